@@ -1,0 +1,89 @@
+"""What is remembered of an engine that was started: enough for another llmtop to adopt it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """An engine's state, in words."""
+
+    STARTING = "starting"
+    READY = "ready"
+    UNRESPONSIVE = "unresponsive"  # alive, was ready, does not answer
+    STOPPING = "stopping"
+    STOPPED = "stopped"  # ended because it was asked to
+    FAILED = "failed"  # ended by itself, or never became ready
+    LOST = "lost"  # the record says running, the process is not there, nobody saw it end
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """What the operator asked for, before an adapter turns it into a command line.
+
+    kind: the adapter's name. program: the executable and leading arguments that stand for the
+    engine (a ``--bin``, or a ``--python`` and its module). args: further flags, passed on as they
+    are. gpus: indices for CUDA_VISIBLE_DEVICES, () for all.
+    """
+
+    kind: str
+    name: str
+    model: str
+    host: str
+    port: int
+    program: tuple[str, ...] = ()
+    gpus: tuple[int, ...] = ()
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRecord:
+    """One engine, as the state directory keeps it.
+
+    start_ticks: field 22 of /proc/PID/stat, clock ticks after boot; with boot_id it identifies the
+    process even after the wall clock was stepped or the pid was used again.
+    env_names: names only; values may be secrets. started_at, ready_at, stop_requested_at,
+    ended_at: unix seconds. startup_s: how long this start took; previous_startup_s: the one before.
+    cause, advice: why it ended, in plain words, and what to try.
+    """
+
+    spec: LaunchSpec
+    command: tuple[str, ...]
+    env_names: tuple[str, ...]
+    pid: int
+    start_ticks: int
+    boot_id: str
+    url: str
+    log_path: str
+    live_socket: str | None
+    started_at: float
+    simulated: bool = False
+    version: str | None = None
+    ready_at: float | None = None
+    startup_s: float | None = None
+    previous_startup_s: float | None = None
+    stop_requested_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    cause: str | None = None
+    advice: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that the operator gave it."""
+        return self.spec.name
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """A record and what is true of it now.
+
+    phase: the start-up phase or the reason in a few words, "" when there is nothing to add.
+    since: unix seconds at which this state began, as far as is known.
+    """
+
+    record: EngineRecord
+    state: State
+    since: float | None = None
+    phase: str = ""

@@ -1,0 +1,159 @@
+"""What was read from an engine: frozen, timed, and None wherever something is not known.
+
+A ``Reading`` is one moment as the engine told it: gauges, and counters and histograms that only
+ever grow. An ``EngineSample`` is what two readings say about the window between them. Panels see
+samples; adapters make readings; nothing else crosses this seam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+
+class Counter(StrEnum):
+    """Totals since the engine started, in the field's own words."""
+
+    OUTPUT_TOKENS = "output_tokens"
+    PROMPT_TOKENS = "prompt_tokens"
+    PREFIX_QUERIES = "prefix_queries"  # tokens looked up in the prefix cache
+    PREFIX_HITS = "prefix_hits"  # tokens found there
+    PREEMPTIONS = "preemptions"
+    DRAFTS = "drafts"  # speculative proposals made
+    DRAFT_TOKENS = "draft_tokens"  # tokens proposed in them
+    ACCEPTED_TOKENS = "accepted_tokens"  # of those, accepted by the model
+    REQUESTS_OK = "requests_ok"  # finished by stop or length
+    REQUESTS_FAILED = "requests_failed"  # finished by abort or error
+
+
+class Latency(StrEnum):
+    """Distributions that an engine measures itself, in seconds."""
+
+    TTFT = "ttft"  # arrival to first token
+    ITL = "itl"  # gap between two tokens of one stream
+    TPOT = "tpot"  # (e2e - TTFT) / (tokens - 1), one value a request
+    E2E = "e2e"
+    QUEUE = "queue"  # arrival to first scheduled
+
+
+@dataclass(frozen=True, slots=True)
+class BucketHistogram:
+    """A cumulative histogram as exposition text carries it.
+
+    bounds: upper bounds in seconds, ascending, the last one infinity.
+    counts: observations at or below each bound, so counts[-1] is all of them.
+    total: sum of all observed values, seconds.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[float, ...]
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One engine at one moment, before any window is laid over it.
+
+    time: unix seconds of the reading; elapsed: the monotonic clock at the same moment, for rates.
+    kv_usage: share of the KV cache in use, 0..1. kv_tokens_total: its capacity in tokens.
+    accepted_per_position: accepted draft tokens by position in the draft, first position first.
+    process_start: unix seconds at which the engine's process began; a change means a restart.
+    """
+
+    time: float
+    elapsed: float
+    model: str | None = None
+    running: int | None = None
+    waiting: int | None = None
+    kv_usage: float | None = None
+    kv_tokens_total: int | None = None
+    counters: Mapping[Counter, float] = field(default_factory=dict)
+    histograms: Mapping[Latency, BucketHistogram] = field(default_factory=dict)
+    accepted_per_position: tuple[float, ...] = ()
+    process_start: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quantile:
+    """One quantile as far as its buckets can tell.
+
+    relation "=": interpolated inside a bucket. "<": in the first bucket, so all that is known is
+    that it lies below ``seconds``. ">": beyond the last finite bound.
+    """
+
+    seconds: float
+    relation: Literal["=", "<", ">"] = "="
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """A distribution over a window: the quantiles, how many observations, over how long.
+
+    mean: sum over count in the window, seconds; the one honest figure below the first bucket.
+    """
+
+    p50: Quantile | None
+    p95: Quantile | None
+    p99: Quantile | None
+    mean: float | None
+    n: int
+    window_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSample:
+    """What one beat says about an engine. Rates and quantiles are over ``window_s`` seconds.
+
+    Every field but the times may be None: not known, which is not the same as zero.
+    """
+
+    time: float
+    window_s: float
+    model: str | None = None
+    running: int | None = None
+    waiting: int | None = None
+    kv_usage: float | None = None
+    kv_tokens_used: int | None = None
+    kv_tokens_total: int | None = None
+    output_tokens_per_s: float | None = None
+    prompt_tokens_per_s: float | None = None
+    requests_per_s: float | None = None
+    prefix_hit_rate: float | None = None
+    preemptions: int | None = None  # in the window
+    spec_acceptance: float | None = None  # accepted / proposed draft tokens in the window
+    spec_accepted_length: float | None = None  # tokens per step and request: 1 + accepted / drafts
+    latencies: Mapping[Latency, Quantiles] = field(default_factory=dict)
+    restarted: bool = False  # the counters began anew inside the window
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """One process's memory on one GPU. NVML gives the host's pid, also inside a container."""
+
+    pid: int
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSample:
+    """One GPU at one moment. None: the driver does not tell.
+
+    throttle: words for the reasons that hold the clocks down now, () when nothing does.
+    """
+
+    time: float
+    index: int
+    name: str
+    uuid: str
+    memory_total_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    utilisation: float | None = None  # 0..1
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    energy_j: float | None = None  # since the driver was loaded
+    temperature_c: float | None = None
+    sm_clock_mhz: int | None = None
+    throttle: tuple[str, ...] | None = None
+    processes: tuple[GpuProcess, ...] = ()

@@ -1,0 +1,116 @@
+"""What came back: frozen facts about the load, live and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Fate(StrEnum):
+    """How a request ended."""
+
+    OK = "ok"
+    FAILED = "failed"  # refused, an error status, a broken or malformed stream, a time-out
+    CUT = "cut"  # ended by us before it was done
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One request, whole. All moments in seconds on the load's clock, None: did not happen.
+
+    intended: when it was due. sent: when its last byte was handed to the kernel. first: the first
+    content token. last: the last one. tokens: from the server's usage; counted chunks when
+    counted is True, because the server sent no usage. error: in a few words, "" when fate is ok.
+    """
+
+    intended: float
+    sent: float | None
+    first_byte: float | None
+    first: float | None
+    last: float | None
+    prompt_tokens: int | None
+    tokens: int
+    counted: bool
+    fate: Fate
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LatencySummary:
+    """Quantiles of one latency in seconds. n = 0: all None."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    n: int
+    window_s: float | None = None  # None: the whole run
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHealth:
+    """Whether the generator itself could be trusted.
+
+    verdict: "valid", or "client-bound, because …". lag: user clock minus kernel receive stamp;
+    None when the transport has no kernel stamps. lateness: sent minus intended, open loop.
+    cpu: share of one core that the busiest worker used, 0..1.
+    """
+
+    verdict: str
+    clock: str  # "kernel" or "user space"
+    lag: LatencySummary | None = None
+    lateness: LatencySummary | None = None
+    cpu: float | None = None
+    run_delay: float | None = None  # share of wall time spent waiting for a core
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSnapshot:
+    """The load at one moment, for a screen. Latencies and rates over the window before it.
+
+    time: unix seconds. asked: the level the shape calls for now (streams, or requests a second).
+    oldest_wait_s: age of the oldest request that still waits for its first token; None when none
+    does. running: the shape has not ended. errors: counts by short reason since the start.
+    """
+
+    time: float
+    loop: str
+    shape: str
+    running: bool
+    held: bool
+    asked: float
+    in_flight: int
+    waiting_first: int
+    sent: int
+    ok: int
+    failed: int
+    cut: int
+    window_s: float
+    requests_per_s: float | None
+    output_tokens_per_s: float | None
+    oldest_wait_s: float | None
+    ttft: LatencySummary
+    tpot: LatencySummary
+    itl: LatencySummary
+    e2e: LatencySummary
+    health: ClientHealth
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """A whole run. duration_s: first intended send to the last token."""
+
+    ok: int
+    failed: int
+    cut: int
+    duration_s: float
+    output_tokens: int
+    output_tokens_per_s: float | None
+    requests_per_s: float | None
+    ttft: LatencySummary
+    tpot: LatencySummary
+    itl: LatencySummary
+    e2e: LatencySummary
+    health: ClientHealth
+    errors: Mapping[str, int] = field(default_factory=dict)

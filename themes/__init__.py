@@ -1,0 +1,1 @@
+"""Colours by meaning: theme files and the loader that turns them into plain values."""

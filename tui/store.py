@@ -1,0 +1,117 @@
+"""The timeline: what the sources found, kept for the panels. Plain values, no screen in here.
+
+Sources write into it, panels read from it, on separate beats. Memory is bounded: every series and
+list is a ring.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from llmtop.engines.options import Option
+from llmtop.engines.records import EngineStatus
+from llmtop.engines.samples import EngineSample, GpuSample
+from llmtop.loadgen.results import LoadSnapshot
+
+CAPACITY = 1200  # points kept of each series: 20 minutes at a beat of one second
+
+
+class Series:
+    """A ring of (unix seconds, value); a value of None is a gap."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._points: deque[tuple[float, float | None]] = deque(maxlen=capacity)
+
+    def append(self, time: float, value: float | None) -> None:
+        """Add a point; a time at or before the last one replaces it (the clock was stepped back)."""
+        while self._points and self._points[-1][0] >= time:
+            self._points.pop()
+        self._points.append((time, value))
+
+    @property
+    def last(self) -> float | None:
+        """The newest value, None when there is none or it is a gap."""
+        return self._points[-1][1] if self._points else None
+
+    def since(self, time: float) -> list[tuple[float, float | None]]:
+        """The points at or after ``time``, oldest first."""
+        found: list[tuple[float, float | None]] = []
+        for point in reversed(self._points):
+            if point[0] < time:
+                break
+            found.append(point)
+        found.reverse()
+        return found
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def __iter__(self) -> Iterator[tuple[float, float | None]]:
+        return iter(self._points)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment at which something was changed: a line through every chart, its words below."""
+
+    time: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the event list. level: info, change, warning or error. text is already clean."""
+
+    time: float
+    level: str
+    text: str
+
+
+@dataclass(slots=True)
+class EngineTrack:
+    """All that is known of one engine. stale_since: unix seconds; None while its numbers are fresh.
+
+    trouble: why its numbers are stale, in a few words.
+    """
+
+    name: str
+    kind: str
+    title: str
+    url: str
+    owned: bool  # started by llmtop, so it can be stopped and logs can be shown
+    simulated: bool = False
+    version: str | None = None
+    model: str | None = None
+    status: EngineStatus | None = None
+    sample: EngineSample | None = None
+    options: tuple[Option, ...] = ()
+    options_note: str = ""  # why no option can be changed live, "" when some can
+    stale_since: float | None = None
+    trouble: str = ""
+    log_tail: str = ""
+    series: dict[str, Series] = field(default_factory=dict)
+    marks: deque[Mark] = field(default_factory=lambda: deque(maxlen=50))
+
+    def record(self, name: str, time: float, value: float | None) -> None:
+        """Append to the series called ``name``, making it on first use."""
+        self.series.setdefault(name, Series()).append(time, value)
+
+
+@dataclass(slots=True)
+class Store:
+    """The whole timeline. load is the newest snapshot of the load, which goes to ``load_target``."""
+
+    engines: dict[str, EngineTrack] = field(default_factory=dict)
+    selected: str | None = None
+    gpus: tuple[GpuSample, ...] = ()
+    gpu_note: str = ""  # why there are no GPU numbers
+    load: LoadSnapshot | None = None
+    load_target: str | None = None
+    events: deque[Event] = field(default_factory=lambda: deque(maxlen=500))
+
+    @property
+    def engine(self) -> EngineTrack | None:
+        """The selected engine."""
+        return self.engines.get(self.selected) if self.selected else None
