@@ -8,6 +8,7 @@ takes up to 1.7 s, more under load), gone, hung or somebody else's web server: e
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 5.0
 _MAX_REDIRECTS = 3  # some servers mount /metrics as a folder and send us to /metrics/
-_LOOPBACK = ("localhost", "::1")
+_LOOPBACK = re.compile(r"localhost|::1|127(\.[0-9]{1,3}){3}")
 
 
 class Fetch(Protocol):
@@ -184,7 +185,7 @@ class Scraper:
 
 def is_loopback(host: str) -> bool:
     """Whether this host is this very machine by its name alone (no look-up)."""
-    return host in _LOOPBACK or host.startswith("127.")
+    return _LOOPBACK.fullmatch(host) is not None
 
 
 def _place(url: str) -> str:
