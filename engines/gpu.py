@@ -70,6 +70,7 @@ class Gpus:
         self._devices: list[_Device] | None = None
         self._instances: dict[str, list[_Device]] = {}
         self._absent = ""  # GPUs that are there and cannot be opened
+        self._started = False
         self._tried_at: float | None = None
         self._last: tuple[GpuSample, ...] = ()
         self._lock = threading.Lock()
@@ -118,6 +119,7 @@ class Gpus:
 
     def _open(self) -> list[_Device]:
         self._nvml.start()
+        self._started = True
         self._absent = ""
         devices = []
         for index, handle in enumerate(self._nvml.devices()):
@@ -174,9 +176,10 @@ class Gpus:
             return None
 
     def _forget(self, note: str) -> None:
-        started, self._devices, self._last, self.note = self._devices is not None, None, (), note
+        self._devices, self._last, self.note = None, (), note
         self._instances.clear()
-        if started:
+        if self._started:
+            self._started = False
             try:
                 self._nvml.stop()
             except NvmlError:
