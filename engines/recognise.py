@@ -75,8 +75,8 @@ async def recognise(url: str, fetch: Fetch) -> Recognised:
     something else than an engine does.
     """
     base = normalise(url)
-    # The first question may fail: nobody there is an answer. After it somebody is, and what the
-    # others do not bring is merely not known.
+    # Nobody answering is an answer as long as nothing is known. After that, what a question does
+    # not bring (a key is needed, the engine is busy) is merely not known.
     about = _fields(await _ask(fetch, f"{base}/version", strict=True))
     listing = await _ask(fetch, f"{base}/v1/models")
     card = _first_model(listing)
@@ -88,7 +88,7 @@ async def recognise(url: str, fetch: Fetch) -> Recognised:
     else:
         # TensorRT-LLM's /metrics is a queue that each read empties: it is left alone.
         path = "/prometheus/metrics" if kind == "tensorrt-llm" else "/metrics"
-        named = _by_names(await _ask(fetch, f"{base}{path}"))
+        named = _by_names(await _ask(fetch, f"{base}{path}", strict=kind is None))
         kind = named or kind
         if kind is not None and named is None:
             note = f"no metrics at {path}" + _REMEDIES.get(kind, "")

@@ -190,7 +190,10 @@ def is_loopback(host: str) -> bool:
 
 def _place(url: str) -> str:
     """Scheme, host and port: what may be shown of a URL (it may carry a password or a token)."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "this URL"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 

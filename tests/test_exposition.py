@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtop.engines.exposition import MAX_TEXT, Parser, ScrapeError, parse
@@ -106,6 +106,7 @@ def test_bad_lines_are_skipped_and_good_ones_read() -> None:
             "}{vllm:x} 5",
             "vllm:nothing NaN",
             "vllm:endless +Inf",
+            "vllm:overflow 1e308",
             'vllm:long{x="' + "y" * 10_000 + '"} 5',
             "vllm:\x1b[2J 5",
             'vllm:also{x="1"} 2\r',
@@ -151,8 +152,13 @@ def test_there_are_bounds() -> None:
         parse("x" * (MAX_TEXT + 1), VLLM)
     with pytest.raises(ScrapeError, match="more than 20,000 series"):
         parse("\n".join(f"vllm:a{n} 1" for n in range(20_001)), VLLM)
+    with pytest.raises(ScrapeError, match="more than 20,000 series"):
+        parse("\n".join(f"vllm:a{{{n} 1" for n in range(100_000)), VLLM)
+    with pytest.raises(ScrapeError, match="endless"):
+        parse("\n".join(f"vllm:a{n:03000d} 1" for n in range(400)), VLLM)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='vllm:{}="\\,x1 \n\t.e+-NaIf#', max_size=200))
 def test_no_text_breaks_it(text: str) -> None:
     try:
@@ -165,6 +171,7 @@ def test_no_text_breaks_it(text: str) -> None:
 LABEL = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(LABEL, st.floats(-1e9, 1e9), min_size=1, max_size=5))
 def test_what_is_written_is_read_back(series: dict[str, float]) -> None:
     def escape(value: str) -> str:

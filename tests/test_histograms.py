@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtop.engines.exposition import parse
@@ -152,6 +152,7 @@ def test_a_difference_after_a_restart_is_unknown() -> None:
 VALUES = st.lists(st.floats(0.0, 1.0), max_size=60)
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_a_difference_is_what_was_observed_in_between(
     before: list[float], after: list[float]
@@ -162,6 +163,7 @@ def test_a_difference_is_what_was_observed_in_between(
     assert found.total == pytest.approx(sum(after), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=4))
 def test_merging_is_observing_all_in_one_place(parts: list[list[float]]) -> None:
     found = merge(of(part) for part in parts)
@@ -171,6 +173,7 @@ def test_merging_is_observing_all_in_one_place(parts: list[list[float]]) -> None
     assert found.total == pytest.approx(together.total)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=60), st.floats(0.01, 1.0))
 def test_a_quantile_is_never_further_off_than_its_bucket(values: list[float], q: float) -> None:
     bounds = (0.1, 0.2, 0.4, INF)

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtop import LlmtopError, UsageError
@@ -89,6 +89,7 @@ def test_a_path_and_a_password_are_refused_without_repeating_the_password() -> N
     assert "s3cret" not in caught.value.message + caught.value.hint
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_a_url_or_a_usage_error(text: str) -> None:
     with contextlib.suppress(UsageError):
@@ -149,6 +150,14 @@ async def test_nobody_there_is_said_at_once() -> None:
     with pytest.raises(ScrapeError, match="nothing listens"):
         await recognise(BASE, fetch)
     assert len(fetch.asked) == 1
+
+
+async def test_an_engine_too_busy_to_say_who_it_is_is_not_called_something_else() -> None:
+    busy = ScrapeError("no answer from http://127.0.0.1:8000 within 5 s")
+    with pytest.raises(ScrapeError, match="no answer"):
+        await recognise(BASE, server(version={"version": "1"}, models=busy, metrics=busy))
+    fetch = server(version={"version": "1"}, models=models("m", "vllm"), metrics=busy)
+    assert (await recognise(BASE, fetch)).kind == "vllm"
 
 
 @pytest.mark.parametrize("page", ["<html>hello</html>", "[" * 100_000, '{"version": 7}', "null"])

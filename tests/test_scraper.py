@@ -147,6 +147,13 @@ async def test_something_that_is_no_whole_http_answer(raw: bytes) -> None:
     assert "does not speak HTTP" in (await failure(always(raw))).message
 
 
+@pytest.mark.parametrize("url", ["http://[::1", "ftp://127.0.0.1/x", "nonsense", "http://x:y/"])
+async def test_what_is_no_url_is_an_error_like_any_other(url: str) -> None:
+    async with fetching() as fetch:
+        with pytest.raises(ScrapeError, match="does not speak HTTP"):
+            await fetch(url)
+
+
 async def test_https_where_there_is_none() -> None:
     error = await failure(always(answer(b"")), scheme="https")
     assert "no safe connection" in error.message or "does not speak HTTP" in error.message

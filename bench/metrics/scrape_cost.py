@@ -1,6 +1,6 @@
 """What reading one engine costs: parsing, the window, the imports and one fetch over loopback.
 
-    python bench/metrics/scrape_cost.py [TEXT.gz]
+    PYTHONPATH=. python bench/metrics/scrape_cost.py [TEXT.gz]
 
 Prints CPU milliseconds (the best of many, the machine may be busy) and KiB of resident memory.
 The whole of llmtop may take 25 ms of CPU a second; one engine is read once a second.
@@ -16,16 +16,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from llmtop.engines.exposition import Parser, parse
+from llmtop.engines.histograms import histogram
+from llmtop.engines.samples import Counter, Latency, Reading
+from llmtop.engines.scraper import HttpFetch
+from llmtop.engines.window import Window
 
-from llmtop.engines.exposition import Parser, parse  # noqa: E402
-from llmtop.engines.histograms import histogram  # noqa: E402
-from llmtop.engines.samples import Counter, Latency, Reading  # noqa: E402
-from llmtop.engines.scraper import HttpFetch  # noqa: E402
-from llmtop.engines.window import Window  # noqa: E402
-
-TEXT = ROOT / "tests" / "data" / "metrics" / "vllm_spec.txt.gz"
+TEXT = Path(__file__).resolve().parents[2] / "tests" / "data" / "metrics" / "vllm_spec.txt.gz"
 PREFIXES = ("vllm:",)
 NAMES = {
     Latency.TTFT: "vllm:time_to_first_token_seconds",
