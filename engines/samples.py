@@ -104,9 +104,14 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True)
 class EngineSample:
-    """What one beat says about an engine. Rates and quantiles are over ``window_s`` seconds.
+    """What one beat says about an engine.
 
+    Rates (``…_per_s``) are over the last ``rate_window_s`` seconds, short so that a change shows at
+    once; shares and counts are over ``window_s``; each distribution carries its own window and n.
     Every field but the times may be None: not known, which is not the same as zero.
+
+    unchanged_s: for how long nothing that the engine tells has changed although it says that
+    requests run (paused, hung, or one very long step); None otherwise. A fact, not a verdict.
     """
 
     time: float
@@ -119,13 +124,16 @@ class EngineSample:
     kv_tokens_total: int | None = None
     output_tokens_per_s: float | None = None
     prompt_tokens_per_s: float | None = None
-    requests_per_s: float | None = None
+    requests_per_s: float | None = None  # finished well
     prefix_hit_rate: float | None = None
     preemptions: int | None = None  # in the window
     spec_acceptance: float | None = None  # accepted / proposed draft tokens in the window
     spec_accepted_length: float | None = None  # tokens per step and request: 1 + accepted / drafts
     latencies: Mapping[Latency, Quantiles] = field(default_factory=dict)
-    restarted: bool = False  # the counters began anew inside the window
+    restarted: bool = False  # the counters began anew since the sample before
+    rate_window_s: float | None = None
+    spec_acceptance_by_position: tuple[float, ...] = ()  # share of drafts accepted that far
+    unchanged_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,8 @@ class GpuSample:
     """One GPU at one moment. None: the driver does not tell.
 
     throttle: words for the reasons that hold the clocks down now, () when nothing does.
+    mig_of: the uuid of the GPU that this is a MIG instance of, None for a whole GPU. Instances
+    share their GPU's index and follow it; their memory is part of its memory.
     """
 
     time: float
@@ -157,3 +167,4 @@ class GpuSample:
     sm_clock_mhz: int | None = None
     throttle: tuple[str, ...] | None = None
     processes: tuple[GpuProcess, ...] = ()
+    mig_of: str | None = None
