@@ -146,15 +146,23 @@ def older(path: Path) -> Path:
     return path.with_name(path.name + ".1")
 
 
+def outgrown(path: Path, limit: int = ROTATE_BYTES) -> bool:
+    """Whether a log is longer than ``limit`` bytes."""
+    try:
+        return path.stat().st_size > limit
+    except OSError:
+        return False
+
+
 def rotate(path: Path, limit: int = ROTATE_BYTES) -> bool:
     """Move a log that outgrew ``limit`` bytes to ``.1`` and empty it; True when that was done.
 
     The engine holds the file open, so its content is copied and the file cut: with O_APPEND the
     engine goes on at the new end. When the copy cannot be written the log stays as it is.
     """
+    if not outgrown(path, limit):
+        return False
     try:
-        if path.stat().st_size <= limit:
-            return False
         spare = path.with_name(path.name + ".rotating")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         with path.open("rb+") as log, open(os.open(spare, flags, 0o600), "wb") as copy:

@@ -182,6 +182,14 @@ class Processes:
             if pid in entries
         ]
 
+    def writers(self, log: Path) -> list[Identity]:
+        """All living processes that have this log as standard output or error."""
+        entries = {e.pid: e for e in self._entries() if not e.dead and e.pid != os.getpid()}
+        return [
+            Identity(pid, entries[pid].start_ticks, self._boot_id)
+            for pid in sorted(self._writers(entries, log))
+        ]
+
     def send(self, identity: Identity, signum: signal.Signals) -> bool:
         """Signal this very process and no other; False when it has ended."""
         try:
