@@ -18,6 +18,7 @@ LINE_CHARS = 4000
 ROTATE_BYTES = 64 * 2**20
 TAIL_BYTES = 4 * 2**20  # as far back as a tail looks for its lines
 BLOCK = 64 * 2**10
+_BEFORE = 64  # bytes that a reader knows its place by
 _KEPT = LINE_CHARS * 4  # bytes: a character of UTF-8 has at most four
 
 # ECMA-48: CSI, the strings (OSC, DCS, APC, PM, SOS) up to their end, and the two-byte escapes.
@@ -93,34 +94,36 @@ class LineReader:
 
 
 class LogCursor:
-    """Reads what was added to a log since the last look. Survives truncation and replacement."""
+    """Reads what was added to a log since the last look. Survives truncation and replacement.
+
+    It knows its place by the bytes before it: a log that was cut and has grown beyond that place
+    again, or a new file with the inode of the old one, looks the same by its size.
+    """
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self._path = path
         self._offset = offset
-        self._inode: int | None = None
+        self._before = b""
         self._lines = LineReader()
 
     def read(self, most: int = 4 * 2**20) -> list[str]:
         """The new whole lines, from at most ``most`` bytes; the rest comes at the next look."""
         try:
             with self._path.open("rb") as file:
-                now = os.fstat(file.fileno())
-                replaced = self._inode not in (None, now.st_ino)
-                if replaced or now.st_size < self._offset:
-                    self._offset = 0
-                    self._lines = LineReader()
-                self._inode = now.st_ino
-                file.seek(self._offset)
+                file.seek(self._offset - len(self._before))
+                if file.read(len(self._before)) != self._before:
+                    self._offset, self._before, self._lines = 0, b"", LineReader()
+                    file.seek(0)
                 data = file.read(most)
         except OSError:
             return []
         self._offset += len(data)
+        self._before = (self._before + data)[-_BEFORE:]
         return self._lines.feed(data) if data else []
 
 
 def tail(path: Path, lines: int) -> list[str]:
-    """The last ``lines`` clean lines, () when there is no log; looks back at most 4 MiB."""
+    """The last ``lines`` clean lines, [] when there is no log; looks back at most 4 MiB."""
     return _tail(path, lines)[0]
 
 

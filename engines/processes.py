@@ -77,7 +77,7 @@ class Processes:
     """
 
     def __init__(self) -> None:
-        self._children: dict[Identity, subprocess.Popen[bytes]] = {}
+        self._children: dict[Identity, int | None] = {}  # the exit code, None while it runs
         self._lock = threading.Lock()
         try:
             self._boot_id = (PROC / "sys/kernel/random/boot_id").read_text().strip()
@@ -110,23 +110,29 @@ class Processes:
             child.kill()
             child.wait()
             raise OSError("the new process does not show in /proc")
+        # Popen warns when it is dropped before its child has ended, which is what engines are for:
+        # from here on the child is waited for below and Popen has no part in it.
+        child.returncode = 0
         identity = Identity(child.pid, entry.start_ticks, self._boot_id)
         with self._lock:
-            self._children[identity] = child
+            self._children[identity] = None
         return identity
 
     def exit_code(self, identity: Identity) -> int | None:
         """The exit code (negative: the signal) of a child of ours that has ended, else None."""
         with self._lock:
-            child = self._children.get(identity)
-            return child.poll() if child is not None else None
+            if identity in self._children and self._children[identity] is None:
+                with contextlib.suppress(ChildProcessError):
+                    pid, status = os.waitpid(identity.pid, os.WNOHANG)
+                    if pid:
+                        self._children[identity] = os.waitstatus_to_exitcode(status)
+            return self._children.get(identity)
 
     def forget(self, identity: Identity) -> None:
         """Let go of a child whose end has been recorded."""
-        with self._lock:
-            child = self._children.get(identity)
-            if child is not None and child.poll() is not None:
-                del self._children[identity]
+        if self.exit_code(identity) is not None:
+            with self._lock:
+                self._children.pop(identity, None)
 
     def entry(self, pid: int) -> ProcessEntry | None:
         """What /proc says of a pid now, None when there is no such process."""

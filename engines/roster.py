@@ -10,7 +10,7 @@ from llmtop import LlmtopError
 from llmtop.engines.launch import recover
 from llmtop.engines.processes import Processes
 from llmtop.engines.records import EngineRecord
-from llmtop.engines.state import StateDirectory, StateError
+from llmtop.engines.state import NewerRecord, StateDirectory, StateError
 from llmtop.engines.watch import identity
 
 _LOCK_WAIT_S = 1.0
@@ -78,8 +78,11 @@ class Roster:
     def _stored(self, record: EngineRecord) -> EngineRecord:
         try:
             return self._state.load(record.name) or record
+        except NewerRecord:
+            raise
         except StateError:
             # Damaged while the engine runs: what is known here is worth more.
+            self._state.set_aside(record.name)
             return record
 
     def _recovered(self, record: EngineRecord) -> EngineRecord:

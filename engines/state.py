@@ -38,6 +38,10 @@ class StateError(LlmtopError):
     """The state directory cannot be read or written."""
 
 
+class NewerRecord(StateError):
+    """A record that a newer llmtop wrote."""
+
+
 class NameBusy(LlmtopError):
     """Another llmtop is just starting or changing an engine of this name."""
 
@@ -155,6 +159,12 @@ class StateDirectory:
         with contextlib.suppress(OSError):
             (self.folder(name) / "record.json").unlink()
 
+    def set_aside(self, name: str) -> None:
+        """Keep a damaged record as ``record.json.damaged`` and make room for a sound one."""
+        path = self.folder(name) / "record.json"
+        with contextlib.suppress(OSError):
+            path.replace(path.with_name("record.json.damaged"))
+
     def load(self, name: str) -> EngineRecord | None:
         """An engine's record, None when there is none; StateError when it cannot be used."""
         path = self.folder(name) / "record.json"
@@ -170,7 +180,7 @@ class StateDirectory:
         try:
             found = msgspec.json.decode(data, type=_Header).schema
             if found > SCHEMA:
-                raise StateError(
+                raise NewerRecord(
                     f"the record of {name!r} was written by a newer llmtop",
                     f"use that llmtop, or another name; {left}",
                 )
