@@ -13,7 +13,7 @@ from llmtop.engines.adapter import Adapter
 from llmtop.engines.ending import end, end_orphans, remove_socket
 from llmtop.engines.logs import rotate
 from llmtop.engines.preflight import LaunchRefused, check_model, check_port, find_program
-from llmtop.engines.processes import Identity, Processes
+from llmtop.engines.processes import LOG_VARIABLE, Identity, Processes
 from llmtop.engines.records import EngineRecord, LaunchSpec
 from llmtop.engines.redaction import redact
 from llmtop.engines.startup import write_start_line
@@ -61,7 +61,7 @@ def start_engine(
     check_port(spec, running)
     socket = state.socket_path(spec.name)
     remove_socket(str(socket))
-    added: dict[str, str] = {}
+    added = {LOG_VARIABLE: str(state.log_path(spec.name))}
     if spec.gpus:
         added["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in spec.gpus)
     added |= adapter.environment(spec, socket, {**environ, **added})
@@ -86,7 +86,7 @@ def start_engine(
     state.save(record)
     try:
         leader = _spawn(command, {**environ, **added}, record, processes)
-    except BaseException:
+    except LlmtopError:
         state.discard(spec.name)
         raise
     record = replace(record, pid=leader.pid, start_ticks=leader.start_ticks)

@@ -170,13 +170,11 @@ def rotate(path: Path, limit: int = ROTATE_BYTES) -> bool:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         with path.open("rb+") as log, open(os.open(spare, flags, 0o600), "wb") as copy:
             try:
-                # Until there is no more: what is written between the last read and the cut is
-                # lost, so nothing may stand between them.
+                # What the engine writes between the last read and the cut is lost, so nothing
+                # may stand between them, neither a flush nor its error.
                 while block := log.read(BLOCK):
-                    copy.write(block)
-                copy.flush()
-                while block := log.read(BLOCK):
-                    copy.write(block)
+                    while block:
+                        block = block[os.write(copy.fileno(), block) :]
                 os.ftruncate(log.fileno(), 0)
             except OSError:
                 spare.unlink(missing_ok=True)

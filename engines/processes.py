@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+LOG_VARIABLE = "LLMTOP_LOG"  # in an engine's environment: its log, by which its children are known
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _DEAD = frozenset("ZXx")
 
@@ -165,7 +166,8 @@ class Processes:
 
         They are those of its session, its descendants, and whoever has the engine's log as
         standard output or error: children survive their parent, and may make a session of their
-        own. The last also tells an orphaned session from one that got the same number later.
+        own. An orphaned session is told from one that got the same number later by that log, as
+        an output or in the environment, of any of its processes.
         """
         if leader.boot_id != self._boot_id or leader.pid <= 0:
             return []
@@ -177,9 +179,10 @@ class Processes:
             entries.pop(pid, None)
         writers = self._writers(entries, log)
         found = set(writers)
-        sessions = {entries[pid].session for pid in writers}
-        if known or (head is None and (log is None or leader.pid in sessions)):
-            found |= {e.pid for e in entries.values() if e.session == leader.pid}
+        session = {e.pid for e in entries.values() if e.session == leader.pid}
+        orphaned = head is None and (log is None or session & writers or _inherited(session, log))
+        if known or orphaned:
+            found |= session
         if known:
             found |= _descendants(leader.pid, entries)
         return [
@@ -242,6 +245,15 @@ class Processes:
                     if (held.st_dev, held.st_ino) == (wanted.st_dev, wanted.st_ino):
                         found.add(pid)
         return found
+
+
+def _inherited(pids: Iterable[int], log: Path) -> bool:
+    wanted = f"{LOG_VARIABLE}={log}".encode()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if wanted in (PROC / str(pid) / "environ").read_bytes().split(b"\0"):
+                return True
+    return False
 
 
 def _descendants(root: int, entries: Mapping[int, ProcessEntry]) -> set[int]:

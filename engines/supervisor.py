@@ -31,6 +31,7 @@ from llmtop.engines.watch import Watch, identity
 
 GRACE_S = 10.0
 _BEAT_S = 0.2
+_AT_ONCE_S = 2.0  # ready at the first look: so young that its age is its start-up time
 _OVER = (State.STOPPED, State.FAILED, State.LOST)
 
 
@@ -181,8 +182,9 @@ class Supervisor:
     def status(self, record: EngineRecord) -> EngineStatus:
         """What is true of an engine now; meant for once a second, takes about one at most.
 
-        Writes down what it finds: that it became ready, that it ended and why. Ends what a dead
-        leader left behind. Never raises for what an engine or its record file may be like.
+        A death takes longer, once: its leftovers are ended and its log is read. Writes down what
+        it finds: that it became ready, that it ended and why. Never raises for what an engine or
+        its record file may be like.
         """
         record = self._roster.fresh(record)
         if record.pid == 0 and record.ended_at is None:
@@ -267,7 +269,8 @@ class Supervisor:
     def _became_ready(self, record: EngineRecord, watch: Watch) -> EngineRecord:
         now = self._clock()
         # Only who saw it start knows how long that took: an adopted one may be ready for hours.
-        took = self._processes.age_s(watch.leader) if watch.seen_starting else None
+        age = self._processes.age_s(watch.leader)
+        took = age if watch.seen_starting or age < _AT_ONCE_S else None
         if took is not None:
             self._state.remember_startup(record.spec.kind, record.spec.model, took)
         return self._roster.update(record, lambda r: replace(r, ready_at=now, startup_s=took))

@@ -14,6 +14,12 @@ import time
 SLEEPER = "import signal, time; {ignore}time.sleep(120)"
 
 
+def crash(when: str, exit_code: int) -> None:
+    while not os.path.exists(when):
+        time.sleep(0.02)
+    os._exit(exit_code)
+
+
 def main() -> None:
     ask = argparse.ArgumentParser()
     ask.add_argument("--host", default="127.0.0.1")
@@ -24,11 +30,12 @@ def main() -> None:
     ask.add_argument("--say", action="append", default=[], help="a line for the log, at the start")
     ask.add_argument("--log-noise", action="store_true", help="what no terminal should see")
     ask.add_argument("--die", type=int, help="exit with this code instead of listening")
-    ask.add_argument("--crash-after", type=float, help="exit seconds after it listens")
-    ask.add_argument("--exit-code", type=int, default=1, help="of --crash-after")
+    ask.add_argument("--crash-when", help="a file: exit once it exists")
+    ask.add_argument("--exit-code", type=int, default=1, help="of --crash-when")
     ask.add_argument("--ignore-term", action="store_true")
     ask.add_argument("--children", type=int, default=0, help="processes that survive this one")
     ask.add_argument("--grandchild-session", action="store_true", help="one in its own session")
+    ask.add_argument("--quiet-child", action="store_true", help="one that writes no log")
     ask.add_argument("--never-listen", action="store_true")
     ask.add_argument("--health", type=int, default=200, help="the status of /health")
     args = ask.parse_args()
@@ -49,13 +56,19 @@ def main() -> None:
         subprocess.Popen(
             [sys.executable, "-c", SLEEPER.format(ignore=ignore)], start_new_session=True
         )
+    if args.quiet_child:
+        subprocess.Popen(
+            [sys.executable, "-c", SLEEPER.format(ignore=ignore)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
     time.sleep(args.delay)
     while args.wait_for and not os.path.exists(args.wait_for):
         time.sleep(0.02)
     if args.die is not None:
         sys.exit(args.die)
-    if args.crash_after is not None:
-        threading.Timer(args.crash_after, lambda: os._exit(args.exit_code)).start()
+    if args.crash_when:
+        threading.Thread(target=crash, args=(args.crash_when, args.exit_code)).start()
     if args.never_listen:
         time.sleep(120)
 

@@ -66,6 +66,7 @@ def test_a_healthy_end_has_no_cause() -> None:
     healthy = [
         "INFO Shutting down",
         "nanobind: leaked 2 instances!",
+        "This can cause fd limit errors like `OSError: [Errno 24] Too many open files`",
         "UserWarning: resource_tracker: There appear to be 1 leaked shared_memory objects",
     ]
     assert explain(healthy, exit_code=0) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -107,13 +108,31 @@ def spec(*args: str, name: str = "a", port: int | None = None, **changes: object
     return replace(asked, **changes)  # type: ignore[arg-type]
 
 
+def is_dead(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
+
+
+def session_of(record: EngineRecord) -> list[int]:
+    """Pids of all living processes in the engine's session."""
+    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    found = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == record.pid and not is_dead(pid):
+                found.append(pid)
+    return found
+
+
 def left_of(record: EngineRecord) -> list[int]:
     """Pids of all living processes that write the engine's log, found apart from llmtop's way."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            dead = (folder / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-            if not dead and os.readlink(folder / "fd/1") == record.log_path:
+            if not is_dead(int(folder.name)) and os.readlink(folder / "fd/1") == record.log_path:
                 found.append(int(folder.name))
         except OSError:
             continue
@@ -317,9 +336,11 @@ def test_a_failed_start_is_explained_from_the_whole_log(supervisor: Supervisor) 
     assert supervisor.status(found).state is State.FAILED
 
 
-def test_exit_code_zero_is_no_clean_stop(supervisor: Supervisor) -> None:
-    record = supervisor.launch(spec("--crash-after", "0.3", "--exit-code", "0"))
+def test_exit_code_zero_is_no_clean_stop(supervisor: Supervisor, tmp_path: Path) -> None:
+    crash = tmp_path / "crash"
+    record = supervisor.launch(spec("--crash-when", str(crash), "--exit-code", "0"))
     supervisor.wait_ready(record, DEADLINE_S)
+    crash.touch()
     wait_until(lambda: supervisor.status(record).state is State.FAILED)
     assert supervisor.find("a").cause == "it ended by itself with exit code 0"
 
@@ -334,6 +355,17 @@ def test_children_of_a_killed_leader_are_ended(supervisor: Supervisor) -> None:
     found = supervisor.find("a")
     assert found.exit_code == -signal.SIGKILL
     assert found.cause is not None and "killed (signal 9)" in found.cause
+
+
+def test_an_orphan_that_writes_no_log_is_ended(
+    supervisor: Supervisor, state: StateDirectory
+) -> None:
+    record = supervisor.launch(spec("--quiet-child"))
+    supervisor.wait_ready(record, DEADLINE_S)
+    (quiet,) = [pid for pid in session_of(record) if pid != record.pid]
+    kill(record.pid)
+    wait_until(lambda: make(state).status(record).state is State.FAILED)
+    assert is_dead(quiet)
 
 
 def test_a_log_of_terminal_escapes_and_megabyte_lines_is_shown_safely(
@@ -536,6 +568,7 @@ def test_stop_and_status_may_run_at_once(supervisor: Supervisor, state: StateDir
     stopping.start()
     while stopping.is_alive():
         seen.add(other.status(record).state)
+        time.sleep(0.01)
     stopping.join()
     assert seen <= {State.READY, State.STOPPING, State.STOPPED} and State.STOPPING in seen
     assert other.status(record).state is State.STOPPED
