@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from llmtop import LlmtopError
 from llmtop.engines.launch import recover
-from llmtop.engines.processes import Processes
+from llmtop.engines.processes import Identity, Processes
 from llmtop.engines.records import EngineRecord
 from llmtop.engines.state import NewerRecord, StateDirectory, StateError
 from llmtop.engines.watch import identity
@@ -16,8 +16,15 @@ from llmtop.engines.watch import identity
 _LOCK_WAIT_S = 1.0
 
 
+Change = Callable[[EngineRecord], EngineRecord]
+
+
 class Roster:
-    """What is known of each engine now: the record on disk, or newer facts that found no room."""
+    """What is known of each engine now: the record on disk, and newer facts that found no room.
+
+    Changes are functions of the newest record and leave alone what another llmtop found first, so
+    that one which could not be written may be made again later.
+    """
 
     def __init__(
         self, state: StateDirectory, processes: Processes, clock: Callable[[], float]
@@ -25,7 +32,7 @@ class Roster:
         self._state = state
         self._processes = processes
         self._clock = clock
-        self._unsaved: dict[str, EngineRecord] = {}
+        self._waiting: dict[Identity, list[Change]] = {}
         self._lock = threading.Lock()
 
     def fresh(self, record: EngineRecord) -> EngineRecord:
@@ -36,44 +43,34 @@ class Roster:
             stored = None
         if stored is not None and stored.pid == 0 and stored.ended_at is None:
             stored = self._recovered(stored)
-        with self._lock:
-            unsaved = self._unsaved.get(record.name)
         newest = record if stored is None else stored
-        if unsaved is None:
-            return newest
-        if identity(unsaved) != identity(newest) or newest.ended_at is not None:
-            self.settle(record.name)
-            return newest
-        return self.update(newest, lambda _: unsaved)
+        return self.update(newest) if identity(newest) in self._waiting else newest
 
-    def update(
-        self, record: EngineRecord, change: Callable[[EngineRecord], EngineRecord]
-    ) -> EngineRecord:
+    def update(self, record: EngineRecord, *changes: Change) -> EngineRecord:
         """Change the newest record of this very process and return it.
 
         When another engine has the name by now its record is returned unchanged. When nothing can
         be written the change is kept in memory and written at a later look.
         """
+        who = identity(record)
+        with self._lock:
+            changes = (*self._waiting.get(who, ()), *changes)
         try:
             with self._state.lock(record.name, wait_s=_LOCK_WAIT_S):
                 stored = self._stored(record)
-                if identity(stored) != identity(record):
-                    return stored
-                changed = change(stored)
-                if changed != stored:
-                    self._state.save(changed)
+                if identity(stored) != who:
+                    changed = stored
+                else:
+                    changed = _changed(stored, changes)
+                    if changed != stored:
+                        self._state.save(changed)
         except LlmtopError:
-            changed = change(record)
             with self._lock:
-                self._unsaved[record.name] = changed
-        else:
-            self.settle(record.name)
-        return changed
-
-    def settle(self, name: str) -> None:
-        """Drop what was kept for a name: it has been written, or is about a former engine."""
+                self._waiting[who] = list(changes)
+            return _changed(record, changes)
         with self._lock:
-            self._unsaved.pop(name, None)
+            self._waiting.pop(who, None)
+        return changed
 
     def _stored(self, record: EngineRecord) -> EngineRecord:
         try:
@@ -103,3 +100,9 @@ class Roster:
                 return found
         except LlmtopError:
             return record
+
+
+def _changed(record: EngineRecord, changes: Iterable[Change]) -> EngineRecord:
+    for change in changes:
+        record = change(record)
+    return record

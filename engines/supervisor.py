@@ -141,7 +141,6 @@ class Supervisor:
                 environ=self._environ,
                 clock=self._clock,
             )
-        self._roster.settle(spec.name)
         self._secrets[spec.name] = secrets_in((*spec.program, *spec.args))
         return record
 
@@ -224,7 +223,10 @@ class Supervisor:
             record = self.status(record).record  # why it ended comes before who asked
         if record.ended_at is None and record.stop_requested_at is None:
             now = self._clock()
-            record = self._roster.update(record, lambda r: replace(r, stop_requested_at=now))
+            record = self._roster.update(
+                record,
+                lambda r: r if r.stop_requested_at else replace(r, stop_requested_at=now),
+            )
         left = end(
             self._processes,
             leader,
@@ -273,4 +275,6 @@ class Supervisor:
         took = age if watch.seen_starting or age < _AT_ONCE_S else None
         if took is not None:
             self._state.remember_startup(record.spec.kind, record.spec.model, took)
-        return self._roster.update(record, lambda r: replace(r, ready_at=now, startup_s=took))
+        return self._roster.update(
+            record, lambda r: r if r.ready_at else replace(r, ready_at=now, startup_s=took)
+        )

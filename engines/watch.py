@@ -53,7 +53,7 @@ class Watch:
         self._monotonic = monotonic
         self._log = Path(record.log_path)
         self._startup = StartupLog(phases)
-        self._cursor = LogCursor(self._log, run_start(self._log, record.started_at) or 0)
+        self._cursor: LogCursor | None = None
         self._listener: ports.Listener | None = None
         self._answered_at: float | None = None
         self._state: State | None = None
@@ -91,6 +91,9 @@ class Watch:
         if record.stop_requested_at is not None:
             return State.STOPPING, ""
         if record.ready_at is None:
+            if self._cursor is None:
+                start = run_start(self._log, record.started_at)
+                self._cursor = LogCursor(self._log, start or 0)
             self._startup.feed(self._cursor.read(), self._clock())
             if frozen:
                 return State.STARTING, "stopped by a signal (SIGSTOP)"
