@@ -1,0 +1,96 @@
+"""Ending an engine: all of its processes, whatever they do about it."""
+
+from __future__ import annotations
+
+import signal
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from llmtop.engines.processes import Identity, Processes
+
+ORPHAN_GRACE_S = 1.0  # what children get to end by themselves once their leader is gone
+KILL_WAIT_S = 5.0  # a process in the driver may take seconds to die
+_BEAT_S = 0.02
+_RESCAN_S = 0.5  # a scan of /proc costs milliseconds on a large machine
+
+
+def end(
+    processes: Processes,
+    leader: Identity,
+    log: Path | None,
+    *,
+    grace_s: float,
+    monotonic: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> tuple[Identity, ...]:
+    """End an engine's processes and return those that could not be ended, () as a rule.
+
+    SIGTERM goes to the leader, which ends its children in its own order; to the children too once
+    they have outlived it by a second. After ``grace_s`` seconds whatever is left is killed: vLLM's
+    API server waits for open streams for minutes, and its children survive it.
+    """
+    begin = monotonic()
+    known = set(processes.members(leader, log))
+    scanned = begin
+    if grace_s > 0:
+        _signal([leader], signal.SIGTERM, processes)
+        # A stopped process would not see it otherwise.
+        _signal(known, signal.SIGCONT, processes)
+    orphaned_at: float | None = None
+    asked_all = False
+    while (now := monotonic()) < begin + grace_s:
+        known = {one for one in known if processes.alive(one)}
+        if not known or now >= scanned + _RESCAN_S:
+            known |= set(processes.members(leader, log))
+            scanned = now
+        if not known:
+            return ()
+        if leader not in known and orphaned_at is None:
+            orphaned_at = now
+        if orphaned_at is not None and not asked_all and now >= orphaned_at + ORPHAN_GRACE_S:
+            asked_all = True
+            _signal(known, signal.SIGTERM, processes)
+        sleep(_BEAT_S)
+    deadline = monotonic() + KILL_WAIT_S
+    while True:
+        # Anew each time: one that is about to die may just have had a child.
+        known = {one for one in known if processes.alive(one)} | set(processes.members(leader, log))
+        if not known or monotonic() >= deadline:
+            return tuple(sorted(known, key=lambda one: one.pid))
+        _signal(known, signal.SIGKILL, processes)
+        sleep(_BEAT_S)
+
+
+def end_orphans(
+    processes: Processes,
+    leader: Identity,
+    log: Path | None,
+    *,
+    monotonic: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> int:
+    """End what a dead leader left behind; how many there were."""
+    orphans = processes.members(leader, log)
+    if orphans:
+        # Killing the rest lets multiprocessing's resource tracker, which ignores SIGTERM, see the
+        # end of its pipe and remove their shared memory.
+        _signal(orphans, signal.SIGTERM, processes)
+        end(processes, leader, log, grace_s=ORPHAN_GRACE_S, monotonic=monotonic, sleep=sleep)
+    return len(orphans)
+
+
+def remove_socket(path: str | None) -> None:
+    """Remove the socket that a dead engine left; anything else at that path stays."""
+    if path is None:
+        return
+    try:
+        if stat.S_ISSOCK(Path(path).lstat().st_mode):
+            Path(path).unlink()
+    except OSError:
+        pass
+
+
+def _signal(whom: Iterable[Identity], signum: signal.Signals, processes: Processes) -> None:
+    for one in whom:
+        processes.send(one, signum)

@@ -1,0 +1,54 @@
+"""Files and folders for their owner alone, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+from pathlib import Path
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file of mode 0600 so that after a crash either all of it or nothing is there."""
+    spare = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        spare.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            spare.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def make_private(folder: Path) -> bool:
+    """Make a folder that only we may enter, or see that it is one already."""
+    try:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            return False
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            folder.chmod(0o700)
+    except OSError:
+        return False
+    return _only_we_rename(folder.parent)
+
+
+def _only_we_rename(parent: Path) -> bool:
+    """Whether nobody else could put another folder in place of one of ours in here."""
+    found = parent.stat()
+    if found.st_uid not in (0, os.getuid()):
+        return False
+    shared = stat.S_IMODE(found.st_mode) & 0o022
+    return not shared or bool(found.st_mode & stat.S_ISVTX)

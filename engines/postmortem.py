@@ -1,0 +1,131 @@
+"""Why and how an engine ended: found out once, and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from llmtop.engines.adapter import Adapter
+from llmtop.engines.ending import end_orphans, remove_socket
+from llmtop.engines.failures import Explanation, explain
+from llmtop.engines.logs import tail
+from llmtop.engines.processes import Processes
+from llmtop.engines.records import EngineRecord, EngineStatus, State
+from llmtop.engines.redaction import hide
+from llmtop.engines.roster import Roster
+from llmtop.engines.startup import run_lines
+from llmtop.engines.watch import Watch, identity
+
+_STOPPING_S = 30.0  # how long another llmtop is left alone with a stop that it began
+_LAST_LINES = 5
+_UNSEEN = "it is gone, and nobody saw it end"
+
+
+class Postmortem:
+    """Looks into engines whose process has ended. secrets: by engine, never to be shown."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        processes: Processes,
+        adapters: Mapping[str, Adapter],
+        secrets: Mapping[str, Sequence[str]],
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._roster = roster
+        self._processes = processes
+        self._adapters = adapters
+        self._secrets = secrets
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+
+    def examine(self, record: EngineRecord, watch: Watch) -> EngineStatus:
+        """Its process has ended: by whose will, and why? Ends what it left behind."""
+        leader, log, now = watch.leader, Path(record.log_path), self._clock()
+        asked = record.stop_requested_at
+        if (
+            asked is not None
+            and abs(now - asked) < _STOPPING_S
+            and self._processes.members(leader, log)
+        ):
+            return EngineStatus(record, State.STOPPING, asked)
+        orphans = end_orphans(
+            self._processes, leader, log, monotonic=self._monotonic, sleep=self._sleep
+        )
+        remove_socket(record.live_socket)
+        if record.boot_id != self._processes.boot_id and asked is None:
+            return EngineStatus(record, State.LOST, None, "the machine was restarted since")
+        if watch.lost:
+            return EngineStatus(record, State.LOST, None, _UNSEEN)
+        found = self.explain(record) if asked is None else None
+        witnessed = watch.seen or orphans or self._processes.exit_code(leader) is not None
+        if not witnessed and asked is None and found is None:
+            watch.lost = True
+            return EngineStatus(record, State.LOST, None, _UNSEEN)
+        return self.verdict(self.ended(record, now if witnessed else _written(log, now), found))
+
+    def ended(
+        self, record: EngineRecord, when: float, found: Explanation | None = None
+    ) -> EngineRecord:
+        """Record that an engine has ended, and when; the exit code if it was a child of ours."""
+        code = self._processes.exit_code(identity(record))
+
+        def change(newest: EngineRecord) -> EngineRecord:
+            if newest.ended_at is None:
+                newest = replace(newest, ended_at=when)
+                if newest.stop_requested_at is None:
+                    # Whatever the code: vLLM exits with 0 when its engine core has died.
+                    how = f"with exit code {code}" if code is not None else "unseen"
+                    newest = replace(
+                        newest,
+                        cause=found.cause if found else f"it ended by itself {how}",
+                        advice=found.advice if found else "",
+                    )
+            return newest if code is None else replace(newest, exit_code=code)
+
+        record = self._roster.update(record, change)
+        self._processes.forget(identity(record))
+        return record
+
+    def verdict(self, record: EngineRecord) -> EngineStatus:
+        """The status of an engine whose end is recorded."""
+        if record.exit_code is None and record.pid != 0:
+            # Another llmtop saw the end first; only its parent gets to know the code.
+            code = self._processes.exit_code(identity(record))
+            if code is not None:
+                record = self.ended(record, record.ended_at or self._clock())
+        state = State.FAILED if record.stop_requested_at is None else State.STOPPED
+        return EngineStatus(record, state, record.ended_at, record.cause or "")
+
+    def explain(self, record: EngineRecord) -> Explanation | None:
+        """Why an engine ended, with the log lines around the cause; None when nothing tells."""
+        exit_code = record.exit_code
+        if exit_code is None:
+            exit_code = self._processes.exit_code(identity(record))
+        adapter = self._adapters.get(record.spec.kind)
+        lines = run_lines(Path(record.log_path), record.started_at)
+        # Engines print their own arguments.
+        secrets = self._secrets.get(record.name, ())
+        shown = (hide(line, secrets) for line in lines) if secrets else lines
+        return explain(shown, adapter.failures if adapter else (), exit_code)
+
+    def excerpt(self, record: EngineRecord) -> tuple[str, ...]:
+        """The log lines that show best why an engine ended: around the cause, else the last."""
+        found = self.explain(record)
+        if found is not None and found.excerpt:
+            return found.excerpt
+        secrets = self._secrets.get(record.name, ())
+        return tuple(hide(line, secrets) for line in tail(Path(record.log_path), _LAST_LINES))
+
+
+def _written(log: Path, otherwise: float) -> float:
+    """When a log was last written to: the nearest to an end that nobody saw."""
+    try:
+        return log.stat().st_mtime
+    except OSError:
+        return otherwise

@@ -1,0 +1,101 @@
+"""A start in an engine's log: the line that llmtop writes before it, and the phases it is in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from llmtop.engines.adapter import Phase
+from llmtop.engines.logs import BLOCK, clean, older, read_lines
+from llmtop.engines.redaction import redact
+
+
+class StartupLog:
+    """Which phase a start is in, and since when.
+
+    Phases only go forward, in the order of the table: several workers of one engine write into
+    the same log, each at its own pace. Where a pattern has the groups ``done`` and ``total`` the
+    phase counts ("weights 3/7") and its last matching line holds.
+    """
+
+    def __init__(self, phases: Sequence[Phase]) -> None:
+        self._phases = tuple(phases)
+        self._index = -1
+        self._progress = ""
+        self._since: float | None = None
+
+    def feed(self, lines: Iterable[str], now: float) -> None:
+        """Take in new lines; ``now``: the unix seconds at which they were read."""
+        for line in lines:
+            # A later phase settles it, so the table is tried from its end.
+            for index in range(len(self._phases) - 1, max(self._index, 0) - 1, -1):
+                found = self._phases[index].begins.search(line)
+                if found is not None:
+                    if index != self._index:
+                        self._index, self._since = index, now
+                    self._progress = _progress(found)
+                    break
+
+    @property
+    def phase(self) -> str:
+        """The word of the current phase with its progress, "" before the first."""
+        if self._index < 0:
+            return ""
+        return f"{self._phases[self._index].word} {self._progress}".rstrip()
+
+    @property
+    def since(self) -> float | None:
+        """Unix seconds at which the current phase was first seen, None before the first."""
+        return self._since
+
+
+def start_mark(started_at: float) -> str:
+    """How the line begins that llmtop writes into the log before a start; one for each start."""
+    return f"=== llmtop {datetime.fromtimestamp(started_at, UTC).isoformat()} starts: "
+
+
+def write_start_line(fd: int, started_at: float, command: Iterable[str]) -> None:
+    """Write the start line with the command, secrets hidden. OSError when the disk is full."""
+    line = start_mark(started_at) + clean(shlex.join(redact(command))) + " ===\n"
+    data = line.encode(errors="replace")
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def run_start(path: Path, started_at: float) -> int | None:
+    """Where in a log the start line of this start begins, looked for from the end; else None."""
+    mark = start_mark(started_at).encode()
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        after = b""
+        while end > 0:
+            begin = max(0, end - BLOCK)
+            file.seek(begin)
+            block = file.read(end - begin) + after
+            found = block.rfind(mark)
+            if found >= 0:
+                return begin + found
+            after = block[: len(mark)]
+            end = begin
+    return None
+
+
+def run_lines(path: Path, started_at: float) -> Iterator[str]:
+    """All clean lines of one start, in order, from the rotated part on where it goes that far."""
+    begin = run_start(path, started_at)
+    if begin is None:
+        before = run_start(older(path), started_at)
+        if before is not None:
+            yield from read_lines(older(path), before)
+    yield from read_lines(path, begin or 0)
+
+
+def _progress(found: re.Match[str]) -> str:
+    groups = found.groupdict()
+    done, total = groups.get("done"), groups.get("total")
+    return f"{done}/{total}" if done and total else ""

@@ -1,0 +1,266 @@
+"""The state directory: one record and one log for each engine, enough to adopt it again.
+
+``$XDG_STATE_HOME/llmtop/engines/<name>/record.json`` and ``engine.log``, all of it readable by its
+owner alone. Records are written whole or not at all. What cannot be read is reported and left as
+it is: it may be a newer llmtop's, and it is all that is known of a running engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import platformdirs
+
+from llmtop import LlmtopError, UsageError
+from llmtop.engines.files import make_private, write_whole
+from llmtop.engines.records import EngineRecord
+
+SCHEMA = 1
+SOCKET_PATH_BYTES = 107  # sun_path holds 108 with the final NUL (unix(7))
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+_STARTUPS_KEPT = 200
+
+Write = Callable[[Path, bytes], None]
+
+
+class StateError(LlmtopError):
+    """The state directory cannot be read or written."""
+
+
+class NewerRecord(StateError):
+    """A record that a newer llmtop wrote."""
+
+
+class NameBusy(LlmtopError):
+    """Another llmtop is just starting or changing an engine of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A record that cannot be used, in one sentence, and what to try."""
+
+    name: str
+    path: str
+    message: str
+    hint: str
+
+
+class _Header(msgspec.Struct):
+    schema: int
+
+
+class _RecordFile(msgspec.Struct):
+    record: EngineRecord
+    schema: int = SCHEMA
+
+
+class _StartupFile(msgspec.Struct):
+    startups: dict[str, float]
+    schema: int = SCHEMA
+
+
+def check_name(name: str) -> None:
+    """UsageError unless ``name`` can name an engine (and a folder)."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be an engine's name",
+            "take up to 40 letters, digits, dots, dashes and underscores; begin with a letter "
+            "or a digit",
+        )
+
+
+class StateDirectory:
+    """Where engines are remembered. The one owner of these files.
+
+    root: default the user's state folder; runtime: the folder for sockets, default the user's
+    runtime folder. Both are made when needed. write: how a file is written whole.
+    """
+
+    def __init__(
+        self, root: Path | None = None, runtime: Path | None = None, *, write: Write = write_whole
+    ) -> None:
+        self.root = root if root is not None else platformdirs.user_state_path("llmtop")
+        self._runtime = runtime if runtime is not None else platformdirs.user_runtime_path("llmtop")
+        self._write = write
+
+    def folder(self, name: str) -> Path:
+        """Where everything about one engine is."""
+        check_name(name)
+        return self.root / "engines" / name
+
+    def log_path(self, name: str) -> Path:
+        """The engine's log."""
+        return self.folder(name) / "engine.log"
+
+    def make_folder(self, name: str) -> Path:
+        """Make the engine's folder, for its owner alone; StateError when that cannot be."""
+        folder = self.folder(name)
+        try:
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            for part in (self.root, folder.parent, folder):
+                with contextlib.suppress(FileExistsError):
+                    part.mkdir(mode=0o700)
+                if stat.S_IMODE(part.stat().st_mode) & 0o077:
+                    part.chmod(0o700)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        return folder
+
+    @contextlib.contextmanager
+    def lock(self, name: str, wait_s: float = 0.0) -> Iterator[None]:
+        """Hold an engine's name; NameBusy when another llmtop does for longer than ``wait_s``.
+
+        The kernel lets go of it when its holder dies.
+        """
+        path = self.make_folder(name) / "lock"
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        try:
+            deadline = time.monotonic() + wait_s
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if time.monotonic() >= deadline:
+                        raise NameBusy(
+                            f"another llmtop is just starting or changing the engine {name!r}",
+                            "wait a moment, or give this one another --name",
+                        ) from None
+                    time.sleep(0.02)
+            yield
+        finally:
+            os.close(fd)
+
+    def save(self, record: EngineRecord) -> None:
+        """Write a record; StateError when that cannot be."""
+        path = self.make_folder(record.name) / "record.json"
+        data = msgspec.json.format(msgspec.json.encode(_RecordFile(record)))
+        try:
+            self._write(path, data + b"\n")
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def discard(self, name: str) -> None:
+        """Forget the record of an engine that never came to be; its log stays."""
+        with contextlib.suppress(OSError):
+            (self.folder(name) / "record.json").unlink()
+
+    def set_aside(self, name: str) -> None:
+        """Keep a damaged record as ``record.json.damaged`` and make room for a sound one."""
+        path = self.folder(name) / "record.json"
+        with contextlib.suppress(OSError):
+            path.replace(path.with_name("record.json.damaged"))
+
+    def load(self, name: str) -> EngineRecord | None:
+        """An engine's record, None when there is none; StateError when it cannot be used."""
+        path = self.folder(name) / "record.json"
+        left = f"the file is left as it is: {path}"
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateError(
+                f"the record of {name!r} cannot be read: {_why(error)}", left
+            ) from error
+        try:
+            found = msgspec.json.decode(data, type=_Header).schema
+            if found > SCHEMA:
+                raise NewerRecord(
+                    f"the record of {name!r} was written by a newer llmtop",
+                    f"use that llmtop, or another name; {left}",
+                )
+            record = msgspec.json.decode(data, type=_RecordFile).record
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StateError(
+                f"the record of {name!r} is damaged", f"use another name, or remove it; {left}"
+            ) from error
+        if record.name != name:
+            raise StateError(
+                f"the record of {name!r} is that of another engine", f"use another name; {left}"
+            )
+        return record
+
+    def scan(self) -> tuple[list[EngineRecord], list[Problem]]:
+        """All records by name, and what cannot be used as one."""
+        records, problems = [], []
+        try:
+            names = sorted(path.parent.name for path in self.root.glob("engines/*/record.json"))
+        except OSError:
+            names = []
+        for name in names:
+            if not _NAME.fullmatch(name):
+                continue
+            try:
+                record = self.load(name)
+            except StateError as error:
+                path = str(self.folder(name) / "record.json")
+                problems.append(Problem(name, path, error.message, error.hint))
+            else:
+                if record is not None:
+                    records.append(record)
+        return records, problems
+
+    def socket_path(self, name: str) -> Path:
+        """Where an engine's live-option socket goes, in a folder of mode 0700 that is ours.
+
+        Where the runtime folder is missing, not ours, or makes a path that is too long for a
+        socket, a folder in the temporary directory is used.
+        """
+        check_name(name)
+        # Two state directories may hold the same name; the runtime folder is the user's.
+        mark = hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()[:8]
+        spare = Path(tempfile.gettempdir()) / f"llmtop-{os.getuid()}"
+        for folder in (self._runtime, spare):
+            path = folder / f"{name}.{mark}.sock"
+            if len(os.fsencode(path)) <= SOCKET_PATH_BYTES and make_private(folder):
+                return path
+        raise StateError(
+            f"there is no private folder for the socket of {name!r}",
+            f"make {spare} yours alone (mode 0700), or set XDG_RUNTIME_DIR to a folder that is",
+        )
+
+    def startup_s(self, kind: str, model: str) -> float | None:
+        """How long this kind of engine last took to start this model, seconds."""
+        return self._startups().get(f"{kind} {model}")
+
+    def remember_startup(self, kind: str, model: str, seconds: float) -> None:
+        """Keep a start-up time for the next start's progress. Only an estimate: never an error."""
+        startups = self._startups()
+        startups.pop(f"{kind} {model}", None)
+        startups[f"{kind} {model}"] = seconds
+        kept = dict(list(startups.items())[-_STARTUPS_KEPT:])
+        with contextlib.suppress(OSError):
+            self._write(self.root / "startups.json", msgspec.json.encode(_StartupFile(kept)))
+
+    def _startups(self) -> dict[str, float]:
+        try:
+            data = (self.root / "startups.json").read_bytes()
+            return msgspec.json.decode(data, type=_StartupFile).startups
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return {}
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _unwritable(path: Path, error: OSError) -> StateError:
+    return StateError(
+        f"llmtop's state cannot be written: {_why(error)} ({path})",
+        "free some space, or set XDG_STATE_HOME to a folder that you may write",
+    )

@@ -1,0 +1,280 @@
+"""The supervisor: starts engines, adopts them, tells how they are, stops them, says why they died.
+
+Synchronous and safe to call from several threads. Engines outlive it: it may end at any moment,
+and the next one goes on from the state directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from llmtop import LlmtopError, UsageError
+from llmtop.engines import logs
+from llmtop.engines.adapter import Adapter
+from llmtop.engines.ending import end, remove_socket
+from llmtop.engines.failures import Explanation
+from llmtop.engines.launch import LaunchFailed, start_engine, vacate
+from llmtop.engines.postmortem import Postmortem
+from llmtop.engines.probe import Probe, http_status
+from llmtop.engines.processes import Processes
+from llmtop.engines.records import EngineRecord, EngineStatus, LaunchSpec, State
+from llmtop.engines.redaction import secrets_in
+from llmtop.engines.roster import Roster
+from llmtop.engines.state import Problem, StateDirectory, check_name
+from llmtop.engines.watch import Watch, identity
+
+GRACE_S = 10.0
+_BEAT_S = 0.2
+_AT_ONCE_S = 2.0  # ready at the first look: so young that its age is its start-up time
+_OVER = (State.STOPPED, State.FAILED, State.LOST)
+
+
+class StopFailed(LlmtopError):
+    """Processes of an engine are still there after a SIGKILL."""
+
+
+class Supervisor:
+    """The one owner of engine processes.
+
+    state: where engines are remembered. adapters: by kind. environ: what engines inherit. probe:
+    (url, seconds) -> HTTP status or None. clock: unix seconds; monotonic: for durations.
+    """
+
+    def __init__(
+        self,
+        state: StateDirectory,
+        adapters: Mapping[str, Adapter],
+        *,
+        environ: Mapping[str, str],
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        processes: Processes | None = None,
+        probe: Probe = http_status,
+    ) -> None:
+        self._state = state
+        self._adapters = adapters
+        self._environ = environ
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._processes = processes if processes is not None else Processes()
+        self._probe = probe
+        self._roster = Roster(state, self._processes, clock)
+        self._watches: dict[str, Watch] = {}
+        self._secrets: dict[str, tuple[str, ...]] = {}
+        self._dead = Postmortem(
+            self._roster,
+            self._processes,
+            adapters,
+            self._secrets,
+            clock=clock,
+            monotonic=monotonic,
+            sleep=sleep,
+        )
+        self._lock = threading.Lock()
+
+    def records(self) -> list[EngineRecord]:
+        """Every engine that is remembered, by name, whatever became of it."""
+        return [self._roster.fresh(record) for record in self._state.scan()[0]]
+
+    def problems(self) -> list[Problem]:
+        """Records that cannot be used: damaged, or a newer llmtop's. They are left as they are."""
+        return self._state.scan()[1]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all engines that are remembered."""
+        return [record.name for record in self._state.scan()[0]]
+
+    def find(self, name: str) -> EngineRecord:
+        """The engine of this name. UsageError, naming those there are, when there is none."""
+        check_name(name)
+        record = self._state.load(name)
+        if record is not None:
+            return self._roster.fresh(record)
+        names = self.names
+        near = difflib.get_close_matches(name, names, n=1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        known = f"there are: {', '.join(names)}" if names else "start one with: llmtop run"
+        raise UsageError(f"there is no engine named {name!r}", meant + known)
+
+    def adopt(self) -> list[EngineStatus]:
+        """Look at every engine that is remembered; those that live are watched from now on."""
+        return [self.status(record) for record in self.records()]
+
+    def launch(self, spec: LaunchSpec) -> EngineRecord:
+        """Start an engine; returns once it runs and is recorded, long before it is ready.
+
+        UsageError: unknown kind, bad name, port or model path. LaunchRefused: the name or the port
+        is taken, or there is no such program. NameBusy: another llmtop is just starting that name.
+        StateError: nothing can be written. LaunchFailed: it cannot be executed. After any of
+        these nothing is left running.
+        """
+        check_name(spec.name)
+        adapter = self._adapters.get(spec.kind)
+        if adapter is None:
+            raise UsageError(
+                f"{logs.clean(spec.kind)!r} is not an engine that llmtop knows",
+                f"it knows: {', '.join(sorted(self._adapters))}",
+            )
+        with self._state.lock(spec.name):
+            vacate(
+                spec.name,
+                self._state,
+                self._processes,
+                monotonic=self._monotonic,
+                sleep=self._sleep,
+            )
+            record = start_engine(
+                spec,
+                adapter,
+                [one for one in self._state.scan()[0] if self._processes.alive(identity(one))],
+                state=self._state,
+                processes=self._processes,
+                environ=self._environ,
+                clock=self._clock,
+            )
+        self._secrets[spec.name] = secrets_in((*spec.program, *spec.args))
+        return record
+
+    def wait_ready(
+        self,
+        record: EngineRecord,
+        timeout_s: float,
+        on_phase: Callable[[EngineStatus], None] | None = None,
+    ) -> EngineStatus:
+        """Wait until an engine is ready. on_phase: called with each new state or phase.
+
+        LaunchFailed with the cause when it ends instead, or when ``timeout_s`` seconds are over
+        (it is then left as it is: whoever asked decides).
+        """
+        deadline = self._monotonic() + timeout_s
+        told: tuple[State, str] | None = None
+        while True:
+            status = self.status(record)
+            if on_phase is not None and told != (status.state, status.phase):
+                told = (status.state, status.phase)
+                on_phase(status)
+            if status.state is State.READY:
+                return status
+            to_read = f"read its log: llmtop logs {record.name}"
+            if status.state in _OVER:
+                raise LaunchFailed(
+                    f"{record.name!r} did not start: {status.phase or 'it was stopped'}",
+                    status.record.advice or to_read,
+                    self._dead.excerpt(status.record),
+                )
+            if self._monotonic() >= deadline:
+                doing = f" ({status.phase})" if status.phase else ""
+                raise LaunchFailed(
+                    f"{record.name!r} is not ready after {timeout_s:.0f} s{doing}", to_read
+                )
+            self._sleep(_BEAT_S)
+
+    def status(self, record: EngineRecord) -> EngineStatus:
+        """What is true of an engine now; meant for once a second, takes about one at most.
+
+        A death takes longer, once: its leftovers are ended and its log is read. Writes down what
+        it finds: that it became ready, that it ended and why. Never raises for what an engine or
+        its record file may be like.
+        """
+        record = self._roster.fresh(record)
+        if record.pid == 0 and record.ended_at is None:
+            return EngineStatus(record, State.STARTING, record.started_at, "being launched")
+        watch = self._watch(record)
+        with watch.lock:
+            if record.ended_at is not None:
+                return self._dead.verdict(record)
+            seen = watch.look(record)
+            if seen is None:
+                return self._dead.examine(record, watch)
+            state, words = seen
+            if state is State.READY and record.ready_at is None:
+                record = self._became_ready(record, watch)
+            log = Path(record.log_path)
+            if logs.outgrown(log):
+                # Under the lock: two who cut the log at once would lose a part of it.
+                with contextlib.suppress(LlmtopError), self._state.lock(record.name):
+                    logs.rotate(log)
+            return EngineStatus(record, state, watch.since, words)
+
+    def stop(self, record: EngineRecord, grace_s: float = GRACE_S) -> EngineRecord:
+        """Stop an engine and return its record once no process of it is left.
+
+        SIGTERM, ``grace_s`` seconds, SIGKILL for all that remains. Stopping one that has ended
+        cleans up behind it. StopFailed when even SIGKILL does not end a process. UsageError when
+        the name belongs to another engine by now.
+        """
+        asked, record = record, self._roster.fresh(record)
+        if asked.pid != 0 and identity(asked) != identity(record):
+            raise UsageError(
+                f"{record.name!r} is no longer the engine that was meant: it was started anew",
+                "look again, then stop it",
+            )
+        leader = identity(record)
+        if not self._processes.alive(leader) and record.stop_requested_at is None:
+            record = self.status(record).record  # why it ended comes before who asked
+        if record.ended_at is None and record.stop_requested_at is None:
+            now = self._clock()
+            record = self._roster.update(
+                record,
+                lambda r: r if r.stop_requested_at else replace(r, stop_requested_at=now),
+            )
+        left = end(
+            self._processes,
+            leader,
+            Path(record.log_path),
+            grace_s=grace_s,
+            monotonic=self._monotonic,
+            sleep=self._sleep,
+        )
+        if left:
+            pids = ", ".join(str(one.pid) for one in left)
+            raise StopFailed(
+                f"{record.name!r} cannot be ended: pid {pids} survived SIGKILL",
+                "it hangs in the kernel or a driver (see dmesg), or belongs to another user",
+            )
+        remove_socket(record.live_socket)
+        return self._dead.verdict(self._dead.ended(record, self._clock())).record
+
+    def learn(self, record: EngineRecord, *, version: str) -> EngineRecord:
+        """Keep the version that a running engine told."""
+        return self._roster.update(record, lambda r: replace(r, version=logs.clean(version)))
+
+    def explain(self, record: EngineRecord) -> Explanation | None:
+        """Why an engine ended, with the log lines around the cause; None when nothing tells."""
+        return self._dead.explain(record)
+
+    def _watch(self, record: EngineRecord) -> Watch:
+        with self._lock:
+            watch = self._watches.get(record.name)
+            if watch is None or watch.leader != identity(record):
+                adapter = self._adapters.get(record.spec.kind)
+                watch = self._watches[record.name] = Watch(
+                    record,
+                    adapter.phases if adapter else (),
+                    adapter.ready_path if adapter else "/health",
+                    processes=self._processes,
+                    probe=self._probe,
+                    clock=self._clock,
+                    monotonic=self._monotonic,
+                )
+            return watch
+
+    def _became_ready(self, record: EngineRecord, watch: Watch) -> EngineRecord:
+        now = self._clock()
+        # Only who saw it start knows how long that took: an adopted one may be ready for hours.
+        age = self._processes.age_s(watch.leader)
+        took = age if watch.seen_starting or age < _AT_ONCE_S else None
+        if took is not None:
+            self._state.remember_startup(record.spec.kind, record.spec.model, took)
+        return self._roster.update(
+            record, lambda r: r if r.ready_at else replace(r, ready_at=now, startup_s=took)
+        )

@@ -1,0 +1,135 @@
+"""One living engine, looked at again and again: is it up, does it answer, what is it doing?"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from llmtop.engines import ports
+from llmtop.engines.adapter import Phase
+from llmtop.engines.logs import LogCursor
+from llmtop.engines.probe import Probe
+from llmtop.engines.processes import Identity, Processes
+from llmtop.engines.records import EngineRecord, State
+from llmtop.engines.startup import StartupLog, run_start
+
+PROBE_TIMEOUT_S = 1.0
+SILENCE_S = 3.0  # how long an engine may owe an answer before it counts as unresponsive
+
+
+def identity(record: EngineRecord) -> Identity:
+    """The process that a record speaks of."""
+    return Identity(record.pid, record.start_ticks, record.boot_id)
+
+
+class Watch:
+    """What this llmtop remembers of one engine from look to look. One look at a time (``lock``).
+
+    seen: it was seen alive. seen_starting: it was seen before it was ready, so the moment at which
+    it became ready is known. lost: it is known to be gone, and that nobody knows how.
+    """
+
+    def __init__(
+        self,
+        record: EngineRecord,
+        phases: Sequence[Phase],
+        ready_path: str,
+        *,
+        processes: Processes,
+        probe: Probe,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.lock = threading.Lock()
+        self.leader = identity(record)
+        self.seen = False
+        self.seen_starting = False
+        self.lost = False
+        self._ready_path = ready_path
+        self._processes = processes
+        self._probe = probe
+        self._clock = clock
+        self._monotonic = monotonic
+        self._log = Path(record.log_path)
+        self._startup = StartupLog(phases)
+        self._cursor: LogCursor | None = None
+        self._listener: ports.Listener | None = None
+        self._answered_at: float | None = None
+        self._state: State | None = None
+        self._since: float | None = None
+
+    def look(self, record: EngineRecord) -> tuple[State, str] | None:
+        """Its state now and a few words on it, None when its process has ended.
+
+        READY with a record that has no ``ready_at`` means: it has become ready just now.
+        Takes as long as the probe, a second at most.
+        """
+        letter = self._processes.state(self.leader)
+        if letter is None:
+            return None
+        self.seen = True
+        state, words = self._judge(record, frozen=letter == "T")
+        self.seen_starting = self.seen_starting or state is State.STARTING
+        if state is not self._state:
+            began = {
+                State.STARTING: record.started_at,
+                State.READY: record.ready_at,
+                State.STOPPING: record.stop_requested_at,
+            }.get(state)
+            first = self._state is None
+            self._since = began if first and began is not None else self._clock()
+            self._state = state
+        return state, words
+
+    @property
+    def since(self) -> float | None:
+        """Unix seconds at which the state of the last look began, as far as is known."""
+        return self._since
+
+    def _judge(self, record: EngineRecord, *, frozen: bool) -> tuple[State, str]:
+        if record.stop_requested_at is not None:
+            return State.STOPPING, ""
+        if record.ready_at is None:
+            if self._cursor is None:
+                start = run_start(self._log, record.started_at)
+                self._cursor = LogCursor(self._log, start or 0)
+            self._startup.feed(self._cursor.read(), self._clock())
+            if frozen:
+                return State.STARTING, "stopped by a signal (SIGSTOP)"
+            if self._silence(record) is None:
+                return State.READY, ""
+            return State.STARTING, self._startup.phase
+        if frozen:
+            return State.UNRESPONSIVE, "stopped by a signal (SIGSTOP)"
+        silence = self._silence(record)
+        patient = self._answered_at is not None and (
+            self._monotonic() - self._answered_at <= SILENCE_S
+        )
+        if silence is None or patient:
+            return State.READY, ""
+        return State.UNRESPONSIVE, silence
+
+    def _silence(self, record: EngineRecord) -> str | None:
+        """Why it does not count as answering, None when it does.
+
+        Only its own process on its own port counts: another server there would answer as well.
+        """
+        port = record.spec.port
+        if self._listener is None or not self._listener.held():
+            self._listener = ports.listener(self._pids(), port)
+        if self._listener is None:
+            return f"it does not listen on port {port}"
+        path = self._ready_path
+        status = self._probe(record.url + path, PROBE_TIMEOUT_S)
+        if status is None:
+            return f"{path} does not answer within {PROBE_TIMEOUT_S:.0f} s"
+        if status != 200:
+            return f"{path} answers {status}"
+        self._answered_at = self._monotonic()
+        return None
+
+    def _pids(self) -> Iterator[int]:
+        # A generator, so that /proc is scanned only once somebody listens on the port.
+        for member in self._processes.members(self.leader, self._log):
+            yield member.pid
