@@ -167,7 +167,7 @@ class Desk:
             return {
                 "option": clean(name, NAME_LIMIT),
                 "from": dial.value if dial else None,
-                "to": to if isinstance(to, int) and abs(to) < 1 << 53 else None,
+                "to": to if type(to) is int and abs(to) < 1 << 53 else None,
                 "outcome": "refused",
                 "reason": objection,
                 "evicted": 0,
