@@ -88,7 +88,7 @@ def state_of(answer: Mapping[str, Any]) -> LiveState:
         running=_count_or_none(answer.get("running")),
         waiting=_count_or_none(answer.get("waiting")),
         evicted_total=_count(answer["evicted_total"]),
-        history=tuple(_past(told) for told in answer["history"]),
+        history=tuple(_past(told) for told in _list(answer["history"])),
         disabled=None if disabled is None else printable(disabled),
     )
 
@@ -128,7 +128,7 @@ def changes_of(
     answer: Mapping[str, Any], asked: tuple[str, ...], by: str, time: float, ack_ms: float
 ) -> tuple[Change, ...]:
     """The answer to ``set``: what became of each option that was asked for, in that order."""
-    told = {item["option"]: item for item in answer["changes"]}
+    told = {item["option"]: item for item in _list(answer["changes"])}
     # Eviction is max_num_seqs' doing. An engine that tells one number for the whole request has it
     # put there, or else with the first.
     evicting = "max_num_seqs" if "max_num_seqs" in asked else asked[0]
@@ -161,6 +161,12 @@ def printable(value: object) -> str:
     return "".join(
         c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value[:TEXT_LIMIT]
     )
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    return value
 
 
 def _count(value: object) -> int:

@@ -28,15 +28,17 @@ class FakeLiveServer:
     """Listens at ``path`` and follows ``script``, a reply a request; the last one repeats.
 
     A mapping is sent as one JSON line, bytes as they are, and a function is given the request.
-    ``heard`` has every request line in order, as parsed. Used as an asynchronous context.
+    ``heard`` has every request line in order, as parsed; ``spoken_to`` is set by the first. Used
+    as an asynchronous context.
     """
 
     def __init__(self, path: str | Path, script: Sequence[Reply]) -> None:
         self._path = str(path)
         self._script = list(script)
         self.heard: list[Mapping[str, Any]] = []
+        self.spoken_to = asyncio.Event()
         self._server: asyncio.Server | None = None
-        self._visitors: set[asyncio.StreamWriter] = set()
+        self._visits: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def __aenter__(self) -> FakeLiveServer:
         self._server = await asyncio.start_unix_server(self._attend, self._path)
@@ -50,16 +52,20 @@ class FakeLiveServer:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        for visitor in tuple(self._visitors):
+        for visitor in self._visits.values():
             visitor.transport.abort()
+        await asyncio.gather(*self._visits, return_exceptions=True)
         await self._server.wait_closed()
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._visitors.add(writer)
+        visit = asyncio.current_task()
+        assert visit is not None
+        self._visits[visit] = writer
         try:
             while line := await reader.readline():
                 request = json.loads(line)
                 self.heard.append(request)
+                self.spoken_to.set()
                 reply = self._script.pop(0) if len(self._script) > 1 else self._script[0]
                 if reply is Act.SILENCE:
                     continue
@@ -73,5 +79,5 @@ class FakeLiveServer:
         except ConnectionError:
             pass  # the client has had enough
         finally:
-            self._visitors.discard(writer)
+            self._visits.pop(visit)
             writer.close()

@@ -112,9 +112,9 @@ class Scheduler032(Scheduler028):
 
     gate = "max_num_active_reqs"
 
-    def __init__(self, seqs: int = 8, *args: Any, active: int | None = None, **config: Any) -> None:
+    def __init__(self, seqs: int = 8, *args: Any, active: int = 0, **config: Any) -> None:
         super().__init__(seqs, *args, **config)
-        self.max_num_active_reqs = seqs if active is None else active
+        self.max_num_active_reqs = active or seqs
 
 
 ALL = pytest.mark.parametrize("kind", [Scheduler020, Scheduler024, Scheduler028, Scheduler032])
