@@ -1,6 +1,7 @@
 """What vLLM's log tells: how far a start has come, and why one failed.
 
-Each pattern matches within one line. Those marked "recorded" were seen in a log, the others are
+Each pattern matches within one line, and what it skips is bounded: a log line may be a megabyte
+long, and of somebody's making. Those marked "recorded" were seen in a log, the others are
 written after the text in vLLM's, PyTorch's or Hugging Face's source.
 """
 
@@ -21,12 +22,15 @@ PHASES = (
     Phase(
         "compile",
         re.compile(
-            r"Warming up model for the compilation|Using cache directory: \S*torch_compile_cache"
+            r"Warming up model for the compilation|"
+            r"Using cache directory: \S{1,400}torch_compile_cache"
         ),
     ),
     Phase(
         "KV cache",
-        re.compile(r"Available KV cache memory:|KV cache size:|Explicitly set .* for KV cache"),
+        re.compile(
+            r"Available KV cache memory:|KV cache size:|Explicitly set .{1,60} for KV cache"
+        ),
     ),
     Phase("CUDA graphs", re.compile(r"Capturing CUDA graphs")),
     Phase("warm-up", re.compile(r"Graph capturing finished")),
@@ -47,7 +51,7 @@ FAILURES = (
         "check it against `vllm serve --help=all`; flags come and go between versions",
     ),
     _failure(
-        r"error: argument --speculative-config\S*: (?P<what>[^\n]{1,120}?) cannot be converted",
+        r"error: argument --speculative-config\S{0,20}: [^\n]{1,120}? cannot be converted",
         "--speculative-config is not valid JSON",
         "give one JSON object, quoted for the shell: "
         '\'{{"method": "ngram", "num_speculative_tokens": 4}}\'',
@@ -90,7 +94,7 @@ FAILURES = (
         "ask for access on the model's page, then set HF_TOKEN for the engine",
     ),
     _failure(
-        r"(?P<model>[\w./-]{1,120}) is not a local folder and is not a valid model identifier",
+        r"(?<![\w./-])(?P<model>[\w./-]{1,120}) is not a local folder and is not a valid model",
         "the hub knows no model {model}, or does not show it to you",
         "check the name; a private model needs HF_TOKEN",
     ),
@@ -117,14 +121,14 @@ FAILURES = (
         "choose a --tensor-parallel-size that divides {heads}",
     ),
     _failure(
-        r"\[Errno 98\][^\n]*[Aa]ddress already in use",
+        r"\[Errno 98\][^\n]{0,120}[Aa]ddress already in use",
         "the port is already in use",
         "choose another port, or end what holds it",
     ),
     # Memory. Recorded: KV too small, no blocks, and the one on CPU.
     _failure(
-        r"memory on (?:device|node) ?\S* ?\((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\) on startup is "
-        r"less than desired \w+ memory utilization \((?P<share>[\d.]+), (?P<asked>[\d.]+) GiB\)",
+        r"memory on (?:device|node) ?\S{0,40} ?\((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\) on startup "
+        r"is less than desired \w+ memory utilization \((?P<share>[\d.]+), (?P<asked>[\d.]+) GiB\)",
         "{asked} GiB of memory are wanted and {free} of {total} GiB are free",
         "something else holds the rest: end it, or lower --gpu-memory-utilization from {share}",
     ),
@@ -177,18 +181,18 @@ FAILURES = (
         "install vllm in it again, or choose another with --python or --bin",
     ),
     _failure(  # recorded; only where vLLM itself reports it, since optional imports fail unharmed
-        r"ERROR [^\n]*\bModuleNotFoundError: No module named '(?P<module>[\w.]{1,100})'",
+        r"ERROR [^\n]{1,120}\bModuleNotFoundError: No module named '(?P<module>[\w.]{1,100})'",
         "the Python module {module} is missing",
         "install it in vLLM's environment, or leave out the flag that asks for it",
     ),
     # Effects, when no cause above was found.
     _failure(
-        r"Worker proc \S+ died unexpectedly",
+        r"Worker proc \S{1,80} died unexpectedly",
         "one of the engine's worker processes died",
         "the kernel's out-of-memory killer leaves a line in dmesg; else see the log before this",
     ),
     _failure(
-        r"EngineDeadError|Engine core proc(?:ess)? \S+ died unexpectedly|EngineCore encountered",
+        r"EngineDeadError|Engine core proc \S{1,80} died unexpectedly|EngineCore encountered an",
         "the engine core died",
         "see the last traceback of (EngineCore ...) in the log",
     ),

@@ -122,7 +122,7 @@ ALL = pytest.mark.parametrize("kind", [Scheduler020, Scheduler024, Scheduler028,
 
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleType]:
-    """The plugin as vLLM imports it: from PYTHONPATH, beside a vllm of which it needs two things."""
+    """The plugin as vLLM imports it: from PYTHONPATH, beside the two modules that it needs."""
     for folder in PLUGIN_FOLDERS:
         monkeypatch.syspath_prepend(str(folder))
     config = ModuleType("vllm.config.scheduler")
