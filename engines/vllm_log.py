@@ -127,8 +127,9 @@ FAILURES = (
     ),
     # Memory. Recorded: KV too small, no blocks, and the one on CPU.
     _failure(
-        r"memory on (?:device|node) ?\S{0,40} ?\((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\) on startup "
-        r"is less than desired \w+ memory utilization \((?P<share>[\d.]+), (?P<asked>[\d.]+) GiB\)",
+        r"memory on (?:device|node) ?\S{0,40} ?\((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\) on "
+        r"startup is less than desired \w+ memory utilization "
+        r"\((?P<share>[\d.]+), (?P<asked>[\d.]+) GiB\)",
         "{asked} GiB of memory are wanted and {free} of {total} GiB are free",
         "something else holds the rest: end it, or lower --gpu-memory-utilization from {share}",
     ),
@@ -180,8 +181,9 @@ FAILURES = (
         "this Python environment has vLLM's files but not its package",
         "install vllm in it again, or choose another with --python or --bin",
     ),
-    _failure(  # recorded; only where vLLM itself reports it, since optional imports fail unharmed
-        r"ERROR [^\n]{1,120}\bModuleNotFoundError: No module named '(?P<module>[\w.]{1,100})'",
+    _failure(  # recorded; reported by vLLM or left uncaught, since optional imports fail unharmed
+        r"(?m)(?:ERROR [^\n]{1,120}\b|^)ModuleNotFoundError: "
+        r"No module named '(?P<module>[\w.]{1,100})'",
         "the Python module {module} is missing",
         "install it in vLLM's environment, or leave out the flag that asks for it",
     ),

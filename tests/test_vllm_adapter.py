@@ -421,6 +421,10 @@ class TestLog:
                 "the engine core died",
             ),
             (
+                "ModuleNotFoundError: No module named 'gguf'",
+                "the Python module gguf is missing",
+            ),
+            (
                 "RuntimeError: Engine core initialization failed. See root cause above.",
                 "the engine core did not start",
             ),

@@ -539,7 +539,7 @@ class TestDoor:
                 ("open/live", "open to others"),
                 ("link/live", "not a folder"),
                 ("s/file", "not a socket"),
-                ("s/taken", "another process"),
+                ("s/taken", "somebody else listens"),
             ):
                 with pytest.raises(door.DoorError, match=why):
                     door.listen(str(tmp_path / place))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import psutil
 import pytest
@@ -59,7 +59,7 @@ class Engine:
             if sample.name == name
         )
 
-    def samples(self, name: str) -> dict[str, float]:
+    def buckets(self, name: str) -> dict[str, float]:
         """A histogram's cumulative counts by upper bound."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
             text = answer.read().decode()
@@ -160,7 +160,7 @@ class Load:
             future.result()
 
 
-def _unavailable(reason: str) -> Any:
+def _unavailable(reason: str) -> NoReturn:
     if os.environ.get("LLMTOP_REQUIRE_ENGINES") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -195,10 +195,10 @@ def small_model(vllm_program: Path) -> Path:
 def start_vllm(
     vllm_program: Path, small_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., contextlib.AbstractContextManager[Engine]]]:
-    """``with start_vllm(*flags, pythonpath=(folder,))``: a ready engine; nothing is left of it."""
+    """``with start_vllm(*flags, PYTHONPATH=...)``: a ready engine; nothing is left of it after."""
 
     @contextlib.contextmanager
-    def start(*flags: str, pythonpath: tuple[Path, ...] = ()) -> Iterator[Engine]:
+    def start(*flags: str, **variables: str) -> Iterator[Engine]:
         folder = tmp_path_factory.mktemp("vllm")
         live = folder / "live" / "s"
         with socket.socket() as probe:
@@ -225,7 +225,7 @@ def start_vllm(
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
             "VLLM_CPU_KVCACHE_SPACE": "1",
-            "PYTHONPATH": os.pathsep.join(str(path) for path in pythonpath),
+            **variables,
         }
         log = folder / "engine.log"
         with log.open("wb") as output:

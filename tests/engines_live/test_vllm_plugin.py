@@ -42,7 +42,7 @@ SEEN_WITHIN_S = 2.0
 @pytest.fixture(scope="module")
 def engine(start_vllm: Start) -> Iterator[Engine]:
     flags = ("--speculative-config", json.dumps(NGRAM))
-    with start_vllm(*flags, pythonpath=(SABOTEUR,)) as running:
+    with start_vllm(*flags, PYTHONPATH=str(SABOTEUR)) as running:
         yield running
 
 
@@ -122,7 +122,7 @@ def test_the_token_budget_under_load(engine: Engine) -> None:
     def busy_steps() -> float:
         # Steps that made 9 to 64 tokens: sixteen streams decoding. A finished prompt counts with
         # all of its tokens, which are more than 64 here.
-        counts = engine.samples("vllm:iteration_tokens_total")
+        counts = engine.buckets("vllm:iteration_tokens_total")
         return counts["64.0"] - counts["8.0"]
 
     with engine.under_load() as load:

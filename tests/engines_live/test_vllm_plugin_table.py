@@ -31,7 +31,9 @@ DRAFT_TOKENS = "vllm:spec_decode_num_draft_tokens_total"
 
 @pytest.fixture(scope="module")
 def engine(start_vllm: Start) -> Iterator[Engine]:
-    with start_vllm("--speculative-config", json.dumps(NGRAM)) as running:
+    # With a list of allowed plugins, which ours is added to.
+    flags = ("--speculative-config", json.dumps(NGRAM))
+    with start_vllm(*flags, VLLM_PLUGINS="somebody_elses") as running:
         yield running
 
 

@@ -23,6 +23,7 @@ CHANGES_LIMIT = 16
 CONNECTIONS = 32
 LONGEST_WAIT_S = 30.0
 SEND_TIMEOUT_S = 30.0
+RECOVERY_S = 1.0
 
 
 class DoorError(Exception):
@@ -71,7 +72,7 @@ def _clear(path: str) -> None:
         except ConnectionRefusedError:
             os.unlink(path)
             return
-    raise DoorError("another process listens on this socket")
+    raise DoorError("somebody else listens on this socket")
 
 
 def answer(desk: Desk, line: bytes, log: logging.Logger) -> dict[str, Any]:
@@ -144,18 +145,31 @@ class Door:
 
     def _receive(self) -> None:
         try:
-            with listen(self._path) as door:
-                self._log.info("llmtop: live options on %s", self._path)
-                while True:
-                    visitor, _ = door.accept()
-                    if self._free.acquire(blocking=False):
-                        threading.Thread(
-                            target=self._attend, args=(visitor,), name="llmtop-live", daemon=True
-                        ).start()
-                    else:
-                        visitor.close()
+            door = listen(self._path)
         except Exception as error:
             self._log.warning("llmtop: no live options: %s", error)
+            return
+        self._log.info("llmtop: live options on %s", self._path)
+        while True:
+            try:
+                visitor, _ = door.accept()
+                self._let_in(visitor)
+            except Exception as error:  # no file descriptor or thread to be had: perhaps later
+                self._log.warning("llmtop: a live-option connection was lost: %s", error)
+                time.sleep(RECOVERY_S)
+
+    def _let_in(self, visitor: socket.socket) -> None:
+        if not self._free.acquire(blocking=False):
+            visitor.close()
+            return
+        try:
+            threading.Thread(
+                target=self._attend, args=(visitor,), name="llmtop-live", daemon=True
+            ).start()
+        except Exception:
+            self._free.release()
+            visitor.close()
+            raise
 
     def _attend(self, visitor: socket.socket) -> None:
         try:

@@ -19,6 +19,7 @@ class Reins:
     def __init__(self, scheduler: Any, version: str, log: logging.Logger) -> None:
         self._scheduler = scheduler
         self._log = log
+        self._broken = False
         self._launch: dict[str, Any] = {}  # attribute -> what vLLM had set it to
         self._cap: int | None = None  # max_num_seqs, where vLLM's own limit must be kept above it
         self._trim_to: int | None = None  # drafts a request, where they are trimmed by us
@@ -145,6 +146,8 @@ class Reins:
 
         Exception, not BaseException: SystemExit is how vLLM's own signal handler ends the engine.
         """
+        if self._broken:
+            return
         orders: list[Order] = []
         try:
             orders = self.desk.take()
@@ -201,22 +204,24 @@ class Reins:
         if self._cap is not None:
             scheduler.max_num_running_reqs = max(self._cap, len(scheduler.running))
             again = True
-        if self._trim_to is not None:
+        most = self._trim_to
+        if most is not None:
             for request in scheduler.running:
-                if len(request.spec_token_ids) > self._trim_to:
+                drafts = request.spec_token_ids
+                if len(drafts) > most:
                     # A new list: the asynchronous scheduler shares one among all requests.
-                    request.spec_token_ids = request.spec_token_ids[: self._trim_to]
+                    request.spec_token_ids = drafts[:most]
             again = True
         return again
 
     def _let_go(self, error: Exception, orders: list[Order]) -> None:
         """The guard: launch values back, and never again. The engine goes on as vLLM made it."""
+        self._broken = True
         for name, value in self._launch.items():
             try:
                 setattr(self._scheduler, name, value)
             except Exception:
                 self._log.exception("llmtop: could not restore %s", name)
-        self._cap = self._trim_to = None
         try:
             reason = f"{type(error).__name__} in llmtop's part of schedule(): {error}"
             self.desk.disable(reason, orders)
