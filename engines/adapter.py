@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from llmtop.engines.options import OptionSpec
+from llmtop.engines.options import OptionSpec, OptionValue
 from llmtop.engines.records import LaunchSpec
 from llmtop.engines.samples import Reading
 
@@ -47,16 +47,24 @@ class FailurePattern:
     advice: str
 
 
+def _tells_nothing(command: Sequence[str]) -> Mapping[str, OptionValue]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Adapter:
     """All that llmtop knows about one kind of engine.
 
-    command: the argument vector for a launch. environment: what to add to the environment, given
-    the path of the live-option socket and the environment that it will be added to.
+    command: the argument vector for a launch; it puts the engine's own subcommand behind
+    ``LaunchSpec.program``. environment: what to add to the environment, given the path of the
+    live-option socket and the environment that it will be added to.
+    program: how the engine is called when nothing else is said. module: what stands for it behind
+    ``PYTHON -m``, "" when it has none; ``--bin PATH`` makes the program (PATH,) and
+    ``--python PATH`` makes it (PATH, "-m", module).
     prefixes: exposition lines that begin with one of these are worth parsing. read: (parsed text,
     unix seconds, monotonic seconds) -> Reading. min_version: the oldest that it was built for.
-    options: each option that llmtop can show or change. flag_defaults: flags that are added unless
-    the operator gave them.
+    options: each option that llmtop can show or change. launch_options: their launch values by
+    name, as far as a command line tells them.
     """
 
     kind: str
@@ -73,4 +81,6 @@ class Adapter:
     metrics_path: str = "/metrics"
     simulated: bool = False
     min_version: str = ""
-    program: tuple[str, ...] = field(default=())
+    program: tuple[str, ...] = ()
+    module: str = ""
+    launch_options: Callable[[Sequence[str]], Mapping[str, OptionValue]] = _tells_nothing

@@ -1,0 +1,163 @@
+"""vLLM's options: its own names and flags, and what was given for them at launch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from llmtop.engines.argv import launch_values, pairs, read_value
+from llmtop.engines.options import Applies, OptionSpec, OptionValue
+
+_LIVE = Applies.LIVE_UP_TO_LAUNCH
+_RESTART = Applies.RESTART
+_SPECULATIVE = "--speculative-config"
+
+OPTIONS = (
+    OptionSpec(
+        "max_num_seqs",
+        "--max-num-seqs",
+        "Requests in the running batch; the rest wait in the queue.",
+        _LIVE,
+        int,
+        minimum=1,
+    ),
+    OptionSpec(
+        "max_num_batched_tokens",
+        "--max-num-batched-tokens",
+        "Token budget of one step: smaller steps keep streams even, larger ones prefill faster.",
+        _LIVE,
+        int,
+        minimum=1,
+    ),
+    OptionSpec(
+        "num_speculative_tokens",
+        _SPECULATIVE,
+        "Draft tokens a step and request; 0 is speculation off.",
+        _LIVE,
+        int,
+        minimum=0,
+    ),
+    OptionSpec(
+        "speculative_method",
+        _SPECULATIVE,
+        "Who drafts: n-grams of the prompt, a small model, or heads trained for it.",
+        _RESTART,
+        str,
+        choices=("ngram", "draft_model", "eagle", "eagle3", "medusa", "mlp_speculator", "suffix"),
+    ),
+    OptionSpec(
+        "enable_prefix_caching",
+        "--enable-prefix-caching",
+        "Keep the KV cache of prompts and reuse it where a new prompt begins the same.",
+        _RESTART,
+        bool,
+    ),
+    OptionSpec(
+        "gpu_memory_utilization",
+        "--gpu-memory-utilization",
+        "Share of each GPU's memory that this engine may take in all.",
+        _RESTART,
+        float,
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    OptionSpec(
+        "max_model_len",
+        "--max-model-len",
+        "Longest request, prompt and output together, in tokens.",
+        _RESTART,
+        int,
+        minimum=1,
+    ),
+    OptionSpec(
+        "scheduling_policy",
+        "--scheduling-policy",
+        "Who is served first: whoever came first, or whoever has the lower priority number.",
+        _RESTART,
+        str,
+        choices=("fcfs", "priority"),
+        default="fcfs",
+    ),
+    OptionSpec(
+        "tensor_parallel_size",
+        "--tensor-parallel-size",
+        "GPUs that each layer is split over.",
+        _RESTART,
+        int,
+        minimum=1,
+        default=1,
+    ),
+    OptionSpec(
+        "quantization",
+        "--quantization",
+        "How the weights are quantised; usually the model's own configuration says so.",
+        _RESTART,
+        str,
+    ),
+    OptionSpec(
+        "kv_cache_dtype",
+        "--kv-cache-dtype",
+        "Number format of the KV cache; 8 bits hold twice the tokens of 16.",
+        _RESTART,
+        str,
+        choices=("auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"),
+        default="auto",
+    ),
+    OptionSpec(
+        "enforce_eager",
+        "--enforce-eager",
+        "No compilation and no CUDA graphs: starts sooner, decodes slower.",
+        _RESTART,
+        bool,
+        default=False,
+    ),
+    OptionSpec(
+        "async_scheduling",
+        "--async-scheduling",
+        "Schedule the next step while this one runs on the GPU.",
+        _RESTART,
+        bool,
+    ),
+)
+
+_ALIASES = {
+    "-tp": "--tensor-parallel-size",
+    "-q": "--quantization",
+    "-sc": _SPECULATIVE,
+    "--device-memory-utilization": "--gpu-memory-utilization",
+}
+
+
+def launch_options(command: Sequence[str]) -> dict[str, OptionValue]:
+    """Launch values by option name, as far as vLLM's arguments tell; it decided the rest."""
+    args = [_long(argument) for argument in command]
+    plain = [spec for spec in OPTIONS if spec.flag != _SPECULATIVE]
+    return {**launch_values(plain, args), **_speculation(args)}
+
+
+def _long(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    head, dot, key = name.partition(".")
+    return f"{_ALIASES.get(head, head)}{dot}{key}{equals}{value}"
+
+
+def _speculation(args: Sequence[str]) -> dict[str, OptionValue]:
+    """Out of ``--speculative-config JSON`` or ``--speculative-config.key value``."""
+    told: dict[str, object] = {}
+    for name, value in pairs(args):
+        if name == _SPECULATIVE:
+            try:
+                whole = json.loads(value)
+            except (ValueError, RecursionError):
+                continue
+            told.update(whole if isinstance(whole, dict) else {})
+        elif name.startswith(_SPECULATIVE + "."):
+            key = name.removeprefix(_SPECULATIVE + ".").replace("-", "_")
+            told[key] = read_value(value, int) if key == "num_speculative_tokens" else value
+    found: dict[str, OptionValue] = {}
+    drafts, method = told.get("num_speculative_tokens"), told.get("method")
+    if isinstance(drafts, int) and not isinstance(drafts, bool):
+        found["num_speculative_tokens"] = drafts
+    if isinstance(method, str):
+        found["speculative_method"] = method
+    return found

@@ -1,0 +1,279 @@
+"""Real engines for the tests in this folder: built once into a cache, started one at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from llmtop.engines.records import LaunchSpec
+from llmtop.engines.vllm import ADAPTER
+
+HERE = Path(__file__).resolve().parent
+CACHE = Path(os.environ.get("LLMTOP_ENGINE_CACHE") or Path.home() / ".cache" / "llmtop-engines")
+BUILD_LIMIT_S = 1800
+START_LIMIT_S = 240
+
+
+@dataclass
+class Stream:
+    """One finished request: the tokens that the server counted, or why it failed."""
+
+    tokens: int | None
+    error: str = ""
+
+
+@dataclass
+class Engine:
+    """A running ``vllm serve`` and what a test does with it."""
+
+    url: str
+    socket: Path
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's series, as /metrics tells it now."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name
+        )
+
+    def buckets(self, name: str) -> dict[str, float]:
+        """A histogram's cumulative counts by upper bound."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        return {
+            sample.labels["le"]: sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == f"{name}_bucket"
+        }
+
+    def eventually(self, what: Callable[[], bool], within_s: float) -> float:
+        """Seconds until ``what`` held; fails the test when it does not within ``within_s``."""
+        begun = time.monotonic()
+        while not what():
+            if time.monotonic() - begun > within_s:
+                pytest.fail(f"not within {within_s:g} s")
+            time.sleep(0.02)
+        return time.monotonic() - begun
+
+    def under_load(self, streams: int = 16, tokens: int = 200) -> Load:
+        """That many streams, renewed as they end, for as long as the context lasts."""
+        return Load(self, streams, tokens)
+
+    def healthy(self) -> bool:
+        """Whether /health answers 200."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def stream(self, prompt: str, tokens: int) -> Stream:
+        """Send one streamed request and read it to its end."""
+        body = {
+            "model": "small",
+            "prompt": prompt,
+            "max_tokens": tokens,
+            "ignore_eos": True,
+            "temperature": 0.0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        request = urllib.request.Request(
+            f"{self.url}/v1/completions",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        counted: int | None = None
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                for line in answer:
+                    if not line.startswith(b"data: {"):
+                        continue
+                    chunk = json.loads(line[6:])
+                    if "error" in chunk:
+                        return Stream(None, str(chunk["error"]))
+                    if chunk.get("usage"):
+                        counted = chunk["usage"]["completion_tokens"]
+        except OSError as error:
+            return Stream(None, str(error))
+        return Stream(counted)
+
+
+@dataclass
+class Load:
+    """Streams in flight, renewed as they end, until it is left."""
+
+    engine: Engine
+    streams: int
+    tokens: int
+    finished: list[Stream] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def failed(self) -> list[Stream]:
+        """Those that ended with an error, or without all of their tokens."""
+        return [stream for stream in self.finished if stream.error or stream.tokens != self.tokens]
+
+    def __enter__(self) -> Load:
+        self._pool = ThreadPoolExecutor(self.streams)
+        self._done: list[Future[None]] = [
+            self._pool.submit(self._keep, number) for number in range(self.streams)
+        ]
+        return self
+
+    def _keep(self, number: int) -> None:
+        turn = 0
+        while not self._stop.is_set():
+            # Repetitive, so that n-gram speculation has something to guess.
+            prompt = f"stream {number} turn {turn} " + "the queue grows and the cache fills " * 8
+            self.finished.append(self.engine.stream(prompt, self.tokens))
+            turn += 1
+
+    def __exit__(self, *failure: object) -> None:
+        self._stop.set()
+        self._pool.shutdown(wait=True)
+        for future in self._done:
+            future.result()
+
+
+def _unavailable(reason: str) -> NoReturn:
+    if os.environ.get("LLMTOP_REQUIRE_ENGINES") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def vllm_program() -> Path:
+    """The ``vllm`` of the cached environment, built now if it is not there yet."""
+    try:
+        built = subprocess.run(
+            ["bash", str(HERE / "build_vllm.sh"), str(CACHE)],
+            capture_output=True,
+            text=True,
+            timeout=BUILD_LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        _unavailable(f"real vLLM could not be built within {BUILD_LIMIT_S} s")
+    if built.returncode != 0:
+        last = (built.stderr.strip().splitlines() or ["no message"])[-1]
+        _unavailable(f"real vLLM cannot be built here: {last}")
+    return Path(built.stdout.strip().splitlines()[-1]) / "vllm"
+
+
+@pytest.fixture(scope="session")
+def small_model(vllm_program: Path) -> Path:
+    """The folder of the tiny model that the build made."""
+    return CACHE / "models" / "small"
+
+
+@pytest.fixture(scope="module")
+def start_vllm(
+    vllm_program: Path, small_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., contextlib.AbstractContextManager[Engine]]]:
+    """``with start_vllm(*flags, PYTHONPATH=...)``: a ready engine; nothing is left of it after."""
+
+    @contextlib.contextmanager
+    def start(*flags: str, **variables: str) -> Iterator[Engine]:
+        folder = tmp_path_factory.mktemp("vllm")
+        live = folder / "live" / "s"
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        spec = LaunchSpec(
+            kind="vllm",
+            name="small",
+            model=str(small_model),
+            host="127.0.0.1",
+            port=port,
+            program=(str(vllm_program),),
+            args=(
+                *("--served-model-name", "small", "--dtype", "bfloat16", "--enforce-eager"),
+                *("--max-model-len", "2048", "--max-num-seqs", "16"),
+                *("--max-num-batched-tokens", "2048", "--num-gpu-blocks-override", "200"),
+                *flags,
+            ),
+        )
+        base = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            **variables,
+        }
+        log = folder / "engine.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                ADAPTER.command(spec),
+                env={**base, **ADAPTER.environment(spec, live, base)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        engine = Engine(f"http://127.0.0.1:{port}", live, log, process)
+        try:
+            _await_ready(engine)
+            yield engine
+        finally:
+            _end(process)
+
+    yield start
+
+
+def _await_ready(engine: Engine) -> None:
+    deadline = time.monotonic() + START_LIMIT_S
+    while not engine.healthy():
+        if engine.process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail("vLLM did not start:\n" + engine.log.read_text(errors="replace")[-4000:])
+        time.sleep(0.25)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """TERM, a grace, KILL to the whole group; returns when nothing of the session is left."""
+    for sign, grace_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 10.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        deadline = time.monotonic() + grace_s
+        while time.monotonic() < deadline:
+            process.poll()
+            if not _session(process.pid):
+                return
+            time.sleep(0.05)
+    pytest.fail(f"left behind: {_session(process.pid)}")
+
+
+def _session(leader: int) -> list[int]:
+    found = []
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError, psutil.Error):
+            alive = psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+            if alive and os.getsid(pid) == leader:
+                found.append(pid)
+    return found

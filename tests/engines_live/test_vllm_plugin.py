@@ -1,0 +1,233 @@
+"""The live options of a real vLLM under load, and the guard around them.
+
+One engine serves the whole file, with an n-gram drafter of a fixed number of drafts. The tests run
+in order and leave the launch values behind them; the last one breaks the plugin for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from llmtop.engines.live import LiveClient, LiveState
+from llmtop.engines.options import Change, Outcome
+
+if TYPE_CHECKING:
+    from tests.engines_live.conftest import Engine
+
+Start = Callable[..., AbstractContextManager["Engine"]]
+
+NGRAM = {
+    "method": "ngram",
+    "num_speculative_tokens": 4,
+    "prompt_lookup_max": 4,
+    "prompt_lookup_min": 1,
+}
+SABOTEUR = Path(__file__).resolve().parent / "saboteur"
+DRAFTS = "vllm:spec_decode_num_drafts_total"
+DRAFT_TOKENS = "vllm:spec_decode_num_draft_tokens_total"
+OUTPUT_TOKENS = "vllm:generation_tokens_total"
+RUNNING = "vllm:num_requests_running"
+SEEN_WITHIN_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def engine(start_vllm: Start) -> Iterator[Engine]:
+    flags = ("--speculative-config", json.dumps(NGRAM))
+    with start_vllm(*flags, PYTHONPATH=str(SABOTEUR)) as running:
+        yield running
+
+
+def state(engine: Engine) -> LiveState:
+    return asyncio.run(LiveClient(engine.socket).get())
+
+
+def change(
+    engine: Engine, *, evict: bool = False, wait_s: float = 5.0, **changes: int
+) -> tuple[Change, ...]:
+    client = LiveClient(engine.socket)
+    return asyncio.run(client.set(changes, evict=evict, by="test", wait_s=wait_s))
+
+
+def applied(engine: Engine, *, evict: bool = False, **changes: int) -> Change:
+    (done,) = change(engine, evict=evict, **changes)
+    assert done.outcome is Outcome.APPLIED, done
+    return done
+
+
+def full(engine: Engine) -> bool:
+    return engine.metric(RUNNING) >= 15
+
+
+def test_it_tells_what_can_be_changed(engine: Engine) -> None:
+    found = state(engine)
+    assert found.engine == "vllm"
+    assert found.version.startswith("0.32")
+    assert {name: option.launch for name, option in found.options.items()} == {
+        "max_num_seqs": 16,
+        "max_num_batched_tokens": 2048,
+        "num_speculative_tokens": 4,
+    }
+    assert found.options["max_num_batched_tokens"].minimum == 5
+    assert "cost stays" in found.options["num_speculative_tokens"].note
+    assert found.disabled is None
+    assert engine.socket.stat().st_mode & 0o777 == 0o600
+    assert engine.socket.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_idle_engine_takes_a_change_at_its_next_step(engine: Engine) -> None:
+    (asked,) = change(engine, max_num_seqs=8, wait_s=0.1)
+    assert asked.outcome is Outcome.PENDING
+    waits = state(engine).options["max_num_seqs"]
+    assert (waits.value, waits.pending) == (16, 8)
+
+    assert engine.stream("once more", 5).tokens == 5
+
+    now = state(engine)
+    assert (now.options["max_num_seqs"].value, now.options["max_num_seqs"].pending) == (8, None)
+    assert now.history[-1].outcome is Outcome.APPLIED
+    assert (now.history[-1].by, now.history[-1].before, now.history[-1].after) == ("test", 16, 8)
+
+
+def test_max_num_seqs_under_load_with_eviction_and_without(engine: Engine) -> None:
+    with engine.under_load() as load:
+        engine.eventually(lambda: engine.metric(RUNNING) == 8, 30)  # the change before this one
+        applied(engine, max_num_seqs=16)
+        engine.eventually(lambda: full(engine), SEEN_WITHIN_S)
+
+        evicting = applied(engine, max_num_seqs=2, evict=True)
+        assert evicting.evicted >= 12
+        engine.eventually(lambda: engine.metric(RUNNING) <= 2, SEEN_WITHIN_S)
+        applied(engine, max_num_seqs=16)
+        engine.eventually(lambda: full(engine), SEEN_WITHIN_S)
+
+        draining = applied(engine, max_num_seqs=2)
+        assert draining.evicted == 0
+        engine.eventually(lambda: engine.metric(RUNNING) <= 2, 20)  # as they finish
+        applied(engine, max_num_seqs=16)
+        engine.eventually(lambda: full(engine), SEEN_WITHIN_S)
+    assert load.failed == []
+    assert state(engine).evicted_total == evicting.evicted
+
+
+def test_the_token_budget_under_load(engine: Engine) -> None:
+    def busy_steps() -> float:
+        # Steps that made 9 to 64 tokens: sixteen streams decoding. A finished prompt counts with
+        # all of its tokens, which are more than 64 here.
+        counts = engine.buckets("vllm:iteration_tokens_total")
+        return counts["64.0"] - counts["8.0"]
+
+    with engine.under_load() as load:
+        before = busy_steps()
+        engine.eventually(lambda: busy_steps() > before + 5, 20)
+        applied(engine, max_num_batched_tokens=5)
+        time.sleep(0.5)  # the step in flight is still being counted
+        before, made = busy_steps(), engine.metric(OUTPUT_TOKENS)
+        engine.eventually(lambda: engine.metric(OUTPUT_TOKENS) > made + 50, 20)
+        assert busy_steps() == before
+        applied(engine, max_num_batched_tokens=2048)
+        engine.eventually(lambda: busy_steps() > before + 5, 20)
+    assert load.failed == []
+
+
+def test_speculation_off_and_on_under_load(engine: Engine) -> None:
+    def drafted_in(seconds: float) -> tuple[float, float]:
+        before = engine.metric(DRAFTS), engine.metric(DRAFT_TOKENS)
+        time.sleep(seconds)
+        return engine.metric(DRAFTS) - before[0], engine.metric(DRAFT_TOKENS) - before[1]
+
+    with engine.under_load() as load:
+        start = engine.metric(DRAFT_TOKENS)
+        engine.eventually(lambda: engine.metric(DRAFT_TOKENS) > start + 50, 20)
+
+        applied(engine, num_speculative_tokens=0)
+        time.sleep(0.5)
+        made = engine.metric(OUTPUT_TOKENS)
+        assert drafted_in(2.0) == (0, 0)
+        assert engine.metric(OUTPUT_TOKENS) > made
+
+        applied(engine, num_speculative_tokens=2)
+        time.sleep(0.5)
+        drafts, tokens = drafted_in(2.0)
+        assert 0 < drafts <= tokens <= 2 * drafts
+
+        applied(engine, num_speculative_tokens=4)
+        time.sleep(0.5)
+        drafts, tokens = drafted_in(2.0)
+        assert tokens > 2 * drafts > 0
+    assert load.failed == []
+
+
+def test_what_cannot_be_is_refused_with_the_reason(engine: Engine) -> None:
+    refused = change(
+        engine,
+        max_num_seqs=17,
+        max_num_batched_tokens=4,
+        num_speculative_tokens=-1,
+        gpu_memory_utilization=1,
+    )
+    assert [one.outcome for one in refused] == [Outcome.REFUSED] * 4
+    assert [one.reason for one in refused][:3] == [
+        "must lie between 1 and 16 (the launch value)",
+        "must lie between 5 and 2048 (the launch value)",
+        "must lie between 0 and 4 (the launch value)",
+    ]
+    found = state(engine)
+    assert all(o.value == o.launch and o.pending is None for o in found.options.values())
+
+
+def test_nonsense_on_the_socket_harms_nothing(engine: Engine) -> None:
+    with engine.under_load(streams=4, tokens=60) as load:
+        for line in (b"\n", b"[]\n", b"\xff\xfe\n", b"[" * 60_000 + b"\n", b'{"op": "exit"}\n'):
+            with socket.socket(socket.AF_UNIX) as visitor:
+                visitor.settimeout(5)
+                visitor.connect(str(engine.socket))
+                visitor.sendall(line)
+                assert json.loads(visitor.recv(65536))["ok"] is False
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.settimeout(5)
+            visitor.connect(str(engine.socket))
+            visitor.sendall(b"x" * 70_000)
+            assert json.loads(visitor.recv(65536))["error"] == "line longer than 64 KiB"
+            assert visitor.recv(1) == b""
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.connect(str(engine.socket))
+            visitor.sendall(b'{"op": "se')  # and gone
+        assert state(engine).disabled is None
+    assert load.failed == []
+
+
+def test_when_our_part_breaks_the_engine_goes_on_as_it_was_launched(engine: Engine) -> None:
+    with engine.under_load() as load:
+        engine.eventually(lambda: full(engine), 20)
+        applied(engine, max_num_seqs=4, evict=True)
+        applied(engine, num_speculative_tokens=0)
+        engine.eventually(lambda: engine.metric(RUNNING) <= 4, SEEN_WITHIN_S)
+
+        (broken,) = change(engine, max_num_batched_tokens=777)  # the saboteur raises
+
+        assert broken.outcome is Outcome.REFUSED
+        assert "sabotaged" in (broken.reason or "")
+        found = state(engine)
+        assert "TypeError" in (found.disabled or "")
+        assert all(option.value == option.launch for option in found.options.values())
+        engine.eventually(lambda: full(engine), SEEN_WITHIN_S)
+        drafted = engine.metric(DRAFT_TOKENS)
+        engine.eventually(lambda: engine.metric(DRAFT_TOKENS) > drafted + 50, 10)
+
+        (late,) = change(engine, max_num_seqs=4)
+        assert late.outcome is Outcome.REFUSED
+        assert "switched off" in (late.reason or "")
+        # Also those that came after it are served to their end.
+        engine.eventually(lambda: len(load.finished) > 16, 30)
+    assert load.failed == []
+    assert engine.healthy()
+    assert "launch values restored" in engine.log.read_text(errors="replace")
