@@ -127,7 +127,8 @@ class LiveOptions:
             return
         limits: Limits = self._scheduler.limits
         for entry in pending:
-            limits = replace(limits, **{entry.option: entry.to})
+            changes: dict[str, Any] = {entry.option: entry.to}
+            limits = replace(limits, **changes)
         self._scheduler.limits = limits
         for entry in pending:
             if entry.option == "max_num_seqs" and ticket.evict:

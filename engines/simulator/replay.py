@@ -6,6 +6,7 @@ The same load as a recorded run (streams per step, lengths, how long), no socket
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ class ClosedLoop:
         for stream in self.streams:
             moments = stream.moments
             tokens += sum(1 for moment in moments if begin <= moment < end)
-            gaps += [b - a for a, b in zip(moments, moments[1:], strict=False) if begin <= b < end]
+            gaps += [b - a for a, b in itertools.pairwise(moments) if begin <= b < end]
             if begin <= stream.sent < end and moments:
                 ttft.append(moments[0] - stream.sent)
                 if len(moments) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -37,7 +38,7 @@ def repetition(tokens: Sequence[Token]) -> float:
     pairs = len(tokens) - 1
     if pairs < 1:
         return 0.0
-    return 1.0 - len(set(zip(tokens, tokens[1:], strict=False))) / pairs
+    return 1.0 - len(set(itertools.pairwise(tokens))) / pairs
 
 
 def _vocabulary() -> tuple[str, ...]:
