@@ -1,7 +1,7 @@
 """What a streamed chunk costs the simulated engine: 256 streams at 40 tokens/s each.
 
-Starts the engine as a child process, slowed down so that one decode step of all streams takes 25 ms, reads
-the streams from this process and relates the child's CPU time to the chunks that came.
+Starts the engine as a child process, slowed down so that a decode step of all streams takes 25 ms,
+reads the streams from this process and relates the CPU time of the child to the chunks that came.
 
     python bench/simulator/streams.py [--streams 256] [--rate 40] [--seconds 15]
 """

@@ -30,7 +30,7 @@ from llmtop.engines.simulator.startup import StartFailed, greet, start
 from llmtop.engines.simulator.telemetry import Telemetry
 
 SOCKET_VARIABLE = "LLMTOP_LIVE_SOCKET"
-LAST_WORDS_S = 0.2  # for streams at the end, before their connections are cut
+LAST_WORDS_S = 0.05  # for handlers to end by themselves; no more tokens will come for them
 BACKLOG = 2048
 
 
@@ -88,6 +88,8 @@ async def _run(
     stepping = asyncio.create_task(engine.run())
     stepping.add_done_callback(lambda _: stop.set())
     reporting = asyncio.create_task(_report(engine))
+    # Connections inherit it, and would else hold the port against the next engine for a minute.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     await site.start()
     host, port = listener.getsockname()[:2]
     log(f"Serving on http://{host}:{port}")
@@ -126,15 +128,23 @@ def _engine(config: Config, blocks: int) -> Engine:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """A bound socket that does not listen yet: connections are refused, and the port is ours."""
+    """A bound socket that does not listen yet: connections are refused, and the port is ours.
+
+    Linux lets two sockets bind one address when both have SO_REUSEADDR and neither listens yet, so
+    the first try goes without it. It is needed where connections of the last engine linger.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError:
-        listener.close()
-        raise
+    for shared in (False, True):
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, shared)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            if shared:
+                raise
+        else:
+            break
     return listener
 
 
