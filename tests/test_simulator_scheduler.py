@@ -201,7 +201,10 @@ def test_the_oldest_free_block_is_forgotten_first() -> None:
         drain(scheduler)
     scheduler.add(ask(4, [4] * 12, target=1))
     drain(scheduler)
-    again = [ask(5, [3] * 8 + [0], target=1), ask(6, [1] * 8 + [0], target=1)]
+    again = [
+        ask(5, [3, 3, 3, 3, 3, 3, 3, 3, 0], target=1),
+        ask(6, [1, 1, 1, 1, 1, 1, 1, 1, 0], target=1),
+    ]
     for request in again:
         scheduler.add(request)
         drain(scheduler)

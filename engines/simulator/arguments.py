@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     caching = argparse.BooleanOptionalAction
     add("--enable-prefix-caching", action=caching, default=True)
     add("--speculative", default="", metavar="METHOD:TOKENS", help="ngram:4 or draft:4")
-    add("--acceptance", type=_number(0.0, 1.0), default=0.8, help="of a draft token, at best")
+    add("--acceptance", type=_number(0.0, 1.0), default=0.6, help="of a draft token, at best")
     add("--speed", type=_number(0.01, 1000.0), default=1.0, help="virtual seconds a second")
     add("--seed", type=_whole(0, 1 << 62), default=0)
     add("--startup-s", type=_number(0.0, 3600.0), default=2.0, help="how long the start takes")

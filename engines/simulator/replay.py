@@ -20,11 +20,11 @@ from llmtop.engines.simulator.tokens import Token, Writing
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Tokens of prompts and answers, uniform between the bounds; the temperature of all."""
+    """Tokens of prompts and answers, uniform between the bounds; temperatures, drawn evenly."""
 
     prompt: tuple[int, int] = (448, 576)
     output: tuple[int, int] = (112, 144)
-    temperature: float = 1.0
+    temperatures: tuple[float, ...] = (1.0,)
 
 
 @dataclass(slots=True)
@@ -114,7 +114,7 @@ class ClosedLoop:
             prompt,
             self._rng.randint(*self.lengths.output),
             Writing(self._rng.randrange(1 << 16)),
-            affinity=affinity(prompt, self.lengths.temperature),
+            affinity=affinity(prompt, self._rng.choice(self.lengths.temperatures)),
         )
         stream = Stream(self.now)
         self.streams.append(stream)
