@@ -165,7 +165,8 @@ def test_the_start_says_that_it_is_simulated_and_what_it_found(shared: Engine) -
 
 def test_the_plain_routes(shared: Engine) -> None:
     assert shared.get("/health").status_code == 200
-    assert shared.get("/version").json()["simulated"] is True
+    about = shared.get("/version").json()
+    assert (about["engine"], about["simulated"]) == ("llmtop-simulator", True)
     model = shared.get("/v1/models").json()["data"][0]
     assert (model["id"], model["max_model_len"]) == ("llama-3.1-8b", 8192)
 

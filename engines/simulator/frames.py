@@ -27,7 +27,8 @@ class Frames:
         self._chat = chat
         self._writing = writing
         self._framed = framed
-        head, end = _event({**self._base, "choices": [self._choice("\0", None)]}).split(b"\\u0000")
+        event = _event({**self._base, "choices": [self._choice("\0", None)]})
+        head, end = event.rsplit(b"\\u0000", 1)  # the last: a model's name may look like it
         self._head = head
         self._end = end + b"\r\n" if framed else end
         self._one = self._size(1) + head

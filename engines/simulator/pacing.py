@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-MOST_LAG_S = 0.5
-"""Debt beyond this is given up: a burst of steps to make up for minutes would be a lie too."""
+MOST_LAG_S = 0.1
+"""Debt beyond this is given up, with a warning: a burst of steps that makes up for a long stall
+would be no truer than the stall."""
 
-WARN_LAG_S = 0.25
 WARN_EVERY_S = 10.0
 
 
@@ -50,10 +50,14 @@ class Pacer:
         if self.lag > MOST_LAG_S:
             self.lost += self.lag - MOST_LAG_S
             self._due = now - MOST_LAG_S
-        if self.lag > WARN_LAG_S and (self._warned is None or now - self._warned >= WARN_EVERY_S):
-            self._warned = now
-            self._warn(
-                f"This machine is too slow for the simulation: {self.lag:.2f} s behind, "
-                f"{self.lost:.1f} s given up so far. The numbers are this machine's, "
-                "not the virtual GPU's."
-            )
+            self._complain(now)
+
+    def _complain(self, now: float) -> None:
+        if self._warned is not None and now - self._warned < WARN_EVERY_S:
+            return
+        self._warned = now
+        self._warn(
+            f"This machine is too slow for the simulation: {self.lag:.2f} s behind, "
+            f"{self.lost:.2f} s given up so far. The numbers are this machine's, "
+            "not the virtual GPU's."
+        )

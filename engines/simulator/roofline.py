@@ -16,11 +16,13 @@ COMPUTE_EFFICIENCY = 0.70
 # Launches, scheduling and sampling of a step however small. Fitted: one stream on the H200 has an
 # ITL of 5.0 ms, of which reading 16.06 GB of weights at 4.3 TB/s takes 3.7 ms.
 STEP_OVERHEAD_S = 1.2e-3
-# Per token that leaves the engine: sampling its row, detokenising, streaming it. Fitted to the ITL
-# of pure decode steps from 8 to 848 sequences.
+# Per token that leaves the engine: sampling its row, detokenising, streaming it. First 12 us, from
+# the length of decode steps with 8 to 848 sequences in the engine's counters; then lowered to 10 us,
+# for which the calibration's throughput came out closer (8, 9, 12 and 15 us were tried too).
 FRONT_END_TOKEN_S = 10e-6
 # From the request's arrival to the scheduler, and of the first token back: HTTP, tokenising, two
-# hops between processes. Fitted to the TTFT p50 at one stream (19.5 ms with a prompt of 512).
+# hops between processes. Fitted to the TTFT p50 at one stream (19.5 ms with a prompt of 512): 5 ms
+# gave 18.5 ms, 6 ms 19.5 ms.
 FRONT_END_REQUEST_S = 6e-3
 # n-gram proposals need the sampled tokens on the host, so vLLM turns asynchronous scheduling off:
 # ITL p50 at one stream 6.4 ms instead of 5.0 ms, whether or not anything is proposed.

@@ -102,7 +102,8 @@ class Server:
         return web.Response()
 
     async def _version(self, http: web.Request) -> web.Response:
-        return web.json_response({"version": __version__, "simulated": True})
+        about = {"version": __version__, "engine": "llmtop-simulator", "simulated": True}
+        return web.json_response(about)
 
     async def _exposition(self, http: web.Request) -> web.Response:
         if self._misbehaves("metrics-500"):
