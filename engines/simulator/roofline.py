@@ -17,8 +17,8 @@ COMPUTE_EFFICIENCY = 0.70
 # ITL of 5.0 ms, of which reading 16.06 GB of weights at 4.3 TB/s takes 3.7 ms.
 STEP_OVERHEAD_S = 1.2e-3
 # Per token that leaves the engine: sampling its row, detokenising, streaming it. First 12 us, from
-# the length of decode steps with 8 to 848 sequences in the engine's counters; then lowered to 10 us,
-# for which the calibration's throughput came out closer (8, 9, 12 and 15 us were tried too).
+# the length of decode steps with 8 to 848 sequences in the engine's counters; then lowered to
+# 10 us, for which the calibration's throughput came out closer (8, 9, 12, 15 us were tried too).
 FRONT_END_TOKEN_S = 10e-6
 # From the request's arrival to the scheduler, and of the first token back: HTTP, tokenising, two
 # hops between processes. Fitted to the TTFT p50 at one stream (19.5 ms with a prompt of 512): 5 ms
