@@ -1,0 +1,188 @@
+"""The process: from the command line to the last stream, with one exit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Coroutine, Mapping
+
+from aiohttp import web
+
+from llmtop.engines.simulator.arguments import Config
+from llmtop.engines.simulator.blocks import BlockPool
+from llmtop.engines.simulator.engine import REPORT_EVERY_S, Engine
+from llmtop.engines.simulator.hardware import BLOCK_SIZE
+from llmtop.engines.simulator.live_options import LiveOptions
+from llmtop.engines.simulator.live_socket import LiveSocket
+from llmtop.engines.simulator.log import log
+from llmtop.engines.simulator.metrics import CacheFacts, Metrics
+from llmtop.engines.simulator.protocol import Rules
+from llmtop.engines.simulator.roofline import Roofline
+from llmtop.engines.simulator.scheduler import Scheduler
+from llmtop.engines.simulator.server import Server
+from llmtop.engines.simulator.startup import StartFailed, greet, start
+from llmtop.engines.simulator.telemetry import Telemetry
+
+SOCKET_VARIABLE = "LLMTOP_LIVE_SOCKET"
+LAST_WORDS_S = 0.05  # for handlers to end by themselves; no more tokens will come for them
+BACKLOG = 2048
+
+
+async def serve(config: Config, environ: Mapping[str, str]) -> int:
+    """Start, serve until a signal says otherwise, and stop. The exit code."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    greet(config)
+    try:
+        listener = _bind(config.host, config.port)
+    except OSError as error:
+        log(f"OSError: {error} ({config.host}:{config.port})", "ERROR")
+        return 1
+    with listener:
+        try:
+            blocks = await _unless(stop, start(config))
+        except StartFailed as error:
+            log(str(error), "ERROR")
+            log("RuntimeError: Engine core initialization failed. See root cause above.", "ERROR")
+            return 1
+        if blocks is None:
+            return 0
+        return await _run(config, environ, listener, blocks, stop)
+
+
+async def _run(
+    config: Config,
+    environ: Mapping[str, str],
+    listener: socket.socket,
+    blocks: int,
+    stop: asyncio.Event,
+) -> int:
+    engine = _engine(config, blocks)
+    cache = CacheFacts(config.utilization, config.blocks, config.max_model_len)
+    metrics = Metrics(
+        config.served_name, engine.scheduler, engine.telemetry, engine.pacer, cache, time.time()
+    )
+    rules = Rules(config.served_name, config.max_model_len, config.model.vocabulary)
+    misbehaviours = config.misbehaviours
+    server = Server(engine, metrics, rules, random.Random(config.seed + 1), misbehaviours)
+    runner = web.AppRunner(
+        server.application(),
+        handler_cancellation=True,  # a client that leaves frees its blocks
+        access_log=None,
+        shutdown_timeout=LAST_WORDS_S,
+    )
+    await runner.setup()
+    site = web.SockSite(runner, listener, backlog=BACKLOG)
+    manner = next((kind for kind in ("live-mute", "live-nonsense") if kind in misbehaviours), "")
+    live = LiveSocket(engine.live, engine.scheduler, manner)
+    if path := environ.get(SOCKET_VARIABLE):
+        await live.open(path)
+    stepping = asyncio.create_task(engine.run())
+    stepping.add_done_callback(lambda _: stop.set())
+    reporting = asyncio.create_task(_report(engine))
+    # Connections inherit it, and would else hold the port against the next engine for a minute.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    await site.start()
+    host, port = listener.getsockname()[:2]
+    log(f"Serving on http://{host}:{port}")
+    log("Application startup complete.")
+    _arm(config, site)
+
+    await stop.wait()
+    failed = stepping.done()
+    if failed:  # the engine is dead: what is left is to say so
+        with contextlib.suppress(asyncio.CancelledError):
+            if error := stepping.exception():
+                log("".join(traceback.format_exception(error)), "ERROR")
+    log("Shutting down")
+    stepping.cancel()
+    reporting.cancel()
+    await live.close()
+    if "stubborn" in misbehaviours and not server.idle.is_set():
+        log("Waiting for connections to close.")
+        await site.stop()
+        await server.idle.wait()
+    await runner.cleanup()
+    return 1 if failed else 0
+
+
+def _engine(config: Config, blocks: int) -> Engine:
+    method = config.speculation.method if config.speculation else ""
+    scheduler = Scheduler(
+        config.limits,
+        BlockPool(blocks, BLOCK_SIZE, config.caching),
+        random.Random(config.seed),
+        config.speculation,
+        asynchronous=method != "ngram",
+    )
+    roofline = Roofline.of(config.gpu, config.model, config.tensor_parallel, method)
+    return Engine(scheduler, roofline, LiveOptions(scheduler), Telemetry(), config.speed)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A bound socket that does not listen yet: connections are refused, and the port is ours.
+
+    Linux lets two sockets bind one address when both have SO_REUSEADDR and neither listens yet, so
+    the first try goes without it. It is needed where connections of the last engine linger.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    for shared in (False, True):
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, shared)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            if shared:
+                raise
+        else:
+            break
+    return listener
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[None, None, int]) -> int | None:
+    """What a coroutine gives, or None when the stop came first."""
+    task = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    return None
+
+
+async def _report(engine: Engine) -> None:
+    while True:
+        await asyncio.sleep(REPORT_EVERY_S)
+        engine.report()
+
+
+def _arm(config: Config, site: web.SockSite) -> None:
+    loop = asyncio.get_running_loop()
+    refusing: set[asyncio.Task[None]] = set()
+    for kind, act in (
+        ("crash", _crash),
+        ("hang", _hang),
+        ("refuse", lambda: refusing.add(asyncio.ensure_future(site.stop()))),
+    ):
+        if asked := config.misbehaviours.get(kind):
+            loop.call_later(asked.seconds, act)
+
+
+def _crash() -> None:
+    log("EngineDeadError: EngineCore died unexpectedly (simulated)", "ERROR")
+    os._exit(1)
+
+
+def _hang() -> None:
+    while True:  # signals included: only SIGKILL ends this
+        time.sleep(3600)

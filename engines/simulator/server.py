@@ -1,0 +1,211 @@
+"""The HTTP side: vLLM's routes over the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from llmtop import __version__
+from llmtop.engines.simulator import exposition, frames, protocol
+from llmtop.engines.simulator.engine import Engine
+from llmtop.engines.simulator.frames import Frames
+from llmtop.engines.simulator.log import log
+from llmtop.engines.simulator.metrics import Metrics
+from llmtop.engines.simulator.misbehaviour import Misbehaviour
+from llmtop.engines.simulator.protocol import ApiError, Asked, ChatBody, CompletionBody, Rules
+from llmtop.engines.simulator.request import Request
+from llmtop.engines.simulator.streams import Tally, TokenStream
+
+BODY_LIMIT = 32 * 1024 * 1024  # bytes; a prompt of 131,072 token ids is 1 MiB
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """Routes, and what each answers.
+
+    rng: lengths and texts of answers. misbehaviours: those of /metrics matter here. idle: set while
+    no answer is under way.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        metrics: Metrics,
+        rules: Rules,
+        rng: random.Random,
+        misbehaviours: dict[str, Misbehaviour],
+    ) -> None:
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._open = 0
+        self._engine = engine
+        self._metrics = metrics
+        self._rules = rules
+        self._rng = rng
+        self._misbehaviours = misbehaviours
+        self._began = time.monotonic()
+        self._frozen: str | None = None
+        self._serial = itertools.count(1)
+
+    def application(self) -> web.Application:
+        """The application to serve."""
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._guard(request, handler)
+
+        app = web.Application(client_max_size=BODY_LIMIT, middlewares=[guard])
+        app.add_routes(
+            [
+                web.get("/health", self._health),
+                web.get("/version", self._version),
+                web.get("/metrics", self._exposition),
+                web.get("/v1/models", self._models),
+                web.post("/v1/completions", self._completions),
+                web.post("/v1/chat/completions", self._chat),
+            ]
+        )
+        return app
+
+    async def _guard(self, http: web.Request, handler: Handler) -> web.StreamResponse:
+        """Count every answer, and give every error the shape that clients of vLLM expect."""
+        response: web.StreamResponse
+        try:
+            response = await handler(http)
+        except ApiError as error:
+            response = _refusal(error)
+        except web.HTTPRequestEntityTooLarge:
+            response = _refusal(ApiError(f"The request is larger than {BODY_LIMIT} bytes", 413))
+        except web.HTTPException as refusal:  # no such route or method
+            headers = {"Allow": refusal.headers["Allow"]} if "Allow" in refusal.headers else None
+            body = {"detail": refusal.reason}
+            response = web.json_response(body, status=refusal.status, headers=headers)
+        except Exception:  # a fault of ours: the client is told, the engine goes on
+            log(traceback.format_exc(), "ERROR")
+            response = _refusal(ApiError("Internal error", 500, "InternalServerError"))
+        resource = http.match_info.route.resource
+        route = resource.canonical if resource else "none"
+        key = (route, http.method, f"{response.status // 100}xx")
+        counts = self._metrics.http_requests
+        counts[key] = counts.get(key, 0) + 1
+        return response
+
+    async def _health(self, http: web.Request) -> web.Response:
+        return web.Response()
+
+    async def _version(self, http: web.Request) -> web.Response:
+        about = {"version": __version__, "engine": "llmtop-simulator", "simulated": True}
+        return web.json_response(about)
+
+    async def _exposition(self, http: web.Request) -> web.Response:
+        if self._misbehaves("metrics-500"):
+            raise ApiError("Internal error (asked for)", 500, "InternalServerError")
+        text = self._frozen or self._metrics.page()
+        if self._misbehaves("metrics-frozen"):
+            self._frozen = text
+        headers = {"Content-Type": exposition.CONTENT_TYPE}
+        return web.Response(body=text.encode(), headers=headers)
+
+    async def _models(self, http: web.Request) -> web.Response:
+        model = {
+            "id": self._rules.served_name,
+            "object": "model",
+            "created": int(time.time()),
+            "owned_by": "llmtop-simulator",
+            "root": self._rules.served_name,
+            "parent": None,
+            "max_model_len": self._rules.max_model_len,
+        }
+        return web.json_response({"object": "list", "data": [model]})
+
+    async def _completions(self, http: web.Request) -> web.StreamResponse:
+        body = protocol.decode(await http.read(), CompletionBody)
+        asked = protocol.check_completion(body, self._rules, self._rng)
+        return await self._answer(http, asked, chat=False)
+
+    async def _chat(self, http: web.Request) -> web.StreamResponse:
+        body = protocol.decode(await http.read(), ChatBody)
+        asked = protocol.check_chat(body, self._rules, self._rng)
+        return await self._answer(http, asked, chat=True)
+
+    async def _answer(self, http: web.Request, asked: Asked, *, chat: bool) -> web.StreamResponse:
+        request = Request(
+            next(self._serial),
+            asked.prompt,
+            asked.target,
+            asked.writing,
+            asked.reason,
+            asked.affinity,
+        )
+        self._open += 1
+        self.idle.clear()
+        try:  # a client that leaves cancels this, and with it the request
+            if asked.stream:
+                return await self._stream(http, asked, request, chat)
+            return await self._whole(asked, request, chat)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self.idle.set()
+            self._engine.cancel(request)
+
+    async def _whole(self, asked: Asked, request: Request, chat: bool) -> web.Response:
+        tally = Tally()
+        self._engine.submit(request, asked.max_tokens, tally)
+        await tally.done.wait()
+        ident, text = self._ident(request, chat), asked.writing.text(0, tally.tokens)
+        used = frames.usage(len(asked.prompt), tally.tokens, request.hits or 0)
+        name = self._rules.served_name
+        answer = frames.whole(ident, int(time.time()), name, text, asked.reason, used, chat)
+        return web.json_response(answer)
+
+    async def _stream(
+        self, http: web.Request, asked: Asked, request: Request, chat: bool
+    ) -> web.StreamResponse:
+        headers = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
+        response = web.StreamResponse(headers=headers)
+        framed = http.version >= (1, 1)
+        if framed:
+            response.enable_chunked_encoding()
+        with contextlib.suppress(ConnectionError):
+            await response.prepare(http)
+        transport = http.transport
+        if transport is None:  # left while the headers were on their way
+            return response
+        events = Frames(
+            self._ident(request, chat),
+            int(time.time()),
+            self._rules.served_name,
+            asked.writing,
+            chat=chat,
+            framed=framed,
+        )
+        stream = TokenStream(transport, events)
+        self._engine.submit(request, asked.max_tokens, stream)
+        await stream.done.wait()
+        used = None
+        if asked.include_usage:
+            used = frames.usage(len(asked.prompt), stream.tokens, request.hits or 0)
+        rest = stream.tokens - stream.sent
+        with contextlib.suppress(ConnectionError):  # left at the last moment
+            await response.write_eof(events.last(stream.sent, rest, asked.reason, used))
+        return response
+
+    def _ident(self, request: Request, chat: bool) -> str:
+        return f"{'chatcmpl' if chat else 'cmpl'}-simulated-{request.serial}"
+
+    def _misbehaves(self, kind: str) -> bool:
+        asked = self._misbehaviours.get(kind)
+        return asked is not None and time.monotonic() - self._began >= asked.seconds
+
+
+def _refusal(error: ApiError) -> web.Response:
+    return web.json_response(error.body(), status=error.status)
