@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App
@@ -28,7 +29,7 @@ class LlmtopApp(App[None]):
     that were left out, shown as events. zone: for times of day, None is the operator's own.
     """
 
-    CSS_PATH = "llmtop.tcss"
+    CSS_PATH = Path(__file__).with_name("llmtop.tcss")  # whole: subclasses may live elsewhere
     TITLE = "llmtop"
     AUTO_FOCUS = None
     ENABLE_COMMAND_PALETTE = False

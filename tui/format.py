@@ -87,11 +87,13 @@ def percent(share: float | None) -> str:
 
 
 def latency(seconds: float | None) -> str:
-    """``0``, ``8.2ms``, ``180ms``, ``1.91s``, ``12.3s``, ``2m05s``."""
+    """``0``, ``20us``, ``8.2ms``, ``180ms``, ``1.91s``, ``12.3s``, ``2m05s``."""
     if seconds is None:
         return ABSENT
     if seconds == 0:
         return "0"
+    if seconds < 0.000995:
+        return f"{seconds * 1e6:.0f}us"
     if seconds < 0.00995:
         return f"{seconds * 1e3:.1f}ms"
     if seconds < 0.9995:
@@ -155,12 +157,12 @@ def option(value: OptionValue) -> str:
     return clean(value, 60)
 
 
-def applies(how: Applies, startup_s: float | None = None) -> str:
-    """How a change takes effect, short enough for a column."""
+def applies(how: Applies, launch: OptionValue = None, startup_s: float | None = None) -> str:
+    """How a change takes effect, short enough for a column: ``live to 1,024``, ``restart ~98s``."""
     if how is Applies.LIVE:
         return "live"
     if how is Applies.LIVE_UP_TO_LAUNCH:
-        return "live, up to launch"
+        return f"live to {option(launch)}" if launch is not None else "live to launch"
     if how is Applies.DRAINS:
         return "live, drains"
     return f"restart ~{duration(startup_s)}" if startup_s else "restart"

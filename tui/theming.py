@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textual.theme import BUILTIN_THEMES
 from textual.theme import Theme as TextualTheme
 
 from llmtop.themes.theme import Theme
@@ -15,6 +16,10 @@ def textual_name(name: str) -> str:
 def to_textual(theme: Theme) -> TextualTheme:
     """The Textual theme."""
     colours = theme.colours
+    # Textual's own widgets (toasts) name further variables once a theme is one of the terminal's.
+    own = (
+        BUILTIN_THEMES["ansi-dark" if theme.dark else "ansi-light"].variables if theme.ansi else {}
+    )
     return TextualTheme(
         name=textual_name(theme.name),
         dark=theme.dark,
@@ -30,7 +35,7 @@ def to_textual(theme: Theme) -> TextualTheme:
         surface=colours["background"],
         panel=colours["background"],
         boost=colours["background"],
-        variables=variables(theme),
+        variables={**own, **variables(theme)},
     )
 
 

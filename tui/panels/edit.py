@@ -84,11 +84,11 @@ class Edit:
     def bounds(self, option: Option) -> str:
         """The bounds in words, "" when there are none."""
         if option.spec.choices:
-            return f"; up and down: {', '.join(option.spec.choices)}"
+            return f"up down: {', '.join(option.spec.choices)}"
         low, high = option.minimum, option.maximum
         if low is None and high is None:
             return ""
-        return f"; {_bound(low)} to {_bound(high)}"
+        return f"{_bound(low)} to {_bound(high)}"
 
 
 def wants_eviction(option: Option, value: OptionValue) -> bool:

@@ -10,9 +10,10 @@ from llmtop.tui.series import SeriesName
 from llmtop.tui.widgets.axis import columns, nice, time_grid
 from llmtop.tui.widgets.braille import braille_rows
 from llmtop.tui.widgets.frame import Ranked, frame
-from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, sides, width
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, shorten, sides, width
 
 KEYS = (("+", "more"), ("-", "less"), ("space", "hold"), ("b", "burst"), ("0", "stop"))
+NARROW_KEYS = (("+-", ""), *KEYS[2:])
 
 
 class LoadPanel(Panel):
@@ -29,7 +30,7 @@ class LoadPanel(Panel):
             (1, [(" ", TEXT), *_outcome(load, inner)]),
             (3, [(" ", TEXT), *_speed(load, inner)]),
             (2, [(" ", TEXT), *_errors(load, inner, view)] if load.errors else []),
-            (4, [(" ", TEXT), *_client(load, view)]),
+            (4, [(" ", TEXT), *_client(load, inner, view)]),
         ]
         rows = [(rank, tuple(spans)) for rank, spans in groups if spans]
         while len(rows) > room:
@@ -37,7 +38,7 @@ class LoadPanel(Panel):
         body: list[Row] = [row for _, row in rows]
         free = room - len(body)
         if free > 0:
-            body = [*_history(view, inner, min(free, 4)), *body]
+            body = [*_history(view, inner, min(free, 8)), *body]
         state = "held" if load.held else "" if load.running else "ended"
         head: list[Ranked] = [
             (0, [(state, "warn" if load.held else MUTED)] if state else []),
@@ -106,16 +107,20 @@ def _errors(load: LoadSnapshot, cells: int, view: View) -> list[Span]:
     )
 
 
-def _client(load: LoadSnapshot, view: View) -> list[Span]:
+def _client(load: LoadSnapshot, cells: int, view: View) -> list[Span]:
     health = load.health
     good = health.verdict == "valid"
-    words = f.clean(health.verdict, 80)
+    words = shorten(f.clean(health.verdict, 80), cells - 2)
     verdict = f"client {words}" if good else f"{view.glyphs.up} {words}"
-    spans: list[Span] = [(verdict, MUTED if good else "warn")]
-    if health.lag is not None and health.lag.p99 is not None:
-        spans.append((f"  lag p99 {f.latency(health.lag.p99)}", MUTED))
-    spans.append((f"  {f.clean(health.clock, 20)} clock", MUTED))
-    return spans
+    lag = health.lag.p99 if health.lag is not None else None
+    return join(
+        [
+            (0, [(verdict, MUTED if good else "warn")]),
+            (1, [(f"lag p99 {f.latency(lag)}", MUTED)] if lag is not None else []),
+            (2, [(f"{f.clean(health.clock, 20)} clock", MUTED)]),
+        ],
+        cells,
+    )
 
 
 def _history(view: View, cells: int, height: int) -> list[Row]:
@@ -134,15 +139,18 @@ def _history(view: View, cells: int, height: int) -> list[Row]:
 def _keys(view: View, load: LoadSnapshot, cells: int) -> list[Span]:
     if view.readonly:
         return []
-    words = {"hold": "resume"} if load.held else {}
-    keys = KEYS if load.running else KEYS[:1]
+    if not load.running:
+        return [("+", "key"), (" start again", MUTED)]
     out: list[Span] = []
-    for key, word in keys:
-        more: list[Span] = [(key, "key"), (f" {words.get(word, word)}", MUTED)]
-        if width(out) + width(more) + 2 > cells - 6:
-            break
-        out += [("  ", MUTED), *more] if out else more
-    return out
+    for keys in (KEYS, NARROW_KEYS):
+        groups: list[Ranked] = []
+        for key, word in keys:
+            word = "resume" if load.held and word == "hold" else word
+            groups.append((0, [(key, "key"), *([(f" {word}", MUTED)] if word else [])]))
+        out = join(groups, 10_000)
+        if width(out) <= cells - 5:
+            return out
+    return list(fit(out, cells - 5))
 
 
 def keys_line(view: View, keys: list[tuple[str, str]], cells: int) -> Row:

@@ -14,7 +14,10 @@ from llmtop.tui.panels.edit import Edit, frozen, wants_eviction
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import View
 from llmtop.tui.widgets.frame import Ranked, frame
-from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, shorten
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten
+
+
+ROOMY = 50  # below, the launch value and the bound leave the table
 
 
 class OptionsPanel(Panel, can_focus=True):
@@ -66,13 +69,14 @@ class OptionsPanel(Panel, can_focus=True):
         at = self.edit.at = max(0, min(self.edit.at, len(options) - 1))
         extra = 1 if lit and room > 2 else 0
         first = max(0, min(at - (room - extra) // 2, len(options) - (room - extra))) if lit else 0
-        name_cells = min(max(len(o.name) for o in options) + 1, max(12, inner - 30))
+        narrow = inner < ROOMY
+        name_cells = min(max(len(o.name) for o in options) + 1, inner - (16 if narrow else 34))
         body: list[Row] = []
         for number, option in enumerate(options[first : first + room - extra], first):
             here = lit and number == at
             body.append(self._line(option, view, inner, name_cells, here))
         if extra:
-            body.append(((" ", TEXT), (shorten(self._hint(options[at]), inner - 2), MUTED)))
+            body.append(((" ", TEXT), *self._hint(options[at], inner - 2)))
         changed = sum(o.value != o.launch for o in options)
         head: list[Ranked] = [
             (1, [(f"{changed} changed since launch", "mark")] if changed else []),
@@ -97,28 +101,33 @@ class OptionsPanel(Panel, can_focus=True):
         if here and self.edit.text is not None:
             spans.append((f"{self.edit.text}_".ljust(8), "edit"))
             spans.append((f" was {f.option(option.value)}", MUTED))
-            if self.edit.evicts(option):
-                yes = "yes" if self.edit.evict else "no"
-                spans.append((f"  evict running: {yes}", "warn"))
             return tuple(spans)
         value = f.option(option.value)
         if option.pending is not None:
             value += f" {view.glyphs.arrow} {f.option(option.pending)}"
         differs = option.value != option.launch
         spans.append((value.rjust(7), "mark" if differs else STRONG))
+        live = option.applies is not Applies.RESTART
+        if cells < ROOMY:
+            spans.append((" live" if live else " restart", "good" if live else MUTED))
+            return tuple(spans)
         of = f"  of {f.option(option.launch)}" if differs else ""
         spans.append((of.ljust(11), MUTED))
-        how = f.applies(option.applies, startup)
-        live = option.applies is not Applies.RESTART
+        how = f.applies(option.applies, option.launch, startup)
         spans.append((f" {how}", "good" if live else MUTED))
         return tuple(spans)
 
-    def _hint(self, option: Option) -> str:
+    def _hint(self, option: Option, cells: int) -> list[Span]:
         if self.edit.text is None:
-            return f.clean(option.spec.summary, 200)
+            return [(shorten(f.clean(option.spec.summary, 200), cells), MUTED)]
+        groups: list[Ranked] = [(0, [("enter", "key"), (" applies", MUTED)])]
         if self.edit.evicts(option):
-            return "enter applies, e: evict running requests or let them finish, esc leaves it"
-        return "enter applies, esc leaves it" + self.edit.bounds(option)
+            words = " evict running requests: " if cells > 50 else " evict: "
+            answer = "yes" if self.edit.evict else "no"
+            groups.append((1, [("e", "key"), (words, MUTED), (answer, "warn")]))
+        groups.append((2, [("esc", "key"), (" leaves it", MUTED)]))
+        groups.append((3, [(self.edit.bounds(option), MUTED)]))
+        return join(groups, cells)
 
     async def on_key(self, event: Key) -> None:
         """The keys of the panel; nothing that is typed here reaches the dashboard's keys."""

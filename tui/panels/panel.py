@@ -23,4 +23,4 @@ class Panel(Canvas):
             rows = self.draw(view, width, height)
         except Exception as error:  # a bug in one panel must not take the screen down
             rows = [fit([(f" ! {self.id}: {type(error).__name__}", "bad")], width)]
-        self.put(rows)
+        self.put(rows, view.glyphs)

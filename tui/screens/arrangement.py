@@ -55,13 +55,13 @@ def arrange(
     elif width >= NORMAL[0] and height >= NORMAL[1]:
         boxes |= _normal(body, gpus, options, editing)
     else:
-        boxes |= _small(body, editing)
+        boxes |= _small(body, options, editing)
     if stage in (Stage.STARTING, Stage.ENDED):
         boxes = _startup(boxes)
     return boxes
 
 
-def _small(body: Box, editing: bool) -> Boxes:
+def _small(body: Box, options: int, editing: bool) -> Boxes:
     """Two columns: charts, then options and load, then a line each for GPU and events."""
     x, y, width, height = body
     half = width // 2
@@ -73,7 +73,14 @@ def _small(body: Box, editing: bool) -> Boxes:
     boxes = {"ttft": Box(x, y, half, first), "kv": Box(x + half, y, width - half, first)}
     y += first
     if editing:
-        boxes["options"] = Box(x, y, width, second + low + bare)
+        room = height - first
+        table = min(options + 3, room)  # one for the hint
+        rest = room - table
+        if rest >= 5:  # enough for what the change will show in first
+            boxes |= _row(("tokens", "queue"), x, y, width, rest)
+        else:
+            table = room
+        boxes["options"] = Box(x, y + room - table, width, table)
         return boxes
     if second:
         boxes["tokens"] = Box(x, y, half, second)
@@ -102,9 +109,9 @@ def _normal(body: Box, gpus: int, options: int, editing: bool) -> Boxes:
     gpu = 5 if gpus <= 1 else min(gpus + 2, low - 7)
     boxes["gpu"] = Box(x, y, half, gpu)
     boxes["load"] = Box(x, y + gpu, half, low - gpu)
-    table = low if editing else max(5, min(options + 2, low - 4))
+    table = max(5, min(options + (3 if editing else 2), low - (0 if editing else 4)))
     boxes["options"] = Box(x + half, y, width - half, table)
-    if not editing:
+    if table < low:
         boxes["events"] = Box(x + half, y + table, width - half, low - table)
     return boxes
 

@@ -73,6 +73,7 @@ class Dashboard(Screen[None]):
 
     def on_mount(self) -> None:
         """Begin the beat."""
+        self._arranged = self._facts(self._look())
         self._beat = self.set_interval(self._beat_s, self.beat)
 
     @property
@@ -108,7 +109,8 @@ class Dashboard(Screen[None]):
         facts = self._facts(view)
         if facts != self._arranged:
             self._arranged = facts
-            self.refresh(layout=True)
+            # Asked through a child: the screen would answer from its cache of arrangements.
+            self.query_one(KeysPanel).refresh(layout=True)
             self.call_after_refresh(self.beat)
             return
         shown = self._boxes(self.size)

@@ -116,9 +116,8 @@ class HelpScreen(Screen[None]):
         foot = [("esc", "key"), (" back", MUTED)]
         right = [("up down", "key"), (f" {more} more lines", MUTED)] if more > 0 else []
         body = rows[self._top :]
-        canvas.put(
-            frame(body, width, height, self._glyphs, title="help", foot=foot, foot_right=right)
-        )
+        box = frame(body, width, height, self._glyphs, title="help", foot=foot, foot_right=right)
+        canvas.put(box, self._glyphs)
 
     def action_scroll(self, lines: int) -> None:
         """Down (positive) or up."""

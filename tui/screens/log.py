@@ -92,7 +92,8 @@ class LogScreen(Screen[None]):
         keys = [("esc", "key"), (" back  ", MUTED), ("up down", "key"), (" scroll  ", MUTED)]
         foot = [*keys, ("end", "key"), (" follow", MUTED)]
         title = f"log {self._glyphs.dot} {f.clean(self._engine, 24)}"
-        canvas.put(frame(rows, width, height, self._glyphs, title=title, head=head, foot=foot))
+        box = frame(rows, width, height, self._glyphs, title=title, head=head, foot=foot)
+        canvas.put(box, self._glyphs)
 
     def action_scroll(self, lines: int) -> None:
         """Up (positive) or down."""

@@ -52,7 +52,7 @@ class QuitScreen(ModalScreen[bool | None]):
         canvas = self.query_one(Canvas)
         width, height = canvas.size
         rows = frame(self._rows(), width, height, self._glyphs, title="quit", lit=True)
-        canvas.put(rows)
+        canvas.put(rows, self._glyphs)
 
     @property
     def _can_stop(self) -> bool:

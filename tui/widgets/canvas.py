@@ -11,7 +11,8 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from llmtop.tui.widgets.row import TEXT, Row, changed, fit
+from llmtop.tui.widgets.glyphs import Glyphs
+from llmtop.tui.widgets.row import TEXT, Row, changed, fit, to_ascii
 
 ROLES = (
     "text",
@@ -67,9 +68,11 @@ class Canvas(Widget):
         """What is shown now."""
         return self._rows
 
-    def put(self, rows: Sequence[Row]) -> None:
+    def put(self, rows: Sequence[Row], glyphs: Glyphs) -> None:
         """Show ``rows``; refreshes what differs from what is shown now, and nothing else."""
         width, height = self.size
+        if not glyphs.braille:
+            rows = [to_ascii(row) for row in rows]
         after = [fit(row, width) for row in rows[:height]]
         after.extend([((" " * width, TEXT),)] * (height - len(after)))
         before = self._rows

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llmtop.tui.widgets.axis import TimeGrid
 from llmtop.tui.widgets.braille import DOTS_DOWN, Columns, overlay, plot
 from llmtop.tui.widgets.glyphs import Glyphs
-from llmtop.tui.widgets.row import FAINT, MUTED, Row, Span, fit
+from llmtop.tui.widgets.row import MUTED, Row, Span, fit
 
 GUTTER = 5  # cells for the axis labels
 NOW = "now"
@@ -59,7 +59,7 @@ def chart_rows(
     if empty and all(v is None for t in drawn for v in t.columns):
         middle = (height - 1) // 2
         pad = max(0, (cells - len(empty)) // 2)
-        gutter = (_label(middle, height, maximum, label), FAINT)
+        gutter = (_label(middle, height, maximum, label), MUTED)
         rows[middle] = fit([gutter, (" " * pad, MUTED), (empty, MUTED)], GUTTER + cells)
     return rows
 
@@ -73,7 +73,7 @@ def _label(y: int, height: int, maximum: float, label: Callable[[float], str]) -
 
 
 def _row(label: str, line: Sequence[Span]) -> Row:
-    spans: list[Span] = [(label, FAINT)]
+    spans: list[Span] = [(label, MUTED)]
     for char, role in line:
         # A blank takes the role of its neighbour: one stretch, one colour, fewer bytes.
         role = spans[-1][1] if char == " " else role

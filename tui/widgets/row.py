@@ -109,6 +109,20 @@ def _cells(row: Row) -> list[Span]:
     return cells
 
 
+_PLAIN = str.maketrans({"→": ">", "…": "~", "·": "-", "–": "-", "—": "-", "’": "'", "≤": "<"})
+
+
+def to_ascii(row: Row) -> Row:
+    """The row for a terminal without any other character; each keeps its width."""
+    out: list[Span] = []
+    for text, role in row:
+        if not text.isascii():
+            mapped = text.translate(_PLAIN)
+            text = "".join(c if c.isascii() else "?" * cell_len(c) for c in mapped)
+        out.append((text, role))
+    return tuple(out)
+
+
 def plain(rows: Iterable[Row]) -> list[str]:
     """The text of rows without their roles."""
     return ["".join(text for text, _ in row) for row in rows]
