@@ -92,6 +92,11 @@ class LlmtopApp(App[None]):
             self.store, self._now(), self._interval, self._glyphs, self._readonly, self._zone
         )
 
+    def show_now(self) -> None:
+        """Paint what the store says now, not only at the next beat: a sample has just come in."""
+        if isinstance(self.screen, Dashboard):
+            self.screen.beat()
+
     def action_log(self) -> None:
         """The log of the selected engine."""
         from llmtop.tui.screens.log import LogScreen

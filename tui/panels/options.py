@@ -16,7 +16,6 @@ from llmtop.tui.panels.view import View
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten
 
-
 ROOMY = 50  # below, the launch value and the bound leave the table
 
 
@@ -43,7 +42,6 @@ class OptionsPanel(Panel, can_focus=True):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self.edit = Edit()
-        self._view: View | None = None
 
     def open(self) -> None:
         """Take the keyboard."""
@@ -57,7 +55,6 @@ class OptionsPanel(Panel, can_focus=True):
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The table in its box."""
-        self._view = view
         engine = view.engine
         options = engine.options if engine else ()
         lit = self.has_focus
@@ -131,7 +128,7 @@ class OptionsPanel(Panel, can_focus=True):
 
     async def on_key(self, event: Key) -> None:
         """The keys of the panel; nothing that is typed here reaches the dashboard's keys."""
-        engine = self._view.engine if self._view else None
+        engine = self.view.engine if self.view else None
         if event.key in self.HIDDEN_KEYS or event.key == "ctrl+c":
             return
         event.stop()
@@ -155,7 +152,7 @@ class OptionsPanel(Panel, can_focus=True):
         elif event.key in ("down", "j"):
             self.edit.move(1, count)
         elif event.key in ("enter", "space"):
-            why = frozen(option, self._view)
+            why = frozen(option, self.view)
             if why:
                 self.edit.said, self.edit.role = why, "warn"
             elif option.spec.kind is bool:
@@ -185,5 +182,5 @@ class OptionsPanel(Panel, can_focus=True):
         self.post_message(self.Asked(option.name, value, evict))
 
     def _again(self) -> None:
-        if self._view is not None:
-            self.show(self._view)
+        if self.view is not None:
+            self.show(self.view)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.events import Resize, ScreenResume, ScreenSuspend
+from textual.events import ScreenResume, ScreenSuspend
 from textual.geometry import Size
 from textual.layout import Layout
 from textual.screen import Screen
@@ -111,18 +111,12 @@ class Dashboard(Screen[None]):
             self._arranged = facts
             # Asked through a child: the screen would answer from its cache of arrangements.
             self.query_one(KeysPanel).refresh(layout=True)
-            self.call_after_refresh(self.beat)
-            return
         shown = self._boxes(self.size)
         with self.app.batch_update():
             self.query_one(KeysPanel).editing = self.editing
             for panel in self.query(Panel):
                 if panel.id in shown:
                     panel.show(view)
-
-    def on_resize(self, event: Resize) -> None:
-        """Paint anew once the panels have their new sizes."""
-        self.call_after_refresh(self.beat)
 
     def on_screen_suspend(self, event: ScreenSuspend) -> None:
         """Another screen is on top: no work."""

@@ -109,7 +109,7 @@ def _cells(row: Row) -> list[Span]:
     return cells
 
 
-_PLAIN = str.maketrans({"→": ">", "…": "~", "·": "-", "–": "-", "—": "-", "’": "'", "≤": "<"})
+_PLAIN = str.maketrans("→…·≤", ">~-<")
 
 
 def to_ascii(row: Row) -> Row:
