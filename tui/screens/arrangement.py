@@ -45,7 +45,7 @@ def arrange(
         return boxes | {"pulse": Box(0, 0, width, 1), "welcome": Box(0, 1, width, height - 2)}
     top = 0
     if engines > 1:
-        top = min(engines, 3 if height < NORMAL[1] else 8)
+        top = min(engines, 8 if height >= NORMAL[1] else 3 if height >= 22 else 1)
         boxes["engines"] = Box(0, 0, width, top)
     boxes["pulse"] = Box(0, top, width, 2)
     top += 2

@@ -26,7 +26,7 @@ def parts_bar(
 ) -> list[Span]:
     """Parts of a whole side by side, (size, role) each; what is left over is drawn empty.
 
-    Ends are rounded on the running sum, so that the parts together are never longer than the sum.
+    Ends are rounded on the running sum, so rounding does not add up; each part has a cell at least.
     """
     out: list[Span] = []
     if whole <= 0 or cells <= 0:

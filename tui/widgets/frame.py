@@ -66,5 +66,6 @@ def _bottom(
         right = [(" ", line), *words, (" ", line), (glyphs.across, line), *right]
     middle = cells - width(left) - width(right)
     if middle < 0:
-        return fit([*left[:-1], *right], cells)
+        left, right = [(glyphs.bottom_left, line)], [(glyphs.bottom_right, line)]
+        middle = cells - 2
     return (*left, (glyphs.across * middle, line), *right)
