@@ -22,7 +22,7 @@ class LoadPanel(Panel):
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The box; the rows that matter least leave first."""
         load = view.load
-        inner, room = width - 3, height - 2
+        inner, room = width - 3, max(0, height - 2)
         if load is None:
             return self._none(view, width, height)
         groups = [

@@ -41,6 +41,8 @@ def chart_rows(
     unix seconds. empty: words for a chart without a single value.
     """
     cells = grid.cells
+    if height <= 0:
+        return []
     drawn = [t for t in traces if not t.rule]
     layers = [(plot(t.columns, cells, height, maximum, fill=t.fill), t.role) for t in drawn]
     canvas = overlay(layers, cells, height, braille=glyphs.braille)
