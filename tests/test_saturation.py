@@ -35,7 +35,7 @@ def test_a_lasting_queue_without_growth_is_queueing() -> None:
 
 
 def test_a_queue_that_was_seen_once_is_nothing() -> None:
-    waiting: Halves = [0] * 15, [0] * 13 + [3, 4]
+    waiting: Halves = [0.0] * 15, [0.0] * 13 + [3.0, 4.0]
     assert verdict(halves(1, 1), halves(5e3, 5e3), halves(64, 64), waiting) == ""
 
 

@@ -115,6 +115,7 @@ class Dashboard(Screen[None]):
         with self.app.batch_update():
             self.query_one(KeysPanel).editing = self.editing
             for panel in self.query(Panel):
+                panel.view = view  # for those that get a box before the next beat
                 if panel.id in shown:
                     panel.show(view)
 
