@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 
 from llmtop import LlmtopError
@@ -125,6 +126,22 @@ async def test_an_option_is_changed_on_its_row(
         assert control.calls[-1] == ("more",)  # the dashboard has its keys back
 
 
+async def test_keys_typed_ahead_reach_the_options_and_not_the_load(
+    make_app: Make, control: FakeControl
+) -> None:
+    app = make_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.pause()
+        for key in ("o", "enter", "3", "0", "enter", "escape", "b"):
+            app.post_message(Key(key, key if len(key) == 1 else None))
+        await pilot.pause()
+        await settle(pilot)
+        assert control.calls == [
+            ("set_option", "llama", "max_num_seqs", 30, False),
+            ("burst",),
+        ]
+
+
 async def test_lowering_the_batch_asks_whether_to_evict(
     make_app: Make, control: FakeControl
 ) -> None:
@@ -214,6 +231,27 @@ async def test_the_log_follows_and_can_be_scrolled(make_app: Make, control: Fake
         assert isinstance(app.screen, Dashboard)
 
 
+async def test_a_log_that_grows_stays_put_for_who_scrolled_up(
+    make_app: Make, control: FakeControl
+) -> None:
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("l")
+        await settle(pilot)
+        await pilot.press("up")
+        await pilot.pause()
+        before = screen_text(app)
+        control.log.extend(["another"] * 5)
+        assert isinstance(app.screen, LogScreen)
+        app.screen.read()
+        await settle(pilot)
+        assert screen_text(app) == before
+        await pilot.press("end")
+        app.screen.read()
+        await settle(pilot)
+        assert "another" in screen_text(app)
+
+
 async def test_a_log_that_cannot_be_read_says_why(make_app: Make, control: FakeControl) -> None:
     control.error = LlmtopError("llmtop did not start this engine")
     app = make_app()
@@ -287,6 +325,9 @@ async def test_an_engine_that_cannot_be_stopped_keeps_the_screen(
         await settle(pilot)
         assert app.is_running
         assert app.store.events[-1].text == "llama does not end"
+        await pilot.press("q", "enter")  # but to leave it running is always possible
+        await settle(pilot)
+    assert not app.is_running
 
 
 async def test_the_next_engine(
@@ -304,11 +345,14 @@ async def test_the_next_engine(
 async def test_t_goes_through_the_themes(make_app: Make) -> None:
     app = make_app()
     async with app.run_test(size=(80, 24)) as pilot:
-        seen = [app.theme]
+        await pilot.pause()
+        seen, looks = [app.theme], set()
         for _ in range(5):
             await pilot.press("t")
             await pilot.pause()
             seen.append(app.theme)
+            looks.add(app.screen.query_one(Pulse).render_line(0)._segments[1].style)
+        assert len(looks) == 5  # what is on screen has changed its colour
         assert seen[0] == seen[5] == "llmtop-dark"
         assert len(set(seen)) == 5
 

@@ -313,3 +313,44 @@ def test_hostile_names_stay_text(store: Store, now: float) -> None:
                     assert "\x1b" not in line and "\x07" not in line and "\u202e" not in line
                     assert "owned" not in line and "\n" not in line and "\r" not in line
                     assert line.isprintable()
+
+
+def test_a_load_that_ended_is_no_longer_what_ttft_is_now(
+    store: Store, now: float, make_load: Callable[..., LoadSnapshot]
+) -> None:
+    store.load = make_load(running=False, in_flight=0)
+    assert "TTFT p95 1.9s" in text(Pulse(id="pulse"), View(store, now), 120, 2)
+    lines = text(LoadPanel(id="load"), View(store, now), 60, 12)
+    assert "ended" in lines and "+ start again" in lines
+
+
+def test_an_engine_that_does_not_run_shows_no_old_numbers(store: Store, now: float) -> None:
+    track = store.engines["llama"]
+    assert track.status is not None
+    track.status = replace(track.status, state=State.FAILED)
+    lines = text(Pulse(id="pulse"), View(store, now), 120, 2)
+    assert "failed" in lines and "run --" in lines and "-- tok/s" in lines
+    assert "o to change" not in text(OptionsPanel(id="options"), View(store, now))
+
+
+def test_why_numbers_are_stale(store: Store, now: float) -> None:
+    track = store.engines["llama"]
+    track.stale_since, track.trouble = now - 3, "connection refused"
+    assert "connection refused" in text(Pulse(id="pulse"), View(store, now), 120, 2)
+
+
+def test_more_gpus_than_lines_are_counted(
+    store: Store, now: float, make_gpu: Callable[..., GpuSample]
+) -> None:
+    store.gpus = tuple(make_gpu(index) for index in range(16))
+    lines = text(GpuPanel(id="gpu"), View(store, now), 60, 7).splitlines()
+    assert " 7 " in lines[4] and "and 8 more" in lines[5]
+
+
+def test_keys_of_the_load_leave_whole(view: View) -> None:
+    for width in range(22, 70):
+        foot = text(LoadPanel(id="load"), view, width, 6).splitlines()[-1]
+        assert len(foot) == width
+        assert set(foot.strip("╰╯─ ").split()) <= set(
+            ["+", "more", "-", "less", "space", "hold", "b", "burst", "0", "stop", "+-"]
+        )

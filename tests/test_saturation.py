@@ -1,8 +1,10 @@
+from collections.abc import Sequence
+
 from llmtop.tui.panels.saturation import saturation, verdict
 from llmtop.tui.panels.view import View
 from llmtop.tui.store import Store
 
-Halves = tuple[list[float | None], list[float | None]]
+Halves = tuple[Sequence[float | None], Sequence[float | None]]
 
 
 def halves(before: float | None, after: float | None) -> Halves:

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.events import Key
 
 from llmtop.themes.theme import Theme, ThemeProblem, load_themes
 from llmtop.tui.control import Control, refusal
@@ -86,6 +87,11 @@ class LlmtopApp(App[None]):
         """The dashboard is the ground that every other screen lies on."""
         return Dashboard(self.look, self.control, self._interval)
 
+    async def on_key(self, event: Key) -> None:
+        """Keys that nothing took, before they are looked up as bindings."""
+        if isinstance(self.screen, Dashboard) and await self.screen.typed_ahead(event):
+            event.prevent_default()
+
     def look(self) -> View:
         """The view of this moment."""
         return View(
@@ -144,6 +150,9 @@ class LlmtopApp(App[None]):
             await self.control.quit(stop)
         except Exception as error:
             words = clean(refusal(error))
+            if not stop:  # whoever wants to leave must be able to
+                self.exit(message=words)
+                return
             self.store.events.append(Event(self._now(), "error", words))
             self.notify(words, severity="error", markup=False)
             return

@@ -173,9 +173,11 @@ class SceneControl(FakeControl):
         return Change(option, None, value, Outcome.APPLIED, ack_ms=11.0)
 
 
-def scene_at(seconds: int, now: float, *, idle: bool = False) -> Scene:
+def scene_at(
+    seconds: int, now: float, *, idle: bool = False, name: str = "llama", seed: int = 1
+) -> Scene:
     """A scene that has gone on for some seconds, with a change of the batch cap on the way."""
-    scene = Scene(idle=idle)
+    scene = Scene(name, idle=idle, seed=seed)
     scene.cap = 128
     scene.start(now - seconds)
     for second in range(seconds):
@@ -206,14 +208,27 @@ async def picture(
 def live(arguments: argparse.Namespace) -> None:
     scene = scene_at(arguments.at, time.time(), idle=arguments.idle)
 
+    others = [
+        scene_at(arguments.at, time.time(), name=f"llama-{number}", seed=number)
+        for number in range(2, arguments.engines + 1)
+    ]
+    for other in others:
+        scene.store.engines[other.track.name] = other.track
+
     class Fed(LlmtopApp):
         def on_mount(self) -> None:
-            self.set_interval(1.0, lambda: scene.step(time.time()))
+            self.set_interval(1.0, self.feed)
 
-    if arguments.engines > 1:
-        for number in range(2, arguments.engines + 1):
-            other = replace(scene.track, name=f"llama-{number}", series={})
-            scene.store.engines[other.name] = other
+        def feed(self) -> None:
+            now = time.time()
+            for other in others:
+                other.step(now)
+            scene.step(now)
+            if others:
+                first = scene.store.gpus[0]
+                count = range(len(others) + 1)
+                scene.store.gpus = tuple(replace(first, index=number) for number in count)
+
     Fed(scene.store, SceneControl(scene), theme=arguments.theme, ascii=arguments.ascii).run()
 
 

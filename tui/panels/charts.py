@@ -112,7 +112,7 @@ def _pair(word: str, number: str, role: str) -> list[Span]:
 
 
 def _server(view: View, latency: Latency, word: str, rank: int) -> Ranked:
-    sample = view.engine.sample if view.engine else None
+    sample = view.sample
     own = sample.latencies.get(latency) if sample else None
     if own is None or not own.n:
         return rank, _pair(word, f.ABSENT, "server")
@@ -120,8 +120,8 @@ def _server(view: View, latency: Latency, word: str, rank: int) -> Ranked:
 
 
 def _ttft_head(view: View) -> Sequence[Ranked]:
-    load = view.load
-    sample = view.engine.sample if view.engine else None
+    load = view.client
+    sample = view.sample
     own = sample.latencies.get(Latency.TTFT) if sample else None
     if load is None or not load.ttft.n:
         n = own.n if own else 0
@@ -146,7 +146,7 @@ def _tokens_head(view: View) -> Sequence[Ranked]:
 
 
 def _kv_head(view: View) -> Sequence[Ranked]:
-    sample = view.engine.sample if view.engine else None
+    sample = view.sample
     head: list[Ranked] = [(0, [(f.percent(view.value(SeriesName.KV_USAGE)), STRONG)])]
     if sample is None:
         return head
@@ -170,7 +170,7 @@ def _queue_head(view: View) -> Sequence[Ranked]:
 
 
 def _itl_head(view: View) -> Sequence[Ranked]:
-    sample = view.engine.sample if view.engine else None
+    sample = view.sample
     own = sample.latencies.get(Latency.ITL) if sample else None
     over = f"n={f.short(own.n)}/{f.span(round(own.window_s))}" if own else ""
     return [_server(view, Latency.ITL, "server p95", 0), (1, [(over, MUTED)] if over else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmtop.engines.records import State
 from llmtop.tui import format as f
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.pulse import kv_role, state_spans
@@ -9,6 +10,7 @@ from llmtop.tui.panels.view import View
 from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.bar import bar
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, sides
+from llmtop.tui.widgets.row import width as cells
 
 
 class EnginesPanel(Panel):
@@ -29,7 +31,8 @@ class EnginesPanel(Panel):
         name = f.clean(engine.name, 16).ljust(16)
         left: list[Span] = [(f" {mark} ", "key"), (name, STRONG if here else TEXT)]
         left += [("  ", TEXT), *state_spans(engine, view)]
-        if sample is None:
+        state = engine.status.state if engine.status else State.READY
+        if sample is None or state not in (State.READY, State.UNRESPONSIVE, State.STOPPING):
             return fit(left, width)
         share = sample.kv_usage
         right = join(
@@ -40,6 +43,6 @@ class EnginesPanel(Panel):
                 (4, [(f.percent(share).rjust(4), STRONG)]),
                 (0, [(f.rate(sample.output_tokens_per_s).rjust(6), STRONG), (" tok/s", MUTED)]),
             ],
-            max(0, width - sum(len(t) for t, _ in left) - 3),
+            max(0, width - cells(left) - 3),
         )
         return sides(left, [*right, (" ", TEXT)], width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llmtop.engines.samples import GpuSample
 from llmtop.tui import format as f
 from llmtop.tui.panels.panel import Panel
@@ -9,6 +11,7 @@ from llmtop.tui.panels.view import View
 from llmtop.tui.widgets.bar import parts_bar
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, sides
+from llmtop.tui.widgets.row import width as cells
 
 HOT_C = 85.0  # data-centre cards begin to slow down a little above
 
@@ -32,7 +35,7 @@ class GpuPanel(Panel):
             return frame(body, width, height, view.glyphs, title="GPU")
         if len(gpus) == 1:
             return self._one(gpus[0], view, width, height)
-        body = [_line(gpu, width - 2, view) for gpu in gpus[: height - 2]]
+        body = _table(gpus, width - 2, height - 2, view)
         watts = sum(g.power_w for g in gpus if g.power_w is not None)
         used = sum(g.memory_used_bytes or 0 for g in gpus)
         total = sum(g.memory_total_bytes or 0 for g in gpus)
@@ -74,6 +77,33 @@ class GpuPanel(Panel):
         head: list[Ranked] = [(0, [(f"{f.gib(total)} GiB", "gpu")])]
         title = f"GPU {gpu.index} {view.glyphs.dot} {f.clean(gpu.name, 40)}"
         return frame(body, width, height, view.glyphs, title=title, head=head)
+
+
+def _table(gpus: Sequence[GpuSample], cells: int, rows: int, view: View) -> list[Row]:
+    """A line each, or two on a line when there are more than rows; the last row counts the rest."""
+    if len(gpus) <= rows:
+        return [_line(gpu, cells, view) for gpu in gpus]
+    half = cells // 2
+    out: list[Row] = []
+    for at in range(0, len(gpus), 2):
+        if len(out) == rows - 1 and at + 2 < len(gpus):
+            out.append(((f" and {len(gpus) - at} more", MUTED),))
+            break
+        pair = [fit(_short(gpu, half - 1, view), half) for gpu in gpus[at : at + 2]]
+        out.append(tuple(span for row in pair for span in row))
+    return out
+
+
+def _short(gpu: GpuSample, cells: int, view: View) -> list[Span]:
+    used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
+    watts = f.ABSENT if gpu.power_w is None else f"{gpu.power_w:.0f}"
+    words: list[Span] = [
+        (f" {f.gib(used).rjust(5)}", STRONG),
+        (f" {f.percent(gpu.utilisation).rjust(4)}", TEXT),
+        (f" {watts.rjust(3)} W", "warn" if gpu.throttle else MUTED),
+    ]
+    bar = parts_bar([(used or 0, "gpu")], total or 0, max(3, cells - 21), view.glyphs)
+    return [(f" {gpu.index:>2} ", MUTED), *bar, *words]
 
 
 def _note(view: View) -> str:
@@ -135,6 +165,6 @@ def _line(gpu: GpuSample, width: int, view: View) -> Row:
     vitals = _vitals(gpu, view, max(0, width - 48))
     used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
     words: list[Span] = [(f" {f.gib(used)}", STRONG), (f"/{f.gib(total)} GiB", MUTED)]
-    taken = sum(len(t) for t, _ in (*left, *words, *vitals)) + 4
+    taken = cells((*left, *words, *vitals)) + 4
     bar = parts_bar([(used or 0, "gpu")], total or 0, max(4, min(30, width - taken)), view.glyphs)
     return sides([*left, *bar, *words], [*vitals, (" ", TEXT)], width)

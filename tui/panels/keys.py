@@ -24,7 +24,9 @@ class KeysPanel(Panel):
             return [("up down", "choose"), ("enter", "change"), ("esc", "back")]
         if view.stage is Stage.EMPTY:
             return [("q", "quit"), ("?", "help"), ("t", "theme")]
-        keys = [("q", "quit"), ("?", "help"), ("o", "options"), ("l", "log"), ("t", "theme")]
+        keys = [("q", "quit"), ("?", "help"), ("l", "log"), ("t", "theme")]
+        if view.stage is Stage.RUNNING and not view.readonly:
+            keys.insert(2, ("o", "options"))
         if len(view.store.engines) > 1:
             keys.insert(2, ("tab", "next engine"))
         if view.stage is Stage.RUNNING and view.load is None and not view.readonly:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from llmtop.loadgen.results import LoadSnapshot
 from llmtop.tui import format as f
 from llmtop.tui.panels.panel import Panel
-from llmtop.tui.panels.view import View
+from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.series import SeriesName
 from llmtop.tui.widgets.axis import columns, nice, time_grid
 from llmtop.tui.widgets.braille import braille_rows
 from llmtop.tui.widgets.frame import Ranked, frame
-from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, shorten, sides, width
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten, sides, width
 
 KEYS = (("+", "more"), ("-", "less"), ("space", "hold"), ("b", "burst"), ("0", "stop"))
 NARROW_KEYS = (("+-", ""), *KEYS[2:])
+RANKS = {"0": 1, "space": 2, "b": 3}  # what leaves first where there is no room
 
 
 class LoadPanel(Panel):
@@ -22,7 +23,7 @@ class LoadPanel(Panel):
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The box; the rows that matter least leave first."""
         load = view.load
-        inner, room = width - 3, max(0, height - 2)
+        inner, room = width - 4, max(0, height - 2)
         if load is None:
             return self._none(view, width, height)
         groups = [
@@ -49,8 +50,10 @@ class LoadPanel(Panel):
         )
 
     def _none(self, view: View, width: int, height: int) -> list[Row]:
-        if view.readonly:
-            words: list[Span] = [(" no load; read-only", MUTED)]
+        if view.stage is not Stage.RUNNING:
+            words: list[Span] = [(" no load while the engine does not run", MUTED)]
+        elif view.readonly:
+            words = [(" no load; read-only", MUTED)]
         elif view.store.load is not None and view.store.load_target:
             words = [(f" the load goes to {f.clean(view.store.load_target, 24)}", MUTED)]
         else:
@@ -141,16 +144,18 @@ def _keys(view: View, load: LoadSnapshot, cells: int) -> list[Span]:
         return []
     if not load.running:
         return [("+", "key"), (" start again", MUTED)]
-    out: list[Span] = []
+    groups: list[Ranked] = []
     for keys in (KEYS, NARROW_KEYS):
-        groups: list[Ranked] = []
+        groups = []
         for key, word in keys:
             word = "resume" if load.held and word == "hold" else word
-            groups.append((0, [(key, "key"), *([(f" {word}", MUTED)] if word else [])]))
+            groups.append(
+                (RANKS.get(key, 0), [(key, "key"), *([(f" {word}", MUTED)] if word else [])])
+            )
         out = join(groups, 10_000)
         if width(out) <= cells - 5:
             return out
-    return list(fit(out, cells - 5))
+    return join(groups, cells - 5)
 
 
 def keys_line(view: View, keys: list[tuple[str, str]], cells: int) -> Row:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from textual.events import Key
 from textual.message import Message
 
@@ -12,9 +10,15 @@ from llmtop.engines.options import Applies, Option, OptionValue
 from llmtop.tui import format as f
 from llmtop.tui.panels.edit import Edit, frozen, wants_eviction
 from llmtop.tui.panels.panel import Panel
-from llmtop.tui.panels.view import View
+from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten
+
+
+def _can(view: View) -> bool:
+    """Whether options can be changed now."""
+    return view.stage is Stage.RUNNING and not view.readonly
+
 
 ROOMY = 50  # below, the launch value and the bound leave the table
 
@@ -34,19 +38,14 @@ class OptionsPanel(Panel, can_focus=True):
             self.value = value
             self.evict = evict
 
-    class Left(Message):
-        """The operator is done with the options."""
-
-    HIDDEN_KEYS: ClassVar[frozenset[str]] = frozenset({"tab", "shift+tab"})
-
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self.edit = Edit()
 
     def open(self) -> None:
-        """Take the keyboard."""
+        """Take the keyboard, at once: keys typed ahead must not reach the dashboard."""
         self.edit = Edit()
-        self.focus()
+        self.screen.set_focus(self)
 
     def say(self, words: str, role: str) -> None:
         """Words in the lower border: what came of the last change."""
@@ -77,7 +76,7 @@ class OptionsPanel(Panel, can_focus=True):
         changed = sum(o.value != o.launch for o in options)
         head: list[Ranked] = [
             (1, [(f"{changed} changed since launch", "mark")] if changed else []),
-            (0, [("o", "key"), (" to change", MUTED)] if not lit and not view.readonly else []),
+            (0, [("o", "key"), (" to change", MUTED)] if not lit and _can(view) else []),
         ]
         said = shorten(self.edit.said, max(0, inner - 6))
         note = f.clean(engine.options_note, 100) if engine and not said else ""
@@ -126,16 +125,20 @@ class OptionsPanel(Panel, can_focus=True):
         groups.append((3, [(self.edit.bounds(option), MUTED)]))
         return join(groups, cells)
 
+    def takes(self, key: str) -> bool:
+        """Whether a key is the panel's own while it has the keyboard."""
+        return key not in ("tab", "shift+tab") and not key.startswith("ctrl+")
+
     async def on_key(self, event: Key) -> None:
         """The keys of the panel; nothing that is typed here reaches the dashboard's keys."""
         engine = self.view.engine if self.view else None
-        if event.key in self.HIDDEN_KEYS or event.key == "ctrl+c":
+        if not self.takes(event.key):
             return
         event.stop()
         event.prevent_default()
         options = engine.options if engine else ()
         if not options:
-            self.post_message(self.Left())
+            self.screen.set_focus(None)
             return
         option = options[min(self.edit.at, len(options) - 1)]
         if self.edit.text is None:
@@ -146,7 +149,7 @@ class OptionsPanel(Panel, can_focus=True):
 
     def _choose(self, event: Key, option: Option, count: int) -> None:
         if event.key in ("escape", "o", "q"):
-            self.post_message(self.Left())
+            self.screen.set_focus(None)
         elif event.key in ("up", "k"):
             self.edit.move(-1, count)
         elif event.key in ("down", "j"):

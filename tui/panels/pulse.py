@@ -13,6 +13,7 @@ from llmtop.tui.series import SeriesName
 from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.bar import bar
 from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, Row, Span, fit, join, sides
+from llmtop.tui.widgets.row import width as cells
 
 STATE_ROLE = {
     State.STARTING: "warn",
@@ -68,7 +69,7 @@ class Pulse(Panel):
         state = state_spans(engine, view)
         words = [(0, [(" llmtop", "brand")]), *_names(engine, view)]
         right = [*state, (f"   every {f.span(view.interval)} ", MUTED)]
-        left = join(words, width - sum(len(t) for t, _ in right) - 2)
+        left = join(words, width - cells(right) - 2)
         return sides(left, right, width)
 
     def _wide(self, view: View, engine: EngineTrack, width: int) -> Row:
@@ -80,8 +81,8 @@ class Pulse(Panel):
         ]
         hint = _hint(view)
         kv = _kv_words(view)
-        used = sum(len(t) for spans in fixed for t, _ in spans) + sum(len(t) for t, _ in kv)
-        used += 3 * len(divider[0]) + sum(len(t) for t, _ in hint) + 2
+        used = sum(cells(spans) for spans in fixed) + cells(kv)
+        used += 3 * len(divider[0]) + cells(hint) + 2
         share = view.value(SeriesName.KV_USAGE)
         room = max(6, min(40, width - used - 5))
         middle = [("KV ", MUTED), *bar(share, room, kv_role(share), view.glyphs), (" ", TEXT), *kv]
@@ -91,18 +92,18 @@ class Pulse(Panel):
     def _narrow(self, view: View, engine: EngineTrack, width: int) -> list[Row]:
         state = [(" ", TEXT), *state_spans(engine, view)]
         queue = [*_queue(view), (" ", TEXT)]
-        room = width - sum(len(t) for t, _ in (*state, *queue)) - 3
+        room = width - cells((*state, *queue)) - 3
         name = join(_names(engine, view)[:3], max(0, room))
         first = sides([*state, ("  ", TEXT), *name], queue, width)
         divider: Span = (f" {view.glyphs.divider} ", FAINT)
         kv, hint = _kv_words(view), _hint(view)
         rest = [divider, *_ttft(view, word=width >= 76), divider, *_tokens(view)]
-        taken = sum(len(t) for t, _ in (*kv, *rest, *hint)) + 7
+        taken = cells((*kv, *rest, *hint)) + 7
         share = view.value(SeriesName.KV_USAGE)
-        cells = max(4, min(30, width - taken))
-        middle = [(" KV ", MUTED), *bar(share, cells, kv_role(share), view.glyphs), (" ", TEXT)]
+        length = max(4, min(30, width - taken))
+        middle = [(" KV ", MUTED), *bar(share, length, kv_role(share), view.glyphs), (" ", TEXT)]
         left = [*middle, *kv, *rest]
-        if sum(len(t) for t, _ in (*left, *hint)) + 2 > width:
+        if cells((*left, *hint)) + 2 > width:
             return [first, fit(left, width)]
         return [first, sides(left, [*hint, (" ", TEXT)] if hint else [], width)]
 
@@ -118,6 +119,8 @@ def _names(engine: EngineTrack, view: View) -> list[tuple[int, list[Span]]]:
         words.append((2, [("simulated", "warn")]))
     if model:
         words.append((3, [(model, TEXT)]))
+    if engine.stale_since is not None and engine.trouble:
+        words.append((2, [(f.clean(engine.trouble, 60), "bad")]))
     if title and title != engine.name:
         words.append((6, [(f"{title} {version}".strip(), MUTED)]))
     words.append((5, [(where, MUTED)]))
@@ -144,7 +147,7 @@ def _queue(view: View) -> list[Span]:
 
 def _kv_words(view: View) -> list[Span]:
     share = view.value(SeriesName.KV_USAGE)
-    sample = view.engine.sample if view.engine else None
+    sample = view.sample
     role = kv_role(share)
     spans: list[Span] = [(f.percent(share), STRONG if role == "kv" else role)]
     if sample and sample.kv_tokens_total:
@@ -157,11 +160,11 @@ def _kv_words(view: View) -> list[Span]:
 def _ttft(view: View, *, word: bool) -> list[Span]:
     """The client's p95 when llmtop's own load runs on this engine, else the engine's."""
     name = "TTFT p95 " if word else "p95 "
-    load = view.load
+    load = view.client
     if load is not None and load.ttft.n:
         text, n, window = f.latency(load.ttft.p95), load.ttft.n, load.ttft.window_s
     else:
-        sample = view.engine.sample if view.engine else None
+        sample = view.sample
         own = sample.latencies.get(Latency.TTFT) if sample else None
         if own is None or not own.n:
             return [(name, MUTED), (f.ABSENT, TEXT)]

@@ -8,6 +8,7 @@ from datetime import tzinfo
 from enum import StrEnum
 
 from llmtop.engines.records import State
+from llmtop.engines.samples import EngineSample
 from llmtop.loadgen.results import LoadSnapshot
 from llmtop.tui.series import SeriesName
 from llmtop.tui.store import EngineTrack, Store
@@ -48,6 +49,12 @@ class View:
         return self.store.load
 
     @property
+    def client(self) -> LoadSnapshot | None:
+        """The load while its latencies are about now: it runs, or its last streams do."""
+        load = self.load
+        return load if load is not None and (load.running or load.in_flight) else None
+
+    @property
     def stage(self) -> Stage:
         """What the dashboard shows."""
         engine = self.engine
@@ -66,9 +73,15 @@ class View:
         series = engine.series.get(name) if engine else None
         return series.since(since) if series else ()
 
-    def value(self, name: SeriesName) -> float | None:
-        """The newest value of a series of the selected engine."""
+    @property
+    def sample(self) -> EngineSample | None:
+        """The selected engine's newest sample; None for one that does not run: it would be old."""
         engine = self.engine
+        return engine.sample if engine is not None and self.stage is Stage.RUNNING else None
+
+    def value(self, name: SeriesName) -> float | None:
+        """The newest value of a series of the selected engine, None when it does not run."""
+        engine = self.engine if self.stage is Stage.RUNNING else None
         series = engine.series.get(name) if engine else None
         return series.last if series else None
 

@@ -106,7 +106,7 @@ def _normal(body: Box, gpus: int, options: int, editing: bool) -> Boxes:
     boxes = _row(("ttft", "tokens"), x, y, width, first)
     boxes |= _row(("kv", "queue"), x, y + first, width, second)
     y += first + second
-    gpu = 5 if gpus <= 1 else min(gpus + 2, low - 7)
+    gpu = 5 if gpus <= 3 else min((gpus + 1) // 2 + 2, low - 7)
     boxes["gpu"] = Box(x, y, half, gpu)
     boxes["load"] = Box(x, y + gpu, half, low - gpu)
     table = max(5, min(options + (3 if editing else 2), low - (0 if editing else 4)))
@@ -129,7 +129,7 @@ def _large(body: Box, gpus: int, options: int, editing: bool) -> Boxes:
         boxes |= _row(pair, x, top, wide, tall)
         top += tall
     x += wide
-    gpu = 7 if gpus <= 1 else gpus + 2
+    gpu = 7 if gpus <= 1 else min(gpus, 8) + 2
     load = 13
     table = max(8, min(options + 3, height - gpu - load - 8))
     boxes["gpu"] = Box(x, y, side, gpu)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.events import ScreenResume, ScreenSuspend
+from textual.events import Key, ScreenResume, ScreenSuspend
 from textual.geometry import Size
 from textual.layout import Layout
 from textual.screen import Screen
@@ -138,6 +138,18 @@ class Dashboard(Screen[None]):
         """They gave it back."""
         self.beat()
 
+    async def typed_ahead(self, event: Key) -> bool:
+        """A key that was typed for the options before they had the keyboard; False when it is not.
+
+        Textual sends a key to what has the focus when the key is read, and looks bindings up later:
+        in a burst, what follows ``o`` would be taken for keys of the load.
+        """
+        panel = self.query_one(OptionsPanel)
+        if not panel.has_focus or not panel.takes(event.key):
+            return False
+        await panel.on_key(event)
+        return True
+
     def action_load(self, what: str) -> None:
         """A key of the load."""
         self.act(getattr(self._control, what))
@@ -156,10 +168,6 @@ class Dashboard(Screen[None]):
             name = names[(names.index(store.selected) + by) % len(names)]
             self.set_focus(None)
             self.act(lambda: self._control.select(name), free=True)
-
-    def on_options_panel_left(self) -> None:
-        """Back to the dashboard's keys."""
-        self.set_focus(None)
 
     def on_options_panel_asked(self, message: OptionsPanel.Asked) -> None:
         """A new value: ask the engine, show its answer."""

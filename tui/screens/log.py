@@ -42,6 +42,7 @@ class LogScreen(Screen[None]):
         self._beat_s = max(beat_s, 0.5)
         self._lines: list[str] = []
         self._note = ""
+        self._asking = False
         self._up = 0  # lines between the last one shown and the newest
         self._compositor = TightCompositor()
 
@@ -59,9 +60,10 @@ class LogScreen(Screen[None]):
         self.call_after_refresh(self.paint)
 
     def read(self) -> None:
-        """Ask for the log; one question at a time, and none while another screen is on top."""
-        if self.is_current:
-            self.run_worker(self._read(), group="log", exclusive=True, exit_on_error=False)
+        """Ask for the log: one question at a time, and none once the tail was left."""
+        if self.is_current and not self._asking and not self._up:
+            self._asking = True
+            self.run_worker(self._read(), group="log", exit_on_error=False)
 
     async def _read(self) -> None:
         try:
@@ -69,7 +71,11 @@ class LogScreen(Screen[None]):
         except Exception as error:
             self._note = f.clean(refusal(error))
         else:
-            self._note, self._lines = "", [f.clean(line, 1000) for line in lines[-KEEP:]]
+            self._note = ""
+            if not self._up:  # who scrolled up meanwhile goes on reading what they read
+                self._lines = [f.clean(line, 1000) for line in lines[-KEEP:]]
+        finally:
+            self._asking = False
         self.paint()
 
     def paint(self) -> None:
