@@ -1,15 +1,21 @@
 """A store as it is after two minutes under a growing load, for the tests of the screen."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from datetime import UTC
 
 import pytest
+from textual.pilot import Pilot
 
 from llmtop.engines.options import Applies, Option, OptionSpec, OptionValue
 from llmtop.engines.records import EngineRecord, EngineStatus, LaunchSpec, State
 from llmtop.engines.samples import EngineSample, GpuSample, Latency, Quantile, Quantiles
 from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
+from llmtop.tui.app import LlmtopApp
+from llmtop.tui.control import FakeControl
 from llmtop.tui.series import SeriesName as S
 from llmtop.tui.store import EngineTrack, Event, Mark, Store
+from llmtop.tui.widgets.canvas import Canvas
+from llmtop.tui.widgets.row import plain
 
 NOW = 1_800_000_000.0
 GIB = 2**30
@@ -127,3 +133,39 @@ def make_load() -> Callable[..., LoadSnapshot]:
 @pytest.fixture
 def make_gpu() -> Callable[..., GpuSample]:
     return gpu
+
+
+@pytest.fixture
+def control() -> FakeControl:
+    return FakeControl([f"line {n}" for n in range(100)])
+
+
+@pytest.fixture
+def make_app(store: Store, control: FakeControl, now: float) -> Callable[..., LlmtopApp]:
+    def make(**changes: object) -> LlmtopApp:
+        given: dict[str, object] = {"clock": lambda: now, "zone": UTC, "interval": 3600.0}
+        return LlmtopApp(store, control, **{**given, **changes})  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def screen_text() -> Callable[[LlmtopApp], str]:
+    """What is on the screen, as text."""
+
+    def read(app: LlmtopApp) -> str:
+        shown = [canvas for canvas in app.screen.query(Canvas) if canvas.size.height]
+        return "\n".join("\n".join(plain(canvas.rows)) for canvas in shown)
+
+    return read
+
+
+@pytest.fixture
+def settle() -> Callable[[Pilot[None]], Awaitable[None]]:
+    """Waits until commands are answered and what they changed is painted."""
+
+    async def wait(pilot: Pilot[None]) -> None:
+        await pilot.app.workers.wait_for_complete()
+        await pilot.pause()
+
+    return wait

@@ -78,7 +78,7 @@ class OptionsPanel(Panel, can_focus=True):
             (1, [(f"{changed} changed since launch", "mark")] if changed else []),
             (0, [("o", "key"), (" to change", MUTED)] if not lit and _can(view) else []),
         ]
-        said = shorten(self.edit.said, max(0, inner - 6))
+        said = shorten(f.clean(self.edit.said), max(0, inner - 6))
         note = f.clean(engine.options_note, 100) if engine and not said else ""
         foot: list[Span] = [(said, self.edit.role)] if said else []
         if note and not said:
@@ -95,7 +95,7 @@ class OptionsPanel(Panel, can_focus=True):
         name = shorten(f.clean(option.name, 60), name_cells - 1).ljust(name_cells)
         spans: list[Span] = [(mark, "key"), (name, STRONG if here else TEXT)]
         if here and self.edit.text is not None:
-            spans.append((f"{self.edit.text}_".ljust(8), "edit"))
+            spans.append((f"{f.clean(self.edit.text, 60)}_".ljust(8), "edit"))
             spans.append((f" was {f.option(option.value)}", MUTED))
             return tuple(spans)
         value = f.option(option.value)

@@ -84,7 +84,7 @@ class Dashboard(Screen[None]):
     @property
     def editing(self) -> bool:
         """Whether the options have the keyboard."""
-        return self.query_one(OptionsPanel).has_focus
+        return isinstance(self.focused, OptionsPanel)
 
     def _facts(self, view: View) -> tuple[Stage, int, int, int, bool]:
         engine = view.engine
@@ -105,6 +105,8 @@ class Dashboard(Screen[None]):
 
     def beat(self) -> None:
         """One look at the store; what changed is painted, nothing else."""
+        if not self.is_mounted:
+            return
         view = self._look()
         facts = self._facts(view)
         if facts != self._arranged:
@@ -145,7 +147,7 @@ class Dashboard(Screen[None]):
         in a burst, what follows ``o`` would be taken for keys of the load.
         """
         panel = self.query_one(OptionsPanel)
-        if not panel.has_focus or not panel.takes(event.key):
+        if self.focused is not panel or not panel.takes(event.key):
             return False
         await panel.on_key(event)
         return True

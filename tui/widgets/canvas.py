@@ -109,6 +109,9 @@ class Canvas(Widget):
         looks = self._looks
         segments = []
         for text, role in row:
+            if not text.isprintable():
+                # Panels clean what engines say; should one forget, a terminal never sees it.
+                text = "".join(c if c.isprintable() else "?" for c in text)
             look = looks.get(role)
             if look is None:
                 look = looks[role] = self.get_component_rich_style(f"canvas--{role}")
