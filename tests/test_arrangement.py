@@ -1,0 +1,69 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtop.tui.panels.view import Stage
+from llmtop.tui.screens.arrangement import arrange
+
+STAGES = st.sampled_from(list(Stage))
+
+
+@given(
+    st.integers(1, 300), st.integers(1, 120), STAGES, st.integers(1, 12), st.integers(0, 8),
+    st.integers(0, 20), st.booleans(),
+)  # fmt: skip
+def test_panels_never_overlap_and_never_leave_the_screen(
+    width: int, height: int, stage: Stage, engines: int, gpus: int, options: int, editing: bool
+) -> None:
+    boxes = arrange(
+        width, height, stage, engines=engines, gpus=gpus, options=options, editing=editing
+    )
+    taken: set[tuple[int, int]] = set()
+    for name, (x, y, w, h) in boxes.items():
+        assert w > 0 and h > 0, name
+        assert x >= 0 and y >= 0 and x + w <= width and y + h <= height, name
+        cells = {(a, b) for a in range(x, x + w) for b in range(y, y + h)}
+        assert not cells & taken, name
+        taken |= cells
+    if width >= 60 and height >= 16 and stage is Stage.RUNNING:
+        assert len(taken) == width * height  # nothing is left unused
+
+
+@given(st.integers(60, 300), st.integers(16, 120), st.integers(1, 9), st.booleans())
+def test_pulse_kv_and_ttft_never_leave(
+    width: int, height: int, engines: int, editing: bool
+) -> None:
+    boxes = arrange(width, height, engines=engines, editing=editing)
+    assert {"pulse", "kv", "ttft", "keys", "options"} <= set(boxes)
+    assert boxes["kv"].height >= 5 and boxes["ttft"].height >= 5
+    assert boxes["kv"].width >= 30 and boxes["ttft"].width >= 30
+
+
+def test_the_three_designs() -> None:
+    small, normal, large = arrange(80, 24), arrange(120, 40), arrange(200, 60)
+    assert set(small) == {
+        "pulse", "ttft", "kv", "tokens", "queue", "options", "load", "gpu", "events", "keys",
+    }  # fmt: skip
+    assert set(normal) == set(small)
+    assert set(large) == set(small) | {"itl", "requests"}
+
+
+def test_what_leaves_first() -> None:
+    assert set(arrange(80, 24)) - set(arrange(80, 21)) == {"gpu"}
+    assert set(arrange(80, 21)) - set(arrange(60, 16)) == {"events", "tokens", "queue"}
+
+
+def test_too_small_is_one_panel() -> None:
+    assert set(arrange(59, 40)) == set(arrange(200, 15)) == {"small"}
+
+
+def test_while_options_are_edited_the_charts_that_show_the_effect_stay() -> None:
+    boxes = arrange(80, 24, options=6, editing=True)
+    assert {"ttft", "kv", "tokens", "queue"} <= set(boxes)
+    assert boxes["options"].width == 80
+    assert boxes["options"].height >= 9
+
+
+def test_a_start_and_an_end_take_the_place_of_the_charts() -> None:
+    for stage in (Stage.STARTING, Stage.ENDED):
+        boxes = arrange(120, 40, stage)
+        assert "startup" in boxes and "ttft" not in boxes and "events" in boxes

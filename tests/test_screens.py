@@ -1,0 +1,143 @@
+"""Log, help and the question on leaving, by their keys."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from textual.pilot import Pilot
+
+from llmtop import LlmtopError
+from llmtop.tui.app import LlmtopApp
+from llmtop.tui.control import FakeControl
+from llmtop.tui.screens.dashboard import Dashboard
+from llmtop.tui.screens.help import HelpScreen
+from llmtop.tui.screens.log import LogScreen
+
+Make = Callable[..., LlmtopApp]
+Text = Callable[[LlmtopApp], str]
+Settle = Callable[[Pilot[None]], Awaitable[None]]
+WIDE = (120, 40)
+
+
+async def test_the_log_follows_and_can_be_scrolled(
+    settle: Settle, screen_text: Text, make_app: Make, control: FakeControl
+) -> None:
+    control.log[-1] = "ERROR \x1b]0;x\x07[bold]last\x1b[2J"
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("l")
+        await settle(pilot)
+        assert isinstance(app.screen, LogScreen)
+        assert "ERROR [bold]last" in screen_text(app) and "following" in screen_text(app)
+        await pilot.press("up", "up", "k")
+        await pilot.pause()
+        assert "3 lines below" in screen_text(app) and "ERROR" not in screen_text(app)
+        await pilot.press("home")
+        await pilot.pause()
+        assert "line 0 " in screen_text(app)
+        await pilot.press("end")
+        await pilot.pause()
+        assert "following" in screen_text(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(app.screen, Dashboard)
+
+
+async def test_a_log_that_grows_stays_put_for_who_scrolled_up(
+    settle: Settle, screen_text: Text, make_app: Make, control: FakeControl
+) -> None:
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("l")
+        await settle(pilot)
+        await pilot.press("up")
+        await pilot.pause()
+        before = screen_text(app)
+        control.log.extend(["another"] * 5)
+        assert isinstance(app.screen, LogScreen)
+        app.screen.read()
+        await settle(pilot)
+        assert screen_text(app) == before
+        await pilot.press("end")
+        app.screen.read()
+        await settle(pilot)
+        assert "another" in screen_text(app)
+
+
+async def test_a_log_that_cannot_be_read_says_why(
+    settle: Settle, screen_text: Text, make_app: Make, control: FakeControl
+) -> None:
+    control.error = LlmtopError("llmtop did not start this engine")
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("l")
+        await settle(pilot)
+        assert "llmtop did not start this engine" in screen_text(app)
+
+
+async def test_help_names_every_key_of_the_dashboard(screen_text: Text, make_app: Make) -> None:
+    app = make_app()
+    async with app.run_test(size=(100, 60)) as pilot:
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert isinstance(app.screen, HelpScreen)
+        for key in ("+  -", "space", " b ", " 0 ", " o ", " l ", "n  tab", " t ", " ? ", " q "):
+            assert key in screen_text(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(app.screen, Dashboard)
+
+
+async def test_help_scrolls_where_it_does_not_fit(screen_text: Text, make_app: Make) -> None:
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert "more lines" in screen_text(app)
+        await pilot.press(*["pagedown"] * 6)
+        await pilot.pause()
+        assert "more lines" not in screen_text(app) and "restart:" in screen_text(app)
+
+
+@pytest.mark.parametrize(
+    ("keys", "calls"),
+    [
+        (["q", "enter"], [("quit", False)]),
+        (["ctrl+c", "enter"], [("quit", False)]),
+        (["q", "S"], [("quit", True)]),
+    ],
+)
+async def test_quitting_asks_what_becomes_of_the_engines(
+    screen_text: Text, make_app: Make, control: FakeControl, keys: list[str], calls: list[object]
+) -> None:
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press(keys[0])
+        await pilot.pause()
+        assert "llama  pid 4242  port 8000" in screen_text(app)
+        await pilot.press(keys[1])
+        await pilot.pause()
+    assert control.calls == calls
+    assert not app.is_running
+
+
+async def test_staying_is_possible(settle: Settle, make_app: Make, control: FakeControl) -> None:
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("q", "escape")
+        await settle(pilot)
+        assert isinstance(app.screen, Dashboard) and control.calls == []
+
+
+async def test_an_engine_that_cannot_be_stopped_keeps_the_screen(
+    settle: Settle, make_app: Make, control: FakeControl
+) -> None:
+    control.error = LlmtopError("llama does not end")
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("q", "S")
+        await settle(pilot)
+        assert app.is_running
+        assert app.store.events[-1].text == "llama does not end"
+        await pilot.press("q", "enter")  # but to leave it running is always possible
+        await settle(pilot)
+    assert not app.is_running

@@ -1,0 +1,159 @@
+"""The app: wires store, control, themes and screens. It does nothing itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import tzinfo
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.events import Key
+
+from llmtop.themes.theme import Theme, ThemeProblem, load_themes
+from llmtop.tui.control import Control, refusal
+from llmtop.tui.format import clean
+from llmtop.tui.panels.view import View
+from llmtop.tui.screens.dashboard import Dashboard
+from llmtop.tui.store import Event, Store
+from llmtop.tui.theming import textual_name, to_textual, variables
+from llmtop.tui.widgets.glyphs import ASCII, UNICODE
+
+
+class LlmtopApp(App[None]):
+    """The screen of llmtop.
+
+    store: read only, but for events of what went wrong here. interval: seconds between samples,
+    and between two paints. themes: by name, as ``load_themes`` gives them; problems: theme files
+    that were left out, shown as events. zone: for times of day, None is the operator's own.
+    """
+
+    CSS_PATH = Path(__file__).with_name("llmtop.tcss")  # whole: subclasses may live elsewhere
+    TITLE = "llmtop"
+    AUTO_FOCUS = None
+    ENABLE_COMMAND_PALETTE = False
+    ALLOW_SELECT = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("l", "log", "log", id="log"),
+        Binding("question_mark,f1", "help", "help", id="help"),
+        Binding("t", "next_theme", "next theme", id="theme"),
+        Binding("q", "ask_quit", "quit", id="quit"),
+        Binding("ctrl+c,ctrl+q", "ask_quit", "quit", id="quit.now", priority=True),
+        Binding("ctrl+z", "suspend_process", "suspend", id="suspend"),
+    ]
+
+    def __init__(
+        self,
+        store: Store,
+        control: Control,
+        *,
+        interval: float = 1.0,
+        themes: Mapping[str, Theme] | None = None,
+        problems: Sequence[ThemeProblem] = (),
+        theme: str | None = None,
+        readonly: bool = False,
+        ascii: bool = False,
+        clock: Callable[[], float] = time.time,
+        zone: tzinfo | None = None,
+    ) -> None:
+        self._themes = dict(themes) if themes else load_themes()[0]
+        super().__init__()
+        self.animation_level = "none"
+        self.store = store
+        self.control = control
+        self._interval = interval
+        self._readonly = readonly
+        self._glyphs = ASCII if ascii else UNICODE
+        self._now = clock
+        self._zone = zone
+        for each in self._themes.values():
+            self.register_theme(to_textual(each))
+        wanted = theme if theme in self._themes else "dark"
+        self.theme = textual_name(wanted)
+        if theme is not None and theme != wanted:
+            words = f"no theme is called {clean(theme, 40)}; there are {', '.join(self._themes)}"
+            store.events.append(Event(clock(), "warning", words))
+        for problem in problems:
+            words = clean(f"theme {problem.file} left out: {problem.reason}")
+            store.events.append(Event(clock(), "warning", words))
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our words for Textual's own themes, without which the stylesheet could not be read."""
+        return variables(self._themes["dark"])
+
+    def get_default_screen(self) -> Dashboard:
+        """The dashboard is the ground that every other screen lies on."""
+        return Dashboard(self.look, self.control, self._interval)
+
+    async def on_key(self, event: Key) -> None:
+        """Keys that nothing took, before they are looked up as bindings."""
+        if isinstance(self.screen, Dashboard) and await self.screen.typed_ahead(event):
+            event.prevent_default()
+
+    def look(self) -> View:
+        """The view of this moment."""
+        return View(
+            self.store, self._now(), self._interval, self._glyphs, self._readonly, self._zone
+        )
+
+    def show_now(self) -> None:
+        """Paint what the store says now, not only at the next beat: a sample has just come in."""
+        if isinstance(self.screen, Dashboard):
+            self.screen.beat()
+
+    def action_log(self) -> None:
+        """The log of the selected engine."""
+        from llmtop.tui.screens.log import LogScreen
+
+        if self.store.selected is not None:
+            self.push_screen(
+                LogScreen(self.store.selected, self.control, self._glyphs, self._interval)
+            )
+
+    def action_help(self) -> None:
+        """Keys and numbers."""
+        from llmtop.tui.screens.help import HelpScreen
+
+        self.push_screen(HelpScreen(self._glyphs))
+
+    def action_next_theme(self) -> None:
+        """The next theme; its name as a toast."""
+        names = list(self._themes)
+        shown = next((i for i, n in enumerate(names) if textual_name(n) == self.theme), 0)
+        name = names[(shown + 1) % len(names)]
+        self.theme = textual_name(name)
+        self.notify(f"theme: {name}", markup=False, timeout=2)
+
+    def action_ask_quit(self) -> None:
+        """Leave; ask first what becomes of engines that would go on running."""
+        from llmtop.tui.screens.quit import ALIVE, QuitScreen
+
+        if any(isinstance(screen, QuitScreen) for screen in self.screen_stack):
+            return
+        engines = [
+            engine
+            for engine in self.store.engines.values()
+            if engine.owned and engine.status is not None and engine.status.state in ALIVE
+        ]
+        self.push_screen(QuitScreen(engines, self._glyphs, self._readonly), self._leave)
+
+    def _leave(self, stop: bool | None) -> None:
+        if stop is not None:
+            self.run_worker(self._quit(stop), group="quit", exit_on_error=False)
+
+    async def _quit(self, stop: bool) -> None:
+        if stop:
+            self.notify("stopping the engines", markup=False, timeout=60)
+        try:
+            await self.control.quit(stop)
+        except Exception as error:
+            words = clean(refusal(error))
+            if not stop:  # whoever wants to leave must be able to
+                self.exit(message=words)
+                return
+            self.store.events.append(Event(self._now(), "error", words))
+            self.notify(words, severity="error", markup=False)
+            return
+        self.exit()

@@ -1,0 +1,107 @@
+"""Commands down: what the keys can ask for, and a fake that remembers being asked."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from llmtop import LlmtopError
+from llmtop.engines.options import Change, OptionValue, Outcome
+
+
+class Control(Protocol):
+    """All that the screen can do to the world. What comes of it returns through the store.
+
+    Every method raises ``LlmtopError`` when it cannot be done; the screen words it as an event.
+    """
+
+    async def more(self) -> None:
+        """One level more load; without a load, start one at its lowest level."""
+
+    async def less(self) -> None:
+        """One level less load."""
+
+    async def hold(self) -> None:
+        """Hold the load where it is; if it is held, let its shape go on."""
+
+    async def burst(self) -> None:
+        """A short burst on top of the load."""
+
+    async def stop_load(self) -> None:
+        """End the load; requests in flight are cut."""
+
+    async def set_option(
+        self, engine: str, option: str, value: OptionValue, *, evict: bool = False
+    ) -> Change:
+        """Change an option of a running engine. evict: put running requests back to make room."""
+
+    async def log_lines(self, engine: str, count: int) -> list[str]:
+        """The last ``count`` lines of an engine's log, as they are: the screen cleans them."""
+
+    async def select(self, engine: str) -> None:
+        """Make an engine the one that the screen and the load keys are about."""
+
+    async def quit(self, stop_engines: bool) -> None:
+        """End the load and, if asked to, the engines that llmtop started. The app ends after it."""
+
+
+class FakeControl:
+    """Remembers each call as a tuple; raises ``error`` instead when one is set."""
+
+    def __init__(self, log: list[str] | None = None) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self.log = log if log is not None else []
+        self.error: Exception | None = None
+        self.outcome = Outcome.APPLIED
+        self.reason: str | None = None
+
+    def _note(self, *call: object) -> None:
+        self.calls.append(call)
+        if self.error is not None:
+            raise self.error
+
+    async def more(self) -> None:
+        """Note the call."""
+        self._note("more")
+
+    async def less(self) -> None:
+        """Note the call."""
+        self._note("less")
+
+    async def hold(self) -> None:
+        """Note the call."""
+        self._note("hold")
+
+    async def burst(self) -> None:
+        """Note the call."""
+        self._note("burst")
+
+    async def stop_load(self) -> None:
+        """Note the call."""
+        self._note("stop_load")
+
+    async def set_option(
+        self, engine: str, option: str, value: OptionValue, *, evict: bool = False
+    ) -> Change:
+        """Note the call and answer with the outcome that was set."""
+        self._note("set_option", engine, option, value, evict)
+        return Change(option, None, value, self.outcome, self.reason, ack_ms=12.0)
+
+    async def log_lines(self, engine: str, count: int) -> list[str]:
+        """The last lines of the log that was given."""
+        self._note("log_lines", engine, count)
+        return self.log[-count:]
+
+    async def select(self, engine: str) -> None:
+        """Note the call."""
+        self._note("select", engine)
+
+    async def quit(self, stop_engines: bool) -> None:
+        """Note the call."""
+        self._note("quit", stop_engines)
+
+
+def refusal(error: Exception) -> str:
+    """What went wrong with a command, in one line: the message and the way out."""
+    if isinstance(error, LlmtopError):
+        return f"{error.message}: {error.hint}" if error.hint else error.message
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,227 @@
+"""The charts: TTFT, tokens/s, KV cache, queue, inter-token latency and requests/s over time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llmtop.engines.samples import Latency
+from llmtop.tui import format as f
+from llmtop.tui.panels.panel import Panel
+from llmtop.tui.panels.view import View
+from llmtop.tui.series import SeriesName
+from llmtop.tui.store import Mark
+from llmtop.tui.widgets.axis import Scale, TimeGrid, columns, time_grid
+from llmtop.tui.widgets.chart import GUTTER, Trace, chart_rows
+from llmtop.tui.widgets.frame import Ranked, frame
+from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One series of a chart. fill: the area below it too. rule: a limit, as a broken line."""
+
+    series: SeriesName
+    role: str
+    fill: bool = False
+    rule: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChartKind:
+    """What a chart is about. head: the numbers in its upper border, each with its rank.
+
+    floor: the smallest axis maximum. fixed: an axis that never moves (percentages).
+    """
+
+    title: str
+    lines: tuple[Line, ...]
+    label: Callable[[float], str]
+    head: Callable[[View], Sequence[Ranked]]
+    floor: float
+    fixed: bool = False
+
+
+class ChartPanel(Panel):
+    """A chart in a box: numbers above; window, and the newest mark's words, below."""
+
+    def __init__(self, kind: ChartKind, *, id: str) -> None:
+        super().__init__(id=id)
+        self._kind = kind
+        self._scale = Scale(kind.floor)
+        self._shown: str | None = None
+
+    def draw(self, view: View, width: int, height: int) -> list[Row]:
+        """The box with its chart."""
+        kind = self._kind
+        name = view.engine.name if view.engine else None
+        if name != self._shown:  # another engine: its axis, not the last one's
+            self._shown, self._scale = name, Scale(kind.floor)
+        grid = time_grid(view.now, max(1, width - 2 - GUTTER - 1))
+        gap_s = max(3.0, 2.5 * view.interval)
+        since = grid.start - gap_s
+        traces: list[Trace] = []
+        peak = 0.0
+        for line in kind.lines:
+            data = columns(view.points(line.series, since), grid, view.now, gap_s)
+            known = [v for v in data if v is not None]
+            if known and not line.rule:
+                peak = max(peak, *known)
+            traces.append(Trace(data, line.role, line.fill, line.rule))
+        # A limit comes into view once it is near; far above, it would only flatten the rest.
+        limits = [t.columns[-2] or 0.0 for t in traces if t.rule and grid.cells > 1]
+        peak = max([peak, *(limit for limit in limits if limit <= 2 * peak)])
+        maximum = kind.floor if kind.fixed else self._scale.fit(peak)
+        marks = [m for m in view.engine.marks if m.time >= grid.start] if view.engine else []
+        body = chart_rows(
+            traces,
+            grid,
+            height - 2,
+            maximum,
+            view.glyphs,
+            label=kind.label,
+            marks=[m.time for m in marks],
+            empty="no data yet",
+        )
+        return frame(
+            body,
+            width,
+            height,
+            view.glyphs,
+            title=kind.title,
+            head=_dimmed(kind.head(view), view),
+            foot=[(f"{grid.window_s}s", MUTED)],
+            foot_right=_mark_words(marks, grid),
+        )
+
+
+def _mark_words(marks: Sequence[Mark], grid: TimeGrid) -> list[Span]:
+    return [(f.clean(marks[-1].label, 60), "mark")] if marks and grid.cells > 12 else []
+
+
+def _dimmed(head: Sequence[Ranked], view: View) -> Sequence[Ranked]:
+    """Stale numbers are dimmed and say how old they are."""
+    if view.stale_s is None:
+        return head
+    faded: list[Ranked] = [(rank, [(t, MUTED) for t, _ in spans]) for rank, spans in head]
+    return [*faded, (0, [(f"stale {f.duration(view.stale_s)}", "bad")])]
+
+
+def _pair(word: str, number: str, role: str) -> list[Span]:
+    return [(f"{word} ", role), (number, STRONG)]
+
+
+def _server(view: View, latency: Latency, word: str, rank: int) -> Ranked:
+    sample = view.sample
+    own = sample.latencies.get(latency) if sample else None
+    if own is None or not own.n:
+        return rank, _pair(word, f.ABSENT, "server")
+    return rank, _pair(word, f.quantile(own.p95), "server")
+
+
+def _ttft_head(view: View) -> Sequence[Ranked]:
+    load = view.client
+    sample = view.sample
+    own = sample.latencies.get(Latency.TTFT) if sample else None
+    if load is None or not load.ttft.n:
+        n = own.n if own else 0
+        over = f"n={f.count(n)}/{f.span(round(own.window_s))}" if own else ""
+        return [_server(view, Latency.TTFT, "server p95", 0), (2, [(over, MUTED)] if over else [])]
+    ttft = load.ttft
+    over = f"/{f.span(round(ttft.window_s))}" if ttft.window_s is not None else ""
+    return [
+        (3, _pair("p50", f.latency(ttft.p50), "ttft-low")),
+        (0, _pair("p95", f.latency(ttft.p95), "ttft")),
+        (4, _pair("p99", f.latency(ttft.p99), "ttft-high")),
+        (2, [(f"n={f.count(ttft.n)}{over}", MUTED)]),
+        _server(view, Latency.TTFT, "server p95", 1),
+    ]
+
+
+def _tokens_head(view: View) -> Sequence[Ranked]:
+    return [
+        (0, _pair("decode", f.rate(view.value(SeriesName.OUTPUT_TOKENS)), "tokens")),
+        (1, _pair("prefill", f.rate(view.value(SeriesName.PROMPT_TOKENS)), "prefill")),
+    ]
+
+
+def _kv_head(view: View) -> Sequence[Ranked]:
+    sample = view.sample
+    head: list[Ranked] = [(0, [(f.percent(view.value(SeriesName.KV_USAGE)), STRONG)])]
+    if sample is None:
+        return head
+    if sample.kv_tokens_total:
+        words = f"{f.short(sample.kv_tokens_used)}/{f.short(sample.kv_tokens_total)} tok"
+        head.append((1, [(words, "kv")]))
+    if sample.prefix_hit_rate is not None:
+        head.append((3, [("prefix hit ", MUTED), (f.percent(sample.prefix_hit_rate), STRONG)]))
+    if sample.preemptions:
+        head.append((2, [("preempted ", "warn"), (f.count(sample.preemptions), STRONG)]))
+    return head
+
+
+def _queue_head(view: View) -> Sequence[Ranked]:
+    cap = view.value(SeriesName.CAP)
+    return [
+        (0, _pair("running", f.count(view.value(SeriesName.RUNNING)), "running")),
+        (1, _pair("waiting", f.count(view.value(SeriesName.WAITING)), "waiting")),
+        (2, _pair("cap", f.count(cap), "cap") if cap is not None else []),
+    ]
+
+
+def _itl_head(view: View) -> Sequence[Ranked]:
+    sample = view.sample
+    own = sample.latencies.get(Latency.ITL) if sample else None
+    over = f"n={f.short(own.n)}/{f.span(round(own.window_s))}" if own else ""
+    return [_server(view, Latency.ITL, "server p95", 0), (1, [(over, MUTED)] if over else [])]
+
+
+def _requests_head(view: View) -> Sequence[Ranked]:
+    return [(0, [(f.rate(view.value(SeriesName.REQUESTS)), STRONG), ("/s", MUTED)])]
+
+
+S = SeriesName
+TTFT = ChartKind(
+    "TTFT",
+    (
+        Line(S.CLIENT_TTFT_P50, "ttft-low"),
+        Line(S.TTFT_P95, "server"),
+        Line(S.CLIENT_TTFT_P95, "ttft"),
+    ),
+    f.latency,
+    _ttft_head,
+    floor=0.1,
+)
+TOKENS = ChartKind(
+    "tokens/s", (Line(S.OUTPUT_TOKENS, "tokens"),), f.short, _tokens_head, floor=100.0
+)
+KV = ChartKind(
+    "KV cache",
+    (Line(S.KV_USAGE, "kv", fill=True),),
+    f.percent,
+    _kv_head,
+    floor=1.0,
+    fixed=True,
+)
+QUEUE = ChartKind(
+    "queue",
+    (
+        Line(S.CAP, "cap", rule=True),
+        Line(S.RUNNING, "running"),
+        Line(S.WAITING, "waiting"),
+    ),
+    f.short,
+    _queue_head,
+    floor=10.0,
+)
+ITL = ChartKind("inter-token latency", (Line(S.ITL_P95, "itl"),), f.latency, _itl_head, floor=0.02)
+REQUESTS = ChartKind("requests/s", (Line(S.REQUESTS, "requests"),), f.rate, _requests_head, floor=5)
+
+CHARTS: dict[str, ChartKind] = {
+    "ttft": TTFT,
+    "tokens": TOKENS,
+    "kv": KV,
+    "queue": QUEUE,
+    "itl": ITL,
+    "requests": REQUESTS,
+}

@@ -1,0 +1,48 @@
+"""Several engines: a line of pulse each, the selected one marked."""
+
+from __future__ import annotations
+
+from llmtop.engines.records import State
+from llmtop.tui import format as f
+from llmtop.tui.panels.panel import Panel
+from llmtop.tui.panels.pulse import kv_role, state_spans
+from llmtop.tui.panels.view import View
+from llmtop.tui.store import EngineTrack
+from llmtop.tui.widgets.bar import bar
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, sides
+from llmtop.tui.widgets.row import width as cells
+
+
+class EnginesPanel(Panel):
+    """One line an engine. More engines than rows: the rows around the selected one."""
+
+    def draw(self, view: View, width: int, height: int) -> list[Row]:
+        """The lines."""
+        names = list(view.store.engines)
+        at = names.index(view.store.selected) if view.store.selected in names else 0
+        first = max(0, min(at - height // 2, len(names) - height))
+        shown = names[first : first + height]
+        return [self._line(view.store.engines[name], view, width) for name in shown]
+
+    def _line(self, engine: EngineTrack, view: View, width: int) -> Row:
+        here = engine.name == view.store.selected
+        sample = engine.sample
+        mark = view.glyphs.cursor if here else " "
+        name = f.clean(engine.name, 16).ljust(16)
+        left: list[Span] = [(f" {mark} ", "key"), (name, STRONG if here else TEXT)]
+        left += [("  ", TEXT), *state_spans(engine, view)]
+        state = engine.status.state if engine.status else State.READY
+        if sample is None or state not in (State.READY, State.UNRESPONSIVE, State.STOPPING):
+            return fit(left, width)
+        share = sample.kv_usage
+        right = join(
+            [
+                (1, [("run ", MUTED), (f.count(sample.running).rjust(4), STRONG)]),
+                (2, [("wait ", MUTED), (f.count(sample.waiting).rjust(4), STRONG)]),
+                (3, [("KV ", MUTED), *bar(share, 10, kv_role(share), view.glyphs)]),
+                (4, [(f.percent(share).rjust(4), STRONG)]),
+                (0, [(f.rate(sample.output_tokens_per_s).rjust(6), STRONG), (" tok/s", MUTED)]),
+            ],
+            max(0, width - cells(left) - 3),
+        )
+        return sides(left, [*right, (" ", TEXT)], width)

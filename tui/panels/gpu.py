@@ -1,0 +1,170 @@
+"""GPUs: memory, utilisation, power, clock, temperature; a box, or a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmtop.engines.samples import GpuSample
+from llmtop.tui import format as f
+from llmtop.tui.panels.panel import Panel
+from llmtop.tui.panels.view import View
+from llmtop.tui.widgets.bar import parts_bar
+from llmtop.tui.widgets.frame import Ranked, frame
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, sides
+from llmtop.tui.widgets.row import width as cells
+
+HOT_C = 85.0  # data-centre cards begin to slow down a little above
+
+
+class GpuPanel(Panel):
+    """Memory as a bar, the rest as numbers. Three rows or fewer: one bare line a GPU."""
+
+    def draw(self, view: View, width: int, height: int) -> list[Row]:
+        """A box where there is room, else lines."""
+        gpus = view.store.gpus
+        if height < 3:
+            if not gpus:
+                return [fit([(" gpu  ", MUTED), (_note(view), MUTED)], width)]
+            return [_line(gpu, width, view) for gpu in gpus[:height]]
+        if not gpus:
+            body = (
+                [(), ((" ", TEXT), (_note(view), MUTED))]
+                if height > 4
+                else [((_note(view), MUTED),)]
+            )
+            return frame(body, width, height, view.glyphs, title="GPU")
+        if len(gpus) == 1:
+            return self._one(gpus[0], view, width, height)
+        body = _table(gpus, width - 2, height - 2, view)
+        watts = sum(g.power_w for g in gpus if g.power_w is not None)
+        used = sum(g.memory_used_bytes or 0 for g in gpus)
+        total = sum(g.memory_total_bytes or 0 for g in gpus)
+        head: list[Ranked] = [
+            (0, [(f"{f.gib(used)}/{f.gib(total)} GiB", "gpu")]),
+            (1, [(f"{watts:,.0f} W", STRONG)]),
+        ]
+        return frame(body, width, height, view.glyphs, title=f"{len(gpus)} GPUs", head=head)
+
+    def _one(self, gpu: GpuSample, view: View, width: int, height: int) -> list[Row]:
+        inner = width - 4
+        used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
+        memory: list[Span] = [
+            (" ", TEXT),
+            *parts_bar([(used or 0, "gpu")], total or 0, inner, view.glyphs),
+        ]
+        words = join(
+            [
+                (0, [("used ", MUTED), (f.gib(used), STRONG), (" GiB", MUTED)]),
+                (1, [("free ", MUTED), (_free(gpu), STRONG)]),
+                (
+                    2,
+                    [("processes ", MUTED), (str(len(gpu.processes)), STRONG)]
+                    if gpu.processes
+                    else [],
+                ),
+            ],
+            inner,
+            "   ",
+        )
+        body: list[Row] = [
+            tuple(memory),
+            ((" ", TEXT), *words),
+            ((" ", TEXT), *_vitals(gpu, view, inner)),
+        ]
+        if height - 2 > 4:
+            body.insert(0, ())
+            body.insert(3, ())
+        head: list[Ranked] = [(0, [(f"{f.gib(total)} GiB", "gpu")])]
+        title = f"GPU {gpu.index} {view.glyphs.dot} {f.clean(gpu.name, 40)}"
+        return frame(body, width, height, view.glyphs, title=title, head=head)
+
+
+def _table(gpus: Sequence[GpuSample], cells: int, rows: int, view: View) -> list[Row]:
+    """A line each, or two on a line when there are more than rows; the last row counts the rest."""
+    if len(gpus) <= rows:
+        return [_line(gpu, cells, view) for gpu in gpus]
+    half = cells // 2
+    out: list[Row] = []
+    for at in range(0, len(gpus), 2):
+        if len(out) == rows - 1 and at + 2 < len(gpus):
+            out.append(((f" and {len(gpus) - at} more", MUTED),))
+            break
+        pair = [fit(_short(gpu, half - 1, view), half) for gpu in gpus[at : at + 2]]
+        out.append(tuple(span for row in pair for span in row))
+    return out
+
+
+def _short(gpu: GpuSample, cells: int, view: View) -> list[Span]:
+    used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
+    watts = f.ABSENT if gpu.power_w is None else f"{gpu.power_w:.0f}"
+    words: list[Span] = [
+        (f" {f.gib(used).rjust(5)}", STRONG),
+        (f" {f.percent(gpu.utilisation).rjust(4)}", TEXT),
+        (f" {watts.rjust(3)} W", "warn" if gpu.throttle else MUTED),
+    ]
+    bar = parts_bar([(used or 0, "gpu")], total or 0, max(3, cells - 21), view.glyphs)
+    return [(f" {gpu.index:>2} ", MUTED), *bar, *words]
+
+
+def _note(view: View) -> str:
+    engine = view.engine
+    if engine is not None and engine.simulated:
+        return "simulated GPU: no memory, power or clock to show"
+    return f.clean(view.store.gpu_note, 120) or "no GPU here"
+
+
+def _free(gpu: GpuSample) -> str:
+    if gpu.memory_total_bytes is None or gpu.memory_used_bytes is None:
+        return f.ABSENT
+    return f.gib(gpu.memory_total_bytes - gpu.memory_used_bytes)
+
+
+def _vitals(gpu: GpuSample, view: View, cells: int) -> list[Span]:
+    hot = gpu.temperature_c is not None and gpu.temperature_c >= HOT_C
+    groups: list[Ranked] = [
+        (3, [("util ", MUTED), (f.percent(gpu.utilisation), STRONG)]),
+        (0, _power(gpu)),
+        (1, _throttle(gpu, view)),
+        (4, _clock(gpu)),
+        (2, _temperature(gpu, hot)),
+    ]
+    return join(groups, cells, "   ")
+
+
+def _power(gpu: GpuSample) -> list[Span]:
+    if gpu.power_w is None:
+        return []
+    limit = f"/{gpu.power_limit_w:.0f}" if gpu.power_limit_w else ""
+    return [("power ", MUTED), (f"{gpu.power_w:.0f}", STRONG), (f"{limit} W", MUTED)]
+
+
+def _throttle(gpu: GpuSample, view: View) -> list[Span]:
+    if not gpu.throttle:
+        return []
+    return [(f"{view.glyphs.up} {f.clean(', '.join(gpu.throttle), 40)}", "warn")]
+
+
+def _clock(gpu: GpuSample) -> list[Span]:
+    if gpu.sm_clock_mhz is None:
+        return []
+    return [("SM ", MUTED), (f"{gpu.sm_clock_mhz / 1000:.2f}", STRONG), (" GHz", MUTED)]
+
+
+def _temperature(gpu: GpuSample, hot: bool) -> list[Span]:
+    if gpu.temperature_c is None:
+        return []
+    return [
+        (f"{gpu.temperature_c:.0f}", "bad" if hot else STRONG),
+        ("C hot" if hot else "C", MUTED),
+    ]
+
+
+def _line(gpu: GpuSample, width: int, view: View) -> Row:
+    name = f.clean(gpu.name, 40).removeprefix("NVIDIA ")
+    left: list[Span] = [(f" gpu {gpu.index} ", MUTED), (f"{name[:12]} ", TEXT)]
+    vitals = _vitals(gpu, view, max(0, width - 48))
+    used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
+    words: list[Span] = [(f" {f.gib(used)}", STRONG), (f"/{f.gib(total)} GiB", MUTED)]
+    taken = cells((*left, *words, *vitals)) + 4
+    bar = parts_bar([(used or 0, "gpu")], total or 0, max(4, min(30, width - taken)), view.glyphs)
+    return sides([*left, *bar, *words], [*vitals, (" ", TEXT)], width)

@@ -1,0 +1,166 @@
+"""The load: what is asked, what is achieved, what fails, and whether the client can be trusted."""
+
+from __future__ import annotations
+
+from llmtop.loadgen.results import LoadSnapshot
+from llmtop.tui import format as f
+from llmtop.tui.panels.panel import Panel
+from llmtop.tui.panels.view import Stage, View
+from llmtop.tui.series import SeriesName
+from llmtop.tui.widgets.axis import columns, nice, time_grid
+from llmtop.tui.widgets.braille import braille_rows
+from llmtop.tui.widgets.frame import Ranked, frame
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten, sides, width
+
+KEYS = (("+", "more"), ("-", "less"), ("space", "hold"), ("b", "burst"), ("0", "stop"))
+NARROW_KEYS = (("+-", ""), *KEYS[2:])
+RANKS = {"0": 1, "space": 2, "b": 3}  # what leaves first where there is no room
+
+
+class LoadPanel(Panel):
+    """Shape above, keys below, and what came of it between."""
+
+    def draw(self, view: View, width: int, height: int) -> list[Row]:
+        """The box; the rows that matter least leave first."""
+        load = view.load
+        inner, room = width - 4, max(0, height - 2)
+        if load is None:
+            return self._none(view, width, height)
+        groups = [
+            (0, [(" ", TEXT), *_level(load, inner)]),
+            (1, [(" ", TEXT), *_outcome(load, inner)]),
+            (3, [(" ", TEXT), *_speed(load, inner)]),
+            (2, [(" ", TEXT), *_errors(load, inner, view)] if load.errors else []),
+            (4, [(" ", TEXT), *_client(load, inner, view)]),
+        ]
+        rows = [(rank, tuple(spans)) for rank, spans in groups if spans]
+        while len(rows) > room:
+            rows.remove(max(rows, key=lambda row: row[0]))
+        body: list[Row] = [row for _, row in rows]
+        free = room - len(body)
+        if free > 0:
+            body = [*_history(view, inner, min(free, 8)), *body]
+        state = "held" if load.held else "" if load.running else "ended"
+        head: list[Ranked] = [
+            (0, [(state, "warn" if load.held else MUTED)] if state else []),
+            (1, [(f.clean(load.shape, 60), "load")]),
+        ]
+        return frame(
+            body, width, height, view.glyphs, title="load", head=head, foot=_keys(view, load, width)
+        )
+
+    def _none(self, view: View, width: int, height: int) -> list[Row]:
+        if view.stage is not Stage.RUNNING:
+            words: list[Span] = [(" no load while the engine does not run", MUTED)]
+        elif view.readonly:
+            words = [(" no load; read-only", MUTED)]
+        elif view.store.load is not None and view.store.load_target:
+            words = [(f" the load goes to {f.clean(view.store.load_target, 24)}", MUTED)]
+        else:
+            words = [(" no load yet.  ", MUTED), ("+", "key"), (" starts one", MUTED)]
+        return frame([tuple(words)], width, height, view.glyphs, title="load")
+
+
+def _level(load: LoadSnapshot, cells: int) -> list[Span]:
+    unit = " req/s" if load.loop == "open" else " streams"
+    return join(
+        [
+            (0, [("asked ", MUTED), (f.short(load.asked), "load"), (unit, MUTED)]),
+            (1, [("in flight ", MUTED), (f.count(load.in_flight), STRONG)]),
+            (2, [("first token awaited ", MUTED), (f.count(load.waiting_first), STRONG)]),
+        ],
+        cells,
+    )
+
+
+def _outcome(load: LoadSnapshot, cells: int) -> list[Span]:
+    return join(
+        [
+            (0, [("ok ", MUTED), (f.count(load.ok), "good" if load.ok else STRONG)]),
+            (1, [("failed ", MUTED), (f.count(load.failed), "bad" if load.failed else STRONG)]),
+            (3, [("cut ", MUTED), (f.count(load.cut), STRONG)]),
+            (2, [(f.rate(load.requests_per_s), STRONG), (" req/s", MUTED)]),
+            (4, [(f.rate(load.output_tokens_per_s), STRONG), (" tok/s", MUTED)]),
+        ],
+        cells,
+    )
+
+
+def _speed(load: LoadSnapshot, cells: int) -> list[Span]:
+    tpot = load.tpot
+    over = f" n={f.count(tpot.n)}/{f.span(tpot.window_s)}" if tpot.window_s is not None else ""
+    wait = load.oldest_wait_s
+    return join(
+        [
+            (1, [("TPOT p95 ", MUTED), (f.latency(tpot.p95), STRONG), (over, MUTED)]),
+            (0, [("oldest wait ", MUTED), (f.latency(wait), "waiting" if wait else STRONG)]),
+        ],
+        cells,
+    )
+
+
+def _errors(load: LoadSnapshot, cells: int, view: View) -> list[Span]:
+    worst = sorted(load.errors.items(), key=lambda item: (-item[1], item[0]))
+    return join(
+        [
+            (rank, [(f"{view.glyphs.up} {f.count(n)}x ", "bad"), (f.clean(why, 60), TEXT)])
+            for rank, (why, n) in enumerate(worst[:4])
+        ],
+        cells,
+    )
+
+
+def _client(load: LoadSnapshot, cells: int, view: View) -> list[Span]:
+    health = load.health
+    good = health.verdict == "valid"
+    words = shorten(f.clean(health.verdict, 80), cells - 2)
+    verdict = f"client {words}" if good else f"{view.glyphs.up} {words}"
+    lag = health.lag.p99 if health.lag is not None else None
+    return join(
+        [
+            (0, [(verdict, MUTED if good else "warn")]),
+            (1, [(f"lag p99 {f.latency(lag)}", MUTED)] if lag is not None else []),
+            (2, [(f"{f.clean(health.clock, 20)} clock", MUTED)]),
+        ],
+        cells,
+    )
+
+
+def _history(view: View, cells: int, height: int) -> list[Row]:
+    """What was asked over time: the shape as it happened."""
+    label = "asked "
+    grid = time_grid(view.now, max(1, cells - len(label)))
+    gap_s = max(3.0, 2.5 * view.interval)
+    points = view.points(SeriesName.ASKED, grid.start - gap_s)
+    data = columns(points, grid, view.now, gap_s)
+    top = nice(max((v for v in data if v is not None), default=0.0)) or 1.0
+    lines = braille_rows(data, grid.cells, height, top, fill=True, braille=view.glyphs.braille)
+    words = [label if y == height - 1 else " " * len(label) for y in range(height)]
+    return [((f" {word}", MUTED), (line, "load")) for word, line in zip(words, lines, strict=True)]
+
+
+def _keys(view: View, load: LoadSnapshot, cells: int) -> list[Span]:
+    if view.readonly:
+        return []
+    if not load.running:
+        return [("+", "key"), (" start again", MUTED)]
+    groups: list[Ranked] = []
+    for keys in (KEYS, NARROW_KEYS):
+        groups = []
+        for key, word in keys:
+            word = "resume" if load.held and word == "hold" else word
+            groups.append(
+                (RANKS.get(key, 0), [(key, "key"), *([(f" {word}", MUTED)] if word else [])])
+            )
+        out = join(groups, 10_000)
+        if width(out) <= cells - 5:
+            return out
+    return join(groups, cells - 5)
+
+
+def keys_line(view: View, keys: list[tuple[str, str]], cells: int) -> Row:
+    """Keys and their words in one row; the last ones leave when it is narrow."""
+    groups: list[Ranked] = [
+        (rank, [(key, "key"), (f" {word}", MUTED)]) for rank, (key, word) in enumerate(keys)
+    ]
+    return sides([(" ", TEXT), *join(groups, cells - 2)], [], cells)

@@ -1,0 +1,189 @@
+"""The options: what each is and was, how a change applies, and changing them in place."""
+
+from __future__ import annotations
+
+from textual.events import Key
+from textual.message import Message
+
+from llmtop import UsageError
+from llmtop.engines.options import Applies, Option, OptionValue
+from llmtop.tui import format as f
+from llmtop.tui.panels.edit import Edit, frozen, wants_eviction
+from llmtop.tui.panels.panel import Panel
+from llmtop.tui.panels.view import Stage, View
+from llmtop.tui.widgets.frame import Ranked, frame
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten
+
+
+def _can(view: View) -> bool:
+    """Whether options can be changed now."""
+    return view.stage is Stage.RUNNING and not view.readonly
+
+
+ROOMY = 50  # below, the launch value and the bound leave the table
+
+
+class OptionsPanel(Panel, can_focus=True):
+    """A table; with the keyboard in it, a cursor and an editor on the row itself.
+
+    The charts go on beside it, so the effect of a change is seen with the hand on the knob.
+    """
+
+    class Asked(Message):
+        """A new value was entered for an option of the selected engine."""
+
+        def __init__(self, option: str, value: OptionValue, evict: bool) -> None:
+            super().__init__()
+            self.option = option
+            self.value = value
+            self.evict = evict
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self.edit = Edit()
+
+    def open(self) -> None:
+        """Take the keyboard, at once: keys typed ahead must not reach the dashboard."""
+        self.edit = Edit()
+        self.screen.set_focus(self)
+
+    def say(self, words: str, role: str) -> None:
+        """Words in the lower border: what came of the last change."""
+        self.edit.said, self.edit.role = words, role
+        self._again()
+
+    def draw(self, view: View, width: int, height: int) -> list[Row]:
+        """The table in its box."""
+        engine = view.engine
+        options = engine.options if engine else ()
+        lit = self.has_focus
+        room, inner = height - 2, width - 2
+        if not options:
+            note = f.clean(engine.options_note, 100) if engine else ""
+            empty: Row = ((f" {note or 'no option is known here'}", MUTED),)
+            return frame([empty], width, height, view.glyphs, title="options", lit=lit)
+        at = self.edit.at = max(0, min(self.edit.at, len(options) - 1))
+        extra = 1 if lit and room > 2 else 0
+        first = max(0, min(at - (room - extra) // 2, len(options) - (room - extra))) if lit else 0
+        narrow = inner < ROOMY
+        name_cells = min(max(len(o.name) for o in options) + 1, inner - (16 if narrow else 34))
+        body: list[Row] = []
+        for number, option in enumerate(options[first : first + room - extra], first):
+            here = lit and number == at
+            body.append(self._line(option, view, inner, name_cells, here))
+        if extra:
+            body.append(((" ", TEXT), *self._hint(options[at], inner - 2)))
+        changed = sum(o.value != o.launch for o in options)
+        head: list[Ranked] = [
+            (1, [(f"{changed} changed since launch", "mark")] if changed else []),
+            (0, [("o", "key"), (" to change", MUTED)] if not lit and _can(view) else []),
+        ]
+        said = shorten(f.clean(self.edit.said), max(0, inner - 6))
+        note = f.clean(engine.options_note, 100) if engine and not said else ""
+        foot: list[Span] = [(said, self.edit.role)] if said else []
+        if note and not said:
+            foot = [(shorten(note, max(0, inner - 6)), MUTED)]
+        return frame(
+            body, width, height, view.glyphs, title="options", head=head, foot=foot, lit=lit
+        )
+
+    def _line(self, option: Option, view: View, cells: int, name_cells: int, here: bool) -> Row:
+        engine = view.engine
+        status = engine.status if engine else None
+        startup = status.record.startup_s if status else None
+        mark = f"{view.glyphs.cursor}" if here else " "
+        name = shorten(f.clean(option.name, 60), name_cells - 1).ljust(name_cells)
+        spans: list[Span] = [(mark, "key"), (name, STRONG if here else TEXT)]
+        if here and self.edit.text is not None:
+            spans.append((f"{f.clean(self.edit.text, 60)}_".ljust(8), "edit"))
+            spans.append((f" was {f.option(option.value)}", MUTED))
+            return tuple(spans)
+        value = f.option(option.value)
+        if option.pending is not None:
+            value += f" {view.glyphs.arrow} {f.option(option.pending)}"
+        differs = option.value != option.launch
+        spans.append((value.rjust(7), "mark" if differs else STRONG))
+        live = option.applies is not Applies.RESTART
+        if cells < ROOMY:
+            spans.append((" live" if live else " restart", "good" if live else MUTED))
+            return tuple(spans)
+        of = f"  of {f.option(option.launch)}" if differs else ""
+        spans.append((of.ljust(11), MUTED))
+        how = f.applies(option.applies, option.launch, startup)
+        spans.append((f" {how}", "good" if live else MUTED))
+        return tuple(spans)
+
+    def _hint(self, option: Option, cells: int) -> list[Span]:
+        if self.edit.text is None:
+            return [(shorten(f.clean(option.spec.summary, 200), cells), MUTED)]
+        groups: list[Ranked] = [(0, [("enter", "key"), (" applies", MUTED)])]
+        if self.edit.evicts(option):
+            words = " evict running requests: " if cells > 50 else " evict: "
+            answer = "yes" if self.edit.evict else "no"
+            groups.append((1, [("e", "key"), (words, MUTED), (answer, "warn")]))
+        groups.append((2, [("esc", "key"), (" leaves it", MUTED)]))
+        groups.append((3, [(self.edit.bounds(option), MUTED)]))
+        return join(groups, cells)
+
+    def takes(self, key: str) -> bool:
+        """Whether a key is the panel's own while it has the keyboard."""
+        return key not in ("tab", "shift+tab") and not key.startswith("ctrl+")
+
+    async def on_key(self, event: Key) -> None:
+        """The keys of the panel; nothing that is typed here reaches the dashboard's keys."""
+        engine = self.view.engine if self.view else None
+        if not self.takes(event.key):
+            return
+        event.stop()
+        event.prevent_default()
+        options = engine.options if engine else ()
+        if not options:
+            self.screen.set_focus(None)
+            return
+        option = options[min(self.edit.at, len(options) - 1)]
+        if self.edit.text is None:
+            self._choose(event, option, len(options))
+        else:
+            self._type(event, option)
+        self._again()
+
+    def _choose(self, event: Key, option: Option, count: int) -> None:
+        if event.key in ("escape", "o", "q"):
+            self.screen.set_focus(None)
+        elif event.key in ("up", "k"):
+            self.edit.move(-1, count)
+        elif event.key in ("down", "j"):
+            self.edit.move(1, count)
+        elif event.key in ("enter", "space"):
+            why = frozen(option, self.view)
+            if why:
+                self.edit.said, self.edit.role = why, "warn"
+            elif option.spec.kind is bool:
+                self._ask(option, not option.value)
+            else:
+                self.edit.begin(option)
+
+    def _type(self, event: Key, option: Option) -> None:
+        if event.key == "escape":
+            self.edit.cancel()
+        elif event.key == "enter":
+            try:
+                value = self.edit.value(option)
+            except UsageError as error:
+                self.edit.said, self.edit.role = error.message, "bad"
+                return
+            self._ask(option, value)
+        elif event.key == "e" and self.edit.evicts(option):
+            self.edit.evict = not self.edit.evict
+        else:
+            self.edit.key(event.key, event.character, option)
+
+    def _ask(self, option: Option, value: OptionValue) -> None:
+        evict = self.edit.evict and wants_eviction(option, value)
+        self.edit.cancel()
+        self.edit.said, self.edit.role = f"{option.name}: asked for {f.option(value)}", MUTED
+        self.post_message(self.Asked(option.name, value, evict))
+
+    def _again(self) -> None:
+        if self.view is not None:
+            self.show(self.view)

@@ -1,0 +1,108 @@
+"""Instead of charts: an engine that starts or has ended, and the screen without any engine."""
+
+from __future__ import annotations
+
+from llmtop.tui import format as f
+from llmtop.tui.panels.panel import Panel
+from llmtop.tui.panels.view import Stage, View
+from llmtop.tui.store import EngineTrack
+from llmtop.tui.widgets.bar import bar
+from llmtop.tui.widgets.frame import frame
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, shorten
+
+
+class StartupPanel(Panel):
+    """Phase, elapsed time against the last start, the log's last line; or why it ended."""
+
+    def draw(self, view: View, width: int, height: int) -> list[Row]:
+        """The box."""
+        engine = view.engine
+        if engine is None or engine.status is None:
+            return frame([], width, height, view.glyphs, title="engine")
+        body = (
+            self._ended(engine, view, width - 6)
+            if view.stage is Stage.ENDED
+            else self._starting(engine, view, width - 6)
+        )
+        pad = max(0, (height - 2 - len(body)) // 2 - 1)
+        title = f"{f.clean(engine.name, 24)} {view.glyphs.dot} {engine.status.state.value}"
+        return frame([()] * pad + body, width, height, view.glyphs, title=title)
+
+    def _starting(self, engine: EngineTrack, view: View, cells: int) -> list[Row]:
+        assert engine.status is not None
+        record = engine.status.record
+        elapsed = view.now - record.started_at
+        before = record.previous_startup_s
+        phase = f.clean(engine.status.phase, 60) or "waiting for its first words"
+        rows: list[Row] = [
+            (_in, (phase, STRONG), (f"   {f.duration(elapsed)}", "warn"), *_against(before)),
+            (),
+        ]
+        if before:
+            share = min(1.0, elapsed / before)
+            late = "  longer than last time" if elapsed > before * 1.1 else ""
+            rows += [
+                (_in, *bar(share, min(60, cells - 24), "gpu", view.glyphs), (late, "warn")),
+                (),
+            ]
+        command = shorten(f.clean(" ".join(record.command), 400), cells)
+        rows += [(_in, (command, MUTED)), ()]
+        return [*rows, *_log(engine, cells)]
+
+    def _ended(self, engine: EngineTrack, view: View, cells: int) -> list[Row]:
+        assert engine.status is not None
+        record = engine.status.record
+        cause = record.cause or engine.status.phase or "it ended and left no reason"
+        code = f"exit code {record.exit_code}" if record.exit_code is not None else ""
+        ended = f"{f.duration(view.now - record.ended_at)} ago" if record.ended_at else ""
+        small = f"   {view.glyphs.dot} ".join(w for w in (code, ended) if w)
+        rows: list[Row] = [(_in, (shorten(f.clean(cause), cells), STRONG))]
+        if record.advice:
+            rows.append((_in, (shorten(f.clean(record.advice), cells), TEXT)))
+        rows += [(_in, (small, MUTED)), ()]
+        return [*rows, *_log(engine, cells), (_in, ("l", "key"), (" shows the log", MUTED))]
+
+
+_in: Span = ("   ", TEXT)
+
+
+def _against(before: float | None) -> list[Span]:
+    return [(f" ({f.duration(before)} last time)", MUTED)] if before else []
+
+
+def _log(engine: EngineTrack, cells: int) -> list[Row]:
+    """The log's end, one line or a few."""
+    lines = [f.clean(line) for line in engine.log_tail[-4000:].splitlines()[-3:]]
+    return [(_in, (shorten(line, cells), MUTED)) for line in lines if line]
+
+
+WELCOME: tuple[tuple[str, str], ...] = (
+    ("llmtop demo", "a simulated engine under a load ramp; needs no GPU"),
+    ("llmtop run vllm MODEL", "start vLLM and watch it"),
+    ("llmtop attach URL", "watch an engine that already runs"),
+    ("llmtop --help", "the rest"),
+)
+
+
+class WelcomePanel(Panel):
+    """No engine: what to type next."""
+
+    def draw(self, view: View, width: int, height: int) -> list[Row]:
+        """A few commands, in the middle."""
+        body: list[Row] = [(_in, ("No engine runs here. What to type next:", STRONG)), ()]
+        column = max(len(command) for command, _ in WELCOME) + 3
+        for command, words in WELCOME:
+            text = shorten(words, max(0, width - column - 6))
+            body.append((_in, (command.ljust(column), "key"), (text, MUTED)))
+        pad = max(0, (height - 2 - len(body)) // 2 - 1)
+        return frame([()] * pad + body, width, height, view.glyphs, title="llmtop")
+
+
+class SmallPanel(Panel):
+    """One line for a terminal that is too small for anything else."""
+
+    def draw(self, view: View, width: int, height: int) -> list[Row]:
+        """The line, in the middle."""
+        words = "llmtop needs 60x16 or more"
+        line: Row = ((shorten(words, width), "warn"),)
+        return [*[()] * (height // 2), line]

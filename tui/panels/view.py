@@ -1,0 +1,94 @@
+"""What a panel is given to draw from: the store, the moment, the way the operator wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from enum import StrEnum
+
+from llmtop.engines.records import State
+from llmtop.engines.samples import EngineSample
+from llmtop.loadgen.results import LoadSnapshot
+from llmtop.tui.series import SeriesName
+from llmtop.tui.store import EngineTrack, Store
+from llmtop.tui.widgets.glyphs import UNICODE, Glyphs
+
+
+class Stage(StrEnum):
+    """What the screen is about, from the selected engine's state."""
+
+    EMPTY = "empty"  # no engine at all
+    STARTING = "starting"
+    RUNNING = "running"  # also: unresponsive, stopping; its history is worth looking at
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One beat's look at the world. zone: None for the operator's own."""
+
+    store: Store
+    now: float
+    interval: float = 1.0
+    glyphs: Glyphs = UNICODE
+    readonly: bool = False
+    zone: tzinfo | None = None
+
+    @property
+    def engine(self) -> EngineTrack | None:
+        """The selected engine."""
+        return self.store.engine
+
+    @property
+    def load(self) -> LoadSnapshot | None:
+        """The load, when it goes to the selected engine."""
+        engine = self.engine
+        if engine is None or self.store.load_target not in (None, engine.name):
+            return None
+        return self.store.load
+
+    @property
+    def client(self) -> LoadSnapshot | None:
+        """The load while its latencies are about now: it runs, or its last streams do."""
+        load = self.load
+        return load if load is not None and (load.running or load.in_flight) else None
+
+    @property
+    def stage(self) -> Stage:
+        """What the dashboard shows."""
+        engine = self.engine
+        if engine is None:
+            return Stage.EMPTY
+        state = engine.status.state if engine.status else State.READY
+        if state is State.STARTING:
+            return Stage.STARTING
+        if state in (State.STOPPED, State.FAILED, State.LOST):
+            return Stage.ENDED
+        return Stage.RUNNING
+
+    def points(self, name: SeriesName, since: float) -> Sequence[tuple[float, float | None]]:
+        """A series of the selected engine from ``since`` on; empty when there is none."""
+        engine = self.engine
+        series = engine.series.get(name) if engine else None
+        return series.since(since) if series else ()
+
+    @property
+    def sample(self) -> EngineSample | None:
+        """The selected engine's newest sample; None for one that does not run: it would be old."""
+        engine = self.engine
+        return engine.sample if engine is not None and self.stage is Stage.RUNNING else None
+
+    def value(self, name: SeriesName) -> float | None:
+        """The newest value of a series of the selected engine, None when it does not run."""
+        engine = self.engine if self.stage is Stage.RUNNING else None
+        series = engine.series.get(name) if engine else None
+        return series.last if series else None
+
+    @property
+    def stale_s(self) -> float | None:
+        """How long the selected engine's numbers have been stale; None while they are fresh."""
+        engine = self.engine
+        if engine is None or engine.stale_since is None:
+            return None
+        return max(0.0, self.now - engine.stale_since)

@@ -1,0 +1,1 @@
+"""Screens: panels arranged, and the keys that work on them."""

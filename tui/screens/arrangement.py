@@ -1,0 +1,159 @@
+"""Which panels are shown, and where: three designed layouts, chosen by size. Pure.
+
+What leaves first when it gets small: requests/s and inter-token latency (the large layout's),
+then GPU, events, tokens/s and queue. KV cache, TTFT and the pulse never leave.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from llmtop.tui.panels.view import Stage
+
+SMALLEST = (60, 16)
+NORMAL = (100, 32)
+LARGE = (160, 44)
+
+
+class Box(NamedTuple):
+    """Where a panel goes, in cells."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+Boxes = dict[str, Box]
+
+
+def arrange(
+    width: int,
+    height: int,
+    stage: Stage = Stage.RUNNING,
+    *,
+    engines: int = 1,
+    gpus: int = 1,
+    options: int = 8,
+    editing: bool = False,
+) -> Boxes:
+    """A box for each panel that is shown. editing: the options have the keyboard and get room."""
+    if width < SMALLEST[0] or height < SMALLEST[1]:
+        return {"small": Box(0, 0, width, height)}
+    boxes = {"keys": Box(0, height - 1, width, 1)}
+    if stage is Stage.EMPTY:
+        return boxes | {"pulse": Box(0, 0, width, 1), "welcome": Box(0, 1, width, height - 2)}
+    top = 0
+    if engines > 1:
+        top = min(engines, 8 if height >= NORMAL[1] else 3 if height >= 22 else 1)
+        boxes["engines"] = Box(0, 0, width, top)
+    boxes["pulse"] = Box(0, top, width, 2)
+    top += 2
+    body = Box(0, top, width, height - 1 - top)
+    if width >= LARGE[0] and height >= LARGE[1]:
+        boxes |= _large(body, gpus, options, editing)
+    elif width >= NORMAL[0] and height >= NORMAL[1]:
+        boxes |= _normal(body, gpus, options, editing)
+    else:
+        boxes |= _small(body, options, editing)
+    if stage in (Stage.STARTING, Stage.ENDED):
+        boxes = _startup(boxes)
+    return boxes
+
+
+def _small(body: Box, options: int, editing: bool) -> Boxes:
+    """Two columns: charts, then options and load, then a line each for GPU and events."""
+    x, y, width, height = body
+    half = width // 2
+    low = 6
+    bare = 0 if height < 18 else 1 if height < 20 else 2 if height < 24 else 3
+    charts = height - low - bare
+    second = 0 if charts < 10 else max(5, charts * 6 // 13)
+    first = charts - second
+    boxes = {"ttft": Box(x, y, half, first), "kv": Box(x + half, y, width - half, first)}
+    y += first
+    if editing:
+        room = height - first
+        table = min(options + 3, room)  # one for the hint
+        rest = room - table
+        if rest >= 5:  # enough for what the change will show in first
+            boxes |= _row(("tokens", "queue"), x, y, width, rest)
+        else:
+            table = room
+        boxes["options"] = Box(x, y + room - table, width, table)
+        return boxes
+    if second:
+        boxes["tokens"] = Box(x, y, half, second)
+        boxes["queue"] = Box(x + half, y, width - half, second)
+        y += second
+    boxes["options"] = Box(x, y, half, low)
+    boxes["load"] = Box(x + half, y, width - half, low)
+    y += low
+    if bare >= 1:
+        boxes["events"] = Box(x, y + (bare > 1), width, bare - (bare > 1))
+    if bare >= 2:
+        boxes["gpu"] = Box(x, y, width, 1)
+    return boxes
+
+
+def _normal(body: Box, gpus: int, options: int, editing: bool) -> Boxes:
+    """Four charts above; GPU and load at the left below, options and events at the right."""
+    x, y, width, height = body
+    half = width // 2
+    low = max(13, min(20, height * 2 // 5 + 1))
+    first = (height - low + 1) // 2
+    second = height - low - first
+    boxes = _row(("ttft", "tokens"), x, y, width, first)
+    boxes |= _row(("kv", "queue"), x, y + first, width, second)
+    y += first + second
+    gpu = 5 if gpus <= 3 else min((gpus + 1) // 2 + 2, low - 7)
+    boxes["gpu"] = Box(x, y, half, gpu)
+    boxes["load"] = Box(x, y + gpu, half, low - gpu)
+    table = max(5, min(options + (3 if editing else 2), low - (0 if editing else 4)))
+    boxes["options"] = Box(x + half, y, width - half, table)
+    if table < low:
+        boxes["events"] = Box(x + half, y + table, width - half, low - table)
+    return boxes
+
+
+def _large(body: Box, gpus: int, options: int, editing: bool) -> Boxes:
+    """Six charts in two columns; everything else in a third one."""
+    x, y, width, height = body
+    side = max(60, width // 3)
+    wide = width - side
+    rows = (height - height // 3 * 2, height // 3, height // 3)
+    boxes: Boxes = {}
+    top = y
+    names = (("ttft", "tokens"), ("kv", "queue"), ("itl", "requests"))
+    for pair, tall in zip(names, rows, strict=True):
+        boxes |= _row(pair, x, top, wide, tall)
+        top += tall
+    x += wide
+    gpu = 7 if gpus <= 1 else min(gpus, 8) + 2
+    load = 13
+    table = max(8, min(options + 3, height - gpu - load - 8))
+    boxes["gpu"] = Box(x, y, side, gpu)
+    boxes["load"] = Box(x, y + gpu, side, load)
+    boxes["options"] = Box(x, y + gpu + load, side, table)
+    used = gpu + load + table
+    boxes["events"] = Box(x, y + used, side, height - used)
+    return boxes
+
+
+def _row(names: tuple[str, ...], x: int, y: int, width: int, height: int) -> Boxes:
+    each, out = width // len(names), {}
+    for number, name in enumerate(names):
+        last = number == len(names) - 1
+        out[name] = Box(x + number * each, y, width - number * each if last else each, height)
+    return out
+
+
+def _startup(boxes: Boxes) -> Boxes:
+    """The charts' place belongs to the start-up view: there is nothing to draw yet."""
+    charts = [
+        boxes.pop(n) for n in ("ttft", "tokens", "kv", "queue", "itl", "requests") if n in boxes
+    ]
+    left, top = min(b.x for b in charts), min(b.y for b in charts)
+    right = max(b.x + b.width for b in charts)
+    bottom = max(b.y + b.height for b in charts)
+    return boxes | {"startup": Box(left, top, right - left, bottom - top)}

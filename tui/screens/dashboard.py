@@ -1,0 +1,222 @@
+"""The dashboard: one beat, one engine in the middle, every knob under a key."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.events import Key, ScreenResume, ScreenSuspend
+from textual.geometry import Size
+from textual.layout import Layout
+from textual.screen import Screen
+from textual.timer import Timer
+
+from llmtop.engines.options import Change, Outcome
+from llmtop.tui import format as f
+from llmtop.tui.control import Control, refusal
+from llmtop.tui.panels.charts import CHARTS, ChartPanel
+from llmtop.tui.panels.engines import EnginesPanel
+from llmtop.tui.panels.events import EventsPanel
+from llmtop.tui.panels.gpu import GpuPanel
+from llmtop.tui.panels.keys import KeysPanel
+from llmtop.tui.panels.load import LoadPanel
+from llmtop.tui.panels.options import OptionsPanel
+from llmtop.tui.panels.panel import Panel
+from llmtop.tui.panels.pulse import Pulse
+from llmtop.tui.panels.startup import SmallPanel, StartupPanel, WelcomePanel
+from llmtop.tui.panels.view import Stage, View
+from llmtop.tui.screens.arrangement import Boxes, arrange
+from llmtop.tui.screens.boxed import BoxLayout, TightCompositor
+from llmtop.tui.store import Event
+
+
+class Dashboard(Screen[None]):
+    """All panels. look: makes the view of this moment; the screen itself keeps no facts."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("plus,equals_sign", "load('more')", "more load", id="load.more"),
+        Binding("minus", "load('less')", "less load", id="load.less"),
+        Binding("space", "load('hold')", "hold or resume the load", id="load.hold"),
+        Binding("b", "load('burst')", "a burst of load", id="load.burst"),
+        Binding("0", "load('stop_load')", "stop the load", id="load.stop"),
+        Binding("o", "options", "change options", id="options"),
+        Binding("n,tab", "next_engine(1)", "next engine", id="engine.next"),
+        Binding("shift+tab", "next_engine(-1)", "engine before", id="engine.before"),
+    ]
+
+    def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
+        super().__init__()
+        self._look = look
+        self._control = control
+        self._beat_s = beat_s
+        self._beat: Timer | None = None
+        self._arranged: tuple[object, ...] = ()
+        self._compositor = TightCompositor()
+        self._layout = BoxLayout(self._boxes)
+
+    def compose(self) -> ComposeResult:
+        """Every panel; the layout shows those that have a box."""
+        yield Pulse(id="pulse")
+        yield EnginesPanel(id="engines")
+        for name, kind in CHARTS.items():
+            yield ChartPanel(kind, id=name)
+        yield GpuPanel(id="gpu")
+        yield LoadPanel(id="load")
+        yield OptionsPanel(id="options")
+        yield EventsPanel(id="events")
+        yield StartupPanel(id="startup")
+        yield WelcomePanel(id="welcome")
+        yield SmallPanel(id="small")
+        yield KeysPanel(id="keys")
+
+    def on_mount(self) -> None:
+        """Begin the beat."""
+        self._arranged = self._facts(self._look())
+        self._beat = self.set_interval(self._beat_s, self.beat)
+
+    @property
+    def layout(self) -> Layout:
+        """The stylesheet can only name Textual's own layouts; this one is ours."""
+        return self._layout
+
+    @property
+    def editing(self) -> bool:
+        """Whether the options have the keyboard."""
+        return isinstance(self.focused, OptionsPanel)
+
+    def _facts(self, view: View) -> tuple[Stage, int, int, int, bool]:
+        engine = view.engine
+        options = len(engine.options) if engine else 0
+        return view.stage, len(view.store.engines), len(view.store.gpus), options, self.editing
+
+    def _boxes(self, size: Size) -> Boxes:
+        stage, engines, gpus, options, editing = self._facts(self._look())
+        return arrange(
+            size.width,
+            size.height,
+            stage,
+            engines=engines,
+            gpus=gpus,
+            options=options,
+            editing=editing,
+        )
+
+    def beat(self) -> None:
+        """One look at the store; what changed is painted, nothing else."""
+        if not self.is_mounted:
+            return
+        view = self._look()
+        facts = self._facts(view)
+        if facts != self._arranged:
+            self._arranged = facts
+            # Asked through a child: the screen would answer from its cache of arrangements.
+            self.query_one(KeysPanel).refresh(layout=True)
+        shown = self._boxes(self.size)
+        with self.app.batch_update():
+            self.query_one(KeysPanel).editing = self.editing
+            for panel in self.query(Panel):
+                panel.view = view  # for those that get a box before the next beat
+                if panel.id in shown:
+                    panel.show(view)
+
+    def on_screen_suspend(self, event: ScreenSuspend) -> None:
+        """Another screen is on top: no work."""
+        if self._beat is not None:
+            self._beat.pause()
+
+    def on_screen_resume(self, event: ScreenResume) -> None:
+        """On top again."""
+        if self._beat is not None:
+            self._beat.resume()
+        self.call_after_refresh(self.beat)
+
+    def on_descendant_focus(self) -> None:
+        """The options got the keyboard, and more room."""
+        self.beat()
+
+    def on_descendant_blur(self) -> None:
+        """They gave it back."""
+        self.beat()
+
+    async def typed_ahead(self, event: Key) -> bool:
+        """A key that was typed for the options before they had the keyboard; False when it is not.
+
+        Textual sends a key to what has the focus when the key is read, and looks bindings up later:
+        in a burst, what follows ``o`` would be taken for keys of the load.
+        """
+        panel = self.query_one(OptionsPanel)
+        if self.focused is not panel or not panel.takes(event.key):
+            return False
+        await panel.on_key(event)
+        return True
+
+    def action_load(self, what: str) -> None:
+        """A key of the load."""
+        self.act(getattr(self._control, what))
+
+    def action_options(self) -> None:
+        """Give the keyboard to the options."""
+        view = self._look()
+        if view.engine is not None and view.stage is Stage.RUNNING:
+            self.query_one(OptionsPanel).open()
+
+    def action_next_engine(self, by: int) -> None:
+        """Select the engine after (or before) this one."""
+        store = self._look().store
+        names = list(store.engines)
+        if len(names) > 1 and store.selected in names:
+            name = names[(names.index(store.selected) + by) % len(names)]
+            self.set_focus(None)
+            self.act(lambda: self._control.select(name), free=True)
+
+    def on_options_panel_asked(self, message: OptionsPanel.Asked) -> None:
+        """A new value: ask the engine, show its answer."""
+        engine = self._look().engine
+        if engine is None:
+            return
+        name, panel = engine.name, self.query_one(OptionsPanel)
+
+        async def ask() -> None:
+            try:
+                change = await self._control.set_option(
+                    name, message.option, message.value, evict=message.evict
+                )
+            except Exception:
+                panel.say(f"{message.option} stays as it is", "bad")
+                raise
+            panel.say(*_answer(change))
+
+        self.act(ask)
+
+    def act(self, command: Callable[[], Awaitable[object]], *, free: bool = False) -> None:
+        """Run a command of the control; what goes wrong becomes an event and a toast.
+
+        free: also allowed when read-only.
+        """
+        view = self._look()
+        if view.readonly and not free:
+            self.notify("read-only", markup=False, timeout=2)
+            return
+
+        async def run() -> None:
+            try:
+                await command()
+            except Exception as error:
+                words = f.clean(refusal(error))
+                view.store.events.append(Event(view.now, "error", words))
+                self.notify(words, severity="error", markup=False)
+            self.beat()
+
+        self.run_worker(run(), group="commands", exit_on_error=False)
+
+
+def _answer(change: Change) -> tuple[str, str]:
+    """What the engine said to a change, and its role."""
+    name, value = f.clean(change.option, 60), f.option(change.after)
+    if change.outcome is Outcome.REFUSED:
+        return f"{name}: refused, {f.clean(change.reason or 'no reason given', 200)}", "bad"
+    when = f" after {change.ack_ms:.0f} ms" if change.ack_ms is not None else ""
+    evicted = f", {change.evicted} put back" if change.evicted else ""
+    return f"{name} = {value}: {change.outcome.value}{when}{evicted}", "good"

@@ -1,0 +1,1 @@
+"""What panels are drawn with: rows, charts, bars, and the widget that shows them."""

@@ -1,0 +1,122 @@
+"""Axes that hold still: round maxima that do not jump, and columns tied to the clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+CELL_SECONDS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60, 120, 300, 600)
+
+Points = Iterable[tuple[float, float | None]]
+
+
+def nice(value: float) -> float:
+    """The smallest round number that is not below ``value``; 0 for 0 and less."""
+    if value <= 0 or not math.isfinite(value):
+        return 0.0
+    size: float = 10.0 ** math.floor(math.log10(value))
+    for step in STEPS:
+        if step * size >= value * (1 - 1e-9):
+            return step * size
+    return 10 * size
+
+
+class Scale:
+    """An axis maximum with inertia: up at once, down only after the need has lasted.
+
+    floor: the maximum is never below it, so that noise near zero does not fill the chart.
+    patience: beats in a row for which a smaller maximum must do before it is taken.
+    """
+
+    def __init__(self, floor: float, patience: int = 12) -> None:
+        self._floor = floor
+        self._patience = patience
+        self._calm = 0
+        self.maximum = floor
+
+    def fit(self, peak: float | None) -> float:
+        """The maximum for a chart whose highest visible value is ``peak``."""
+        wanted = max(self._floor, nice((peak or 0.0) * 1.04))
+        if wanted >= self.maximum:
+            self._calm = 0
+            self.maximum = wanted
+        elif wanted <= self.maximum * 0.67:
+            self._calm += 1
+            if self._calm >= self._patience:
+                self._calm = 0
+                self.maximum = wanted
+        else:
+            self._calm = 0
+        return self.maximum
+
+
+@dataclass(frozen=True, slots=True)
+class TimeGrid:
+    """The x axis: ``cells`` cells of ``cell_s`` seconds, on whole multiples of it since 1970.
+
+    So a chart moves by one whole cell every ``cell_s`` seconds, and in between only its last cell
+    changes: that is what keeps it cheap over SSH. start: unix seconds of the left edge.
+    """
+
+    start: float
+    cell_s: int
+    cells: int
+
+    @property
+    def window_s(self) -> int:
+        """Seconds from the left edge to the right one."""
+        return self.cell_s * self.cells
+
+    def cell_of(self, time: float) -> int | None:
+        """The cell that a moment falls into, None outside."""
+        cell = int((time - self.start) // self.cell_s)
+        return cell if 0 <= cell < self.cells else None
+
+
+def time_grid(now: float, cells: int, window_s: float = 100.0) -> TimeGrid:
+    """The grid of ``cells`` cells that ends in the one of ``now``, over ``window_s`` or more."""
+    cell_s = next((s for s in CELL_SECONDS if s * cells >= window_s), CELL_SECONDS[-1])
+    last = int(now // cell_s)
+    return TimeGrid(float((last - cells + 1) * cell_s), cell_s, cells)
+
+
+def columns(points: Points, grid: TimeGrid, now: float, gap_s: float) -> list[float | None]:
+    """Two columns a cell: the mean of the points in each.
+
+    A column without a point repeats the one before while that point is at most ``gap_s`` seconds
+    old (a sample came a little late); beyond that, and after a point of None, it is a gap.
+    """
+    size = grid.cell_s / 2
+    count = grid.cells * 2
+    sums = [0.0] * count
+    numbers = [0] * count
+    gaps = [False] * count
+    carried: float | None = None
+    carried_at = -math.inf
+    for time, value in points:
+        at = math.floor((time - grid.start) / size)
+        if at >= count:
+            break
+        if at < 0:
+            carried, carried_at = value, time
+        elif value is None:
+            gaps[at] = True
+        else:
+            sums[at] += value
+            numbers[at] += 1
+    out: list[float | None] = []
+    for at in range(count):
+        begins = grid.start + at * size
+        if begins > now:
+            out.append(None)
+        elif numbers[at]:
+            carried, carried_at = sums[at] / numbers[at], begins
+            out.append(carried)
+        elif gaps[at]:
+            carried = None
+            out.append(None)
+        else:
+            out.append(carried if begins - carried_at <= gap_s else None)
+    return out

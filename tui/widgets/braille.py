@@ -1,0 +1,110 @@
+"""Braille drawing: numbers to dots to characters. Pure functions.
+
+Measured on the wire: an empty braille cell (U+2800) is three bytes where a space is one, so empty
+cells are spaces; one colour a stretch instead of one a cell is a tenth of the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+DOTS_DOWN = 4  # dots in a cell, from top to bottom
+DOTS_ACROSS = 2
+
+_LEFT = (0x01, 0x02, 0x04, 0x40)  # the Unicode braille block numbers its dots like this
+_RIGHT = (0x08, 0x10, 0x20, 0x80)
+
+Grid = list[list[int]]  # rows of dot masks, the top row first
+Columns = Sequence[float | None]  # two a cell, the oldest first; None is a gap
+
+
+def plot(
+    columns: Columns,
+    width: int,
+    height: int,
+    maximum: float,
+    minimum: float = 0.0,
+    *,
+    fill: bool = False,
+) -> Grid:
+    """Dot masks of a line (or, with ``fill``, of the area below it), right-aligned.
+
+    Values beyond the bounds stick to them. A gap breaks the line.
+    """
+    grid = [[0] * width for _ in range(height)]
+    levels = height * DOTS_DOWN - 1
+    scale = levels / (maximum - minimum) if maximum > minimum else 0.0
+    columns = columns[-width * DOTS_ACROSS :]
+    offset = width * DOTS_ACROSS - len(columns)
+    before: int | None = None
+    for number, value in enumerate(columns, offset):
+        if value is None:
+            before = None
+            continue
+        level = min(levels, max(0, round((value - minimum) * scale)))
+        low = high = level
+        if fill:
+            low = 0
+        elif before is not None:  # join to the neighbour, each column carrying its own part
+            low, high = min(level, before + 1), max(level, before - 1)
+        before = level
+        cell, side = divmod(number, DOTS_ACROSS)
+        bits = _RIGHT if side else _LEFT
+        for dot in range(low, high + 1):
+            down = levels - dot
+            grid[down // DOTS_DOWN][cell] |= bits[down % DOTS_DOWN]
+    return grid
+
+
+def character(mask: int, *, braille: bool = True) -> str:
+    """The character of a dot mask; without braille, an ASCII sign of about the same shape."""
+    if not mask:
+        return " "
+    return chr(0x2800 + mask) if braille else _ASCII[mask]
+
+
+def braille_rows(
+    columns: Columns,
+    width: int,
+    height: int,
+    maximum: float,
+    minimum: float = 0.0,
+    *,
+    fill: bool = False,
+    braille: bool = True,
+) -> list[str]:
+    """One series as ``height`` strings of ``width`` characters, the top one first."""
+    grid = plot(columns, width, height, maximum, minimum, fill=fill)
+    return ["".join(character(m, braille=braille) for m in row) for row in grid]
+
+
+def overlay(
+    layers: Iterable[tuple[Grid, str]], width: int, height: int, *, braille: bool = True
+) -> list[list[tuple[str, str]]]:
+    """Several grids as one: cells of (character, role), "" where nothing is drawn.
+
+    Where two meet, the dots of both show, in the role of the later one.
+    """
+    masks = [[0] * width for _ in range(height)]
+    roles = [[""] * width for _ in range(height)]
+    for grid, role in layers:
+        for y, row in enumerate(grid):
+            for x, mask in enumerate(row):
+                if mask:
+                    masks[y][x] |= mask
+                    roles[y][x] = role
+    return [
+        [(character(m, braille=braille), r) for m, r in zip(mask_row, role_row, strict=True)]
+        for mask_row, role_row in zip(masks, roles, strict=True)
+    ]
+
+
+def _ascii(mask: int) -> str:
+    rows = [y for y in range(DOTS_DOWN) if mask & (_LEFT[y] | _RIGHT[y])]
+    if len(rows) >= 3:
+        return "#" if mask & 0x47 and mask & 0xB8 else "|"
+    middle = sum(rows) / len(rows)
+    return "'" if middle < 1 else "-" if middle <= 2 else "_"
+
+
+_ASCII = [" ", *(_ascii(mask) for mask in range(1, 256))]

@@ -1,0 +1,126 @@
+"""A chart of several series over time, as rows: axis, dots, marks and limits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llmtop.tui.widgets.axis import TimeGrid
+from llmtop.tui.widgets.braille import DOTS_DOWN, Columns, overlay, plot
+from llmtop.tui.widgets.glyphs import Glyphs
+from llmtop.tui.widgets.row import MUTED, Row, Span, fit
+
+GUTTER = 5  # cells for the axis labels
+NOW = "now"
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One series of a chart. rule: a limit, drawn as a broken line behind everything."""
+
+    columns: Columns
+    role: str
+    fill: bool = False
+    rule: bool = False
+
+
+def chart_rows(
+    traces: Sequence[Trace],
+    grid: TimeGrid,
+    height: int,
+    maximum: float,
+    glyphs: Glyphs,
+    *,
+    label: Callable[[float], str],
+    marks: Sequence[float] = (),
+    empty: str = "",
+) -> list[Row]:
+    """``height`` rows of ``GUTTER + grid.cells`` cells.
+
+    Traces are drawn in their order, so the last one is on top; its newest dot is bright. marks:
+    unix seconds. empty: words for a chart without a single value.
+    """
+    cells = grid.cells
+    if height <= 0:
+        return []
+    drawn = [t for t in traces if not t.rule]
+    layers = [(plot(t.columns, cells, height, maximum, fill=t.fill), t.role) for t in drawn]
+    canvas = overlay(layers, cells, height, braille=glyphs.braille)
+    for trace in drawn[-1:]:
+        _brighten(canvas, trace, cells, height, maximum)
+    for trace in traces:
+        if trace.rule:
+            _rule(canvas, trace, cells, height, maximum, glyphs)
+    for time in marks:
+        cell = grid.cell_of(time)
+        if cell is not None:
+            for line in canvas:
+                if line[cell][0] in (" ", glyphs.rule):
+                    line[cell] = (glyphs.mark, "mark")
+    rows = [_row(_label(y, height, maximum, label), line) for y, line in enumerate(canvas)]
+    if empty and all(v is None for t in drawn for v in t.columns):
+        middle = (height - 1) // 2
+        pad = max(0, (cells - len(empty)) // 2)
+        gutter = (_label(middle, height, maximum, label), MUTED)
+        rows[middle] = fit([gutter, (" " * pad, MUTED), (empty, MUTED)], GUTTER + cells)
+    return rows
+
+
+def _label(y: int, height: int, maximum: float, label: Callable[[float], str]) -> str:
+    if y == 0:
+        return label(maximum)[: GUTTER - 1].rjust(GUTTER - 1) + " "
+    if y == height - 1:
+        return "0".rjust(GUTTER - 1) + " "
+    return " " * GUTTER
+
+
+def _row(label: str, line: Sequence[Span]) -> Row:
+    spans: list[Span] = [(label, MUTED)]
+    for char, role in line:
+        # A blank takes the role of its neighbour: one stretch, one colour, fewer bytes.
+        role = spans[-1][1] if char == " " else role
+        if spans[-1][1] == role:
+            spans[-1] = (spans[-1][0] + char, role)
+        else:
+            spans.append((char, role))
+    return tuple(spans)
+
+
+def _level(value: float, height: int, maximum: float) -> int:
+    """The cell row that a value falls into."""
+    levels = height * DOTS_DOWN - 1
+    level = min(levels, max(0, round(value / maximum * levels))) if maximum else 0
+    return (levels - level) // DOTS_DOWN
+
+
+def _brighten(
+    canvas: list[list[Span]], trace: Trace, cells: int, height: int, maximum: float
+) -> None:
+    """The newest dot in the brightest colour: the eye finds the present without a legend."""
+    shift = cells * 2 - len(trace.columns)
+    for number in range(len(trace.columns) - 1, max(-1, len(trace.columns) - 5), -1):
+        value = trace.columns[number]
+        if value is not None:
+            x, y = (number + shift) // 2, _level(value, height, maximum)
+            if canvas[y][x][0] != " ":
+                canvas[y][x] = (canvas[y][x][0], NOW)
+            return
+
+
+def _rule(
+    canvas: list[list[Span]],
+    trace: Trace,
+    cells: int,
+    height: int,
+    maximum: float,
+    glyphs: Glyphs,
+) -> None:
+    shift = cells * 2 - len(trace.columns)
+    for x in range(cells):
+        number = x * 2 - shift
+        value = trace.columns[number] if 0 <= number < len(trace.columns) else None
+        if value is None or value > maximum:
+            continue
+        y = _level(value, height, maximum)
+        if canvas[y][x][0] == " ":
+            canvas[y][x] = (glyphs.rule, trace.role)

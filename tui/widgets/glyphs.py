@@ -1,0 +1,78 @@
+"""The characters that the screen is drawn with: one set for a good font, one ASCII."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """A set of drawing characters. braille: charts in braille dots; else in a few ASCII signs."""
+
+    braille: bool
+    top_left: str
+    top_right: str
+    bottom_left: str
+    bottom_right: str
+    across: str
+    down: str
+    mark: str  # a moment at which something was changed, through a chart
+    rule: str  # a limit, across a chart
+    full: str  # bars: filled, half filled ahead of the end, empty
+    half: str
+    empty: str
+    divider: str
+    bullet: str
+    hollow: str
+    up: str  # beside a number that is too high
+    cursor: str
+    arrow: str
+    dot: str
+    ellipsis: str
+
+
+UNICODE = Glyphs(
+    braille=True,
+    top_left="╭",
+    top_right="╮",
+    bottom_left="╰",
+    bottom_right="╯",
+    across="─",
+    down="│",
+    mark="╎",
+    rule="┄",
+    full="━",
+    half="╸",
+    empty="─",
+    divider="│",
+    bullet="●",
+    hollow="○",
+    up="▲",
+    cursor="▸",
+    arrow="→",
+    dot="·",
+    ellipsis="…",
+)
+
+ASCII = Glyphs(
+    braille=False,
+    top_left="+",
+    top_right="+",
+    bottom_left="+",
+    bottom_right="+",
+    across="-",
+    down="|",
+    mark="!",
+    rule=".",
+    full="#",
+    half="=",
+    empty=".",
+    divider="|",
+    bullet="*",
+    hollow="o",
+    up="^",
+    cursor=">",
+    arrow="->",
+    dot="-",
+    ellipsis="~",
+)

@@ -1,0 +1,128 @@
+"""Rows: text with roles, measured in cells. A role is a meaning; the stylesheet colours it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len, set_cell_size
+
+Span = tuple[str, str]  # text, role
+Row = tuple[Span, ...]
+
+TEXT, MUTED, FAINT, STRONG = "text", "muted", "faint", "strong"
+
+
+def width(spans: Iterable[Span]) -> int:
+    """Cells that the spans take."""
+    return sum(cell_len(text) for text, _ in spans)
+
+
+def fit(spans: Iterable[Span], cells: int, role: str = TEXT) -> Row:
+    """The spans in exactly ``cells`` cells: cut at the right, or padded with ``role``."""
+    out: list[Span] = []
+    left = cells
+    for text, span_role in spans:
+        if left <= 0:
+            break
+        size = cell_len(text)
+        if size > left:
+            text, size = set_cell_size(text, left), left
+        if not text:
+            continue
+        if out and out[-1][1] == span_role:
+            out[-1] = (out[-1][0] + text, span_role)
+        else:
+            out.append((text, span_role))
+        left -= size
+    if left > 0:
+        out.append((" " * left, role))
+    return tuple(out)
+
+
+def shorten(text: str, cells: int) -> str:
+    """Text in at most ``cells`` cells, with an ellipsis where something was cut."""
+    if cell_len(text) <= cells:
+        return text
+    return set_cell_size(text, max(0, cells - 1)).rstrip() + "…" if cells > 0 else ""
+
+
+def sides(left: Sequence[Span], right: Sequence[Span], cells: int) -> Row:
+    """Left spans, right spans at the right edge; the left ones are cut when both do not fit."""
+    room = max(0, cells - width(right))
+    return (*fit(left, room), *fit(right, min(cells, width(right))))
+
+
+def join(groups: Sequence[tuple[int, Sequence[Span]]], cells: int, gap: str = "  ") -> list[Span]:
+    """The groups that fit into ``cells`` in their order, with ``gap`` between.
+
+    Each comes with a rank: while they do not fit, the one of the highest rank leaves, whole.
+    """
+    kept = [(rank, spans) for rank, spans in groups if spans]
+    space = cell_len(gap)
+    while kept and sum(width(s) for _, s in kept) + space * (len(kept) - 1) > cells:
+        worst = max(range(len(kept)), key=lambda i: kept[i][0])
+        del kept[worst]
+    out: list[Span] = []
+    for number, (_, spans) in enumerate(kept):
+        if number:
+            out.append((gap, FAINT))
+        out.extend(spans)
+    return out
+
+
+def changed(before: Row, after: Row, bridge: int = 10) -> list[tuple[int, int]]:
+    """The stretches of cells, (from, to), in which two rows differ.
+
+    Stretches less than ``bridge`` cells apart are one: moving the cursor and setting the colour
+    anew costs a terminal about as many bytes as that many cells.
+    """
+    old, new = _cells(before), _cells(after)
+    if len(old) != len(new):
+        return [(0, max(len(old), len(new)))]
+    out: list[tuple[int, int]] = []
+    for x, (a, b) in enumerate(zip(old, new, strict=True)):
+        if a == b:
+            continue
+        start = x
+        # A wide character's second cell is "": never begin in the middle of one.
+        while start and (not old[start][0] or not new[start][0]):
+            start -= 1
+        end = x + 1
+        while end < len(new) and (not old[end][0] or not new[end][0]):
+            end += 1
+        if out and start - out[-1][1] < bridge:
+            out[-1] = (out[-1][0], max(end, out[-1][1]))
+        else:
+            out.append((start, end))
+    return out
+
+
+def _cells(row: Row) -> list[Span]:
+    cells: list[Span] = []
+    for text, role in row:
+        if text.isascii():
+            cells.extend((c, role) for c in text)
+            continue
+        for c in text:
+            cells.append((c, role))
+            cells.extend([("", role)] * (cell_len(c) - 1))
+    return cells
+
+
+_PLAIN = str.maketrans("→…·≤", ">~-<")
+
+
+def to_ascii(row: Row) -> Row:
+    """The row for a terminal without any other character; each keeps its width."""
+    out: list[Span] = []
+    for text, role in row:
+        if not text.isascii():
+            mapped = text.translate(_PLAIN)
+            text = "".join(c if c.isascii() else "?" * cell_len(c) for c in mapped)
+        out.append((text, role))
+    return tuple(out)
+
+
+def plain(rows: Iterable[Row]) -> list[str]:
+    """The text of rows without their roles."""
+    return ["".join(text for text, _ in row) for row in rows]
