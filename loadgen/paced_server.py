@@ -12,8 +12,11 @@ import argparse
 import asyncio
 import json
 import socket
+import struct
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 
 NS = 1_000_000_000
@@ -52,6 +55,7 @@ class PacedServer:
         self.open_streams = 0
         self.bodies: list[bytes] = []  # the last 100
         self.written = 0  # bytes of endless answers that were taken off our hands
+        self._never = asyncio.Event()
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
@@ -105,7 +109,7 @@ class PacedServer:
         """Whether the connection stays open after an answer that is no stream; None: stream."""
         match quirk:
             case Quirk.STALL:
-                await asyncio.Event().wait()
+                await self._never.wait()
             case Quirk.CLOSE:
                 return False
             case Quirk.BUSY:
@@ -171,20 +175,24 @@ class PacedServer:
             writer.write(b"0\r\n\r\n")
         await writer.drain()
 
-    async def _midway(self, quirk: Quirk, writer: asyncio.StreamWriter, event: object) -> None:
+    async def _midway(
+        self, quirk: Quirk, writer: asyncio.StreamWriter, event: Callable[[bytes], bytes]
+    ) -> None:
         await writer.drain()
         match quirk:
             case Quirk.STALL_LATER:
-                await asyncio.Event().wait()
+                await self._never.wait()
             case Quirk.RESET:
+                sock = writer.transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
             case Quirk.HALF:
                 writer.write(b'fa\r\ndata: {"choices":[{"te')
             case Quirk.NO_USAGE:
-                writer.write(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
+                writer.write(event(b"[DONE]") + b"0\r\n\r\n")
             case Quirk.ERROR_EVENT:
-                data = b'data: {"error":{"message":"the engine died","code":500}}\n\n'
-                writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))
+                data = b'{"error":{"message":"the engine died","code":500}}'
+                writer.write(event(data) + event(b"[DONE]") + b"0\r\n\r\n")
         raise ConnectionResetError
 
 
@@ -217,6 +225,22 @@ async def _whole(writer: asyncio.StreamWriter, status: int, answer: object) -> b
     )
     await writer.drain()
     return True
+
+
+@contextmanager
+def serving(ttft_s: float = 0.05, itl_s: float = 0.01) -> Iterator[tuple[PacedServer, str]]:
+    """A server in a thread of its own, and its URL; ended with everything it still serves."""
+    server, loop = PacedServer(ttft_s, itl_s), asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    port = asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
+    try:
+        yield server, f"http://127.0.0.1:{port}"
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
 
 
 def main() -> None:
