@@ -142,6 +142,7 @@ class _Window:
 
     def __init__(self, old: _Moment, new: _Moment, seconds: float | None) -> None:
         self._old, self._new, self._seconds = old, new, seconds
+        self._latencies: dict[Row, LatencySummary] = {}
 
     def grown(self, cell: Cell) -> int:
         return self._new.total[cell] - self._old.total[cell]
@@ -151,6 +152,11 @@ class _Window:
         return self.grown(cell) / self._seconds if long_enough and self._seconds else None
 
     def latency(self, which: Row) -> LatencySummary:
+        if which not in self._latencies:
+            self._latencies[which] = self._summary(which)
+        return self._latencies[which]
+
+    def _summary(self, which: Row) -> LatencySummary:
         counts = difference(row(self._new.total, which), row(self._old.total, which))
         return of_counts(counts, self._seconds)
 

@@ -9,7 +9,9 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from typing import Any
 
+from llmtop import LlmtopError
 from llmtop.loadgen.board import Board, Cell
 from llmtop.loadgen.clock import NS, StampClock
 from llmtop.loadgen.http1 import Answers
@@ -54,12 +56,7 @@ class SocketTransport:
         stamps: StampClock | None = None,
     ) -> None:
         where = address(target.url)
-        self._addresses = [
-            (family, name)
-            for family, _, _, _, name in socket.getaddrinfo(
-                where.host, where.port, type=socket.SOCK_STREAM
-            )
-        ]
+        self._addresses = _look_up(where.host, where.port)
         self._favourite = 0
         key = f"Authorization: Bearer {target.api_key}\r\n" if target.api_key else ""
         self._head = (
@@ -263,6 +260,16 @@ class SocketTransport:
         # Closed for real after the turn: its number must not come back, as another connection's,
         # while events that were meant for this one are still being dealt with.
         self._closing.append(connection.sock)
+
+
+def _look_up(host: str, port: int) -> list[tuple[int, Any]]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise LlmtopError(f"cannot look up {host}: {error.strerror}", "check the URL") from None
+    except UnicodeError:  # such as an empty label: not even asked for
+        raise LlmtopError(f"{host} is not a host's name", "check the URL") from None
+    return [(family, name) for family, _, _, _, name in found]
 
 
 def _words(error: OSError) -> str:
