@@ -118,7 +118,9 @@ class HttpxTransport:
             reply.end(self._now())
         except httpx.TimeoutException:
             reply.fail("connect time-out")
-        except (httpx.HTTPError, httpx.StreamError) as error:
+        except Exception as error:
+            # Not only httpx's own: what the adapter does not map, aiohttp's parser's for one,
+            # comes through as it is, and a request must end whatever happens.
             reply.fail(clean(str(error)).lower() or type(error).__name__)
         finally:
             self._tasks.pop(reply, None)
