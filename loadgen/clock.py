@@ -29,7 +29,7 @@ class StampClock:
         self._monotonic, self._real = monotonic, real
         self.offset_ns = 0  # add to a stamp to get monotonic time
         self.width_ns = 0  # of the bracket that won: the offset is right to half of this
-        self._due = 0
+        self.due_ns = 0  # when to align again
         self.align()
 
     def align(self) -> None:
@@ -43,12 +43,7 @@ class StampClock:
                 best = (after - before, (before + after) // 2 - real)
         assert best is not None
         self.width_ns, self.offset_ns = best
-        self._due = self._monotonic() + RETAKE_NS
-
-    def tick(self, now_ns: int) -> None:
-        """Align again when it is time to."""
-        if now_ns >= self._due:
-            self.align()
+        self.due_ns = self._monotonic() + RETAKE_NS
 
     def at(self, stamp_ns: int, now_ns: int) -> int:
         """Monotonic time of a stamp that was read at ``now_ns``; never later than that."""

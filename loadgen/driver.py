@@ -51,11 +51,14 @@ class Driver:
         self._flying: dict[Reply, int] = {}  # when each has taken too long; oldest first
         self._waiting: dict[Reply, None] = {}  # without a token yet; oldest first
         self._resting: list[int] = []  # moments at which failed streams may try again
+        self._changed = True  # since the last look: not every turn needs one
+        self._until = 0
         self.usage_seen = False
 
     def steer(self, course: Course) -> None:
         """From now on follow this course."""
         self._course = course
+        self._changed = True
         self._arrivals = None
         if course.plan.loop is Loop.OPEN and not course.stopped:
             self._arrivals = Arrivals(
@@ -83,6 +86,9 @@ class Driver:
         Returns the moment to come back at the latest.
         """
         now = self._now()
+        if not self._changed and now < self._until:
+            return self._until
+        self._changed = False
         self._expire(now)
         course = self._course
         until = now + TICK_NS
@@ -92,14 +98,17 @@ class Driver:
             else:
                 until = self._send_due(now, until)
         self._show(now)
+        self._until = until
         return until
 
     def first(self, reply: Reply) -> None:
         """A reply's first token came."""
+        self._changed = True
         self._waiting.pop(reply, None)
 
     def over(self, reply: Reply) -> None:
         """A reply ended."""
+        self._changed = True
         self._flying.pop(reply, None)
         self._waiting.pop(reply, None)
         if reply.fate is Fate.FAILED:

@@ -36,12 +36,12 @@ class Answers:
         self._reply = reply
         self._in_head, self._head_size = True, 0
 
-    def feed(self, data: memoryview, at_ns: int) -> None:
-        """Bytes that arrived at ``at_ns``."""
+    def feed(self, data: memoryview, at_ns: int) -> bool:
+        """Bytes that arrived at ``at_ns``; whether this ends the answer or the connection."""
         reply = self._reply
         if reply is None:
             self.broken = True  # it speaks without being asked
-            return
+            return True
         self._at_ns = at_ns
         if self._in_head:
             if not reply.first_byte_ns:
@@ -53,12 +53,13 @@ class Answers:
             self.broken = True
             # Bytes after a complete answer spoil the connection, not that answer.
             reply.fail(f"not HTTP: {error}")
-            return
+            return True
         if self._in_head and self._head_size > MAX_HEAD:
             self.broken = True
             reply.fail("headers without end")
         elif reply.over and self._reply is not None:
             self.broken = True  # it was judged before its end: the rest is not worth reading
+        return reply.over
 
     def eof(self, at_ns: int) -> None:
         """The server closed its side."""

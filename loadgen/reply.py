@@ -84,7 +84,7 @@ class Reply:
         self._size = 0
 
     def sent(self, at_ns: int) -> None:
-        """The last byte was handed to the kernel."""
+        """The last part of the request was handed to the kernel."""
         if not self.sent_ns:
             self._board.cells[Cell.SENT] += 1
         self.sent_ns = at_ns

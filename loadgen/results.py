@@ -19,7 +19,7 @@ class Fate(StrEnum):
 class RequestRecord:
     """One request, whole. All moments in seconds on the load's clock, None: did not happen.
 
-    intended: when it was due. sent: when its last byte was handed to the kernel. first: the first
+    intended: when it was due. sent: when its last part was handed to the kernel. first: the first
     content token; first_reasoning: the first token of a model's thoughts. last: the last of either.
     tokens: from the server's usage; counted chunks when counted is True, because the server sent no
     usage. error: in a few words, "" when fate is ok.

@@ -14,6 +14,7 @@ from typing import Any
 from llmtop import LlmtopError
 from llmtop.loadgen.board import Board, Cell
 from llmtop.loadgen.clock import NS, StampClock
+from llmtop.loadgen.histogram import bucket
 from llmtop.loadgen.http1 import Answers
 from llmtop.loadgen.plan import Target
 from llmtop.loadgen.reply import Reply
@@ -32,7 +33,7 @@ _READS, _UNSTAMPED = int(Cell.READS), int(Cell.UNSTAMPED)
 class _Connection:
     """One socket, the answers on it, and what is still to be written."""
 
-    __slots__ = ("answers", "connecting", "fd", "out", "reply", "sock", "tries", "used")
+    __slots__ = ("answers", "connecting", "fd", "out", "reply", "sock", "tries", "used", "writing")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -41,6 +42,7 @@ class _Connection:
         self.reply: Reply | None = None
         self.out = memoryview(b"")
         self.connecting = True
+        self.writing = True  # connecting, or a part of the request is still to be written
         self.used = False  # it has carried an answer already
         self.tries = 1  # addresses tried for this request
 
@@ -63,7 +65,7 @@ class SocketTransport:
             f"POST {endpoint(target)} HTTP/1.1\r\nHost: {where.authority}\r\n"
             f"Content-Type: application/json\r\nAccept: text/event-stream\r\n{key}Content-Length: "
         ).encode()
-        self._cells, self._lag = board.cells, board.lag
+        self._cells, self._lag = board.cells, board.lag.counts
         self._now = monotonic
         self._stamps = stamps or StampClock()
         self.clock = "kernel"
@@ -99,7 +101,8 @@ class SocketTransport:
     def turn(self, until_ns: int) -> None:
         """One wait and what came of it."""
         now = self._now()
-        self._stamps.tick(now)
+        if now >= self._stamps.due_ns:
+            self._stamps.align()
         left = (until_ns - now) / NS
         # epoll counts whole milliseconds: the last one is waited for by select, which counts
         # microseconds, so that a send is not up to a millisecond late.
@@ -112,7 +115,7 @@ class SocketTransport:
             if connection is None:
                 if ready := self._watched.get(fd):
                     ready()
-            elif connection.out or connection.connecting:
+            elif connection.writing:
                 self._write(connection, events)
             else:
                 self._read(connection)
@@ -165,6 +168,7 @@ class SocketTransport:
         connection.answers.expect(reply)
         body = reply.request
         connection.out = memoryview(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+        connection.writing = True
 
     def _begin(self, connection: _Connection, reply: Reply) -> None:
         self._assign(connection, reply)
@@ -184,6 +188,8 @@ class SocketTransport:
                 return
         reply = connection.reply
         assert reply is not None
+        # Before the call, not after it: the answer may be here by the time that it returns.
+        at = self._now()
         try:
             count = connection.sock.send(connection.out)
         except BlockingIOError:
@@ -195,7 +201,8 @@ class SocketTransport:
         if connection.out:
             self._epoll.modify(connection.fd, select.EPOLLOUT | select.EPOLLIN)
             return
-        reply.sent(self._now())
+        connection.writing = False
+        reply.sent(at)
         self._epoll.modify(connection.fd, select.EPOLLIN)
 
     def _read(self, connection: _Connection) -> None:
@@ -210,29 +217,32 @@ class SocketTransport:
         if not count:
             self._broke(connection, None)
             return
-        cells = self._cells
+        cells, stamps = self._cells, self._stamps
         cells[_READS] += 1
         if ancillary:
             seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
-            at = self._stamps.at(seconds * NS + nanoseconds, now)
-            self._lag.record(now - at)
+            at = seconds * NS + nanoseconds + stamps.offset_ns
+            if at > now:
+                at = stamps.at(at - stamps.offset_ns, now)
+            lag_us = (now - at) // 1000
+            # Below 256 us a bucket is a microsecond: nearly all reads, so no call is spent on them.
+            self._lag[lag_us if lag_us < 256 else bucket(now - at)] += 1
         else:
             at = now
             cells[_UNSTAMPED] += 1
-        answers = connection.answers
-        answers.feed(self._view[:count], at)
-        if answers.broken:
+        if connection.answers.feed(self._view[:count], at):
+            self._settle(connection)
+
+    def _settle(self, connection: _Connection) -> None:
+        """An answer is complete, or the connection of no more use."""
+        if connection.answers.broken or connection.writing:  # or answered before asked in full
             self._close(connection)
-        elif answers.idle:
-            reply = connection.reply
-            if reply is not None:
-                del self._by_reply[reply]
-                connection.reply = None
-            connection.used = True
-            if connection.out:
-                self._close(connection)  # answered before it was asked in full
-            else:
-                self._idle.append(connection)
+            return
+        if connection.reply is not None:
+            del self._by_reply[connection.reply]
+            connection.reply = None
+        connection.used = True
+        self._idle.append(connection)
 
     def _broke(self, connection: _Connection, error: OSError | None) -> None:
         reply = connection.reply

@@ -13,7 +13,7 @@ class TooLong(Exception):
 class Splitter:
     """Keeps what is incomplete between calls: at most ``MAX_LINE`` bytes of line and of data."""
 
-    __slots__ = ("_begun", "_data", "_line", "_size", "_skip_lf")
+    __slots__ = ("_begun", "_clean", "_data", "_line", "_size", "_skip_lf")
 
     def __init__(self) -> None:
         self._line = b""
@@ -21,23 +21,23 @@ class Splitter:
         self._size = 0
         self._skip_lf = False
         self._begun = False
+        self._clean = False  # nothing is kept from before
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of each event that ``data`` completes. TooLong ends the stream."""
         # Nearly every read holds one whole event; this way through costs a third.
         if (
-            self._begun
-            and not self._line
-            and not self._data
+            self._clean
+            and data.find(b"\n") == len(data) - 2
             and data.startswith(b"data: ")
-            and data.endswith(b"\n\n")
-            and data.count(b"\n") == 2
+            and data.endswith(b"\n")
             and b"\r" not in data
             and len(data) < MAX_LINE
         ):
-            self._skip_lf = False
             return [data[6:-2]]
-        return self._feed_lines(data)
+        events = self._feed_lines(data)
+        self._clean = self._begun and not (self._line or self._data or self._skip_lf)
+        return events
 
     def _feed_lines(self, data: bytes) -> list[bytes]:
         if not data:

@@ -34,7 +34,8 @@ from llmtop.loadgen.wire import (
     to_worker,
 )
 
-BEAT_NS = 100_000_000
+BEAT_NS = 100_000_000  # how often CPU time and run delay are shown
+LOOK_NS = 10_000_000  # how often it is asked whether all is done
 MAX_OUTBOX = 200_000  # records that wait for an owner that does not read; beyond, they are counted
 _BATCH = 200  # records in a packet: some 40 kB
 _SPARE_FILES = 32
@@ -49,7 +50,7 @@ class Worker:
         self._outbox: deque[RequestRecord] = deque()
         self._steers: deque[Steer] = deque()
         self._ended = False
-        self._next_beat = 0
+        self._next_look = 0
 
     def run(self) -> None:
         """Wait for the set-up, then drive until the owner hangs up."""
@@ -89,12 +90,12 @@ class Worker:
             while self._steers:
                 driver.steer(self._steers.popleft().course)
             until = driver.tick()
-            now = time.monotonic_ns()
             if self._outbox:
                 self._flush()
-            if now >= self._next_beat:
-                self._beat(now)
-            self._board.cells[Cell.IDLE] = int(driver.idle and not self._outbox)
+            now = time.monotonic_ns()
+            if now >= self._next_look:
+                self._next_look = now + LOOK_NS
+                self._look(now, driver)
             transport.turn(until)
 
     def _listen(self) -> None:
@@ -129,9 +130,11 @@ class Worker:
                 self._ended = True
                 return
 
-    def _beat(self, now: int) -> None:
-        self._next_beat = now + BEAT_NS
+    def _look(self, now: int, driver: Driver) -> None:
         cells = self._board.cells
+        cells[Cell.IDLE] = int(driver.idle and not self._outbox)
+        if now < cells[Cell.BEAT] + BEAT_NS:
+            return
         cells[Cell.CPU] = time.process_time_ns()
         cells[Cell.RUN_DELAY] = run_delay_ns()
         cells[Cell.BEAT] = now

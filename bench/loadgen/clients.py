@@ -1,7 +1,8 @@
 """The Python clients of the benchmark, each a closed loop in a process of its own; prints JSON.
 
-Usage: python clients.py ours|aiohttp|httpx PORT STREAMS SECONDS. All decode every chunk with the
-same decoder and read the server's two stamps out of it, so that only the way to the bytes differs.
+Usage: python clients.py ours|aiohttp|httpx PORT STREAMS SECONDS cost|truth. All split and decode
+every chunk with the same code, so that only the way to the bytes differs. "cost" measures CPU time;
+"truth" also reads the server's two stamps out of each chunk, which costs some itself.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 from llmtop.loadgen import driver as driver_module
 from llmtop.loadgen.board import Board, Cell
 from llmtop.loadgen.chunk import Chunk
+from llmtop.loadgen.chunk import decode as decode_plain
 from llmtop.loadgen.course import Course
 from llmtop.loadgen.driver import Driver
 from llmtop.loadgen.plan import Plan, Prompts, Target
@@ -48,7 +50,7 @@ class Score:
     def __init__(self, seconds: float) -> None:
         self.begin = time.monotonic_ns() + int(WARM_S * NS)
         self.end = self.begin + int(seconds * NS)
-        self.chunks = 0
+        self.chunks = self.reads = 0
         self.lags: list[int] = []
         self.ttft_errors: list[int] = []
         self._cpu = 0
@@ -62,7 +64,7 @@ class Score:
         self.ttft_errors.append(ours_ns - theirs_ns)
 
     def start(self) -> None:
-        self.chunks = 0
+        self.chunks = self.reads = 0
         self.lags.clear()
         self.ttft_errors.clear()
         self._cpu, self._started = time.process_time_ns(), time.monotonic_ns()
@@ -78,6 +80,7 @@ class Score:
         return {
             "chunks_per_s": round(self.chunks / span * NS),
             "us_per_chunk": round(cpu / 1000 / max(1, self.chunks), 2),
+            "chunks_per_read": round(self.chunks / max(1, self.reads), 2),
             "cpu": round(cpu / span, 3),
             "lag_p50_ms": ms(self.lags, 0.5),
             "lag_p99_ms": ms(self.lags, 0.99),
@@ -86,7 +89,7 @@ class Score:
         }
 
 
-def ours(port: int, streams: int, seconds: float) -> dict[str, float]:
+def ours(port: int, streams: int, seconds: float, truth: bool) -> dict[str, float]:
     """The worker's own driver and transport; the reply also reads the server's stamps."""
     score = Score(seconds)
 
@@ -105,7 +108,8 @@ def ours(port: int, streams: int, seconds: float) -> dict[str, float]:
                 if before == 0:
                     score.first(at_ns - self.sent_ns, sent_ns - int(read_ns))
 
-    driver_module.Reply = StampedReply  # type: ignore[misc]
+    if truth:
+        driver_module.__dict__["Reply"] = StampedReply
     board = Board()
     target = Target(f"http://127.0.0.1:{port}", "m")
     bodies = Bodies(Prompts((3, 3), (125, 125)), target, 0)
@@ -115,13 +119,16 @@ def ours(port: int, streams: int, seconds: float) -> dict[str, float]:
     )
     now = time.monotonic_ns()
     driver.steer(Course(Plan(shape=f"hold {streams}"), now, now))
-    started = False
+    started, chunks, reads = False, 0, 0
     while now < score.end:
         if not started and now >= score.begin:
             started = True
+            chunks, reads = board.cells[Cell.TOKENS], board.cells[Cell.READS]
             score.start()
         transport.turn(driver.tick())
         now = time.monotonic_ns()
+    score.chunks = board.cells[Cell.TOKENS] - chunks
+    score.reads = board.cells[Cell.READS] - reads
     report = score.report()
     report["failed"] = board.cells[Cell.FAILED]
     driver.cut()
@@ -130,15 +137,21 @@ def ours(port: int, streams: int, seconds: float) -> dict[str, float]:
 
 
 async def _streams(
-    score: Score, streams: int, request: Callable[[], AsyncIterator[bytes]]
+    score: Score, streams: int, truth: bool, request: Callable[[], AsyncIterator[bytes]]
 ) -> dict[str, float]:
     async def stream() -> None:
         while time.monotonic_ns() < score.end:
             sent, splitter, begun = time.monotonic_ns(), Splitter(), False
             async for data in request():
                 at = time.monotonic_ns()
+                score.reads += 1
                 for event in splitter.feed(data):
                     if event == b"[DONE]":
+                        continue
+                    if not truth:
+                        plain = decode_plain(event)
+                        if plain.choices and plain.choices[0].text:
+                            score.chunks += 1
                         continue
                     chunk = decode(event)
                     if not chunk.sent_ns:
@@ -159,7 +172,7 @@ async def _streams(
     return report
 
 
-async def with_aiohttp(port: int, streams: int, seconds: float) -> dict[str, float]:
+async def with_aiohttp(port: int, streams: int, seconds: float, truth: bool) -> dict[str, float]:
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
     ) as session:
@@ -170,10 +183,10 @@ async def with_aiohttp(port: int, streams: int, seconds: float) -> dict[str, flo
                 async for data in response.content.iter_any():
                     yield data
 
-        return await _streams(Score(seconds), streams, request)
+        return await _streams(Score(seconds), streams, truth, request)
 
 
-async def with_httpx(port: int, streams: int, seconds: float) -> dict[str, float]:
+async def with_httpx(port: int, streams: int, seconds: float, truth: bool) -> dict[str, float]:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(limits=limits, timeout=None, trust_env=False) as client:
 
@@ -183,16 +196,17 @@ async def with_httpx(port: int, streams: int, seconds: float) -> dict[str, float
                 async for data in response.aiter_raw():
                     yield data
 
-        return await _streams(Score(seconds), streams, request)
+        return await _streams(Score(seconds), streams, truth, request)
 
 
 def main() -> None:
     kind, port, streams, seconds = sys.argv[1], *map(int, sys.argv[2:5])
+    truth = sys.argv[5] == "truth"
     if kind == "ours":
-        report = ours(port, streams, seconds)
+        report = ours(port, streams, seconds, truth)
     else:
-        client = {"aiohttp": with_aiohttp, "httpx": with_httpx}[kind]
-        report = asyncio.run(client(port, streams, seconds))
+        client = with_aiohttp if kind == "aiohttp" else with_httpx
+        report = asyncio.run(client(port, streams, seconds, truth))
     print(json.dumps(report))
 
 

@@ -18,7 +18,7 @@ enum { MAX_FD = 8192, BUCKETS = 200000 };
 
 static char *request;
 static int request_size;
-static int64_t sent_at[MAX_FD], chunks, requests;
+static int64_t sent_at[MAX_FD], chunks, reads;
 static char waiting[MAX_FD], tail[MAX_FD][512];
 static int tail_size[MAX_FD];
 static uint32_t lag[BUCKETS];  /* by microsecond */
@@ -41,7 +41,6 @@ static void ask(int fd) {
     if (send(fd, request, request_size, MSG_NOSIGNAL) != request_size) exit(1);
     sent_at[fd] = now_ns();
     waiting[fd] = 1;
-    requests++;
 }
 
 static void event(int fd, char *data, int64_t now) {
@@ -101,6 +100,7 @@ int main(int argc, char **argv) {
             measured = now;
             cpu0 = cpu();
             chunks0 = chunks;
+            reads = 0;
             lags = errors_kept = 0;
             memset(lag, 0, sizeof lag);
         }
@@ -111,6 +111,7 @@ int main(int argc, char **argv) {
             memcpy(buffer, tail[fd], kept);
             ssize_t got = recv(fd, buffer + kept, sizeof buffer - 1 - kept, MSG_DONTWAIT);
             if (got <= 0) continue;
+            reads++;
             int64_t at_ns = now_ns();
             buffer[kept + got] = 0;
             char *from = buffer, *end;
@@ -128,9 +129,9 @@ int main(int argc, char **argv) {
     double span = (now_ns() - measured) / 1e9, used = cpu() - cpu0;
     int64_t n = chunks - chunks0;
     qsort(ttft_error, errors_kept, sizeof *ttft_error, ascending);
-    printf("{\"chunks_per_s\": %.0f, \"us_per_chunk\": %.2f, \"cpu\": %.3f, \"lag_p50_ms\": %.4f, "
+    printf("{\"chunks_per_s\": %.0f, \"us_per_chunk\": %.2f, \"cpu\": %.3f, \"chunks_per_read\": %.2f, \"lag_p50_ms\": %.4f, "
            "\"lag_p99_ms\": %.4f, \"ttft_error_p50_ms\": %.4f, \"ttft_error_p99_ms\": %.4f}\n",
-           n / span, 1e6 * used / n, used / span, lag_ms(0.5), lag_ms(0.99),
+           n / span, 1e6 * used / n, used / span, (double)n / reads, lag_ms(0.5), lag_ms(0.99),
            errors_kept ? ttft_error[errors_kept / 2] / 1e6 : 0,
            errors_kept ? ttft_error[errors_kept * 99 / 100] / 1e6 : 0);
 }
