@@ -75,8 +75,8 @@ class SocketTransport:
         self._idle: list[_Connection] = []
         self._closing: list[socket.socket] = []
         self._watched: dict[int, Callable[[], None]] = {}
-        self._buffer = bytearray(_READ_SIZE)
-        self._view = memoryview(self._buffer)
+        buffer = bytearray(_READ_SIZE)
+        self._buffers, self._view = [buffer], memoryview(buffer)
 
     def send(self, reply: Reply) -> None:
         """Send a request on a connection that is free, or on a new one."""
@@ -207,7 +207,7 @@ class SocketTransport:
 
     def _read(self, connection: _Connection) -> None:
         try:
-            count, ancillary, _, _ = connection.sock.recvmsg_into([self._buffer], 64)
+            count, ancillary, _, _ = connection.sock.recvmsg_into(self._buffers, 64)
         except BlockingIOError:
             return
         except OSError as error:

@@ -104,13 +104,13 @@ def test_an_open_loop_sends_at_its_rate(arrival: Arrival) -> None:
 def test_steering_while_it_runs() -> None:
     with serving(0.01, 0.01) as (server, url), Load(Target(url, "m"), SHORT, workers=1) as load:
         load.start(Plan(shape="hold 4"))
-        wait_for(lambda: server.open_streams == 4, "the start")
+        wait_for(lambda: load.snapshot().in_flight == 4, "the start")
         load.more()
         assert load.snapshot().asked == 5
-        wait_for(lambda: server.open_streams == 5, "more")
-        load.burst(12, 0.5)
-        wait_for(lambda: server.open_streams == 12, "burst")
-        wait_for(lambda: server.open_streams <= 5, "the end of the burst")
+        wait_for(lambda: load.snapshot().in_flight == 5, "more")
+        load.burst(12, 1.5)
+        wait_for(lambda: load.snapshot().in_flight == 12, "burst")
+        wait_for(lambda: load.snapshot().asked == 5, "the end of the burst")
         load.less()
         load.less()
         wait_for(lambda: load.snapshot().in_flight == 3, "less")
