@@ -85,7 +85,8 @@ class Course:
         """Let the shape go on from where it was held."""
         if self.held is None:
             return self
-        moved = self.start_ns + (now_ns - self.paused_ns)
+        burst_left = max(0, self.burst_until_ns - now_ns)
+        moved = self.start_ns + (now_ns - self.paused_ns) + burst_left
         return self._next(now_ns, start_ns=moved, held=None, paused_ns=0, stopped=False, cut=False)
 
     def burst(self, level: float, seconds: float, now_ns: int) -> Course:

@@ -49,7 +49,7 @@ class Answers:
             self._head_size += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.broken = True
             # Bytes after a complete answer spoil the connection, not that answer.
             reply.fail(f"not HTTP: {error}")

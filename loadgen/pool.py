@@ -8,7 +8,7 @@ import select
 import time
 from collections.abc import Callable
 
-from llmtop import LlmtopError
+from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.board import SIZE, Board, Cell
 from llmtop.loadgen.clock import NS
 from llmtop.loadgen.course import Course
@@ -54,6 +54,8 @@ class Load:
         wall: Callable[[], float] = time.time,
     ) -> None:
         address(target.url)
+        if not (target.api_key.isascii() and target.api_key.isprintable()):
+            raise UsageError("the API key holds a character that cannot be sent in a header")
         self._target, self._prompts = target, prompts or Prompts()
         check(self._prompts)
         self._count = default_workers() if workers is None else max(1, workers)
@@ -91,11 +93,14 @@ class Load:
             os.close(fd)
 
     def start(self, plan: Plan) -> None:
-        """Begin. Waits for the workers, a fifth of a second on an idle machine, at most 20.
+        """Begin; once begun it is the same as ``set_plan``.
 
-        Raises UsageError for a shape that cannot be read, LoadFailed when no worker comes up.
+        Waits for the workers: a fifth of a second on an idle machine, 20 at most. Raises UsageError for a shape that cannot be read, LoadFailed when no worker comes up.
         """
         parse(plan.shape)
+        if self._course is not None:
+            self.set_plan(plan)
+            return
         self.prepare()
         for index, process in enumerate(self._processes):
             process.send(

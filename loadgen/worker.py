@@ -79,6 +79,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.disable()
+        self._look(time.monotonic_ns(), driver)  # so that CPU time has a beginning
         self._control.send(encode(Ready(transport.clock, limit)))
         try:
             self._loop(transport, driver)

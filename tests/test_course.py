@@ -63,6 +63,12 @@ def test_a_burst_over_a_hold_returns_to_the_hold() -> None:
     assert held.resume(at(40)).level(at(50)) == pytest.approx(30)
 
 
+def test_resume_under_a_burst_lets_the_shape_wait_for_its_end() -> None:
+    ramp = course("ramp 0..100 over 100s").hold(at(20)).burst(500, 10, at(30)).resume(at(35))
+    assert ramp.level(at(39)) == 500
+    assert ramp.level(at(50)) == pytest.approx(30)
+
+
 def test_hold_during_a_burst_keeps_the_burst_and_resume_the_shape() -> None:
     held = course("ramp 0..100 over 100s").burst(500, 10, at(20)).hold(at(24))
     assert held.level(at(400)) == 500

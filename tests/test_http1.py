@@ -81,7 +81,11 @@ def delta(content: str, finish: str = "null") -> bytes:
     )
 
 
-USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":3}}\n\n'
+def usage(tokens: int) -> bytes:
+    return b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":%d}}\n\n' % tokens
+
+
+USAGE = usage(3)
 DONE = b"data: [DONE]\n\n"
 GOOD = (text("a"), text("b"), text("c"), USAGE, DONE)
 
@@ -204,6 +208,9 @@ def test_bytes_after_the_answer_spoil_the_connection_only() -> None:
         ((text("a"), delta("", '"abort"'), USAGE, DONE), "the server gave up"),
         ((b"data: {]\n\n",), "a chunk that is not a completion chunk"),
         ((b'data: {"choices":7}\n\n',), "a chunk that is not a completion chunk"),
+        ((usage(10**30),), "a chunk that is not a completion chunk"),
+        ((usage(-1),), "a chunk that is not a completion chunk"),
+        ((text("\\ud800"), DONE), ""),
         ((b"data: " + b"[" * 5000 + b"\n\n",), "a chunk that is not a completion chunk"),
         ((b"data: " + b"x" * 70_000,), "a line without end in the stream"),
     ],
@@ -271,6 +278,7 @@ def test_tokens_without_any_text_still_have_a_first_moment() -> None:
         (sized(b'{"text":"x"}', kind=b"application/json"), "answered in one piece instead"),
         (sized(b"<html>", kind=b"text/html"), "the stream ended before its [DONE]"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "not HTTP"),
+        (b"HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nzzz", "not HTTP"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", "not HTTP"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "not HTTP"),
     ],
