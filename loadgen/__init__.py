@@ -1,1 +1,1 @@
-"""The load: when to send, what to send, sending it, and what came back. No screen, no engine in here."""
+"""The load: when to send, what to send, sending it, what came back. No screen, no engine."""

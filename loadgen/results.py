@@ -19,9 +19,10 @@ class Fate(StrEnum):
 class RequestRecord:
     """One request, whole. All moments in seconds on the load's clock, None: did not happen.
 
-    intended: when it was due. sent: when its last byte was handed to the kernel. first: the first
-    content token. last: the last one. tokens: from the server's usage; counted chunks when
-    counted is True, because the server sent no usage. error: in a few words, "" when fate is ok.
+    intended: when it was due. sent: when its last part was handed to the kernel. first: the first
+    content token; first_reasoning: the first token of a model's thoughts. last: the last of either.
+    tokens: from the server's usage; counted chunks when counted is True, because the server sent no
+    usage. error: in a few words, "" when fate is ok.
     """
 
     intended: float
@@ -34,17 +35,47 @@ class RequestRecord:
     counted: bool
     fate: Fate
     error: str = ""
+    first_reasoning: float | None = None
+
+    @property
+    def ttft(self) -> float | None:
+        """Seconds from the intended moment to the first token, reasoning or content."""
+        firsts = [at for at in (self.first, self.first_reasoning) if at is not None]
+        return min(firsts) - self.intended if firsts else None
+
+    @property
+    def service_ttft(self) -> float | None:
+        """The same from the moment of sending, as a client reports that forgets its own delays."""
+        ttft = self.ttft
+        return None if ttft is None or self.sent is None else ttft - (self.sent - self.intended)
+
+    @property
+    def e2e(self) -> float | None:
+        """Seconds from the intended moment to the last token."""
+        return None if self.last is None else self.last - self.intended
+
+    @property
+    def tpot(self) -> float | None:
+        """(e2e - TTFT) / (tokens - 1); None for fewer than two tokens."""
+        ttft, e2e = self.ttft, self.e2e
+        if ttft is None or e2e is None or self.tokens < 2:
+            return None
+        return (e2e - ttft) / (self.tokens - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class LatencySummary:
-    """Quantiles of one latency in seconds. n = 0: all None."""
+    """Quantiles of one latency in seconds. n = 0: all None.
+
+    resolution: relative width of the buckets they were read from; 0: exact, by nearest rank.
+    """
 
     p50: float | None
     p95: float | None
     p99: float | None
     n: int
     window_s: float | None = None  # None: the whole run
+    resolution: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,214 @@
+"""The Python clients of the benchmark, each a closed loop in a process of its own; prints JSON.
+
+Usage: python clients.py ours|aiohttp|httpx PORT STREAMS SECONDS cost|truth. All split and decode
+every chunk with the same code, so that only the way to the bytes differs. "cost" measures CPU time;
+"truth" also reads the server's two stamps out of each chunk, which costs some itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+import httpx
+import msgspec
+
+from llmtop.loadgen import driver as driver_module
+from llmtop.loadgen.board import Board, Cell
+from llmtop.loadgen.chunk import Chunk
+from llmtop.loadgen.chunk import decode as decode_plain
+from llmtop.loadgen.course import Course
+from llmtop.loadgen.driver import Driver
+from llmtop.loadgen.plan import Plan, Prompts, Target
+from llmtop.loadgen.prompts import Bodies
+from llmtop.loadgen.reply import Reply
+from llmtop.loadgen.sockets import SocketTransport
+from llmtop.loadgen.sse import Splitter
+
+WARM_S = 2.0
+NS = 1_000_000_000
+BODY = b'{"model":"m","prompt":[128,129,130],"max_tokens":125,"stream":true}'
+
+
+class StampedChunk(Chunk):
+    """A chunk with the server's stamps."""
+
+    read_ns: int = 0
+    sent_ns: int = 0
+
+
+decode = msgspec.json.Decoder(StampedChunk).decode
+
+
+class Score:
+    """What a client saw, and what it cost from the end of the warm-up on."""
+
+    def __init__(self, seconds: float) -> None:
+        self.begin = time.monotonic_ns() + int(WARM_S * NS)
+        self.end = self.begin + int(seconds * NS)
+        self.chunks = self.reads = 0
+        self.lags: list[int] = []
+        self.ttft_errors: list[int] = []
+        self._cpu = 0
+        self._started = 0
+
+    def chunk(self, sent_ns: int, at_ns: int) -> None:
+        self.chunks += 1
+        self.lags.append(at_ns - sent_ns)
+
+    def first(self, ours_ns: int, theirs_ns: int) -> None:
+        self.ttft_errors.append(ours_ns - theirs_ns)
+
+    def start(self) -> None:
+        self.chunks = self.reads = 0
+        self.lags.clear()
+        self.ttft_errors.clear()
+        self._cpu, self._started = time.process_time_ns(), time.monotonic_ns()
+
+    def report(self) -> dict[str, float]:
+        span, cpu = time.monotonic_ns() - self._started, time.process_time_ns() - self._cpu
+        self.lags.sort()
+        self.ttft_errors.sort()
+
+        def ms(values: list[int], share: float) -> float:
+            return round(values[int(share * (len(values) - 1))] / 1e6, 4) if values else -1.0
+
+        return {
+            "chunks_per_s": round(self.chunks / span * NS),
+            "us_per_chunk": round(cpu / 1000 / max(1, self.chunks), 2),
+            "chunks_per_read": round(self.chunks / max(1, self.reads), 2),
+            "cpu": round(cpu / span, 3),
+            "lag_p50_ms": ms(self.lags, 0.5),
+            "lag_p99_ms": ms(self.lags, 0.99),
+            "ttft_error_p50_ms": ms(self.ttft_errors, 0.5),
+            "ttft_error_p99_ms": ms(self.ttft_errors, 0.99),
+        }
+
+
+def ours(port: int, streams: int, seconds: float, truth: bool) -> dict[str, float]:
+    """The worker's own driver and transport; the reply also reads the server's stamps."""
+    score = Score(seconds)
+
+    class StampedReply(Reply):
+        __slots__ = ()
+
+        def _event(self, event: bytes, at_ns: int) -> None:
+            before = self.chunks
+            super()._event(event, at_ns)
+            if self.chunks > before:
+                # Two members at a known place from the end, so that this costs next to nothing.
+                stamps = event[event.index(b'"read_ns":') + 10 :]
+                read_ns, _, rest = stamps.partition(b',"sent_ns":')
+                sent_ns = int(rest[: rest.index(b",")])
+                score.chunk(sent_ns, at_ns)
+                if before == 0:
+                    score.first(at_ns - self.sent_ns, sent_ns - int(read_ns))
+
+    if truth:
+        driver_module.__dict__["Reply"] = StampedReply
+    board = Board()
+    target = Target(f"http://127.0.0.1:{port}", "m")
+    bodies = Bodies(Prompts((3, 3), (125, 125)), target, 0)
+    transport = SocketTransport(target, board)
+    driver = Driver(
+        transport, board, bodies.next, lambda _: None, zero_ns=0, timeout_s=600, limit=8000
+    )
+    now = time.monotonic_ns()
+    driver.steer(Course(Plan(shape=f"hold {streams}"), now, now))
+    started, chunks, reads = False, 0, 0
+    while now < score.end:
+        if not started and now >= score.begin:
+            started = True
+            chunks, reads = board.cells[Cell.TOKENS], board.cells[Cell.READS]
+            score.start()
+        transport.turn(driver.tick())
+        now = time.monotonic_ns()
+    score.chunks = board.cells[Cell.TOKENS] - chunks
+    score.reads = board.cells[Cell.READS] - reads
+    report = score.report()
+    report["failed"] = board.cells[Cell.FAILED]
+    driver.cut()
+    transport.close()
+    return report
+
+
+async def _streams(
+    score: Score, streams: int, truth: bool, request: Callable[[], AsyncIterator[bytes]]
+) -> dict[str, float]:
+    async def stream() -> None:
+        while time.monotonic_ns() < score.end:
+            sent, splitter, begun = time.monotonic_ns(), Splitter(), False
+            async for data in request():
+                at = time.monotonic_ns()
+                score.reads += 1
+                for event in splitter.feed(data):
+                    if event == b"[DONE]":
+                        continue
+                    if not truth:
+                        plain = decode_plain(event)
+                        if plain.choices and plain.choices[0].text:
+                            score.chunks += 1
+                        continue
+                    chunk = decode(event)
+                    if not chunk.sent_ns:
+                        continue
+                    score.chunk(chunk.sent_ns, at)
+                    if not begun:
+                        begun = True
+                        score.first(at - sent, chunk.sent_ns - chunk.read_ns)
+
+    tasks = [asyncio.create_task(stream()) for _ in range(streams)]
+    await asyncio.sleep((score.begin - time.monotonic_ns()) / NS)
+    score.start()
+    await asyncio.sleep((score.end - time.monotonic_ns()) / NS)
+    report = score.report()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return report
+
+
+async def with_aiohttp(port: int, streams: int, seconds: float, truth: bool) -> dict[str, float]:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
+    ) as session:
+
+        async def request() -> AsyncIterator[bytes]:
+            url = f"http://127.0.0.1:{port}/v1/completions"
+            async with session.post(url, data=BODY) as response:
+                async for data in response.content.iter_any():
+                    yield data
+
+        return await _streams(Score(seconds), streams, truth, request)
+
+
+async def with_httpx(port: int, streams: int, seconds: float, truth: bool) -> dict[str, float]:
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(limits=limits, timeout=None, trust_env=False) as client:
+
+        async def request() -> AsyncIterator[bytes]:
+            url = f"http://127.0.0.1:{port}/v1/completions"
+            async with client.stream("POST", url, content=BODY) as response:
+                async for data in response.aiter_raw():
+                    yield data
+
+        return await _streams(Score(seconds), streams, truth, request)
+
+
+def main() -> None:
+    kind, port, streams, seconds = sys.argv[1], *map(int, sys.argv[2:5])
+    truth = sys.argv[5] == "truth"
+    if kind == "ours":
+        report = ours(port, streams, seconds, truth)
+    else:
+        client = with_aiohttp if kind == "aiohttp" else with_httpx
+        report = asyncio.run(client(port, streams, seconds, truth))
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

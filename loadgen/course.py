@@ -1,0 +1,124 @@
+"""A plan under way: the shape, where it stands, and what the operator's keys have made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from llmtop.loadgen.clock import NS
+from llmtop.loadgen.plan import Loop, Plan
+from llmtop.loadgen.shape import MAX_LEVEL, Shape, parse
+
+STEP = 1.25  # more and less: ten presses are a factor of nine
+
+
+_parsed = lru_cache(maxsize=16)(parse)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What is asked at every moment, as a pure function of time; every change makes a new one.
+
+    All moments in monotonic nanoseconds. start_ns: where the shape's time is 0; it moves while the
+    shape stands still under a hold or a burst. since_ns, number: when this course was made, and
+    how many came before it. held: the level that replaces the shape until ``resume``.
+    """
+
+    plan: Plan
+    start_ns: int
+    since_ns: int
+    number: int = 0
+    held: float | None = None
+    paused_ns: int = 0
+    burst_level: float = 0.0
+    burst_until_ns: int = 0
+    stopped: bool = False
+    cut: bool = False
+
+    @property
+    def shape(self) -> Shape:
+        """The plan's shape, parsed."""
+        return _parsed(self.plan.shape)
+
+    def level(self, now_ns: int) -> float:
+        """Streams, or requests a second, asked for at ``now_ns``."""
+        if self.stopped or now_ns < self.since_ns:
+            return 0.0
+        if now_ns < self.burst_until_ns:
+            return self.burst_level
+        if self.held is not None:
+            return self.held
+        return self.shape.level((now_ns - self.start_ns) / NS)
+
+    def running(self, now_ns: int) -> bool:
+        """Whether more requests may still come: neither stopped nor at the shape's end."""
+        if self.stopped:
+            return False
+        if now_ns < self.burst_until_ns or self.held is not None:
+            return True
+        return self.shape.running((now_ns - self.start_ns) / NS)
+
+    def more(self, now_ns: int) -> Course:
+        """A quarter more than now and at least one more, held."""
+        level = self.level(now_ns)
+        return self.hold_at(max(level * STEP, level + 1), now_ns)
+
+    def less(self, now_ns: int) -> Course:
+        """A fifth less than now and at least one less, held."""
+        level = self.level(now_ns)
+        return self.hold_at(min(level / STEP, level - 1), now_ns)
+
+    def hold(self, now_ns: int) -> Course:
+        """Freeze the present level."""
+        return self.hold_at(self.level(now_ns), now_ns)
+
+    def hold_at(self, level: float, now_ns: int) -> Course:
+        """Hold a level; the shape's time stands still meanwhile."""
+        level = min(max(level, 0.0), MAX_LEVEL)
+        if self.plan.loop is Loop.CLOSED:
+            level = float(int(level + 0.5))
+        plain = self._without_burst(now_ns)
+        paused = plain.paused_ns if plain.held is not None else now_ns
+        return plain._next(now_ns, held=level, paused_ns=paused, stopped=False, cut=False)
+
+    def resume(self, now_ns: int) -> Course:
+        """Let the shape go on from where it was held."""
+        if self.held is None:
+            return self
+        burst_left = max(0, self.burst_until_ns - now_ns)
+        moved = self.start_ns + (now_ns - self.paused_ns) + burst_left
+        return self._next(now_ns, start_ns=moved, held=None, paused_ns=0, stopped=False, cut=False)
+
+    def burst(self, level: float, seconds: float, now_ns: int) -> Course:
+        """Another level for some seconds; afterwards what was before goes on from where it was."""
+        plain = self._without_burst(now_ns)
+        length = int(seconds * NS)
+        start = plain.start_ns if plain.held is not None else plain.start_ns + length
+        return plain._next(
+            now_ns,
+            start_ns=start,
+            burst_level=min(max(level, 0.0), MAX_LEVEL),
+            burst_until_ns=now_ns + length,
+            stopped=False,
+            cut=False,
+        )
+
+    def switch(self, loop: Loop, level: float, now_ns: int) -> Course:
+        """The other kind of loop, holding a level of its own unit."""
+        return replace(self, plan=replace(self.plan, loop=loop)).hold_at(level, now_ns)
+
+    def stop(self, cut: bool, now_ns: int) -> Course:
+        """Nothing more is sent. What is in flight finishes, or is cut."""
+        return self._without_burst(now_ns)._next(
+            now_ns, held=0.0, paused_ns=now_ns, stopped=True, cut=cut
+        )
+
+    def _without_burst(self, now_ns: int) -> Course:
+        if now_ns >= self.burst_until_ns:
+            return self
+        left = self.burst_until_ns - now_ns
+        start = self.start_ns if self.held is not None else self.start_ns - left
+        return replace(self, start_ns=start, burst_until_ns=0)
+
+    def _next(self, now_ns: int, **changes: object) -> Course:
+        return replace(self, since_ns=now_ns, number=self.number + 1, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,185 @@
+"""Decides when to send: the closed and the open loop of one worker, on any transport and clock."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable
+
+from llmtop.loadgen.arrivals import Arrivals
+from llmtop.loadgen.board import Board, Cell
+from llmtop.loadgen.clock import NS
+from llmtop.loadgen.course import Course
+from llmtop.loadgen.plan import Loop
+from llmtop.loadgen.reply import Reply
+from llmtop.loadgen.results import Fate, RequestRecord
+from llmtop.loadgen.transport import Transport
+
+TICK_NS = 20_000_000  # how often the level is looked at, and how far ahead sends are worked out
+REST_NS = 500_000_000  # a stream of a closed loop that failed stays silent for this long
+MAX_SENDS = 256  # in one go, so that answers are read in between
+
+
+class Driver:
+    """Keeps a worker's share of a course in flight. The transport's loop calls ``tick`` every turn.
+
+    index, count: which of how many workers this is. body: the next request. limit: most requests
+    in flight. emit: takes each request's record at its end. zero_ns: zero of the records' clock.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        board: Board,
+        body: Callable[[], bytes],
+        emit: Callable[[RequestRecord], None],
+        *,
+        zero_ns: int,
+        timeout_s: float,
+        limit: int,
+        index: int = 0,
+        count: int = 1,
+        monotonic: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._transport, self._board, self._body, self._emit = transport, board, body, emit
+        self._zero_ns = zero_ns
+        self._timeout_ns = int(timeout_s * NS)
+        self._limit, self._index, self._count = limit, index, count
+        self._now = monotonic
+        self._course: Course | None = None
+        self._arrivals: Arrivals | None = None
+        self._flying: dict[Reply, int] = {}  # when each has taken too long; oldest first
+        self._waiting: dict[Reply, None] = {}  # without a token yet; oldest first
+        self._resting: list[int] = []  # moments at which failed streams may try again
+        self._changed = True  # since the last look: not every turn needs one
+        self._until = 0
+        self.usage_seen = False
+
+    def steer(self, course: Course) -> None:
+        """From now on follow this course."""
+        self._course = course
+        self._changed = True
+        self._arrivals = None
+        if course.plan.loop is Loop.OPEN and not course.stopped:
+            self._arrivals = Arrivals(
+                course.level,
+                course.since_ns,
+                course.plan.arrival,
+                f"arrivals {course.plan.seed} {course.number}",
+                self._index,
+                self._count,
+            )
+        self._board.cells[Cell.IDLE] = 0
+        self._board.cells[Cell.COURSE] = course.number
+        if course.cut:
+            self.cut()
+
+    def cut(self) -> None:
+        """End everything in flight."""
+        for reply in list(self._flying):
+            reply.cut()
+            self._transport.drop(reply)
+
+    def tick(self) -> int:
+        """Send what is due, give up on what takes too long.
+
+        Returns the moment to come back at the latest.
+        """
+        now = self._now()
+        if not self._changed and now < self._until:
+            return self._until
+        self._changed = False
+        self._expire(now)
+        course = self._course
+        until = now + TICK_NS
+        if course is not None and not course.stopped:
+            if course.plan.loop is Loop.CLOSED:
+                until = self._fill(course, now, until)
+            else:
+                until = self._send_due(now, until)
+        self._show(now)
+        self._until = until
+        return until
+
+    def first(self, reply: Reply) -> None:
+        """A reply's first token came."""
+        self._changed = True
+        self._waiting.pop(reply, None)
+
+    def over(self, reply: Reply) -> None:
+        """A reply ended."""
+        self._changed = True
+        self._flying.pop(reply, None)
+        self._waiting.pop(reply, None)
+        if reply.fate is Fate.FAILED:
+            heapq.heappush(self._resting, self._now() + REST_NS)
+        self._emit(reply.record(self._zero_ns))
+
+    @property
+    def idle(self) -> bool:
+        """The course has ended and nothing is in flight."""
+        return (
+            self._course is not None
+            and not self._course.running(self._now())
+            and not self._flying
+            and self._board.cells[Cell.OLDEST] == 0
+        )
+
+    def _fill(self, course: Course, now: int, until: int) -> int:
+        # Worker i of n takes a stream more than the others when the level does not divide evenly.
+        level = int(course.level(now) + 0.5)
+        share = (level + self._count - 1 - self._index) // self._count
+        while self._resting and self._resting[0] <= now:
+            heapq.heappop(self._resting)
+        self._board.cells[Cell.SHORT] = max(0, share - self._limit)
+        wanted = min(share, self._limit) - len(self._flying) - len(self._resting)
+        for _ in range(min(wanted, MAX_SENDS)):
+            self._send(self._now())
+        return now if wanted > MAX_SENDS else until
+
+    def _send_due(self, now: int, until: int) -> int:
+        assert self._arrivals is not None
+        self._resting.clear()
+        sends = 0
+        while (due := self._arrivals.next_due(until)) is not None and due <= now:
+            if now - due > self._timeout_ns:
+                self._arrivals.take()
+                self._never_sent(due)
+            elif len(self._flying) >= self._limit:
+                return until  # the schedule keeps what is overdue; it goes out late and says so
+            else:
+                self._arrivals.take()
+                self._send(due)
+            sends += 1
+            if sends == MAX_SENDS:
+                return now
+        return until if due is None else due
+
+    def _send(self, intended_ns: int) -> None:
+        reply = Reply(self._body(), intended_ns, self._board, self)
+        self._flying[reply] = self._now() + self._timeout_ns
+        self._waiting[reply] = None
+        self._transport.send(reply)
+
+    def _never_sent(self, intended_ns: int) -> None:
+        reply = Reply(b"", intended_ns, self._board, self)
+        reply.fail(f"not sent: {self._limit} requests were in flight")
+
+    def _expire(self, now: int) -> None:
+        while self._flying:
+            reply, deadline = next(iter(self._flying.items()))
+            if deadline > now:
+                return
+            reply.fail(f"time-out after {self._timeout_ns / NS:g} s")
+            self._transport.drop(reply)
+
+    def _show(self, now: int) -> None:
+        oldest = next(iter(self._waiting)).intended_ns if self._waiting else 0
+        if self._arrivals is not None:
+            overdue = self._arrivals.next_due(now)
+            if overdue is not None and (not oldest or overdue < oldest):
+                oldest = overdue
+        cells = self._board.cells
+        cells[Cell.OLDEST] = oldest
+        cells[Cell.IN_FLIGHT] = len(self._flying)
+        cells[Cell.WAITING] = len(self._waiting)

@@ -1,0 +1,56 @@
+"""Whether the generator itself can be trusted. The thresholds and their reasons: docs/load.md."""
+
+from __future__ import annotations
+
+from llmtop.loadgen.plan import Loop
+from llmtop.loadgen.results import ClientHealth, LatencySummary
+
+VALID = "valid"
+MAX_CPU = 0.70  # of one core; above, bursts queue up inside the worker
+MAX_LAG_OF_ITL = 0.5  # a read that is later than this may find two tokens under one stamp
+MAX_LATENESS_OF_TTFT = 0.05
+MIN_LATENESS_S = 0.001  # a send this late is of no account whatever the TTFT
+MAX_RUN_DELAY = {"kernel": 0.25, "user space": 0.05}  # stamps hold when the process has to wait
+MAX_UNSTAMPED = 0.01  # share of reads without a stamp up to which the clock counts as the kernel's
+
+
+def judge(
+    *,
+    clock: str,
+    loop: Loop,
+    itl: LatencySummary,
+    ttft: LatencySummary,
+    lag: LatencySummary | None,
+    lateness: LatencySummary | None,
+    cpu: float | None,
+    run_delay: float | None,
+    short: int = 0,
+    lost: int = 0,
+) -> ClientHealth:
+    """All that is known of the generator over a window, and the verdict on it.
+
+    short: streams asked for beyond the limit of open files. lost: records dropped.
+    """
+    causes = []
+    if cpu is not None and cpu > MAX_CPU:
+        causes.append(f"a worker used {cpu:.0%} of its core")
+    if run_delay is not None and run_delay > MAX_RUN_DELAY[clock]:
+        causes.append(f"a worker waited for a core {run_delay:.0%} of the time")
+    if lag and lag.p99 and itl.p50 and lag.p99 > MAX_LAG_OF_ITL * itl.p50:
+        causes.append(f"reads lag {lag.p99 * 1000:.1f} ms (p99) behind the kernel")
+    if loop is Loop.OPEN and lateness and lateness.p99 and ttft.p50:
+        limit = max(MIN_LATENESS_S, MAX_LATENESS_OF_TTFT * ttft.p50)
+        if lateness.p99 > limit:
+            causes.append(f"sends left {lateness.p99 * 1000:.1f} ms late (p99)")
+    if short:
+        causes.append(f"{short} streams more than may be open here")
+    if lost:
+        causes.append(f"{lost} records were dropped")
+    return ClientHealth(
+        verdict=f"client-bound, because {'; '.join(causes)}" if causes else VALID,
+        clock=clock,
+        lag=lag,
+        lateness=lateness if loop is Loop.OPEN else None,
+        cpu=cpu,
+        run_delay=run_delay,
+    )

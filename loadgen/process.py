@@ -1,0 +1,153 @@
+"""A worker process as its owner sees it: started, spoken to, watched over, ended."""
+
+from __future__ import annotations
+
+import os
+import site
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import llmtop
+from llmtop.loadgen.chunk import clean
+from llmtop.loadgen.wire import (
+    MAX_PACKET,
+    Broke,
+    Ready,
+    Records,
+    Setup,
+    Steer,
+    encode,
+    to_owner,
+)
+
+SOCKET_BUFFER = 1 << 20  # what a worker can say before its owner must listen: some 5,000 records
+
+
+class Process:
+    """One worker. memory: file descriptor of the shared memory, offset: where its board begins.
+
+    trouble: why it is gone, "" while it lives. clock, limit: None until it is ready.
+    """
+
+    def __init__(self, memory: int, offset: int) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+        self.trouble = ""
+        self.clock: str | None = None
+        self.limit: int | None = None
+        self._socket = ours
+        self._ended = False
+        try:
+            self._child = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",  # the current folder is the operator's, not a place to import from
+                    "-m",
+                    "llmtop.loadgen.worker",
+                    str(theirs.fileno()),
+                    str(memory),
+                    str(offset),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(theirs.fileno(), memory),
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C at the terminal is the owner's business
+            )
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+
+    @property
+    def fileno(self) -> int:
+        """Readable when there is something to ``receive``."""
+        return self._socket.fileno()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        """It has not been found gone."""
+        return not self.trouble and not self._ended
+
+    def send(self, message: Setup | Steer) -> None:
+        """Say something; a worker that is gone is noticed, not raised."""
+        if not self.alive:
+            return
+        try:
+            self._socket.send(encode(message))
+        except OSError:
+            self._gone()
+
+    def receive(self) -> Records | None:
+        """The next records, None when there are none now. Learns of readiness and of its end."""
+        while self.alive:
+            try:
+                packet = self._socket.recv(MAX_PACKET)
+            except BlockingIOError:
+                return None
+            except OSError:
+                packet = b""
+            if not packet:
+                self._gone()
+                return None
+            match to_owner(packet):
+                case Records() as records:
+                    return records
+                case Ready(clock, limit):
+                    self.clock, self.limit = clock, limit
+                case Broke(message, hint):
+                    self.trouble = clean(f"{message}; {hint}" if hint else message)
+        return None
+
+    def hang_up(self) -> None:
+        """Close the socket, which ends the worker."""
+        self._ended = True
+        self._socket.close()
+
+    def end(self, grace_s: float) -> None:
+        """Hang up and wait; kill it if it has not gone after ``grace_s``."""
+        self.hang_up()
+        try:
+            self._child.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        assert self._child.stderr is not None
+        self._child.stderr.close()
+
+    def _gone(self) -> None:
+        # Its socket closes a moment before it can be waited for; a worker that lives on without
+        # one is stuck and of no use.
+        try:
+            code = self._child.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            code = self._child.wait()
+        assert self._child.stderr is not None
+        os.set_blocking(self._child.stderr.fileno(), False)
+        words = b""
+        with suppress(OSError):
+            words = self._child.stderr.read(64 * 1024) or b""
+        last = words.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        self.trouble = clean(f"a load worker ended ({how}){': ' if last else ''}{last}")
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and the folder that llmtop was imported from where a fresh Python would not look."""
+    environment = dict(os.environ)
+    root = Path(llmtop.__file__).resolve().parent.parent
+    known = {Path(at).resolve() for at in (*site.getsitepackages(), site.getusersitepackages())}
+    if root not in known:
+        old = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = f"{root}{os.pathsep}{old}" if old else str(root)
+    return environment

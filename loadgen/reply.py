@@ -1,0 +1,260 @@
+"""One request on its way: what has come back so far, whatever carried it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from llmtop.loadgen.board import Board, Cell
+from llmtop.loadgen.chunk import clean, decode, error_words
+from llmtop.loadgen.clock import NS
+from llmtop.loadgen.histogram import bucket
+from llmtop.loadgen.results import Fate, RequestRecord
+from llmtop.loadgen.sse import Splitter, TooLong
+
+MAX_ERROR_BODY = 64 * 1024  # an error answer longer than this is not read to its end
+_KEPT_ERROR_BODY = 4 * 1024
+# vLLM and SGLang end a stream that they gave up on as if all were well, but for this word.
+_GIVEN_UP = ("abort", "error")
+_TOKENS = int(Cell.TOKENS)  # the enum's own attribute would cost as much as all else per token
+
+
+class Listener(Protocol):
+    """Who started the request."""
+
+    usage_seen: bool  # this server has sent usage before, so a stream without it was cut short
+
+    def first(self, reply: Reply) -> None:
+        """The first token came."""
+
+    def over(self, reply: Reply) -> None:
+        """It ended, well or not; called once."""
+
+
+class Reply:
+    """A state machine that a transport feeds: ``sent``, ``head``, ``body``, ``end`` or ``fail``.
+
+    All moments in monotonic nanoseconds, 0: not yet. It never raises and keeps little: what comes
+    after its end is ignored, and ``over`` tells the transport to let go of the connection.
+    """
+
+    __slots__ = (
+        "_board",
+        "_done",
+        "_finish",
+        "_itl",
+        "_listener",
+        "_plain",
+        "_size",
+        "_splitter",
+        "_tokenless_ns",
+        "_usage",
+        "chunks",
+        "error",
+        "fate",
+        "first_byte_ns",
+        "first_ns",
+        "first_reasoning_ns",
+        "intended_ns",
+        "last_ns",
+        "over",
+        "request",
+        "sent_ns",
+        "status",
+    )
+
+    def __init__(self, request: bytes, intended_ns: int, board: Board, listener: Listener) -> None:
+        self.request = request
+        self.intended_ns = intended_ns
+        self.sent_ns = self.first_byte_ns = 0
+        self.first_ns = self.first_reasoning_ns = self.last_ns = 0
+        self.chunks = 0
+        self.status = 0
+        self.over = False
+        self.fate = Fate.OK
+        self.error = ""
+        self._board, self._itl, self._listener = board, board.itl.counts, listener
+        self._splitter = Splitter()
+        self._done = False
+        self._finish: str | None = None
+        self._usage: tuple[int | None, int] | None = None
+        self._tokenless_ns = 0  # first completion chunk, even if its text was empty
+        self._plain = b""  # the beginning of a body that is not a stream
+        self._size = 0
+
+    def sent(self, at_ns: int) -> None:
+        """The last part of the request was handed to the kernel."""
+        if not self.sent_ns:
+            self._board.cells[Cell.SENT] += 1
+        self.sent_ns = at_ns
+        self._board.lateness.record(at_ns - self.intended_ns)
+
+    def head(self, status: int, content_type: bytes, at_ns: int) -> None:
+        """Status and headers are here."""
+        self.status = status
+        if status == 200 and b"json" in content_type:
+            self.status = -200  # an answer in one piece: the server did not stream
+
+    def body(self, data: bytes, at_ns: int) -> None:
+        """The next bytes of the body, which arrived at ``at_ns``."""
+        if self.over:
+            return
+        if self.status != 200:
+            self._collect(data)
+            return
+        try:
+            for event in self._splitter.feed(data):
+                if event == b"[DONE]":
+                    self._done = True
+                else:
+                    self._event(event, at_ns)
+        except TooLong:
+            self.fail("a line without end in the stream")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.fail("a chunk that is not a completion chunk")
+
+    def end(self, at_ns: int) -> None:
+        """The answer is complete as far as HTTP goes."""
+        if self.over:
+            return
+        reason = self._shortfall()
+        if reason:
+            self._conclude(Fate.FAILED, reason)
+            return
+        if not self.last_ns:
+            # Tokens came, but none of them made text: half a character, or a special token.
+            self.first_ns = self.last_ns = self._tokenless_ns or at_ns
+            self._first(at_ns)
+        self._conclude(Fate.OK, "")
+
+    def fail(self, reason: str) -> None:
+        """It broke. A stream that had already said [DONE] is judged by what it brought."""
+        if self.over:
+            return
+        if self._done:
+            self.end(self.last_ns or self.first_byte_ns)
+            return
+        self._conclude(Fate.FAILED, reason)
+
+    def cut(self) -> None:
+        """We end it ourselves."""
+        if not self.over:
+            self._conclude(Fate.CUT, "cut")
+
+    @property
+    def tokens(self) -> int:
+        """Output tokens: the server's count, else ours."""
+        return self._usage[1] if self._usage else self.chunks
+
+    @property
+    def begun(self) -> bool:
+        """Whether any token came."""
+        return bool(self.last_ns)
+
+    def record(self, zero_ns: int) -> RequestRecord:
+        """What is kept of it; moments in seconds after ``zero_ns``."""
+
+        def moment(at_ns: int) -> float | None:
+            return (at_ns - zero_ns) / NS if at_ns else None
+
+        return RequestRecord(
+            intended=(self.intended_ns - zero_ns) / NS,
+            sent=moment(self.sent_ns),
+            first_byte=moment(self.first_byte_ns),
+            first=moment(self.first_ns),
+            last=moment(self.last_ns),
+            prompt_tokens=self._usage[0] if self._usage else None,
+            tokens=self.tokens,
+            counted=self._usage is None,
+            fate=self.fate,
+            error=self.error,
+            first_reasoning=moment(self.first_reasoning_ns),
+        )
+
+    def _event(self, event: bytes, at_ns: int) -> None:
+        chunk = decode(event)
+        if chunk.error is not None or chunk.object == "error":
+            words = error_words(event)
+            self.fail(f"error in the stream: {words}" if words else "error in the stream")
+            return
+        if chunk.usage is not None and chunk.usage.completion_tokens is not None:
+            self._usage = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+        if not chunk.choices:
+            return
+        choice = chunk.choices[0]
+        if choice.finish_reason is not None:
+            self._finish = choice.finish_reason
+        if choice.delta is None:
+            if choice.text:
+                self._token(at_ns, False)
+            elif not self._tokenless_ns:
+                self._tokenless_ns = at_ns
+        elif choice.delta.content:
+            self._token(at_ns, False)
+        elif choice.delta.reasoning_content or choice.delta.reasoning:
+            self._token(at_ns, True)
+
+    def _token(self, at_ns: int, reasoning: bool) -> None:
+        if self.over:
+            return
+        last_ns, self.last_ns = self.last_ns, at_ns
+        self.chunks += 1
+        self._board.cells[_TOKENS] += 1
+        if last_ns:
+            self._itl[bucket(at_ns - last_ns)] += 1
+        if reasoning:
+            if not self.first_reasoning_ns:
+                self.first_reasoning_ns = at_ns
+        elif not self.first_ns:
+            self.first_ns = at_ns
+        if not last_ns:
+            self._first(at_ns)
+
+    def _first(self, at_ns: int) -> None:
+        self._board.ttft.record(at_ns - self.intended_ns)
+        self._listener.first(self)
+
+    def _collect(self, data: bytes) -> None:
+        self._size += len(data)
+        self._plain += data[: max(0, _KEPT_ERROR_BODY - len(self._plain))]
+        if self._size > MAX_ERROR_BODY:
+            self.fail(self._refusal())
+
+    def _refusal(self) -> str:
+        if self.status == -200:
+            words = error_words(self._plain)
+            return f"answered in one piece instead of a stream: {words}"
+        words = error_words(self._plain)
+        return f"HTTP {self.status}: {words}" if words else f"HTTP {self.status}"
+
+    def _shortfall(self) -> str:
+        """Why a complete answer is not a good one; "" when it is."""
+        if self.status != 200:
+            return self._refusal()
+        if not self._done:
+            return "the stream ended before its [DONE]"
+        if self._finish in _GIVEN_UP:
+            return f"the server gave up (finish_reason {self._finish})"
+        if self._usage is None and (self._finish is None or self._listener.usage_seen):
+            # vLLM ends the streams of an engine that died like this: HTTP 200, [DONE], no usage.
+            return "[DONE] without the usage that was asked for"
+        if self.tokens == 0:
+            return "not one token came"
+        return ""
+
+    def _conclude(self, fate: Fate, error: str) -> None:
+        self.over = True
+        self.fate, self.error = fate, clean(error)
+        cells = self._board.cells
+        cells[Cell.TOKENS] += self.tokens - self.chunks
+        if fate is Fate.OK:
+            cells[Cell.OK] += 1
+            self._listener.usage_seen |= self._usage is not None
+            self._board.e2e.record(self.last_ns - self.intended_ns)
+            first_ns = min(at for at in (self.first_ns, self.first_reasoning_ns) if at)
+            if self.tokens > 1:
+                self._board.tpot.record((self.last_ns - first_ns) // (self.tokens - 1))
+        else:
+            cells[Cell.FAILED if fate is Fate.FAILED else Cell.CUT] += 1
+        self._listener.over(self)

@@ -1,0 +1,298 @@
+"""Our own HTTP/1.1 sockets in an epoll loop, with the kernel's receive stamps as the clock."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+from llmtop import LlmtopError
+from llmtop.loadgen.board import Board, Cell
+from llmtop.loadgen.clock import NS, StampClock
+from llmtop.loadgen.histogram import bucket
+from llmtop.loadgen.http1 import Answers
+from llmtop.loadgen.plan import Target
+from llmtop.loadgen.reply import Reply
+from llmtop.loadgen.transport import address, endpoint
+
+# Not in Python's socket module before 3.14. 35 on every Linux but SPARC and PA-RISC; the stamp then
+# is a struct timespec of two longs, here 64 bits each.
+SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
+_TIMESPEC = struct.Struct("@ll")
+_SYN_RETRIES = 3  # a host that does not answer is given up after 1 + 2 + 4 + 8 seconds
+_READ_SIZE = 64 * 1024
+_MAX_EVENTS = 512  # dealt with in one go before sends that are due get their turn
+_READS, _UNSTAMPED = int(Cell.READS), int(Cell.UNSTAMPED)
+
+
+class _Connection:
+    """One socket, the answers on it, and what is still to be written."""
+
+    __slots__ = ("answers", "connecting", "fd", "out", "reply", "sock", "tries", "used", "writing")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.answers = Answers()
+        self.reply: Reply | None = None
+        self.out = memoryview(b"")
+        self.connecting = True
+        self.writing = True  # connecting, or a part of the request is still to be written
+        self.used = False  # it has carried an answer already
+        self.tries = 1  # addresses tried for this request
+
+
+class SocketTransport:
+    """Plain http. addresses: what the host's name stands for, tried in turn until one answers."""
+
+    def __init__(
+        self,
+        target: Target,
+        board: Board,
+        monotonic: Callable[[], int] = time.monotonic_ns,
+        stamps: StampClock | None = None,
+    ) -> None:
+        where = address(target.url)
+        self._addresses = _look_up(where.host, where.port)
+        self._favourite = 0
+        key = f"Authorization: Bearer {target.api_key}\r\n" if target.api_key else ""
+        self._head = (
+            f"POST {endpoint(target)} HTTP/1.1\r\nHost: {where.authority}\r\n"
+            f"Content-Type: application/json\r\nAccept: text/event-stream\r\n{key}Content-Length: "
+        ).encode()
+        self._cells, self._lag = board.cells, board.lag.counts
+        self._now = monotonic
+        self._stamps = stamps or StampClock()
+        self.clock = "kernel"
+        self._epoll = select.epoll()
+        self._connections: dict[int, _Connection] = {}
+        self._by_reply: dict[Reply, _Connection] = {}
+        self._idle: list[_Connection] = []
+        self._closing: list[socket.socket] = []
+        self._watched: dict[int, Callable[[], None]] = {}
+        buffer = bytearray(_READ_SIZE)
+        self._buffers, self._view = [buffer], memoryview(buffer)
+
+    def send(self, reply: Reply) -> None:
+        """Send a request on a connection that is free, or on a new one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.answers.broken:
+                self._begin(connection, reply)
+                return
+        self._connect(reply, 1)
+
+    def drop(self, reply: Reply) -> None:
+        """Close the connection that carries a reply."""
+        connection = self._by_reply.get(reply)
+        if connection is not None:
+            self._close(connection)
+
+    def watch(self, fd: int, ready: Callable[[], None]) -> None:
+        """Call ``ready`` whenever ``fd`` can be read."""
+        self._watched[fd] = ready
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def turn(self, until_ns: int) -> None:
+        """One wait and what came of it."""
+        now = self._now()
+        if now >= self._stamps.due_ns:
+            self._stamps.align()
+        left = (until_ns - now) / NS
+        # epoll counts whole milliseconds: the last one is waited for by select, which counts
+        # microseconds, so that a send is not up to a millisecond late.
+        if 0 < left < 0.001:
+            select.select([self._epoll], [], [], left)
+            left = 0.0
+        wait = int(left * 1000) / 1000 if left > 0 else 0
+        for fd, events in self._epoll.poll(wait, _MAX_EVENTS):
+            connection = self._connections.get(fd)
+            if connection is None:
+                if ready := self._watched.get(fd):
+                    ready()
+            elif connection.writing:
+                self._write(connection, events)
+            else:
+                self._read(connection)
+        while self._closing:
+            self._closing.pop().close()
+
+    def close(self) -> None:
+        """Close all."""
+        for connection in list(self._connections.values()):
+            self._close(connection)
+        while self._closing:
+            self._closing.pop().close()
+        self._epoll.close()
+
+    def _connect(self, reply: Reply, tries: int) -> None:
+        family, name = self._addresses[self._favourite]
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            reply.fail(_words(error))
+            return
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, _SYN_RETRIES)
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        except OSError:
+            self.clock = "user space"  # every read then counts as unstamped
+        connection = _Connection(sock)
+        connection.tries = tries
+        self._connections[connection.fd] = connection
+        self._epoll.register(connection.fd, select.EPOLLOUT)
+        self._assign(connection, reply)
+        status = sock.connect_ex(name)
+        if status not in (0, errno.EINPROGRESS):
+            self._connect_failed(connection, OSError(status, os.strerror(status)))
+
+    def _connect_failed(self, connection: _Connection, error: OSError) -> None:
+        reply, tries = connection.reply, connection.tries
+        self._close(connection)
+        assert reply is not None
+        self._favourite = (self._favourite + 1) % len(self._addresses)
+        if tries < len(self._addresses):
+            self._connect(reply, tries + 1)
+        else:
+            reply.fail(_words(error))
+
+    def _assign(self, connection: _Connection, reply: Reply) -> None:
+        connection.reply = reply
+        self._by_reply[reply] = connection
+        connection.answers.expect(reply)
+        body = reply.request
+        connection.out = memoryview(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+        connection.writing = True
+
+    def _begin(self, connection: _Connection, reply: Reply) -> None:
+        self._assign(connection, reply)
+        connection.tries = len(self._addresses)
+        self._write(connection, 0)
+
+    def _write(self, connection: _Connection, events: int) -> None:
+        if connection.connecting:
+            status = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if status:
+                self._connect_failed(connection, OSError(status, os.strerror(status)))
+                return
+            connection.connecting = False
+        elif events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            self._read(connection)  # an early refusal may come while a long body is still going out
+            if connection.fd not in self._connections or not connection.out:
+                return
+        reply = connection.reply
+        assert reply is not None
+        # Before the call, not after it: the answer may be here by the time that it returns.
+        at = self._now()
+        try:
+            count = connection.sock.send(connection.out)
+        except BlockingIOError:
+            count = 0
+        except OSError as error:
+            self._broke(connection, error)
+            return
+        connection.out = connection.out[count:]
+        if connection.out:
+            self._epoll.modify(connection.fd, select.EPOLLOUT | select.EPOLLIN)
+            return
+        connection.writing = False
+        reply.sent(at)
+        self._epoll.modify(connection.fd, select.EPOLLIN)
+
+    def _read(self, connection: _Connection) -> None:
+        try:
+            count, ancillary, _, _ = connection.sock.recvmsg_into(self._buffers, 64)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._broke(connection, error)
+            return
+        now = self._now()
+        if not count:
+            self._broke(connection, None)
+            return
+        cells, stamps = self._cells, self._stamps
+        cells[_READS] += 1
+        if ancillary:
+            seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+            at = seconds * NS + nanoseconds + stamps.offset_ns
+            if at > now:
+                at = stamps.at(at - stamps.offset_ns, now)
+            lag_us = (now - at) // 1000
+            # Below 256 us a bucket is a microsecond: nearly all reads, so no call is spent on them.
+            self._lag[lag_us if lag_us < 256 else bucket(now - at)] += 1
+        else:
+            at = now
+            cells[_UNSTAMPED] += 1
+        if connection.answers.feed(self._view[:count], at):
+            self._settle(connection)
+
+    def _settle(self, connection: _Connection) -> None:
+        """An answer is complete, or the connection of no more use."""
+        if connection.answers.broken or connection.writing:  # or answered before asked in full
+            self._close(connection)
+            return
+        if connection.reply is not None:
+            del self._by_reply[connection.reply]
+            connection.reply = None
+        connection.used = True
+        self._idle.append(connection)
+
+    def _broke(self, connection: _Connection, error: OSError | None) -> None:
+        reply = connection.reply
+        stale = connection.used and reply is not None and not reply.first_byte_ns
+        self._close(connection)
+        if reply is None or reply.over:
+            return
+        if stale:
+            # The server closed a connection that it had kept alive just as we used it again
+            # (uvicorn does after 5 s): the request was not looked at, so it goes out once more.
+            self._connect(reply, 1)
+        elif error is not None:
+            reply.fail(_words(error))
+        else:
+            connection.answers.eof(self._now())
+
+    def _close(self, connection: _Connection) -> None:
+        if self._connections.pop(connection.fd, None) is None:
+            return
+        if connection.reply is not None:
+            self._by_reply.pop(connection.reply, None)
+        elif connection in self._idle:
+            self._idle.remove(connection)
+        self._epoll.unregister(connection.fd)
+        # Closed for real after the turn: its number must not come back, as another connection's,
+        # while events that were meant for this one are still being dealt with.
+        self._closing.append(connection.sock)
+
+
+def _look_up(host: str, port: int) -> list[tuple[int, Any]]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise LlmtopError(f"cannot look up {host}: {error.strerror}", "check the URL") from None
+    except UnicodeError:  # such as an empty label: not even asked for
+        raise LlmtopError(f"{host} is not a host's name", "check the URL") from None
+    return [(family, name) for family, _, _, _, name in found]
+
+
+def _words(error: OSError) -> str:
+    match error.errno:
+        case errno.ECONNREFUSED:
+            return "connection refused"
+        case errno.ECONNRESET | errno.EPIPE:
+            return "connection reset"
+        case errno.ETIMEDOUT:
+            return "connect time-out"
+        case errno.EMFILE | errno.ENFILE:
+            return "no more files may be opened here"
+        case errno.EADDRNOTAVAIL:
+            return "no local port is free"
+        case _:
+            return (error.strerror or str(error)).lower()

@@ -1,0 +1,54 @@
+"""What a worker and its owner say to each other: one message a packet, over a socket pair."""
+
+from __future__ import annotations
+
+import msgspec
+
+from llmtop.loadgen.course import Course
+from llmtop.loadgen.plan import Prompts, Target
+from llmtop.loadgen.results import RequestRecord
+
+MAX_PACKET = 128 * 1024
+
+
+class Setup(msgspec.Struct, tag=True, frozen=True):
+    """The first message to a worker. The API key travels here: argv can be read by anyone."""
+
+    target: Target
+    prompts: Prompts
+    seed: int
+    index: int
+    count: int
+    zero_ns: int
+    timeout_s: float
+
+
+class Steer(msgspec.Struct, tag=True, frozen=True):
+    """Follow this course from now on."""
+
+    course: Course
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: bodies are prepared, the transport stands. limit: most requests in flight."""
+
+    clock: str
+    limit: int
+
+
+class Records(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: requests that ended."""
+
+    records: list[RequestRecord]
+
+
+class Broke(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: its last words."""
+
+    message: str
+    hint: str = ""
+
+
+encode = msgspec.msgpack.Encoder().encode
+to_worker = msgspec.msgpack.Decoder(Setup | Steer).decode
+to_owner = msgspec.msgpack.Decoder(Ready | Records | Broke).decode

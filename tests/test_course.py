@@ -1,0 +1,105 @@
+import pytest
+
+from llmtop.loadgen.clock import NS
+from llmtop.loadgen.course import Course
+from llmtop.loadgen.plan import Loop, Plan
+
+
+def course(shape: str, loop: Loop = Loop.CLOSED) -> Course:
+    return Course(Plan(loop, shape), start_ns=0, since_ns=0)
+
+
+def at(seconds: float) -> int:
+    return int(seconds * NS)
+
+
+def test_more_and_less_hold_a_step_away_from_the_present_level() -> None:
+    ramp = course("ramp 0..100 over 100s")
+    assert ramp.more(at(40)).level(at(70)) == 50
+    assert ramp.less(at(40)).level(at(70)) == 32
+    assert ramp.more(at(40)).more(at(41)).less(at(42)).level(at(80)) == 50  # 40, 50, 63, 50
+
+
+def test_steps_are_at_least_one_and_never_below_zero() -> None:
+    assert course("1").more(0).level(0) == 2
+    assert course("1").less(0).level(0) == 0
+    assert course("1").less(0).less(0).level(0) == 0
+    assert course("1").less(0).more(0).level(0) == 1
+
+
+def test_a_rate_need_not_be_whole() -> None:
+    assert course("hold 10", Loop.OPEN).more(0).level(0) == 12.5
+    assert course("hold 10", Loop.CLOSED).more(0).level(0) == 13
+
+
+def test_hold_freezes_and_resume_goes_on_from_there() -> None:
+    ramp = course("ramp 0..100 over 100s")
+    held = ramp.hold(at(20)).hold(at(50))
+    assert held.level(at(500)) == 20
+    assert held.running(at(500))
+    resumed = held.resume(at(60))
+    assert resumed.level(at(60)) == pytest.approx(20)
+    assert resumed.level(at(70)) == pytest.approx(30)
+    assert not resumed.running(at(140))
+
+
+def test_a_burst_lies_on_top_and_the_shape_waits() -> None:
+    ramp = course("ramp 0..100 over 100s").burst(500, 5, at(20))
+    assert ramp.level(at(24.9)) == 500
+    assert ramp.level(at(25)) == pytest.approx(20)
+    assert ramp.level(at(35)) == pytest.approx(30)
+
+
+def test_a_burst_in_a_burst_replaces_it() -> None:
+    ramp = course("ramp 0..100 over 100s").burst(500, 10, at(20)).burst(700, 10, at(25))
+    assert ramp.level(at(34.9)) == 700
+    assert ramp.level(at(35)) == pytest.approx(20)
+
+
+def test_a_burst_over_a_hold_returns_to_the_hold() -> None:
+    held = course("ramp 0..100 over 100s").hold(at(20)).burst(500, 5, at(30))
+    assert held.level(at(31)) == 500
+    assert held.level(at(36)) == 20
+    assert held.resume(at(40)).level(at(50)) == pytest.approx(30)
+
+
+def test_resume_under_a_burst_lets_the_shape_wait_for_its_end() -> None:
+    ramp = course("ramp 0..100 over 100s").hold(at(20)).burst(500, 10, at(30)).resume(at(35))
+    assert ramp.level(at(39)) == 500
+    assert ramp.level(at(50)) == pytest.approx(30)
+
+
+def test_hold_during_a_burst_keeps_the_burst_and_resume_the_shape() -> None:
+    held = course("ramp 0..100 over 100s").burst(500, 10, at(20)).hold(at(24))
+    assert held.level(at(400)) == 500
+    assert held.resume(at(400)).level(at(400)) == pytest.approx(20)
+
+
+def test_stop_ends_it_and_more_begins_again_at_one() -> None:
+    stopped = course("hold 32").stop(cut=False, now_ns=at(3))
+    assert stopped.level(at(4)) == 0
+    assert not stopped.running(at(4))
+    again = stopped.more(at(9))
+    assert again.level(at(9)) == 1
+    assert again.running(at(9))
+    assert stopped.resume(at(9)).level(at(10)) == 32
+
+
+def test_an_ended_shape_can_be_burst_or_held() -> None:
+    ended = course("hold 3 for 5s")
+    assert not ended.running(at(6))
+    assert ended.burst(9, 2, at(6)).running(at(7))
+    assert not ended.burst(9, 2, at(6)).running(at(8))
+    assert ended.more(at(6)).level(at(7)) == 1
+
+
+def test_every_change_has_a_number_of_its_own() -> None:
+    first = course("hold 3")
+    chain = [first, first.more(1), first.more(1).hold(2), first.more(1).hold(2).stop(True, 3)]
+    assert [c.number for c in chain] == [0, 1, 2, 3]
+
+
+def test_switching_the_loop_holds_the_level_given() -> None:
+    switched = course("hold 32").switch(Loop.OPEN, 7.5, at(1))
+    assert switched.plan.loop is Loop.OPEN
+    assert switched.level(at(1)) == 7.5

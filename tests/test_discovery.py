@@ -1,0 +1,59 @@
+import httpx
+import pytest
+
+from llmtop import UsageError
+from llmtop.loadgen.discovery import MAX_ANSWER, NotAnEngine, discover_model
+
+URL = "http://127.0.0.1:8000"
+
+
+def server(response: httpx.Response | Exception) -> httpx.MockTransport:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url == f"{URL}/v1/models"
+        if isinstance(response, Exception):
+            raise response
+        return response
+
+    return httpx.MockTransport(answer)
+
+
+def test_the_first_model_is_taken() -> None:
+    listed = {"object": "list", "data": [{"id": "meta/llama"}, {"id": "lora"}]}
+    assert discover_model(URL, transport=server(httpx.Response(200, json=listed))) == "meta/llama"
+
+
+def test_the_key_is_sent() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["authorization"] == "Bearer sk-1"
+        return httpx.Response(200, json={"data": [{"id": "m"}]})
+
+    assert discover_model(URL, "sk-1", transport=httpx.MockTransport(answer)) == "m"
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (httpx.Response(404, text="nope"), "127.0.0.1:8000 answers 404 to /v1/models"),
+        (httpx.Response(401), "127.0.0.1:8000 wants an API key"),
+        (httpx.Response(200, text="<html>"), "does not answer as an OpenAI server does"),
+        (httpx.Response(200, json=[]), "does not answer as an OpenAI server does"),
+        (httpx.Response(200, json={"data": []}), "does not answer as an OpenAI server does"),
+        (httpx.Response(200, json={"data": [{"id": 7}]}), "does not answer as an OpenAI server"),
+        (httpx.Response(200, content=b"[" * 100_000), "does not answer as an OpenAI server"),
+        (httpx.Response(200, content=b" " * (MAX_ANSWER + 1)), "does not answer as an OpenAI"),
+        (httpx.ConnectError("[Errno 111] Connection refused"), "connection refused"),
+        (httpx.ConnectTimeout("x"), "did not answer within 5 s"),
+        (httpx.ReadError(""), "nothing can be reached at 127.0.0.1:8000"),
+    ],
+)
+def test_what_is_no_engine(response: httpx.Response | Exception, message: str) -> None:
+    with pytest.raises(NotAnEngine) as caught:
+        discover_model(URL, transport=server(response))
+    assert message in caught.value.message
+    assert caught.value.message.isprintable()
+    assert caught.value.hint
+
+
+def test_a_url_that_is_none() -> None:
+    with pytest.raises(UsageError):
+        discover_model("gopher://x")

@@ -1,0 +1,316 @@
+"""Answers on a connection: HTTP, the stream in it and what it means, cut at every place."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtop.loadgen.board import Board, Cell
+from llmtop.loadgen.http1 import MAX_HEAD, Answers
+from llmtop.loadgen.reply import MAX_ERROR_BODY, Reply
+from llmtop.loadgen.results import Fate, RequestRecord
+
+MS = 1_000_000
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.usage_seen = False
+        self.firsts = 0
+        self.ended: list[Reply] = []
+
+    def first(self, reply: Reply) -> None:
+        self.firsts += 1
+
+    def over(self, reply: Reply) -> None:
+        self.ended.append(reply)
+
+
+class Line:
+    """A connection with one request on it, sent at 0; every piece comes a millisecond later."""
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        self.board, self.listener, self.answers = Board(), listener or Listener(), Answers()
+        self.now = 1000 * MS
+        self.ask()
+
+    def ask(self) -> None:
+        self.reply = Reply(b"", self.now, self.board, self.listener)
+        self.reply.sent(self.now)
+        self.answers.expect(self.reply)
+
+    def feed(self, *pieces: bytes, close: bool = False) -> RequestRecord:
+        for piece in pieces:
+            self.now += MS
+            self.answers.feed(memoryview(piece), self.now)
+            if self.answers.broken:
+                break
+        if close and not self.answers.broken:
+            self.answers.eof(self.now)
+        return self.reply.record(0)
+
+
+def chunked(*pieces: bytes, head: bytes = b"HTTP/1.1 200 OK\r\n") -> bytes:
+    body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece)
+    return (
+        head
+        + b"content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        + body
+        + b"0\r\n\r\n"
+    )
+
+
+def sized(body: bytes, status: bytes = b"200 OK", kind: bytes = b"text/event-stream") -> bytes:
+    return b"HTTP/1.1 %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+        status,
+        kind,
+        len(body),
+        body,
+    )
+
+
+def text(word: str) -> bytes:
+    return b'data: {"choices":[{"text":"%b","finish_reason":null}]}\n\n' % word.encode()
+
+
+def delta(content: str, finish: str = "null") -> bytes:
+    return b'data: {"choices":[{"delta":{%b},"finish_reason":%b}]}\n\n' % (
+        content.encode(),
+        finish.encode(),
+    )
+
+
+def usage(tokens: int) -> bytes:
+    return b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":%d}}\n\n' % tokens
+
+
+USAGE = usage(3)
+DONE = b"data: [DONE]\n\n"
+GOOD = (text("a"), text("b"), text("c"), USAGE, DONE)
+
+STREAMS = {
+    "chunked": (chunked(*GOOD), False),
+    "one chunk": (chunked(b"".join(GOOD)), False),
+    "content-length": (sized(b"".join(GOOD)), False),
+    "close-delimited": (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + b"".join(GOOD),
+        True,
+    ),
+    "interim": (b"HTTP/1.1 100 Continue\r\n\r\n" + chunked(*GOOD), False),
+    "CRLF": (chunked(b"".join(GOOD).replace(b"\n", b"\r\n")), False),
+    "comments": (chunked(b": ping\n\n", *GOOD), False),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_good_answer_cut_at_every_place(name: str) -> None:
+    stream, close = STREAMS[name]
+    for place in range(1, len(stream)):
+        record = Line().feed(stream[:place], stream[place:], close=close)
+        assert (record.fate, record.error) == (Fate.OK, ""), place
+        assert (record.tokens, record.prompt_tokens, record.counted) == (3, 9, False)
+        assert record.first_byte == pytest.approx(1.001)
+
+
+@given(st.lists(st.integers(0, 1000), max_size=15), st.sampled_from(sorted(STREAMS)))
+def test_a_good_answer_in_any_pieces(cuts: list[int], name: str) -> None:
+    stream, close = STREAMS[name]
+    places = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
+    pieces = [stream[a:b] for a, b in pairwise(places)]
+    record = Line().feed(*pieces, close=close)
+    assert record.fate is Fate.OK and record.tokens == 3
+
+
+@pytest.mark.parametrize("name", ["chunked", "content-length", "CRLF"])
+def test_an_answer_that_breaks_off_anywhere_is_a_failure(name: str) -> None:
+    stream, _ = STREAMS[name]
+    for place in range(len(stream)):
+        line = Line()
+        record = line.feed(stream[:place], close=True) if place else line.feed(close=True)
+        complete = b"[DONE]" in stream[:place] and stream[:place].count(b"\n\n") > 4
+        if name == "CRLF":
+            complete = b"[DONE]\r\n\r" in stream[:place]  # a lone CR ends a line too
+        assert (record.fate is Fate.OK) == complete, (place, record)
+        assert len(line.listener.ended) == 1
+        assert complete or record.error.startswith(("closed", "the stream ended"))
+
+
+@given(st.lists(st.binary(max_size=200), max_size=10))
+def test_any_bytes_end_in_one_verdict_and_little_kept(pieces: list[bytes]) -> None:
+    line = Line()
+    line.feed(*pieces, close=True)
+    assert line.reply.over
+    assert len(line.listener.ended) == 1
+
+
+@given(st.lists(st.binary(max_size=60), max_size=12), st.booleans())
+def test_any_body_ends_in_one_verdict(pieces: list[bytes], event: bool) -> None:
+    lines = [b"data: " + p + b"\n\n" for p in pieces] if event else pieces
+    line = Line()
+    line.feed(chunked(*lines), close=True)
+    assert len(line.listener.ended) == 1
+
+
+def test_moments_and_gaps() -> None:
+    line = Line()
+    whole = chunked(*GOOD)
+    head, first, second = whole.index(b"\r\n\r\n") + 4, whole.index(b'"b"'), whole.index(b'"c"')
+    record = line.feed(whole[:head], whole[head:first], whole[first:second], whole[second:])
+    # The event that a piece cuts belongs to the piece that completes it.
+    assert (record.first_byte, record.first, record.last) == (1.001, 1.002, 1.004)
+    assert record.ttft == pytest.approx(0.002)
+    assert record.e2e == pytest.approx(0.004)
+    assert record.tpot == pytest.approx(0.001)
+    assert sum(line.board.itl.counts) == 2
+    assert line.listener.firsts == 1
+
+
+def test_the_next_answer_comes_on_the_same_connection() -> None:
+    line = Line()
+    assert line.feed(chunked(*GOOD)).fate is Fate.OK
+    assert line.answers.idle and not line.answers.broken
+    line.ask()
+    assert line.feed(sized(b"".join(GOOD))).fate is Fate.OK
+    assert line.board.cells[Cell.OK] == 2
+
+
+def test_connection_close_is_heeded() -> None:
+    line = Line()
+    head = b"HTTP/1.1 200 OK\r\nconnection: close\r\n"
+    assert line.feed(chunked(*GOOD, head=head)).fate is Fate.OK
+    assert line.answers.broken
+
+
+def test_bytes_after_the_answer_spoil_the_connection_only() -> None:
+    line = Line()
+    assert line.feed(chunked(*GOOD) + b"HTTP/1.1 200 OK\r\n").fate is Fate.OK
+    line.answers.feed(memoryview(b"x"), line.now)
+    assert line.answers.broken
+
+
+@pytest.mark.parametrize(
+    ("events", "error"),
+    [
+        ((text("a"), USAGE), "the stream ended before its [DONE]"),
+        ((text("a"), DONE), "[DONE] without the usage that was asked for"),
+        ((DONE,), "[DONE] without the usage"),
+        (
+            (b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":0}}\n\n', DONE),
+            "not one token came",
+        ),
+        (
+            (text("a"), b'data: {"error":{"message":"engine died","code":500}}\n\n', DONE),
+            "error in the stream: engine died",
+        ),
+        ((b'data: {"error":"boom"}\n\n', DONE), "error in the stream: boom"),
+        ((b'data: {"object":"error","message":"boom"}\n\n',), "error in the stream: boom"),
+        ((text("a"), delta("", '"abort"'), USAGE, DONE), "the server gave up"),
+        ((b"data: {]\n\n",), "a chunk that is not a completion chunk"),
+        ((b'data: {"choices":7}\n\n',), "a chunk that is not a completion chunk"),
+        ((usage(10**30),), "a chunk that is not a completion chunk"),
+        ((usage(-1),), "a chunk that is not a completion chunk"),
+        ((text("\\ud800"), DONE), ""),
+        ((b"data: " + b"[" * 5000 + b"\n\n",), "a chunk that is not a completion chunk"),
+        ((b"data: " + b"x" * 70_000,), "a line without end in the stream"),
+    ],
+)
+def test_a_stream_that_says_200_may_still_have_failed(
+    events: tuple[bytes, ...], error: str
+) -> None:
+    record = Line().feed(chunked(*events))
+    assert record.fate is Fate.FAILED
+    assert record.error.startswith(error)
+
+
+def test_without_usage_the_chunks_are_counted_and_it_is_said() -> None:
+    record = Line().feed(chunked(text("a"), delta('"content":"b"', '"length"'), DONE))
+    assert (record.fate, record.tokens, record.counted) == (Fate.OK, 2, True)
+
+
+def test_a_server_that_has_sent_usage_once_must_go_on_doing_so() -> None:
+    listener = Listener()
+    assert Line(listener).feed(chunked(*GOOD)).fate is Fate.OK
+    record = Line(listener).feed(chunked(text("a"), delta('"content":"b"', '"length"'), DONE))
+    assert record.fate is Fate.FAILED
+
+
+def test_a_role_is_not_a_token() -> None:
+    line = Line()
+    role, word = delta('"role":"assistant","content":""'), delta('"content":"hi"')
+    whole = chunked(role, word, USAGE, DONE)
+    place = whole.index(b"hi")
+    record = line.feed(whole[:place], whole[place:])
+    assert record.first == 1.002
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_thoughts_count_as_tokens_but_not_as_content(name: str) -> None:
+    whole = chunked(delta(f'"{name}":"hm"'), delta('"content":"hi"'), USAGE, DONE)
+    place = whole.index(b"hi")
+    record = Line().feed(whole[:place], whole[place:])
+    assert (record.first_reasoning, record.first) == (1.001, 1.002)
+    assert record.ttft == pytest.approx(0.001)
+
+
+def test_tokens_without_any_text_still_have_a_first_moment() -> None:
+    whole = chunked(text(""), text(""), USAGE, DONE)
+    record = Line().feed(whole[:-40], whole[-40:])
+    assert record.fate is Fate.OK
+    assert (record.first, record.last) == (1.001, 1.001)
+
+
+@pytest.mark.parametrize(
+    ("stream", "error"),
+    [
+        (
+            sized(b'{"error":{"message":"slow\\u001b[2J down"}}', b"429 No"),
+            "HTTP 429: slow [2J down",
+        ),
+        (sized(b'{"detail":"nope"}', b"422 No"), "HTTP 422: nope"),
+        (sized(b'{"message":"old vllm","object":"error"}', b"400 No"), "HTTP 400: old vllm"),
+        (
+            sized(b"<html>\xff\xfe oh\n no", b"502 No", b"text/html"),
+            "HTTP 502: <html>\ufffd\ufffd oh",
+        ),
+        (sized(b"", b"503 No"), "HTTP 503"),
+        (sized(b"[" * 3000, b"500 No"), "HTTP 500: [[["),
+        (sized(b'{"text":"x"}', kind=b"application/json"), "answered in one piece instead"),
+        (sized(b"<html>", kind=b"text/html"), "the stream ended before its [DONE]"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "not HTTP"),
+        (b"HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nzzz", "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "not HTTP"),
+    ],
+)
+def test_refusals_are_told_in_a_few_clean_words(stream: bytes, error: str) -> None:
+    record = Line().feed(stream, close=True)
+    assert record.fate is Fate.FAILED
+    assert record.error.startswith(error)
+    assert record.error.isprintable() and len(record.error) <= 120
+
+
+def test_headers_without_end_are_given_up() -> None:
+    line = Line()
+    line.feed(b"HTTP/1.1 200 OK\r\n", *[b"x-a: " + b"z" * 1000 + b"\r\n"] * 200)
+    assert line.answers.broken
+    assert line.reply.error == "headers without end"
+    assert line.now < 1000 * MS + (MAX_HEAD // 1000 + 5) * MS
+
+
+def test_an_error_body_without_end_is_given_up() -> None:
+    line = Line()
+    head = b"HTTP/1.1 500 No\r\ncontent-length: 1000000000\r\n\r\n"
+    record = line.feed(head, *[b"x" * 1000] * 1000)
+    assert line.answers.broken
+    assert record.error.startswith("HTTP 500: xxx")
+    assert line.now < 1000 * MS + (MAX_ERROR_BODY // 1000 + 5) * MS
+
+
+def test_a_reply_that_was_cut_ignores_the_rest() -> None:
+    line = Line()
+    line.feed(chunked(*GOOD)[:150])
+    line.reply.cut()
+    record = line.feed(chunked(*GOOD)[150:])
+    assert (record.fate, record.error) == (Fate.CUT, "cut")
+    assert line.board.cells[Cell.CUT] == 1 and line.board.cells[Cell.OK] == 0

@@ -1,0 +1,318 @@
+"""The whole load generator: worker processes against a server that streams at a known pace."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from llmtop import LlmtopError, UsageError
+from llmtop.loadgen.paced_server import Quirk, serving
+from llmtop.loadgen.plan import Arrival, Loop, Plan, Prompts, Target
+from llmtop.loadgen.pool import Load, LoadFailed
+from llmtop.loadgen.results import Fate, LoadResult, RequestRecord
+
+SHORT = Prompts(prompt_tokens=(16, 16), output_tokens=(5, 5))
+DEADLINE_S = 60.0  # far beyond what any of this needs: only a hang gets there
+
+
+def wait_for(what: Callable[[], object], why: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not what():
+        assert time.monotonic() < deadline, why
+        time.sleep(0.01)
+
+
+def run(url: str, plan: Plan, model: str = "m", timeout_s: float = 60.0) -> LoadResult:
+    with Load(Target(url, model), SHORT, workers=1, timeout_s=timeout_s) as load:
+        load.start(plan)
+        wait_for(lambda: load.finished, "the load did not finish")
+        return load.result()
+
+
+def test_a_closed_loop_measures_what_the_server_does() -> None:
+    records: list[RequestRecord] = []
+    with serving(ttft_s=0.1, itl_s=0.02) as (server, url):
+        prompts = Prompts(output_tokens=(11, 11))
+        with Load(Target(url, "m"), prompts, workers=1, on_record=records.append) as load:
+            load.start(Plan(shape="hold 8 for 1s"))
+            wait_for(lambda: load.finished, "the load did not finish")
+            result = load.result()
+            assert load.clock == "kernel"
+        assert server.requests == result.ok >= 8
+        assert server.connections == 8  # each stream keeps its connection
+    assert (result.failed, result.cut, result.errors) == (0, 0, {})
+    assert result.output_tokens == 11 * result.ok
+    assert result.ttft.n == result.ok
+    assert result.itl.n == 10 * result.ok
+    # The server never sends early, and a crowded machine may make it late, so these are one-sided.
+    assert result.ttft.p50 is not None and 0.1 <= result.ttft.p50 < 1
+    assert result.e2e.p50 is not None and 0.28 < result.e2e.p50 < 3
+    assert result.tpot.p50 is not None and 0.01 < result.tpot.p50 < 0.2
+    assert len(records) == result.ok
+    for record in records:
+        assert record.sent is not None and record.first is not None and record.last is not None
+        assert record.intended <= record.sent <= record.first < record.last
+        assert (record.tokens, record.counted, record.prompt_tokens) == (11, False, 128)
+
+
+def test_the_api_key_travels_in_the_header_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with Load(Target(f"http://127.0.0.1:{port}", "m", api_key="sk-secret"), workers=1) as load:
+            load.start(Plan())
+            for pid in load.pids:
+                assert "sk-secret" not in " ".join(psutil.Process(pid).cmdline())
+            listener.settimeout(DEADLINE_S)
+            connection, _ = listener.accept()
+            connection.settimeout(DEADLINE_S)
+            head = connection.recv(1000)
+            assert b"Authorization: Bearer sk-secret\r\n" in head
+            assert head.startswith(b"POST /v1/completions HTTP/1.1\r\n")
+            connection.close()
+
+
+def test_two_workers_share_one_load() -> None:
+    with serving(0.02, 0.005) as (server, url), Load(Target(url, "m"), SHORT, workers=2) as load:
+        load.start(Plan(shape="hold 5"))
+        wait_for(lambda: server.open_streams == 5, "five streams were asked for")
+        wait_for(lambda: load.snapshot().ok >= 50, "no requests end")
+        snapshot = load.snapshot()
+        assert snapshot.in_flight <= 5 and snapshot.asked == 5
+        assert len({psutil.Process(pid).pid for pid in load.pids}) == 2
+        load.stop()
+        wait_for(lambda: load.finished, "the load did not drain")
+        assert load.result().ok == server.requests
+
+
+@pytest.mark.parametrize("arrival", list(Arrival))
+def test_an_open_loop_sends_at_its_rate(arrival: Arrival) -> None:
+    with serving(0.02, 0.001) as (server, url):
+        result = run(url, Plan(Loop.OPEN, "hold 100 for 2s", seed=3, arrival=arrival))
+        assert result.ok == server.requests
+    slack = 1 if arrival is Arrival.CONSTANT else 60
+    assert abs(result.ok - 200) <= slack
+    assert result.health.lateness is not None and result.health.lateness.n == result.ok
+
+
+def test_steering_while_it_runs() -> None:
+    with serving(0.01, 0.01) as (server, url), Load(Target(url, "m"), SHORT, workers=1) as load:
+        load.start(Plan(shape="hold 4"))
+        wait_for(lambda: load.snapshot().in_flight == 4, "the start")
+        load.more()
+        assert load.snapshot().asked == 5
+        wait_for(lambda: load.snapshot().in_flight == 5, "more")
+        load.burst(12, 1.5)
+        wait_for(lambda: load.snapshot().in_flight == 12, "burst")
+        wait_for(lambda: load.snapshot().asked == 5, "the end of the burst")
+        load.less()
+        load.less()
+        wait_for(lambda: load.snapshot().in_flight == 3, "less")
+        snapshot = load.snapshot()
+        assert snapshot.held and snapshot.running and snapshot.loop == "closed"
+        load.resume()
+        assert load.snapshot().asked == 4
+        load.set_plan(Plan(shape="hold 2"))
+        wait_for(lambda: load.snapshot().in_flight == 2, "a new plan")
+        load.switch_loop()
+        wait_for(lambda: load.snapshot().loop == "open", "the other loop")
+        before = server.requests
+        wait_for(lambda: server.requests > before + 3, "sends in the open loop")
+        load.stop()
+        wait_for(lambda: load.finished, "drain")
+        result = load.result()
+        assert (result.failed, result.cut) == (0, 0)
+        load.more()
+        assert not load.finished
+        before = server.requests
+        wait_for(lambda: server.requests > before, "it begins again after a stop")
+
+
+@pytest.mark.parametrize("drain", [True, False])
+def test_stop_drains_or_cuts(drain: bool) -> None:
+    with serving(0.05, 0.1) as (server, url), Load(Target(url, "m"), SHORT, workers=1) as load:
+        load.start(Plan(shape="hold 6"))
+        wait_for(lambda: server.open_streams == 6, "the start")
+        asked = server.requests
+        load.stop(drain=drain)
+        wait_for(lambda: load.finished, "the load did not end")
+        result = load.result()
+        assert (result.ok, result.failed, result.cut) == ((6, 0, 0) if drain else (0, 0, 6))
+        assert server.requests == asked
+        wait_for(lambda: server.open_streams == 0, "a stream was left open")
+        assert load.snapshot().oldest_wait_s is None
+
+
+EXPECTED = {
+    Quirk.STALL: "time-out after 1 s",
+    Quirk.STALL_LATER: "time-out after 1 s",
+    Quirk.RESET: "connection reset",
+    Quirk.CLOSE: "closed before the answer",
+    Quirk.HALF: "closed in the middle of the answer",
+    Quirk.BUSY: "HTTP 429: too many requests",
+    Quirk.BROKEN: "HTTP 500: out of [31mmemory",
+    Quirk.ENDLESS_LINE: "a line without end in the stream",
+    Quirk.ENDLESS_HEAD: "headers without end",
+    Quirk.ENDLESS_ERROR: "HTTP 500: aaa",
+    Quirk.NONSENSE: "not HTTP",
+    Quirk.NO_USAGE: "[DONE] without the usage that was asked for",
+    Quirk.ERROR_EVENT: "error in the stream: the engine died",
+    Quirk.WHOLE: "answered in one piece instead of a stream",
+    Quirk.ROLE_FIRST: "",
+    Quirk.CLOSE_DELIMITED: "",
+    Quirk.SHORT_KEEP_ALIVE: "",
+}
+
+
+@pytest.mark.parametrize("quirk", list(Quirk))
+def test_a_server_that_misbehaves_costs_an_error_row(quirk: Quirk) -> None:
+    with serving(0.01, 0.005) as (server, url):
+        result = run(url, Plan(shape="hold 3 for 50ms"), model=quirk.value, timeout_s=1.0)
+        wait_for(lambda: server.open_streams == 0 or quirk in _STALLS, "the stream was let go")
+    if expected := EXPECTED[quirk]:
+        assert (result.ok, result.failed) == (0, 3)
+        (error,) = result.errors
+        assert error.startswith(expected)
+    else:
+        assert result.ok >= 3 and result.failed == 0
+        assert result.ttft.p50 is not None
+
+
+_STALLS = (Quirk.STALL, Quirk.STALL_LATER)
+
+
+def test_a_gigabyte_of_nonsense_is_not_kept() -> None:
+    with serving() as (server, url):
+        target = Target(url, Quirk.ENDLESS_ERROR.value)
+        with Load(target, SHORT, workers=1) as load:
+            load.start(Plan(shape="hold 8"))
+            wait_for(lambda: load.snapshot().failed >= 24, "failures")
+            (pid,) = load.pids
+            assert psutil.Process(pid).memory_info().rss < 60 << 20
+        assert server.written < 500 << 20
+
+
+def test_a_role_without_content_does_not_count_as_the_first_token() -> None:
+    with serving(0.3, 0.001) as (_, url):
+        target = Target(url, Quirk.ROLE_FIRST.value, chat=True)
+        with Load(target, SHORT, workers=1) as load:
+            load.start(Plan(shape="hold 1 for 100ms"))
+            wait_for(lambda: load.finished, "the load did not finish")
+            result = load.result()
+    assert result.ttft.p50 is not None and result.ttft.p50 >= 0.3
+
+
+def test_nothing_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    result = run(f"http://localhost:{port}", Plan(shape="hold 2 for 100ms"))
+    assert result.ok == 0 and result.failed == 2
+    assert result.errors == {"connection refused": 2}
+
+
+def test_a_shape_or_a_target_that_cannot_be_meant() -> None:
+    with pytest.raises(UsageError):
+        Load(Target("ftp://127.0.0.1", "m"))
+    with pytest.raises(UsageError, match="API key"):
+        Load(Target("http://127.0.0.1:1", "m", api_key="sk-1\r\nX-Evil: 1"))
+    with Load(Target("http://127.0.0.1:1", "m"), workers=1) as load:
+        with pytest.raises(UsageError, match="rampage"):
+            load.start(Plan(shape="rampage 3"))
+        with pytest.raises(LlmtopError, match="not been started"):
+            load.more()
+
+
+def test_a_name_that_stands_for_nothing_is_told_at_the_start() -> None:
+    load = Load(Target("http://no..such.host:80", "m"), workers=1)  # nobody is asked about this
+    with pytest.raises(LoadFailed, match=r"no\.\.such\.host is not a host's name"):
+        load.start(Plan())
+    load.close()
+
+
+def test_a_worker_that_dies_is_reported_and_nothing_hangs() -> None:
+    with serving(0.05, 5.0) as (server, url), Load(Target(url, "m"), SHORT, workers=2) as load:
+        load.start(Plan(shape="hold 4"))
+        wait_for(lambda: server.open_streams == 4, "the start")
+        wait_for(lambda: load.snapshot().in_flight == 4, "the start, as the workers see it")
+        os.kill(load.pids[0], signal.SIGKILL)
+        wait_for(lambda: load.snapshot().errors, "the death was not noticed")
+        snapshot = load.snapshot()
+        assert snapshot.errors == {"a load worker ended (signal 9)": 1}
+        assert (snapshot.in_flight, snapshot.failed) == (2, 2)
+        os.kill(load.pids[1], signal.SIGKILL)
+        wait_for(lambda: load.finished, "a load without workers is over")
+        assert load.result().failed == 4
+
+
+_OWNER = """
+import sys, time
+from llmtop.loadgen.plan import Plan, Prompts, Target
+from llmtop.loadgen.pool import Load
+load = Load(Target(sys.argv[1], "m"), Prompts(), workers=2)
+load.start(Plan(shape="hold 6"))
+print(*load.pids, flush=True)
+time.sleep(600)
+"""
+
+
+def test_nothing_is_left_when_the_owner_is_killed() -> None:
+    shared_before = set(Path("/dev/shm").iterdir())
+    with serving(0.05, 5.0) as (server, url):
+        owner = subprocess.Popen(
+            [sys.executable, "-c", _OWNER, url], stdout=subprocess.PIPE, text=True
+        )
+        assert owner.stdout is not None
+        try:
+            workers = [psutil.Process(int(pid)) for pid in owner.stdout.readline().split()]
+            assert len(workers) == 2
+            wait_for(lambda: server.open_streams == 6, "the start")
+        finally:
+            owner.kill()
+            owner.wait()
+            owner.stdout.close()
+        wait_for(lambda: all(_gone(worker) for worker in workers), "a worker outlived its owner")
+        wait_for(lambda: server.connections == 6, "all connections were made")
+    assert set(Path("/dev/shm").iterdir()) <= shared_before
+
+
+def _gone(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE  # nobody may be there to wait for it
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_close_ends_the_workers_in_the_middle_of_it() -> None:
+    with serving(0.05, 5.0) as (server, url):
+        load = Load(Target(url, "m"), SHORT, workers=2)
+        load.start(Plan(shape="hold 4"))
+        wait_for(lambda: server.open_streams == 4, "the start")
+        pids = load.pids
+        load.close()
+        load.close()
+        assert not any(psutil.pid_exists(pid) for pid in pids)
+        assert load.finished
+        assert load.result().ok == 0
+        assert load.snapshot().sent == 4
+
+
+def test_records_of_every_fate_cross_over() -> None:
+    records: list[RequestRecord] = []
+    with serving(0.01, 0.05) as (server, url):
+        target = Target(url, "m")
+        with Load(target, SHORT, workers=1, on_record=records.append) as load:
+            load.start(Plan(shape="hold 3"))
+            wait_for(lambda: load.snapshot().ok >= 3, "requests end")
+            wait_for(lambda: server.open_streams == 3, "others run")
+            load.stop(drain=False)
+            wait_for(lambda: load.finished, "cut")
+            result = load.result()
+    assert result.ok == sum(record.fate is Fate.OK for record in records)
+    assert result.cut == sum(record.fate is Fate.CUT for record in records) > 0
+    assert len(records) == server.requests
