@@ -6,7 +6,7 @@ Adding an engine is one module that makes an ``Adapter`` and one line in ``catal
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,24 @@ class MetricText(Protocol):
 
     def series(self, name: str) -> Sequence[tuple[Mapping[str, str], float]]:
         """All series of a sample name with their labels."""
+
+
+class Reader(Protocol):
+    """Reads one engine's numbers again and again; one reader for each engine, and one loop."""
+
+    @property
+    def note(self) -> str:
+        """What cannot be read just now and why, in a few words; "" when all is well."""
+
+    async def read(self) -> Reading:
+        """One moment. Raises ScrapeError when the engine tells nothing at all."""
+
+    async def close(self) -> None:
+        """Let go of whatever is held. The reader is not used again."""
+
+
+# (URL of the server, GET of a text, folder of locks that every llmtop of this user knows or None)
+MakeReader = Callable[[str, Callable[[str], Awaitable[str]], Path | None], Reader]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +65,10 @@ class FailurePattern:
     advice: str
 
 
+def _no_files(spec: LaunchSpec) -> Mapping[str, str]:
+    return {}
+
+
 def _tells_nothing(command: Sequence[str]) -> Mapping[str, OptionValue]:
     return {}
 
@@ -58,6 +80,7 @@ class Adapter:
     command: the argument vector for a launch; it puts the engine's own subcommand behind
     ``LaunchSpec.program``. environment: what to add to the environment, given the path of the
     live-option socket and the environment that it will be added to.
+    default_model: what is served when no model is named, "" when one must be.
     program: how the engine is called when nothing else is said. module: what stands for it behind
     ``PYTHON -m``, "" when it has none; ``--bin PATH`` makes the program (PATH,) and
     ``--python PATH`` makes it (PATH, "-m", module).
@@ -65,6 +88,9 @@ class Adapter:
     unix seconds, monotonic seconds) -> Reading. min_version: the oldest that it was built for.
     options: each option that llmtop can show or change. launch_options: their launch values by
     name, as far as a command line tells them.
+    files: name and text of what is written into ``LaunchSpec.folder`` before the launch, for its
+    owner alone; the command names them by that folder. make_reader: None where one GET of
+    ``metrics_path`` and ``read`` tell all, which is so wherever asking changes nothing.
     """
 
     kind: str
@@ -80,7 +106,10 @@ class Adapter:
     ready_path: str = "/health"
     metrics_path: str = "/metrics"
     simulated: bool = False
+    default_model: str = ""
     min_version: str = ""
     program: tuple[str, ...] = ()
     module: str = ""
     launch_options: Callable[[Sequence[str]], Mapping[str, OptionValue]] = _tells_nothing
+    files: Callable[[LaunchSpec], Mapping[str, str]] = _no_files
+    make_reader: MakeReader | None = None

@@ -55,7 +55,7 @@ def start_engine(
     LaunchRefused and UsageError before anything was changed; when it fails later, what was started
     is ended and what was recorded is forgotten before the error is raised.
     """
-    spec = check_model(spec)
+    spec = replace(check_model(spec), folder=str(state.folder(spec.name)))
     command = adapter.command(spec)
     command = (find_program(adapter, command, environ), *command[1:])
     check_port(spec, running)
@@ -66,6 +66,8 @@ def start_engine(
         added["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in spec.gpus)
     added |= adapter.environment(spec, socket, {**environ, **added})
     log = state.make_folder(spec.name) / "engine.log"
+    for name, text in adapter.files(spec).items():
+        state.write_file(spec.name, name, text)
     rotate(log)
     record = EngineRecord(
         spec=replace(spec, program=redact(spec.program), args=redact(spec.args)),

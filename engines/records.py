@@ -24,7 +24,8 @@ class LaunchSpec:
 
     kind: the adapter's name. program: the executable and leading arguments that stand for the
     engine (a ``--bin``, or a ``--python`` and its module). args: further flags, passed on as they
-    are. gpus: indices for CUDA_VISIBLE_DEVICES, () for all.
+    are. gpus: indices for CUDA_VISIBLE_DEVICES, () for all. folder: where the adapter's own files
+    for this engine are; the launch fills it in.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class LaunchSpec:
     program: tuple[str, ...] = ()
     gpus: tuple[int, ...] = ()
     args: tuple[str, ...] = ()
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from llmtop import __version__
-from llmtop.engines.adapter import Adapter
+from llmtop.engines.adapter import Adapter, Reader
 from llmtop.engines.exposition import MAX_TEXT, Parser, ScrapeError
 from llmtop.engines.samples import Reading
 
@@ -158,7 +159,9 @@ class FakeFetch:
 
 
 class Scraper:
-    """Reads one engine's numbers, one ``Reading`` a call."""
+    """Reads one engine's numbers, one ``Reading`` a call: the ``Reader`` of most engines."""
+
+    note = ""
 
     def __init__(
         self,
@@ -175,12 +178,26 @@ class Scraper:
         self._monotonic = monotonic
         self._parser = Parser(adapter.prefixes)
 
+    async def close(self) -> None:
+        """Nothing is held: the connections are the fetch's."""
+
     async def read(self) -> Reading:
         """Fetch and read once. Raises ScrapeError."""
         text = await self._fetch(self._url)
         # A busy engine makes us wait and then counts: its numbers are as old as its answer.
         now, elapsed = self._clock(), self._monotonic()
         return self._adapter.read(self._parser.parse(text), now, elapsed)
+
+
+def open_reader(adapter: Adapter, base_url: str, fetch: Fetch, locks: Path | None = None) -> Reader:
+    """The reader for an engine of this kind; close it at the end.
+
+    locks: a folder that every llmtop of this user knows (``StateDirectory.locks``), for engines
+    whose numbers only one may read; None keeps nobody else away.
+    """
+    if adapter.make_reader is not None:
+        return adapter.make_reader(base_url, fetch, locks)
+    return Scraper(adapter, base_url, fetch)
 
 
 def is_loopback(host: str) -> bool:

@@ -99,6 +99,11 @@ class StateDirectory:
         check_name(name)
         return self.root / "engines" / name
 
+    @property
+    def locks(self) -> Path:
+        """Where llmtops of this user agree on who reads what only one may read; made on use."""
+        return self.root / "readers"
+
     def log_path(self, name: str) -> Path:
         """The engine's log."""
         return self.folder(name) / "engine.log"
@@ -151,6 +156,14 @@ class StateDirectory:
         data = msgspec.json.format(msgspec.json.encode(_RecordFile(record)))
         try:
             self._write(path, data + b"\n")
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def write_file(self, name: str, file: str, text: str) -> None:
+        """Write a file into an engine's folder, for its owner alone; StateError when it cannot."""
+        path = self.make_folder(name) / file
+        try:
+            self._write(path, text.encode())
         except OSError as error:
             raise _unwritable(path, error) from error
 

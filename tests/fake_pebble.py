@@ -1,0 +1,48 @@
+"""The imaginary engine of docs/adding-an-engine.md: ``serve MODEL --host H --port P``."""
+
+from __future__ import annotations
+
+import argparse
+import http.server
+import sys
+
+METRICS = """\
+# TYPE pebble_running gauge
+pebble_running 3
+pebble_kv_usage 0.25
+pebble_tokens_total 1200
+pebble_ttft_seconds_bucket{le="0.1"} 5
+pebble_ttft_seconds_bucket{le="+Inf"} 8
+pebble_ttft_seconds_sum 1.5
+"""
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = METRICS.encode() if self.path == "/metrics" else b""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *values: object) -> None:
+        pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("verb", choices=("serve",))
+    parser.add_argument("model")
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--max-requests", type=int, default=32)
+    args = parser.parse_args()
+    print("loading shard 7 of 7", flush=True)
+    if args.model == "huge":
+        sys.exit("cannot fit 800 GiB")
+    with http.server.ThreadingHTTPServer((args.host, args.port), Answer) as server:
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
