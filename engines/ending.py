@@ -11,6 +11,7 @@ from llmtop.engines.processes import Identity, Processes
 
 ORPHAN_GRACE_S = 1.0  # what children get to end by themselves once their leader is gone
 KILL_WAIT_S = 5.0  # a process in the driver may take seconds to die
+REAP_WAIT_S = 3.0
 _BEAT_S = 0.02
 _RESCAN_S = 0.5  # a scan of /proc costs milliseconds on a large machine
 
@@ -59,6 +60,25 @@ def end(
         if not known or monotonic() >= deadline:
             return tuple(sorted(known, key=lambda one: one.pid))
         _signal(known, signal.SIGKILL, processes)
+        sleep(_BEAT_S)
+
+
+def reaped(
+    processes: Processes,
+    leader: Identity,
+    *,
+    monotonic: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> None:
+    """Give a dead leader's new parent a moment to look at it, so that its pid is really gone.
+
+    An engine whose llmtop has ended is init's child; some inits look only every second or two, and
+    a container may have none, which is why the wait has an end.
+    """
+    deadline = monotonic() + REAP_WAIT_S
+    while processes.exit_code(leader) is None and processes.lingers(leader):
+        if monotonic() >= deadline:
+            return
         sleep(_BEAT_S)
 
 

@@ -156,6 +156,11 @@ class Processes:
             return None
         return entry.state
 
+    def lingers(self, identity: Identity) -> bool:
+        """Whether it has ended, but its parent has not looked at it yet (a zombie)."""
+        entry = self.entry(identity.pid)
+        return entry is not None and entry.dead and entry.start_ticks == identity.start_ticks
+
     def age_s(self, identity: Identity) -> float:
         """Seconds since it began, by the clock that nobody can set (CLOCK_BOOTTIME)."""
         now = time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -103,6 +103,14 @@ async def recognise(url: str, fetch: Fetch) -> Recognised:
     return Recognised(kind, base, _word(version), _word(card.get("id")), note, simulated)
 
 
+async def version_of(base: str, fetch: Fetch) -> str | None:
+    """The version that the engine at ``base`` tells; None when it does not."""
+    version = _fields(await _ask(fetch, f"{base}/version")).get("version")
+    if version is None:
+        version = _fields(await _ask(fetch, f"{base}/server_info")).get("version")
+    return _word(version)
+
+
 _REMEDIES = {
     "sglang": ": SGLang has them when started with --enable-metrics",
     "tensorrt-llm": ": TensorRT-LLM has them with return_perf_metrics in its configuration",

@@ -17,7 +17,7 @@ from pathlib import Path
 from llmtop import LlmtopError, UsageError
 from llmtop.engines import logs
 from llmtop.engines.adapter import Adapter
-from llmtop.engines.ending import end, remove_socket
+from llmtop.engines.ending import end, reaped, remove_socket
 from llmtop.engines.failures import Explanation
 from llmtop.engines.launch import LaunchFailed, start_engine, vacate
 from llmtop.engines.postmortem import Postmortem
@@ -235,6 +235,7 @@ class Supervisor:
             monotonic=self._monotonic,
             sleep=self._sleep,
         )
+        reaped(self._processes, leader, monotonic=self._monotonic, sleep=self._sleep)
         if left:
             pids = ", ".join(str(one.pid) for one in left)
             raise StopFailed(
@@ -244,7 +245,7 @@ class Supervisor:
         remove_socket(record.live_socket)
         return self._dead.verdict(self._dead.ended(record, self._clock())).record
 
-    def learn(self, record: EngineRecord, *, version: str) -> EngineRecord:
+    def learn(self, record: EngineRecord, version: str) -> EngineRecord:
         """Keep the version that a running engine told."""
         return self._roster.update(record, lambda r: replace(r, version=logs.clean(version)))
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from llmtop import UsageError
 from llmtop.engines.adapter import Adapter, MetricText
 from llmtop.engines.argv import given
+from llmtop.engines.histograms import histogram
 from llmtop.engines.records import LaunchSpec
-from llmtop.engines.samples import BucketHistogram, Counter, Latency, Reading
+from llmtop.engines.samples import Counter, Latency, Reading
 from llmtop.engines.vllm_log import FAILURES, PHASES
 from llmtop.engines.vllm_options import OPTIONS, launch_options
 
@@ -107,7 +108,7 @@ def read(text: MetricText, time: float, elapsed: float) -> Reading:
         histograms={
             latency: merged
             for latency, name in HISTOGRAMS.items()
-            if (merged := _histogram(text, name)) is not None
+            if (merged := histogram(text, name)) is not None
         },
         accepted_per_position=_accepted(text),
         process_start=_value(text, "process_start_time_seconds"),
@@ -163,21 +164,6 @@ def _counters(text: MetricText) -> dict[Counter, float]:
         badly = labels.get("finished_reason") in FINISHED_BADLY
         found[Counter.REQUESTS_FAILED if badly else Counter.REQUESTS_OK] += value
     return found
-
-
-def _histogram(text: MetricText, name: str) -> BucketHistogram | None:
-    """The engines' histograms as one: counts added up bound by bound."""
-    counts: defaultdict[float, float] = defaultdict(float)
-    for labels, value in text.series(f"{name}_bucket"):
-        try:
-            counts[float(labels["le"])] += value
-        except (KeyError, ValueError):
-            return None
-    total = _value(text, f"{name}_sum")
-    if total is None or math.inf not in counts:
-        return None
-    bounds = tuple(sorted(counts))
-    return BucketHistogram(bounds, tuple(counts[bound] for bound in bounds), total)
 
 
 def _accepted(text: MetricText) -> tuple[float, ...]:

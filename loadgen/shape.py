@@ -25,11 +25,13 @@ class Piece:
     """One part of a shape. seconds: how long it lasts, infinity for an endless one.
 
     at: seconds since the piece began -> level. end: the level that a following ``hold 20s`` keeps.
+    crest: the highest level, where that is neither at the beginning nor at the end.
     """
 
     seconds: float
     at: Callable[[float], float]
     end: float
+    crest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ class Shape:
         index = bisect_right(self.starts, time) - 1
         piece, since = self.pieces[index], time - self.starts[index]
         return piece.at(since) if since < piece.seconds else 0.0
+
+    @property
+    def highest(self) -> float:
+        """The highest level that the shape ever asks for."""
+        return max(max(piece.at(0.0), piece.end, piece.crest) for piece in self.pieces)
 
     def running(self, time: float) -> bool:
         """Whether the shape has not ended at ``time``."""
@@ -144,7 +151,7 @@ def _sine(found: re.Match[str], before: float | None, part: str) -> Piece:
     def at(time: float) -> float:
         return low + (high - low) * (1 - math.cos(2 * math.pi * time / period)) / 2
 
-    return Piece(seconds, at, at(seconds) if math.isfinite(seconds) else low)
+    return Piece(seconds, at, at(seconds) if math.isfinite(seconds) else low, max(low, high))
 
 
 _Build = Callable[[re.Match[str], float | None, str], Piece]

@@ -49,6 +49,7 @@ class Engine:
         self._clock = clock
         self._tracks: dict[int, tuple[Track, Sink]] = {}
         self._work = asyncio.Event()
+        live.wake = self._work.set
         self._reported = (clock(), 0, 0)
 
     def submit(self, request: Request, max_tokens: int, sink: Sink) -> None:

@@ -72,6 +72,7 @@ class LiveOptions:
         self.disabled: str | None = None
         self.history: deque[Entry] = deque(maxlen=HISTORY)
         self._tickets: list[Ticket] = []
+        self.wake: Callable[[], None] = lambda: None  # an idle engine steps only when told to
         drafts = scheduler.limits.num_speculative_tokens
         self.minimum = {"max_num_seqs": 1, "max_num_batched_tokens": 1 + drafts}
         if scheduler.speculation is not None:
@@ -102,6 +103,7 @@ class LiveOptions:
         ticket = Ticket(entries, evict)
         if ticket.pending:
             self._tickets.append(ticket)
+            self.wake()
         return ticket
 
     def apply(self) -> None:

@@ -1,0 +1,101 @@
+"""The simulated engine as llmtop sees it: an engine like any other, that says so everywhere."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from llmtop.engines import vllm, vllm_log, vllm_options
+from llmtop.engines.adapter import Adapter, FailurePattern, Phase
+from llmtop.engines.argv import given, last_value, launch_values, read_value
+from llmtop.engines.options import Applies, OptionSpec, OptionValue
+from llmtop.engines.records import LaunchSpec
+
+KIND = "sim"
+DEFAULT_MODEL = "llama-3.1-8b"
+
+
+def command(spec: LaunchSpec) -> tuple[str, ...]:
+    """Run the simulator with this very Python, or with ``spec.program``."""
+    program = spec.program or (sys.executable, "-m", "llmtop.engines.simulator")
+    place = ("--model", spec.model, "--host", spec.host, "--port", str(spec.port))
+    return (*program, *place, *spec.args)
+
+
+def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) -> dict[str, str]:
+    """The live-option socket, and output that is not held back."""
+    return {"LLMTOP_LIVE_SOCKET": str(live_socket), "PYTHONUNBUFFERED": "1"}
+
+
+def launch_options(command: Sequence[str]) -> Mapping[str, OptionValue]:
+    """Launch values that the command line tells."""
+    found = dict(launch_values(OPTIONS, command))
+    if given(command, "--speculative"):
+        method, _, tokens = (last_value(command, "--speculative") or "").partition(":")
+        found["speculative_method"] = method
+        found["num_speculative_tokens"] = read_value(tokens, int) if tokens else None
+    return found
+
+
+_SHARED = {
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "enable_prefix_caching",
+    "gpu_memory_utilization",
+    "max_model_len",
+    "tensor_parallel_size",
+}
+
+OPTIONS = (
+    *(spec for spec in vllm_options.OPTIONS if spec.name in _SHARED),
+    OptionSpec(
+        "num_speculative_tokens",
+        "--speculative",
+        "Draft tokens a step and request; 0 is speculation off.",
+        Applies.LIVE_UP_TO_LAUNCH,
+        int,
+        minimum=0,
+    ),
+    OptionSpec(
+        "speculative_method",
+        "--speculative",
+        "Who drafts: n-grams of the prompt, or a small model.",
+        Applies.RESTART,
+        str,
+        choices=("ngram", "draft"),
+    ),
+)
+
+PHASES = (
+    Phase("weights", re.compile(r"Starting to load model")),
+    Phase("KV cache", re.compile(r"Model loading took")),
+    Phase("CUDA graphs", re.compile(r"Capturing CUDA graphs")),
+    Phase("API server", re.compile(r"init engine took")),
+)
+
+FAILURES = (
+    FailurePattern(
+        re.compile(r"error: (?P<what>(?:argument|unrecognized arguments|ambiguous).*)"),
+        "the simulated engine was given a flag that it does not take: {what}",
+        "see `python -m llmtop.engines.simulator --help`",
+    ),
+    *vllm_log.FAILURES,
+)
+
+ADAPTER = Adapter(
+    kind=KIND,
+    title="simulated",
+    default_port=8000,
+    command=command,
+    environment=environment,
+    read=vllm.read,
+    prefixes=vllm.ADAPTER.prefixes,
+    options=OPTIONS,
+    phases=PHASES,
+    failures=FAILURES,
+    simulated=True,
+    default_model=DEFAULT_MODEL,
+    launch_options=launch_options,
+)
