@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -27,7 +27,8 @@ class LlmtopApp(App[None]):
 
     store: read only, but for events of what went wrong here. interval: seconds between samples,
     and between two paints. themes: by name, as ``load_themes`` gives them; problems: theme files
-    that were left out, shown as events. zone: for times of day, None is the operator's own.
+    that were left out, shown as events. zone: for times of day, None is the
+    operator's own. background: runs beside the screen for as long as it is shown.
     """
 
     CSS_PATH = Path(__file__).with_name("llmtop.tcss")  # whole: subclasses may live elsewhere
@@ -57,6 +58,7 @@ class LlmtopApp(App[None]):
         ascii: bool = False,
         clock: Callable[[], float] = time.time,
         zone: tzinfo | None = None,
+        background: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._themes = dict(themes) if themes else load_themes()[0]
         super().__init__()
@@ -68,6 +70,7 @@ class LlmtopApp(App[None]):
         self._glyphs = ASCII if ascii else UNICODE
         self._now = clock
         self._zone = zone
+        self._background = background
         for each in self._themes.values():
             self.register_theme(to_textual(each))
         wanted = theme if theme in self._themes else "dark"
@@ -78,6 +81,11 @@ class LlmtopApp(App[None]):
         for problem in problems:
             words = clean(f"theme {problem.file} left out: {problem.reason}")
             store.events.append(Event(clock(), "warning", words))
+
+    def on_mount(self) -> None:
+        """Start what runs beside the screen."""
+        if self._background is not None:
+            self.run_worker(self._background(), group="background", exit_on_error=False)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our words for Textual's own themes, without which the stylesheet could not be read."""

@@ -25,7 +25,7 @@ class Series:
         self._points: deque[tuple[float, float | None]] = deque(maxlen=capacity)
 
     def append(self, time: float, value: float | None) -> None:
-        """Add a point; a time at or before the last one replaces it (the clock was stepped back)."""
+        """Add a point; it replaces what is not older than itself (the clock was stepped back)."""
         while self._points and self._points[-1][0] >= time:
             self._points.pop()
         self._points.append((time, value))
@@ -101,7 +101,7 @@ class EngineTrack:
 
 @dataclass(slots=True)
 class Store:
-    """The whole timeline. load is the newest snapshot of the load, which goes to ``load_target``."""
+    """The whole timeline. load: the newest snapshot of the load that ``load_target`` gets."""
 
     engines: dict[str, EngineTrack] = field(default_factory=dict)
     selected: str | None = None

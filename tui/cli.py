@@ -1,0 +1,141 @@
+"""The command line: which verbs there are, and the one place where errors become words.
+
+Verbs live in ``llmtop.tui.verbs``, one module each, and are imported only when they are called:
+``--help`` and ``ps`` must not pay for the screen.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from llmtop import LlmtopError, UsageError, __version__
+from llmtop.tui.verbs.screen import ScreenFlags, screen_flags
+
+# One line a verb, here rather than in the modules, so that --help imports none of them.
+VERBS = {
+    "demo": "Show a simulated engine under a load ramp, on the dashboard.",
+    "run": "Start an engine and open the dashboard on it (or --detach).",
+    "attach": "Open the dashboard on engines that somebody else started, by URL.",
+    "ps": "List the engines that llmtop started.",
+    "once": "Print one sample of an engine's numbers.",
+    "options": "List an engine's options and how each one applies.",
+    "set": "Change options of a running engine.",
+    "load": "Send load to an engine and report what came back.",
+    "logs": "Print an engine's log.",
+    "stop": "Stop an engine and everything that it started.",
+}
+
+
+class Verbs(click.Group):
+    """The verbs, imported when they are first needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the table, which is the order of use."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb's module and hand over its ``command``."""
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"llmtop.tui.verbs.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name what is near when a verb is unknown."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            raise UsageError(
+                f"there is no command {args[0]!r}", "the commands are " + ", ".join(VERBS)
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=Verbs,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 it failed (and why, and what to try), 2 it was not understood.",
+)
+@click.version_option(__version__, prog_name="llmtop", message="%(prog)s %(version)s")
+@screen_flags
+@click.pass_context
+def group(ctx: click.Context, screen: ScreenFlags) -> None:
+    """Start, watch, load and tune LLM engines on a GPU box from one terminal.
+
+    Without a command: the dashboard on every engine that llmtop knows here.
+    """
+    if ctx.invoked_subcommand is None:
+        from llmtop.tui.verbs import dashboard
+        from llmtop.tui.wiring import Wiring
+
+        dashboard.require_terminal()
+        dashboard.show(Wiring(), screen=screen)
+
+
+def say(error: LlmtopError) -> None:
+    """Print an error as a person should read it: one line, and a second one for the way out."""
+    from llmtop.engines.logs import clean
+
+    click.echo(f"llmtop: {clean(error.message)}", err=True)
+    if error.hint:
+        click.echo(f"        {clean(error.hint)}", err=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with exit code 0, 1 or 2."""
+    sys.exit(run(argv))
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code. No traceback reaches the terminal."""
+    try:
+        result: Any = group.main(args=argv, prog_name="llmtop", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.Abort:
+        click.echo("llmtop: stopped", err=True)
+        return 1
+    except click.UsageError as error:
+        hint = f"see `{error.ctx.command_path} --help`" if error.ctx else "see `llmtop --help`"
+        say(UsageError(error.format_message().rstrip("."), hint))
+        return 2
+    except click.ClickException as error:
+        say(LlmtopError(error.format_message()))
+        return 1
+    except UsageError as error:
+        say(error)
+        return 2
+    except LlmtopError as error:
+        say(error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has left: nothing to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get("LLMTOP_TRACEBACK"):
+            traceback.print_exc()
+        say(
+            LlmtopError(
+                f"a fault in llmtop itself: {type(error).__name__}: {error}",
+                "set LLMTOP_TRACEBACK=1 to see where, and please report it",
+            )
+        )
+        return 1

@@ -1,0 +1,68 @@
+"""Facts as plain lines of text, for verbs that print and for terminals that cannot draw."""
+
+from __future__ import annotations
+
+from llmtop.engines.samples import EngineSample, GpuSample, Latency, Quantiles
+from llmtop.loadgen.plan import Plan
+from llmtop.loadgen.results import LatencySummary, LoadResult
+from llmtop.tui.format import clean, count, duration, gib, latency, percent, quantile, rate
+
+
+def quantile_line(word: str, found: Quantiles | None) -> str:
+    """One latency: three quantiles, how many observations, over how long."""
+    if found is None or found.n == 0:
+        return f"  {word:<6} p50 --  p95 --  p99 --  n=0"
+    parts = [f"{name} {quantile(getattr(found, name))}" for name in ("p50", "p95", "p99")]
+    return f"  {word:<6} {'  '.join(parts)}  n={found.n:,}  window {found.window_s:.0f}s"
+
+
+def sample_lines(
+    name: str, sample: EngineSample, gpus: tuple[GpuSample, ...], gpu_note: str
+) -> list[str]:
+    """One sample of an engine, about a screenful."""
+    used, total = count(sample.kv_tokens_used), count(sample.kv_tokens_total)
+    lines = [
+        f"{clean(name)}  {clean(sample.model or '--')}",
+        f"  running {count(sample.running)}  waiting {count(sample.waiting)}",
+        f"  KV cache {percent(sample.kv_usage)}  {used}/{total} tokens"
+        f"  prefix hit {percent(sample.prefix_hit_rate)}",
+        f"  tokens/s output {count(sample.output_tokens_per_s)}"
+        f"  prompt {count(sample.prompt_tokens_per_s)}",
+        quantile_line("TTFT", sample.latencies.get(Latency.TTFT)),
+        quantile_line("ITL", sample.latencies.get(Latency.ITL)),
+        quantile_line("TPOT", sample.latencies.get(Latency.TPOT)),
+        quantile_line("e2e", sample.latencies.get(Latency.E2E)),
+    ]
+    for gpu in gpus:
+        lines.append(
+            f"  GPU {gpu.index} {clean(gpu.name)}  {gib(gpu.memory_used_bytes)}"
+            f"/{gib(gpu.memory_total_bytes)}  util {percent(gpu.utilisation)}"
+        )
+    if not gpus and gpu_note:
+        lines.append(f"  GPU -- ({gpu_note})")
+    return lines
+
+
+def summary_line(word: str, found: LatencySummary) -> str:
+    """One latency of a whole run."""
+    parts = [f"{name} {latency(getattr(found, name))}" for name in ("p50", "p95", "p99")]
+    return f"  {word:<5} {'  '.join(parts)}  n={found.n:,}"
+
+
+def load_lines(plan: Plan, result: LoadResult) -> list[str]:
+    """A whole run of load, as a person reads it."""
+    health = result.health
+    lag = f", lag p99 {latency(health.lag.p99)}" if health.lag and health.lag.n else ""
+    lines = [
+        f"{plan.loop.value} loop, {plan.shape}, {duration(result.duration_s)}",
+        f"  requests {result.ok:,} ok  {result.failed:,} failed  {result.cut:,} cut",
+        f"  output {count(result.output_tokens_per_s)} tok/s"
+        f"  {rate(result.requests_per_s)} requests/s",
+        summary_line("TTFT", result.ttft),
+        summary_line("TPOT", result.tpot),
+        summary_line("ITL", result.itl),
+        summary_line("e2e", result.e2e),
+        f"  client {health.verdict} ({health.clock} clock{lag})",
+    ]
+    lines += [f"  {number:,} x {clean(reason)}" for reason, number in result.errors.items()]
+    return lines

@@ -1,0 +1,104 @@
+"""One engine, with all that it takes to read and change it. Used by verbs and by the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from llmtop import LlmtopError
+from llmtop.engines import settings
+from llmtop.engines.endpoint import Endpoint
+from llmtop.engines.live import LiveClient, LiveState
+from llmtop.engines.options import Change, Option, OptionValue
+from llmtop.engines.recognise import version_of
+from llmtop.engines.samples import EngineSample
+from llmtop.engines.scraper import Fetch, open_reader
+from llmtop.engines.window import Window
+
+NOT_OURS = "llmtop did not start this engine, so its options can only be shown"
+NO_SOCKET = "the engine does not answer on its live-option socket"
+
+
+class EngineSession:
+    """Reads one engine's numbers and options, and changes what can be changed as it runs."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        fetch: Fetch,
+        *,
+        live: LiveClient | None = None,
+        window: Window | None = None,
+        who: str = "",
+        locks: Path | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.live = live
+        self.window = window or Window()
+        self.who = who
+        self._fetch = fetch
+        self._reader = open_reader(endpoint.adapter, endpoint.url, fetch, locks)
+
+    async def sample(self) -> EngineSample:
+        """Scrape once and say what the window up to now holds. ScrapeError when it cannot."""
+        return self.window.add(await self._reader.read())
+
+    async def version(self) -> str | None:
+        """The version that the engine itself tells; None when it does not."""
+        return await version_of(self.endpoint.url, self._fetch)
+
+    async def live_state(self) -> LiveState | None:
+        """What the engine says on its live-option socket; None when there is none to ask."""
+        return await self.live.get() if self.live is not None else None
+
+    def assemble(self, live: LiveState | None) -> tuple[Option, ...]:
+        """The options as they stand, given what the engine said last."""
+        adapter, record = self.endpoint.adapter, self.endpoint.record
+        launch = adapter.launch_options(record.command) if record is not None else {}
+        return settings.assemble(adapter.options, launch, live)
+
+    async def options(self) -> tuple[tuple[Option, ...], str]:
+        """The options, and why none can be changed live ("" when some can)."""
+        if self.live is None:
+            return self.assemble(None), NOT_OURS
+        try:
+            live = await self.live.get()
+        except LlmtopError as error:
+            return self.assemble(None), f"{NO_SOCKET}: {error.message}"
+        return self.assemble(live), live.disabled or ""
+
+    async def change(
+        self, wanted: Mapping[str, OptionValue], *, evict: bool = False
+    ) -> tuple[Change, ...]:
+        """Ask for changes; each gets its outcome, in the order asked.
+
+        What cannot be asked of the running engine is refused here, with the reason, and the rest
+        is sent. LiveError when the engine does not answer.
+        """
+        options, why_not = await self.options()
+        outcomes: dict[str, Change] = {}
+        ask: dict[str, int] = {}
+        for name, value in wanted.items():
+            option = settings.find(options, name)
+            reason = settings.refusal(option, value)
+            if reason and why_not:
+                reason = f"{reason}; {why_not}"
+            if reason:
+                outcomes[name] = settings.refused(option, value, reason, self.who)
+            elif isinstance(value, int):
+                ask[name] = value
+        if ask and self.live is not None:
+            for change in await self.live.set(ask, evict=evict, by=self.who):
+                outcomes[change.option] = change
+        return tuple(outcomes[name] for name in wanted if name in outcomes)
+
+    @property
+    def note(self) -> str:
+        """What cannot be read from this engine just now and why, "" when all is well."""
+        return self._reader.note
+
+    async def close(self) -> None:
+        """Give the sockets back."""
+        await self._reader.close()
+        if self.live is not None:
+            await self.live.close()

@@ -1,0 +1,161 @@
+"""The dashboard's real parts, put together: store, sources, control, and what they run on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from llmtop import LlmtopError
+from llmtop.engines.endpoint import Endpoint
+from llmtop.engines.gpu import Gpus
+from llmtop.engines.records import EngineRecord, State
+from llmtop.loadgen.discovery import discover_model
+from llmtop.loadgen.plan import Plan, Prompts, Target
+from llmtop.loadgen.pool import Load
+from llmtop.tui.conductor import Conductor
+from llmtop.tui.sources import EngineSource, GpuSource, LoadSource, Sampling, Source, Timeline
+from llmtop.tui.store import EngineTrack, Event, Store
+from llmtop.tui.wiring import Wiring
+
+RESCAN_S = 5.0
+READY_POLL_S = 0.2
+
+
+class NewEngines:
+    """Adds engines that another llmtop started while this screen is open."""
+
+    def __init__(self, wiring: Wiring, add: Callable[[Endpoint], None], known: set[str]) -> None:
+        self._wiring, self._add, self._known = wiring, add, known
+        self._due = time.monotonic() + RESCAN_S
+
+    async def beat(self) -> None:
+        """Look through the records, every few seconds."""
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + RESCAN_S
+        records: list[EngineRecord] = await asyncio.to_thread(self._wiring.supervisor.records)
+        for record in records:
+            if record.ended_at is None and record.name not in self._known:
+                self._add(self._wiring.owned(record.name))
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class Stage:
+    """Builds everything that the app shows, and runs it while the app does."""
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        endpoints: Sequence[Endpoint],
+        *,
+        select: str | None = None,
+        prompts: Prompts | None = None,
+        interval: float = 1.0,
+        follow_new: bool = False,
+    ) -> None:
+        self.store = Store()
+        self._wiring = wiring
+        self._prompts = prompts or Prompts()
+        self.timeline = Timeline()
+        self._known: set[str] = set()
+        self.load_source = LoadSource(self.store, self.timeline.now)
+        sources: list[Source] = [GpuSource(Gpus(), self.store), self.load_source]
+        self.sampling = Sampling(sources, interval, on_fault=self._fault)
+        for endpoint in endpoints:
+            self.add(endpoint)
+        if follow_new:
+            self.sampling.sources.append(NewEngines(wiring, self.add, self._known))
+        if select is not None:
+            self.store.selected = select
+        self.conductor = Conductor(
+            self.store, self.sampling, self.load_source, self._new_load, self._stop
+        )
+        self._left: list[str] = []
+
+    def add(self, endpoint: Endpoint) -> None:
+        """Put one more engine on the screen."""
+        record = endpoint.record
+        track = EngineTrack(
+            name=endpoint.name,
+            kind=endpoint.adapter.kind,
+            title=endpoint.adapter.title,
+            url=endpoint.url,
+            owned=endpoint.owned,
+            simulated=endpoint.adapter.simulated,
+            version=endpoint.version,
+            model=endpoint.model,
+        )
+        session = self._wiring.session(endpoint)
+        supervisor = self._wiring.supervisor
+        status = supervisor.status if record is not None else None
+        self.store.engines[endpoint.name] = track
+        self._known.add(endpoint.name)
+        self.sampling.sources.append(
+            EngineSource(session, track, self.store, status, self.timeline.now, supervisor.learn)
+        )
+        if self.store.selected is None:
+            self.store.selected = endpoint.name
+
+    def perform(self, plan: Plan | None) -> Callable[[], Coroutine[Any, Any, None]]:
+        """What runs beside the app: sampling, and a first load once the engine is ready."""
+
+        async def run() -> None:
+            beats = asyncio.create_task(self.sampling.run())
+            try:
+                if plan is not None:
+                    await self._open_with(plan)
+                await beats
+            finally:
+                beats.cancel()
+                await self.sampling.close()
+                await self._wiring.fetch.close()
+
+        return run
+
+    async def _open_with(self, plan: Plan) -> None:
+        while (track := self.store.engine) is None or track.sample is None:
+            ended = track is not None and track.status is not None
+            if ended and track.status.state in (State.FAILED, State.STOPPED, State.LOST):  # type: ignore[union-attr]
+                return
+            await asyncio.sleep(READY_POLL_S)
+        try:
+            await self.conductor.start(plan)
+        except LlmtopError as error:
+            self.store.events.append(Event(time.time(), "error", f"no load: {error.message}"))
+
+    def release(self) -> None:
+        """End the load's workers, however the screen ended. May be called twice."""
+        if self.load_source.load is not None:
+            self.load_source.load.close()
+
+    def farewell(self) -> list[str]:
+        """What to tell the person after the screen is gone: the engines that go on running."""
+        lines = []
+        for track in self.store.engines.values():
+            if not track.owned:
+                continue
+            status = self._wiring.supervisor.status(self._wiring.supervisor.find(track.name))
+            if status.state in (State.STARTING, State.READY, State.UNRESPONSIVE):
+                lines.append(
+                    f"{track.name} goes on running at {track.url}; "
+                    f"`llmtop` shows it again, `llmtop stop {track.name}` ends it"
+                )
+        return lines
+
+    def _new_load(self, source: EngineSource) -> Load:
+        endpoint, key = source.session.endpoint, self._wiring.api_key
+        model = discover_model(endpoint.url, key)
+        return Load(Target(url=endpoint.url, model=model, api_key=key), self._prompts)
+
+    def _stop(self, record: EngineRecord) -> object:
+        return self._wiring.supervisor.stop(record)
+
+    def _fault(self, source: Source, error: Exception) -> None:
+        text = f"a fault in {type(source).__name__}: {type(error).__name__}: {error}"
+        last = self.store.events[-1].text if self.store.events else ""
+        if last != text:
+            self.store.events.append(Event(time.time(), "error", text))

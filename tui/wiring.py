@@ -1,0 +1,122 @@
+"""The real parts, made from the environment once: what verbs and the screen are built on.
+
+Nothing below the command line reads the environment; it is read here and handed down.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from platformdirs import user_config_path
+
+from llmtop import UsageError
+from llmtop.engines.catalog import ADAPTERS
+from llmtop.engines.endpoint import Endpoint
+from llmtop.engines.live import LiveClient
+from llmtop.engines.recognise import recognise
+from llmtop.engines.scraper import HttpFetch
+from llmtop.engines.state import StateDirectory
+from llmtop.engines.supervisor import Supervisor
+from llmtop.engines.window import Window
+from llmtop.tui.session import EngineSession
+
+
+def is_url(text: str) -> bool:
+    """Whether an argument is meant as an address and not as an engine's name."""
+    return "://" in text or ":" in text or "/" in text
+
+
+class Wiring:
+    """Builds the supervisor, scrapers and clients; every verb makes one."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self.environ = dict(os.environ if environ is None else environ)
+
+    @cached_property
+    def state(self) -> StateDirectory:
+        """Where engines are remembered, this user's own."""
+        return StateDirectory()
+
+    @cached_property
+    def supervisor(self) -> Supervisor:
+        """The owner of engine processes, on this user's state directory."""
+        return Supervisor(self.state, ADAPTERS, environ=self.environ)
+
+    @cached_property
+    def fetch(self) -> HttpFetch:
+        """One HTTP client for all scrapes. The key is for engines that want one."""
+        return HttpFetch(api_key=self.api_key)
+
+    @property
+    def api_key(self) -> str:
+        """LLMTOP_API_KEY: sent to engines as a bearer token, never shown."""
+        return self.environ.get("LLMTOP_API_KEY", "")
+
+    @property
+    def themes_folder(self) -> Path:
+        """Where the operator's own themes are."""
+        return user_config_path("llmtop") / "themes"
+
+    @cached_property
+    def who(self) -> str:
+        """Who asks, for the event list of everybody who watches: user@terminal."""
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):
+            user = str(os.getuid())
+        try:
+            where = os.ttyname(sys.stdin.fileno()).removeprefix("/dev/")
+        except (OSError, ValueError):
+            where = f"pid {os.getpid()}"
+        return f"{user}@{where}"
+
+    def owned(self, name: str) -> Endpoint:
+        """An engine that llmtop started, by name. UsageError when there is none."""
+        record = self.supervisor.find(name)
+        return Endpoint(
+            name=record.name,
+            adapter=ADAPTERS[record.spec.kind],
+            url=record.url,
+            model=record.spec.model,
+            version=record.version,
+            record=record,
+        )
+
+    async def endpoint(self, name_or_url: str) -> Endpoint:
+        """An engine by name, or whatever answers at a URL."""
+        if not is_url(name_or_url):
+            return self.owned(name_or_url)
+        found = await recognise(name_or_url, self.fetch)
+        if found.kind not in ADAPTERS:
+            raise UsageError(
+                f"{found.url} answers, but as {found.kind}, which this version cannot read",
+                "it reads " + ", ".join(ADAPTERS),
+            )
+        for record in self.supervisor.records():
+            if record.url == found.url and record.ended_at is None:
+                return self.owned(record.name)
+        return Endpoint(
+            name=found.url.removeprefix("http://"),
+            adapter=ADAPTERS[found.kind],
+            url=found.url,
+            model=found.model,
+            version=found.version,
+        )
+
+    def session(self, endpoint: Endpoint, window: Window | None = None) -> EngineSession:
+        """All that it takes to read and change an engine, on real sockets."""
+        path = endpoint.live_socket
+        live = LiveClient(path) if path is not None else None
+        return EngineSession(
+            endpoint,
+            self.fetch,
+            live=live,
+            window=window,
+            who=self.who,
+            locks=self.state.locks,
+        )

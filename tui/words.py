@@ -1,0 +1,49 @@
+"""Sentences about changes, for the event list and the marks on the charts. Pure."""
+
+from __future__ import annotations
+
+from llmtop.engines.options import Change, OptionValue, Outcome
+
+SHORT = {
+    "max_num_seqs": "seqs",
+    "max_num_batched_tokens": "tokens",
+    "num_speculative_tokens": "spec",
+}
+
+
+def value_words(option: str, value: OptionValue) -> str:
+    """A value as a person says it: speculation of 0 draft tokens is off."""
+    if value is None:
+        return "--"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if option == "num_speculative_tokens" and value == 0:
+        return "off"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def change_words(change: Change, me: str = "") -> str:
+    """One change as one line: what, from, to, how it went, and who when it was somebody else."""
+    before, after = (
+        value_words(change.option, change.before),
+        value_words(change.option, change.after),
+    )
+    text = f"{change.option} {before} -> {after}"
+    if change.outcome is Outcome.REFUSED:
+        text += f" refused: {change.reason}" if change.reason else " refused"
+    elif change.outcome is Outcome.PENDING:
+        text += ", waits for the engine's next step"
+    if change.evicted:
+        text += f", {change.evicted:,} requests put back"
+    if change.by and change.by != me:
+        text += f" (by {change.by})"
+    return text
+
+
+def mark_words(change: Change) -> str:
+    """A change in the few characters that fit into a chart's border."""
+    before, after = (
+        value_words(change.option, change.before),
+        value_words(change.option, change.after),
+    )
+    return f"{SHORT.get(change.option, change.option)} {before}->{after}"
