@@ -1,0 +1,53 @@
+"""``llmtop demo``: the whole tool on a simulated engine; needs no GPU and no model."""
+
+from __future__ import annotations
+
+import click
+
+from llmtop.tui.verbs.screen import ScreenFlags, screen_flags
+
+# Steps of the shape are slow enough to watch, and end well past what the virtual GPU carries.
+SHAPE = "hold 4 for 5s, ramp 4..320 over 75s, hold 320"
+
+
+@click.command()
+@click.option(
+    "--gpu", default="h200", show_default=True, help="a100-80gb, h100 or h200, simulated."
+)
+@click.option("--model", default="llama-3.1-8b", show_default=True, help="Or llama-3.1-70b.")
+@click.option("--shape", default=SHAPE, show_default=True, help="The load over time.")
+@screen_flags
+@click.option("--no-load", is_flag=True, help="Start without the load ramp.")
+def command(gpu: str, model: str, shape: str, no_load: bool, screen: ScreenFlags) -> None:
+    """Show a simulated engine under a load ramp; every key works. Nothing real is measured."""
+    from llmtop.engines.ports import next_free
+    from llmtop.engines.records import LaunchSpec
+    from llmtop.loadgen import shape as shapes
+    from llmtop.loadgen.plan import Plan, Prompts
+    from llmtop.tui.verbs import dashboard
+    from llmtop.tui.verbs.run import free_name
+    from llmtop.tui.wiring import Wiring
+
+    dashboard.require_terminal()
+    shapes.parse(shape)
+    wiring = Wiring()
+    supervisor = wiring.supervisor
+    living = {record.name for record in supervisor.records() if record.ended_at is None}
+    record = supervisor.launch(
+        LaunchSpec(
+            kind="sim",
+            name=free_name("demo", living),
+            model=model,
+            host="127.0.0.1",
+            port=next_free("127.0.0.1", 8000),
+            args=("--gpu", gpu, "--max-num-seqs", "512", "--speculative", "ngram:4"),
+        )
+    )
+    dashboard.show(
+        wiring,
+        endpoints=[wiring.owned(record.name)],
+        select=record.name,
+        plan=None if no_load else Plan(shape=shape),
+        prompts=Prompts(prompt_tokens=(448, 576), output_tokens=(112, 144)),
+        screen=screen,
+    )

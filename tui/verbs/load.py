@@ -1,0 +1,199 @@
+"""``llmtop load NAME|URL``: send load, say what came back and whether to trust the figures."""
+
+from __future__ import annotations
+
+import select
+import sys
+import time
+from typing import Any
+
+import click
+
+from llmtop import LlmtopError, UsageError
+from llmtop.loadgen.plan import Loop, Plan, Prompts, Target
+from llmtop.loadgen.results import LatencySummary, LoadResult, LoadSnapshot
+from llmtop.tui.verbs.output import document, json_flag, note
+
+MODEST_STREAMS = 8  # above this a target on another machine is asked about once
+
+
+def span(text: str) -> tuple[int, int]:
+    """``512`` or ``448..576`` as bounds in tokens."""
+    low, dots, high = text.partition("..")
+    try:
+        bounds = (int(low), int(high if dots else low))
+    except ValueError:
+        raise UsageError(f"{text!r} is not a length", "write 512, or 448..576") from None
+    if not 1 <= bounds[0] <= bounds[1]:
+        raise UsageError(f"{text!r} is not a length", "write 512, or 448..576")
+    return bounds
+
+
+def latency(summary: LatencySummary) -> dict[str, Any]:
+    """A latency as JSON, in seconds."""
+    return {"p50": summary.p50, "p95": summary.p95, "p99": summary.p99, "n": summary.n}
+
+
+def entry(name: str, plan: Plan, result: LoadResult) -> dict[str, Any]:
+    """A whole run as ``load --json`` shows it. docs/json.md describes the fields."""
+    health = result.health
+    return {
+        "name": name,
+        "loop": plan.loop.value,
+        "shape": plan.shape,
+        "seed": plan.seed,
+        "requests": {"ok": result.ok, "failed": result.failed, "cut": result.cut},
+        "errors": dict(result.errors),
+        "duration_s": result.duration_s,
+        "output_tokens": result.output_tokens,
+        "output_tokens_per_s": result.output_tokens_per_s,
+        "requests_per_s": result.requests_per_s,
+        "ttft_s": latency(result.ttft),
+        "tpot_s": latency(result.tpot),
+        "itl_s": latency(result.itl),
+        "e2e_s": latency(result.e2e),
+        "client": {
+            "verdict": health.verdict,
+            "clock": health.clock,
+            "lag_s": latency(health.lag) if health.lag else None,
+            "lateness_s": latency(health.lateness) if health.lateness else None,
+            "cpu": health.cpu,
+            "run_delay": health.run_delay,
+        },
+    }
+
+
+@click.command()
+@click.argument("target", metavar="NAME|URL")
+@click.option("-c", "--concurrency", type=click.IntRange(1, 20000), help="Streams in flight.")
+@click.option("-r", "--rate", type=click.FloatRange(0.01, 100000), help="Requests a second.")
+@click.option("--shape", help='For example "ramp 1..64 over 30s, hold 64 for 10s".')
+@click.option("-d", "--duration", default=20.0, show_default=True, metavar="SECONDS")
+@click.option("--prompt-tokens", default="128", show_default=True, metavar="N|A..B")
+@click.option("--output-tokens", default="128", show_default=True, metavar="N|A..B")
+@click.option("--repetitive", is_flag=True, help="Prompts that n-gram speculation guesses well.")
+@click.option("--temperature", default=1.0, show_default=True, type=click.FloatRange(0, 2))
+@click.option("--chat", is_flag=True, help="Use /v1/chat/completions.")
+@click.option("--model", help="The model to ask for; by default the one that is served.")
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(1, 64), help="Load processes (default: spare cores)."
+)
+@click.option("--timeout", default=600.0, show_default=True, help="Of one request, seconds.")
+@click.option("--yes", is_flag=True, help="Do not ask before loading another machine.")
+@json_flag
+def command(
+    target: str,
+    concurrency: int | None,
+    rate: float | None,
+    shape: str | None,
+    duration: float,
+    prompt_tokens: str,
+    output_tokens: str,
+    repetitive: bool,
+    temperature: float,
+    chat: bool,
+    model: str | None,
+    seed: int,
+    workers: int | None,
+    timeout: float,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Send load to an engine: --concurrency (closed loop), --rate (open loop) or a --shape."""
+    from llmtop.loadgen import shape as shapes
+    from llmtop.loadgen.discovery import discover_model
+    from llmtop.loadgen.pool import Load
+    from llmtop.loadgen.transport import is_loopback
+    from llmtop.tui.report import load_lines
+    from llmtop.tui.wiring import Wiring, is_url
+
+    if concurrency is not None and rate is not None:
+        raise UsageError("give --concurrency or --rate, not both")
+    if duration <= 0:
+        raise UsageError("--duration is more than 0 seconds")
+    loop = Loop.OPEN if rate is not None else Loop.CLOSED
+    level = rate if rate is not None else concurrency if concurrency is not None else 1
+    text = shape or f"hold {level:g} for {duration:g}s"
+    parsed = shapes.parse(text)
+    if parsed.duration is None:
+        raise UsageError(
+            f"the shape {text!r} has no end", "end it with a part like `hold 64 for 10s`"
+        )
+    plan = Plan(loop=loop, shape=text, seed=seed)
+    prompts = Prompts(
+        prompt_tokens=span(prompt_tokens),
+        output_tokens=span(output_tokens),
+        repetitive=repetitive,
+        temperature=temperature,
+    )
+    wiring = Wiring()
+    if is_url(target):
+        from llmtop.engines.recognise import normalise
+
+        url, name = normalise(target), target
+    else:
+        endpoint = wiring.owned(target)
+        url, name = endpoint.url, endpoint.name
+    if not is_loopback(url) and not yes and parsed.highest > MODEST_STREAMS:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"{url} is another machine", "add --yes to load it without being asked"
+            )
+        click.confirm(f"{url} is another machine. Send load to it?", abort=True, err=True)
+    served = model or discover_model(url, wiring.api_key)
+    load = Load(
+        Target(url=url, model=served, chat=chat, api_key=wiring.api_key),
+        prompts,
+        workers=workers,
+        timeout_s=timeout,
+    )
+    try:
+        load.start(plan)
+        result = watch(load, parsed.duration, quiet=as_json and not sys.stderr.isatty())
+    finally:
+        load.close()
+    if as_json:
+        document(entry(name, plan, result))
+    else:
+        for line in load_lines(plan, result):
+            click.echo(line)
+    if result.ok == 0:
+        worst = max(result.errors, key=lambda key: result.errors[key], default="nothing was sent")
+        raise LlmtopError(f"no request succeeded: {worst}", "see `llmtop logs`, or try one request")
+    return 0
+
+
+def watch(load: Any, duration: float, *, quiet: bool) -> LoadResult:
+    """Wait for the run's end, saying where it stands once a second. Ctrl+C cuts what is left."""
+    said = time.monotonic()
+    try:
+        while not load.finished:
+            select.select([load], [], [], 0.2)
+            if not quiet and time.monotonic() - said >= 1.0:
+                said = time.monotonic()
+                progress(load.snapshot(), duration)
+    except KeyboardInterrupt:
+        note("\ncutting what is in flight ...")
+        load.stop(drain=False)
+        while not load.finished:
+            select.select([load], [], [], 0.2)
+    if not quiet and sys.stderr.isatty():
+        click.echo("\r\x1b[K", nl=False, err=True)
+    result: LoadResult = load.result()
+    return result
+
+
+def progress(now: LoadSnapshot, duration: float) -> None:
+    """One line that rewrites itself on a terminal, one line a second elsewhere."""
+    from llmtop.tui.format import count
+    from llmtop.tui.format import latency as seconds
+
+    words = (
+        f"{now.in_flight} in flight  {now.ok:,} ok  {now.failed:,} failed  "
+        f"{count(now.output_tokens_per_s)} tok/s  TTFT p95 {seconds(now.ttft.p95)}"
+    )
+    if sys.stderr.isatty():
+        click.echo(f"\r\x1b[K{words}", nl=False, err=True)
+    else:
+        click.echo(words, err=True)

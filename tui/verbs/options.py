@@ -1,0 +1,64 @@
+"""``llmtop options NAME``: every option, its value, and how a change to it applies."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from llmtop.engines.options import Option, OptionValue
+from llmtop.tui.verbs.output import document, json_flag, note, table
+
+
+def shown(value: OptionValue) -> str:
+    """A value as a person reads it."""
+    if value is None:
+        return "--"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def entry(option: Option) -> dict[str, Any]:
+    """One option as ``options --json`` shows it."""
+    return {
+        "name": option.name,
+        "flag": option.spec.flag,
+        "summary": option.spec.summary,
+        "value": option.value,
+        "launch": option.launch,
+        "minimum": option.minimum,
+        "maximum": option.maximum,
+        "choices": list(option.spec.choices),
+        "applies": option.applies.value,
+        "pending": option.pending,
+    }
+
+
+@click.command()
+@click.argument("name", metavar="NAME|URL")
+@json_flag
+def command(name: str, as_json: bool) -> None:
+    """List the options of NAME: value, launch value, and whether a change applies live."""
+    from llmtop.tui.wiring import Wiring
+
+    async def gather() -> tuple[tuple[Option, ...], str]:
+        wiring = Wiring()
+        session = wiring.session(await wiring.endpoint(name))
+        try:
+            return await session.options()
+        finally:
+            await session.close()
+
+    options, why_not = asyncio.run(gather())
+    if as_json:
+        document({"name": name, "options": [entry(option) for option in options], "note": why_not})
+        return
+    rows = [
+        [option.name, shown(option.value), shown(option.launch), option.applies.value]
+        for option in options
+    ]
+    table(["OPTION", "VALUE", "LAUNCH", "APPLIES"], rows)
+    if why_not:
+        note(why_not)

@@ -1,0 +1,47 @@
+"""How verbs print: one JSON document on stdout, or a table; messages always on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+json_flag = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else."
+)
+
+
+def document(value: Any) -> None:
+    """Print one JSON document. NaN and infinity never appear in it; they become null."""
+    click.echo(json.dumps(_finite(value), indent=2, ensure_ascii=True, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def note(text: str) -> None:
+    """Say something about the work to the person, on stderr."""
+    from llmtop.engines.logs import clean
+
+    click.echo(clean(text), err=True)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns, left aligned, two spaces apart, without wrapping. Text is cleaned."""
+    from llmtop.engines.logs import clean
+
+    cells = [list(heads), *[[clean(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
+    for row in cells:
+        click.echo(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )

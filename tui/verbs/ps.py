@@ -1,0 +1,60 @@
+"""``llmtop ps``: the engines that llmtop started, and how they are."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from llmtop.engines.records import EngineStatus
+from llmtop.tui.verbs.output import document, json_flag, note, table
+
+
+def entry(status: EngineStatus) -> dict[str, Any]:
+    """One engine as ``ps --json`` shows it. docs/json.md describes the fields."""
+    record = status.record
+    return {
+        "name": record.name,
+        "engine": record.spec.kind,
+        "version": record.version,
+        "state": status.state.value,
+        "detail": status.phase or record.cause or "",
+        "pid": record.pid,
+        "host": record.spec.host,
+        "port": record.spec.port,
+        "url": record.url,
+        "model": record.spec.model,
+        "simulated": record.simulated,
+        "started_at": record.started_at,
+        "ready_at": record.ready_at,
+        "ended_at": record.ended_at,
+        "log_path": record.log_path,
+    }
+
+
+@click.command()
+@json_flag
+def command(as_json: bool) -> None:
+    """List the engines that llmtop started, whichever terminal they were started from."""
+    from llmtop.tui.format import duration
+    from llmtop.tui.wiring import Wiring
+
+    supervisor = Wiring().supervisor
+    statuses = [supervisor.status(record) for record in supervisor.records()]
+    for problem in supervisor.problems():
+        note(f"llmtop: {problem}")
+    if as_json:
+        document({"engines": [entry(status) for status in statuses]})
+        return
+    if not statuses:
+        note("no engines; `llmtop demo` starts a simulated one, `llmtop run vllm MODEL` a real one")
+        return
+    rows = []
+    for status in statuses:
+        record = status.record
+        age = duration(time.time() - record.started_at)
+        kind = record.spec.kind + (" (simulated)" if record.simulated else "")
+        words = status.state.value + (f", {status.phase}" if status.phase else "")
+        rows.append([record.name, kind, words, str(record.pid), record.url, record.spec.model, age])
+    table(["NAME", "ENGINE", "STATE", "PID", "URL", "MODEL", "AGE"], rows)

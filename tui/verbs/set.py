@@ -1,0 +1,75 @@
+"""``llmtop set NAME option=value``: change a running engine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from llmtop import UsageError
+from llmtop.engines.options import Change, OptionValue, Outcome
+from llmtop.tui.verbs.options import shown
+from llmtop.tui.verbs.output import document, json_flag, note
+
+
+def entry(change: Change) -> dict[str, Any]:
+    """One change as ``set --json`` shows it."""
+    return {
+        "option": change.option,
+        "from": change.before,
+        "to": change.after,
+        "outcome": change.outcome.value,
+        "reason": change.reason,
+        "ack_ms": change.ack_ms,
+        "evicted": change.evicted,
+    }
+
+
+def split(pair: str) -> tuple[str, str]:
+    """``max_num_seqs=64`` as name and text. Flags spelled with dashes are understood too."""
+    name, equals, text = pair.partition("=")
+    if not equals or not name or not text:
+        raise UsageError(f"{pair!r} is not a change", "write it as max_num_seqs=64")
+    return name.strip().lstrip("-").replace("-", "_"), text
+
+
+@click.command()
+@click.argument("name")
+@click.argument("pairs", metavar="OPTION=VALUE...", nargs=-1, required=True)
+@click.option("--evict", is_flag=True, help="Put running requests above a lower cap back at once.")
+@json_flag
+def command(name: str, pairs: tuple[str, ...], evict: bool, as_json: bool) -> int:
+    """Change options of NAME while it runs, for example max_num_seqs=64."""
+    from llmtop.engines import settings
+    from llmtop.tui.wiring import Wiring
+
+    asked = dict(split(pair) for pair in pairs)
+
+    async def change() -> tuple[Change, ...]:
+        wiring = Wiring()
+        session = wiring.session(await wiring.endpoint(name))
+        try:
+            options, _ = await session.options()
+            wanted: dict[str, OptionValue] = {
+                key: settings.parse(settings.find(options, key), text)
+                for key, text in asked.items()
+            }
+            return await session.change(wanted, evict=evict)
+        finally:
+            await session.close()
+
+    changes = asyncio.run(change())
+    if as_json:
+        document({"name": name, "changes": [entry(item) for item in changes]})
+    for item in changes:
+        words = f"{item.option} {shown(item.before)} -> {shown(item.after)}: {item.outcome.value}"
+        if item.reason:
+            words += f", {item.reason}"
+        elif item.ack_ms is not None:
+            words += f" in {item.ack_ms:.0f} ms"
+        if item.evicted:
+            words += f", {item.evicted} requests put back into the queue"
+        if not as_json or item.outcome is Outcome.REFUSED:
+            note(f"llmtop: {words}" if item.outcome is Outcome.REFUSED else words)
+    return int(any(item.outcome is Outcome.REFUSED for item in changes))

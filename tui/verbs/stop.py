@@ -1,0 +1,26 @@
+"""``llmtop stop NAME``: end an engine, whatever it started, and nothing else."""
+
+from __future__ import annotations
+
+import click
+
+from llmtop.tui.verbs.output import document, json_flag, note
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--grace", default=10.0, show_default=True, metavar="SECONDS", help="Wait before SIGKILL."
+)
+@json_flag
+def command(name: str, grace: float, as_json: bool) -> None:
+    """Stop the engine NAME: SIGTERM, a grace, then SIGKILL to everything that it started."""
+    from llmtop.tui.verbs.ps import entry
+    from llmtop.tui.wiring import Wiring
+
+    supervisor = Wiring().supervisor
+    record = supervisor.stop(supervisor.find(name), grace_s=grace)
+    if as_json:
+        document(entry(supervisor.status(record)))
+    else:
+        note(f"{record.name} is stopped")
