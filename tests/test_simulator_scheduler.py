@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,10 +31,14 @@ def make(
     return Scheduler(limits, pool, random.Random(0), speculation, asynchronous)
 
 
-def ask(serial: int, prompt: int | list[Token], target: int = 4, affinity: float = 1.0) -> Request:
-    tokens: list[Token] = [1000 * serial + i for i in range(prompt)] if type(prompt) is int else []
-    if isinstance(prompt, list):
-        tokens = prompt
+def ask(
+    serial: int, prompt: int | Sequence[Token], target: int = 4, affinity: float = 1.0
+) -> Request:
+    tokens: list[Token] = []
+    if isinstance(prompt, int):
+        tokens = [1000 * serial + i for i in range(prompt)]
+    if not isinstance(prompt, int):
+        tokens = list(prompt)
     return Request(serial, tokens, target, Writing(serial), affinity=affinity)
 
 

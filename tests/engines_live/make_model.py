@@ -14,10 +14,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-WORDS = (
-    "when a queue grows the first token waits and every stream feels it so watch the cache "
-    "keep the batch full but never so full that blocks run out and work is done twice"
-).split()
+SENTENCE = """
+when a queue grows the first token waits and every stream feels it so watch the cache
+keep the batch full but never so full that blocks run out and work is done twice
+"""
+WORDS = SENTENCE.split()
 SPECIAL = ["<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>", "<|system|>", "<|pad|>"]
 TEMPLATE = (
     "{{ bos_token }}{% for turn in messages %}<|{{ turn['role'] }}|>{{ turn['content'] }}"

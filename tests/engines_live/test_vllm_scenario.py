@@ -1,0 +1,209 @@
+"""llmtop itself on real vLLM: started, watched, loaded, turned and stopped as a person would."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.llmtop_process import Home, command
+from tests.terminal import Terminal
+
+SEEN_WITHIN_S = 2.0
+FLAGS = (
+    *("--served-model-name", "small", "--dtype", "bfloat16", "--max-model-len", "2048"),
+    *("--max-num-seqs", "16", "--max-num-batched-tokens", "2048"),
+    *("--num-gpu-blocks-override", "200", "--enforce-eager"),
+    "--speculative-config",
+    json.dumps(
+        {
+            "method": "ngram",
+            "num_speculative_tokens": 4,
+            "prompt_lookup_max": 4,
+            "prompt_lookup_min": 1,
+        }
+    ),
+)
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home.make(tmp_path_factory.mktemp("home"), extra=OFFLINE)
+    yield home
+    home.stop_all()
+
+
+@pytest.fixture(scope="module")
+def engine(home: Home, vllm_program: Path, small_model: Path) -> dict[str, object]:
+    done = home.run(
+        *("run", "vllm", str(small_model), "--bin", str(vllm_program), "--name", "real"),
+        *("--detach", "--json", "--", *FLAGS),
+        timeout=300,
+    )
+    assert done.code == 0, done.err
+    assert "weights" in done.err  # the start-up phases were told
+    started: dict[str, object] = done.json
+    return started
+
+
+def metric(engine: dict[str, object], name: str) -> float:
+    with urllib.request.urlopen(f"{engine['url']}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
+    )
+
+
+def seen(what: Callable[[], bool], within_s: float) -> float:
+    """Seconds until ``what`` held; fails when it does not within ``within_s``."""
+    begun = time.monotonic()
+    while not what():
+        assert time.monotonic() - begun < within_s, f"not seen within {within_s:g} s"
+        time.sleep(0.05)
+    return time.monotonic() - begun
+
+
+def start_load(home: Home, seconds: int) -> subprocess.Popen[str]:
+    """16 streams whose text n-gram speculation guesses well."""
+    flags = ("-c", "16", "-d", str(seconds), "--prompt-tokens", "64", "--output-tokens", "200")
+    return subprocess.Popen(
+        command("load", "real", *flags, "--repetitive", "--temperature", "0", "--json"),
+        env=home.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def test_the_engine_is_described(home: Home, engine: dict[str, object]) -> None:
+    assert engine["state"] == "ready"
+    assert engine["version"] == "0.32.0"
+    assert engine["simulated"] is False
+    options = {o["name"]: o for o in home.run("options", "real", "--json").json["options"]}
+    assert options["max_num_seqs"]["launch"] == 16
+    assert options["num_speculative_tokens"]["applies"].startswith("live")
+    assert options["max_model_len"]["value"] == 2048
+    assert options["max_model_len"]["applies"] == "restart"
+
+
+def test_knobs_turn_under_load_and_no_request_fails(home: Home, engine: dict[str, object]) -> None:
+    def running() -> float:
+        return metric(engine, "vllm:num_requests_running")
+
+    def drafts() -> float:
+        return metric(engine, "vllm:spec_decode_num_drafts_total")
+
+    def change(*pairs: str) -> None:
+        done = home.run("set", "real", *pairs, "--json")
+        assert done.code == 0, done.err
+        assert {c["outcome"] for c in done.json["changes"]} == {"applied"}, done.out
+
+    with start_load(home, 40) as load:
+        seen(lambda: running() >= 14, 30)
+        change("max_num_seqs=2", "--evict")
+        seen(lambda: running() <= 2, SEEN_WITHIN_S)
+        change("max_num_seqs=16")
+        seen(lambda: running() >= 14, SEEN_WITHIN_S)
+        sample = home.run("once", "real", "--window", "2", "--json").json
+        assert sample["kv_tokens_total"] == 200 * 128
+        assert 0 < sample["kv_usage"] < 1
+        assert sample["output_tokens_per_s"] > 0
+        assert sample["spec_acceptance"] is not None
+
+        change("num_speculative_tokens=0")
+        time.sleep(0.2)  # the step in flight may still be counted
+        before = drafts()
+        tokens = metric(engine, "vllm:generation_tokens_total")
+        seen(lambda: metric(engine, "vllm:generation_tokens_total") > tokens + 50, 20)
+        assert drafts() == before, "drafts were made with speculation off"
+        change("num_speculative_tokens=4")
+        seen(lambda: drafts() > before, SEEN_WITHIN_S)
+        out, _ = load.communicate(timeout=240)
+    report = json.loads(out)
+    assert report["requests"]["failed"] == 0, report["errors"]
+    assert report["requests"]["cut"] == 0
+    assert report["requests"]["ok"] > 16
+    assert report["output_tokens"] == 200 * report["requests"]["ok"]
+
+
+def test_the_options_panel_turns_the_real_engine(home: Home, engine: dict[str, object]) -> None:
+    def number(text: str) -> int:
+        found = re.search(r"run (\d+)", text)
+        return int(found[1]) if found else -1
+
+    load = start_load(home, 45)
+    with load, Terminal(command(), home.environ) as screen:
+        screen.see(lambda text: number(text) >= 14, 60)
+        screen.type("o")
+        screen.see("max_num_seqs")
+        screen.type("\r3")
+        screen.type("e")  # evict, do not wait for them to finish
+        screen.type("\r")
+        begun = time.monotonic()
+        screen.see(lambda text: 0 <= number(text) <= 3, 10)
+        assert metric(engine, "vllm:num_requests_running") <= 3
+        # One beat of the screen is a second; the rest is two crowded cores.
+        assert time.monotonic() - begun < 5
+        assert home.run("set", "real", "max_num_seqs=16").code == 0
+        screen.type("\x1b")
+        screen.see("q quit")
+        screen.type("q")
+        screen.see("leave")
+        screen.type("\r")
+        assert screen.wait() == 0
+        out, _ = load.communicate(timeout=240)
+    assert json.loads(out)["requests"]["failed"] == 0
+
+
+def test_stop_leaves_no_process(home: Home, engine: dict[str, object]) -> None:
+    pid = int(str(engine["pid"]))
+    family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    assert len(family) >= 3  # API server, engine core, worker
+    done = home.run("stop", "real", timeout=60)
+    assert done.code == 0, done.err
+    left = [p for p in family if psutil.pid_exists(p) and alive(p)]
+    assert left == []
+    (record,) = home.run("ps", "--json").json["engines"]
+    assert record["state"] == "stopped"
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_flag_that_vllm_does_not_know_is_explained(
+    home: Home, vllm_program: Path, small_model: Path
+) -> None:
+    done = home.run(
+        *("run", "vllm", str(small_model), "--bin", str(vllm_program), "--name", "wrong"),
+        *("--detach", "--json", "--", "--max-num-sequences-at-once", "4"),
+        timeout=120,
+    )
+    assert done.code == 1
+    assert "--max-num-sequences-at-once" in done.err
+    assert "Traceback" not in done.err
+    (record,) = [e for e in home.run("ps", "--json").json["engines"] if e["name"] == "wrong"]
+    assert record["state"] == "failed"
+    assert not alive(int(record["pid"])) or os.getpid() == record["pid"]

@@ -1,0 +1,79 @@
+"""Runs the real command line as a person's shell would, in a home of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Stdout as the one JSON document that it must be."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Folders for state, sockets and configuration that no other test shares."""
+
+    folder: Path
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, folder: Path, extra: Mapping[str, str] | None = None) -> Home:
+        """Prepare the folders. extra: more environment for every command."""
+        for name in ("state", "run", "config"):
+            (folder / name).mkdir(mode=0o700)
+        return cls(folder, extra or {})
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of every command in this home."""
+        kept = ("PATH", "LANG", "LC_ALL", "HOME", "VIRTUAL_ENV")
+        return {
+            **{name: os.environ[name] for name in kept if name in os.environ},
+            "XDG_STATE_HOME": str(self.folder / "state"),
+            "XDG_RUNTIME_DIR": str(self.folder / "run"),
+            "XDG_CONFIG_HOME": str(self.folder / "config"),
+            "PYTHONPATH": str(ROOT),
+            **self.extra,
+        }
+
+    def run(self, *args: str, timeout: float = 60.0, stdin: str = "") -> Done:
+        """Run ``llmtop ARGS`` to its end."""
+        done = subprocess.run(
+            command(*args),
+            env=self.environ,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=self.folder,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def stop_all(self) -> None:
+        """Stop every engine that is left."""
+        for engine in self.run("ps", "--json").json["engines"]:
+            self.run("stop", engine["name"], "--grace", "2")
+
+
+def command(*args: str) -> list[str]:
+    """The argument vector of ``llmtop ARGS``."""
+    return [sys.executable, "-m", "llmtop", *args]

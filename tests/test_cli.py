@@ -1,0 +1,265 @@
+"""The command line, end to end, on a simulated engine that runs as a real process."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.llmtop_process import Home, command
+
+SIM = ("run", "sim", "--detach", "--json")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home.make(tmp_path_factory.mktemp("home"))
+    yield home
+    home.stop_all()
+
+
+@pytest.fixture(scope="module")
+def engine(home: Home) -> str:
+    started = home.run(*SIM, "--name", "one", "--", "--startup-s", "0", "--max-num-seqs", "64")
+    assert started.code == 0, started.err
+    return str(started.json["name"])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_help_names_every_command_and_exit_code(home: Home) -> None:
+    done = home.run("--help")
+    assert done.code == 0
+    for word in ("demo", "run", "attach", "ps", "once", "options", "set", "load", "logs", "stop"):
+        assert f"  {word} " in done.out
+    assert "Exit codes" in done.out
+
+
+def test_ps_lists_the_engine_with_every_documented_field(home: Home, engine: str) -> None:
+    (found,) = home.run("ps", "--json").json["engines"]
+    assert found["name"] == engine
+    assert found["engine"] == "sim"
+    assert found["state"] == "ready"
+    assert found["simulated"] is True
+    assert found["version"]
+    assert found["url"] == f"http://127.0.0.1:{found['port']}"
+    assert Path(found["log_path"]).is_file()
+    assert abs(found["started_at"] - time.time()) < 600
+    os.kill(found["pid"], 0)
+    table = home.run("ps").out
+    assert engine in table
+    assert "simulated" in table
+
+
+def test_options_say_how_each_applies(home: Home, engine: str) -> None:
+    listed = home.run("options", engine, "--json").json["options"]
+    by_name = {option["name"]: option for option in listed}
+    assert by_name["max_num_seqs"]["launch"] == 64
+    assert by_name["max_num_seqs"]["applies"] == "live, up to the launch value"
+    assert by_name["gpu_memory_utilization"]["applies"] == "restart"
+    # Speculation was not armed at launch, so it is not offered as live.
+    assert by_name["num_speculative_tokens"]["applies"] == "restart"
+
+
+def test_set_under_load_is_acknowledged_and_seen_within_a_second(home: Home, engine: str) -> None:
+    load = subprocess.Popen(
+        command("load", engine, "-c", "32", "-d", "8", "--output-tokens", "400", "--json"),
+        env=home.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with load:
+        wait_for(lambda: running(home, engine) == 32, "32 running requests")
+        done = home.run("set", engine, "max_num_seqs=5", "--evict", "--json")
+        changed_at = time.monotonic()
+        (change,) = done.json["changes"]
+        assert done.code == 0
+        assert change["option"] == "max_num_seqs"
+        assert (change["from"], change["to"]) == (64, 5)
+        assert change["outcome"] == "applied"
+        assert change["ack_ms"] > 0
+        assert change["evicted"] == 27
+        sample = home.run("once", engine, "--window", "0.3", "--json").json
+        assert sample["running"] <= 5
+        assert sample["waiting"] >= 27
+        assert time.monotonic() - changed_at < 30
+        assert home.run("set", engine, "max_num_seqs=64", "--json").code == 0
+        out, _ = load.communicate(timeout=60)
+    assert load.returncode == 0
+    assert '"failed": 0' in out
+
+
+def running(home: Home, engine: str) -> int:
+    return int(home.run("once", engine, "--window", "0.2", "--json").json["running"])
+
+
+def wait_for(condition: object, what: str, seconds: float = 20.0) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"no {what} within {seconds:.0f} s"
+
+
+def test_load_reports_every_documented_field(home: Home, engine: str) -> None:
+    done = home.run(
+        "load", engine, "--concurrency", "4", "--duration", "2", "--output-tokens", "20", "--json"
+    )
+    assert done.code == 0, done.err
+    report = done.json
+    assert report["requests"]["ok"] > 0
+    assert report["requests"]["failed"] == 0
+    assert report["output_tokens"] == 20 * report["requests"]["ok"]
+    for latency in ("ttft_s", "tpot_s", "e2e_s"):
+        assert report[latency]["n"] == report["requests"]["ok"]
+        assert 0 < report[latency]["p50"] <= report[latency]["p95"] <= report[latency]["p99"]
+    assert report["itl_s"]["n"] == 19 * report["requests"]["ok"]
+    assert report["client"]["clock"] in ("kernel", "user space")
+    assert report["client"]["verdict"]
+
+
+def test_load_and_once_by_url(home: Home, engine: str) -> None:
+    url = home.run("ps", "--json").json["engines"][0]["url"]
+    loaded = home.run("load", url, "-c", "2", "-d", "1", "--output-tokens", "5", "--json")
+    assert loaded.json["requests"]["ok"] > 0
+    sample = home.run("once", url, "--window", "0.3", "--json").json
+    assert sample["running"] == 0
+    assert sample["kv_tokens_total"] > 0
+    assert sample["gpus"] == []
+
+
+def test_an_option_out_of_range_is_refused_with_the_range(home: Home, engine: str) -> None:
+    done = home.run("set", engine, "max_num_seqs=100000", "--json")
+    assert done.code == 1
+    (change,) = done.json["changes"]
+    assert change["outcome"] == "refused"
+    assert "1 to 64" in change["reason"]
+    assert "100000" in done.err
+
+
+def test_logs_are_printed_without_escape_sequences(home: Home, engine: str) -> None:
+    log = Path(home.run("ps", "--json").json["engines"][0]["log_path"])
+    with log.open("ab") as out:
+        out.write(b"\x1b[31mred\x1b[0m \x07bell \xff\xfe\n")
+    done = home.run("logs", engine, "-n", "1")
+    assert done.code == 0
+    assert "red" in done.out
+    assert "\x1b" not in done.out
+    assert "\x07" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("run", "vlm", "model"), 2, "vllm"),
+        (("run", "sim", "--detach", "--", "--no-such-flag"), 1, "--no-such-flag"),
+        (("run", "sim", "no-such-model", "--detach"), 1, "no-such-model"),
+        (("run", "sim", "--name", "../x", "--detach"), 2, "../x"),
+        (("run", "vllm"), 2, "model"),
+        (("run", "vllm", "/no/such/model", "--bin", "/no/such/vllm", "--detach"), 2, "/no/such"),
+        (("run", "sim", "--detach", "--", "--misbehave", "fail-start"), 1, "memory"),
+        (("set", "one", "max_num_seq=4"), 2, "max_num_seqs"),
+        (("set", "one", "max_num_seqs=many"), 2, "whole number"),
+        (("set", "one", "max_num_seqs"), 2, "max_num_seqs=64"),
+        (("set", "nobody", "max_num_seqs=4"), 2, "nobody"),
+        (("stop", "nobody"), 2, "nobody"),
+        (("logs", "nobody"), 2, "nobody"),
+        (("once", "nobody"), 2, "nobody"),
+        (("load", "one", "--shape", "wobble 3"), 2, "wobble"),
+        (("load", "one", "--shape", "hold 3"), 2, "no end"),
+        (("load", "one", "-c", "1", "-r", "1"), 2, "not both"),
+        (("load", "one", "-c", "1", "--prompt-tokens", "x"), 2, "448..576"),
+        (("load", "one", "-c", "0"), 2, "0"),
+        (("frobnicate",), 2, "frobnicate"),
+        (("demo",), 2, "terminal"),
+        ((), 2, "terminal"),
+        (("attach", "not a url"), 2, "terminal"),
+        (("once", "http://user:pw@127.0.0.1:1"), 2, "user name"),
+    ],
+)
+def test_bad_input_costs_one_clear_line(
+    home: Home, engine: str, args: tuple[str, ...], code: int, words: str
+) -> None:
+    done = home.run(*args)
+    assert done.code == code, done.err
+    assert words in done.err
+    assert "Traceback" not in done.err + done.out
+    assert done.out == ""
+    said = [line for line in done.err.splitlines() if line.startswith("llmtop:")]
+    assert len(said) == 1, done.err
+
+
+def test_a_failed_start_leaves_nothing_running(home: Home) -> None:
+    done = home.run(*SIM, "--name", "broken", "--", "--misbehave", "fail-start")
+    assert done.code == 1
+    assert done.out == ""
+    found = [e for e in home.run("ps", "--json").json["engines"] if e["name"] == "broken"]
+    assert [engine["state"] for engine in found] == ["failed"]
+    assert found[0]["detail"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(found[0]["pid"], 0)
+
+
+def test_a_taken_port_is_named_with_its_holder(home: Home) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = str(holder.getsockname()[1])
+        done = home.run(*SIM, "--name", "two", "--port", port)
+    assert done.code == 1
+    assert port in done.err
+    assert str(os.getpid()) in done.err
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = b"<html>a router's login page</html>"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_url_that_is_no_engine_is_said_to_be_none(home: Home) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        for verb in (("once", url), ("load", url, "-d", "1")):
+            done = home.run(*verb)
+            assert done.code == 1
+            assert "engine" in done.err or "OpenAI" in done.err
+        server.shutdown()
+
+
+def test_a_port_where_nobody_listens_is_said_so(home: Home) -> None:
+    done = home.run("once", f":{free_port()}")
+    assert done.code == 1
+    assert "nothing" in done.err.lower() or "refused" in done.err.lower()
+
+
+def test_stop_ends_the_process_and_keeps_the_log(home: Home) -> None:
+    started = home.run(*SIM, "--name", "three", "--", "--startup-s", "0")
+    pid, log = started.json["pid"], Path(started.json["log_path"])
+    assert home.run("stop", "three").code == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    states = {e["name"]: e["state"] for e in home.run("ps", "--json").json["engines"]}
+    assert states["three"] == "stopped"
+    assert "simulated" in log.read_text()
+    again = home.run(*SIM, "--name", "three", "--", "--startup-s", "0")
+    assert again.code == 0
+    assert again.json["pid"] != pid

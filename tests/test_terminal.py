@@ -1,0 +1,97 @@
+"""The real program on a real pseudo terminal, with a simulated engine under real load."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.llmtop_process import Home, command
+from tests.terminal import Terminal
+
+FAST = ("--shape", "ramp 1..48 over 4s, hold 48")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    home = Home.make(tmp_path)
+    yield home
+    home.stop_all()
+
+
+def number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    return int(found[1].replace(",", "")) if found else -1
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40)])
+def test_the_demo_shows_load_and_its_keys_steer_it(home: Home, columns: int, rows: int) -> None:
+    with Terminal(command("demo", *FAST), home.environ, columns, rows) as terminal:
+        terminal.see("simulated")
+        terminal.see(lambda text: number(r"run (\d+)", text) == 48, 40)
+        terminal.type("-")
+        terminal.see(lambda text: 0 < number(r"run (\d+)", text) < 48)
+        terminal.type("+")
+        terminal.see(lambda text: number(r"run (\d+)", text) >= 47)
+        terminal.type("0")
+        terminal.see(lambda text: number(r"run (\d+)", text) == 0)
+        terminal.type("q")
+        terminal.see("leave")
+        terminal.type("S")
+        assert terminal.wait() == 0
+    assert all(e["state"] == "stopped" for e in home.run("ps", "--json").json["engines"])
+    assert b"\x1b[?1049l" in terminal.raw  # the alternate screen was left
+
+
+def test_an_option_changed_on_the_screen_is_seen_in_running(home: Home) -> None:
+    with Terminal(command("demo", *FAST), home.environ) as terminal:
+        terminal.see(lambda text: number(r"run (\d+)", text) == 48, 40)
+        terminal.type("o")
+        terminal.see("max_num_seqs")
+        terminal.type("\r")
+        terminal.type("\x15" + "8")
+        terminal.type("\r")
+        changed = time.monotonic()
+        terminal.see(lambda text: 0 <= number(r"run (\d+)", text) <= 48, 5)
+        terminal.see("512 -> 8", 10)
+        assert time.monotonic() - changed < 15
+        terminal.type("q")
+
+
+def test_quitting_leaves_the_engine_and_the_next_llmtop_adopts_it(home: Home) -> None:
+    with Terminal(command("demo", "--no-load"), home.environ) as terminal:
+        terminal.see("ready")
+        terminal.type("q")
+        terminal.see("leave")
+        terminal.type("\r")
+        assert terminal.wait() == 0
+    (engine,) = home.run("ps", "--json").json["engines"]
+    assert engine["state"] == "ready"
+    with Terminal(command(), home.environ, 80, 24) as terminal:
+        terminal.see("ready")
+        terminal.see(engine["name"])
+
+
+def test_a_hung_up_terminal_leaves_the_engine_and_ends_the_load(home: Home) -> None:
+    with Terminal(command("demo", *FAST), home.environ) as terminal:
+        terminal.see(lambda text: number(r"run (\d+)", text) > 4, 40)
+        os.kill(terminal.pid, signal.SIGHUP)
+        terminal.wait()
+    (engine,) = home.run("ps", "--json").json["engines"]
+    assert engine["state"] == "ready"
+    deadline = time.monotonic() + 20
+    while home.run("once", engine["name"], "--window", "0.2", "--json").json["running"]:
+        assert time.monotonic() < deadline, "the load outlived the screen"
+
+
+def test_a_dumb_terminal_is_refused_politely(home: Home) -> None:
+    environ = {**home.environ, "TERM": "dumb"}
+    with Terminal(command("demo"), environ) as terminal:
+        assert terminal.wait() == 2
+        assert "--json" in terminal.text
+    assert home.run("ps", "--json").json["engines"] == []
