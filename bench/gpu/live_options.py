@@ -1,0 +1,231 @@
+"""Live options of a real vLLM on a real GPU, driven through llmtop; prints a table, writes JSON.
+
+usage: python bench/gpu/live_options.py MODEL --python PATH --out RESULT.json [-- more vllm flags]
+
+MODEL is a folder with Llama-3.1-8B's shape; weights are random (``--load-format dummy``), which
+costs the GPU the same arithmetic. Two engines, one after the other: the default configuration
+under 512 streams for the batch limits, and one with n-gram speculation under 32 greedy streams.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llmtop.engines.live import LiveClient
+from llmtop.tui.wiring import Wiring
+
+LLMTOP = (sys.executable, "-m", "llmtop")
+COMMON = (
+    *("--load-format", "dummy", "--served-model-name", "llama-8b-dummy"),
+    *("--max-model-len", "8192"),
+)
+RAMP = "double 1..512 every 5s, hold 512 for 75s"
+LENGTHS = ("--prompt-tokens", "448..576", "--output-tokens", "112..144")
+SEGMENT_S = 6.0
+
+
+def llmtop(*args: str) -> Any:
+    """Run a command that prints JSON; ends the bench with its message when it fails."""
+    done = subprocess.run([*LLMTOP, *args], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"llmtop {' '.join(args)} failed")
+    return json.loads(done.stdout)
+
+
+class Engine:
+    """One engine started by ``llmtop run``, its metrics read directly as a second opinion."""
+
+    def __init__(self, name: str, model: str, python: str, flags: tuple[str, ...]) -> None:
+        begun = time.monotonic()
+        self.record = llmtop(
+            *("run", "vllm", model, "--name", name, "--python", python),
+            *("--detach", "--json", "--", *COMMON, *flags),
+        )
+        self.start_s = time.monotonic() - begun
+        self.name, self.url = name, str(self.record["url"])
+        path = Wiring().owned(name).live_socket
+        assert path is not None
+        self._socket = path
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's series now."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        found = re.findall(rf"^{name}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
+        return sum(float(value) for value in found)
+
+    @property
+    def running(self) -> float:
+        """Requests in the batch."""
+        return self.metric("vllm:num_requests_running")
+
+    def seen(self, what: Callable[[], bool], within_s: float) -> float | None:
+        """Seconds until ``what`` held, None when it did not within ``within_s``."""
+        begun = time.monotonic()
+        while not what():
+            if time.monotonic() - begun > within_s:
+                return None
+            time.sleep(0.03)
+        return time.monotonic() - begun
+
+    def rate(self, seconds: float = SEGMENT_S) -> float:
+        """Generated tokens a second over the next ``seconds``."""
+        name = "vllm:generation_tokens_total"
+        before, begun = self.metric(name), time.monotonic()
+        time.sleep(seconds)
+        return (self.metric(name) - before) / (time.monotonic() - begun)
+
+    def change(self, option: str, value: int, evict: bool = False) -> dict[str, Any]:
+        """Change one option through the live-option socket, as the screen does."""
+
+        async def ask() -> dict[str, Any]:
+            client = LiveClient(self._socket)
+            try:
+                (change,) = await client.set({option: value}, evict=evict, by="bench")
+            finally:
+                await client.close()
+            return {
+                "option": option,
+                "from": change.before,
+                "to": change.after,
+                "evict": evict,
+                "outcome": change.outcome.value,
+                "reason": change.reason,
+                "ack_ms": change.ack_ms,
+                "evicted": change.evicted,
+            }
+
+        return asyncio.run(ask())
+
+    def load(self, *args: str) -> subprocess.Popen[str]:
+        """Start a load beside us."""
+        return subprocess.Popen(
+            [*LLMTOP, "load", self.name, *args, "--json"], stdout=subprocess.PIPE, text=True
+        )
+
+    def stop(self) -> float:
+        """Stop it; how long that took, seconds."""
+        begun = time.monotonic()
+        llmtop("stop", self.name, "--json")
+        return time.monotonic() - begun
+
+
+def batch_limits(engine: Engine) -> dict[str, Any]:
+    """512 streams; the batch cap and the token budget, down and up."""
+    steps: list[dict[str, Any]] = []
+
+    def cap(value: int, reached: Callable[[float], bool], evict: bool = False) -> None:
+        step = engine.change("max_num_seqs", value, evict)
+        step["seen_s"] = engine.seen(lambda: reached(engine.running), 20)
+        step["running"] = engine.running
+        steps.append(step)
+
+    with engine.load("--shape", RAMP, *LENGTHS) as load:
+        reached = engine.seen(lambda: engine.running >= 480, 120)
+        sample = llmtop("once", engine.name, "--window", "3", "--json")
+        cap(64, lambda n: n <= 64)
+        cap(512, lambda n: n >= 480)
+        cap(64, lambda n: n <= 64, evict=True)
+        cap(1024, lambda n: n >= 480)
+        for budget in (512, 8192):
+            step = engine.change("max_num_batched_tokens", budget)
+            step["output_tokens_per_s"] = engine.rate()
+            steps.append(step)
+        out, _ = load.communicate(timeout=300)
+    return {"ramp_reached_s": reached, "sample": sample, "steps": steps, "load": json.loads(out)}
+
+
+def speculation(engine: Engine, drafts: int) -> dict[str, Any]:
+    """32 greedy streams; speculation off, on, and with fewer drafts."""
+    steps: list[dict[str, Any]] = []
+    flags = ("-c", "32", "-d", "40", *LENGTHS, "--repetitive", "--temperature", "0")
+    with engine.load(*flags) as load:
+        engine.seen(lambda: engine.running >= 30, 60)
+        steps.append({"option": "as launched", "output_tokens_per_s": engine.rate()})
+        for value in (0, drafts, 1):
+            step = engine.change("num_speculative_tokens", value)
+            made = engine.metric("vllm:spec_decode_num_drafts_total")
+            step["output_tokens_per_s"] = engine.rate()
+            made = engine.metric("vllm:spec_decode_num_drafts_total") - made
+            step["drafts_per_s"] = made / SEGMENT_S
+            steps.append(step)
+        out, _ = load.communicate(timeout=300)
+    return {"steps": steps, "load": json.loads(out)}
+
+
+def table(title: str, part: dict[str, Any]) -> list[str]:
+    """A part as Markdown."""
+    requests = part["load"]["requests"]
+    lines = [
+        f"### {title}",
+        "",
+        f"{requests['ok']} requests ended well, {requests['failed']} failed.",
+        "",
+        "| change | acknowledged | evicted | seen in running after | tok/s after |",
+        "|---|---|---|---|---|",
+    ]
+    for step in part["steps"]:
+        if "ack_ms" not in step:
+            lines.append(f"| {step['option']} | | | | {step['output_tokens_per_s']:,.0f} |")
+            continue
+        how = " --evict" if step["evict"] else ""
+        seen = step.get("seen_s")
+        rate = step.get("output_tokens_per_s")
+        lines.append(
+            f"| {step['option']} {step['from']} -> {step['to']}{how} "
+            f"| {step['outcome']}, {step['ack_ms']:.0f} ms | {step['evicted'] or ''} "
+            f"| {'' if 'seen_s' not in step else '--' if seen is None else f'{seen:.2f} s'} "
+            f"| {'' if rate is None else f'{rate:,.0f}'} |"
+        )
+    return [*lines, ""]
+
+
+def main() -> None:
+    """Run both parts, print the tables, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--python", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--method", default="ngram", help="ngram or ngram_gpu")
+    parser.add_argument("flags", nargs="*")
+    args = parser.parse_args()
+    result: dict[str, Any] = {}
+    lines: list[str] = []
+
+    def keep() -> None:
+        args.out.write_text(json.dumps(result, indent=1))
+
+    engine = Engine("gpu-default", args.model, args.python, tuple(args.flags))
+    result["engine"] = engine.record | {"start_s": engine.start_s}
+    try:
+        result["batch_limits"] = batch_limits(engine)
+    finally:
+        result["stop_s"] = engine.stop()
+        keep()
+    lines += table("Batch limits, 512 streams", result["batch_limits"])
+    config = {"method": args.method, "num_speculative_tokens": 3}
+    if args.method == "ngram":
+        config |= {"prompt_lookup_max": 4, "prompt_lookup_min": 1}
+    flags = ("--enforce-eager", "--speculative-config", json.dumps(config), *args.flags)
+    engine = Engine("gpu-spec", args.model, args.python, flags)
+    try:
+        result["speculation"] = speculation(engine, 3) | {"start_s": engine.start_s}
+    finally:
+        result["speculation_stop_s"] = engine.stop()
+        keep()
+    lines += table(f"Speculation ({args.method}), 32 greedy streams", result["speculation"])
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
