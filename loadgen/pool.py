@@ -95,7 +95,8 @@ class Load:
     def start(self, plan: Plan) -> None:
         """Begin; once begun it is the same as ``set_plan``.
 
-        Waits for the workers: a fifth of a second on an idle machine, 20 at most. Raises UsageError for a shape that cannot be read, LoadFailed when no worker comes up.
+        Waits for the workers: a fifth of a second on an idle machine, 20 at most. Raises
+        UsageError for a shape that cannot be read, LoadFailed when a worker does not come up.
         """
         parse(plan.shape)
         if self._course is not None:

@@ -94,7 +94,7 @@ def test_two_workers_share_one_load() -> None:
 @pytest.mark.parametrize("arrival", list(Arrival))
 def test_an_open_loop_sends_at_its_rate(arrival: Arrival) -> None:
     with serving(0.02, 0.001) as (server, url):
-        result = run(url, Plan(Loop.OPEN, "hold 100 for 2s", seed=3, arrival=arrival))
+        result = run(url, Plan(Loop.OPEN, "hold 200 for 1s", seed=3, arrival=arrival))
         assert result.ok == server.requests
     slack = 1 if arrival is Arrival.CONSTANT else 60
     assert abs(result.ok - 200) <= slack
