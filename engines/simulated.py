@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from llmtop.engines import vllm, vllm_log, vllm_options
@@ -39,17 +40,22 @@ def launch_options(command: Sequence[str]) -> Mapping[str, OptionValue]:
     return found
 
 
-_SHARED = {
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "enable_prefix_caching",
-    "gpu_memory_utilization",
-    "max_model_len",
-    "tensor_parallel_size",
+# What it shares with vLLM, with the simulator's own defaults; None: it depends on the GPU.
+_SHARED: dict[str, OptionValue] = {
+    "max_num_seqs": None,
+    "max_num_batched_tokens": None,
+    "enable_prefix_caching": True,
+    "gpu_memory_utilization": 0.92,
+    "max_model_len": 8192,
+    "tensor_parallel_size": 1,
 }
 
 OPTIONS = (
-    *(spec for spec in vllm_options.OPTIONS if spec.name in _SHARED),
+    *(
+        replace(spec, default=_SHARED[spec.name])
+        for spec in vllm_options.OPTIONS
+        if spec.name in _SHARED
+    ),
     OptionSpec(
         "num_speculative_tokens",
         "--speculative",
@@ -86,7 +92,7 @@ FAILURES = (
 
 ADAPTER = Adapter(
     kind=KIND,
-    title="simulated",
+    title="simulator",
     default_port=8000,
     command=command,
     environment=environment,

@@ -24,7 +24,7 @@ BURST_S = 5.0
 class Conductor:
     """Turns keys into commands. What comes of them returns through the store.
 
-    new_load: makes the load for an engine. stop_engine: ends an engine, blocking.
+    new_load: makes the load for an engine. stop_engine: ends one, blocking. seed: a new one each time.
     """
 
     def __init__(
@@ -34,12 +34,14 @@ class Conductor:
         load_source: LoadSource,
         new_load: Callable[[EngineSource], Load],
         stop_engine: Callable[[EngineRecord], object],
+        seed: Callable[[], int],
     ) -> None:
         self._store = store
         self._sampling = sampling
         self._load_source = load_source
         self._new_load = new_load
         self._stop_engine = stop_engine
+        self._seed = seed
 
     async def start(self, plan: Plan) -> None:
         """Start the load on the selected engine, or give a running load a new plan."""
@@ -61,7 +63,7 @@ class Conductor:
         """One level more; without a load, start one at its lowest level."""
         load = self._running()
         if load is None:
-            await self.start(Plan(loop=Loop.CLOSED, shape="hold 1"))
+            await self.start(Plan(loop=Loop.CLOSED, shape="hold 1", seed=self._seed()))
             return
         load.more()
         self._look()

@@ -17,7 +17,7 @@ from llmtop.loadgen.pool import Load
 from llmtop.tui.conductor import Conductor
 from llmtop.tui.sources import EngineSource, GpuSource, LoadSource, Sampling, Source, Timeline
 from llmtop.tui.store import EngineTrack, Event, Store
-from llmtop.tui.wiring import Wiring
+from llmtop.tui.wiring import Wiring, fresh_seed
 
 RESCAN_S = 5.0
 READY_POLL_S = 0.2
@@ -72,7 +72,7 @@ class Stage:
         if select is not None:
             self.store.selected = select
         self.conductor = Conductor(
-            self.store, self.sampling, self.load_source, self._new_load, self._stop
+            self.store, self.sampling, self.load_source, self._new_load, self._stop, fresh_seed
         )
         self._left: list[str] = []
 

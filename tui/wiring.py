@@ -31,6 +31,11 @@ def is_url(text: str) -> bool:
     return "://" in text or ":" in text or "/" in text
 
 
+def fresh_seed() -> int:
+    """A seed that was not used before, so that no prompt was seen before by the engine's cache."""
+    return int.from_bytes(os.urandom(4))
+
+
 class Wiring:
     """Builds the supervisor, scrapers and clients; every verb makes one."""
 

@@ -26,7 +26,7 @@ def command(gpu: str, model: str, shape: str, no_load: bool, screen: ScreenFlags
     from llmtop.loadgen.plan import Plan, Prompts
     from llmtop.tui.verbs import dashboard
     from llmtop.tui.verbs.run import free_name
-    from llmtop.tui.wiring import Wiring
+    from llmtop.tui.wiring import Wiring, fresh_seed
 
     dashboard.require_terminal()
     shapes.parse(shape)
@@ -47,7 +47,7 @@ def command(gpu: str, model: str, shape: str, no_load: bool, screen: ScreenFlags
         wiring,
         endpoints=[wiring.owned(record.name)],
         select=record.name,
-        plan=None if no_load else Plan(shape=shape),
+        plan=None if no_load else Plan(shape=shape, seed=fresh_seed()),
         prompts=Prompts(prompt_tokens=(448, 576), output_tokens=(112, 144)),
         screen=screen,
     )

@@ -75,7 +75,7 @@ def entry(name: str, plan: Plan, result: LoadResult) -> dict[str, Any]:
 @click.option("--temperature", default=1.0, show_default=True, type=click.FloatRange(0, 2))
 @click.option("--chat", is_flag=True, help="Use /v1/chat/completions.")
 @click.option("--model", help="The model to ask for; by default the one that is served.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", type=int, help="The same seed, the same prompts (default: a new one).")
 @click.option(
     "--workers", type=click.IntRange(1, 64), help="Load processes (default: spare cores)."
 )
@@ -94,7 +94,7 @@ def command(
     temperature: float,
     chat: bool,
     model: str | None,
-    seed: int,
+    seed: int | None,
     workers: int | None,
     timeout: float,
     yes: bool,
@@ -106,7 +106,7 @@ def command(
     from llmtop.loadgen.pool import Load
     from llmtop.loadgen.transport import is_loopback
     from llmtop.tui.report import load_lines
-    from llmtop.tui.wiring import Wiring, is_url
+    from llmtop.tui.wiring import Wiring, fresh_seed, is_url
 
     if concurrency is not None and rate is not None:
         raise UsageError("give --concurrency or --rate, not both")
@@ -120,7 +120,8 @@ def command(
         raise UsageError(
             f"the shape {text!r} has no end", "end it with a part like `hold 64 for 10s`"
         )
-    plan = Plan(loop=loop, shape=text, seed=seed)
+    # A repeated seed repeats its prompts, which an engine with prefix caching would find again.
+    plan = Plan(loop=loop, shape=text, seed=fresh_seed() if seed is None else seed)
     prompts = Prompts(
         prompt_tokens=span(prompt_tokens),
         output_tokens=span(output_tokens),
