@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC
 
 import pytest
+from hypothesis import settings
 from textual.pilot import Pilot
 
 from llmtop.engines.options import Applies, Option, OptionSpec, OptionValue
@@ -16,6 +17,10 @@ from llmtop.tui.series import SeriesName as S
 from llmtop.tui.store import EngineTrack, Event, Mark, Store
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.row import plain
+
+# The same examples at every run: what a test finds must be there again when it is looked into.
+settings.register_profile("llmtop", derandomize=True, deadline=None)
+settings.load_profile("llmtop")
 
 NOW = 1_800_000_000.0
 GIB = 2**30

@@ -7,6 +7,7 @@ Arguments: state folder, engine name, port, and the fake engine's own flags. It 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,8 @@ def read(text: MetricText, time: float, elapsed: float) -> Reading:
 
 
 def main() -> None:
+    # Under nohup it would be ignored, and inherited so.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     root, name, port, *args = sys.argv[1:]
     adapter = Adapter("fake", "Fake", 8000, command, environment, read, (), ())
     state = StateDirectory(Path(root), Path(root) / "sockets")

@@ -45,7 +45,9 @@ def arrange(
         return boxes | {"pulse": Box(0, 0, width, 1), "welcome": Box(0, 1, width, height - 2)}
     top = 0
     if engines > 1:
-        top = min(engines, 8 if height >= NORMAL[1] else 3 if height >= 22 else 1)
+        # Two rows of charts of five lines each and what is below them need 26 lines with the pulse.
+        most = min(8, height - 26) if height >= NORMAL[1] else 3 if height >= 22 else 1
+        top = min(engines, most)
         boxes["engines"] = Box(0, 0, width, top)
     boxes["pulse"] = Box(0, top, width, 2)
     top += 2
