@@ -87,7 +87,7 @@ class Adapter:
     prefixes: exposition lines that begin with one of these are worth parsing. read: (parsed text,
     unix seconds, monotonic seconds) -> Reading. min_version: the oldest that it was built for.
     options: each option that llmtop can show or change. launch_options: their launch values by
-    name, as far as a command line tells them.
+    name, as far as the operator's arguments (``LaunchSpec.args``) tell them.
     files: name and text of what is written into ``LaunchSpec.folder`` before the launch, for its
     owner alone; the command names them by that folder. make_reader: None where one GET of
     ``metrics_path`` and ``read`` tell all, which is so wherever asking changes nothing.

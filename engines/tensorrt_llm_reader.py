@@ -126,8 +126,9 @@ class TensorRtReader:
             self._pending = asyncio.create_task(self._drain())
         page = await self._page()
         if self._pending is not None:
-            patience = self._patience_s if isinstance(page, Reading) else None
-            await asyncio.wait((self._pending,), timeout=patience)
+            # Without any answer from the other page, this one tells whether anybody is there.
+            answered = isinstance(page, Reading) or page.status is not None
+            await asyncio.wait((self._pending,), timeout=self._patience_s if answered else None)
         answer = self._answer()
         now, elapsed = self._clock(), self._monotonic()
         if isinstance(page, ScrapeError):

@@ -31,10 +31,9 @@ KEYS = {
     *("kv_cache_config", "cuda_graph_config", "speculative_config", "scheduler_config"),
     *("disable_overlap_scheduler", "enable_chunked_prefill"),
 }
-# The PyTorch backend leaves these 0.
 LIMITS = ("Static", "TunerRecommended", "Runtime")
 UNTOLD = [f"max{what}{how}" for what in ("BatchSize", "NumTokens") for how in LIMITS]
-UNTOLD += ["cpuMemUsage", "pinnedMemUsage"]
+UNTOLD += ["cpuMemUsage", "pinnedMemUsage"]  # all left 0 by the PyTorch backend
 SECTIONS = {
     "kv_cache_config": {"free_gpu_memory_fraction", "enable_block_reuse", "dtype", "max_tokens"},
     "cuda_graph_config": {"enable_padding", "max_batch_size"},
@@ -69,7 +68,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(*fraction, type=float)
     parser.add_argument("--enable_chunked_prefill", action="store_true", default=None)
     parser.add_argument("--extra_llm_api_options", "--config", type=Path)
-    parser.add_argument("--fake_wait_for", type=Path, help="load until this file is there")
+    parser.add_argument("--fake_wait_for", type=Path)  # load until this file is there
     # newest: all series, as in 2026; drained: Prometheus takes the queue, as once.
     for what in ("oom", "bare_names", "no_prometheus", "newest", "drained"):
         parser.add_argument(f"--fake_{what}", action="store_true")
@@ -189,8 +188,8 @@ class Engine:
                 if request.tokens >= request.max_tokens:
                     done.append(request)
                 request.changed.notify_all()
-        used = sum(request.blocks for request in self.active)
         self.active = [request for request in self.active if request not in done]
+        used = sum(request.blocks for request in self.active)
         self.iteration += 1
         record: dict[str, Any] = {
             "timestamp": "11-22-2026 08:00:00.000000",
@@ -323,9 +322,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path != "/v1/completions":
-            self.tell(404, b'{"detail": "Not Found"}')
-            return
+        assert self.path == "/v1/completions"
         request = Request(max(len(str(asked["prompt"]).split()), 1), asked.get("max_tokens", 16))
         self.server.engine.submit(request)
         self.send_response(200)
@@ -340,6 +337,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
             sent += fresh
             chunk = {"choices": [{"index": 0, "text": " token" * fresh}]}
             self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        if asked.get("stream_options", {}).get("include_usage"):
+            usage = {"prompt_tokens": request.prompt_tokens, "completion_tokens": sent}
+            self.wfile.write(b"data: %s\n\n" % json.dumps({"choices": [], "usage": usage}).encode())
         self.wfile.write(b"data: [DONE]\n\n")
         self.close_connection = True
 
@@ -385,8 +385,8 @@ def main() -> None:
             time.sleep(0.02)
         say("[11/22/2026-08:00:02] [TRT-LLM] [I] Creating CUDA graph instances for 11 batch sizes.")
         server.engine = Engine(settings, args)
-        asked_for = bool(settings.get("return_perf_metrics"))
-        server.prometheus = asked_for and not args.fake_no_prometheus
+        told = settings.get("return_perf_metrics", False)
+        server.prometheus = told and not args.fake_no_prometheus
         server.args = args
         server.server_activate()
         say(f"INFO:     Started server process [{os.getpid()}]")

@@ -16,10 +16,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.samples import Counter, Latency
 from llmtop.engines.scraper import HttpFetch, open_reader
 from llmtop.engines.tensorrt_llm import ADAPTER
 from llmtop.engines.tensorrt_llm_reader import TensorRtReader
+from llmtop.tui.session import EngineSession
+from llmtop.tui.sources import EngineSource
+from llmtop.tui.store import EngineTrack, Store
 
 FAKE = Path(__file__).with_name("fake_trtllm_serve.py")
 DEADLINE_S = 30.0
@@ -139,3 +143,23 @@ async def test_two_llmtops_on_one_server(server: str, tmp_path: Path) -> None:
         assert "another llmtop" in second.note
         while (await first.read()).counters.get(Counter.OUTPUT_TOKENS) != 20:
             assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("server", [("--fake_no_prometheus",)], indirect=True)
+async def test_the_screen_is_told_once_what_is_missing(server: str, tmp_path: Path) -> None:
+    fetch = HttpFetch()
+    session = EngineSession(Endpoint("a", ADAPTER, server), fetch, locks=tmp_path)
+    store, track = Store(), EngineTrack("a", ADAPTER.kind, ADAPTER.title, server, owned=False)
+    source = EngineSource(session, track, store, None, time.time)
+    await load(server, requests=1, tokens=2)
+    await source.beat()
+    await source.beat()
+    assert [event.text.partition(" (")[0] for event in store.events] == [
+        "a: no latencies: there is no /prometheus/metrics"
+    ]
+    assert track.sample is not None and track.sample.running == 0
+    await source.close()
+    async with reading(server, tmp_path) as next_one:  # the right to read was given back
+        await next_one.read()
+        assert "another llmtop" not in next_one.note
+    await fetch.close()

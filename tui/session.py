@@ -43,6 +43,13 @@ class EngineSession:
         """Scrape once and say what the window up to now holds. ScrapeError when it cannot."""
         return self.window.add(await self._reader.read())
 
+    @property
+    def why_not_live(self) -> str:
+        """Why there is no live-option socket to ask."""
+        if self.endpoint.record is None:
+            return NOT_OURS
+        return f"{self.endpoint.adapter.title} changes no option while it runs"
+
     async def version(self) -> str | None:
         """The version that the engine itself tells; None when it does not."""
         return await version_of(self.endpoint.url, self._fetch)
@@ -54,13 +61,13 @@ class EngineSession:
     def assemble(self, live: LiveState | None) -> tuple[Option, ...]:
         """The options as they stand, given what the engine said last."""
         adapter, record = self.endpoint.adapter, self.endpoint.record
-        launch = adapter.launch_options(record.command) if record is not None else {}
+        launch = adapter.launch_options(record.spec.args) if record is not None else {}
         return settings.assemble(adapter.options, launch, live)
 
     async def options(self) -> tuple[tuple[Option, ...], str]:
         """The options, and why none can be changed live ("" when some can)."""
         if self.live is None:
-            return self.assemble(None), NOT_OURS
+            return self.assemble(None), self.why_not_live
         try:
             live = await self.live.get()
         except LlmtopError as error:

@@ -17,7 +17,7 @@ from llmtop.engines.options import Change, Outcome
 from llmtop.engines.records import EngineRecord, EngineStatus, State
 from llmtop.engines.samples import EngineSample, Latency, Quantiles
 from llmtop.loadgen.pool import Load
-from llmtop.tui.session import NOT_OURS, EngineSession
+from llmtop.tui.session import EngineSession
 from llmtop.tui.store import EngineTrack, Event, Mark, Store
 from llmtop.tui.words import change_words, mark_words
 
@@ -74,6 +74,7 @@ class EngineSource:
         self._now = now
         self._live_due = 0.0
         self._seen: float | None = None
+        self._told_missing = ""
         self._began = time.time()
 
     def look_again(self) -> None:
@@ -95,6 +96,7 @@ class EngineSource:
             self._gap()
         else:
             self._fresh(sample)
+            self._note_missing()
             if self.track.version is None:
                 await self._ask_version()
         if self._now() >= self._live_due:
@@ -133,6 +135,13 @@ class EngineSource:
             self.track.stale_since = time.time()
         self.track.trouble = why
 
+    def _note_missing(self) -> None:
+        """Say once, not at each beat, that some of the numbers cannot be had."""
+        note = self.session.note
+        if note and note != self._told_missing:
+            self._store.events.append(Event(time.time(), "warning", f"{self.track.name}: {note}"))
+            self._told_missing = note
+
     def _gap(self) -> None:
         now = self._now()
         for series in self.track.series.values():
@@ -167,7 +176,8 @@ class EngineSource:
     async def _options(self) -> None:
         track = self.track
         if self.session.live is None:
-            track.options, track.options_note = self.session.assemble(None), NOT_OURS
+            track.options = self.session.assemble(None)
+            track.options_note = self.session.why_not_live
             return
         try:
             live = await self.session.live.get()

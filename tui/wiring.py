@@ -18,6 +18,7 @@ from llmtop import UsageError
 from llmtop.engines.catalog import ADAPTERS
 from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.live import LiveClient
+from llmtop.engines.options import Applies
 from llmtop.engines.recognise import recognise
 from llmtop.engines.scraper import HttpFetch
 from llmtop.engines.state import StateDirectory
@@ -115,7 +116,8 @@ class Wiring:
 
     def session(self, endpoint: Endpoint, window: Window | None = None) -> EngineSession:
         """All that it takes to read and change an engine, on real sockets."""
-        path = endpoint.live_socket
+        changeable = any(o.applies is not Applies.RESTART for o in endpoint.adapter.options)
+        path = endpoint.live_socket if changeable else None
         live = LiveClient(path) if path is not None else None
         return EngineSession(
             endpoint,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from llmtop.engines.samples import EngineSample, GpuSample, Latency, Quantile, Quantiles
-from llmtop.tui.verbs.output import document, json_flag
+from llmtop.tui.verbs.output import document, json_flag, note
 
 WINDOW_S = 3.0
 
@@ -94,19 +94,21 @@ def command(target: str, window: float, as_json: bool) -> None:
     from llmtop.tui.report import sample_lines
     from llmtop.tui.wiring import Wiring
 
-    async def look() -> tuple[str, EngineSample]:
+    async def look() -> tuple[str, EngineSample, str]:
         wiring = Wiring()
         endpoint = await wiring.endpoint(target)
         session = wiring.session(endpoint, Window(window + 1, window + 1))
         try:
             await session.sample()
             await asyncio.sleep(window)
-            return endpoint.name, await session.sample()
+            return endpoint.name, await session.sample(), session.note
         finally:
             await session.close()
             await wiring.fetch.close()
 
-    name, sample = asyncio.run(look())
+    name, sample, missing = asyncio.run(look())
+    if missing:
+        note(f"{name}: {missing}")
     gpus = Gpus()
     found, gpu_note = gpus.read(), gpus.note
     gpus.close()

@@ -104,7 +104,7 @@ def command(
     as_json: bool,
     screen: ScreenFlags,
 ) -> None:
-    """Start an engine (sim or vllm) and open the dashboard on it.
+    """Start an engine (sim, vllm or tensorrt-llm) and open the dashboard on it.
 
     Everything after -- goes to the engine as it is:
 
