@@ -23,7 +23,7 @@ endif
 
 # $(1): a lock file. Versions and hashes come from the lock; the project itself is installed as a link to this folder.
 ifneq ($(UV),)
-install = $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r $(1) && \
+install = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $(1) && \
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 else
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1) && \
@@ -33,6 +33,7 @@ endif
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "setting up $(VENV) ..." >&2
 	@$(call install,requirements.lock)
+	@$(BIN)/python -m compileall -q llmtop tui engines loadgen themes
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python

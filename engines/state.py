@@ -83,15 +83,15 @@ def check_name(name: str) -> None:
 class StateDirectory:
     """Where engines are remembered. The one owner of these files.
 
-    root: default the user's state folder; runtime: the folder for sockets, default the user's
-    runtime folder. Both are made when needed. write: how a file is written whole.
+    root: default the user's state folder; runtime: the folder for sockets, default one of ours in
+    the temporary directory. Both are made when needed. write: how a file is written whole.
     """
 
     def __init__(
         self, root: Path | None = None, runtime: Path | None = None, *, write: Write = write_whole
     ) -> None:
         self.root = root if root is not None else platformdirs.user_state_path("llmtop")
-        self._runtime = runtime if runtime is not None else platformdirs.user_runtime_path("llmtop")
+        self._runtime = runtime
         self._write = write
 
     def folder(self, name: str) -> Path:
@@ -231,20 +231,22 @@ class StateDirectory:
     def socket_path(self, name: str) -> Path:
         """Where an engine's live-option socket goes, in a folder of mode 0700 that is ours.
 
-        Where the runtime folder is missing, not ours, or makes a path that is too long for a
-        socket, a folder in the temporary directory is used.
+        Never the user's runtime folder: that goes when the last session logs out, and engines
+        stay. Where the first choice is not ours alone, or makes a path that is too long for a
+        socket, it is the next one.
         """
         check_name(name)
-        # Two state directories may hold the same name; the runtime folder is the user's.
+        # Two state directories may hold the same name; the temporary folder is the user's.
         mark = hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()[:8]
         spare = Path(tempfile.gettempdir()) / f"llmtop-{os.getuid()}"
-        for folder in (self._runtime, spare):
+        choices = (spare, self.root / "sockets")
+        for folder in choices if self._runtime is None else (self._runtime, *choices):
             path = folder / f"{name}.{mark}.sock"
             if len(os.fsencode(path)) <= SOCKET_PATH_BYTES and make_private(folder):
                 return path
         raise StateError(
             f"there is no private folder for the socket of {name!r}",
-            f"make {spare} yours alone (mode 0700), or set XDG_RUNTIME_DIR to a folder that is",
+            f"make {spare} yours alone (mode 0700), or set TMPDIR to a folder that is",
         )
 
     def startup_s(self, kind: str, model: str) -> float | None:

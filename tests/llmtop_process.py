@@ -38,7 +38,7 @@ class Home:
     @classmethod
     def make(cls, folder: Path, extra: Mapping[str, str] | None = None) -> Home:
         """Prepare the folders. extra: more environment for every command."""
-        for name in ("state", "run", "config"):
+        for name in ("state", "config"):
             (folder / name).mkdir(mode=0o700)
         return cls(folder, extra or {})
 
@@ -49,7 +49,6 @@ class Home:
         return {
             **{name: os.environ[name] for name in kept if name in os.environ},
             "XDG_STATE_HOME": str(self.folder / "state"),
-            "XDG_RUNTIME_DIR": str(self.folder / "run"),
             "XDG_CONFIG_HOME": str(self.folder / "config"),
             "PYTHONPATH": str(ROOT),
             **self.extra,

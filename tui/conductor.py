@@ -24,7 +24,7 @@ BURST_S = 5.0
 class Conductor:
     """Turns keys into commands. What comes of them returns through the store.
 
-    new_load: makes the load for an engine. stop_engine: ends one, blocking. seed: a new one each time.
+    new_load: makes the load for an engine. stop_engine: ends one, blocking. seed: a new one each.
     """
 
     def __init__(

@@ -21,6 +21,9 @@ from llmtop.tui.session import EngineSession
 from llmtop.tui.store import EngineTrack, Event, Mark, Store
 from llmtop.tui.words import change_words, mark_words
 
+# A start ends between two beats, and its phases are short: it is looked at more often.
+STARTING_LOOK_S = 0.2
+STARTING_LOOKS = 4
 LIVE_EVERY_S = 2.0  # the live-option socket is asked this often, and at once after a change
 HISTORY_GRACE_S = 1.0  # changes older than this before we came are history, not news
 
@@ -55,7 +58,10 @@ class Timeline:
 
 
 class EngineSource:
-    """Keeps one engine's track: its state, its numbers, its options and who changed them."""
+    """Keeps one engine's track: its state, its numbers, its options and who changed them.
+
+    news: called when there is something that should be seen before the screen's next beat.
+    """
 
     def __init__(
         self,
@@ -65,28 +71,44 @@ class EngineSource:
         status: Callable[[EngineRecord], EngineStatus] | None,
         now: Callable[[], float],
         learn: Callable[[EngineRecord, str], object] | None = None,
+        news: Callable[[], None] = lambda: None,
     ) -> None:
         self.session = session
         self.track = track
         self._store = store
         self._status = status
         self._learn = learn
+        self._news = news
         self._now = now
         self._live_due = 0.0
         self._seen: float | None = None
+        self._urgent = False
         self._told_missing = ""
         self._began = time.time()
+        self._show = False
 
     def look_again(self) -> None:
         """Ask the live-option socket at the next beat: something was changed."""
         self._live_due = 0.0
+        self._urgent = True
 
     async def beat(self) -> None:
         """Status first; numbers only from an engine that can have some."""
-        if self._status is not None and self.session.endpoint.record is not None:
-            status = await asyncio.to_thread(self._status, self.session.endpoint.record)
-            self._note_status(status)
-            if status.state in (State.STARTING, State.STOPPED, State.FAILED, State.LOST):
+        await self._look()
+        if self._show:
+            self._show = False
+            self._news()
+
+    async def _look(self) -> None:
+        record = self.session.endpoint.record
+        if self._status is not None and record is not None:
+            state = self._note_status(await asyncio.to_thread(self._status, record))
+            for _ in range(STARTING_LOOKS):
+                if state is not State.STARTING:
+                    break
+                await asyncio.sleep(STARTING_LOOK_S)
+                state = self._note_status(await asyncio.to_thread(self._status, record))
+            if state in (State.STARTING, State.STOPPED, State.FAILED, State.LOST):
                 self._gap()
                 return
         try:
@@ -114,12 +136,13 @@ class EngineSource:
         if version and record is not None and self._learn is not None:
             await asyncio.to_thread(self._learn, record, version)
 
-    def _note_status(self, status: EngineStatus) -> None:
+    def _note_status(self, status: EngineStatus) -> State:
         before = self.track.status
         self.track.status = status
         self.track.version = status.record.version or self.track.version
         if before is None or before.state is status.state:
-            return
+            return status.state
+        self._show = True
         level = {State.FAILED: "error", State.LOST: "error", State.UNRESPONSIVE: "warning"}.get(
             status.state, "info"
         )
@@ -129,6 +152,7 @@ class EngineSource:
             if status.record.advice:
                 text += f"; {status.record.advice}"
         self._store.events.append(Event(time.time(), level, text))
+        return status.state
 
     def _stale(self, why: str) -> None:
         if self.track.stale_since is None:
@@ -155,6 +179,8 @@ class EngineSource:
                 self._store.events.append(
                     Event(time.time(), "info", f"{track.name} answers again after {age:.0f}s")
                 )
+        self._show = self._show or track.sample is None or self._urgent
+        self._urgent = False
         track.stale_since, track.trouble, track.sample = None, "", sample
         track.model = track.model or sample.model
         if sample.restarted:

@@ -11,7 +11,6 @@ from llmtop import LlmtopError
 from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.gpu import Gpus
 from llmtop.engines.records import EngineRecord, State
-from llmtop.loadgen.discovery import discover_model
 from llmtop.loadgen.plan import Plan, Prompts, Target
 from llmtop.loadgen.pool import Load
 from llmtop.tui.conductor import Conductor
@@ -58,6 +57,7 @@ class Stage:
         follow_new: bool = False,
     ) -> None:
         self.store = Store()
+        self.news: Callable[[], None] = lambda: None  # the app's, once there is one
         self._wiring = wiring
         self._prompts = prompts or Prompts()
         self.timeline = Timeline()
@@ -74,7 +74,6 @@ class Stage:
         self.conductor = Conductor(
             self.store, self.sampling, self.load_source, self._new_load, self._stop, fresh_seed
         )
-        self._left: list[str] = []
 
     def add(self, endpoint: Endpoint) -> None:
         """Put one more engine on the screen."""
@@ -95,7 +94,15 @@ class Stage:
         self.store.engines[endpoint.name] = track
         self._known.add(endpoint.name)
         self.sampling.sources.append(
-            EngineSource(session, track, self.store, status, self.timeline.now, supervisor.learn)
+            EngineSource(
+                session,
+                track,
+                self.store,
+                status,
+                self.timeline.now,
+                supervisor.learn,
+                lambda: self.news(),
+            )
         )
         if self.store.selected is None:
             self.store.selected = endpoint.name
@@ -147,6 +154,8 @@ class Stage:
         return lines
 
     def _new_load(self, source: EngineSource) -> Load:
+        from llmtop.loadgen.discovery import discover_model  # it brings httpx, which costs 60 ms
+
         endpoint, key = source.session.endpoint, self._wiring.api_key
         model = discover_model(endpoint.url, key)
         return Load(Target(url=endpoint.url, model=model, api_key=key), self._prompts)

@@ -76,6 +76,7 @@ def show(
         clock=stage.timeline.now,
         background=stage.perform(plan),
     )
+    stage.news = app.show_now
     try:
         app.run()
     finally:

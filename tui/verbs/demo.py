@@ -40,7 +40,10 @@ def command(gpu: str, model: str, shape: str, no_load: bool, screen: ScreenFlags
             model=model,
             host="127.0.0.1",
             port=next_free("127.0.0.1", 8000),
-            args=("--gpu", gpu, "--max-num-seqs", "512", "--speculative", "ngram:4"),
+            args=(
+                *("--gpu", gpu, "--max-num-seqs", "512"),
+                *("--speculative", "ngram:4", "--startup-s", "0.3"),
+            ),
         )
     )
     dashboard.show(
