@@ -103,6 +103,11 @@ async def recognise(url: str, fetch: Fetch) -> Recognised:
     return Recognised(kind, base, _word(version), _word(card.get("id")), note, simulated)
 
 
+async def is_simulator(base: str, fetch: Fetch) -> bool:
+    """Whether llmtop's simulated engine answers at ``base``."""
+    return _fields(await _ask(fetch, f"{base}/version")).get("engine") == SIMULATOR
+
+
 async def version_of(base: str, fetch: Fetch) -> str | None:
     """The version that the engine at ``base`` tells; None when it does not."""
     version = _fields(await _ask(fetch, f"{base}/version")).get("version")

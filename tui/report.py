@@ -17,12 +17,12 @@ def quantile_line(word: str, found: Quantiles | None) -> str:
 
 
 def sample_lines(
-    name: str, sample: EngineSample, gpus: tuple[GpuSample, ...], gpu_note: str
+    name: str, simulated: bool, sample: EngineSample, gpus: tuple[GpuSample, ...], gpu_note: str
 ) -> list[str]:
     """One sample of an engine, about a screenful."""
     used, total = count(sample.kv_tokens_used), count(sample.kv_tokens_total)
     lines = [
-        f"{clean(name)}  {clean(sample.model or '--')}",
+        f"{clean(name)}  {clean(sample.model or '--')}{'  (simulated)' if simulated else ''}",
         f"  running {count(sample.running)}  waiting {count(sample.waiting)}",
         f"  KV cache {percent(sample.kv_usage)}  {used}/{total} tokens"
         f"  prefix hit {percent(sample.prefix_hit_rate)}",
@@ -49,12 +49,13 @@ def summary_line(word: str, found: LatencySummary) -> str:
     return f"  {word:<5} {'  '.join(parts)}  n={found.n:,}"
 
 
-def load_lines(plan: Plan, result: LoadResult) -> list[str]:
+def load_lines(plan: Plan, result: LoadResult, simulated: bool) -> list[str]:
     """A whole run of load, as a person reads it."""
     health = result.health
     lag = f", lag p99 {latency(health.lag.p99)}" if health.lag and health.lag.n else ""
     lines = [
-        f"{plan.loop.value} loop, {plan.shape}, {duration(result.duration_s)}",
+        f"{plan.loop.value} loop, {plan.shape}, {duration(result.duration_s)}"
+        + (", simulated engine" if simulated else ""),
         f"  requests {result.ok:,} ok  {result.failed:,} failed  {result.cut:,} cut",
         f"  output {count(result.output_tokens_per_s)} tok/s"
         f"  {rate(result.requests_per_s)} requests/s",

@@ -8,9 +8,10 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from platformdirs import user_config_path
 
@@ -25,6 +26,8 @@ from llmtop.engines.state import StateDirectory
 from llmtop.engines.supervisor import Supervisor
 from llmtop.engines.window import Window
 from llmtop.tui.session import EngineSession
+
+_T = TypeVar("_T")
 
 
 def is_url(text: str) -> bool:
@@ -57,6 +60,13 @@ class Wiring:
     def fetch(self) -> HttpFetch:
         """One HTTP client for all scrapes. The key is for engines that want one."""
         return HttpFetch(api_key=self.api_key)
+
+    async def ask(self, question: Callable[[HttpFetch], Awaitable[_T]]) -> _T:
+        """Ask an engine one thing and close the connection behind it."""
+        try:
+            return await question(self.fetch)
+        finally:
+            await self.fetch.close()
 
     @property
     def api_key(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 import sys
 import time
@@ -34,11 +35,12 @@ def latency(summary: LatencySummary) -> dict[str, Any]:
     return {"p50": summary.p50, "p95": summary.p95, "p99": summary.p99, "n": summary.n}
 
 
-def entry(name: str, plan: Plan, result: LoadResult) -> dict[str, Any]:
+def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[str, Any]:
     """A whole run as ``load --json`` shows it. docs/json.md describes the fields."""
     health = result.health
     return {
         "name": name,
+        "simulated": simulated,
         "loop": plan.loop.value,
         "shape": plan.shape,
         "seed": plan.seed,
@@ -130,12 +132,13 @@ def command(
     )
     wiring = Wiring()
     if is_url(target):
-        from llmtop.engines.recognise import normalise
+        from llmtop.engines.recognise import is_simulator, normalise
 
         url, name = normalise(target), target
+        simulated = asyncio.run(wiring.ask(lambda fetch: is_simulator(url, fetch)))
     else:
         endpoint = wiring.owned(target)
-        url, name = endpoint.url, endpoint.name
+        url, name, simulated = endpoint.url, endpoint.name, endpoint.adapter.simulated
     if not is_loopback(url) and not yes and parsed.highest > MODEST_STREAMS:
         if not sys.stdin.isatty():
             raise UsageError(
@@ -155,9 +158,9 @@ def command(
     finally:
         load.close()
     if as_json:
-        document(entry(name, plan, result))
+        document(entry(name, simulated, plan, result))
     else:
-        for line in load_lines(plan, result):
+        for line in load_lines(plan, result, simulated):
             click.echo(line)
     if result.ok == 0:
         worst = max(result.errors, key=lambda key: result.errors[key], default="nothing was sent")

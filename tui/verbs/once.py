@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.samples import EngineSample, GpuSample, Latency, Quantile, Quantiles
 from llmtop.tui.verbs.output import document, json_flag, note
 
@@ -48,7 +49,9 @@ def gpu(found: GpuSample) -> dict[str, Any]:
     }
 
 
-def entry(name: str, sample: EngineSample, gpus: tuple[GpuSample, ...]) -> dict[str, Any]:
+def entry(
+    name: str, simulated: bool, sample: EngineSample, gpus: tuple[GpuSample, ...]
+) -> dict[str, Any]:
     """One sample as ``once --json`` shows it. docs/json.md describes the fields."""
     times = {
         f"{latency.value}_s": quantiles(sample.latencies.get(latency), sample.window_s)
@@ -56,6 +59,7 @@ def entry(name: str, sample: EngineSample, gpus: tuple[GpuSample, ...]) -> dict[
     }
     return {
         "name": name,
+        "simulated": simulated,
         "time": sample.time,
         "window_s": round(sample.window_s, 3),
         "model": sample.model,
@@ -94,26 +98,27 @@ def command(target: str, window: float, as_json: bool) -> None:
     from llmtop.tui.report import sample_lines
     from llmtop.tui.wiring import Wiring
 
-    async def look() -> tuple[str, EngineSample, str]:
+    async def look() -> tuple[Endpoint, EngineSample, str]:
         wiring = Wiring()
         endpoint = await wiring.endpoint(target)
         session = wiring.session(endpoint, Window(window + 1, window + 1))
         try:
             await session.sample()
             await asyncio.sleep(window)
-            return endpoint.name, await session.sample(), session.note
+            return endpoint, await session.sample(), session.note
         finally:
             await session.close()
             await wiring.fetch.close()
 
-    name, sample, missing = asyncio.run(look())
+    endpoint, sample, missing = asyncio.run(look())
+    name, simulated = endpoint.name, endpoint.adapter.simulated
     if missing:
         note(f"{name}: {missing}")
     gpus = Gpus()
     found, gpu_note = gpus.read(), gpus.note
     gpus.close()
     if as_json:
-        document(entry(name, sample, found))
+        document(entry(name, simulated, sample, found))
         return
-    for line in sample_lines(name, sample, found, gpu_note):
+    for line in sample_lines(name, simulated, sample, found, gpu_note):
         click.echo(line)

@@ -148,7 +148,7 @@ def command(
         return
     note(f"{record.name}: starting, pid {record.pid}, {record.url}, log {record.log_path}")
     status = wait(supervisor, record, ready_timeout)
-    version = asyncio.run(version_of(record.url, wiring.fetch))
+    version = asyncio.run(wiring.ask(lambda fetch: version_of(record.url, fetch)))
     if version:
         status = replace(status, record=supervisor.learn(record, version))
     if as_json:
