@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-TARGET = (
-    "sglang.srt.layers.attention.torch_native_backend.TorchNativeAttnBackend.forward_extend"
-)
+TARGET = "sglang.srt.layers.attention.torch_native_backend.TorchNativeAttnBackend.forward_extend"
 
 
 def verify_as_prefill(
-    forward_extend: Any, backend: Any, q: Any, k: Any, v: Any, layer: Any, batch: Any, *rest: Any, **named: Any
+    forward_extend: Any,
+    backend: Any,
+    q: Any,
+    k: Any,
+    v: Any,
+    layer: Any,
+    batch: Any,
+    *rest: Any,
+    **named: Any,
 ) -> Any:
     """Around ``forward_extend``: describe a verification the way a prefill is described."""
     if not batch.forward_mode.is_target_verify() or batch.extend_seq_lens is not None:

@@ -28,6 +28,7 @@ class Reins:
         self._scheduler = scheduler
         self._log = log
         self._setting = False
+        self._grid = _grid(scheduler)
         obstacle = _obstacle(scheduler.server_args)
         self._cap = None if obstacle else self._cap_dial()
         self._chunk = None if obstacle else self._chunk_dial()
@@ -59,22 +60,19 @@ class Reins:
         """The largest piece of a prompt that one batch computes."""
         scheduler = self._scheduler
         launch = getattr(scheduler, "chunked_prefill_size", None)
-        # None: not chunked at launch, and so not sized for it. A diffusion model has blocks instead.
+        # None: not chunked at launch, so nothing is sized for it. Diffusion models have blocks.
         if not _is_count(launch) or getattr(scheduler, "dllm_config", None) is not None:
             return None
-        # A piece is cut down to whole pages, and to this grid where there is one: were nothing left
-        # of it, its request would wait for ever.
-        align = getattr(scheduler, "truncation_align_size", None)
-        least = math.lcm(_page(scheduler), align if _is_count(align) and align else 1)
-        least += self._mixed()
-        return Dial("chunked_prefill_size", launch, min(least, launch), launch, UP_TO_LAUNCH)
+        least = min(self._grid + self._mixed(), launch)
+        note = f"rounded down to a multiple of {self._grid}" if self._grid > 1 else None
+        return Dial("chunked_prefill_size", launch, least, launch, UP_TO_LAUNCH, note)
 
     def _prefill_dial(self) -> Dial | None:
         """Prompt tokens of one batch, over all its requests."""
         launch = getattr(self._scheduler, "max_prefill_tokens", None)
         if not _is_count(launch):
             return None
-        least = min(_page(self._scheduler) + self._mixed(), launch)
+        least = min(self._grid + self._mixed(), launch)
         note = "the first request of a batch may be larger, unless its prompt is chunked"
         return Dial("max_prefill_tokens", launch, least, launch, UP_TO_LAUNCH, note)
 
@@ -110,10 +108,16 @@ class Reins:
         try:
             orders = self.desk.take()
             for order in orders:
+                order.to = self._rounded(order.dial, order.to)
                 self._apply(order.dial, order.to)
             self.desk.settle(orders, False)
         except Exception as error:
             self._let_go(error, orders)
+
+    def _rounded(self, dial: Dial, to: int) -> int:
+        if dial is not self._chunk or to == dial.launch:
+            return to
+        return max(to // self._grid, 1) * self._grid
 
     def _apply(self, dial: Dial, to: int) -> None:
         if dial is self._cap:
@@ -128,7 +132,9 @@ class Reins:
 
         self._setting = True
         try:
-            answer = self._scheduler.set_internal_state(SetInternalStateReq(server_args={CAP_KEY: to}))
+            answer = self._scheduler.set_internal_state(
+                SetInternalStateReq(server_args={CAP_KEY: to})
+            )
         finally:
             self._setting = False
         if not answer.updated:
@@ -189,9 +195,13 @@ def _obstacle(args: Any) -> str | None:
     return None
 
 
-def _page(scheduler: Any) -> int:
-    page = getattr(scheduler, "page_size", 1)
-    return page if _is_count(page) and page > 0 else 1
+def _grid(scheduler: Any) -> int:
+    """What a piece of a prompt is a multiple of: whole pages, and what some kernels ask for.
+
+    SGLang cuts a piece down to that; were nothing left of it, its request would wait for ever.
+    """
+    sizes = (getattr(scheduler, name, 1) for name in ("page_size", "truncation_align_size"))
+    return math.lcm(*(size for size in sizes if _is_count(size) and size > 0))
 
 
 def _is_count(value: object) -> bool:

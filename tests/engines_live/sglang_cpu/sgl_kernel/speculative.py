@@ -31,7 +31,9 @@ def reconstruct_indices_from_tree_mask(
             where[b, i] = int(verified[b]) + len(above[i])
             index[b, i] = b * n + i
             children = [k for k in range(i + 1, n) if parents[k] == i]
-            siblings = [k for k in range(i + 1, n) if parents[k] is not None and parents[k] == parents[i]]
+            siblings = [
+                k for k in range(i + 1, n) if parents[k] is not None and parents[k] == parents[i]
+            ]
             next_token[b, i] = children[0] if children else -1
             next_sibling[b, i] = siblings[0] if siblings else -1
 
