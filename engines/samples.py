@@ -129,7 +129,6 @@ class EngineSample:
     waiting: int | None = None
     kv_usage: float | None = None
     kv_tokens_used: int | None = None
-    kv_tokens_evictable: int | None = None  # held for reuse only, not among the used
     kv_tokens_total: int | None = None
     output_tokens_per_s: float | None = None
     prompt_tokens_per_s: float | None = None
@@ -143,6 +142,7 @@ class EngineSample:
     rate_window_s: float | None = None
     spec_acceptance_by_position: tuple[float, ...] = ()  # share of drafts accepted that far
     unchanged_s: float | None = None
+    kv_tokens_evictable: int | None = None  # held for reuse only, not among the used
 
 
 @dataclass(frozen=True, slots=True)

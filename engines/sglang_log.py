@@ -87,11 +87,26 @@ FAILURES = (
         "choose a multiple",
     ),
     _failure(  # recorded
+        r"Unknown speculative algorithm name: (?P<name>[^\n]{1,80})",
+        "SGLang knows no speculative algorithm {name}",
+        "there are EAGLE, EAGLE3, NEXTN, STANDALONE, NGRAM and, in newer versions, more",
+    ),
+    _failure(  # recorded
+        r"ValueError: (?P<what>\w{1,40} is not supported in \w{1,20} attention backend \w{1,40})",
+        "{what}",
+        "choose another --attention-backend, or leave that flag out",
+    ),
+    _failure(  # recorded
         r"\[Errno 98\][^\n]*[Aa]ddress already in use",
         "the port is already in use",
         "choose another port, or end what holds it",
     ),
     # Memory.
+    _failure(  # recorded
+        r"leave no GPU memory for the KV cache under --mem-fraction-static=(?P<share>[\d.e-]+)\.",
+        "the weights left no memory for the KV cache (--mem-fraction-static {share})",
+        "raise --mem-fraction-static, split the model over more GPUs, or quantise it",
+    ),
     _failure(
         r"Not enough memory\. Please try to increase --mem-fraction-static"
         r"(?:\. Current value: mem_fraction_static=(?P<share>\d[\d.]{0,20}))?",

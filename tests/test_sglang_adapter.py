@@ -327,7 +327,8 @@ class TestOptions:
 
 
 def phases_in(log: str) -> list[str]:
-    start, words = StartupLog(ADAPTER.phases), []
+    start = StartupLog(ADAPTER.phases)
+    words: list[str] = []
     for line in log.splitlines():
         start.feed([line], 0.0)
         if start.phase and (not words or start.phase != words[-1]):
@@ -361,6 +362,9 @@ class TestLog:
             ("port_in_use", "the port is already in use"),
             ("context", "--context-length 65536 is more than the 2048 tokens that this model"),
             ("page", "--chunked-prefill-size is not a multiple of --page-size"),
+            ("memory", "the weights left no memory for the KV cache (--mem-fraction-static 1e-05)"),
+            ("bad_algorithm", "SGLang knows no speculative algorithm WRONG"),
+            ("backend", "EAGLE is not supported in decode attention backend torch_native"),
             ("killed", "its process scheduler_0 was killed, perhaps by the kernel's"),
         ],
     )

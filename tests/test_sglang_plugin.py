@@ -115,7 +115,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch, path: Path, registry: Registry) -> I
     """The plugin as SGLang imports it: from PYTHONPATH, beside the modules that it needs."""
     for folder in PLUGIN_FOLDERS:
         monkeypatch.syspath_prepend(str(folder))
-    modules = {
+    modules: dict[str, dict[str, Any]] = {
         "sglang": {},
         "sglang.srt": {},
         "sglang.version": {"__version__": "0.0.test"},
@@ -167,7 +167,7 @@ class Launch:
         value: int = self.get()["options"][name]["value"]
         return value
 
-    def put(self, evict: bool = False, **changes: Any) -> list[dict[str, Any]]:
+    def put(self, *, evict: bool = False, **changes: Any) -> list[dict[str, Any]]:
         """Hand changes in between two rounds; they wait for the next."""
         request = {"op": "set", "changes": changes, "evict": evict, "by": "ann", "wait_s": 0}
         told: list[dict[str, Any]] = self.ask(request)["changes"]
@@ -334,7 +334,8 @@ def test_the_guard_restores_the_launch_values_and_never_runs_again(
         raise TypeError("sabotaged")
 
     reins._apply = sabotaged
-    engine.put(**{broken: 5})
+    changes: dict[str, Any] = {broken: 5}
+    engine.put(**changes)
     engine.loop()  # the engine goes on
     scheduler = engine.scheduler
     assert scheduler.args[CAP] == 8
@@ -417,8 +418,15 @@ def test_only_the_first_rank_opens_the_socket(
     plugin: ModuleType, launch: Callable[..., Launch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    door = SimpleNamespace(open=lambda: None)
-    monkeypatch.setattr(plugin, "Door", lambda path, *_: opened.append(path) or door)
+
+    class Door:
+        def __init__(self, path: str, *_: Any) -> None:
+            self.path = path
+
+        def open(self) -> None:
+            opened.append(self.path)
+
+    monkeypatch.setattr(plugin, "Door", Door)
     launch(Scheduler, tp_size=2, ps=SimpleNamespace(tp_rank=1, pp_rank=0))
     assert opened == []
     launch(Scheduler, tp_size=2, ps=SimpleNamespace(tp_rank=0, pp_rank=0))

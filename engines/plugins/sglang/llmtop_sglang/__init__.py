@@ -75,10 +75,12 @@ def attach(scheduler: Any) -> Reins | None:
 
 def _parallel(scheduler: Any, name: str) -> int:
     """This process's place among the ranks; where that is kept has moved twice since 0.5.12."""
+    holders = [scheduler, getattr(scheduler, "ps", None)]
     try:
         from sglang.srt.runtime_context import get_parallel
 
-        value = getattr(get_parallel(), name, None)
-    except ImportError:
-        value = getattr(getattr(scheduler, "ps", scheduler), name, None)
-    return value if isinstance(value, int) else 0
+        holders.append(get_parallel())
+    except Exception:
+        log.debug("llmtop: no runtime context", exc_info=True)
+    found = (getattr(holder, name, None) for holder in holders)
+    return next((value for value in found if isinstance(value, int)), 0)
