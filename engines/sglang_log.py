@@ -87,7 +87,7 @@ FAILURES = (
         "choose a multiple",
     ),
     _failure(  # recorded
-        r"Unknown speculative algorithm name: (?P<name>[^\n]{1,80})",
+        r"Error: Unknown speculative algorithm name: (?P<name>[^\n]{1,80})",
         "SGLang knows no speculative algorithm {name}",
         "there are EAGLE, EAGLE3, NEXTN, STANDALONE, NGRAM and, in newer versions, more",
     ),
@@ -119,7 +119,7 @@ FAILURES = (
         "see who it is and end it, or choose other GPUs",
     ),
     _failure(
-        r"Capture (?:\w+ )?(?i:cuda graph) failed: (?P<what>[^\n]{1,200})",
+        r"(?:Exception|Error): Capture (?:\w+ )?(?i:cuda graph) failed: (?P<what>[^\n]{1,200})",
         "the CUDA graphs could not be captured: {what}",
         "lower --mem-fraction-static to leave them room, or --cuda-graph-max-bs, "
         "or do without by --disable-cuda-graph",
@@ -155,20 +155,16 @@ FAILURES = (
         "the GPUs could not talk to each other (NCCL)",
         "run again with NCCL_DEBUG=INFO; in a container check --shm-size and --ipc=host",
     ),
-    # Effects, when no cause above was found.
-    _failure(
+    # Effects, when no cause above was found. That a child failed is told too, and left out here:
+    # the child's own traceback says more.
+    _failure(  # recorded
         r"Subprocess (?P<who>\w{1,40}) \(pid=\d+\) crashed with exit code -9\b",
         "its process {who} was killed, perhaps by the kernel's out-of-memory killer",
         "look into the kernel's log (dmesg) and leave more main memory free",
     ),
     _failure(
-        r"Subprocess (?P<who>\w{1,40}) \(pid=\d+\) crashed with exit code (?P<code>-?\d+)",
-        "its process {who} ended with exit code {code}",
-        "see the last traceback in the log",
-    ),
-    _failure(
-        r"Received sigquit from a child process",
-        "one of its processes failed",
-        "see the first traceback in the log",
+        r"Subprocess (?P<who>\w{1,40}) \(pid=\d+\) crashed with exit code -(?P<number>\d{1,3})\b",
+        "its process {who} was ended by signal {number}",
+        "11 and 6 are faults in native code: see the lines before it in the log",
     ),
 )
