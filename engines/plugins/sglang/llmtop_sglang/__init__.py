@@ -22,6 +22,7 @@ from llmtop_sglang.reins import Reins
 
 SOCKET_VARIABLE = "LLMTOP_LIVE_SOCKET"
 MODULE = "sglang.srt.managers.scheduler"
+UNSEEN = object()
 
 log = logging.getLogger("sglang.llmtop")
 
@@ -44,10 +45,9 @@ def register() -> None:
 
 def between_batches(scheduler: Any, *_: Any, **__: Any) -> None:
     """Before ``process_input_requests``. All that is done while nothing is changed."""
-    try:
-        reins = scheduler.llmtop_reins
-    except AttributeError:
-        reins = scheduler.llmtop_reins = attach(scheduler)
+    reins = getattr(scheduler, "llmtop_reins", UNSEEN)
+    if reins is UNSEEN:
+        reins = attach(scheduler)
     if reins is not None and reins.desk.attention:
         reins.step()
 
@@ -62,11 +62,13 @@ def overheard(answer: Any, scheduler: Any, request: Any, *_: Any, **__: Any) -> 
 def attach(scheduler: Any) -> Reins | None:
     """Take the reins of a scheduler and open the socket. On failure None: a stock engine."""
     try:
+        scheduler.llmtop_reins = None  # first: what fails once is not tried in each round
         from sglang.version import __version__
 
         reins = Reins(scheduler, str(__version__), log)
         if not any(_parallel(scheduler, rank) for rank in ("tp_rank", "pp_rank", "dp_rank")):
             Door(os.environ[SOCKET_VARIABLE], reins.desk, log).open()
+        scheduler.llmtop_reins = reins
         return reins
     except Exception:
         log.exception("llmtop: no live options on this scheduler")
