@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from llmtop import UsageError
-from llmtop.engines import simulated, tensorrt_llm, vllm
+from llmtop.engines import sglang, simulated, tensorrt_llm, vllm
 from llmtop.engines.adapter import Adapter
 
 ADAPTERS: Mapping[str, Adapter] = MappingProxyType(
-    {adapter.kind: adapter for adapter in (simulated.ADAPTER, vllm.ADAPTER, tensorrt_llm.ADAPTER)}
+    {
+        adapter.kind: adapter
+        for adapter in (simulated.ADAPTER, vllm.ADAPTER, sglang.ADAPTER, tensorrt_llm.ADAPTER)
+    }
 )
 
 

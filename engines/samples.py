@@ -58,7 +58,11 @@ class Reading:
 
     time: unix seconds of the reading; elapsed: the monotonic clock at the same moment, for rates.
     kv_usage: share of the KV cache in use, 0..1. kv_tokens_total: its capacity in tokens.
+    kv_tokens_used: where the engine counts them itself. kv_tokens_evictable: held for reuse only,
+    freed when there is need, and not among the used.
     accepted_per_position: accepted draft tokens by position in the draft, first position first.
+    spec_acceptance, spec_accepted_length: as in EngineSample, from engines that tell these over a
+    short time of their own choice instead of counters.
     process_start: unix seconds at which the engine's process began; a change means a restart.
     """
 
@@ -68,10 +72,14 @@ class Reading:
     running: int | None = None
     waiting: int | None = None
     kv_usage: float | None = None
+    kv_tokens_used: int | None = None
+    kv_tokens_evictable: int | None = None
     kv_tokens_total: int | None = None
     counters: Mapping[Counter, float] = field(default_factory=dict)
     histograms: Mapping[Latency, BucketHistogram] = field(default_factory=dict)
     accepted_per_position: tuple[float, ...] = ()
+    spec_acceptance: float | None = None
+    spec_accepted_length: float | None = None
     process_start: float | None = None
 
 
@@ -134,6 +142,7 @@ class EngineSample:
     rate_window_s: float | None = None
     spec_acceptance_by_position: tuple[float, ...] = ()  # share of drafts accepted that far
     unchanged_s: float | None = None
+    kv_tokens_evictable: int | None = None  # held for reuse only, not among the used
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,13 +60,14 @@ class Window:
             waiting=reading.waiting,
             kv_usage=reading.kv_usage,
             kv_tokens_used=_tokens_used(reading),
+            kv_tokens_evictable=reading.kv_tokens_evictable,
             kv_tokens_total=reading.kv_tokens_total,
             output_tokens_per_s=_rate(reading, short, Counter.OUTPUT_TOKENS),
             prompt_tokens_per_s=_rate(reading, short, Counter.PROMPT_TOKENS),
             requests_per_s=_rate(reading, short, Counter.REQUESTS_OK),
             prefix_hit_rate=_share(reading, long, Counter.PREFIX_HITS, Counter.PREFIX_QUERIES),
             preemptions=_count(reading, long, Counter.PREEMPTIONS),
-            spec_acceptance=_share(reading, long, Counter.ACCEPTED_TOKENS, Counter.DRAFT_TOKENS),
+            spec_acceptance=_acceptance(reading, long),
             spec_accepted_length=_accepted_length(reading, long),
             spec_acceptance_by_position=_by_position(reading, long),
             latencies={
@@ -156,7 +157,15 @@ def _share(new: Reading, old: Reading | None, part: Counter, whole: Counter) -> 
     return some / all_of_it if some is not None and all_of_it else None
 
 
+def _acceptance(new: Reading, old: Reading | None) -> float | None:
+    if new.spec_acceptance is not None:
+        return new.spec_acceptance
+    return _share(new, old, Counter.ACCEPTED_TOKENS, Counter.DRAFT_TOKENS)
+
+
 def _accepted_length(new: Reading, old: Reading | None) -> float | None:
+    if new.spec_accepted_length is not None:
+        return new.spec_accepted_length
     accepted = _share(new, old, Counter.ACCEPTED_TOKENS, Counter.DRAFTS)
     return 1.0 + accepted if accepted is not None else None
 
@@ -174,6 +183,8 @@ def _by_position(new: Reading, old: Reading | None) -> tuple[float, ...]:
 
 
 def _tokens_used(reading: Reading) -> int | None:
+    if reading.kv_tokens_used is not None:
+        return reading.kv_tokens_used
     if reading.kv_usage is None or reading.kv_tokens_total is None:
         return None
     return round(reading.kv_usage * reading.kv_tokens_total)

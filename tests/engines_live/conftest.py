@@ -22,8 +22,9 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from llmtop.engines import sglang, vllm
+from llmtop.engines.adapter import Adapter
 from llmtop.engines.records import LaunchSpec
-from llmtop.engines.vllm import ADAPTER
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("LLMTOP_ENGINE_CACHE") or Path.home() / ".cache" / "llmtop-engines")
@@ -41,7 +42,7 @@ class Stream:
 
 @dataclass
 class Engine:
-    """A running ``vllm serve`` and what a test does with it."""
+    """A running engine and what a test does with it."""
 
     url: str
     socket: Path
@@ -166,60 +167,59 @@ def _unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
-def vllm_program() -> Path:
-    """The ``vllm`` of the cached environment, built now if it is not there yet."""
+def _built(name: str, script: str) -> Path:
+    """The bin folder of a cached environment, built now if it is not there yet."""
     try:
         built = subprocess.run(
-            ["bash", str(HERE / "build_vllm.sh"), str(CACHE)],
+            ["bash", str(HERE / script), str(CACHE)],
             capture_output=True,
             text=True,
             timeout=BUILD_LIMIT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        _unavailable(f"real vLLM could not be built within {BUILD_LIMIT_S} s")
+        _unavailable(f"real {name} could not be built within {BUILD_LIMIT_S} s")
     if built.returncode != 0:
         last = (built.stderr.strip().splitlines() or ["no message"])[-1]
-        _unavailable(f"real vLLM cannot be built here: {last}")
-    return Path(built.stdout.strip().splitlines()[-1]) / "vllm"
+        _unavailable(f"real {name} cannot be built here: {last}")
+    return Path(built.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="session")
+def vllm_program() -> Path:
+    """The ``vllm`` of the cached environment."""
+    return _built("vLLM", "build_vllm.sh") / "vllm"
+
+
+@pytest.fixture(scope="session")
+def sglang_python() -> Path:
+    """The Python of SGLang's cached environment."""
+    return _built("SGLang", "build_sglang.sh") / "python"
 
 
 @pytest.fixture(scope="session")
 def small_model(vllm_program: Path) -> Path:
-    """The folder of the tiny model that the build made."""
+    """The folder of the tiny model that either build makes."""
     return CACHE / "models" / "small"
+
+
+Start = Callable[..., contextlib.AbstractContextManager[Engine]]
 
 
 @pytest.fixture(scope="module")
 def start_vllm(
     vllm_program: Path, small_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., contextlib.AbstractContextManager[Engine]]]:
+) -> Start:
     """``with start_vllm(*flags, PYTHONPATH=...)``: a ready engine; nothing is left of it after."""
 
-    @contextlib.contextmanager
-    def start(*flags: str, **variables: str) -> Iterator[Engine]:
-        folder = tmp_path_factory.mktemp("vllm")
-        live = folder / "live" / "s"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        spec = LaunchSpec(
-            kind="vllm",
-            name="small",
-            model=str(small_model),
-            host="127.0.0.1",
-            port=port,
-            program=(str(vllm_program),),
-            args=(
-                *("--served-model-name", "small", "--dtype", "bfloat16", "--enforce-eager"),
-                *("--max-model-len", "2048", "--max-num-seqs", "16"),
-                *("--max-num-batched-tokens", "2048", "--num-gpu-blocks-override", "200"),
-                *flags,
-            ),
+    def start(*flags: str, **variables: str) -> contextlib.AbstractContextManager[Engine]:
+        given = (
+            *("--served-model-name", "small", "--dtype", "bfloat16", "--enforce-eager"),
+            *("--max-model-len", "2048", "--max-num-seqs", "16"),
+            *("--max-num-batched-tokens", "2048", "--num-gpu-blocks-override", "200"),
+            *flags,
         )
         base = {
-            **os.environ,
             "HF_HUB_OFFLINE": "1",
             "TRANSFORMERS_OFFLINE": "1",
             "VLLM_NO_USAGE_STATS": "1",
@@ -227,31 +227,92 @@ def start_vllm(
             "VLLM_CPU_KVCACHE_SPACE": "1",
             **variables,
         }
-        log = folder / "engine.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                ADAPTER.command(spec),
-                env={**base, **ADAPTER.environment(spec, live, base)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        engine = Engine(f"http://127.0.0.1:{port}", live, log, process)
-        try:
-            _await_ready(engine)
-            yield engine
-        finally:
-            _end(process)
+        program = (str(vllm_program),)
+        folder = tmp_path_factory.mktemp("vllm")
+        return _running(vllm.ADAPTER, program, str(small_model), given, base, folder)
 
-    yield start
+    return start
 
 
-def _await_ready(engine: Engine) -> None:
+@pytest.fixture(scope="module")
+def start_sglang(sglang_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """``with start_sglang(*flags, PYTHONPATH=...)``: as ``start_vllm``, for SGLang."""
+
+    def start(
+        *flags: str, PYTHONPATH: str = "", **variables: str
+    ) -> contextlib.AbstractContextManager[Engine]:
+        given = (
+            *("--served-model-name", "small", "--dtype", "bfloat16", "--device", "cpu"),
+            *("--attention-backend", "torch_native", "--mem-fraction-static", "0.3"),
+            *("--max-total-tokens", "8192", "--context-length", "2048"),
+            *("--max-running-requests", "8", "--chunked-prefill-size", "1024"),
+            # Else its scheduler asks for work as fast as a core can.
+            "--sleep-on-idle",
+            *flags,
+        )
+        base = {
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            # --device alone is not enough: its layers ask for this.
+            "SGLANG_USE_CPU_ENGINE": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, (PYTHONPATH, str(HERE / "sglang_cpu")))),
+            **variables,
+        }
+        program = (str(sglang_python), "-m", sglang.ADAPTER.module)
+        folder = tmp_path_factory.mktemp("sglang")
+        model = str(CACHE / "models" / "small")
+        return _running(sglang.ADAPTER, program, model, given, base, folder)
+
+    return start
+
+
+@contextlib.contextmanager
+def _running(
+    adapter: Adapter,
+    program: tuple[str, ...],
+    model: str,
+    args: tuple[str, ...],
+    variables: dict[str, str],
+    folder: Path,
+) -> Iterator[Engine]:
+    """Start an engine as its adapter says, wait until it is ready, and end all of it at last."""
+    live, log = folder / "live" / "s", folder / "engine.log"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    spec = LaunchSpec(
+        kind=adapter.kind,
+        name="small",
+        model=model,
+        host="127.0.0.1",
+        port=port,
+        program=program,
+        args=args,
+    )
+    base = {**os.environ, **variables}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            adapter.command(spec),
+            env={**base, **adapter.environment(spec, live, base)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    engine = Engine(f"http://127.0.0.1:{port}", live, log, process)
+    try:
+        _await_ready(engine, adapter.title)
+        yield engine
+    finally:
+        _end(process)
+
+
+def _await_ready(engine: Engine, title: str) -> None:
     deadline = time.monotonic() + START_LIMIT_S
     while not engine.healthy():
         if engine.process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail("vLLM did not start:\n" + engine.log.read_text(errors="replace")[-4000:])
+            log = engine.log.read_text(errors="replace")
+            pytest.fail(f"{title} did not start:\n{log[-4000:]}")
         time.sleep(0.25)
 
 
@@ -264,6 +325,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         while time.monotonic() < deadline:
             process.poll()
             if not _session(process.pid):
+                process.wait(timeout=5.0)
                 return
             time.sleep(0.05)
     pytest.fail(f"left behind: {_session(process.pid)}")

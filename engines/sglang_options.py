@@ -1,0 +1,157 @@
+"""SGLang's options: its own names and flags, and what was given for them at launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmtop.engines.argv import launch_values
+from llmtop.engines.options import Applies, OptionSpec, OptionValue
+
+_RESTART = Applies.RESTART
+
+OPTIONS = (
+    OptionSpec(
+        "max_running_requests",
+        "--max-running-requests",
+        "Requests in the running batch; the rest wait in the queue.",
+        Applies.DRAINS,
+        int,
+        minimum=1,
+    ),
+    OptionSpec(
+        "chunked_prefill_size",
+        "--chunked-prefill-size",
+        "Longest piece of a prompt in one batch: short ones keep streams even; -1 is off.",
+        Applies.LIVE_UP_TO_LAUNCH,
+        int,
+        minimum=-1,
+    ),
+    OptionSpec(
+        "max_prefill_tokens",
+        "--max-prefill-tokens",
+        "Prompt tokens of one batch, over all its requests.",
+        Applies.LIVE_UP_TO_LAUNCH,
+        int,
+        minimum=1,
+        default=16384,
+    ),
+    OptionSpec(
+        "max_queued_requests",
+        "--max-queued-requests",
+        "Requests that may wait; more are turned away with an error.",
+        _RESTART,
+        int,
+        minimum=1,
+    ),
+    OptionSpec(
+        "speculative_algorithm",
+        "--speculative-algorithm",
+        "Who drafts: n-grams of what was said, a small model, or heads trained for it.",
+        _RESTART,
+        str,
+        choices=("EAGLE", "EAGLE3", "NEXTN", "STANDALONE", "NGRAM"),
+    ),
+    OptionSpec(
+        "speculative_num_draft_tokens",
+        "--speculative-num-draft-tokens",
+        "Tokens that one verification checks, the certain one included.",
+        _RESTART,
+        int,
+        minimum=1,
+    ),
+    OptionSpec(
+        "speculative_num_steps",
+        "--speculative-num-steps",
+        "How many steps the drafter goes ahead (EAGLE and STANDALONE).",
+        _RESTART,
+        int,
+        minimum=1,
+    ),
+    OptionSpec(
+        "disable_radix_cache",
+        "--disable-radix-cache",
+        "Keep no prefixes for reuse; without it the KV cache of prompts is kept and shared.",
+        _RESTART,
+        bool,
+        default=False,
+    ),
+    OptionSpec(
+        "mem_fraction_static",
+        "--mem-fraction-static",
+        "Share of each GPU's memory for weights and KV cache.",
+        _RESTART,
+        float,
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    OptionSpec(
+        "context_length",
+        "--context-length",
+        "Longest request, prompt and output together, in tokens.",
+        _RESTART,
+        int,
+        minimum=1,
+    ),
+    OptionSpec(
+        "schedule_policy",
+        "--schedule-policy",
+        "Who is served first: whoever came first, or whoever shares most with the cache, ...",
+        _RESTART,
+        str,
+        choices=("fcfs", "lpm", "random", "dfs-weight", "lof", "priority", "routing-key"),
+        default="fcfs",
+    ),
+    OptionSpec(
+        "tp_size",
+        "--tp-size",
+        "GPUs that each layer is split over.",
+        _RESTART,
+        int,
+        minimum=1,
+        default=1,
+    ),
+    OptionSpec(
+        "quantization",
+        "--quantization",
+        "How the weights are quantised; usually the model's own configuration says so.",
+        _RESTART,
+        str,
+    ),
+    OptionSpec(
+        "kv_cache_dtype",
+        "--kv-cache-dtype",
+        "Number format of the KV cache; 8 bits hold twice the tokens of 16.",
+        _RESTART,
+        str,
+        choices=("auto", "bfloat16", "fp8_e4m3", "fp8_e5m2"),
+        default="auto",
+    ),
+    OptionSpec(
+        "disable_cuda_graph",
+        "--disable-cuda-graph",
+        "No CUDA graphs: starts sooner, decodes slower.",
+        _RESTART,
+        bool,
+        default=False,
+    ),
+    OptionSpec(
+        "disable_overlap_schedule",
+        "--disable-overlap-schedule",
+        "Do not schedule the next batch while this one runs on the GPU.",
+        _RESTART,
+        bool,
+        default=False,
+    ),
+)
+
+ALIASES = {"--tensor-parallel-size": "--tp-size"}
+
+
+def launch_options(command: Sequence[str]) -> dict[str, OptionValue]:
+    """Launch values by option name, as far as SGLang's arguments tell; it decided the rest."""
+    return launch_values(OPTIONS, [_long(argument) for argument in command])
+
+
+def _long(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return f"{ALIASES.get(name, name)}{equals}{value}"

@@ -1,0 +1,253 @@
+"""A real SGLang on a CPU: its numbers under load, its live options, the guard around them, its end.
+
+One engine serves the tests up to the guard's, in order; each leaves the launch values behind it,
+and the last one breaks the plugin for good. A second engine drafts with n-grams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import psutil
+import pytest
+
+from llmtop.engines.exposition import parse
+from llmtop.engines.live import LiveClient, LiveState
+from llmtop.engines.options import Change, Outcome
+from llmtop.engines.recognise import recognise
+from llmtop.engines.samples import Latency, Reading
+from llmtop.engines.scraper import HttpFetch
+from llmtop.engines.sglang import ADAPTER
+from llmtop.engines.sglang_live import StockLive
+from llmtop.engines.window import Window
+
+if TYPE_CHECKING:
+    from tests.engines_live.conftest import Engine
+
+Start = Callable[..., AbstractContextManager["Engine"]]
+Answer = TypeVar("Answer")
+
+SABOTEUR = Path(__file__).resolve().parent / "sglang_saboteur"
+SEEN_WITHIN_S = 2.0
+TOKENS = 100
+# As many numbers as make a prompt of several hundred tokens that no prefix in the cache begins.
+LONG = " ".join(str(n) for n in range(150))
+
+
+@pytest.fixture(scope="module")
+def engine(start_sglang: Start) -> Iterator[Engine]:
+    with start_sglang("--decode-log-interval", "2", PYTHONPATH=str(SABOTEUR)) as running:
+        yield running
+
+
+def read(engine: Engine) -> Reading:
+    with urllib.request.urlopen(f"{engine.url}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return ADAPTER.read(parse(text, ADAPTER.prefixes), time.time(), time.monotonic())
+
+
+def running(engine: Engine) -> int:
+    return read(engine).running or 0
+
+
+def state(engine: Engine) -> LiveState:
+    return asyncio.run(LiveClient(engine.socket).get())
+
+
+def change(engine: Engine, **changes: int) -> tuple[Change, ...]:
+    return asyncio.run(LiveClient(engine.socket).set(changes, by="test", wait_s=5))
+
+
+def applied(engine: Engine, **changes: int) -> Change:
+    (done,) = change(engine, **changes)
+    assert done.outcome is Outcome.APPLIED, done
+    return done
+
+
+def stock(engine: Engine, ask: Callable[[StockLive], Awaitable[Answer]]) -> Answer:
+    async def once() -> Answer:
+        client = StockLive(engine.url)
+        try:
+            return await ask(client)
+        finally:
+            await client.close()
+
+    return asyncio.run(once())
+
+
+def prefills(engine: Engine) -> list[int]:
+    """How many tokens each prefill so far computed, as the log tells it."""
+    log = engine.log.read_text(errors="replace")
+    return [int(count) for count in re.findall(r"Prefill batch, .*?#new-token: (\d+)", log)]
+
+
+def prefilled(engine: Engine, prompt: str) -> list[int]:
+    """The prefills that one request made."""
+    before = len(prefills(engine))
+    assert engine.stream(prompt, 2).tokens == 2
+    return prefills(engine)[before:]
+
+
+def test_it_is_recognised(engine: Engine) -> None:
+    async def ask() -> tuple[str, str | None, str | None]:
+        fetch = HttpFetch()
+        found = await recognise(engine.url, fetch)
+        await fetch.close()
+        return found.kind, found.version, found.model
+
+    assert asyncio.run(ask()) == ("sglang", "0.5.23", "small")
+
+
+def test_it_tells_what_can_be_changed(engine: Engine) -> None:
+    found = state(engine)
+    assert (found.engine, found.version, found.disabled) == ("sglang", "0.5.23", None)
+    assert {name: (o.launch, o.maximum) for name, o in found.options.items()} == {
+        "max_running_requests": (8, 8),
+        "chunked_prefill_size": (1024, 1024),
+        "max_prefill_tokens": (16384, 16384),
+    }
+    assert engine.socket.stat().st_mode & 0o777 == 0o600
+    assert engine.socket.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_asking_whether_it_is_ready_costs_no_generation(engine: Engine) -> None:
+    before = len(prefills(engine))
+    begun = time.monotonic()
+    assert engine.healthy()
+    assert time.monotonic() - begun < 0.9  # a generated answer takes a second at least
+    assert len(prefills(engine)) == before
+
+
+def test_its_numbers_under_load(engine: Engine) -> None:
+    window = Window()
+    with engine.under_load(streams=12, tokens=TOKENS) as load:
+        engine.eventually(lambda: running(engine) == 8, 30)
+        reading = read(engine)
+        assert reading.waiting == 4
+        assert reading.kv_tokens_total == 8192
+        assert reading.kv_usage is not None and 0.01 < reading.kv_usage < 0.5
+        window.add(reading)
+        engine.eventually(lambda: len(load.finished) >= 12, 120)
+        sample = window.add(read(engine))
+    assert load.failed == []
+    assert sample.output_tokens_per_s is not None and sample.output_tokens_per_s > 5
+    for latency in (Latency.TTFT, Latency.ITL, Latency.E2E, Latency.TPOT):
+        assert sample.latencies[latency].n > 0, latency
+    assert sample.prefix_hit_rate is not None
+    engine.eventually(lambda: running(engine) == 0, 30)
+    idle = read(engine)
+    assert idle.kv_tokens_used == 0
+    assert idle.kv_tokens_evictable is not None and idle.kv_tokens_evictable > 100
+
+
+def test_the_cap_goes_down_and_up_under_load(engine: Engine) -> None:
+    with engine.under_load(streams=12, tokens=TOKENS) as load:
+        engine.eventually(lambda: running(engine) == 8, 30)
+        lowered = applied(engine, max_running_requests=3)
+        assert (lowered.before, lowered.after) == (8, 3)
+        engine.eventually(lambda: 0 < running(engine) <= 3, 60)  # as the others finish
+        raised = applied(engine, max_running_requests=8)
+        assert raised.ack_ms is not None and raised.ack_ms < 1000
+        engine.eventually(lambda: running(engine) == 8, SEEN_WITHIN_S)
+    assert load.failed == []
+    past = state(engine).history[-2:]
+    assert [(one.by, one.before, one.after) for one in past] == [("test", 8, 3), ("test", 3, 8)]
+
+
+def test_prompts_are_cut_as_told(engine: Engine) -> None:
+    (whole,) = prefilled(engine, f"a {LONG}")
+    assert whole > 300
+    applied(engine, chunked_prefill_size=64)
+    pieces = prefilled(engine, f"b {LONG}")
+    assert pieces[:-1] == [64] * (len(pieces) - 1)
+    assert len(pieces) == -(-sum(pieces) // 64) > 4
+    applied(engine, chunked_prefill_size=1024)
+    assert len(prefilled(engine, f"c {LONG}")) == 1
+
+
+def test_what_cannot_be_is_refused_and_the_engine_goes_on(engine: Engine) -> None:
+    (done,) = change(engine, max_running_requests=9)
+    assert (done.outcome, done.reason) == (
+        Outcome.REFUSED,
+        "must lie between 1 and 8 (the launch value)",
+    )
+    assert engine.stream("go on", 2).tokens == 2
+
+
+def test_sglangs_own_way_and_ours_agree(engine: Engine) -> None:
+    (done,) = stock(engine, lambda client: client.set({"max_running_requests": 5}, by="other"))
+    assert (done.outcome, done.before, done.after) == (Outcome.APPLIED, 8, 5)
+    engine.eventually(
+        lambda: state(engine).options["max_running_requests"].value == 5, SEEN_WITHIN_S
+    )
+    assert state(engine).history[-1].by == "/set_internal_state"
+    applied(engine, max_running_requests=8)
+    told = stock(engine, lambda client: client.get())
+    assert told.options["max_running_requests"].value == 8
+    assert told.version == "0.5.23"
+    (refused,) = stock(engine, lambda client: client.set({"chunked_prefill_size": 64}))
+    assert refused.outcome is Outcome.REFUSED
+    assert state(engine).options["chunked_prefill_size"].value == 1024
+
+
+def test_a_failure_of_the_plugin_is_not_the_engines(engine: Engine) -> None:
+    with engine.under_load(streams=10, tokens=TOKENS) as load:
+        applied(engine, max_running_requests=4)
+        applied(engine, max_prefill_tokens=5000)
+        engine.eventually(lambda: 0 < running(engine) <= 4, 60)
+        (broken,) = change(engine, chunked_prefill_size=777)
+        assert broken.outcome is Outcome.REFUSED
+        assert broken.reason is not None and "sabotaged" in broken.reason
+        engine.eventually(lambda: running(engine) == 8, SEEN_WITHIN_S)  # the launch value is back
+    assert load.failed == []
+    found = state(engine)
+    assert found.disabled is not None and "TypeError" in found.disabled
+    assert all(option.value == option.launch for option in found.options.values())
+    (refused,) = change(engine, max_running_requests=2)
+    assert refused.outcome is Outcome.REFUSED
+    assert len(prefilled(engine, f"d {LONG}")) == 1  # 1024 again, not 777
+    assert engine.healthy()
+
+
+def test_ngram_speculation_is_measured_and_nothing_is_left_behind(start_sglang: Start) -> None:
+    drafting = (
+        *("--speculative-algorithm", "NGRAM", "--speculative-num-draft-tokens", "4"),
+        # A chain, which is all that the stand-in for the kernels verifies; and little memory.
+        *("--speculative-ngram-max-bfs-breadth", "1", "--speculative-ngram-capacity", "100000"),
+    )
+    with start_sglang(*drafting, "--decode-log-interval", "2") as engine:
+        assert "num_speculative_tokens" not in state(engine).options
+        with engine.under_load(streams=4, tokens=TOKENS) as load:
+            engine.eventually(lambda: (read(engine).spec_accepted_length or 0) > 1, 60)
+            reading = read(engine)
+            if reading.spec_accepted_length is not None:
+                assert 1 <= reading.spec_accepted_length <= 4
+            applied(engine, max_running_requests=2)
+            engine.eventually(lambda: 0 < running(engine) <= 2, 60)
+        assert load.failed == []
+        leader = engine.process.pid
+        everybody = session(leader)
+        assert len(everybody) >= 3  # the server, its scheduler and its detokenizer at least
+        os.killpg(leader, signal.SIGTERM)
+        engine.eventually(lambda: engine.process.poll() is not None, 40)
+        engine.eventually(lambda: not session(leader), 10)
+
+
+def session(leader: int) -> list[int]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except (OSError, psutil.Error):
+            continue
+    return found
