@@ -34,13 +34,16 @@ class Home:
 
     folder: Path
     extra: Mapping[str, str] = field(default_factory=dict)
+    path: tuple[Path, ...] = ()
 
     @classmethod
-    def make(cls, folder: Path, extra: Mapping[str, str] | None = None) -> Home:
-        """Prepare the folders. extra: more environment for every command."""
+    def make(
+        cls, folder: Path, extra: Mapping[str, str] | None = None, path: tuple[Path, ...] = ()
+    ) -> Home:
+        """Prepare the folders. extra: more environment for every command; path: of Python."""
         for name in ("state", "config"):
             (folder / name).mkdir(mode=0o700)
-        return cls(folder, extra or {})
+        return cls(folder, extra or {}, path)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -50,7 +53,7 @@ class Home:
             **{name: os.environ[name] for name in kept if name in os.environ},
             "XDG_STATE_HOME": str(self.folder / "state"),
             "XDG_CONFIG_HOME": str(self.folder / "config"),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(str(one) for one in (ROOT, *self.path)),
             **self.extra,
         }
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.engines_live.scenario import alive, family, seen
 from tests.llmtop_process import Home, command
 from tests.terminal import Terminal
 
@@ -71,15 +70,6 @@ def metric(engine: dict[str, object], name: str) -> float:
         for sample in family.samples
         if sample.name == name
     )
-
-
-def seen(what: Callable[[], bool], within_s: float) -> float:
-    """Seconds until ``what`` held; fails when it does not within ``within_s``."""
-    begun = time.monotonic()
-    while not what():
-        assert time.monotonic() - begun < within_s, f"not seen within {within_s:g} s"
-        time.sleep(0.05)
-    return time.monotonic() - begun
 
 
 def start_load(home: Home, seconds: int) -> subprocess.Popen[str]:
@@ -176,21 +166,13 @@ def test_the_options_panel_turns_the_real_engine(home: Home, engine: dict[str, o
 
 def test_stop_leaves_no_process(home: Home, engine: dict[str, object]) -> None:
     pid = int(str(engine["pid"]))
-    family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
-    assert len(family) >= 3  # API server, engine core, worker
+    pids = family(pid)
+    assert len(pids) >= 3  # API server, engine core, worker
     done = home.run("stop", "real", timeout=60)
     assert done.code == 0, done.err
-    left = [p for p in family if psutil.pid_exists(p) and alive(p)]
-    assert left == []
+    assert [one for one in pids if alive(one)] == []
     (record,) = home.run("ps", "--json").json["engines"]
     assert record["state"] == "stopped"
-
-
-def alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_a_flag_that_vllm_does_not_know_is_explained(
@@ -206,4 +188,4 @@ def test_a_flag_that_vllm_does_not_know_is_explained(
     assert "Traceback" not in done.err
     (record,) = [e for e in home.run("ps", "--json").json["engines"] if e["name"] == "wrong"]
     assert record["state"] == "failed"
-    assert not alive(int(record["pid"])) or os.getpid() == record["pid"]
+    assert not alive(int(record["pid"]))

@@ -1,0 +1,105 @@
+"""llmtop itself on real SGLang: started, watched, loaded, turned and stopped as a person would."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.engines_live.scenario import alive, family, seen
+from tests.llmtop_process import Home, command
+
+HERE = Path(__file__).resolve().parent
+FLAGS = (
+    *("--served-model-name", "small", "--dtype", "bfloat16", "--device", "cpu"),
+    *("--attention-backend", "torch_native", "--mem-fraction-static", "0.3"),
+    *("--max-total-tokens", "8192", "--context-length", "2048", "--max-running-requests", "8"),
+    *("--chunked-prefill-size", "1024", "--sleep-on-idle"),
+)
+CPU = {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "SGLANG_USE_CPU_ENGINE": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home.make(tmp_path_factory.mktemp("home"), extra=CPU, path=(HERE / "sglang_cpu",))
+    yield home
+    home.stop_all()
+
+
+@pytest.fixture(scope="module")
+def engine(home: Home, sglang_python: Path, small_model: Path) -> dict[str, object]:
+    done = home.run(
+        *("run", "sglang", str(small_model), "--python", str(sglang_python), "--name", "real"),
+        *("--detach", "--json", "--", *FLAGS),
+        timeout=300,
+    )
+    assert done.code == 0, done.err
+    started: dict[str, object] = done.json
+    return started
+
+
+def running(engine: dict[str, object]) -> float:
+    with urllib.request.urlopen(f"{engine['url']}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return sum(
+        sample.value
+        for found in text_string_to_metric_families(text)
+        for sample in found.samples
+        if sample.name == "sglang:num_running_reqs"
+    )
+
+
+def test_the_engine_is_described(home: Home, engine: dict[str, object]) -> None:
+    assert engine["state"] == "ready"
+    assert engine["version"] == "0.5.23"
+    options = {o["name"]: o for o in home.run("options", "real", "--json").json["options"]}
+    assert options["max_running_requests"]["launch"] == 8
+    assert options["max_running_requests"]["applies"] != "restart"
+    assert options["chunked_prefill_size"]["value"] == 1024
+
+
+def test_the_cap_turns_under_load_and_no_request_fails(
+    home: Home, engine: dict[str, object]
+) -> None:
+    def change(pair: str) -> None:
+        done = home.run("set", "real", pair, "--json")
+        assert done.code == 0, done.err + done.out
+
+    flags = ("-c", "8", "-d", "45", "--prompt-tokens", "64", "--output-tokens", "60")
+    with subprocess.Popen(
+        command("load", "real", *flags, "--json"),
+        env=home.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as load:
+        seen(lambda: running(engine) >= 6, 60)
+        sample = home.run("once", "real", "--window", "3", "--json").json
+        assert sample["kv_tokens_total"] == 8192
+        assert sample["output_tokens_per_s"] > 0
+        change("max_running_requests=3")
+        seen(lambda: running(engine) <= 3, 30)  # it drains: the running ones finish
+        change("max_running_requests=8")
+        seen(lambda: running(engine) >= 6, 30)
+        change("chunked_prefill_size=256")
+        out, _ = load.communicate(timeout=240)
+    report = json.loads(out)
+    assert report["requests"]["failed"] == 0, report["errors"]
+    assert report["requests"]["ok"] > 8
+
+
+def test_stop_leaves_no_process(home: Home, engine: dict[str, object]) -> None:
+    pids = family(int(str(engine["pid"])))
+    assert len(pids) >= 3  # HTTP server, scheduler, detokenizer
+    done = home.run("stop", "real", "--grace", "20", timeout=60)
+    assert done.code == 0, done.err
+    assert [pid for pid in pids if alive(pid)] == []
