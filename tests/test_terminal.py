@@ -77,6 +77,17 @@ def test_quitting_leaves_the_engine_and_the_next_llmtop_adopts_it(home: Home) ->
         terminal.see(engine["name"])
 
 
+def test_a_terminated_llmtop_restores_the_terminal_and_leaves_the_engine(home: Home) -> None:
+    with Terminal(command("demo", "--no-load"), home.environ) as terminal:
+        terminal.see("ready")
+        os.kill(terminal.pid, signal.SIGTERM)
+        assert terminal.wait() == 0
+        assert "goes on running" in terminal.text
+    assert b"\x1b[?1049l" in terminal.raw
+    (engine,) = home.run("ps", "--json").json["engines"]
+    assert engine["state"] == "ready"
+
+
 def test_a_hung_up_terminal_leaves_the_engine_and_ends_the_load(home: Home) -> None:
     with Terminal(command("demo", *FAST), home.environ) as terminal:
         terminal.see(lambda text: number(r"run (\d+)", text) > 4, 40)

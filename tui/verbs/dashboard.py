@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -64,6 +66,13 @@ def show(
         interval=look.interval,
         follow_new=follow_new,
     )
+    perform = stage.perform(plan)
+
+    async def background() -> None:
+        # Else a SIGTERM would leave the terminal raw and on its alternate screen.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, app.exit)
+        await perform()
+
     app = LlmtopApp(
         stage.store,
         stage.conductor,
@@ -74,7 +83,7 @@ def show(
         readonly=look.readonly,
         ascii=look.ascii,
         clock=stage.timeline.now,
-        background=stage.perform(plan),
+        background=background,
     )
     stage.news = app.show_now
     try:
