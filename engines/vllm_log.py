@@ -19,6 +19,8 @@ PHASES = (
         "weights",
         re.compile(r"Starting to load model|Loading model from scratch|checkpoint shards:"),
     ),
+    # Loading takes seconds, and 7 to 12 more pass before the next line (H200, 0.26).
+    Phase("profiling", re.compile(r"Model loading took")),
     Phase(
         "compile",
         re.compile(

@@ -29,9 +29,13 @@ COMMON = (
     *("--load-format", "dummy", "--served-model-name", "llama-8b-dummy"),
     *("--max-model-len", "8192"),
 )
-RAMP = "double 1..512 every 5s, hold 512 for 75s"
+RAMP = "double 1..512 every 2s, hold 512 for 190s"
 LENGTHS = ("--prompt-tokens", "448..576", "--output-tokens", "112..144")
 SEGMENT_S = 6.0
+# At 512 streams the requests of a closed loop end and begin together, in waves of some 10 s. What
+# is compared must be several waves long.
+WAVES_S = 30.0
+SETTLE_S = 5.0
 
 
 def llmtop(*args: str) -> Any:
@@ -107,6 +111,11 @@ class Engine:
 
         return asyncio.run(ask())
 
+    def window(self) -> dict[str, Any]:
+        """What llmtop says of the next ``WAVES_S`` seconds."""
+        sample: dict[str, Any] = llmtop("once", self.name, "--window", str(WAVES_S), "--json")
+        return sample
+
     def load(self, *args: str) -> subprocess.Popen[str]:
         """Start a load beside us."""
         return subprocess.Popen(
@@ -132,23 +141,32 @@ def batch_limits(engine: Engine) -> dict[str, Any]:
 
     with engine.load("--shape", RAMP, *LENGTHS) as load:
         reached = engine.seen(lambda: engine.running >= 480, 120)
-        sample = llmtop("once", engine.name, "--window", "3", "--json")
         cap(64, lambda n: n <= 64)
+        time.sleep(SETTLE_S)
         cap(512, lambda n: n >= 480)
+        time.sleep(SETTLE_S)
         cap(64, lambda n: n <= 64, evict=True)
+        time.sleep(SETTLE_S)
         cap(1024, lambda n: n >= 480)
-        for budget in (512, 8192):
+        budgets: list[dict[str, Any]] = [{"budget": "as launched", "window": engine.window()}]
+        for budget in (512, 2048, 8192):
             step = engine.change("max_num_batched_tokens", budget)
-            step["output_tokens_per_s"] = engine.rate()
             steps.append(step)
+            time.sleep(SETTLE_S)
+            budgets.append({"budget": budget, "window": engine.window()})
         out, _ = load.communicate(timeout=300)
-    return {"ramp_reached_s": reached, "sample": sample, "steps": steps, "load": json.loads(out)}
+    return {
+        "ramp_reached_s": reached,
+        "budgets": budgets,
+        "steps": steps,
+        "load": json.loads(out),
+    }
 
 
 def speculation(engine: Engine, drafts: int) -> dict[str, Any]:
     """32 greedy streams; speculation off, on, and with fewer drafts."""
     steps: list[dict[str, Any]] = []
-    flags = ("-c", "32", "-d", "40", *LENGTHS, "--repetitive", "--temperature", "0")
+    flags = ("-c", "32", "-d", "55", *LENGTHS, "--repetitive", "--temperature", "0")
     with engine.load(*flags) as load:
         engine.seen(lambda: engine.running >= 30, 60)
         steps.append({"option": "as launched", "output_tokens_per_s": engine.rate()})
@@ -158,6 +176,15 @@ def speculation(engine: Engine, drafts: int) -> dict[str, Any]:
             step["output_tokens_per_s"] = engine.rate()
             made = engine.metric("vllm:spec_decode_num_drafts_total") - made
             step["drafts_per_s"] = made / SEGMENT_S
+            steps.append(step)
+        for value, evict in ((8, True), (1024, False)):
+            step = engine.change("max_num_seqs", value, evict)
+
+            def reached(evict: bool = evict) -> bool:
+                return (engine.running <= 8) is evict
+
+            step["seen_s"] = engine.seen(reached, 20)
+            step["output_tokens_per_s"] = engine.rate()
             steps.append(step)
         out, _ = load.communicate(timeout=300)
     return {"steps": steps, "load": json.loads(out)}
@@ -190,6 +217,29 @@ def table(title: str, part: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def budget_table(budgets: list[dict[str, Any]]) -> list[str]:
+    """The windows under each token budget as Markdown."""
+
+    def ms(seconds: float | None) -> str:
+        return "--" if seconds is None else f"{seconds * 1e3:,.0f}"
+
+    lines = [
+        f"### Token budget of a step, 512 streams, {WAVES_S:.0f} s each",
+        "",
+        "| budget | output tok/s | prompt tok/s | req/s | ITL p50/p99 ms | TTFT p50/p99 ms |",
+        "|---|---|---|---|---|---|",
+    ]
+    for part in budgets:
+        window = part["window"]
+        itl, ttft = window["itl_s"], window["ttft_s"]
+        lines.append(
+            f"| {part['budget']} | {window['output_tokens_per_s']:,.0f} "
+            f"| {window['prompt_tokens_per_s']:,.0f} | {window['requests_per_s']:.1f} "
+            f"| {ms(itl['p50'])}/{ms(itl['p99'])} | {ms(ttft['p50'])}/{ms(ttft['p99'])} |"
+        )
+    return [*lines, ""]
+
+
 def main() -> None:
     """Run both parts, print the tables, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -213,6 +263,7 @@ def main() -> None:
         result["stop_s"] = engine.stop()
         keep()
     lines += table("Batch limits, 512 streams", result["batch_limits"])
+    lines += budget_table(result["batch_limits"]["budgets"])
     config = {"method": args.method, "num_speculative_tokens": 3}
     if args.method == "ngram":
         config |= {"prompt_lookup_max": 4, "prompt_lookup_min": 1}
