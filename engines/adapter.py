@@ -84,6 +84,8 @@ class Adapter:
     program: how the engine is called when nothing else is said. module: what stands for it behind
     ``PYTHON -m``, "" when it has none; ``--bin PATH`` makes the program (PATH,) and
     ``--python PATH`` makes it (PATH, "-m", module).
+    api_key_variable: the environment variable that it takes its API key from, "" when it only has
+    a flag for it, which everybody on the machine can read.
     prefixes: exposition lines that begin with one of these are worth parsing. read: (parsed text,
     unix seconds, monotonic seconds) -> Reading. min_version: the oldest that it was built for.
     options: each option that llmtop can show or change. launch_options: their launch values by
@@ -110,6 +112,7 @@ class Adapter:
     min_version: str = ""
     program: tuple[str, ...] = ()
     module: str = ""
+    api_key_variable: str = ""
     launch_options: Callable[[Sequence[str]], Mapping[str, OptionValue]] = _tells_nothing
     files: Callable[[LaunchSpec], Mapping[str, str]] = _no_files
     make_reader: MakeReader | None = None

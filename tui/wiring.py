@@ -73,6 +73,25 @@ class Wiring:
         """LLMTOP_API_KEY: sent to engines as a bearer token, never shown."""
         return self.environ.get("LLMTOP_API_KEY", "")
 
+    def key_for(self, endpoint: Endpoint) -> str:
+        """The API key for an engine: LLMTOP_API_KEY, else the one in the file that it was given."""
+        path = endpoint.record.spec.api_key_file if endpoint.record is not None else ""
+        if self.api_key or not path:
+            return self.api_key
+        from llmtop.tui.config.engines import read_key
+
+        return read_key(path)
+
+    def gpu_count(self) -> int:
+        """How many GPUs this machine has; 0 when none tell."""
+        from llmtop.engines.gpu import Gpus
+
+        gpus = Gpus()
+        try:
+            return sum(gpu.mig_of is None for gpu in gpus.read())
+        finally:
+            gpus.close()
+
     @property
     def themes_folder(self) -> Path:
         """Where the operator's own themes are."""
