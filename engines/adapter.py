@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from llmtop.engines.options import OptionSpec, OptionValue
+from llmtop.engines.live_answer import LiveState
+from llmtop.engines.options import Change, OptionSpec, OptionValue
 from llmtop.engines.records import LaunchSpec
 from llmtop.engines.samples import Reading
 
@@ -42,6 +43,30 @@ class Reader(Protocol):
 
 # (URL of the server, GET of a text, folder of locks that every llmtop of this user knows or None)
 MakeReader = Callable[[str, Callable[[str], Awaitable[str]], Path | None], Reader]
+
+
+class Live(Protocol):
+    """Asks a running engine for its options and changes them; every failure is a LiveError."""
+
+    async def get(self) -> LiveState:
+        """What the engine can change, and what is in force."""
+
+    async def set(
+        self,
+        changes: Mapping[str, int],
+        *,
+        evict: bool = False,
+        by: str = "",
+        wait_s: float = 1.0,
+    ) -> tuple[Change, ...]:
+        """Ask for changes; one ``Change`` for each, in the order given."""
+
+    async def close(self) -> None:
+        """Give the connections back."""
+
+
+# (URL of the server, its API key or "")
+StockLive = Callable[[str, str], Live]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +118,8 @@ class Adapter:
     files: name and text of what is written into ``LaunchSpec.folder`` before the launch, for its
     owner alone; the command names them by that folder. make_reader: None where one GET of
     ``metrics_path`` and ``read`` tell all, which is so wherever asking changes nothing.
+    stock_live: for an engine that llmtop did not start, what it lets everybody with its key change
+    over HTTP while it runs; None where it has no such thing.
     """
 
     kind: str
@@ -116,3 +143,4 @@ class Adapter:
     launch_options: Callable[[Sequence[str]], Mapping[str, OptionValue]] = _tells_nothing
     files: Callable[[LaunchSpec], Mapping[str, str]] = _no_files
     make_reader: MakeReader | None = None
+    stock_live: StockLive | None = None

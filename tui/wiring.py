@@ -16,6 +16,7 @@ from typing import TypeVar
 from platformdirs import user_config_path
 
 from llmtop import UsageError
+from llmtop.engines.adapter import Live
 from llmtop.engines.catalog import ADAPTERS
 from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.live import LiveClient
@@ -147,7 +148,12 @@ class Wiring:
         """All that it takes to read and change an engine, on real sockets."""
         changeable = any(o.applies is not Applies.RESTART for o in endpoint.adapter.options)
         path = endpoint.live_socket if changeable else None
-        live = LiveClient(path) if path is not None else None
+        stock = endpoint.adapter.stock_live if not endpoint.owned else None
+        live: Live | None = None
+        if path is not None:
+            live = LiveClient(path)
+        elif stock is not None:
+            live = stock(endpoint.url, self.key_for(endpoint))
         return EngineSession(
             endpoint,
             self.fetch,
