@@ -151,7 +151,7 @@ class Fleet:
                     done[name] = self._failed(status)
                 elif self._monotonic() >= deadline:
                     doing = f" ({status.phase})" if status.phase else ""
-                    words = f"it is not ready after {timeout_s:.0f} s{doing}"
+                    words = f"it is not ready after {timeout_s:g} s{doing}"
                     hint = f"it goes on; read its log: llmtop logs {name}"
                     done[name] = Outcome(name, "failed", status, words, hint)
                 if name in done:
