@@ -66,7 +66,7 @@ class Live(Protocol):
 
 
 # (URL of the server, its API key or "")
-StockLive = Callable[[str, str], Live]
+MakeLive = Callable[[str, str], Live]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,4 +143,4 @@ class Adapter:
     launch_options: Callable[[Sequence[str]], Mapping[str, OptionValue]] = _tells_nothing
     files: Callable[[LaunchSpec], Mapping[str, str]] = _no_files
     make_reader: MakeReader | None = None
-    stock_live: StockLive | None = None
+    stock_live: MakeLive | None = None

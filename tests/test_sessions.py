@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import http.server
+import json
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +19,7 @@ from llmtop.engines.live_answer import LiveError, LiveOption, LiveState
 from llmtop.engines.options import Applies, Change, Outcome
 from llmtop.tui.session import EngineSession
 from llmtop.tui.wiring import Wiring
+from tests.llmtop_process import Home
 
 URL = "http://127.0.0.1:9"
 
@@ -85,3 +91,61 @@ async def test_without_them_it_says_what_cannot_be_had(adapter: Adapter, words: 
     assert change.outcome is Outcome.REFUSED
     assert "cannot be changed from here" in (change.reason or "")
     await there.close()
+
+
+CAP_KEY = "pp_max_micro_batch_size"
+
+
+class Sglang(http.server.BaseHTTPRequestHandler):
+    """As much of somebody's SGLang as it takes to recognise and change it."""
+
+    cap = 8
+
+    def do_GET(self) -> None:
+        state = {CAP_KEY: Sglang.cap, "effective_max_running_requests_per_dp": 8}
+        answers: dict[str, Any] = {
+            "/v1/models": {"data": [{"id": "m", "owned_by": "sglang"}]},
+            "/server_info": {"version": "0.5.23", "pp_size": 1, "internal_states": [state]},
+        }
+        if self.path not in answers:
+            self.answer(404, {})
+        elif self.headers.get("Authorization") != "Bearer its-key":
+            self.answer(401, {})
+        else:
+            self.answer(200, answers[self.path])
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Sglang.cap = body["server_args"][CAP_KEY]
+        self.answer(200, [True])
+
+    def answer(self, status: int, body: object) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def sglang_url() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sglang) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_somebody_elses_sglang_is_changed_by_url(tmp_path: Path, sglang_url: str) -> None:
+    home = Home.make(tmp_path, {"LLMTOP_API_KEY": "its-key"})
+    done = home.run("set", sglang_url, "max_running_requests=3", "--json")
+    assert done.code == 0, done.err
+    (change,) = done.json["changes"]
+    assert (change["from"], change["to"], change["outcome"]) == (8, 3, "applied")
+    listed = home.run("options", sglang_url, "--json").json
+    options = {option["name"]: option for option in listed["options"]}
+    cap = options.pop("max_running_requests")
+    assert (cap["value"], cap["maximum"], cap["applies"]) == (3, 8, "drains")
+    assert {option["value"] for option in options.values()} == {None}
