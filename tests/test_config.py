@@ -179,13 +179,18 @@ SIM = '[engines.a]\nengine = "sim"\n'
         ),
         (
             SIM + 'args = ["--x",\n"--api-key", "hush"]',
-            "llmtop.toml:4: engines.a.args[1]: --api-key: a secret does not belong in here",
+            "llmtop.toml:4: engines.a.args[2]: a secret does not belong in this file",
             "api_key_file",
         ),
         (
             SIM + 'args = ["--api-key=hush"]',
-            "llmtop.toml:3: engines.a.args[0]: --api-key: a secret does not belong in here",
+            "llmtop.toml:3: engines.a.args[0]: a secret does not belong in this file",
             "api_key_file",
+        ),
+        (
+            SIM + 'env = { HTTPS_PROXY = "http://ann:hush@proxy:3128" }',
+            "llmtop.toml:3: engines.a.env.HTTPS_PROXY: a secret does not belong in this file",
+            'env_from = ["HTTPS_PROXY"]',
         ),
         (
             SIM + 'env = { "A=B" = "x" }',

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from llmtop import UsageError
 from llmtop.engines import simulated, tensorrt_llm
 from llmtop.engines.adapter import Adapter
 from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.live_answer import LiveError, LiveOption, LiveState
 from llmtop.engines.options import Applies, Change, Outcome
+from llmtop.engines.records import EngineRecord, LaunchSpec
 from llmtop.tui.session import EngineSession
 from llmtop.tui.wiring import Wiring
 from tests.llmtop_process import Home
@@ -91,6 +93,20 @@ async def test_without_them_it_says_what_cannot_be_had(adapter: Adapter, words: 
     assert change.outcome is Outcome.REFUSED
     assert "cannot be changed from here" in (change.reason or "")
     await there.close()
+
+
+def test_the_key_of_an_engine_is_the_environments_else_that_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(" from-file\n")
+    spec = LaunchSpec("sim", "a", "m", "127.0.0.1", 1, api_key_file=str(file))
+    record = EngineRecord(spec, (), (), 1, 1, "boot", URL, "/log", None, 0.0)
+    ours = Endpoint("a", simulated.ADAPTER, URL, record=record)
+    assert Wiring({}).key_for(ours) == "from-file"
+    assert Wiring({"LLMTOP_API_KEY": "set"}).key_for(ours) == "set"
+    assert Wiring({}).key_for(replace(ours, record=None)) == ""
+    file.unlink()
+    with pytest.raises(UsageError, match="cannot be read"):
+        Wiring({}).key_for(ours)
 
 
 CAP_KEY = "pp_max_micro_batch_size"

@@ -19,6 +19,7 @@ TOKEN = "token-that-nobody-sees"
 FILE = """\
 [engines.one]
 engine = "sim"
+port = 1
 args = ["--startup-s", "0", "--max-num-seqs", "64"]
 env = { COLOUR = "green" }
 env_from = ["HF_TOKEN"]
@@ -28,6 +29,7 @@ gpus = [0]
 
 [engines.two]
 engine = "sim"
+port = 2
 args = ["--startup-s", "0"]
 gpus = [0]
 
@@ -53,8 +55,15 @@ readonly = true
 """
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def furnished(folder: Path) -> Home:
-    (folder / "llmtop.toml").write_text(FILE)
+    text = FILE.replace("port = 1", f"port = {free_port()}")
+    (folder / "llmtop.toml").write_text(text.replace("port = 2", f"port = {free_port()}"))
     (folder / "one.key").write_text(KEY + "\n")
     return Home.make(folder, {"HF_TOKEN": TOKEN})
 
@@ -67,6 +76,15 @@ def home(tmp_path: Path) -> Iterator[Home]:
     names = [path.name for path in (tmp_path / "state" / "llmtop" / "engines").iterdir()]
     (tmp_path / "all.toml").write_text("".join(f'[engines.{n}]\nengine = "sim"\n' for n in names))
     assert home.run("down", "--config", "all.toml", "--grace", "2").code == 0
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A home in which the engine two runs, and its file is left as it is."""
+    home = furnished(tmp_path_factory.mktemp("home"))
+    assert home.run("up", "two").code == 0
+    yield home
+    assert home.run("down", "--grace", "2").code == 0
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +123,10 @@ def test_up_starts_all_that_it_can_and_down_stops_them(home: Home) -> None:
         "ready", "ready", "failed",
     ]  # fmt: skip
     assert found["one"]["engine"]["version"]
-    assert found["one"]["engine"]["port"] != found["two"]["engine"]["port"]
+    file = (home.folder / "llmtop.toml").read_text()
+    assert f"port = {found['one']['engine']['port']}\n" in file
     assert found["lacking"]["engine"] is None
-    assert "llmtop.toml:21: engines.lacking.env_from[0]: NOT_SET_ANYWHERE" in up.err
+    assert "llmtop.toml:23: engines.lacking.env_from[0]: NOT_SET_ANYWHERE" in up.err
     assert found["lacking"]["hint"] == "export NOT_SET_ANYWHERE and try again"
     assert [line.split(":")[1].strip() for line in up.err.splitlines() if "llmtop: " in line] == [
         "broken", "lacking",
@@ -167,9 +186,7 @@ def test_variables_and_keys_reach_the_engine_and_no_record(home: Home) -> None:
 
 
 def test_flags_go_before_the_file(home: Home) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     ran = home.run(
         "run", "two", "--detach", "--json", "--port", str(port), "--name", "mine",
         "--gpus", "3", "--config", "llmtop.toml", "--", "--max-num-seqs", "7",
@@ -185,15 +202,14 @@ def test_flags_go_before_the_file(home: Home) -> None:
     assert two["outcome"] == "stopped"
 
 
-def test_what_runs_otherwise_than_the_file_says_is_left_and_told(home: Home) -> None:
-    assert home.run("up", "two").code == 0
-    text = FILE.replace('["--startup-s", "0"]', '["--startup-s", "0", "--max-num-seqs", "3"]')
-    (home.folder / "llmtop.toml").write_text(text)
-    again = home.run("up", "two")
+def test_what_runs_otherwise_than_the_file_says_is_left_and_told(running: Home) -> None:
+    text = (running.folder / "llmtop.toml").read_text()
+    text = text.replace('["--startup-s", "0"]', '["--startup-s", "0", "--max-num-seqs", "3"]')
+    (running.folder / "other.toml").write_text(text)
+    again = running.run("up", "two", "--config", "other.toml")
     assert again.code == 0
     assert "the file has it otherwise by now" in again.err
-    (home.folder / "llmtop.toml").write_text(FILE)
-    assert "otherwise" not in home.run("up", "two").err
+    assert "otherwise" not in running.run("up", "two").err
 
 
 @pytest.mark.parametrize(
@@ -202,7 +218,7 @@ def test_what_runs_otherwise_than_the_file_says_is_left_and_told(home: Home) -> 
         (("up", "nobody"), 2, "llmtop.toml does not name an engine 'nobody'"),
         (("down", "nobody"), 2, "there are: one, two, broken, lacking"),
         (("run", "nobody", "--detach"), 2, "llmtop.toml does not name an engine 'nobody'"),
-        (("run", "lacking", "--detach"), 2, "llmtop.toml:21: engines.lacking.env_from[0]"),
+        (("run", "lacking", "--detach"), 2, "llmtop.toml:23: engines.lacking.env_from[0]"),
         (("up", "--config", "none.toml"), 2, "none.toml cannot be read: no such file"),
         (("--config", "none.toml", "up"), 2, "none.toml cannot be read: no such file"),
         (("up", "--config", "empty.toml"), 2, "empty.toml names no engine"),
@@ -226,8 +242,9 @@ def test_a_taken_port_fails_its_engine_alone(home: Home) -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        text = FILE.replace("[engines.two]", f"[engines.two]\nport = {port}")
-        (home.folder / "llmtop.toml").write_text(text)
+        file = home.folder / "llmtop.toml"
+        mine = file.read_text().rpartition("port = ")[2].partition("\n")[0]
+        file.write_text(file.read_text().replace(f"port = {mine}", f"port = {port}"))
         up = home.run("up", "two", "one")
     assert up.code == 1
     assert f"llmtop: two: port {port} is in use by pid {os.getpid()}" in up.err
@@ -240,11 +257,10 @@ def test_the_schema_is_printed(idle: Home) -> None:
     assert idle.run("schema").json["$ref"] == "#/$defs/ConfigTable"
 
 
-def test_an_engine_that_is_only_pointed_at_says_what_cannot_be_had(home: Home) -> None:
-    assert home.run("up", "two").code == 0
-    (two,) = home.run("ps", "--json").json["engines"]
-    (home.folder / "elsewhere").mkdir()
-    stranger = Home(home.folder, {"XDG_STATE_HOME": str(home.folder / "elsewhere")})
+def test_an_engine_that_is_only_pointed_at_says_what_cannot_be_had(running: Home) -> None:
+    (two,) = running.run("ps", "--json").json["engines"]
+    (running.folder / "elsewhere").mkdir()
+    stranger = Home(running.folder, {"XDG_STATE_HOME": str(running.folder / "elsewhere")})
     listed = stranger.run("options", two["url"], "--json").json
     assert "did not start it" in listed["note"]
     for option in listed["options"]:
@@ -256,11 +272,10 @@ def test_an_engine_that_is_only_pointed_at_says_what_cannot_be_had(home: Home) -
     assert "cannot be changed from here" in change["reason"]
 
 
-def test_the_screen_obeys_the_file_and_flags_go_before_it(home: Home) -> None:
-    assert home.run("up", "two").code == 0
-    file = str(home.folder / "llmtop.toml")
+def test_the_screen_obeys_the_file_and_flags_go_before_it(running: Home) -> None:
+    file = str(running.folder / "llmtop.toml")
     for flags, readonly in (((), True), (("--no-readonly",), False)):
-        with Terminal(command("--config", file, *flags), home.environ) as terminal:
+        with Terminal(command("--config", file, *flags), running.environ) as terminal:
             text = terminal.see("ready")
             assert ("read-only" in text) is readonly
             terminal.type("q")
@@ -270,8 +285,8 @@ def test_the_screen_obeys_the_file_and_flags_go_before_it(home: Home) -> None:
 
 
 def test_up_does_not_wait_longer_than_it_was_told(home: Home) -> None:
-    text = FILE.replace('["--startup-s", "0"]', '["--startup-s", "60"]')
-    (home.folder / "llmtop.toml").write_text(text)
+    file = home.folder / "llmtop.toml"
+    file.write_text(file.read_text().replace('["--startup-s", "0"]', '["--startup-s", "60"]'))
     up = home.run("up", "two", "--ready-timeout", "0.5", "--json")
     assert up.code == 1
     (two,) = up.json["engines"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from llmtop import LlmtopError
 from llmtop.engines.catalog import ADAPTERS, adapter_named
-from llmtop.engines.redaction import is_secret_name
+from llmtop.engines.redaction import is_secret_name, redact
 from llmtop.engines.state import check_name
 from llmtop.loadgen import prompts as making
 from llmtop.loadgen import shape
@@ -111,12 +111,10 @@ def _engine(key: Key, name: str, table: EngineTable, whole: ConfigTable) -> Iter
 
 
 def _secret_flags(key: Key, table: EngineTable) -> Iterator[Fault]:
-    for index, arg in enumerate(table.args):
-        flag, equals, value = arg.partition("=")
-        given = value if equals else (*table.args, "-")[index + 1].removeprefix("-")
-        if arg.startswith("-") and is_secret_name(flag) and given:
-            hint = "use api_key_file, or a variable in env_from: anyone here can read a flag"
-            yield Fault((*key, "args", index), f"{flag}: a secret does not belong in here", hint)
+    hint = "use api_key_file, or a variable in env_from: anyone here can read a flag"
+    for index, (arg, shown) in enumerate(zip(table.args, redact(table.args), strict=True)):
+        if arg != shown:
+            yield Fault((*key, "args", index), "a secret does not belong in this file", hint)
 
 
 def _environment(key: Key, table: EngineTable) -> Iterator[Fault]:
@@ -130,7 +128,7 @@ def _environment(key: Key, table: EngineTable) -> Iterator[Fault]:
         elif name == "CUDA_VISIBLE_DEVICES" and table.gpus:
             yield Fault(where, "the GPUs are given twice", "leave gpus or this variable away")
     for name, value in table.env.items():
-        if is_secret_name(name):
+        if is_secret_name(name) or redact((value,)) != (value,):
             words = "a secret does not belong in this file"
             yield Fault((*key, "env", name), words, f'write env_from = ["{name}"] and export it')
         if "\0" in value:

@@ -23,14 +23,12 @@ MODEST_STREAMS = 8  # above this a target on another machine is asked about once
 
 def span(text: str) -> tuple[int, int]:
     """``512`` or ``448..576`` as bounds in tokens."""
-    low, dots, high = text.partition("..")
+    from llmtop.tui.config import checks
+
     try:
-        bounds = (int(low), int(high if dots else low))
+        return checks.span(text)
     except ValueError:
         raise UsageError(f"{text!r} is not a length", "write 512, or 448..576") from None
-    if not 1 <= bounds[0] <= bounds[1]:
-        raise UsageError(f"{text!r} is not a length", "write 512, or 448..576")
-    return bounds
 
 
 def typed(flags: Mapping[str, Any]) -> dict[str, Any]:

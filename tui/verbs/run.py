@@ -105,7 +105,7 @@ def command(
     as_json: bool,
     screen: ScreenFlags,
 ) -> None:
-    """Start an engine (sim, vllm, tensorrt-llm, or one of llmtop.toml) and open the dashboard.
+    """Start an engine (sim, vllm, sglang, tensorrt-llm, or one of llmtop.toml) and watch it.
 
     Flags and MODEL go before what the file says. Everything after -- goes to the engine as it is:
 
