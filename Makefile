@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help setup setup-dev demo test test-engines check lint format lock clean
+.PHONY: help setup setup-dev demo test test-engines check lint format schema lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ format: setup-dev ## rewrite the code in the house style
 	@$(BIN)/ruff format .
 
 check: lint test ## all of the fast checks
+
+schema: setup ## write docs/llmtop.schema.json anew; a test fails when it is out of date
+	@$(BIN)/llmtop schema > docs/llmtop.schema.json
 
 lock: ## pin versions and hashes anew (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

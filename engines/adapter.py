@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from llmtop.engines.options import OptionSpec, OptionValue
+from llmtop.engines.live_answer import LiveState
+from llmtop.engines.options import Change, OptionSpec, OptionValue
 from llmtop.engines.records import LaunchSpec
 from llmtop.engines.samples import Reading
 
@@ -42,6 +43,30 @@ class Reader(Protocol):
 
 # (URL of the server, GET of a text, folder of locks that every llmtop of this user knows or None)
 MakeReader = Callable[[str, Callable[[str], Awaitable[str]], Path | None], Reader]
+
+
+class Live(Protocol):
+    """Asks a running engine for its options and changes them; every failure is a LiveError."""
+
+    async def get(self) -> LiveState:
+        """What the engine can change, and what is in force."""
+
+    async def set(
+        self,
+        changes: Mapping[str, int],
+        *,
+        evict: bool = False,
+        by: str = "",
+        wait_s: float = 1.0,
+    ) -> tuple[Change, ...]:
+        """Ask for changes; one ``Change`` for each, in the order given."""
+
+    async def close(self) -> None:
+        """Give the connections back."""
+
+
+# (URL of the server, its API key or "")
+MakeLive = Callable[[str, str], Live]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +109,8 @@ class Adapter:
     program: how the engine is called when nothing else is said. module: what stands for it behind
     ``PYTHON -m``, "" when it has none; ``--bin PATH`` makes the program (PATH,) and
     ``--python PATH`` makes it (PATH, "-m", module).
+    api_key_variable: the environment variable that it takes its API key from, "" when it only has
+    a flag for it, which everybody on the machine can read.
     prefixes: exposition lines that begin with one of these are worth parsing. read: (parsed text,
     unix seconds, monotonic seconds) -> Reading. min_version: the oldest that it was built for.
     options: each option that llmtop can show or change. launch_options: their launch values by
@@ -91,6 +118,8 @@ class Adapter:
     files: name and text of what is written into ``LaunchSpec.folder`` before the launch, for its
     owner alone; the command names them by that folder. make_reader: None where one GET of
     ``metrics_path`` and ``read`` tell all, which is so wherever asking changes nothing.
+    stock_live: for an engine that llmtop did not start, what it lets everybody with its key change
+    over HTTP while it runs; None where it has no such thing.
     """
 
     kind: str
@@ -110,6 +139,8 @@ class Adapter:
     min_version: str = ""
     program: tuple[str, ...] = ()
     module: str = ""
+    api_key_variable: str = ""
     launch_options: Callable[[Sequence[str]], Mapping[str, OptionValue]] = _tells_nothing
     files: Callable[[LaunchSpec], Mapping[str, str]] = _no_files
     make_reader: MakeReader | None = None
+    stock_live: MakeLive | None = None

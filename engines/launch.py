@@ -56,6 +56,7 @@ def start_engine(
     is ended and what was recorded is forgotten before the error is raised.
     """
     spec = replace(check_model(spec), folder=str(state.folder(spec.name)))
+    environ = {**environ, **dict(spec.environment)}
     command = adapter.command(spec)
     command = (find_program(adapter, command, environ), *command[1:])
     check_port(spec, running)
@@ -70,9 +71,9 @@ def start_engine(
         state.write_file(spec.name, name, text)
     rotate(log)
     record = EngineRecord(
-        spec=replace(spec, program=redact(spec.program), args=redact(spec.args)),
+        spec=replace(spec, program=redact(spec.program), args=redact(spec.args), environment=()),
         command=redact(command),
-        env_names=tuple(sorted(added)),
+        env_names=tuple(sorted({*added, *dict(spec.environment)})),
         pid=0,
         start_ticks=0,
         boot_id=processes.boot_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -25,7 +25,8 @@ class LaunchSpec:
     kind: the adapter's name. program: the executable and leading arguments that stand for the
     engine (a ``--bin``, or a ``--python`` and its module). args: further flags, passed on as they
     are. gpus: indices for CUDA_VISIBLE_DEVICES, () for all. folder: where the adapter's own files
-    for this engine are; the launch fills it in.
+    for this engine are; the launch fills it in. environment: variables and their values, which may
+    be secrets: no record has them. api_key_file: where the key is that its clients must send.
     """
 
     kind: str
@@ -37,6 +38,8 @@ class LaunchSpec:
     gpus: tuple[int, ...] = ()
     args: tuple[str, ...] = ()
     folder: str = ""
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    api_key_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,17 @@ WORDS_OFF = {"off", "false", "no", "0"}
 
 
 def assemble(
-    table: Sequence[OptionSpec], launch: Mapping[str, OptionValue], live: LiveState | None
+    table: Sequence[OptionSpec],
+    launch: Mapping[str, OptionValue],
+    live: LiveState | None,
+    *,
+    known: bool = True,
 ) -> tuple[Option, ...]:
     """Lay what the engine says live over what it was launched with.
 
     An option that the table calls live, but that this engine does not offer on its socket, applies
-    by restart here: the socket decides, not the table.
+    by restart here: the socket decides, not the table. known: whether ``launch`` is all that it was
+    launched with; else what is not in it may have any value, not just the default.
     """
     found = []
     for spec in table:
@@ -37,7 +42,7 @@ def assemble(
                 )
             )
             continue
-        value = launch.get(spec.name, spec.default)
+        value = launch.get(spec.name, spec.default if known else None)
         found.append(
             Option(
                 spec=spec,

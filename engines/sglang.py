@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmtop import UsageError
-from llmtop.engines.adapter import Adapter
+from llmtop.engines.adapter import Adapter, Live
 from llmtop.engines.argv import given
 from llmtop.engines.records import LaunchSpec
 from llmtop.engines.sglang_log import FAILURES, PHASES
@@ -77,6 +77,13 @@ def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) ->
     return added
 
 
+def stock_live(url: str, api_key: str) -> Live:
+    """What every SGLang changes while it runs, for whoever has its key."""
+    from llmtop.engines.sglang_live import StockLive
+
+    return StockLive(url, api_key)
+
+
 ADAPTER = Adapter(
     kind="sglang",
     title="SGLang",
@@ -93,4 +100,5 @@ ADAPTER = Adapter(
     failures=FAILURES,
     ready_path="/health",
     min_version="0.5.12",
+    stock_live=stock_live,
 )

@@ -103,5 +103,6 @@ ADAPTER = Adapter(
     failures=FAILURES,
     simulated=True,
     default_model=DEFAULT_MODEL,
+    api_key_variable="LLMTOP_SIMULATOR_API_KEY",
     launch_options=launch_options,
 )

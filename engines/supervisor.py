@@ -141,7 +141,8 @@ class Supervisor:
                 environ=self._environ,
                 clock=self._clock,
             )
-        self._secrets[spec.name] = secrets_in((*spec.program, *spec.args))
+        pairs = (f"{name}={value}" for name, value in spec.environment)
+        self._secrets[spec.name] = secrets_in((*spec.program, *spec.args, *pairs))
         return record
 
     def wait_ready(

@@ -195,6 +195,7 @@ ADAPTER = Adapter(
     default_port=8000,
     program=("vllm",),
     module="vllm.entrypoints.cli.main",
+    api_key_variable="VLLM_API_KEY",  # api_server.py: used where --api-key is not given
     command=command,
     environment=environment,
     read=read,

@@ -22,6 +22,8 @@ from llmtop.tui.verbs.screen import ScreenFlags, screen_flags
 VERBS = {
     "demo": "Show a simulated engine under a load ramp, on the dashboard.",
     "run": "Start an engine and open the dashboard on it (or --detach).",
+    "up": "Start the engines that llmtop.toml names.",
+    "down": "Stop the engines that llmtop.toml names.",
     "attach": "Open the dashboard on engines that somebody else started, by URL.",
     "ps": "List the engines that llmtop started.",
     "once": "Print one sample of an engine's numbers.",
@@ -30,6 +32,7 @@ VERBS = {
     "load": "Send load to an engine and report what came back.",
     "logs": "Print an engine's log.",
     "stop": "Stop an engine and everything that it started.",
+    "schema": "Print the JSON schema of llmtop.toml, for editors.",
 }
 
 

@@ -7,16 +7,18 @@ from pathlib import Path
 
 from llmtop import LlmtopError
 from llmtop.engines import settings
+from llmtop.engines.adapter import Live
 from llmtop.engines.endpoint import Endpoint
-from llmtop.engines.live import LiveClient, LiveState
-from llmtop.engines.options import Change, Option, OptionValue
+from llmtop.engines.live import LiveState
+from llmtop.engines.options import Applies, Change, Option, OptionValue
 from llmtop.engines.recognise import version_of
 from llmtop.engines.samples import EngineSample
 from llmtop.engines.scraper import Fetch, open_reader
 from llmtop.engines.window import Window
 
-NOT_OURS = "llmtop did not start this engine, so its options can only be shown"
+NOT_OURS = "llmtop did not start it, so its launch values are not known"
 NO_SOCKET = "the engine does not answer on its live-option socket"
+NO_STOCK = "the engine does not tell which options it can change"
 
 
 class EngineSession:
@@ -27,7 +29,7 @@ class EngineSession:
         endpoint: Endpoint,
         fetch: Fetch,
         *,
-        live: LiveClient | None = None,
+        live: Live | None = None,
         window: Window | None = None,
         who: str = "",
         locks: Path | None = None,
@@ -46,9 +48,11 @@ class EngineSession:
     @property
     def why_not_live(self) -> str:
         """Why there is no live-option socket to ask."""
-        if self.endpoint.record is None:
-            return NOT_OURS
-        return f"{self.endpoint.adapter.title} changes no option while it runs"
+        title = self.endpoint.adapter.title
+        if all(spec.applies is Applies.RESTART for spec in self.endpoint.adapter.options):
+            never = f"{title} changes no option while it runs"
+            return never if self.endpoint.owned else f"{NOT_OURS}; {never}"
+        return f"{NOT_OURS}; {title} changes options as it runs only where llmtop started it"
 
     async def version(self) -> str | None:
         """The version that the engine itself tells; None when it does not."""
@@ -62,7 +66,7 @@ class EngineSession:
         """The options as they stand, given what the engine said last."""
         adapter, record = self.endpoint.adapter, self.endpoint.record
         launch = adapter.launch_options(record.spec.args) if record is not None else {}
-        return settings.assemble(adapter.options, launch, live)
+        return settings.assemble(adapter.options, launch, live, known=record is not None)
 
     async def options(self) -> tuple[tuple[Option, ...], str]:
         """The options, and why none can be changed live ("" when some can)."""
@@ -71,7 +75,8 @@ class EngineSession:
         try:
             live = await self.live.get()
         except LlmtopError as error:
-            return self.assemble(None), f"{NO_SOCKET}: {error.message}"
+            silent = NO_SOCKET if self.endpoint.owned else NO_STOCK
+            return self.assemble(None), f"{silent}: {error.message}"
         return self.assemble(live), live.disabled or ""
 
     async def change(
@@ -88,7 +93,9 @@ class EngineSession:
         for name, value in wanted.items():
             option = settings.find(options, name)
             reason = settings.refusal(option, value)
-            if reason and why_not:
+            if reason and self.live is None and not self.endpoint.owned:
+                reason = f"it cannot be changed from here: {why_not}"
+            elif reason and why_not:
                 reason = f"{reason}; {why_not}"
             if reason:
                 outcomes[name] = settings.refused(option, value, reason, self.who)

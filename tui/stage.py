@@ -156,7 +156,8 @@ class Stage:
     def _new_load(self, source: EngineSource) -> Load:
         from llmtop.loadgen.discovery import discover_model  # it brings httpx, which costs 60 ms
 
-        endpoint, key = source.session.endpoint, self._wiring.api_key
+        endpoint = source.session.endpoint
+        key = self._wiring.key_for(endpoint)
         model = discover_model(endpoint.url, key)
         return Load(Target(url=endpoint.url, model=model, api_key=key), self._prompts)
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 from platformdirs import user_config_path
 
 from llmtop import UsageError
+from llmtop.engines.adapter import Live
 from llmtop.engines.catalog import ADAPTERS
 from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.live import LiveClient
@@ -73,6 +74,25 @@ class Wiring:
         """LLMTOP_API_KEY: sent to engines as a bearer token, never shown."""
         return self.environ.get("LLMTOP_API_KEY", "")
 
+    def key_for(self, endpoint: Endpoint) -> str:
+        """The API key for an engine: LLMTOP_API_KEY, else the one in the file that it was given."""
+        path = endpoint.record.spec.api_key_file if endpoint.record is not None else ""
+        if self.api_key or not path:
+            return self.api_key
+        from llmtop.tui.config.engines import read_key
+
+        return read_key(path)
+
+    def gpu_count(self) -> int:
+        """How many GPUs this machine has; 0 when none tell."""
+        from llmtop.engines.gpu import Gpus
+
+        gpus = Gpus()
+        try:
+            return sum(gpu.mig_of is None for gpu in gpus.read())
+        finally:
+            gpus.close()
+
     @property
     def themes_folder(self) -> Path:
         """Where the operator's own themes are."""
@@ -128,7 +148,12 @@ class Wiring:
         """All that it takes to read and change an engine, on real sockets."""
         changeable = any(o.applies is not Applies.RESTART for o in endpoint.adapter.options)
         path = endpoint.live_socket if changeable else None
-        live = LiveClient(path) if path is not None else None
+        stock = endpoint.adapter.stock_live if not endpoint.owned else None
+        live: Live | None = None
+        if path is not None:
+            live = LiveClient(path)
+        elif stock is not None:
+            live = stock(endpoint.url, self.key_for(endpoint))
         return EngineSession(
             endpoint,
             self.fetch,

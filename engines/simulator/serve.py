@@ -30,6 +30,7 @@ from llmtop.engines.simulator.startup import StartFailed, greet, start
 from llmtop.engines.simulator.telemetry import Telemetry
 
 SOCKET_VARIABLE = "LLMTOP_LIVE_SOCKET"
+API_KEY_VARIABLE = "LLMTOP_SIMULATOR_API_KEY"  # not vLLM's: that may be set for a real one
 LAST_WORDS_S = 0.05  # for handlers to end by themselves; no more tokens will come for them
 BACKLOG = 2048
 
@@ -72,7 +73,8 @@ async def _run(
     )
     rules = Rules(config.served_name, config.max_model_len, config.model.vocabulary)
     misbehaviours = config.misbehaviours
-    server = Server(engine, metrics, rules, random.Random(config.seed + 1), misbehaviours)
+    rng, api_key = random.Random(config.seed + 1), environ.get(API_KEY_VARIABLE, "")
+    server = Server(engine, metrics, rules, rng, misbehaviours, api_key)
     runner = web.AppRunner(
         server.application(),
         handler_cancellation=True,  # a client that leaves frees its blocks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import itertools
 import random
 import time
@@ -32,7 +33,7 @@ class Server:
     """Routes, and what each answers.
 
     rng: lengths and texts of answers. misbehaviours: those of /metrics matter here. idle: set while
-    no answer is under way.
+    no answer is under way. api_key: asked for under /v1, as vLLM does; "" for none.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Server:
         rules: Rules,
         rng: random.Random,
         misbehaviours: dict[str, Misbehaviour],
+        api_key: str = "",
     ) -> None:
         self.idle = asyncio.Event()
         self.idle.set()
@@ -51,6 +53,7 @@ class Server:
         self._rules = rules
         self._rng = rng
         self._misbehaviours = misbehaviours
+        self._api_key = api_key
         self._began = time.monotonic()
         self._frozen: str | None = None
         self._serial = itertools.count(1)
@@ -79,6 +82,7 @@ class Server:
         """Count every answer, and give every error the shape that clients of vLLM expect."""
         response: web.StreamResponse
         try:
+            self._check_key(http)
             response = await handler(http)
         except ApiError as error:
             response = _refusal(error)
@@ -97,6 +101,13 @@ class Server:
         counts = self._metrics.http_requests
         counts[key] = counts.get(key, 0) + 1
         return response
+
+    def _check_key(self, http: web.Request) -> None:
+        given = http.headers.get("Authorization", "").encode(errors="replace")
+        wanted = f"Bearer {self._api_key}".encode()
+        guarded = self._api_key and http.path.startswith("/v1")
+        if guarded and not hmac.compare_digest(given, wanted):
+            raise ApiError("Unauthorized", 401, "AuthenticationError")
 
     async def _health(self, http: web.Request) -> web.Response:
         return web.Response()

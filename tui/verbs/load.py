@@ -6,6 +6,8 @@ import asyncio
 import select
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -13,6 +15,7 @@ import click
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.plan import Loop, Plan, Prompts, Target
 from llmtop.loadgen.results import LatencySummary, LoadResult, LoadSnapshot
+from llmtop.tui.verbs.configured import config_flag, read
 from llmtop.tui.verbs.output import document, json_flag, note
 
 MODEST_STREAMS = 8  # above this a target on another machine is asked about once
@@ -20,14 +23,23 @@ MODEST_STREAMS = 8  # above this a target on another machine is asked about once
 
 def span(text: str) -> tuple[int, int]:
     """``512`` or ``448..576`` as bounds in tokens."""
-    low, dots, high = text.partition("..")
+    from llmtop.tui.config import checks
+
     try:
-        bounds = (int(low), int(high if dots else low))
+        return checks.span(text)
     except ValueError:
         raise UsageError(f"{text!r} is not a length", "write 512, or 448..576") from None
-    if not 1 <= bounds[0] <= bounds[1]:
-        raise UsageError(f"{text!r} is not a length", "write 512, or 448..576")
-    return bounds
+
+
+def typed(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the flags that stand on the command line: defaults give way to the file."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return {
+        name: value
+        for name, value in flags.items()
+        if context.get_parameter_source(name) is not default
+    }
 
 
 def latency(summary: LatencySummary) -> dict[str, Any]:
@@ -69,8 +81,9 @@ def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[st
 @click.argument("target", metavar="NAME|URL")
 @click.option("-c", "--concurrency", type=click.IntRange(1, 20000), help="Streams in flight.")
 @click.option("-r", "--rate", type=click.FloatRange(0.01, 100000), help="Requests a second.")
-@click.option("--shape", help='For example "ramp 1..64 over 30s, hold 64 for 10s".')
+@click.option("--shape", help='Such as "ramp 1..64 over 30s, hold 64 for 10s", or @NAME.')
 @click.option("-d", "--duration", default=20.0, show_default=True, metavar="SECONDS")
+@click.option("--prompts", "asked", metavar="NAME", help="[prompts.NAME] of llmtop.toml.")
 @click.option("--prompt-tokens", default="128", show_default=True, metavar="N|A..B")
 @click.option("--output-tokens", default="128", show_default=True, metavar="N|A..B")
 @click.option("--repetitive", is_flag=True, help="Prompts that n-gram speculation guesses well.")
@@ -83,6 +96,7 @@ def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[st
 )
 @click.option("--timeout", default=600.0, show_default=True, help="Of one request, seconds.")
 @click.option("--yes", is_flag=True, help="Do not ask before loading another machine.")
+@config_flag
 @json_flag
 def command(
     target: str,
@@ -90,6 +104,7 @@ def command(
     rate: float | None,
     shape: str | None,
     duration: float,
+    asked: str | None,
     prompt_tokens: str,
     output_tokens: str,
     repetitive: bool,
@@ -100,9 +115,13 @@ def command(
     workers: int | None,
     timeout: float,
     yes: bool,
+    config_file: str | None,
     as_json: bool,
 ) -> int:
-    """Send load to an engine: --concurrency (closed loop), --rate (open loop) or a --shape."""
+    """Send load to an engine: --concurrency (closed loop), --rate (open loop) or a --shape.
+
+    Named shapes and prompts are those of llmtop.toml; flags go before what a named one says.
+    """
     from llmtop.loadgen import shape as shapes
     from llmtop.loadgen.discovery import discover_model
     from llmtop.loadgen.pool import Load
@@ -116,7 +135,8 @@ def command(
         raise UsageError("--duration is more than 0 seconds")
     loop = Loop.OPEN if rate is not None else Loop.CLOSED
     level = rate if rate is not None else concurrency if concurrency is not None else 1
-    text = shape or f"hold {level:g} for {duration:g}s"
+    config = read(config_file)
+    text = config.shape(shape) if shape else f"hold {level:g} for {duration:g}s"
     parsed = shapes.parse(text)
     if parsed.duration is None:
         raise UsageError(
@@ -124,30 +144,34 @@ def command(
         )
     # A repeated seed repeats its prompts, which an engine with prefix caching would find again.
     plan = Plan(loop=loop, shape=text, seed=fresh_seed() if seed is None else seed)
-    prompts = Prompts(
-        prompt_tokens=span(prompt_tokens),
-        output_tokens=span(output_tokens),
-        repetitive=repetitive,
-        temperature=temperature,
-    )
+    flags = {
+        "prompt_tokens": span(prompt_tokens),
+        "output_tokens": span(output_tokens),
+        "repetitive": repetitive,
+        "temperature": temperature,
+    }
+    table = config.table.engines.get(target)
+    named = asked or (table.prompts if table is not None else "")
+    prompts = replace(config.prompts(named) if named else Prompts(), **typed(flags))
     wiring = Wiring()
     if is_url(target):
         from llmtop.engines.recognise import is_simulator, normalise
 
-        url, name = normalise(target), target
+        url, name, key = normalise(target), target, wiring.api_key
         simulated = asyncio.run(wiring.ask(lambda fetch: is_simulator(url, fetch)))
     else:
         endpoint = wiring.owned(target)
         url, name, simulated = endpoint.url, endpoint.name, endpoint.adapter.simulated
+        key = wiring.key_for(endpoint)
     if not is_loopback(url) and not yes and parsed.highest > MODEST_STREAMS:
         if not sys.stdin.isatty():
             raise UsageError(
                 f"{url} is another machine", "add --yes to load it without being asked"
             )
         click.confirm(f"{url} is another machine. Send load to it?", abort=True, err=True)
-    served = model or discover_model(url, wiring.api_key)
+    served = model or discover_model(url, key)
     load = Load(
-        Target(url=url, model=served, chat=chat, api_key=wiring.api_key),
+        Target(url=url, model=served, chat=chat, api_key=key),
         prompts,
         workers=workers,
         timeout_s=timeout,

@@ -50,6 +50,7 @@ def command(name: str, as_json: bool) -> None:
             return await session.options()
         finally:
             await session.close()
+            await wiring.fetch.close()
 
     options, why_not = asyncio.run(gather())
     if as_json:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llmtop.engines.supervisor import Supervisor
 
 FLAGS = "llmtop.engine_flags"
+LOOPBACK = "127.0.0.1"
 
 
 class PassingFlags(click.Command):
@@ -74,13 +75,13 @@ def free_name(kind: str, taken: set[str]) -> str:
 
 
 @click.command(cls=PassingFlags)
-@click.argument("engine")
+@click.argument("engine", metavar="ENGINE|NAME")
 @click.argument("model", required=False)
 @click.option("--name", help="What to call it (default: the engine's kind).")
 @click.option(
     "--port", type=click.IntRange(1, 65535), help="Default: the engine's own, or the next."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on.")
+@click.option("--host", help="Address to serve on.  [default: 127.0.0.1]")
 @click.option("--gpus", metavar="0,1", help="Which GPUs it may use (default: all).")
 @click.option("--python", metavar="PATH", help="Start the engine with this Python.")
 @click.option("--bin", "binary", metavar="PATH", help="Start the engine with this program.")
@@ -95,7 +96,7 @@ def command(
     model: str | None,
     name: str | None,
     port: int | None,
-    host: str,
+    host: str | None,
     gpus: str | None,
     python: str | None,
     binary: str | None,
@@ -104,46 +105,64 @@ def command(
     as_json: bool,
     screen: ScreenFlags,
 ) -> None:
-    """Start an engine (sim, vllm or tensorrt-llm) and open the dashboard on it.
+    """Start an engine (sim, vllm, sglang, tensorrt-llm, or one of llmtop.toml) and watch it.
 
-    Everything after -- goes to the engine as it is:
+    Flags and MODEL go before what the file says. Everything after -- goes to the engine as it is:
 
         llmtop run vllm Qwen/Qwen2.5-7B-Instruct -- --max-num-seqs 512
 
     The engine goes on running when llmtop ends; `llmtop stop NAME` ends it.
     """
-    from llmtop.engines.catalog import adapter_named
+    from llmtop.engines.catalog import ADAPTERS, adapter_named
     from llmtop.engines.ports import next_free
     from llmtop.engines.recognise import version_of
+    from llmtop.tui.config.engines import launch_spec
+    from llmtop.tui.config.file import Config
+    from llmtop.tui.fleet import Fleet
     from llmtop.tui.wiring import Wiring
 
     if as_json and not detach:
         raise UsageError("--json goes with --detach")
-    adapter = adapter_named(engine)
-    if model is None:
-        if not adapter.default_model:
-            raise UsageError(f"{adapter.kind} needs a model", f"llmtop run {adapter.kind} MODEL")
-        model = adapter.default_model
     wiring = Wiring()
     supervisor = wiring.supervisor
-    living = {record.name for record in supervisor.records() if record.ended_at is None}
-    taken = {record.spec.port for record in supervisor.records() if record.ended_at is None}
-    spec = LaunchSpec(
-        kind=adapter.kind,
-        name=name or free_name(adapter.kind, living),
-        model=model,
-        host=host,
-        port=port or next_free(host, adapter.default_port, taken),
-        program=program(python, binary, adapter.module),
-        gpus=gpu_list(gpus),
-        args=ctx.meta.get(FLAGS, ()),
+    living = [record for record in supervisor.records() if record.ended_at is None]
+    config = screen.config or Config()
+    table = config.table.engines.get(engine)
+    if table is not None:
+        spec = launch_spec(config, engine, wiring.environ)
+    else:
+        if engine not in ADAPTERS and config.table.engines:
+            config.engine(engine)
+        kind = adapter_named(engine).kind
+        spec = LaunchSpec(kind, free_name(kind, {one.name for one in living}), "", LOOPBACK, 0)
+    adapter = ADAPTERS[spec.kind]
+    spec = replace(
+        spec,
+        name=name or spec.name,
+        model=model or spec.model or adapter.default_model,
+        host=host or spec.host,
+        port=port or spec.port,
+        program=program(python, binary, adapter.module) or spec.program,
+        gpus=gpu_list(gpus) or spec.gpus,
+        args=(*spec.args, *ctx.meta.get(FLAGS, ())),
     )
+    if not spec.model:
+        raise UsageError(f"{adapter.kind} needs a model", f"llmtop run {adapter.kind} MODEL")
+    if not spec.port:
+        taken = {record.spec.port for record in living}
+        spec = replace(spec, port=next_free(spec.host, adapter.default_port, taken))
     record = supervisor.launch(spec)
+    for line in Fleet(supervisor, note, gpu_count=wiring.gpu_count).crowds():
+        note(f"warning: {line}")
     if not detach:
         from llmtop.tui.verbs import dashboard
 
         dashboard.show(
-            wiring, endpoints=[wiring.owned(record.name)], select=record.name, screen=screen
+            wiring,
+            endpoints=[wiring.owned(record.name)],
+            select=record.name,
+            prompts=config.prompts(table.prompts) if table is not None and table.prompts else None,
+            screen=screen,
         )
         return
     note(f"{record.name}: starting, pid {record.pid}, {record.url}, log {record.log_path}")

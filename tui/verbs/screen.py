@@ -5,19 +5,28 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from llmtop.tui.verbs.configured import config_flag, read
+
+if TYPE_CHECKING:
+    from llmtop.tui.config.file import Config
 
 
 @dataclass(frozen=True, slots=True)
 class ScreenFlags:
-    """How the operator wants the dashboard. interval: seconds between samples."""
+    """How the operator wants the dashboard: what the flags say, else what the file says.
+
+    interval: seconds between samples. config: the file, None where none was asked for.
+    """
 
     interval: float = 1.0
     theme: str | None = None
     ascii: bool = False
     readonly: bool = False
+    config: Config | None = None
 
 
 def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,19 +34,38 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option(
         "--interval",
-        default=1.0,
-        show_default=True,
         type=click.FloatRange(0.2, 60),
         metavar="SECONDS",
-        help="Between two samples.",
+        help="Between two samples.  [default: 1.0]",
     )
     @click.option("--theme", metavar="NAME", help="The colours; t goes through them.")
-    @click.option("--ascii", is_flag=True, help="Draw with ASCII characters alone.")
-    @click.option("--readonly", is_flag=True, help="Without every key that changes something.")
+    @click.option("--ascii/--no-ascii", default=None, help="Draw with ASCII characters alone.")
+    @click.option(
+        "--readonly/--no-readonly", default=None, help="Without every key that changes something."
+    )
+    @config_flag
     @functools.wraps(command)
     def wrapped(
-        *args: Any, interval: float, theme: str | None, ascii: bool, readonly: bool, **rest: Any
+        *args: Any,
+        interval: float | None,
+        theme: str | None,
+        ascii: bool | None,
+        readonly: bool | None,
+        config_file: str | None,
+        **rest: Any,
     ) -> Any:
-        return command(*args, screen=ScreenFlags(interval, theme, ascii, readonly), **rest)
+        # The screen is the subcommand's, and so is the file.
+        if click.get_current_context().invoked_subcommand is not None:
+            return command(*args, screen=ScreenFlags(), **rest)
+        config = read(config_file)
+        wanted = config.table.screen
+        screen = ScreenFlags(
+            interval=wanted.interval if interval is None else interval,
+            theme=theme or wanted.theme or None,
+            ascii=wanted.ascii if ascii is None else ascii,
+            readonly=wanted.readonly if readonly is None else readonly,
+            config=config,
+        )
+        return command(*args, screen=screen, **rest)
 
     return wrapped

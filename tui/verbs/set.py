@@ -35,12 +35,15 @@ def split(pair: str) -> tuple[str, str]:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", metavar="NAME|URL")
 @click.argument("pairs", metavar="OPTION=VALUE...", nargs=-1, required=True)
 @click.option("--evict", is_flag=True, help="Put running requests above a lower cap back at once.")
 @json_flag
 def command(name: str, pairs: tuple[str, ...], evict: bool, as_json: bool) -> int:
-    """Change options of NAME while it runs, for example max_num_seqs=64."""
+    """Change options of NAME while it runs, for example max_num_seqs=64.
+
+    An engine at a URL, that llmtop did not start, changes only what its kind lets anybody change.
+    """
     from llmtop.engines import settings
     from llmtop.tui.wiring import Wiring
 
@@ -58,6 +61,7 @@ def command(name: str, pairs: tuple[str, ...], evict: bool, as_json: bool) -> in
             return await session.change(wanted, evict=evict)
         finally:
             await session.close()
+            await wiring.fetch.close()
 
     changes = asyncio.run(change())
     if as_json:

@@ -1,0 +1,143 @@
+"""What a well-formed file can still get wrong: names, shapes, durations, secrets in plain sight."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from llmtop import LlmtopError
+from llmtop.engines.catalog import ADAPTERS, adapter_named
+from llmtop.engines.redaction import is_secret_name, redact
+from llmtop.engines.state import check_name
+from llmtop.loadgen import prompts as making
+from llmtop.loadgen import shape
+from llmtop.loadgen.plan import Prompts
+from llmtop.tui.config.faults import Fault
+from llmtop.tui.config.lines import Key
+from llmtop.tui.config.tables import ConfigTable, EngineTable, PromptsTable, SloTable
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+
+
+def faults(table: ConfigTable) -> Iterator[Fault]:
+    """Everything that no start and no load could make sense of."""
+    for section, names in (
+        ("shapes", table.shapes),
+        ("prompts", table.prompts),
+        ("slos", table.slos),
+    ):
+        for name in names:
+            if not _LABEL.fullmatch(name):
+                words = f"{name!r} cannot be a name"
+                yield Fault((section, name), words, "take letters, digits, dots, dashes")
+    for name, text in table.shapes.items():
+        try:
+            shape.parse(text)
+        except LlmtopError as error:
+            yield Fault(("shapes", name), error.message, error.hint)
+    for name, asked in table.prompts.items():
+        yield from _prompts(("prompts", name), asked)
+    for name, slo in table.slos.items():
+        yield from _slo(("slos", name), slo)
+    for name, engine in table.engines.items():
+        yield from _engine(("engines", name), name, engine, table)
+
+
+def span(length: int | str) -> tuple[int, int]:
+    """``512`` or ``"448..576"`` as bounds in tokens; ValueError for anything else."""
+    low, dots, high = str(length).partition("..")
+    bounds = (int(low), int(high if dots else low))
+    if not 1 <= bounds[0] <= bounds[1]:
+        raise ValueError("not a range of lengths")
+    return bounds
+
+
+def _prompts(key: Key, table: PromptsTable) -> Iterator[Fault]:
+    for name in ("prompt_tokens", "output_tokens"):
+        try:
+            length = span(getattr(table, name))
+            making.check(Prompts(prompt_tokens=length, output_tokens=length))
+        except ValueError:
+            yield Fault((*key, name), "this is not a length in tokens", 'write 512, or "448..576"')
+        except LlmtopError as error:
+            yield Fault((*key, name), error.message, error.hint)
+
+
+def _slo(key: Key, table: SloTable) -> Iterator[Fault]:
+    limits = {name: getattr(table, name) for name in table.__struct_fields__}
+    if not any(limits.values()):
+        yield Fault(key, "there is no limit in it", 'for example: ttft = "500ms"')
+    for name, text in limits.items():
+        try:
+            if text:
+                shape.parse_duration(text)
+        except LlmtopError:
+            words = "this is not a limit in time, which is more than 0"
+            yield Fault((*key, name), words, "write 500ms, 20s or 2m")
+
+
+def _engine(key: Key, name: str, table: EngineTable, whole: ConfigTable) -> Iterator[Fault]:
+    try:
+        check_name(name)
+    except LlmtopError as error:
+        yield Fault(key, error.message, error.hint)
+    if name in ADAPTERS:
+        words = "this is the name of a kind of engine"
+        yield Fault(key, words, f"call it otherwise, such as {name}-1")
+    try:
+        adapter = adapter_named(table.engine)
+    except LlmtopError as error:
+        yield Fault((*key, "engine"), error.message, error.hint)
+    else:
+        if not table.model and not adapter.default_model:
+            yield Fault(key, f"the key model is missing: {adapter.kind} needs one")
+        if table.api_key_file and not adapter.api_key_variable:
+            yield Fault(
+                (*key, "api_key_file"),
+                f"{adapter.title} cannot be handed a key in a way that others here do not see",
+                "leave it away and set LLMTOP_API_KEY for the key that llmtop itself sends",
+            )
+    if table.python and table.bin:
+        yield Fault((*key, "bin"), "there is a python already; give one of the two")
+    if len(set(table.gpus)) != len(table.gpus):
+        yield Fault((*key, "gpus"), "a GPU is in the list twice")
+    if table.prompts and table.prompts not in whole.prompts:
+        words = f"there is no [prompts.{table.prompts}]"
+        known = ", ".join(whole.prompts)
+        yield Fault((*key, "prompts"), words, f"there are: {known}" if known else "")
+    yield from _secret_flags(key, table)
+    yield from _environment(key, table)
+
+
+def _secret_flags(key: Key, table: EngineTable) -> Iterator[Fault]:
+    hint = "use api_key_file, or a variable in env_from: anyone here can read a flag"
+    for index, (arg, shown) in enumerate(zip(table.args, redact(table.args), strict=True)):
+        if arg != shown:
+            yield Fault((*key, "args", index), "a secret does not belong in this file", hint)
+
+
+def _environment(key: Key, table: EngineTable) -> Iterator[Fault]:
+    places: list[tuple[Key, str]] = [((*key, "env", name), name) for name in table.env]
+    places += [((*key, "env_from", index), name) for index, name in enumerate(table.env_from)]
+    for where, name in places:
+        if not _VARIABLE.fullmatch(name):
+            yield Fault(where, "this is not the name of an environment variable")
+        elif name.startswith("LLMTOP_"):
+            yield Fault(where, "variables that begin with LLMTOP_ are llmtop's own")
+        elif name == "CUDA_VISIBLE_DEVICES" and table.gpus:
+            yield Fault(where, "the GPUs are given twice", "leave gpus or this variable away")
+    for name, value in table.env.items():
+        if is_secret_name(name) or redact((value,)) != (value,):
+            words = "a secret does not belong in this file"
+            yield Fault((*key, "env", name), words, f'write env_from = ["{name}"] and export it')
+        if "\0" in value:
+            yield Fault((*key, "env", name), "a variable cannot hold a NUL character")
+        if name in table.env_from:
+            yield Fault((*key, "env", name), "it is in env_from as well; give it once")
+
+
+def limits(table: SloTable) -> Mapping[str, float]:
+    """The limits of a checked table in seconds, by name."""
+    given = {name: getattr(table, name) for name in table.__struct_fields__}
+    return {name: shape.parse_duration(text) for name, text in given.items() if text}

@@ -1,0 +1,21 @@
+"""The JSON schema of ``llmtop.toml``, made from its tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from llmtop.engines.catalog import ADAPTERS
+from llmtop.tui.config.tables import ConfigTable
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema 2020-12; ``docs/llmtop.schema.json`` is this, and a test keeps it so."""
+    made = msgspec.json.schema(ConfigTable)
+    made["$defs"]["EngineTable"]["properties"]["engine"]["enum"] = list(ADAPTERS)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "llmtop.toml",
+        **made,
+    }
