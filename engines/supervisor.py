@@ -19,6 +19,7 @@ from llmtop.engines import logs
 from llmtop.engines.adapter import Adapter
 from llmtop.engines.ending import end, reaped, remove_socket
 from llmtop.engines.failures import Explanation
+from llmtop.engines.gpu_memory import GpuMemory, Held, chosen_gpus
 from llmtop.engines.launch import LaunchFailed, start_engine, vacate
 from llmtop.engines.postmortem import Postmortem
 from llmtop.engines.probe import Probe, http_status
@@ -44,6 +45,7 @@ class Supervisor:
 
     state: where engines are remembered. adapters: by kind. environ: what engines inherit. probe:
     (url, seconds) -> HTTP status or None. clock: unix seconds; monotonic: for durations.
+    gpu_memory: None where nobody looks at GPUs.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Supervisor:
         sleep: Callable[[float], None] = time.sleep,
         processes: Processes | None = None,
         probe: Probe = http_status,
+        gpu_memory: GpuMemory | None = None,
     ) -> None:
         self._state = state
         self._adapters = adapters
@@ -66,6 +69,7 @@ class Supervisor:
         self._sleep = sleep
         self._processes = processes if processes is not None else Processes()
         self._probe = probe
+        self._gpu_memory = gpu_memory
         self._roster = Roster(state, self._processes, clock)
         self._watches: dict[str, Watch] = {}
         self._secrets: dict[str, tuple[str, ...]] = {}
@@ -77,6 +81,7 @@ class Supervisor:
             clock=clock,
             monotonic=monotonic,
             sleep=sleep,
+            holders=self._holders,
         )
         self._lock = threading.Lock()
 
@@ -205,8 +210,15 @@ class Supervisor:
                     logs.rotate(log)
             return EngineStatus(record, state, watch.since, words)
 
-    def stop(self, record: EngineRecord, grace_s: float = GRACE_S) -> EngineRecord:
+    def stop(
+        self,
+        record: EngineRecord,
+        grace_s: float = GRACE_S,
+        on_note: Callable[[str], None] | None = None,
+    ) -> EngineRecord:
         """Stop an engine and return its record once no process of it is left.
+
+        Its GPU memory is waited for too, some seconds at most; on_note: told when it stays away.
 
         SIGTERM, ``grace_s`` seconds, SIGKILL for all that remains. Stopping one that has ended
         cleans up behind it. StopFailed when even SIGKILL does not end a process. UsageError when
@@ -227,6 +239,7 @@ class Supervisor:
                 record,
                 lambda r: r if r.stop_requested_at else replace(r, stop_requested_at=now),
             )
+        held = self._held(record)
         left = end(
             self._processes,
             leader,
@@ -243,7 +256,34 @@ class Supervisor:
                 "it hangs in the kernel or a driver (see dmesg), or belongs to another user",
             )
         remove_socket(record.live_socket)
-        return self._dead.verdict(self._dead.ended(record, self._clock())).record
+        record = self._dead.verdict(self._dead.ended(record, self._clock())).record
+        if held is not None and self._gpu_memory is not None:
+            still = self._gpu_memory.wait_back(held)
+            if still and on_note is not None:
+                on_note(f"{record.name}: {still}")
+        return record
+
+    def members(self) -> dict[int, str]:
+        """The name of the engine behind each pid of a living engine of llmtop."""
+        return {
+            one.pid: record.name
+            for record in self.records()
+            if self._processes.alive(identity(record))
+            for one in self._processes.members(identity(record), Path(record.log_path))
+        }
+
+    def crowding(self, spec: LaunchSpec) -> tuple[str, ...]:
+        """A sentence for each GPU of a launch whose memory is not free, naming who holds it."""
+        adapter = self._adapters.get(spec.kind)
+        if self._gpu_memory is None or adapter is None or adapter.simulated:
+            return ()
+        # Its flags alone: the command as a whole may need what only a launch has.
+        told = adapter.launch_options(spec.args)
+        share = told.get("gpu_memory_utilization")
+        wanted = chosen_gpus(spec, told.get("tensor_parallel_size"), self._environ)
+        return self._gpu_memory.crowding(
+            wanted, self.members, share if isinstance(share, float) else None
+        )
 
     def learn(self, record: EngineRecord, version: str) -> EngineRecord:
         """Keep the version that a running engine told."""
@@ -252,6 +292,15 @@ class Supervisor:
     def explain(self, record: EngineRecord) -> Explanation | None:
         """Why an engine ended, with the log lines around the cause; None when nothing tells."""
         return self._dead.explain(record)
+
+    def _held(self, record: EngineRecord) -> Held | None:
+        if self._gpu_memory is None or record.simulated:
+            return None
+        members = self._processes.members(identity(record), Path(record.log_path))
+        return self._gpu_memory.before_stop([one.pid for one in members]) if members else None
+
+    def _holders(self, record: EngineRecord) -> str:
+        return "; ".join(self.crowding(record.spec))
 
     def _watch(self, record: EngineRecord) -> Watch:
         with self._lock:

@@ -18,8 +18,11 @@ from platformdirs import user_config_path
 from llmtop import UsageError
 from llmtop.engines.catalog import ADAPTERS
 from llmtop.engines.endpoint import Endpoint
+from llmtop.engines.gpu import Gpus
+from llmtop.engines.gpu_memory import GpuMemory
 from llmtop.engines.live import LiveClient
 from llmtop.engines.options import Applies
+from llmtop.engines.processes import Processes
 from llmtop.engines.recognise import recognise
 from llmtop.engines.scraper import HttpFetch
 from llmtop.engines.state import StateDirectory
@@ -54,7 +57,14 @@ class Wiring:
     @cached_property
     def supervisor(self) -> Supervisor:
         """The owner of engine processes, on this user's state directory."""
-        return Supervisor(self.state, ADAPTERS, environ=self.environ)
+        processes = Processes()
+        return Supervisor(
+            self.state,
+            ADAPTERS,
+            environ=self.environ,
+            processes=processes,
+            gpu_memory=GpuMemory(Gpus(), processes),
+        )
 
     @cached_property
     def fetch(self) -> HttpFetch:

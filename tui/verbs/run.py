@@ -138,6 +138,8 @@ def command(
         gpus=gpu_list(gpus),
         args=ctx.meta.get(FLAGS, ()),
     )
+    for line in supervisor.crowding(spec):
+        note(f"llmtop: {line}")
     record = supervisor.launch(spec)
     if not detach:
         from llmtop.tui.verbs import dashboard
