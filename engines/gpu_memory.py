@@ -142,8 +142,8 @@ class GpuMemory:
             if self._monotonic() >= deadline:
                 amount = gib(left) if left else "no less than before"
                 return (
-                    f"{self._back_wait_s:.0f} s after its last process ended the driver still shows "
-                    f"{amount} of GPU memory in use"
+                    f"{self._back_wait_s:.0f} s after its last process ended the driver still "
+                    f"shows {amount} of GPU memory in use"
                 )
             self._sleep(_BEAT_S)
 

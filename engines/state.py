@@ -228,6 +228,16 @@ class StateDirectory:
                     records.append(record)
         return records, problems
 
+    def try_to_write(self) -> None:
+        """Write a small file and remove it again; StateError when that cannot be."""
+        path = self.root / "trial"
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._write(path, b"llmtop\n" * 100)
+            path.unlink()
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
     def socket_path(self, name: str) -> Path:
         """Where an engine's live-option socket goes, in a folder of mode 0700 that is ours.
 

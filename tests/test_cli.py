@@ -41,7 +41,19 @@ def free_port() -> int:
 def test_help_names_every_command_and_exit_code(home: Home) -> None:
     done = home.run("--help")
     assert done.code == 0
-    for word in ("demo", "run", "attach", "ps", "once", "options", "set", "load", "logs", "stop"):
+    for word in (
+        "demo",
+        "run",
+        "attach",
+        "ps",
+        "once",
+        "options",
+        "set",
+        "load",
+        "logs",
+        "stop",
+        "doctor",
+    ):
         assert f"  {word} " in done.out
     assert "Exit codes" in done.out
 

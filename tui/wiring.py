@@ -57,14 +57,28 @@ class Wiring:
     @cached_property
     def supervisor(self) -> Supervisor:
         """The owner of engine processes, on this user's state directory."""
-        processes = Processes()
         return Supervisor(
             self.state,
             ADAPTERS,
             environ=self.environ,
-            processes=processes,
-            gpu_memory=GpuMemory(Gpus(), processes),
+            processes=self.processes,
+            gpu_memory=self.gpu_memory,
         )
+
+    @cached_property
+    def processes(self) -> Processes:
+        """The processes of this machine."""
+        return Processes()
+
+    @cached_property
+    def gpus(self) -> Gpus:
+        """The GPUs, for what is asked once; the screen has its own, on its own beat."""
+        return Gpus()
+
+    @cached_property
+    def gpu_memory(self) -> GpuMemory:
+        """Who holds GPU memory."""
+        return GpuMemory(self.gpus, self.processes)
 
     @cached_property
     def fetch(self) -> HttpFetch:
