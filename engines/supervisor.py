@@ -17,6 +17,7 @@ from pathlib import Path
 from llmtop import LlmtopError, UsageError
 from llmtop.engines import logs
 from llmtop.engines.adapter import Adapter
+from llmtop.engines.anatomy import Anatomy, read_anatomy
 from llmtop.engines.ending import end, reaped, remove_socket
 from llmtop.engines.failures import Explanation
 from llmtop.engines.gpu_memory import GpuMemory, Held, chosen_gpus
@@ -292,6 +293,20 @@ class Supervisor:
     def explain(self, record: EngineRecord) -> Explanation | None:
         """Why an engine ended, with the log lines around the cause; None when nothing tells."""
         return self._dead.explain(record)
+
+    def anatomy(self, record: EngineRecord) -> Anatomy | None:
+        """What a running engine told of its GPU memory at its start; None when nothing is known.
+
+        Reads a few MiB of its log: once an engine is enough.
+        """
+        adapter, log = self._adapters.get(record.spec.kind), Path(record.log_path)
+        if adapter is None:
+            return None
+        found = read_anatomy(log, record.started_at, adapter.memory, simulated=record.simulated)
+        if found is None or self._gpu_memory is None or not self._gpu_memory.host_pids:
+            return found
+        pids = tuple(one.pid for one in self._processes.members(identity(record), log))
+        return replace(found, pids=pids)
 
     def _held(self, record: EngineRecord) -> Held | None:
         if self._gpu_memory is None or record.simulated:
