@@ -13,6 +13,8 @@ from llmtop.engines.samples import GpuProcess
 from llmtop.engines.startup import run_lines, run_start
 
 GIB = 2**30
+# Some engines tell a part in pieces.
+_WHOLES = {"kv": ("keys", "values"), "graphs": ("prefill_graphs", "decode_graphs")}
 READ_CHARS = 4 * 2**20  # of a start's log: vLLM's report comes within its first 100 KiB
 
 
@@ -106,9 +108,9 @@ def find_anatomy(
 ) -> Anatomy | None:
     """The anatomy that a start's log lines tell; None when they tell nothing.
 
-    patterns: an adapter's; their named groups are fields of ``Anatomy``, GiB each, or ``consumed``
-    (weights and runtime together). The first that tells a part counts: with several GPUs each
-    worker reports its own share, and later lines may quote what users wrote.
+    patterns: an adapter's; their named groups are fields of ``Anatomy``, GiB each, ``consumed``
+    (weights and runtime together), or pieces of a part. The first that tells something counts: with
+    several GPUs each worker reports its own share, and later lines may quote what users wrote.
     """
     found: dict[str, float] = {}
     for line in lines:
@@ -123,6 +125,10 @@ def find_anatomy(
     consumed = found.pop("consumed", None)
     if consumed is not None and "weights" in found:
         found.setdefault("runtime", max(0.0, consumed - found["weights"]))
+    for whole, pieces in _WHOLES.items():
+        told = [found.pop(piece) for piece in pieces if piece in found]
+        if told:
+            found.setdefault(whole, sum(told))
     return _made(found, simulated) if found else None
 
 

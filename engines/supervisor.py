@@ -209,7 +209,8 @@ class Supervisor:
                 # Under the lock: two who cut the log at once would lose a part of it.
                 with contextlib.suppress(LlmtopError), self._state.lock(record.name):
                     logs.rotate(log)
-            return EngineStatus(record, state, watch.since, words)
+            steps = watch.steps if state is State.STARTING else ()
+            return EngineStatus(record, state, watch.since, words, steps)
 
     def stop(
         self,
@@ -330,6 +331,7 @@ class Supervisor:
                     probe=self._probe,
                     clock=self._clock,
                     monotonic=self._monotonic,
+                    phases_before=self._state.startup_phases(record.spec.kind, record.spec.model),
                 )
             return watch
 
@@ -339,7 +341,8 @@ class Supervisor:
         age = self._processes.age_s(watch.leader)
         took = age if watch.seen_starting or age < _AT_ONCE_S else None
         if took is not None:
-            self._state.remember_startup(record.spec.kind, record.spec.model, took)
+            phases = {step.word: step.took_s for step in watch.steps if step.took_s is not None}
+            self._state.remember_startup(record.spec.kind, record.spec.model, took, phases)
         return self._roster.update(
             record, lambda r: r if r.ready_at else replace(r, ready_at=now, startup_s=took)
         )

@@ -51,6 +51,24 @@ def test_the_summary_of_a_newer_vllm() -> None:
     assert parts(find_anatomy(lines, MEMORY)) == [15.0, 60.0, None, 1.1, 0.22, 139.8]
 
 
+def test_sglang_tells_keys_and_values_apart() -> None:
+    lines = [
+        "[2026-11-22 06:00:01] Load weight end. elapsed=1.5 s, type=LlamaForCausalLM, "
+        "avail mem=123.9 GB, mem usage=14.99 GB.",
+        "[2026-11-22 06:00:02] KV Cache is allocated. dtype: torch.bfloat16, #tokens: 880000, "
+        "K size: 53.7 GB, V size: 53.7 GB",
+        "[2026-11-22 06:00:09] Capture decode CUDA graph end. elapsed=5.1 s, mem usage=0.7 GB, "
+        "avail mem=15.0 GB.",
+        "[2026-11-22 06:00:09] Capture target prefill CUDA graph end. elapsed=36.75 s, "
+        "mem usage=1.47 GB, avail mem=11.72 GB.",
+    ]
+    told = parts(find_anatomy(lines, ADAPTERS["sglang"].memory))
+    assert told == [14.99, 107.4, 2.17, None, None, None]
+    path = DATA.parent / "sglang" / "start_0.5.16.log.gz"
+    recorded = gzip.decompress(path.read_bytes()).decode().splitlines()
+    assert parts(find_anatomy(recorded, ADAPTERS["sglang"].memory))[:3] == [15.02, 110.6, 1.71]
+
+
 def test_a_start_that_tells_nothing_or_nonsense() -> None:
     assert find_anatomy(["Loading 3 GiB of something"], MEMORY) is None
     assert find_anatomy(["Available KV cache memory: -0.73 GiB"], MEMORY) is None

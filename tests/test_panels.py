@@ -5,7 +5,7 @@ from datetime import UTC
 import pytest
 
 from llmtop.engines.anatomy import Anatomy
-from llmtop.engines.records import EngineStatus, State
+from llmtop.engines.records import EngineStatus, State, Step
 from llmtop.engines.samples import EngineSample, GpuProcess, GpuSample, Latency, Quantile, Quantiles
 from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.tui.panels.charts import CHARTS, ChartPanel
@@ -313,6 +313,24 @@ def test_a_start_shows_phase_time_and_the_log(store: Store, now: float) -> None:
     lines = text(StartupPanel(id="startup"), View(store, now), 80, 16)
     for words in ("starting", "loading weights", "40s", "1m30s last time", "second line"):
         assert words in lines
+
+
+def test_a_start_lists_its_phases_against_the_last_start(store: Store, now: float) -> None:
+    track = store.engines["llama"]
+    assert track.status is not None
+    steps = (Step("weights", 1.49, 1.6), Step("compile", 11.24, 17.2), Step("CUDA graphs", 3.7))
+    record = replace(track.status.record, started_at=now - 40)
+    track.status = EngineStatus(record, State.STARTING, now - 40, "CUDA graphs", steps)
+    panel, view = StartupPanel(id="startup"), View(store, now)
+    lines = [line.strip("│ ") for line in text(panel, view, 80, 18).splitlines()]
+    assert "weights        1.49s (1.6s last time)" in lines
+    assert "compile        11.2s (17.2s last time)" in lines
+    assert "CUDA graphs       3s" in lines
+    # In a small box the newest stay, and nothing pushes the log out.
+    track.log_tail = "the last line"
+    small = text(panel, view, 80, 12)
+    assert "CUDA graphs       3s" in small and "weights " not in small
+    assert "the last line" in small
 
 
 def test_an_end_shows_its_cause_and_the_way_out(store: Store, now: float) -> None:
