@@ -115,6 +115,8 @@ class Adapter:
     unix seconds, monotonic seconds) -> Reading. min_version: the oldest that it was built for.
     options: each option that llmtop can show or change. launch_options: their launch values by
     name, as far as the operator's arguments (``LaunchSpec.args``) tell them.
+    memory: log lines in which a start reports what its parts take of a GPU's memory, see
+    ``anatomy.find_anatomy``.
     files: name and text of what is written into ``LaunchSpec.folder`` before the launch, for its
     owner alone; the command names them by that folder. make_reader: None where one GET of
     ``metrics_path`` and ``read`` tell all, which is so wherever asking changes nothing.
@@ -132,6 +134,7 @@ class Adapter:
     options: tuple[OptionSpec, ...]
     phases: tuple[Phase, ...] = ()
     failures: tuple[FailurePattern, ...] = ()
+    memory: tuple[re.Pattern[str], ...] = ()
     ready_path: str = "/health"
     metrics_path: str = "/metrics"
     simulated: bool = False

@@ -73,23 +73,32 @@ class Gpus:
         self._started = False
         self._tried_at: float | None = None
         self._last: tuple[GpuSample, ...] = ()
+        self._versions: tuple[str | None, str | None] = (None, None)
         self._lock = threading.Lock()
 
-    def read(self) -> tuple[GpuSample, ...]:
+    def read(self, *, fresh: bool = False) -> tuple[GpuSample, ...]:
         """A sample of each GPU, and of each MIG instance behind its GPU. () when there are none.
 
-        While another thread's read is held up in the driver, the samples before it, with their
-        own times.
+        fresh: ask also for what changes rarely, such as who holds the memory. While another
+        thread's read is held up in the driver, the samples before it, with their own times.
         """
         if not self._lock.acquire(blocking=False):
             return self._last
         try:
-            self._last = self._read()
+            self._last = self._read(fresh)
         except NvmlError as error:
             self._forget(error.words)
         finally:
             self._lock.release()
         return self._last
+
+    def versions(self) -> tuple[str | None, str | None]:
+        """The driver's version and the newest CUDA that it runs; None where it does not tell.
+
+        Known once ``read`` has found a driver.
+        """
+        with self._lock:
+            return self._versions
 
     def close(self) -> None:
         """Let go of the driver, unless a read is held up in it."""
@@ -99,7 +108,7 @@ class Gpus:
             finally:
                 self._lock.release()
 
-    def _read(self) -> tuple[GpuSample, ...]:
+    def _read(self, fresh: bool) -> tuple[GpuSample, ...]:
         now = self._monotonic()
         if self._devices is None:
             if self._tried_at is not None and now - self._tried_at < _RETRY_S:
@@ -109,7 +118,7 @@ class Gpus:
         self.note = self._absent or ("" if self._devices else "no GPU found")
         samples = []
         for device in self._devices:
-            slow = device.slow_at is None or now - device.slow_at >= SLOW_S
+            slow = fresh or device.slow_at is None or now - device.slow_at >= SLOW_S
             samples.append(self._sample(device, slow))
             if slow:
                 device.slow_at = now
@@ -121,6 +130,7 @@ class Gpus:
         self._nvml.start()
         self._started = True
         self._absent = ""
+        self._versions = (_told(self._nvml.driver_version), _told(self._nvml.cuda_version))
         devices = []
         for index, handle in enumerate(self._nvml.devices()):
             if isinstance(handle, NvmlError):
@@ -184,6 +194,13 @@ class Gpus:
                 self._nvml.stop()
             except NvmlError:
                 return  # it is gone already
+
+
+def _told(question: Callable[[], str]) -> str | None:
+    try:
+        return question()
+    except NvmlError:
+        return None
 
 
 def _words(reasons: int) -> tuple[str, ...]:

@@ -53,6 +53,12 @@ class Nvml(Protocol):
     def stop(self) -> None:
         """Let go of the driver."""
 
+    def driver_version(self) -> str:
+        """The driver's version, as in ``580.95.05``."""
+
+    def cuda_version(self) -> str:
+        """The newest CUDA that this driver runs, as in ``13.0``."""
+
     def devices(self) -> Sequence[Handle | NvmlError]:
         """All GPUs in the driver's order; an error in the place of one that cannot be opened."""
 
@@ -115,6 +121,16 @@ class PyNvml:
         """Let go of the driver."""
         if self._nvml is not None:
             self._call("nvmlShutdown")
+
+    def driver_version(self) -> str:
+        """The driver's version, as in ``580.95.05``."""
+        return _text(self._call("nvmlSystemGetDriverVersion"))
+
+    def cuda_version(self) -> str:
+        """The newest CUDA that this driver runs, as in ``13.0``."""
+        names = ("nvmlSystemGetCudaDriverVersion_v2", "nvmlSystemGetCudaDriverVersion")
+        version = int(self._first(names))  # 13000 + 10 x minor, nvml.h
+        return f"{version // 1000}.{version % 1000 // 10}"
 
     def devices(self) -> Sequence[Handle | NvmlError]:
         """All GPUs in the driver's order; an error in the place of one that cannot be opened."""
@@ -280,6 +296,16 @@ class FakeNvml:
     def stop(self) -> None:
         """Let go of the driver."""
         self.started = False
+
+    def driver_version(self) -> str:
+        """The driver's version."""
+        self._check("driver_version")
+        return "580.95.05"
+
+    def cuda_version(self) -> str:
+        """The newest CUDA that this driver runs."""
+        self._check("cuda_version")
+        return "13.0"
 
     def devices(self) -> Sequence[Handle | NvmlError]:
         """All GPUs."""

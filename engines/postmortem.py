@@ -9,6 +9,7 @@ from pathlib import Path
 from llmtop.engines.adapter import Adapter
 from llmtop.engines.ending import end_orphans, remove_socket
 from llmtop.engines.failures import Explanation, explain
+from llmtop.engines.gpu_memory import about_memory
 from llmtop.engines.logs import tail
 from llmtop.engines.processes import Processes
 from llmtop.engines.records import EngineRecord, EngineStatus, State
@@ -23,7 +24,10 @@ _UNSEEN = "it is gone, and nobody saw it end"
 
 
 class Postmortem:
-    """Looks into engines whose process has ended. secrets: by engine, never to be shown."""
+    """Looks into engines whose process has ended. secrets: by engine, never to be shown.
+
+    holders: who holds the memory of an engine's GPUs now, in words.
+    """
 
     def __init__(
         self,
@@ -35,7 +39,9 @@ class Postmortem:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
+        holders: Callable[[EngineRecord], str],
     ) -> None:
+        self._holders = holders
         self._roster = roster
         self._processes = processes
         self._adapters = adapters
@@ -63,6 +69,10 @@ class Postmortem:
         if watch.lost:
             return EngineStatus(record, State.LOST, None, _UNSEEN)
         found = self.explain(record) if asked is None else None
+        if found is not None and about_memory((found.cause, *found.excerpt)):
+            found = replace(
+                found, advice="; ".join(w for w in (found.advice, self._holders(record)) if w)
+            )
         witnessed = watch.seen or orphans or self._processes.exit_code(leader) is not None
         if not witnessed and asked is None and found is None:
             watch.lost = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -19,6 +20,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 LOG_VARIABLE = "LLMTOP_LOG"  # in an engine's environment: its log, by which its children are known
+_FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _DEAD = frozenset("ZXx")
 
@@ -68,6 +70,25 @@ def command_of(pid: int) -> tuple[str, ...]:
     except OSError:
         return ()
     return tuple(part.decode(errors="replace") for part in raw.rstrip(b"\0").split(b"\0"))
+
+
+def user_of(pid: int) -> int | None:
+    """The user id that a process runs as; None when it is gone."""
+    try:
+        text = (PROC / str(pid) / "status").read_text(errors="replace")
+    except OSError:
+        return None
+    # The owner of /proc/PID is root for processes that may not be dumped; this is not.
+    found = re.search(r"^Uid:\s+\d+\s+(\d+)", text, re.M)
+    return int(found[1]) if found else None
+
+
+def sees_host_pids() -> bool:
+    """Whether pids here are the machine's own: false inside a container with pids of its own."""
+    try:
+        return os.readlink(PROC / "self/ns/pid") == _FIRST_PID_NAMESPACE
+    except OSError:
+        return False
 
 
 class Processes:
@@ -189,12 +210,20 @@ class Processes:
         if known or orphaned:
             found |= session
         if known:
-            found |= _descendants(leader.pid, entries)
+            found |= descendants(leader.pid, entries)
         return [
             Identity(pid, entries[pid].start_ticks, self._boot_id)
             for pid in sorted(found)
             if pid in entries
         ]
+
+    def everyone(self) -> dict[int, ProcessEntry]:
+        """All living processes that are shown to us, by pid."""
+        return {entry.pid: entry for entry in self._entries() if not entry.dead}
+
+    def identify(self, entry: ProcessEntry) -> Identity:
+        """Who a process is, for all time."""
+        return Identity(entry.pid, entry.start_ticks, self._boot_id)
 
     def writers(self, log: Path) -> list[Identity]:
         """All living processes that have this log as standard output or error."""
@@ -261,7 +290,8 @@ def _inherited(pids: Iterable[int], log: Path) -> bool:
     return False
 
 
-def _descendants(root: int, entries: Mapping[int, ProcessEntry]) -> set[int]:
+def descendants(root: int, entries: Mapping[int, ProcessEntry]) -> set[int]:
+    """The pids below ``root`` in the tree of parents, itself left out."""
     children: dict[int, list[int]] = {}
     for entry in entries.values():
         children.setdefault(entry.ppid, []).append(entry.pid)

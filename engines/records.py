@@ -81,10 +81,23 @@ class EngineRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A phase of a start that was reached. took_s: how long it took or has lasted so far.
+
+    before_s: how long it took at this model's last start. None: not known.
+    """
+
+    word: str
+    took_s: float | None = None
+    before_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
     """A record and what is true of it now.
 
     phase: the start-up phase or the reason in a few words, "" when there is nothing to add.
+    steps: the phases that a start has gone through, the present one last; () once it is over.
     since: unix seconds at which this state began, as far as is known.
     """
 
@@ -92,3 +105,4 @@ class EngineStatus:
     state: State
     since: float | None = None
     phase: str = ""
+    steps: tuple[Step, ...] = ()

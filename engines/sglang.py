@@ -10,7 +10,7 @@ from llmtop import UsageError
 from llmtop.engines.adapter import Adapter, Live
 from llmtop.engines.argv import given
 from llmtop.engines.records import LaunchSpec
-from llmtop.engines.sglang_log import FAILURES, PHASES
+from llmtop.engines.sglang_log import FAILURES, MEMORY, PHASES
 from llmtop.engines.sglang_metrics import read
 from llmtop.engines.sglang_options import OPTIONS, launch_options
 
@@ -98,6 +98,7 @@ ADAPTER = Adapter(
     launch_options=launch_options,
     phases=PHASES,
     failures=FAILURES,
+    memory=MEMORY,
     ready_path="/health",
     min_version="0.5.12",
     stock_live=stock_live,

@@ -38,6 +38,17 @@ def _failure(pattern: str, cause: str, advice: str) -> FailurePattern:
 
 
 # The order matters: the first that matches anywhere wins, so effects come after their causes.
+# What a start reports of its memory; its GB are GiB (2^30 bytes). Recorded with 0.5.16 on an H200.
+MEMORY = (
+    re.compile(r"Load weight end\..{1,300}? mem usage=(?P<weights>[\d.]{1,12}) GB"),
+    re.compile(
+        r"KV Cache is allocated\..{1,120}? K size: (?P<keys>[\d.]{1,12}) GB, "
+        r"V size: (?P<values>[\d.]{1,12}) GB"
+    ),
+    re.compile(r"prefill CUDA graph end\..{1,60}? mem usage=(?P<prefill_graphs>[\d.]{1,12}) GB"),
+    re.compile(r"decode CUDA graph end\..{1,60}? mem usage=(?P<decode_graphs>[\d.]{1,12}) GB"),
+)
+
 FAILURES = (
     # What was asked for.
     _failure(  # recorded

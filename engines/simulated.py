@@ -101,6 +101,7 @@ ADAPTER = Adapter(
     options=OPTIONS,
     phases=PHASES,
     failures=FAILURES,
+    memory=vllm_log.MEMORY,
     simulated=True,
     default_model=DEFAULT_MODEL,
     api_key_variable="LLMTOP_SIMULATOR_API_KEY",

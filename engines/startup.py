@@ -6,12 +6,13 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from llmtop.engines.adapter import Phase
 from llmtop.engines.logs import BLOCK, clean, older, read_lines
+from llmtop.engines.records import Step
 from llmtop.engines.redaction import redact
 
 
@@ -28,9 +29,13 @@ class StartupLog:
         self._index = -1
         self._progress = ""
         self._since: float | None = None
+        self._reached: list[tuple[str, float | None]] = []
 
-    def feed(self, lines: Iterable[str], now: float) -> None:
-        """Take in new lines; ``now``: the unix seconds at which they were read."""
+    def feed(self, lines: Iterable[str], now: float, *, late: bool = False) -> None:
+        """Take in new lines; ``now``: the unix seconds at which they were read.
+
+        late: they were written long before, so nothing is known of when a phase in them began.
+        """
         for line in lines:
             # A later phase settles it, so the table is tried from its end.
             for index in range(len(self._phases) - 1, max(self._index, 0) - 1, -1):
@@ -38,6 +43,8 @@ class StartupLog:
                 if found is not None:
                     if index != self._index:
                         self._index, self._since = index, now
+                        word = self._phases[index].word
+                        self._reached.append((word, None if late else now))
                     self._progress = _progress(found)
                     break
 
@@ -48,10 +55,22 @@ class StartupLog:
             return ""
         return f"{self._phases[self._index].word} {self._progress}".rstrip()
 
+    def steps(self, now: float, before: Mapping[str, float]) -> tuple[Step, ...]:
+        """The phases reached so far; ``before``: how long each took at the last start."""
+        begins = [began for _, began in self._reached] + [now]
+        return tuple(
+            Step(word, _between(began, begins[number + 1]), before.get(word))
+            for number, (word, began) in enumerate(self._reached)
+        )
+
     @property
     def since(self) -> float | None:
         """Unix seconds at which the current phase was first seen, None before the first."""
         return self._since
+
+
+def _between(begin: float | None, end: float | None) -> float | None:
+    return None if begin is None or end is None else max(0.0, end - begin)
 
 
 def start_mark(started_at: float) -> str:

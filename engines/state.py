@@ -15,7 +15,7 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +67,7 @@ class _RecordFile(msgspec.Struct):
 
 class _StartupFile(msgspec.Struct):
     startups: dict[str, float]
+    phases: dict[str, dict[str, float]] = {}
     schema: int = SCHEMA
 
 
@@ -228,6 +229,16 @@ class StateDirectory:
                     records.append(record)
         return records, problems
 
+    def try_to_write(self) -> None:
+        """Write a small file and remove it again; StateError when that cannot be."""
+        path = self.root / "trial"
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._write(path, b"llmtop\n" * 100)
+            path.unlink()
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
     def socket_path(self, name: str) -> Path:
         """Where an engine's live-option socket goes, in a folder of mode 0700 that is ours.
 
@@ -251,23 +262,35 @@ class StateDirectory:
 
     def startup_s(self, kind: str, model: str) -> float | None:
         """How long this kind of engine last took to start this model, seconds."""
-        return self._startups().get(f"{kind} {model}")
+        return self._startups().startups.get(f"{kind} {model}")
 
-    def remember_startup(self, kind: str, model: str, seconds: float) -> None:
-        """Keep a start-up time for the next start's progress. Only an estimate: never an error."""
-        startups = self._startups()
-        startups.pop(f"{kind} {model}", None)
-        startups[f"{kind} {model}"] = seconds
-        kept = dict(list(startups.items())[-_STARTUPS_KEPT:])
+    def startup_phases(self, kind: str, model: str) -> Mapping[str, float]:
+        """How long each phase of that start took, seconds, as far as it was watched."""
+        return self._startups().phases.get(f"{kind} {model}", {})
+
+    def remember_startup(
+        self, kind: str, model: str, seconds: float, phases: Mapping[str, float] | None = None
+    ) -> None:
+        """Keep a start-up time for the next start's progress. Only an estimate: never an error.
+
+        phases: seconds of each phase, where they are known; else those of an earlier start stay.
+        """
+        key, known = f"{kind} {model}", self._startups()
+        known.startups.pop(key, None)
+        known.startups[key] = seconds
+        if phases:
+            known.phases[key] = dict(phases)
+        kept = dict(list(known.startups.items())[-_STARTUPS_KEPT:])
+        told = {name: times for name, times in known.phases.items() if name in kept}
         with contextlib.suppress(OSError):
-            self._write(self.root / "startups.json", msgspec.json.encode(_StartupFile(kept)))
+            self._write(self.root / "startups.json", msgspec.json.encode(_StartupFile(kept, told)))
 
-    def _startups(self) -> dict[str, float]:
+    def _startups(self) -> _StartupFile:
         try:
             data = (self.root / "startups.json").read_bytes()
-            return msgspec.json.decode(data, type=_StartupFile).startups
+            return msgspec.json.decode(data, type=_StartupFile)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            return {}
+            return _StartupFile({})
 
 
 def _why(error: OSError) -> str:

@@ -17,8 +17,10 @@ from pathlib import Path
 from llmtop import LlmtopError, UsageError
 from llmtop.engines import logs
 from llmtop.engines.adapter import Adapter
+from llmtop.engines.anatomy import Anatomy, read_anatomy
 from llmtop.engines.ending import end, reaped, remove_socket
 from llmtop.engines.failures import Explanation
+from llmtop.engines.gpu_memory import GpuMemory, Held, chosen_gpus
 from llmtop.engines.launch import LaunchFailed, start_engine, vacate
 from llmtop.engines.postmortem import Postmortem
 from llmtop.engines.probe import Probe, http_status
@@ -44,6 +46,7 @@ class Supervisor:
 
     state: where engines are remembered. adapters: by kind. environ: what engines inherit. probe:
     (url, seconds) -> HTTP status or None. clock: unix seconds; monotonic: for durations.
+    gpu_memory: None where nobody looks at GPUs.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Supervisor:
         sleep: Callable[[float], None] = time.sleep,
         processes: Processes | None = None,
         probe: Probe = http_status,
+        gpu_memory: GpuMemory | None = None,
     ) -> None:
         self._state = state
         self._adapters = adapters
@@ -66,6 +70,7 @@ class Supervisor:
         self._sleep = sleep
         self._processes = processes if processes is not None else Processes()
         self._probe = probe
+        self._gpu_memory = gpu_memory
         self._roster = Roster(state, self._processes, clock)
         self._watches: dict[str, Watch] = {}
         self._secrets: dict[str, tuple[str, ...]] = {}
@@ -77,6 +82,7 @@ class Supervisor:
             clock=clock,
             monotonic=monotonic,
             sleep=sleep,
+            holders=self._holders,
         )
         self._lock = threading.Lock()
 
@@ -204,10 +210,18 @@ class Supervisor:
                 # Under the lock: two who cut the log at once would lose a part of it.
                 with contextlib.suppress(LlmtopError), self._state.lock(record.name):
                     logs.rotate(log)
-            return EngineStatus(record, state, watch.since, words)
+            steps = watch.steps if state is State.STARTING else ()
+            return EngineStatus(record, state, watch.since, words, steps)
 
-    def stop(self, record: EngineRecord, grace_s: float = GRACE_S) -> EngineRecord:
+    def stop(
+        self,
+        record: EngineRecord,
+        grace_s: float = GRACE_S,
+        on_note: Callable[[str], None] | None = None,
+    ) -> EngineRecord:
         """Stop an engine and return its record once no process of it is left.
+
+        Its GPU memory is waited for too, some seconds at most; on_note: told when it stays away.
 
         SIGTERM, ``grace_s`` seconds, SIGKILL for all that remains. Stopping one that has ended
         cleans up behind it. StopFailed when even SIGKILL does not end a process. UsageError when
@@ -228,6 +242,7 @@ class Supervisor:
                 record,
                 lambda r: r if r.stop_requested_at else replace(r, stop_requested_at=now),
             )
+        held = self._held(record)
         left = end(
             self._processes,
             leader,
@@ -244,7 +259,34 @@ class Supervisor:
                 "it hangs in the kernel or a driver (see dmesg), or belongs to another user",
             )
         remove_socket(record.live_socket)
-        return self._dead.verdict(self._dead.ended(record, self._clock())).record
+        record = self._dead.verdict(self._dead.ended(record, self._clock())).record
+        if held is not None and self._gpu_memory is not None:
+            still = self._gpu_memory.wait_back(held)
+            if still and on_note is not None:
+                on_note(f"{record.name}: {still}")
+        return record
+
+    def members(self) -> dict[int, str]:
+        """The name of the engine behind each pid of a living engine of llmtop."""
+        return {
+            one.pid: record.name
+            for record in self.records()
+            if self._processes.alive(identity(record))
+            for one in self._processes.members(identity(record), Path(record.log_path))
+        }
+
+    def crowding(self, spec: LaunchSpec) -> tuple[str, ...]:
+        """A sentence for each GPU of a launch whose memory is not free, naming who holds it."""
+        adapter = self._adapters.get(spec.kind)
+        if self._gpu_memory is None or adapter is None or adapter.simulated:
+            return ()
+        # Its flags alone: the command as a whole may need what only a launch has.
+        told = adapter.launch_options(spec.args)
+        share = told.get("gpu_memory_utilization")
+        wanted = chosen_gpus(spec, told.get("tensor_parallel_size"), self._environ)
+        return self._gpu_memory.crowding(
+            wanted, self.members, share if isinstance(share, float) else None
+        )
 
     def learn(self, record: EngineRecord, version: str) -> EngineRecord:
         """Keep the version that a running engine told."""
@@ -253,6 +295,29 @@ class Supervisor:
     def explain(self, record: EngineRecord) -> Explanation | None:
         """Why an engine ended, with the log lines around the cause; None when nothing tells."""
         return self._dead.explain(record)
+
+    def anatomy(self, record: EngineRecord) -> Anatomy | None:
+        """What a running engine told of its GPU memory at its start; None when nothing is known.
+
+        Reads a few MiB of its log: once an engine is enough.
+        """
+        adapter, log = self._adapters.get(record.spec.kind), Path(record.log_path)
+        if adapter is None:
+            return None
+        found = read_anatomy(log, record.started_at, adapter.memory, simulated=record.simulated)
+        if found is None or self._gpu_memory is None or not self._gpu_memory.host_pids:
+            return found
+        pids = tuple(one.pid for one in self._processes.members(identity(record), log))
+        return replace(found, pids=pids)
+
+    def _held(self, record: EngineRecord) -> Held | None:
+        if self._gpu_memory is None or record.simulated:
+            return None
+        members = self._processes.members(identity(record), Path(record.log_path))
+        return self._gpu_memory.before_stop([one.pid for one in members]) if members else None
+
+    def _holders(self, record: EngineRecord) -> str:
+        return "; ".join(self.crowding(record.spec))
 
     def _watch(self, record: EngineRecord) -> Watch:
         with self._lock:
@@ -267,6 +332,7 @@ class Supervisor:
                     probe=self._probe,
                     clock=self._clock,
                     monotonic=self._monotonic,
+                    phases_before=self._state.startup_phases(record.spec.kind, record.spec.model),
                 )
             return watch
 
@@ -276,7 +342,8 @@ class Supervisor:
         age = self._processes.age_s(watch.leader)
         took = age if watch.seen_starting or age < _AT_ONCE_S else None
         if took is not None:
-            self._state.remember_startup(record.spec.kind, record.spec.model, took)
+            phases = {step.word: step.took_s for step in watch.steps if step.took_s is not None}
+            self._state.remember_startup(record.spec.kind, record.spec.model, took, phases)
         return self._roster.update(
             record, lambda r: r if r.ready_at else replace(r, ready_at=now, startup_s=took)
         )

@@ -14,7 +14,7 @@ from llmtop.engines.argv import given
 from llmtop.engines.histograms import histogram
 from llmtop.engines.records import LaunchSpec
 from llmtop.engines.samples import Counter, Latency, Reading
-from llmtop.engines.vllm_log import FAILURES, PHASES
+from llmtop.engines.vllm_log import FAILURES, MEMORY, PHASES
 from llmtop.engines.vllm_options import OPTIONS, launch_options
 
 PLUGINS = Path(__file__).resolve().parent / "plugins"
@@ -204,5 +204,6 @@ ADAPTER = Adapter(
     launch_options=launch_options,
     phases=PHASES,
     failures=FAILURES,
+    memory=MEMORY,
     min_version="0.20",
 )

@@ -40,6 +40,27 @@ PHASES = (
 )
 
 
+# What a start reports of its memory, GiB. The two summaries: 0.26 (recorded) and 0.32 (source).
+MEMORY = (
+    re.compile(r"Model loading took (?P<weights>[\d.]{1,12}) GiB"),
+    re.compile(r"Available KV cache memory: (?P<kv>[\d.]{1,12}) GiB"),
+    re.compile(r"reserved (?P<kv>[\d.]{1,12}) GiB memory for KV Cache"),
+    re.compile(r"Graph capturing finished in .{1,40}, took (?P<graphs>[\d.]{1,12}) GiB"),
+    re.compile(
+        r"Free memory on device \S{0,20} ?\([\d.]{1,12}/(?P<total>[\d.]{1,12}) GiB\) on startup\. "
+    ),
+    re.compile(
+        r"Actual usage is (?P<weights>[\d.]{1,12}) GiB for weight, "
+        r"(?P<activations>[\d.]{1,12}) GiB for peak activation, "
+        r"(?P<runtime>[\d.]{1,12}) GiB for non-torch memory"
+    ),
+    re.compile(
+        r"Actual usage is (?P<consumed>[\d.]{1,12}) GiB for consumed memory .{1,40}, "
+        r"(?P<activations>[\d.]{1,12}) GiB for peak activation"
+    ),
+)
+
+
 def _failure(pattern: str, cause: str, advice: str) -> FailurePattern:
     return FailurePattern(re.compile(pattern), cause, advice)
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from llmtop.engines import ports
 from llmtop.engines.adapter import Phase
 from llmtop.engines.logs import LogCursor
 from llmtop.engines.probe import Probe
 from llmtop.engines.processes import Identity, Processes
-from llmtop.engines.records import EngineRecord, State
+from llmtop.engines.records import EngineRecord, State, Step
 from llmtop.engines.startup import StartupLog, run_start
 
 PROBE_TIMEOUT_S = 1.0
+_LATE_S = 5.0  # a start is looked at within a second; whoever comes later did not see it begin
 SILENCE_S = 3.0  # how long an engine may owe an answer before it counts as unresponsive
 
 
@@ -28,6 +30,7 @@ class Watch:
 
     seen: it was seen alive. seen_starting: it was seen before it was ready, so the moment at which
     it became ready is known. lost: it is known to be gone, and that nobody knows how.
+    phases_before: seconds that each phase took at this model's last start.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class Watch:
         probe: Probe,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
+        phases_before: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
+        self._phases_before = phases_before
         self.lock = threading.Lock()
         self.leader = identity(record)
         self.seen = False
@@ -87,14 +92,21 @@ class Watch:
         """Unix seconds at which the state of the last look began, as far as is known."""
         return self._since
 
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The phases that the start has gone through, as far as it was watched."""
+        return self._startup.steps(self._clock(), self._phases_before)
+
     def _judge(self, record: EngineRecord, *, frozen: bool) -> tuple[State, str]:
         if record.stop_requested_at is not None:
             return State.STOPPING, ""
         if record.ready_at is None:
+            late = False
             if self._cursor is None:
                 start = run_start(self._log, record.started_at)
                 self._cursor = LogCursor(self._log, start or 0)
-            self._startup.feed(self._cursor.read(), self._clock())
+                late = self._processes.age_s(self.leader) > _LATE_S
+            self._startup.feed(self._cursor.read(), self._clock(), late=late)
             if frozen:
                 return State.STARTING, "stopped by a signal (SIGSTOP)"
             if self._silence(record) is None:

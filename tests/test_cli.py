@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import socket
 import subprocess
@@ -41,7 +42,19 @@ def free_port() -> int:
 def test_help_names_every_command_and_exit_code(home: Home) -> None:
     done = home.run("--help")
     assert done.code == 0
-    for word in ("demo", "run", "attach", "ps", "once", "options", "set", "load", "logs", "stop"):
+    for word in (
+        "demo",
+        "run",
+        "attach",
+        "ps",
+        "once",
+        "options",
+        "set",
+        "load",
+        "logs",
+        "stop",
+        "doctor",
+    ):
         assert f"  {word} " in done.out
     assert "Exit codes" in done.out
 
@@ -263,3 +276,18 @@ def test_stop_ends_the_process_and_keeps_the_log(home: Home) -> None:
     again = home.run(*SIM, "--name", "three", "--", "--startup-s", "0")
     assert again.code == 0
     assert again.json["pid"] != pid
+
+
+def test_a_second_start_is_measured_against_the_first(home: Home) -> None:
+    flags = ("run", "sim", "--detach", "--name", "paced", "--", "--startup-s", "2")
+    first = home.run(*flags)
+    assert first.code == 0, first.err
+    assert "paced: weights, " in first.err
+    home.run("stop", "paced", "--grace", "2")
+    second = home.run(*flags)
+    assert " of about " in second.err and " last time" in second.err
+    saved = json.loads((home.folder / "state" / "llmtop" / "startups.json").read_text())
+    (phases,) = saved["phases"].values()
+    assert phases["weights"] > 0.4
+    assert {"weights", "KV cache", "CUDA graphs"} <= set(phases)
+    home.run("stop", "paced", "--grace", "2")

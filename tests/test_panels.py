@@ -4,8 +4,9 @@ from datetime import UTC
 
 import pytest
 
-from llmtop.engines.records import EngineStatus, State
-from llmtop.engines.samples import EngineSample, GpuSample, Latency, Quantile, Quantiles
+from llmtop.engines.anatomy import Anatomy
+from llmtop.engines.records import EngineStatus, State, Step
+from llmtop.engines.samples import EngineSample, GpuProcess, GpuSample, Latency, Quantile, Quantiles
 from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.tui.panels.charts import CHARTS, ChartPanel
 from llmtop.tui.panels.engines import EnginesPanel
@@ -226,6 +227,59 @@ def test_one_gpu_is_a_box_and_many_are_a_line_each(
     assert [f"gpu {i} " in line for i, line in enumerate(lines[1:-1])] == [True] * 8
 
 
+ANATOMY = Anatomy(
+    15.0 * 2**30,
+    112.3 * 2**30,
+    0.98 * 2**30,
+    1.1 * 2**30,
+    0.22 * 2**30,
+    139.8 * 2**30,
+    (4242, 4243),
+)
+
+
+def test_memory_of_the_engine_is_shown_part_by_part(
+    store: Store, now: float, make_gpu: Callable[..., GpuSample]
+) -> None:
+    track = store.engines["llama"]
+    track.anatomy = ANATOMY
+    panel, view = GpuPanel(id="gpu"), View(store, now)
+    lines = text(panel, view, 60, 5).splitlines()
+    assert "131.2/139.8 GiB" in lines[0]
+    assert "weights 15.0  KV 112.3 (used 71.9)  graphs 1.0  free 8.6" in lines[2]
+    tall = text(panel, view, 66, 7)
+    for words in ("activations 1.1", "other 1.8", "free 8.6", "692/700 W"):
+        assert words in tall
+    bar = lines[1].strip("│ ")
+    assert bar.count("╍") == round(112.3 * 0.36 / 139.8 * 56)
+    (line,) = text(panel, view, 80, 1).splitlines()
+    assert "╍" in line and "131.2/139.8 GiB" in line
+    # Another's memory is told apart, an engine on another GPU is not drawn on this one.
+    mine, other = GpuProcess(4243, 120 * 2**30), GpuProcess(7, 11 * 2**30)
+    store.gpus = (replace(make_gpu(), processes=(mine, other)),)
+    assert "other processes 11.0" in text(panel, view, 70, 7)
+    store.gpus = (replace(make_gpu(), processes=(other,)),)
+    assert "weights" not in text(panel, view, 70, 7)
+    store.gpus = tuple(make_gpu(n) for n in range(4))
+    assert "╍" not in text(panel, view, 70, 10)
+    store.gpus = (make_gpu(0), replace(make_gpu(1), processes=(mine,)))
+    rows = text(panel, view, 90, 6).splitlines()
+    assert ["╍" in row for row in rows] == [False, False, True, False, False, False]
+
+
+def test_memory_of_a_simulated_engine_says_that_it_is_simulated(store: Store, now: float) -> None:
+    track = store.engines["llama"]
+    track.anatomy, track.simulated = replace(ANATOMY, simulated=True, pids=()), True
+    for gpus in ((), store.gpus):
+        store.gpus = gpus
+        box = text(GpuPanel(id="gpu"), View(store, now), 60, 5)
+        assert "simulated" in box and "no such GPU" in box
+        assert "weights 15.0" in box and "free 10.2" in box and "W" not in box
+        (line,) = text(GpuPanel(id="gpu"), View(store, now), 80, 1).splitlines()
+        assert "simulated" in line and "free 10.2" in line
+    assert text(GpuPanel(id="gpu"), View(store, now, glyphs=ASCII), 60, 5).count("=") > 5
+
+
 def test_a_machine_without_gpu_says_so(store: Store, now: float) -> None:
     store.gpus = ()
     assert "no GPU here" in text(GpuPanel(id="gpu"), View(store, now))
@@ -259,6 +313,24 @@ def test_a_start_shows_phase_time_and_the_log(store: Store, now: float) -> None:
     lines = text(StartupPanel(id="startup"), View(store, now), 80, 16)
     for words in ("starting", "loading weights", "40s", "1m30s last time", "second line"):
         assert words in lines
+
+
+def test_a_start_lists_its_phases_against_the_last_start(store: Store, now: float) -> None:
+    track = store.engines["llama"]
+    assert track.status is not None
+    steps = (Step("weights", 1.49, 1.6), Step("compile", 11.24, 17.2), Step("CUDA graphs", 3.7))
+    record = replace(track.status.record, started_at=now - 40)
+    track.status = EngineStatus(record, State.STARTING, now - 40, "CUDA graphs", steps)
+    panel, view = StartupPanel(id="startup"), View(store, now)
+    lines = [line.strip("│ ") for line in text(panel, view, 80, 18).splitlines()]
+    assert "weights        1.49s (1.6s last time)" in lines
+    assert "compile        11.2s (17.2s last time)" in lines
+    assert "CUDA graphs       3s" in lines
+    # In a small box the newest stay, and nothing pushes the log out.
+    track.log_tail = "the last line"
+    small = text(panel, view, 80, 12)
+    assert "CUDA graphs       3s" in small and "weights " not in small
+    assert "the last line" in small
 
 
 def test_an_end_shows_its_cause_and_the_way_out(store: Store, now: float) -> None:

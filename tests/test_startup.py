@@ -8,6 +8,7 @@ from pathlib import Path
 
 from llmtop.engines import logs
 from llmtop.engines.adapter import Phase
+from llmtop.engines.records import Step
 from llmtop.engines.startup import StartupLog, run_lines, run_start, write_start_line
 
 PHASES = (
@@ -25,6 +26,29 @@ def test_phases_go_forward_only() -> None:
     startup.feed(["(Worker 1) Capturing"], 20.0)
     startup.feed(["(Worker 2) Compiling", "shards: 100% | 3/3"], 30.0)
     assert (startup.phase, startup.since) == ("graphs", 20.0)
+
+
+def test_the_phases_gone_through_with_how_long_each_took() -> None:
+    startup = StartupLog(PHASES)
+    assert startup.steps(5.0, {}) == ()
+    startup.feed(["shards: 30% | 1/3"], 10.0)
+    startup.feed(["Compiling"], 12.5)
+    assert startup.steps(20.0, {"weights": 2.0, "graphs": 4.0}) == (
+        Step("weights", 2.5, 2.0),
+        Step("compile", 7.5, None),
+    )
+
+
+def test_who_comes_late_does_not_know_when_a_phase_began() -> None:
+    startup = StartupLog(PHASES)
+    startup.feed(["shards: 30% | 1/3", "Compiling"], 100.0, late=True)
+    startup.feed(["Capturing"], 103.0)
+    steps = startup.steps(105.0, {})
+    assert [(step.word, step.took_s) for step in steps] == [
+        ("weights", None),
+        ("compile", None),
+        ("graphs", 2.0),
+    ]
 
 
 def test_each_start_has_its_own_part_of_the_log(tmp_path: Path) -> None:

@@ -201,6 +201,11 @@ def test_start_up_times_are_remembered_by_engine_and_model(state: StateDirectory
     state.remember_startup("vllm", "large", 99.0)
     assert state.startup_s("vllm", "tiny") == 12.5
     assert state.startup_s("sglang", "tiny") is None
+    assert state.startup_phases("vllm", "tiny") == {}
+    state.remember_startup("vllm", "tiny", 12.5, {"weights": 2.0})
+    state.remember_startup("vllm", "tiny", 12.5)  # an adopted start, whose phases nobody timed
+    assert state.startup_phases("vllm", "tiny") == {"weights": 2.0}
+    assert state.startup_s("vllm", "large") == 99.0
     (state.root / "startups.json").write_bytes(b"\xff")
     assert state.startup_s("vllm", "tiny") is None
     state.remember_startup("vllm", "tiny", 13.5)

@@ -32,6 +32,7 @@ VERBS = {
     "load": "Send load to an engine and report what came back.",
     "logs": "Print an engine's log.",
     "stop": "Stop an engine and everything that it started.",
+    "doctor": "Check GPUs, engines, ports and folders; end orphaned engine processes.",
     "schema": "Print the JSON schema of llmtop.toml, for editors.",
 }
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from llmtop import LlmtopError
+from llmtop.engines.anatomy import Anatomy
 from llmtop.engines.gpu import Gpus
 from llmtop.engines.live import LiveState
 from llmtop.engines.options import Change, Outcome
@@ -72,6 +73,7 @@ class EngineSource:
         now: Callable[[], float],
         learn: Callable[[EngineRecord, str], object] | None = None,
         news: Callable[[], None] = lambda: None,
+        anatomy: Callable[[EngineRecord], Anatomy | None] = lambda record: None,
     ) -> None:
         self.session = session
         self.track = track
@@ -79,6 +81,8 @@ class EngineSource:
         self._status = status
         self._learn = learn
         self._news = news
+        self._anatomy = anatomy
+        self._anatomy_of: int | None = None
         self._now = now
         self._live_due = 0.0
         self._seen: float | None = None
@@ -111,6 +115,7 @@ class EngineSource:
             if state in (State.STARTING, State.STOPPED, State.FAILED, State.LOST):
                 self._gap()
                 return
+            await self._dissect()
         try:
             sample = await self.session.sample()
         except LlmtopError as error:
@@ -128,6 +133,15 @@ class EngineSource:
     async def close(self) -> None:
         """Close the session's sockets."""
         await self.session.close()
+
+    async def _dissect(self) -> None:
+        """Read what its start told of its memory, once for each process that it is."""
+        status = self.track.status
+        if status is None or status.state is not State.READY:
+            return
+        if self._anatomy_of != status.record.pid:
+            self._anatomy_of = status.record.pid
+            self.track.anatomy = await asyncio.to_thread(self._anatomy, status.record)
 
     async def _ask_version(self) -> None:
         version = await self.session.version()

@@ -102,6 +102,7 @@ class Stage:
                 self.timeline.now,
                 supervisor.learn,
                 lambda: self.news(),
+                supervisor.anatomy,
             )
         )
         if self.store.selected is None:

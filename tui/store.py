@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from llmtop.engines.anatomy import Anatomy
 from llmtop.engines.options import Option
 from llmtop.engines.records import EngineStatus
 from llmtop.engines.samples import EngineSample, GpuSample
@@ -91,6 +92,7 @@ class EngineTrack:
     stale_since: float | None = None
     trouble: str = ""
     log_tail: str = ""
+    anatomy: Anatomy | None = None  # what its start told of its GPU memory
     series: dict[str, Series] = field(default_factory=dict)
     marks: deque[Mark] = field(default_factory=lambda: deque(maxlen=50))
 

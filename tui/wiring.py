@@ -19,8 +19,11 @@ from llmtop import UsageError
 from llmtop.engines.adapter import Live
 from llmtop.engines.catalog import ADAPTERS
 from llmtop.engines.endpoint import Endpoint
+from llmtop.engines.gpu import Gpus
+from llmtop.engines.gpu_memory import GpuMemory
 from llmtop.engines.live import LiveClient
 from llmtop.engines.options import Applies
+from llmtop.engines.processes import Processes
 from llmtop.engines.recognise import recognise
 from llmtop.engines.scraper import HttpFetch
 from llmtop.engines.state import StateDirectory
@@ -55,7 +58,28 @@ class Wiring:
     @cached_property
     def supervisor(self) -> Supervisor:
         """The owner of engine processes, on this user's state directory."""
-        return Supervisor(self.state, ADAPTERS, environ=self.environ)
+        return Supervisor(
+            self.state,
+            ADAPTERS,
+            environ=self.environ,
+            processes=self.processes,
+            gpu_memory=self.gpu_memory,
+        )
+
+    @cached_property
+    def processes(self) -> Processes:
+        """The processes of this machine."""
+        return Processes()
+
+    @cached_property
+    def gpus(self) -> Gpus:
+        """The GPUs, for what is asked once; the screen has its own, on its own beat."""
+        return Gpus()
+
+    @cached_property
+    def gpu_memory(self) -> GpuMemory:
+        """Who holds GPU memory."""
+        return GpuMemory(self.gpus, self.processes)
 
     @cached_property
     def fetch(self) -> HttpFetch:

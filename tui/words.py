@@ -1,8 +1,9 @@
-"""Sentences about changes, for the event list and the marks on the charts. Pure."""
+"""Sentences for the event list, the marks on the charts and the lines of verbs. Pure."""
 
 from __future__ import annotations
 
 from llmtop.engines.options import Change, OptionValue, Outcome
+from llmtop.tui.format import duration
 
 SHORT = {
     "max_num_seqs": "seqs",
@@ -47,3 +48,8 @@ def mark_words(change: Change) -> str:
         value_words(change.option, change.after),
     )
     return f"{SHORT.get(change.option, change.option)} {before}->{after}"
+
+
+def startup_words(elapsed: float, before: float | None) -> str:
+    """How far a start is against this model's last one: ``23s of about 1m38s last time``."""
+    return duration(elapsed) + (f" of about {duration(before)} last time" if before else "")

@@ -13,6 +13,7 @@ import random
 import time
 from dataclasses import replace
 
+from llmtop.engines.anatomy import Anatomy
 from llmtop.engines.options import Applies, Change, Option, OptionSpec, OptionValue, Outcome
 from llmtop.engines.records import EngineRecord, EngineStatus, LaunchSpec, State
 from llmtop.engines.samples import EngineSample, GpuProcess, GpuSample, Latency, Quantile, Quantiles
@@ -52,6 +53,8 @@ class Scene:
         )  # fmt: skip
         self.track.status = EngineStatus(record, State.READY, now - 4320)
         self.track.options = self.options()
+        parts = (15.0 * GIB, 112.3 * GIB, 0.98 * GIB, 1.1 * GIB, 0.22 * GIB)
+        self.track.anatomy = Anatomy(*parts, pids=(4242, 4243))
         self.store.events.append(Event(now, "info", "llama ready after 98 s"))
 
     def options(self) -> tuple[Option, ...]:

@@ -82,6 +82,9 @@ DRAFT_MODEL_BYTES = 1.24e9 * 2
 # Beside weights and KV cache: peak activations and the runtime. On an H200 with Llama-3.1-8B vLLM
 # 0.26 asked for 0.92 x 139.8 GiB, loaded 15.0 GiB and had 112.28 GiB left for the KV cache.
 RESERVED_GIB = 0.92 * 139.8 - 15.0 - 112.28
+# Of that, the peak of a step's activations, as the same vLLM told; graphs come on top of it all.
+ACTIVATIONS_GIB = 1.1
+GRAPHS_GIB = 0.98
 
 BLOCK_SIZE = 16  # tokens; vLLM's default on CUDA
 

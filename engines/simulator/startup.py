@@ -7,7 +7,13 @@ import time
 
 from llmtop import __version__
 from llmtop.engines.simulator.arguments import Config, kv_blocks
-from llmtop.engines.simulator.hardware import BLOCK_SIZE, GIB
+from llmtop.engines.simulator.hardware import (
+    ACTIVATIONS_GIB,
+    BLOCK_SIZE,
+    GIB,
+    GRAPHS_GIB,
+    RESERVED_GIB,
+)
 from llmtop.engines.simulator.log import log
 
 # Shares of the whole start. An H200 with Llama-3.1-8B takes 96 s: most of it imports and
@@ -40,7 +46,8 @@ async def start(config: Config) -> int:
     blocks = _cache(config)
     log("Capturing CUDA graphs (simulated)")
     await asyncio.sleep(GRAPHS * seconds)
-    log(f"Graph capturing finished in {GRAPHS * seconds:.0f} secs, took 0.98 GiB")
+    log(f"Graph capturing finished in {GRAPHS * seconds:.0f} secs, took {GRAPHS_GIB} GiB")
+    _report(config, weights)
     log(f"init engine took {time.monotonic() - begun:.2f} s")
     await asyncio.sleep(SERVER * seconds)
     return blocks
@@ -57,6 +64,17 @@ def greet(config: Config) -> None:
         f"max_model_len={config.max_model_len} "
         f"num_speculative_tokens={limits.num_speculative_tokens} speed={config.speed:g} "
         f"seed={config.seed}"
+    )
+
+
+def _report(config: Config, weights: float) -> None:
+    """What the memory of a card went to, as vLLM 0.26 sums it up."""
+    total, share = config.gpu.memory_gib, config.utilization
+    log(
+        f"Free memory on device ({total}/{total} GiB) on startup. Desired GPU memory utilization "
+        f"is ({share}, {share * total:.2f} GiB). Actual usage is {weights:.1f} GiB for weight, "
+        f"{ACTIVATIONS_GIB} GiB for peak activation, {RESERVED_GIB - ACTIVATIONS_GIB:.2f} GiB for "
+        f"non-torch memory, and {GRAPHS_GIB} GiB for CUDAGraph memory (simulated)."
     )
 
 

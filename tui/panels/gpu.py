@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llmtop.engines.anatomy import Division
 from llmtop.engines.samples import GpuSample
 from llmtop.tui import format as f
+from llmtop.tui.panels.memory import memory_bar, memory_words, on_gpu, simulated
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import View
 from llmtop.tui.widgets.bar import parts_bar
@@ -22,6 +24,9 @@ class GpuPanel(Panel):
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """A box where there is room, else lines."""
         gpus = view.store.gpus
+        virtual = simulated(view)
+        if virtual is not None:
+            return _virtual(virtual, view, width, height)
         if height < 3:
             if not gpus:
                 return [fit([(" gpu  ", MUTED), (_note(view), MUTED)], width)]
@@ -48,35 +53,69 @@ class GpuPanel(Panel):
     def _one(self, gpu: GpuSample, view: View, width: int, height: int) -> list[Row]:
         inner = width - 4
         used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
-        memory: list[Span] = [
-            (" ", TEXT),
-            *parts_bar([(used or 0, "gpu")], total or 0, inner, view.glyphs),
-        ]
-        words = join(
-            [
-                (0, [("used ", MUTED), (f.gib(used), STRONG), (" GiB", MUTED)]),
-                (1, [("free ", MUTED), (_free(gpu), STRONG)]),
-                (
-                    2,
-                    [("processes ", MUTED), (str(len(gpu.processes)), STRONG)]
-                    if gpu.processes
-                    else [],
-                ),
-            ],
-            inner,
-            "   ",
-        )
-        body: list[Row] = [
-            tuple(memory),
-            ((" ", TEXT), *words),
-            ((" ", TEXT), *_vitals(gpu, view, inner)),
-        ]
-        if height - 2 > 4:
-            body.insert(0, ())
-            body.insert(3, ())
+        parts = on_gpu(gpu, view)
         head: list[Ranked] = [(0, [(f"{f.gib(total)} GiB", "gpu")])]
+        if parts is not None:
+            memory = memory_bar(parts, inner, view.glyphs)
+            words: Sequence[Sequence[Span]] = memory_words(parts, inner, 2 if height > 6 else 1)
+            head = [(0, [(f"{f.gib(used)}/{f.gib(total)} GiB", "gpu")])]
+        else:
+            memory = parts_bar([(used or 0, "gpu")], total or 0, inner, view.glyphs)
+            only = join(
+                [
+                    (0, [("used ", MUTED), (f.gib(used), STRONG), (" GiB", MUTED)]),
+                    (1, [("free ", MUTED), (_free(gpu), STRONG)]),
+                    (
+                        2,
+                        [("processes ", MUTED), (str(len(gpu.processes)), STRONG)]
+                        if gpu.processes
+                        else [],
+                    ),
+                ],
+                inner,
+                "   ",
+            )
+            words = [only]
+        body = _stack(memory, words, _vitals(gpu, view, inner), height)
         title = f"GPU {gpu.index} {view.glyphs.dot} {f.clean(gpu.name, 40)}"
         return frame(body, width, height, view.glyphs, title=title, head=head)
+
+
+def _stack(
+    memory: Sequence[Span], words: Sequence[Sequence[Span]], last: Sequence[Span], height: int
+) -> list[Row]:
+    """The rows of the box: the bar, its words, the rest; with air between where there is room."""
+    body: list[Row] = [((" ", TEXT), *row) for row in (memory, *words, last)]
+    if height - 2 > 4:
+        body.insert(len(body) - 1, ())
+    if height - 2 > len(body):
+        body.insert(0, ())
+    return body
+
+
+def _virtual(parts: Division, view: View, width: int, height: int) -> list[Row]:
+    """The memory of a GPU that does not exist, and says so."""
+    if height < 3:
+        room = max(0, width - 20)
+        drawn = memory_bar(parts, min(30, room // 2), view.glyphs)
+        (said,) = memory_words(parts, max(0, room - cells(drawn)))
+        return [fit([(" gpu ", MUTED), ("simulated ", "warn"), *drawn, (" ", TEXT), *said], width)]
+    inner = width - 4
+    words = memory_words(parts, inner, 2 if height > 6 else 1)
+    why: list[Span] = [("no such GPU: no power or clock to show", MUTED)]
+    body = _stack(memory_bar(parts, inner, view.glyphs), words, why, height)
+    head: list[Ranked] = [(0, [(f"{f.gib(parts.total)} GiB", "gpu")])]
+    title = f"GPU {view.glyphs.dot} simulated"
+    return frame(body, width, height, view.glyphs, title=title, head=head)
+
+
+def _bar(gpu: GpuSample, view: View, cells: int) -> list[Span]:
+    """The engine's parts where it is on this GPU, else what is in use."""
+    parts = on_gpu(gpu, view)
+    if parts is not None:
+        return memory_bar(parts, cells, view.glyphs)
+    used, total = gpu.memory_used_bytes or 0, gpu.memory_total_bytes or 0
+    return parts_bar([(used, "gpu")], total, cells, view.glyphs)
 
 
 def _table(gpus: Sequence[GpuSample], cells: int, rows: int, view: View) -> list[Row]:
@@ -95,14 +134,14 @@ def _table(gpus: Sequence[GpuSample], cells: int, rows: int, view: View) -> list
 
 
 def _short(gpu: GpuSample, cells: int, view: View) -> list[Span]:
-    used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
+    used = gpu.memory_used_bytes
     watts = f.ABSENT if gpu.power_w is None else f"{gpu.power_w:.0f}"
     words: list[Span] = [
         (f" {f.gib(used).rjust(5)}", STRONG),
         (f" {f.percent(gpu.utilisation).rjust(4)}", TEXT),
         (f" {watts.rjust(3)} W", "warn" if gpu.throttle else MUTED),
     ]
-    bar = parts_bar([(used or 0, "gpu")], total or 0, max(3, cells - 21), view.glyphs)
+    bar = _bar(gpu, view, max(3, cells - 21))
     return [(f" {gpu.index:>2} ", MUTED), *bar, *words]
 
 
@@ -166,5 +205,5 @@ def _line(gpu: GpuSample, width: int, view: View) -> Row:
     used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
     words: list[Span] = [(f" {f.gib(used)}", STRONG), (f"/{f.gib(total)} GiB", MUTED)]
     taken = cells((*left, *words, *vitals)) + 4
-    bar = parts_bar([(used or 0, "gpu")], total or 0, max(4, min(30, width - taken)), view.glyphs)
+    bar = _bar(gpu, view, max(4, min(30, width - taken)))
     return sides([*left, *bar, *words], [*vitals, (" ", TEXT)], width)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from llmtop.engines.records import Step
 from llmtop.tui import format as f
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
@@ -22,13 +25,13 @@ class StartupPanel(Panel):
         body = (
             self._ended(engine, view, width - 6)
             if view.stage is Stage.ENDED
-            else self._starting(engine, view, width - 6)
+            else self._starting(engine, view, width - 6, height - 2)
         )
         pad = max(0, (height - 2 - len(body)) // 2 - 1)
         title = f"{f.clean(engine.name, 24)} {view.glyphs.dot} {engine.status.state.value}"
         return frame([()] * pad + body, width, height, view.glyphs, title=title)
 
-    def _starting(self, engine: EngineTrack, view: View, cells: int) -> list[Row]:
+    def _starting(self, engine: EngineTrack, view: View, cells: int, room: int) -> list[Row]:
         assert engine.status is not None
         record = engine.status.record
         elapsed = view.now - record.started_at
@@ -46,8 +49,9 @@ class StartupPanel(Panel):
                 (),
             ]
         command = shorten(f.clean(" ".join(record.command), 400), cells)
-        rows += [(_in, (command, MUTED)), ()]
-        return [*rows, *_log(engine, cells)]
+        log = _log(engine, cells)
+        steps = _steps(engine.status.steps, room - len(rows) - len(log) - 3)
+        return [*rows, *steps, (_in, (command, MUTED)), (), *log]
 
     def _ended(self, engine: EngineTrack, view: View, cells: int) -> list[Row]:
         assert engine.status is not None
@@ -68,6 +72,24 @@ _in: Span = ("   ", TEXT)
 
 def _against(before: float | None) -> list[Span]:
     return [(f" ({f.duration(before)} last time)", MUTED)] if before else []
+
+
+def _steps(steps: Sequence[Step], room: int) -> list[Row]:
+    """A row for each phase, the newest ones where not all fit; nothing where only one is known."""
+    if len(steps) < 2 or room < 2:
+        return []
+    column = max(len(step.word) for step in steps) + 3
+    rows: list[Row] = []
+    for step in steps[-room:]:
+        now = step is steps[-1]
+        # In whole seconds while it changes: a digit a beat is all that this costs.
+        took = (f.duration if now else f.latency)(step.took_s).rjust(6)
+        words: list[Span] = [(step.word.ljust(column), STRONG if now else MUTED)]
+        words.append((took, "warn" if now else TEXT))
+        if step.before_s is not None:
+            words.append((f" ({f.latency(step.before_s)} last time)", MUTED))
+        rows.append((_in, *words))
+    return [*rows, ()]
 
 
 def _log(engine: EngineTrack, cells: int) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llmtop import UsageError
-from llmtop.engines.records import EngineRecord, EngineStatus, LaunchSpec
+from llmtop.engines.records import EngineRecord, EngineStatus, LaunchSpec, State
 from llmtop.tui.verbs.output import document, json_flag, note
 from llmtop.tui.verbs.screen import ScreenFlags, screen_flags
 
@@ -151,6 +152,8 @@ def command(
     if not spec.port:
         taken = {record.spec.port for record in living}
         spec = replace(spec, port=next_free(spec.host, adapter.default_port, taken))
+    for line in supervisor.crowding(spec):
+        note(f"llmtop: {line}")
     record = supervisor.launch(spec)
     for line in Fleet(supervisor, note, gpu_count=wiring.gpu_count).crowds():
         note(f"warning: {line}")
@@ -178,13 +181,25 @@ def command(
         note(f"{record.name} is ready at {record.url}")
 
 
+def progress(status: EngineStatus) -> str:
+    """The phase of a start, and how far it is against this model's last one."""
+    from llmtop.tui.words import startup_words
+
+    if status.state is not State.STARTING:
+        return status.state.value
+    record = status.record
+    elapsed = max(0.0, time.time() - record.started_at)
+    words = startup_words(elapsed, record.previous_startup_s)
+    return f"{status.phase or 'starting'}, {words}"
+
+
 def wait(supervisor: Supervisor, record: EngineRecord, timeout: float) -> EngineStatus:
     """Wait until it is ready, saying each phase once. Ctrl+C leaves it starting."""
     try:
         return supervisor.wait_ready(
             record,
             timeout,
-            on_phase=lambda now: note(f"{record.name}: {now.phase or now.state.value}"),
+            on_phase=lambda now: note(f"{record.name}: {progress(now)}"),
         )
     except KeyboardInterrupt:
         note(f"{record.name} goes on starting; `llmtop ps` shows it, `llmtop stop` ends it")

@@ -19,7 +19,7 @@ def command(name: str, grace: float, as_json: bool) -> None:
     from llmtop.tui.wiring import Wiring
 
     supervisor = Wiring().supervisor
-    record = supervisor.stop(supervisor.find(name), grace_s=grace)
+    record = supervisor.stop(supervisor.find(name), grace_s=grace, on_note=note)
     if as_json:
         document(entry(supervisor.status(record)))
     else:

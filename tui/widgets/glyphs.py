@@ -20,6 +20,7 @@ class Glyphs:
     rule: str  # a limit, across a chart
     full: str  # bars: filled, half filled ahead of the end, empty
     half: str
+    held: str  # taken, and not in use
     empty: str
     divider: str
     bullet: str
@@ -43,6 +44,7 @@ UNICODE = Glyphs(
     rule="┄",
     full="━",
     half="╸",
+    held="╍",
     empty="─",
     divider="│",
     bullet="●",
@@ -66,6 +68,7 @@ ASCII = Glyphs(
     rule=".",
     full="#",
     half="=",
+    held="=",
     empty=".",
     divider="|",
     bullet="*",

@@ -1,0 +1,97 @@
+"""An engine's share of a GPU's memory, part by part: a bar, and the same in words and GiB."""
+
+from __future__ import annotations
+
+from llmtop.engines.anatomy import Division, divide
+from llmtop.engines.samples import GpuSample
+from llmtop.tui import format as f
+from llmtop.tui.panels.view import Stage, View
+from llmtop.tui.widgets.bar import parts_bar
+from llmtop.tui.widgets.frame import Ranked
+from llmtop.tui.widgets.glyphs import Glyphs
+from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, Span, join
+
+LITTLE = 0.05 * f.GIB  # would read 0.0
+
+
+def on_gpu(gpu: GpuSample, view: View) -> Division | None:
+    """The selected engine's memory on this GPU; None when it is not on it, or told nothing."""
+    engine = view.engine
+    anatomy = engine.anatomy if engine is not None and view.stage is Stage.RUNNING else None
+    if engine is None or anatomy is None or anatomy.simulated or gpu.mig_of is not None:
+        return None
+    asked = engine.status.record.spec.gpus if engine.status is not None else ()
+    if asked and gpu.index not in asked:
+        return None
+    if not asked and len(view.store.gpus) > 1 and not (anatomy.pids and gpu.processes):
+        return None  # on one of several, and nothing says on which
+    if gpu.memory_used_bytes is None or not anatomy.is_on(gpu.processes):
+        return None
+    return divide(
+        anatomy,
+        used=gpu.memory_used_bytes,
+        total=gpu.memory_total_bytes,
+        kv_usage=_kv_usage(view),
+        processes=gpu.processes,
+    )
+
+
+def simulated(view: View) -> Division | None:
+    """The selected engine's memory on its virtual GPU; None when it has none."""
+    engine = view.engine
+    anatomy = engine.anatomy if engine is not None and view.stage is Stage.RUNNING else None
+    if anatomy is None or not anatomy.simulated:
+        return None
+    return divide(anatomy, kv_usage=_kv_usage(view))
+
+
+def _kv_usage(view: View) -> float | None:
+    return view.sample.kv_usage if view.sample is not None else None
+
+
+def memory_bar(parts: Division, cells: int, glyphs: Glyphs) -> list[Span]:
+    """The parts side by side; of the KV cache, what holds tokens is drawn full."""
+    used = parts.kv if parts.kv_used is None else min(parts.kv, parts.kv_used)
+    sizes = (
+        (parts.weights, "gpu", glyphs.full),
+        (used, "kv", glyphs.full),
+        (parts.kv - used, "kv", glyphs.held),
+        (parts.graphs, "itl", glyphs.full),
+        (parts.activations, "prefill", glyphs.full),
+        (parts.rest, "other", glyphs.full),
+        (parts.others, "warn", glyphs.full),
+    )
+    drawn = [part for part in sizes if part[0] > 0]
+    spans = parts_bar([part[:2] for part in drawn], parts.total or 0, cells, glyphs)
+    # A part that found no cell is missing in the bar, always at its end.
+    textures = [glyph for _, _, glyph in drawn]
+    return [
+        (textures[n] * len(text), role) if n < len(textures) and role != FAINT else (text, role)
+        for n, (text, role) in enumerate(spans)
+    ]
+
+
+def memory_words(parts: Division, cells: int, rows: int = 1) -> list[list[Span]]:
+    """The parts in GiB, in the bar's order, in one row or two; free memory stays longest."""
+    kv: list[Span] = [("KV ", MUTED), (f.gib(parts.kv), "kv")]
+    full = list(kv)
+    if parts.kv_used is not None:
+        full += [(" (used ", MUTED), (f.gib(parts.kv_used), STRONG), (")", MUTED)]
+    large: list[Ranked] = [(2, _part("weights", parts.weights, "gpu")), (1, full)]
+    small: list[Ranked] = [
+        (4, _part("graphs", parts.graphs, "itl")),
+        (6, _part("activations", parts.activations, "prefill")),
+        (5, _part("other", parts.rest, "other")),
+        (3, _part("other processes", parts.others, "warn")),
+        (0, [("free ", MUTED), (f.gib(parts.free), STRONG)]),
+    ]
+    if rows > 1:
+        return [join(large, cells), join(small, cells)]
+    found = join([*large, *small], cells)
+    if kv[1] not in found:
+        found = join([large[0], (1, kv), *small], cells)
+    return [found]
+
+
+def _part(word: str, size: float, role: str) -> list[Span]:
+    return [(f"{word} ", MUTED), (f.gib(size), role)] if size >= LITTLE else []
