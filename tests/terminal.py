@@ -69,7 +69,7 @@ class Terminal:
         self._screen.resize(rows, columns)
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
-    def see(self, what: str | Callable[[str], bool], seconds: float = 20.0) -> str:
+    def see(self, what: str | Callable[[str], bool], seconds: float = 60.0) -> str:
         """Wait until the screen shows some text, or fulfils a condition; return the screen."""
         found = what if callable(what) else (lambda text: what in text)
         deadline = time.monotonic() + seconds
@@ -98,7 +98,7 @@ class Terminal:
         self._stream.feed(UNKNOWN.sub(b"", whole))
         return bool(data)
 
-    def wait(self, seconds: float = 20.0) -> int:
+    def wait(self, seconds: float = 60.0) -> int:
         """Wait for the program's end; its exit code."""
         deadline = time.monotonic() + seconds
         while True:

@@ -33,7 +33,7 @@ def number(pattern: str, text: str) -> int:
 def test_the_demo_shows_load_and_its_keys_steer_it(home: Home, columns: int, rows: int) -> None:
     with Terminal(command("demo", *FAST), home.environ, columns, rows) as terminal:
         terminal.see("simulated")
-        terminal.see(lambda text: number(r"run (\d+)", text) == 48, 40)
+        terminal.see(lambda text: number(r"run (\d+)", text) == 48, 120)
         terminal.type("-")
         terminal.see(lambda text: 0 < number(r"run (\d+)", text) < 48)
         terminal.type("+")
@@ -50,16 +50,16 @@ def test_the_demo_shows_load_and_its_keys_steer_it(home: Home, columns: int, row
 
 def test_an_option_changed_on_the_screen_is_seen_in_running(home: Home) -> None:
     with Terminal(command("demo", *FAST), home.environ) as terminal:
-        terminal.see(lambda text: number(r"run (\d+)", text) == 48, 40)
+        terminal.see(lambda text: number(r"run (\d+)", text) == 48, 120)
         terminal.type("o")
         terminal.see("max_num_seqs")
         terminal.type("\r")
         terminal.type("\x15" + "8")
         terminal.type("\r")
         changed = time.monotonic()
-        terminal.see(lambda text: 0 <= number(r"run (\d+)", text) <= 48, 5)
-        terminal.see("512 -> 8", 10)
-        assert time.monotonic() - changed < 15
+        terminal.see(lambda text: 0 <= number(r"run (\d+)", text) <= 48, 30)
+        terminal.see("512 -> 8", 30)
+        assert time.monotonic() - changed < 45
         terminal.type("q")
 
 
@@ -90,12 +90,12 @@ def test_a_terminated_llmtop_restores_the_terminal_and_leaves_the_engine(home: H
 
 def test_a_hung_up_terminal_leaves_the_engine_and_ends_the_load(home: Home) -> None:
     with Terminal(command("demo", *FAST), home.environ) as terminal:
-        terminal.see(lambda text: number(r"run (\d+)", text) > 4, 40)
+        terminal.see(lambda text: number(r"run (\d+)", text) > 4, 120)
         os.kill(terminal.pid, signal.SIGHUP)
         terminal.wait()
     (engine,) = home.run("ps", "--json").json["engines"]
     assert engine["state"] == "ready"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while home.run("once", engine["name"], "--window", "0.2", "--json").json["running"]:
         assert time.monotonic() < deadline, "the load outlived the screen"
 
