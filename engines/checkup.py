@@ -115,7 +115,7 @@ def examine(
     seen = Checkup(
         driver=driver,
         cuda=cuda,
-        gpu_note=gpus.note,
+        gpu_note=memory.note,
         host_pids=memory.host_pids,
         gpus=samples,
         holders=holders,

@@ -97,8 +97,7 @@ class Gpus:
 
         Known once ``read`` has found a driver.
         """
-        with self._lock:
-            return self._versions
+        return self._versions  # without the lock: a read may be held up in the driver for ever
 
     def close(self) -> None:
         """Let go of the driver, unless a read is held up in it."""

@@ -45,7 +45,9 @@ class GpuMemory:
     """Looks at GPU memory through NVML; never raises, and gives up on a driver that hangs.
 
     host_pids: whether pids here are the machine's own (found out when None). openers: which of
-    some processes have a GPU open; asked where pids tell nothing.
+    some processes have a GPU open; asked where pids tell nothing. back_wait_s: how long a stop
+    waits for its memory. patience_s: how long the driver gets to answer. note: why the last read
+    brought nothing, or what is wrong with a GPU.
     """
 
     def __init__(
@@ -56,10 +58,13 @@ class GpuMemory:
         host_pids: bool | None = None,
         openers: Callable[[Collection[int]], Collection[int]] = openers,
         back_wait_s: float = BACK_WAIT_S,
+        patience_s: float = _READ_S,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self.note = ""
         self._back_wait_s = back_wait_s
+        self._patience_s = patience_s
         self.host_pids = sees_host_pids() if host_pids is None else host_pids
         self._gpus = gpus
         self._openers = openers
@@ -68,13 +73,14 @@ class GpuMemory:
         self._sleep = sleep
 
     def read(self) -> tuple[GpuSample, ...]:
-        """All GPUs and who holds them, now; () when there are none or the driver hangs."""
+        """All GPUs and who holds them, now; () when there are none or the driver hangs (note)."""
         found: list[tuple[GpuSample, ...]] = []
         reader = threading.Thread(
             target=lambda: found.append(self._gpus.read(fresh=True)), daemon=True
         )
         reader.start()
-        reader.join(_READ_S)
+        reader.join(self._patience_s)
+        self.note = self._gpus.note if found else "the NVIDIA driver does not answer"
         # Instances of a divided GPU are part of its memory and would count twice.
         return tuple(s for s in found[0] if s.mig_of is None) if found else ()
 
@@ -160,8 +166,11 @@ def chosen_gpus(
         return spec.gpus
     count = tensor_parallel if isinstance(tensor_parallel, int) and tensor_parallel > 0 else 1
     listed = environ.get("CUDA_VISIBLE_DEVICES", "")
+    if not listed:
+        return tuple(range(count))
+    # By uuid: not told here which index that is, and the wrong one is worse than none.
     indices = [int(word) for word in listed.split(",") if word.strip().isdigit()]
-    return tuple(indices[:count]) if indices else tuple(range(count))
+    return tuple(indices[:count])
 
 
 def about_memory(lines: Iterable[str]) -> bool:

@@ -105,8 +105,6 @@ def _prefixes(program: Path) -> Iterator[Path]:
     # A virtual environment's Python is a link to the one that it was made from: not that.
     if resolved != program and not program.name.startswith("python"):
         yield resolved.parent.parent
-    if program.parent.name == "bin" and program.parent.parent.name == ".local":
-        yield program.parent.parent
 
 
 def _interpreter(program: Path) -> Path | None:

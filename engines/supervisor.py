@@ -283,7 +283,8 @@ class Supervisor:
         # Its flags alone: the command as a whole may need what only a launch has.
         told = adapter.launch_options(spec.args)
         share = told.get("gpu_memory_utilization")
-        wanted = chosen_gpus(spec, told.get("tensor_parallel_size"), self._environ)
+        parts = told.get("tensor_parallel_size") or told.get("tp_size")
+        wanted = chosen_gpus(spec, parts, self._environ)
         return self._gpu_memory.crowding(
             wanted, self.members, share if isinstance(share, float) else None
         )
@@ -342,8 +343,11 @@ class Supervisor:
         age = self._processes.age_s(watch.leader)
         took = age if watch.seen_starting or age < _AT_ONCE_S else None
         if took is not None:
-            phases = {step.word: step.took_s for step in watch.steps if step.took_s is not None}
-            self._state.remember_startup(record.spec.kind, record.spec.model, took, phases)
+            timed = {step.word: step.took_s for step in watch.steps if step.took_s is not None}
+            whole = len(timed) == len(watch.steps)
+            self._state.remember_startup(
+                record.spec.kind, record.spec.model, took, timed if whole else None
+            )
         return self._roster.update(
             record, lambda r: r if r.ready_at else replace(r, ready_at=now, startup_s=took)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -103,6 +104,20 @@ def test_free_gpus_and_machines_without_any_need_no_words() -> None:
     assert crowding(memory(gpu(), busy)) == ()  # the launch takes GPU 0
 
 
+def test_a_driver_that_hangs_is_given_up_on() -> None:
+    answer = threading.Event()
+
+    class Stuck(FakeNvml):
+        def devices(self) -> tuple[FakeGpu, ...]:
+            answer.wait(60)
+            return ()
+
+    watcher = GpuMemory(Gpus(Stuck()), Processes(), host_pids=True, patience_s=0.05)
+    assert crowding(watcher) == ()
+    assert watcher.note == "the NVIDIA driver does not answer"
+    answer.set()
+
+
 def test_memory_whose_holder_nvml_does_not_tell() -> None:
     assert crowding(memory(gpu(used=50.0))) == ("GPU 0: 50.0 GiB of 139.8 GiB are held",)
 
@@ -188,7 +203,7 @@ def test_a_gpu_that_vanishes_ends_the_wait() -> None:
         ((), None, "", (0,)),
         ((), 2, "", (0, 1)),
         ((), 2, "4,5,6", (4, 5)),
-        ((), 1, "GPU-8f6a", (0,)),
+        ((), 1, "GPU-8f6a", ()),
     ],
 )
 def test_the_gpus_that_a_launch_takes(
