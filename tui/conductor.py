@@ -24,7 +24,8 @@ BURST_S = 5.0
 class Conductor:
     """Turns keys into commands. What comes of them returns through the store.
 
-    new_load: makes the load for an engine. stop_engine: ends one, blocking. seed: a new one each.
+    new_load: makes the load for an engine. stop_engine: ends one, blocking. seed: a new one each
+    time.
     """
 
     def __init__(
