@@ -8,19 +8,95 @@ one takes over its name. Its port stays the new one: nobody can be told to move 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from llmtop import LlmtopError, UsageError
+from llmtop.engines.adapter import Adapter
 from llmtop.engines.launch import LaunchFailed
+from llmtop.engines.options import OptionValue
 from llmtop.engines.origin import Origin
 from llmtop.engines.ports import next_free
 from llmtop.engines.records import EngineRecord, EngineStatus, LaunchSpec
+from llmtop.engines.rewrite import with_flags, with_options
+from llmtop.engines.samples import GpuSample
 from llmtop.engines.supervisor import GRACE_S, Supervisor
 
 READY_TIMEOUT_S = 1800.0
 
+EMPTY_SHARE = 0.02  # the driver itself keeps some hundred MiB of a GPU that nobody uses
+
 OnPhase = Callable[[EngineStatus], None]
+HandOver = Callable[[EngineRecord], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be different. changes: option values by name. flags: arguments as they are, in
+    place of those for the same flags. gpus: other ones, () for the same.
+    """
+
+    changes: Mapping[str, OptionValue] = field(default_factory=dict)
+    flags: tuple[str, ...] = field(default=(), repr=False)
+    gpus: tuple[int, ...] = ()
+
+    def spec(self, adapter: Adapter, origin: Origin) -> LaunchSpec:
+        """What to launch. UsageError when it cannot be said with the engine's arguments."""
+        args = with_options(adapter, origin.spec.args, self.changes)
+        gpus = self.gpus or origin.spec.gpus
+        return replace(origin.spec, args=with_flags(args, self.flags), gpus=gpus)
+
+
+def carry_out(
+    supervisor: Supervisor,
+    record: EngineRecord,
+    wanted: Wanted,
+    hand_over: HandOver | None = None,
+    *,
+    grace_s: float = GRACE_S,
+    ready_timeout_s: float = READY_TIMEOUT_S,
+    on_phase: OnPhase | None = None,
+) -> Restarted:
+    """Restart an engine with what is wanted; rolling when there is a ``hand_over``. Blocks."""
+    origin = supervisor.origin(record)
+    spec = wanted.spec(supervisor.adapter(origin.spec), origin)
+    if hand_over is None:
+        return restart(
+            supervisor,
+            record,
+            spec,
+            origin,
+            grace_s=grace_s,
+            ready_timeout_s=ready_timeout_s,
+            on_phase=on_phase,
+        )
+    return roll(
+        supervisor,
+        record,
+        spec,
+        origin,
+        hand_over,
+        grace_s=grace_s,
+        ready_timeout_s=ready_timeout_s,
+        on_phase=on_phase,
+    )
+
+
+def room_beside(record: EngineRecord, gpus: Iterable[GpuSample]) -> tuple[int, ...] | None:
+    """GPUs for a second engine beside this one: () where it needs none, None where none is free."""
+    if record.simulated:
+        return ()
+    mine = record.spec.gpus
+    free = tuple(
+        gpu.index
+        for gpu in gpus
+        if gpu.index not in mine
+        and gpu.mig_of is None
+        and gpu.memory_total_bytes
+        and gpu.memory_used_bytes is not None
+        and gpu.memory_used_bytes < EMPTY_SHARE * gpu.memory_total_bytes
+    )
+    return free[: len(mine)] if mine and len(free) >= len(mine) else None
 
 
 class RestartFailed(LlmtopError):
@@ -103,7 +179,7 @@ def roll(
     record: EngineRecord,
     spec: LaunchSpec,
     origin: Origin,
-    hand_over: Callable[[EngineRecord], None],
+    hand_over: HandOver,
     *,
     grace_s: float = GRACE_S,
     ready_timeout_s: float = READY_TIMEOUT_S,
