@@ -23,6 +23,11 @@ _DRAFTING = ("num_speculative_tokens", "speculative_method")
 
 def command(spec: LaunchSpec) -> tuple[str, ...]:
     """Run the simulator with this very Python, or with ``spec.program``."""
+    if given(spec.args, "--host", "--port"):
+        raise UsageError(
+            "llmtop must know where the engine listens",
+            "give --port to llmtop itself, before the --",
+        )
     program = spec.program or (sys.executable, "-m", "llmtop.engines.simulator")
     place = ("--model", spec.model, "--host", spec.host, "--port", str(spec.port))
     return (*program, *place, *spec.args)

@@ -1,4 +1,4 @@
-"""``llmtop restart NAME [OPTION=VALUE]``: start an engine anew, and say beforehand what that costs."""
+"""``llmtop restart NAME [OPTION=VALUE]``: start an engine anew, saying beforehand what it costs."""
 
 from __future__ import annotations
 
@@ -126,7 +126,9 @@ def perform(
         return finish(name, changes, None, as_json=as_json)
     flags = (*free, *flags)
     if not (proposal.restart or flags or always):
-        changes = list(asyncio.run(change_live(Wiring(), record, wanted, evict=evict)))
+        made = asyncio.run(change_live(Wiring(), record, proposal.live, evict=evict))
+        by_name = {change.option: change for change in made}
+        changes = [by_name.get(key) or as_it_was(before[key]) for key in wanted]
         return finish(name, changes, None, as_json=as_json)
     values = {key: value for key, value in wanted.items() if always or key in proposal.restart}
     expected_s = supervisor.expected_startup_s(record)
@@ -168,6 +170,8 @@ async def change_live(
     wiring: Wiring, record: EngineRecord, wanted: Mapping[str, OptionValue], *, evict: bool
 ) -> tuple[Change, ...]:
     """Change the running engine."""
+    if not wanted:
+        return ()
     session = wiring.session(wiring.of(record))
     try:
         return await session.change(wanted, evict=evict)
@@ -254,6 +258,11 @@ def learn(wiring: Wiring, done: Restarted) -> None:
     version = asyncio.run(version_of(done.record.url, aside.fetch))
     if version:
         wiring.supervisor.learn(done.record, version)
+
+
+def as_it_was(option: Option) -> Change:
+    """A change that had nothing to change."""
+    return Change(option.name, option.value, option.value, Outcome.APPLIED, "it was so already")
 
 
 def settled(option: Option, value: OptionValue, done: Restarted) -> Change:
