@@ -152,7 +152,8 @@ def restart(
     it did not run before and does not run now. RestartFailed: neither could be started.
     """
     supervisor.check(spec, origin)
-    ran = supervisor.alive(record) and record.ready_at is not None
+    # Whoever asks may have the record of the launch, from before it was ready.
+    ran = supervisor.alive(record) and supervisor.find(record.name).ready_at is not None
     begin = monotonic()
     supervisor.stop(record, grace_s)
     failure = None

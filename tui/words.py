@@ -43,7 +43,7 @@ def change_words(change: Change, me: str = "") -> str:
 
 def cost_words(expected_s: float | None, in_flight: int | None, *, rolling: bool = False) -> str:
     """What a restart will cost, as far as it can be told: time, and requests that end."""
-    about = f"about {expected_s:,.0f} s" if expected_s is not None else "nobody knows how long yet"
+    about = f"about {expected_s:,.0f} s" if expected_s is not None else "for how long is not known"
     if rolling:
         return f"rolling restart, {about}; the new one starts beside it, no request is stopped"
     if in_flight is None:

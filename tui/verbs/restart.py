@@ -82,7 +82,8 @@ def command(
         llmtop restart vllm max_model_len=4096 -- --enforce-eager
 
     It says beforehand what that will cost, and asks. If the engine does not start with them, it is
-    started again as it was.
+    started again as it was. Its environment stays that of its first start. With --rolling its
+    name stays and its port is a new one.
     """
     return perform(name, pairs, ctx.meta.get(FLAGS, ()), how, as_json=as_json, always=True)
 
