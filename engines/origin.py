@@ -49,6 +49,15 @@ def origin_of(record: EngineRecord, *, alive: bool) -> Origin:
     return Origin(spec, environ or None, folder)
 
 
+def surroundings(
+    origin: Origin | None, environ: Mapping[str, str]
+) -> tuple[Mapping[str, str], str | None]:
+    """Environment and folder for a start; ``environ`` and here where no origin tells them."""
+    if origin is None:
+        return environ, None
+    return environ if origin.environ is None else origin.environ, origin.folder
+
+
 def _revealed(record: EngineRecord, command: Sequence[str]) -> LaunchSpec:
     spec = record.spec
     wanted = [word for word in (*spec.program, *spec.args) if HIDDEN in word]

@@ -7,9 +7,11 @@ one takes over its name. Its port stays the new one: nobody can be told to move 
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from llmtop import LlmtopError, UsageError
 from llmtop.engines.adapter import Adapter
@@ -204,7 +206,7 @@ def roll(
     taken = {one.spec.port for one in supervisor.records() if supervisor.alive(one)}
     beside = replace(
         spec,
-        name=supervisor.second_name(record),
+        name=_second_name(record, supervisor.names),
         port=next_free(spec.host, spec.port + 1, taken),
     )
     supervisor.check(beside, origin)
@@ -222,6 +224,17 @@ def roll(
     supervisor.stop(record, grace_s)
     survivor = supervisor.rename(ready, record.name)
     return _outcome(survivor, record, monotonic() - begin, 0.0, None)
+
+
+def _second_name(record: EngineRecord, taken: Collection[str]) -> str:
+    stem = record.name[:34]
+    for number in itertools.count(1):
+        name = f"{stem}-new{number if number > 1 else ''}"
+        # It may itself have taken over, and then still has the socket of its first name.
+        mine = Path(record.live_socket or "").name.startswith(f"{name}.")
+        if name not in taken and not mine:
+            return name
+    raise AssertionError("unreachable")
 
 
 class _DidNotStart(Exception):

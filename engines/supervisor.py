@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +22,7 @@ from llmtop.engines.ending import end, reaped, remove_socket
 from llmtop.engines.failures import Explanation
 from llmtop.engines.gpu_memory import GpuMemory, Held, chosen_gpus
 from llmtop.engines.launch import LaunchFailed, prepare, start_engine, vacate
-from llmtop.engines.origin import Origin, origin_of
+from llmtop.engines.origin import Origin, origin_of, surroundings
 from llmtop.engines.postmortem import Postmortem
 from llmtop.engines.probe import Probe, http_status
 from llmtop.engines.processes import Processes
@@ -131,7 +130,7 @@ class Supervisor:
         these nothing is left running.
         """
         adapter = self.adapter(spec)
-        environ, folder = self._surroundings(origin)
+        environ, folder = surroundings(origin, self._environ)
         # Who restarts an engine is watching it too, and holds the name for moments.
         with self._state.lock(spec.name, wait_s=0.0 if origin is None else LOCK_WAIT_S):
             vacate(
@@ -158,7 +157,7 @@ class Supervisor:
 
     def check(self, spec: LaunchSpec, origin: Origin | None = None) -> None:
         """Raise what ``launch`` would, as far as it can be told while the port is still taken."""
-        prepare(spec, self.adapter(spec), self._state, *self._surroundings(origin))
+        prepare(spec, self.adapter(spec), self._state, *surroundings(origin, self._environ))
 
     def adapter(self, spec: LaunchSpec) -> Adapter:
         """The adapter of this kind. UsageError when there is none, or the name cannot be one."""
@@ -183,17 +182,6 @@ class Supervisor:
         """How long a start of this engine takes, by its last one; None when none was timed."""
         known = record.startup_s or record.previous_startup_s
         return known or self._state.startup_s(record.spec.kind, record.spec.model)
-
-    def second_name(self, record: EngineRecord) -> str:
-        """A name for the engine that is started beside this one, to take over from it."""
-        stem, taken = record.name[:34], set(self.names)
-        for number in itertools.count(1):
-            name = f"{stem}-new{number if number > 1 else ''}"
-            # It may itself have taken over, and then still has the socket of its first name.
-            mine = str(self._state.socket_path(name)) == record.live_socket
-            if name not in taken and not mine:
-                return name
-        raise AssertionError("unreachable")
 
     def rename(self, record: EngineRecord, name: str) -> EngineRecord:
         """Give a running engine the name of one that has ended. Its log and its record go along."""
@@ -379,11 +367,6 @@ class Supervisor:
 
     def _holders(self, record: EngineRecord) -> str:
         return "; ".join(self.crowding(record.spec))
-
-    def _surroundings(self, origin: Origin | None) -> tuple[Mapping[str, str], str | None]:
-        if origin is None:
-            return self._environ, None
-        return origin.environ if origin.environ is not None else self._environ, origin.folder
 
     def _watch(self, record: EngineRecord) -> Watch:
         with self._lock:
