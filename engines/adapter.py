@@ -68,6 +68,9 @@ class Live(Protocol):
 # (URL of the server, its API key or "")
 MakeLive = Callable[[str, str], Live]
 
+# (the operator's arguments, new values by option name) -> the arguments for a start with them
+WithOptions = Callable[[Sequence[str], Mapping[str, OptionValue]], tuple[str, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -115,6 +118,8 @@ class Adapter:
     unix seconds, monotonic seconds) -> Reading. min_version: the oldest that it was built for.
     options: each option that llmtop can show or change. launch_options: their launch values by
     name, as far as the operator's arguments (``LaunchSpec.args``) tell them.
+    with_options: the other way round, for a restart; None where each option has a flag of its own
+    (``rewrite.rewritten``).
     memory: log lines in which a start reports what its parts take of a GPU's memory, see
     ``anatomy.find_anatomy``.
     files: name and text of what is written into ``LaunchSpec.folder`` before the launch, for its
@@ -144,6 +149,7 @@ class Adapter:
     module: str = ""
     api_key_variable: str = ""
     launch_options: Callable[[Sequence[str]], Mapping[str, OptionValue]] = _tells_nothing
+    with_options: WithOptions | None = None
     files: Callable[[LaunchSpec], Mapping[str, str]] = _no_files
     make_reader: MakeReader | None = None
     stock_live: MakeLive | None = None

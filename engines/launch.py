@@ -49,20 +49,31 @@ def start_engine(
     processes: Processes,
     environ: Mapping[str, str],
     clock: Callable[[], float],
+    folder: str | None = None,
+    replaces: str | None = None,
 ) -> EngineRecord:
     """Start an engine and record it. The caller holds the name's lock.
+
+    folder: where it is started, None for here. replaces: whose name it will take over.
 
     LaunchRefused and UsageError before anything was changed; when it fails later, what was started
     is ended and what was recorded is forgotten before the error is raised.
     """
-    spec = replace(check_model(spec), folder=str(state.folder(spec.name)))
     environ = {**environ, **dict(spec.environment)}
-    command = adapter.command(spec)
-    command = (find_program(adapter, command, environ), *command[1:])
+    running = tuple(running)
+    spec, command = prepare(spec, adapter, state, environ, folder)
     check_port(spec, running)
     socket = state.socket_path(spec.name)
+    for one in running:
+        # One that took over a name keeps the socket that it opened under the name before.
+        if one.live_socket == str(socket):
+            raise LaunchRefused(
+                f"the socket of {spec.name!r} belongs to the running engine {one.name!r}",
+                "give this one another --name",
+            )
     remove_socket(str(socket))
-    added = {LOG_VARIABLE: str(state.log_path(spec.name))}
+    # Where its log will be for most of its life: the name that it takes over, if it does.
+    added = {LOG_VARIABLE: str(state.log_path(replaces or spec.name))}
     if spec.gpus:
         added["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in spec.gpus)
     added |= adapter.environment(spec, socket, {**environ, **added})
@@ -83,12 +94,13 @@ def start_engine(
         started_at=clock(),
         simulated=adapter.simulated,
         previous_startup_s=state.startup_s(spec.kind, spec.model),
+        replaces=replaces,
     )
     # Before the start too: a full disk shows before anything runs, and should llmtop die between
     # the two, the record with its log is enough to find the engine again (``recover``).
     state.save(record)
     try:
-        leader = _spawn(command, {**environ, **added}, record, processes)
+        leader = _spawn(command, {**environ, **added}, record, processes, folder)
     except LlmtopError:
         state.discard(spec.name)
         raise
@@ -101,6 +113,20 @@ def start_engine(
         state.discard(spec.name)
         raise
     return record
+
+
+def prepare(
+    spec: LaunchSpec,
+    adapter: Adapter,
+    state: StateDirectory,
+    environ: Mapping[str, str],
+    folder: str | None = None,
+) -> tuple[LaunchSpec, tuple[str, ...]]:
+    """What can be found wrong with a launch while nothing is touched; the spec and its command."""
+    spec = replace(check_model(spec, folder or ""), folder=str(state.folder(spec.name)))
+    environ = {**environ, **dict(spec.environment)}
+    command = adapter.command(spec)
+    return spec, (find_program(adapter, command, environ), *command[1:])
 
 
 def vacate(
@@ -150,6 +176,7 @@ def _spawn(
     environ: Mapping[str, str],
     record: EngineRecord,
     processes: Processes,
+    folder: str | None,
 ) -> Identity:
     try:
         log_fd = os.open(record.log_path, _LOG_FLAGS, 0o600)
@@ -161,7 +188,7 @@ def _spawn(
         except OSError as error:
             raise _log_error(record, error) from error
         try:
-            return processes.start(command, environ, log_fd)
+            return processes.start(command, environ, log_fd, folder)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise LaunchFailed(

@@ -104,6 +104,10 @@ class Postmortem:
 
     def verdict(self, record: EngineRecord) -> EngineStatus:
         """The status of an engine whose end is recorded."""
+        if record.ended_at is None:
+            # A restart took the name while the one before was looked at: the next look is at this.
+            state = State.STARTING if record.ready_at is None else State.READY
+            return EngineStatus(record, state, record.ready_at or record.started_at)
         if record.exit_code is None and record.pid != 0:
             # Another llmtop saw the end first; only its parent gets to know the code.
             code = self._processes.exit_code(identity(record))

@@ -18,16 +18,17 @@ class LaunchRefused(LlmtopError):
     """The engine was not started, since it could not have run; nothing was changed."""
 
 
-def check_model(spec: LaunchSpec) -> LaunchSpec:
+def check_model(spec: LaunchSpec, folder: str = "") -> LaunchSpec:
     """UsageError when the model is written as a path and is not there; ``~`` is resolved.
 
-    Anything else may be a name on a hub, which only the engine can look up.
+    Anything else may be a name on a hub, which only the engine can look up. folder: where the
+    engine will be started, "" for here.
     """
     if not spec.model.startswith(("/", "./", "../", "~")):
         return spec
     try:
         path = Path(spec.model).expanduser()
-        found = path.exists()
+        found = (Path(folder) / path).exists()
     except (OSError, RuntimeError, ValueError):
         path, found = Path(spec.model), False
     if not found:

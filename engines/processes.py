@@ -111,8 +111,16 @@ class Processes:
         """This boot's identity, "" where the kernel does not tell."""
         return self._boot_id
 
-    def start(self, command: Sequence[str], environ: Mapping[str, str], log_fd: int) -> Identity:
+    def start(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        log_fd: int,
+        folder: str | None = None,
+    ) -> Identity:
         """Start a program in a session of its own, its output going to ``log_fd``.
+
+        folder: where it is started, None for here.
 
         It outlives this process: no controlling terminal, no pipe to us. OSError when the program
         cannot be executed.
@@ -123,6 +131,7 @@ class Processes:
             stdout=log_fd,
             stderr=log_fd,
             env=dict(environ),
+            cwd=folder,
             start_new_session=True,
             close_fds=True,
         )

@@ -50,7 +50,8 @@ class EngineRecord:
     process even after the wall clock was stepped or the pid was used again.
     env_names: names only; values may be secrets. started_at, ready_at, stop_requested_at,
     ended_at: unix seconds. startup_s: how long this start took; previous_startup_s: the one before.
-    cause, advice: why it ended, in plain words, and what to try.
+    cause, advice: why it ended, in plain words, and what to try. replaces: the engine whose name it
+    takes over once it is ready and that one is stopped; None for all others.
     """
 
     spec: LaunchSpec
@@ -73,6 +74,7 @@ class EngineRecord:
     exit_code: int | None = None
     cause: str | None = None
     advice: str | None = None
+    replaces: str | None = None
 
     @property
     def name(self) -> str:

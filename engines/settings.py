@@ -102,13 +102,22 @@ def parse(option: Option, text: str) -> OptionValue:
 def refusal(option: Option, value: OptionValue) -> str | None:
     """Why a change cannot be asked of the engine as it runs, in words; None when it can."""
     if option.applies is Applies.RESTART:
-        return f"{option.name} takes effect only at a restart; run it again with {option.spec.flag}"
+        return f"{option.name} takes effect only at a restart; --restart does that"
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = option.minimum, option.maximum
         if (low is not None and value < low) or (high is not None and value > high):
             span = f"{_plain(low)} to {_plain(high)}"
             why = ", the launch value" if high == option.launch else ""
             return f"{value} is out of range: this engine takes {span}{why}"
+    return None
+
+
+def unfit(spec: OptionSpec, value: OptionValue) -> str | None:
+    """Why a value cannot even be launched with, in words; None when the engine is to be asked."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        low, high = spec.minimum, spec.maximum
+        if (low is not None and value < low) or (high is not None and value > high):
+            return f"{value} is out of range: {spec.name} takes {_plain(low)} to {_plain(high)}"
     return None
 
 

@@ -57,8 +57,9 @@ def command(spec: LaunchSpec) -> tuple[str, ...]:
 def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) -> dict[str, str]:
     """What the engine's environment needs besides ``base``: the plugin and the choice of GPUs."""
     folders = [str(folder) for folder in PLUGIN_FOLDERS]
-    if base.get("PYTHONPATH"):
-        folders.append(base["PYTHONPATH"])
+    # At a restart the base is the environment of the engine before, with the plugin in it.
+    inherited = base.get("PYTHONPATH", "").split(os.pathsep)
+    folders += [folder for folder in inherited if folder and folder not in folders]
     added = {
         "PYTHONPATH": os.pathsep.join(folders),
         "LLMTOP_LIVE_SOCKET": str(live_socket),

@@ -8,18 +8,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from llmtop import UsageError
 from llmtop.engines import vllm, vllm_log, vllm_options
 from llmtop.engines.adapter import Adapter, FailurePattern, Phase
 from llmtop.engines.argv import given, last_value, launch_values, read_value
 from llmtop.engines.options import Applies, OptionSpec, OptionValue
 from llmtop.engines.records import LaunchSpec
+from llmtop.engines.rewrite import placed, rewritten
 
 KIND = "sim"
 DEFAULT_MODEL = "llama-3.1-8b"
+_DRAFTING = ("num_speculative_tokens", "speculative_method")
 
 
 def command(spec: LaunchSpec) -> tuple[str, ...]:
     """Run the simulator with this very Python, or with ``spec.program``."""
+    if given(spec.args, "--host", "--port"):
+        raise UsageError(
+            "llmtop must know where the engine listens",
+            "give --port to llmtop itself, before the --",
+        )
     program = spec.program or (sys.executable, "-m", "llmtop.engines.simulator")
     place = ("--model", spec.model, "--host", spec.host, "--port", str(spec.port))
     return (*program, *place, *spec.args)
@@ -38,6 +46,27 @@ def launch_options(command: Sequence[str]) -> Mapping[str, OptionValue]:
         found["speculative_method"] = method
         found["num_speculative_tokens"] = read_value(tokens, int) if tokens else None
     return found
+
+
+def with_options(args: Sequence[str], changes: Mapping[str, OptionValue]) -> tuple[str, ...]:
+    """The arguments for a restart with these options changed; None leaves one to the simulator."""
+    plain = {name: value for name, value in changes.items() if name not in _DRAFTING}
+    new = rewritten(OPTIONS, args, plain, _long)
+    drafting = {name: value for name, value in changes.items() if name in _DRAFTING}
+    if not drafting:
+        return new
+    wanted = {**launch_options(args), **drafting}
+    method, tokens = (wanted.get(name) for name in ("speculative_method", "num_speculative_tokens"))
+    if tokens is None and "num_speculative_tokens" not in drafting:
+        raise UsageError(
+            "speculation needs a number of draft tokens too", "add num_speculative_tokens=4"
+        )
+    words = ("--speculative", f"{method or 'ngram'}:{tokens}") if tokens else ()
+    return placed(new, ("--speculative",), words)
+
+
+def _long(name: str) -> str:
+    return "--tensor-parallel-size" if name == "-tp" else name
 
 
 # What it shares with vLLM, with the simulator's own defaults; None: it depends on the GPU.
@@ -106,4 +135,5 @@ ADAPTER = Adapter(
     default_model=DEFAULT_MODEL,
     api_key_variable="LLMTOP_SIMULATOR_API_KEY",
     launch_options=launch_options,
+    with_options=with_options,
 )

@@ -16,7 +16,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -172,6 +172,27 @@ class StateDirectory:
         """Forget the record of an engine that never came to be; its log stays."""
         with contextlib.suppress(OSError):
             (self.folder(name) / "record.json").unlink()
+
+    def rename(self, record: EngineRecord, name: str) -> EngineRecord:
+        """Give a running engine another name, whose lock the caller holds too; StateError.
+
+        Its log goes along (the engine has it open and writes on); the log of who had the name
+        before becomes ``engine.log.1``.
+        """
+        log, old = self.log_path(name), self.log_path(record.name)
+        renamed = replace(
+            record, spec=replace(record.spec, name=name), log_path=str(log), replaces=None
+        )
+        self.make_folder(name)
+        try:
+            if log.exists():
+                log.replace(log.with_name(log.name + ".1"))
+            old.replace(log)
+        except OSError as error:
+            raise _unwritable(log, error) from error
+        self.save(renamed)
+        self.discard(record.name)
+        return renamed
 
     def set_aside(self, name: str) -> None:
         """Keep a damaged record as ``record.json.damaged`` and make room for a sound one."""

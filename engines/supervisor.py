@@ -21,7 +21,8 @@ from llmtop.engines.anatomy import Anatomy, read_anatomy
 from llmtop.engines.ending import end, reaped, remove_socket
 from llmtop.engines.failures import Explanation
 from llmtop.engines.gpu_memory import GpuMemory, Held, chosen_gpus
-from llmtop.engines.launch import LaunchFailed, start_engine, vacate
+from llmtop.engines.launch import LaunchFailed, prepare, start_engine, vacate
+from llmtop.engines.origin import Origin, origin_of, surroundings
 from llmtop.engines.postmortem import Postmortem
 from llmtop.engines.probe import Probe, http_status
 from llmtop.engines.processes import Processes
@@ -32,6 +33,7 @@ from llmtop.engines.state import Problem, StateDirectory, check_name
 from llmtop.engines.watch import Watch, identity
 
 GRACE_S = 10.0
+LOCK_WAIT_S = 2.0
 _BEAT_S = 0.2
 _AT_ONCE_S = 2.0  # ready at the first look: so young that its age is its start-up time
 _OVER = (State.STOPPED, State.FAILED, State.LOST)
@@ -115,22 +117,22 @@ class Supervisor:
         """Look at every engine that is remembered; those that live are watched from now on."""
         return [self.status(record) for record in self.records()]
 
-    def launch(self, spec: LaunchSpec) -> EngineRecord:
+    def launch(
+        self, spec: LaunchSpec, *, origin: Origin | None = None, replaces: str | None = None
+    ) -> EngineRecord:
         """Start an engine; returns once it runs and is recorded, long before it is ready.
 
+        origin: the engine that it is started instead of, whose environment and folder it gets.
+        replaces: the engine whose name it will take over (``rename``).
         UsageError: unknown kind, bad name, port or model path. LaunchRefused: the name or the port
         is taken, or there is no such program. NameBusy: another llmtop is just starting that name.
         StateError: nothing can be written. LaunchFailed: it cannot be executed. After any of
         these nothing is left running.
         """
-        check_name(spec.name)
-        adapter = self._adapters.get(spec.kind)
-        if adapter is None:
-            raise UsageError(
-                f"{logs.clean(spec.kind)!r} is not an engine that llmtop knows",
-                f"it knows: {', '.join(sorted(self._adapters))}",
-            )
-        with self._state.lock(spec.name):
+        adapter = self.adapter(spec)
+        environ, folder = surroundings(origin, self._environ)
+        # Who restarts an engine is watching it too, and holds the name for moments.
+        with self._state.lock(spec.name, wait_s=0.0 if origin is None else LOCK_WAIT_S):
             vacate(
                 spec.name,
                 self._state,
@@ -144,12 +146,59 @@ class Supervisor:
                 [one for one in self._state.scan()[0] if self._processes.alive(identity(one))],
                 state=self._state,
                 processes=self._processes,
-                environ=self._environ,
+                environ=environ,
                 clock=self._clock,
+                folder=folder,
+                replaces=replaces,
             )
         pairs = (f"{name}={value}" for name, value in spec.environment)
         self._secrets[spec.name] = secrets_in((*spec.program, *spec.args, *pairs))
         return record
+
+    def check(self, spec: LaunchSpec, origin: Origin | None = None) -> None:
+        """Raise what ``launch`` would, as far as it can be told while the port is still taken."""
+        prepare(spec, self.adapter(spec), self._state, *surroundings(origin, self._environ))
+
+    def adapter(self, spec: LaunchSpec) -> Adapter:
+        """The adapter of this kind. UsageError when there is none, or the name cannot be one."""
+        check_name(spec.name)
+        adapter = self._adapters.get(spec.kind)
+        if adapter is None:
+            raise UsageError(
+                f"{logs.clean(spec.kind)!r} is not an engine that llmtop knows",
+                f"it knows: {', '.join(sorted(self._adapters))}",
+            )
+        return adapter
+
+    def origin(self, record: EngineRecord) -> Origin:
+        """How an engine was really started. LlmtopError when its secrets cannot be had any more."""
+        return origin_of(record, alive=self._processes.alive(identity(record)))
+
+    def alive(self, record: EngineRecord) -> bool:
+        """Whether the very process that a record speaks of still runs."""
+        return self._processes.alive(identity(record))
+
+    def expected_startup_s(self, record: EngineRecord) -> float | None:
+        """How long a start of this engine takes, by its last one; None when none was timed."""
+        known = record.startup_s or record.previous_startup_s
+        return known or self._state.startup_s(record.spec.kind, record.spec.model)
+
+    def rename(self, record: EngineRecord, name: str) -> EngineRecord:
+        """Give a running engine the name of one that has ended. Its log and its record go along."""
+        with (
+            self._state.lock(name, wait_s=LOCK_WAIT_S),
+            self._state.lock(record.name, wait_s=LOCK_WAIT_S),
+        ):
+            renamed = self._state.rename(self._state.load(record.name) or record, name)
+        self._secrets[name] = self._secrets.pop(record.name, ())
+        with self._lock:
+            self._watches.pop(record.name, None)
+        return renamed
+
+    def forget(self, record: EngineRecord) -> None:
+        """Let go of the record of an engine that has ended and that nobody will ask for again."""
+        with self._state.lock(record.name, wait_s=LOCK_WAIT_S):
+            self._state.discard(record.name)
 
     def wait_ready(
         self,

@@ -15,7 +15,7 @@ from llmtop.engines.adapter import Adapter
 from llmtop.engines.argv import given
 from llmtop.engines.records import LaunchSpec
 from llmtop.engines.tensorrt_llm_log import FAILURES, PHASES
-from llmtop.engines.tensorrt_llm_options import OPTIONS, launch_options
+from llmtop.engines.tensorrt_llm_options import OPTIONS, launch_options, with_options
 from llmtop.engines.tensorrt_llm_reader import TensorRtReader
 
 
@@ -74,6 +74,7 @@ ADAPTER = Adapter(
     prefixes=prometheus.PREFIXES,
     options=OPTIONS,
     launch_options=launch_options,
+    with_options=with_options,
     phases=PHASES,
     failures=FAILURES,
     min_version="1.0",

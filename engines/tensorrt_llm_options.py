@@ -211,6 +211,14 @@ def with_option(args: Sequence[str], name: str, value: OptionValue) -> tuple[str
     return (*left, SET, f"{path}={word if isinstance(word, str) else json.dumps(word)}")
 
 
+def with_options(args: Sequence[str], changes: Mapping[str, OptionValue]) -> tuple[str, ...]:
+    """The same for several options."""
+    changed = tuple(args)
+    for name, value in changes.items():
+        changed = with_option(changed, name, value)
+    return changed
+
+
 def _without(args: Sequence[str], path: str) -> tuple[str, ...]:
     """The arguments without all that tells ``path``, something inside it, or that it is nothing."""
     left: list[str] = []

@@ -15,7 +15,7 @@ from llmtop.engines.histograms import histogram
 from llmtop.engines.records import LaunchSpec
 from llmtop.engines.samples import Counter, Latency, Reading
 from llmtop.engines.vllm_log import FAILURES, MEMORY, PHASES
-from llmtop.engines.vllm_options import OPTIONS, launch_options
+from llmtop.engines.vllm_options import OPTIONS, launch_options, with_options
 
 PLUGINS = Path(__file__).resolve().parent / "plugins"
 PLUGIN_FOLDERS = (PLUGINS / "vllm", PLUGINS / "live")
@@ -74,8 +74,9 @@ def command(spec: LaunchSpec) -> tuple[str, ...]:
 def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) -> dict[str, str]:
     """What the engine's environment needs besides ``base``: the plugin and the choice of GPUs."""
     folders = [str(folder) for folder in PLUGIN_FOLDERS]
-    if base.get("PYTHONPATH"):
-        folders.append(base["PYTHONPATH"])
+    # At a restart the base is the environment of the engine before, with the plugin in it.
+    inherited = base.get("PYTHONPATH", "").split(os.pathsep)
+    folders += [folder for folder in inherited if folder and folder not in folders]
     added = {
         "PYTHONPATH": os.pathsep.join(folders),
         "LLMTOP_LIVE_SOCKET": str(live_socket),
@@ -202,6 +203,7 @@ ADAPTER = Adapter(
     prefixes=("vllm:", "process_start_time_seconds"),
     options=OPTIONS,
     launch_options=launch_options,
+    with_options=with_options,
     phases=PHASES,
     failures=FAILURES,
     memory=MEMORY,

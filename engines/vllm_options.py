@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from llmtop import UsageError
 from llmtop.engines.argv import launch_values, pairs, read_value
 from llmtop.engines.options import Applies, OptionSpec, OptionValue
+from llmtop.engines.rewrite import placed, rewritten, said
 
 _LIVE = Applies.LIVE_UP_TO_LAUNCH
 _RESTART = Applies.RESTART
 _SPECULATIVE = "--speculative-config"
+_DRAFTING = ("num_speculative_tokens", "speculative_method")
+_WITH_MODEL = ("draft_model", "eagle", "eagle3", "medusa", "mlp_speculator")
 
 OPTIONS = (
     OptionSpec(
@@ -135,13 +139,57 @@ def launch_options(command: Sequence[str]) -> dict[str, OptionValue]:
     return {**launch_values(plain, args), **_speculation(args)}
 
 
+def with_options(args: Sequence[str], changes: Mapping[str, OptionValue]) -> tuple[str, ...]:
+    """The arguments for a restart with these options changed; None leaves one to vLLM."""
+    plain = {name: value for name, value in changes.items() if name not in _DRAFTING}
+    new = rewritten(OPTIONS, args, plain, _long)
+    drafting = {name: value for name, value in changes.items() if name in _DRAFTING}
+    if not drafting:
+        return new
+    config = drafted(_told([_long(argument) for argument in args]), drafting)
+    words = said(_SPECULATIVE, json.dumps(config)) if config else ()
+    return placed(new, (_SPECULATIVE, _SPECULATIVE + "."), words, long=_long)
+
+
+def drafted(config: Mapping[str, object], changes: Mapping[str, OptionValue]) -> dict[str, object]:
+    """A speculative configuration with another method or number of tokens; {} is none at all.
+
+    Where only a number is given n-grams draft, which need nothing else. What belongs to another
+    method (its draft model, its bounds) does not go along to a new one.
+    """
+    method = changes.get("speculative_method", config.get("method"))
+    tokens = changes.get("num_speculative_tokens", config.get("num_speculative_tokens"))
+    if tokens == 0 or ("num_speculative_tokens" in changes and tokens is None):
+        return {}
+    if tokens is None:
+        raise UsageError(
+            "speculation needs a number of draft tokens too", "add num_speculative_tokens=4"
+        )
+    if method is None and "model" not in config:
+        method = "ngram"
+    if method == config.get("method") or "speculative_method" not in changes:
+        new = {**config, "num_speculative_tokens": tokens}
+    else:
+        new = {"num_speculative_tokens": tokens}
+    if method == "ngram" and config.get("method") != "ngram":
+        # vLLM's own bounds (5 and 5) find only long repetitions.
+        new |= {"prompt_lookup_min": 1, "prompt_lookup_max": 4}
+    if method in _WITH_MODEL and "model" not in new:
+        raise UsageError(
+            f"the method {method} needs a draft model",
+            'restart with: -- --speculative-config \'{"method": …, "model": …, '
+            '"num_speculative_tokens": …}\'',
+        )
+    return {**new, "method": method} if method is not None else new
+
+
 def _long(argument: str) -> str:
     name, equals, value = argument.partition("=")
     head, dot, key = name.partition(".")
     return f"{_ALIASES.get(head, head)}{dot}{key}{equals}{value}"
 
 
-def _speculation(args: Sequence[str]) -> dict[str, OptionValue]:
+def _told(args: Sequence[str]) -> dict[str, object]:
     """Out of ``--speculative-config JSON`` or ``--speculative-config.key value``."""
     told: dict[str, object] = {}
     for name, value in pairs(args):
@@ -154,6 +202,11 @@ def _speculation(args: Sequence[str]) -> dict[str, OptionValue]:
         elif name.startswith(_SPECULATIVE + "."):
             key = name.removeprefix(_SPECULATIVE + ".").replace("-", "_")
             told[key] = read_value(value, int) if key == "num_speculative_tokens" else value
+    return told
+
+
+def _speculation(args: Sequence[str]) -> dict[str, OptionValue]:
+    told = _told(args)
     found: dict[str, OptionValue] = {}
     drafts, method = told.get("num_speculative_tokens"), told.get("method")
     if isinstance(drafts, int) and not isinstance(drafts, bool):

@@ -113,6 +113,19 @@ class Course:
             now_ns, held=0.0, paused_ns=now_ns, stopped=True, cut=cut
         )
 
+    def interrupt(self, now_ns: int) -> Course:
+        """Cut what is in flight and send nothing more until ``go_on``; a hold stays a hold."""
+        plain = self._without_burst(now_ns)
+        paused = plain.paused_ns if plain.held is not None else now_ns
+        return plain._next(now_ns, paused_ns=paused, stopped=True, cut=True)
+
+    def go_on(self, now_ns: int) -> Course:
+        """After ``interrupt``: the level that was held, or the shape from where it was."""
+        if self.held is not None:
+            return self._next(now_ns, stopped=False, cut=False)
+        moved = self.start_ns + (now_ns - self.paused_ns)
+        return self._next(now_ns, start_ns=moved, paused_ns=0, stopped=False, cut=False)
+
     def _without_burst(self, now_ns: int) -> Course:
         if now_ns >= self.burst_until_ns:
             return self

@@ -36,8 +36,7 @@ class HttpxTransport:
         monotonic: Callable[[], int] = time.monotonic_ns,
         verify: bool = True,
     ) -> None:
-        path = "/chat/completions" if target.chat else "/completions"
-        self._url = address(target.url).base_url + path
+        self.aim(target)
         self._headers = {
             "content-type": "application/json",
             "accept": "text/event-stream",
@@ -60,6 +59,11 @@ class HttpxTransport:
         task = self._tasks.pop(reply, None)
         if task is not None:
             task.cancel()
+
+    def aim(self, target: Target) -> None:
+        """Send to another server from now on; the key stays the one that it was made with."""
+        path = "/chat/completions" if target.chat else "/completions"
+        self._url = address(target.url).base_url + path
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
         """Call ``ready`` whenever ``fd`` can be read."""

@@ -7,6 +7,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.board import SIZE, Board, Cell
@@ -20,7 +21,7 @@ from llmtop.loadgen.prompts import check
 from llmtop.loadgen.results import LoadResult, LoadSnapshot, RequestRecord
 from llmtop.loadgen.shape import parse
 from llmtop.loadgen.transport import address
-from llmtop.loadgen.wire import Setup, Steer
+from llmtop.loadgen.wire import Aim, Setup, Steer
 
 READY_S = 20.0  # an interpreter and its imports take 0.2 s, many times that on a crowded machine
 
@@ -185,6 +186,31 @@ class Load:
     def stop(self, drain: bool = True) -> None:
         """Send nothing more. drain: let what is in flight finish; else cut it."""
         self._follow(self._steered.stop(not drain, self._now()))
+
+    def interrupt(self) -> None:
+        """Cut what is in flight and send nothing until ``go_on``: the target is restarted."""
+        self._follow(self._steered.interrupt(self._now()))
+
+    def go_on(self) -> None:
+        """Send again, at the level before ``interrupt``; a shape goes on from where it was."""
+        self._follow(self._steered.go_on(self._now()))
+
+    @property
+    def target(self) -> Target:
+        """Where requests go now."""
+        return self._target
+
+    def aim(self, url: str) -> None:
+        """Send further requests to another server of the same model.
+
+        What is in flight finishes where it is. UsageError for a URL of another kind: https cannot
+        take over from http, whose sockets are its own.
+        """
+        if address(url).secure != address(self._target.url).secure:
+            raise UsageError("a load cannot move between http and https", "start another one")
+        self._target = replace(self._target, url=url)
+        for process in self._processes:
+            process.send(Aim(self._target))
 
     def switch_loop(self) -> None:
         """From streams to requests a second or back, holding what is achieved now."""

@@ -14,6 +14,7 @@ import llmtop
 from llmtop.loadgen.chunk import clean
 from llmtop.loadgen.wire import (
     MAX_PACKET,
+    Aim,
     Broke,
     Ready,
     Records,
@@ -78,7 +79,7 @@ class Process:
         """It has not been found gone."""
         return not self.trouble and not self._ended
 
-    def send(self, message: Setup | Steer) -> None:
+    def send(self, message: Setup | Steer | Aim) -> None:
         """Say something; a worker that is gone is noticed, not raised."""
         if not self.alive:
             return

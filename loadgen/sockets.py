@@ -33,10 +33,22 @@ _READS, _UNSTAMPED = int(Cell.READS), int(Cell.UNSTAMPED)
 class _Connection:
     """One socket, the answers on it, and what is still to be written."""
 
-    __slots__ = ("answers", "connecting", "fd", "out", "reply", "sock", "tries", "used", "writing")
+    __slots__ = (
+        "aimed",
+        "answers",
+        "connecting",
+        "fd",
+        "out",
+        "reply",
+        "sock",
+        "tries",
+        "used",
+        "writing",
+    )
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, aimed: int) -> None:
         self.sock = sock
+        self.aimed = aimed  # at which of the targets so far
         self.fd = sock.fileno()
         self.answers = Answers()
         self.reply: Reply | None = None
@@ -57,6 +69,24 @@ class SocketTransport:
         monotonic: Callable[[], int] = time.monotonic_ns,
         stamps: StampClock | None = None,
     ) -> None:
+        self._aimed = 0
+        self._idle: list[_Connection] = []
+        self.aim(target)
+        self._cells, self._lag = board.cells, board.lag.counts
+        self._now = monotonic
+        self._stamps = stamps or StampClock()
+        self.clock = "kernel"
+        self._epoll = select.epoll()
+        self._connections: dict[int, _Connection] = {}
+        self._by_reply: dict[Reply, _Connection] = {}
+        self._closing: list[socket.socket] = []
+        self._watched: dict[int, Callable[[], None]] = {}
+        buffer = bytearray(_READ_SIZE)
+        self._buffers, self._view = [buffer], memoryview(buffer)
+
+    def aim(self, target: Target) -> None:
+        """Connect to another server from now on; connections to the one before end with their
+        answers."""
         where = address(target.url)
         self._addresses = _look_up(where.host, where.port)
         self._favourite = 0
@@ -65,18 +95,9 @@ class SocketTransport:
             f"POST {endpoint(target)} HTTP/1.1\r\nHost: {where.authority}\r\n"
             f"Content-Type: application/json\r\nAccept: text/event-stream\r\n{key}Content-Length: "
         ).encode()
-        self._cells, self._lag = board.cells, board.lag.counts
-        self._now = monotonic
-        self._stamps = stamps or StampClock()
-        self.clock = "kernel"
-        self._epoll = select.epoll()
-        self._connections: dict[int, _Connection] = {}
-        self._by_reply: dict[Reply, _Connection] = {}
-        self._idle: list[_Connection] = []
-        self._closing: list[socket.socket] = []
-        self._watched: dict[int, Callable[[], None]] = {}
-        buffer = bytearray(_READ_SIZE)
-        self._buffers, self._view = [buffer], memoryview(buffer)
+        self._aimed += 1
+        for connection in list(self._idle):
+            self._close(connection)
 
     def send(self, reply: Reply) -> None:
         """Send a request on a connection that is free, or on a new one."""
@@ -143,7 +164,7 @@ class SocketTransport:
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         except OSError:
             self.clock = "user space"  # every read then counts as unstamped
-        connection = _Connection(sock)
+        connection = _Connection(sock, self._aimed)
         connection.tries = tries
         self._connections[connection.fd] = connection
         self._epoll.register(connection.fd, select.EPOLLOUT)
@@ -235,7 +256,8 @@ class SocketTransport:
 
     def _settle(self, connection: _Connection) -> None:
         """An answer is complete, or the connection of no more use."""
-        if connection.answers.broken or connection.writing:  # or answered before asked in full
+        left = connection.aimed != self._aimed  # for another server, meanwhile
+        if left or connection.answers.broken or connection.writing:  # answered before asked in full
             self._close(connection)
             return
         if connection.reply is not None:

@@ -27,6 +27,9 @@ class Transport(Protocol):
     def drop(self, reply: Reply) -> None:
         """Close the connection of a reply that is over before its answer."""
 
+    def aim(self, target: Target) -> None:
+        """Send to another server from now on; what is in flight finishes where it is."""
+
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
         """Call ``ready`` in ``turn`` whenever ``fd`` can be read."""
 

@@ -29,6 +29,12 @@ class Steer(msgspec.Struct, tag=True, frozen=True):
     course: Course
 
 
+class Aim(msgspec.Struct, tag=True, frozen=True):
+    """Send further requests there; what is in flight stays where it is."""
+
+    target: Target
+
+
 class Ready(msgspec.Struct, tag=True, frozen=True):
     """From a worker: bodies are prepared, the transport stands. limit: most requests in flight."""
 
@@ -50,5 +56,5 @@ class Broke(msgspec.Struct, tag=True, frozen=True):
 
 
 encode = msgspec.msgpack.Encoder().encode
-to_worker = msgspec.msgpack.Decoder(Setup | Steer).decode
+to_worker = msgspec.msgpack.Decoder(Setup | Steer | Aim).decode
 to_owner = msgspec.msgpack.Decoder(Ready | Records | Broke).decode

@@ -25,6 +25,7 @@ from llmtop.loadgen.results import RequestRecord
 from llmtop.loadgen.transport import Transport, address
 from llmtop.loadgen.wire import (
     MAX_PACKET,
+    Aim,
     Broke,
     Ready,
     Records,
@@ -48,7 +49,7 @@ class Worker:
     def __init__(self, control: socket.socket, board: Board) -> None:
         self._control, self._board = control, board
         self._outbox: deque[RequestRecord] = deque()
-        self._steers: deque[Steer] = deque()
+        self._steers: deque[Steer | Aim] = deque()
         self._ended = False
         self._next_look = 0
 
@@ -89,7 +90,11 @@ class Worker:
     def _loop(self, transport: Transport, driver: Driver) -> None:
         while not self._ended:
             while self._steers:
-                driver.steer(self._steers.popleft().course)
+                message = self._steers.popleft()
+                if isinstance(message, Aim):
+                    transport.aim(message.target)
+                else:
+                    driver.steer(message.course)
             until = driver.tick()
             if self._outbox:
                 self._flush()
@@ -110,7 +115,7 @@ class Worker:
             self._ended = True
             return
         message = to_worker(packet)
-        if isinstance(message, Steer):
+        if isinstance(message, Steer | Aim):
             self._steers.append(message)
 
     def _keep(self, record: RequestRecord) -> None:

@@ -103,3 +103,23 @@ def test_switching_the_loop_holds_the_level_given() -> None:
     switched = course("hold 32").switch(Loop.OPEN, 7.5, at(1))
     assert switched.plan.loop is Loop.OPEN
     assert switched.level(at(1)) == 7.5
+
+
+def test_after_an_interruption_the_shape_goes_on_from_where_it_was() -> None:
+    cut = course("ramp 0..100 over 100s").interrupt(at(20))
+    assert cut.cut and not cut.running(at(30)) and cut.level(at(30)) == 0
+    again = cut.go_on(at(60))
+    assert again.running(at(60)) and not again.cut
+    assert again.level(at(70)) == pytest.approx(30)
+
+
+def test_after_an_interruption_a_held_level_is_held_and_its_shape_remembers() -> None:
+    held = course("ramp 0..100 over 100s").hold(at(20)).hold_at(7, at(25))
+    again = held.interrupt(at(30)).go_on(at(50))
+    assert again.level(at(400)) == 7
+    assert again.resume(at(400)).level(at(410)) == pytest.approx(30)
+
+
+def test_an_interruption_ends_a_burst() -> None:
+    again = course("hold 10").burst(500, 60, at(1)).interrupt(at(2)).go_on(at(3))
+    assert again.level(at(4)) == 10

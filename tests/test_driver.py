@@ -8,7 +8,7 @@ from llmtop.loadgen.board import Board, Cell
 from llmtop.loadgen.clock import NS
 from llmtop.loadgen.course import Course
 from llmtop.loadgen.driver import REST_NS, Driver
-from llmtop.loadgen.plan import Arrival, Loop, Plan
+from llmtop.loadgen.plan import Arrival, Loop, Plan, Target
 from llmtop.loadgen.reply import Reply
 from llmtop.loadgen.results import Fate, RequestRecord
 
@@ -39,6 +39,7 @@ class Transport:
         self.open.remove(reply)
         self.dropped.append(reply)
 
+    def aim(self, target: Target) -> None: ...
     def watch(self, fd: int, ready: Callable[[], None]) -> None: ...
     def turn(self, until_ns: int) -> None: ...
     def close(self) -> None: ...

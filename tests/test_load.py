@@ -316,3 +316,42 @@ def test_records_of_every_fate_cross_over() -> None:
     assert result.ok == sum(record.fate is Fate.OK for record in records)
     assert result.cut == sum(record.fate is Fate.CUT for record in records) > 0
     assert len(records) == server.requests
+
+
+def test_an_interruption_is_counted_as_cut_and_the_level_comes_back() -> None:
+    with serving(0.02, 0.02) as (server, url), Load(Target(url, "m"), SHORT, workers=2) as load:
+        load.start(Plan(shape="hold 6"))
+        wait_for(lambda: server.open_streams == 6, "the start")
+        load.interrupt()
+        wait_for(lambda: load.finished, "the cut")
+        before = load.result()
+        assert (before.failed, before.cut) == (0, 6)
+        asked = server.requests
+        load.go_on()
+        assert load.snapshot().asked == 6 and load.snapshot().running
+        wait_for(lambda: server.requests > asked + 12, "it goes on")
+        load.stop()
+        wait_for(lambda: load.finished, "drain")
+        assert (load.result().failed, load.result().cut) == (0, 6)
+
+
+@pytest.mark.parametrize("loop", [Loop.CLOSED, Loop.OPEN])
+def test_a_load_moves_to_another_server_without_losing_a_request(loop: Loop) -> None:
+    prompts = Prompts(prompt_tokens=(16, 16), output_tokens=(20, 20))
+    with serving(0.02, 0.02) as (old, url), serving(0.02, 0.02) as (new, next_url):
+        with Load(Target(url, "m"), prompts, workers=2) as load:
+            load.start(Plan(loop=loop, shape="hold 30"))
+            wait_for(lambda: old.open_streams > 5, "the start")
+            load.aim(next_url)
+            assert load.target.url == next_url
+            wait_for(lambda: old.open_streams == 0, "the old server is left")
+            asked = old.requests
+            wait_for(lambda: new.requests > 60, "the new server is asked")
+            assert old.requests == asked
+            load.stop()
+            wait_for(lambda: load.finished, "drain")
+            result = load.result()
+        assert (result.failed, result.cut, result.errors) == (0, 0, {})
+        assert result.ok == old.requests + new.requests
+        with pytest.raises(UsageError):
+            load.aim("https://127.0.0.1:1")

@@ -90,7 +90,6 @@ async def test_a_switch_is_switched_and_keys_typed_are_not_the_dashboards(
         (["enter", "0", "enter"], "max_num_seqs is at least 1"),
         (["enter", "x", "enter"], "max_num_seqs takes a whole number, not x"),
         (["enter", "backspace", "enter"], "max_num_seqs takes a whole number, not nothing"),
-        (["down", "down", "down", "down", "enter"], "gpu_memory_utilization needs a restart"),
     ],
 )
 async def test_a_value_that_cannot_be_meant_is_refused_on_the_spot(
@@ -140,3 +139,91 @@ async def test_a_hostile_value_is_edited_as_text(
         await pilot.press("x", "enter")
         await pilot.pause()
         assert "\x1b" not in screen_text(app) and "\x07" not in screen_text(app)
+
+
+RESTART = ("o", "down", "down", "down", "down", "enter", "2", "enter")
+
+
+@pytest.mark.parametrize(("key", "rolling"), [("y", False), ("r", True)])
+async def test_a_restart_says_what_it_costs_and_asks(
+    settle: Settle,
+    screen_text: Text,
+    make_app: Make,
+    control: FakeControl,
+    store: Store,
+    key: str,
+    rolling: bool,
+) -> None:
+    simulate(store)
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press(*RESTART)
+        await settle(pilot)
+        asked = screen_text(app)
+        assert "gpu_memory_utilization 0.92 -> 2" in asked
+        assert "restart, about 98 s" in asked and "358 requests in flight are stopped" in asked
+        assert "rolling restart, about 98 s" in asked and "no request is stopped" in asked
+        await pilot.press("enter")  # typed once too often: no answer
+        await settle(pilot)
+        assert control.calls == []
+        await pilot.press(key)
+        await settle(pilot)
+        assert control.calls == [("restart", "llama", {"gpu_memory_utilization": 2.0}, rolling)]
+        assert "restarted in" in screen_text(app)
+
+
+async def test_a_restart_that_is_not_wanted_is_not_done(
+    settle: Settle, screen_text: Text, make_app: Make, control: FakeControl
+) -> None:
+    app = make_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press(*RESTART)
+        await settle(pilot)
+        # One GPU, and the engine has it: there is no room for a second engine.
+        assert "rolling" not in screen_text(app)
+        await pilot.press("r")
+        await settle(pilot)
+        assert control.calls == []
+        await pilot.press("escape")
+        await settle(pilot)
+        assert "gpu_memory_utilization stays 0.92" in screen_text(app)
+        assert control.calls == []
+
+
+async def test_a_restart_that_was_rolled_back_says_why(
+    settle: Settle, screen_text: Text, make_app: Make, control: FakeControl
+) -> None:
+    control.failure = "the KV cache does not fit"
+    app = make_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press(*RESTART, "y")
+        await settle(pilot)
+        assert "rolled back: the KV cache does not fit" in screen_text(app)
+        control.error = LlmtopError("neither starts", "read its log")
+        await pilot.press("enter", "3", "enter", "y")
+        await settle(pilot)
+        assert "the restart of llama failed" in screen_text(app)
+        assert store_text(app).endswith("neither starts: read its log")
+        assert app.is_running
+
+
+async def test_an_engine_that_is_not_ours_is_not_restarted(
+    settle: Settle, screen_text: Text, make_app: Make, control: FakeControl, store: Store
+) -> None:
+    store.engines["llama"].owned = False
+    app = make_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press(*RESTART[:6])
+        await settle(pilot)
+        assert "needs a restart; llmtop did not start this" in screen_text(app)
+        assert control.calls == []
+
+
+def simulate(store: Store) -> None:
+    status = store.engines["llama"].status
+    assert status is not None
+    store.engines["llama"].status = replace(status, record=replace(status.record, simulated=True))
+
+
+def store_text(app: LlmtopApp) -> str:
+    return app.store.events[-1].text

@@ -29,6 +29,7 @@ VERBS = {
     "once": "Print one sample of an engine's numbers.",
     "options": "List an engine's options and how each one applies.",
     "set": "Change options of a running engine.",
+    "restart": "Restart an engine with other options; the last good ones come back if it fails.",
     "load": "Send load to an engine and report what came back.",
     "logs": "Print an engine's log.",
     "stop": "Stop an engine and everything that it started.",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from llmtop import LlmtopError
-from llmtop.engines.logs import tail
+from llmtop.engines.logs import clean, tail
 from llmtop.engines.options import Change, OptionValue, Outcome
-from llmtop.engines.records import EngineRecord
+from llmtop.engines.records import EngineRecord, State
+from llmtop.engines.restart import HandOver, Restarted
 from llmtop.loadgen.plan import Loop, Plan
 from llmtop.loadgen.pool import Load
 from llmtop.tui.sources import EngineSource, LoadSource, Sampling
@@ -19,12 +20,18 @@ from llmtop.tui.words import change_words
 
 BURST_FACTOR = 2.0
 BURST_S = 5.0
+CUT_S = 5.0  # how long cut requests get to be counted
+CUT_BEAT_S = 0.02
+DRAIN_S = 300.0  # how long the old engine gets to finish its requests in a rolling restart
+DRAIN_BEAT_S = 0.5
 
 
 class Conductor:
     """Turns keys into commands. What comes of them returns through the store.
 
-    new_load: makes the load for an engine. stop_engine: ends one, blocking. seed: a new one each.
+    new_load: makes the load for an engine. stop_engine: ends one, blocking. seed: a new one each
+    time. restart_engine: restarts one with new option values, blocking; rolling where it is given
+    what to do while both run.
     """
 
     def __init__(
@@ -35,6 +42,9 @@ class Conductor:
         new_load: Callable[[EngineSource], Load],
         stop_engine: Callable[[EngineRecord], object],
         seed: Callable[[], int],
+        restart_engine: Callable[
+            [EngineRecord, Mapping[str, OptionValue], HandOver | None], Restarted
+        ],
     ) -> None:
         self._store = store
         self._sampling = sampling
@@ -42,9 +52,13 @@ class Conductor:
         self._new_load = new_load
         self._stop_engine = stop_engine
         self._seed = seed
+        self._restart_engine = restart_engine
+        self._restarting: set[str] = set()
+        self._interrupted: Load | None = None
 
     async def start(self, plan: Plan) -> None:
         """Start the load on the selected engine, or give a running load a new plan."""
+        self._running()  # refuses in the midst of a restart
         load = self._load_source.load
         if load is not None and not load.finished:
             load.set_plan(plan)
@@ -93,6 +107,10 @@ class Conductor:
 
     async def stop_load(self) -> None:
         """Cut what is in flight and send nothing more."""
+        if self._interrupted is not None:
+            self._interrupted = None
+            self._say("info", "the load stays stopped")
+            return
         self._need().stop(drain=False)
         self._say("info", "load stopped")
         self._look()
@@ -113,6 +131,107 @@ class Conductor:
         self._sampling.beat(source)
         return change
 
+    async def restart(
+        self, engine: str, changes: Mapping[str, OptionValue], *, rolling: bool = False
+    ) -> Restarted:
+        """Restart an engine with new values; its load stops cleanly before and resumes after."""
+        source = self._source(engine)
+        record = source.session.endpoint.record
+        if record is None:
+            raise LlmtopError(f"llmtop did not start {engine}, so it cannot restart it")
+        if engine in self._restarting:
+            raise LlmtopError(f"{engine} is restarting already")
+        self._restarting.add(engine)
+        before = {option.name: option.value for option in source.track.options}
+        asked = ", ".join(
+            change_words(Change(name, before.get(name), value, Outcome.APPLIED))
+            for name, value in changes.items()
+        )
+        self._say("change", f"{engine} restarts{': ' if asked else ''}{asked}")
+        hand_over = self._hand_over(source) if rolling else None
+        try:
+            if not rolling:
+                await self._interrupt(engine)
+            done = await asyncio.to_thread(self._restart_engine, record, changes, hand_over)
+            self._tell(engine, done, asked)
+            return done
+        finally:
+            self._restarting.discard(engine)
+            source.resting = False
+            await self._look_twice(source)
+            self._go_on(source)
+
+    async def _interrupt(self, engine: str) -> None:
+        """Cut the load's requests before their engine goes, so that none of them fails."""
+        load = self._running()
+        if load is None or self._store.load_target != engine:
+            return
+        load.interrupt()
+        self._interrupted = load
+        for _ in range(round(CUT_S / CUT_BEAT_S)):
+            if load.finished:
+                break
+            await asyncio.sleep(CUT_BEAT_S)
+        self._look()
+
+    def _go_on(self, source: EngineSource) -> None:
+        if self._store.load_target != source.track.name:
+            return
+        load, self._interrupted = self._interrupted, None
+        if load is None or self._load_source.load is not load:
+            return
+        status = source.track.status
+        if status is not None and status.state is State.READY:
+            load.go_on()
+            self._say("info", "the load goes on")
+        else:
+            self._say("warning", f"the load stays stopped: {source.track.name} does not run")
+        self._look()
+
+    def _hand_over(self, source: EngineSource) -> HandOver:
+        loop = asyncio.get_running_loop()
+
+        def hand_over(fresh: EngineRecord) -> None:
+            asyncio.run_coroutine_threadsafe(self._move(source, fresh.url), loop).result()
+
+        return hand_over
+
+    async def _move(self, source: EngineSource, url: str) -> None:
+        """Send the load to the new engine and wait until the old one has nothing left to do."""
+        load, name = self._load_source.load, source.track.name
+        if load is not None and not load.finished and self._store.load_target == name:
+            load.aim(url)
+            self._say("info", f"the load moves to {url}")
+        moved, deadline = time.time(), time.monotonic() + DRAIN_S
+        while True:
+            await self._look_twice(source)
+            sample = source.track.sample
+            fresh = sample is not None and sample.time > moved and source.track.trouble == ""
+            if fresh and sample is not None and sample.running == 0 and not sample.waiting:
+                break
+            if time.monotonic() >= deadline:
+                self._say("warning", f"{name} still had requests after {DRAIN_S:.0f} s: cut")
+                break
+            await asyncio.sleep(DRAIN_BEAT_S)
+        source.resting = True
+
+    async def _look_twice(self, source: EngineSource) -> None:
+        """Once to let a look end that began before, once to see what is true now."""
+        await self._sampling.beat(source)
+        await self._sampling.beat(source)
+
+    def _tell(self, engine: str, done: Restarted, asked: str) -> None:
+        track = self._source(engine).track
+        if done.rolled_back:
+            track.marks.append(Mark(time.time(), "rolled back"))
+            why = f"{done.failure}; {done.advice}" if done.advice else done.failure
+            words = "runs on as before" if done.down_s == 0 else "runs as before again"
+            self._say("error", clean(f"{engine} {words}: the new configuration failed, {why}"))
+            return
+        if asked:
+            track.marks.append(Mark(time.time(), asked))
+        self._say("info", f"{engine} restarted in {done.took_s:.0f}s, down for {done.down_s:.0f}s")
+
     async def log_lines(self, engine: str, count: int) -> list[str]:
         """The end of an engine's log."""
         record = self._source(engine).session.endpoint.record
@@ -127,6 +246,11 @@ class Conductor:
 
     async def quit(self, stop_engines: bool) -> None:
         """End the load and, if asked to, the engines that llmtop started."""
+        if stop_engines and self._restarting:
+            raise LlmtopError(
+                f"{', '.join(self._restarting)} is restarting", "stop it when it is ready"
+            )
+        self._interrupted = None
         load = self._load_source.load
         if load is not None and not load.finished:
             load.stop(drain=False)
@@ -152,6 +276,11 @@ class Conductor:
         return self._source(self._store.selected)
 
     def _running(self) -> Load | None:
+        if self._interrupted is not None:
+            raise LlmtopError(
+                f"{self._store.load_target} restarts, and the load comes back with it",
+                "0 leaves it stopped",
+            )
         load = self._load_source.load
         return load if load is not None and not load.finished else None
 

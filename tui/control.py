@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from llmtop import LlmtopError
 from llmtop.engines.options import Change, OptionValue, Outcome
+from llmtop.engines.records import EngineRecord, LaunchSpec
+from llmtop.engines.restart import Restarted
 
 
 class Control(Protocol):
@@ -34,6 +37,15 @@ class Control(Protocol):
     ) -> Change:
         """Change an option of a running engine. evict: put running requests back to make room."""
 
+    async def restart(
+        self, engine: str, changes: Mapping[str, OptionValue], *, rolling: bool = False
+    ) -> Restarted:
+        """Restart an engine with new option values. Its load stops cleanly and comes back after.
+
+        rolling: start the new one beside it and move the load over; nothing is cut. Returns when
+        an engine is ready: the new one, or the last good one when the new one did not start.
+        """
+
     async def log_lines(self, engine: str, count: int) -> list[str]:
         """The last ``count`` lines of an engine's log, as they are: the screen cleans them."""
 
@@ -53,6 +65,7 @@ class FakeControl:
         self.error: Exception | None = None
         self.outcome = Outcome.APPLIED
         self.reason: str | None = None
+        self.failure = ""
 
     def _note(self, *call: object) -> None:
         self.calls.append(call)
@@ -85,6 +98,16 @@ class FakeControl:
         """Note the call and answer with the outcome that was set."""
         self._note("set_option", engine, option, value, evict)
         return Change(option, None, value, self.outcome, self.reason, ack_ms=12.0)
+
+    async def restart(
+        self, engine: str, changes: Mapping[str, OptionValue], *, rolling: bool = False
+    ) -> Restarted:
+        """Note the call; rolled back when a ``failure`` was set."""
+        self._note("restart", engine, dict(changes), rolling)
+        spec = LaunchSpec("fake", engine, "model", "127.0.0.1", 8000)
+        url = "http://127.0.0.1:8000"
+        record = EngineRecord(spec, (), (), 1, 1, "", url, "", None, 0.0)
+        return Restarted(record, url, took_s=38.0, down_s=38.0, failure=self.failure)
 
     async def log_lines(self, engine: str, count: int) -> list[str]:
         """The last lines of the log that was given."""

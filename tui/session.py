@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from llmtop import LlmtopError
@@ -16,6 +19,7 @@ from llmtop.engines.samples import EngineSample
 from llmtop.engines.scraper import Fetch, open_reader
 from llmtop.engines.window import Window
 
+DRAIN_BEAT_S = 0.2
 NOT_OURS = "llmtop did not start it, so its launch values are not known"
 NO_SOCKET = "the engine does not answer on its live-option socket"
 NO_STOCK = "the engine does not tell which options it can change"
@@ -53,6 +57,18 @@ class EngineSession:
             never = f"{title} changes no option while it runs"
             return never if self.endpoint.owned else f"{NOT_OURS}; {never}"
         return f"{NOT_OURS}; {title} changes options as it runs only where llmtop started it"
+
+    async def drained(self, patience_s: float) -> bool:
+        """Wait until the engine has no request left, by its own numbers; False: it still has."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            with suppress(LlmtopError):
+                sample = await self.sample()
+                if sample.running == 0 and not sample.waiting:
+                    return True
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(DRAIN_BEAT_S)
 
     async def version(self) -> str | None:
         """The version that the engine itself tells; None when it does not."""

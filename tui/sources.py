@@ -61,7 +61,8 @@ class Timeline:
 class EngineSource:
     """Keeps one engine's track: its state, its numbers, its options and who changed them.
 
-    news: called when there is something that should be seen before the screen's next beat.
+    news: called when there is something that should be seen before the screen's next beat. reopen:
+    makes the session anew when the record speaks of another process: it was restarted.
     """
 
     def __init__(
@@ -74,8 +75,11 @@ class EngineSource:
         learn: Callable[[EngineRecord, str], object] | None = None,
         news: Callable[[], None] = lambda: None,
         anatomy: Callable[[EngineRecord], Anatomy | None] = lambda record: None,
+        reopen: Callable[[EngineRecord], EngineSession] | None = None,
     ) -> None:
         self.session = session
+        self.resting = False  # nothing is looked at: another engine is just taking over the name
+        self._reopen = reopen
         self.track = track
         self._store = store
         self._status = status
@@ -98,6 +102,8 @@ class EngineSource:
 
     async def beat(self) -> None:
         """Status first; numbers only from an engine that can have some."""
+        if self.resting:
+            return
         await self._look()
         if self._show:
             self._show = False
@@ -107,6 +113,7 @@ class EngineSource:
         record = self.session.endpoint.record
         if self._status is not None and record is not None:
             state = self._note_status(await asyncio.to_thread(self._status, record))
+            await self._follow()
             for _ in range(STARTING_LOOKS):
                 if state is not State.STARTING:
                     break
@@ -142,6 +149,26 @@ class EngineSource:
         if self._anatomy_of != status.record.pid:
             self._anatomy_of = status.record.pid
             self.track.anatomy = await asyncio.to_thread(self._anatomy, status.record)
+
+    async def _follow(self) -> None:
+        """Whoever restarted it, here or elsewhere: another process, and maybe another port."""
+        before, status = self.session.endpoint.record, self.track.status
+        if self._reopen is None or before is None or status is None or status.record.pid == 0:
+            return
+        record = status.record
+        if (before.pid, before.start_ticks) == (record.pid, record.start_ticks):
+            return
+        old, self.session = self.session, self._reopen(record)
+        self.track.url, self.track.model = record.url, record.spec.model
+        self.track.version = record.version
+        self.track.sample, self.track.stale_since, self.track.trouble = None, None, ""
+        self.look_again()
+        self._gap()
+        self.track.marks.append(Mark(self._now(), "restart"))
+        if before.url != record.url:
+            words = f"{self.track.name} answers at {record.url} now, no longer at {before.url}"
+            self._store.events.append(Event(time.time(), "warning", words))
+        await old.close()
 
     async def _ask_version(self) -> None:
         version = await self.session.version()

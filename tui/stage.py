@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from llmtop import LlmtopError
 from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.gpu import Gpus
+from llmtop.engines.options import OptionValue
 from llmtop.engines.records import EngineRecord, State
+from llmtop.engines.restart import HandOver, Restarted, Wanted, carry_out, room_beside
 from llmtop.loadgen.plan import Plan, Prompts, Target
 from llmtop.loadgen.pool import Load
 from llmtop.tui.conductor import Conductor
+from llmtop.tui.session import EngineSession
 from llmtop.tui.sources import EngineSource, GpuSource, LoadSource, Sampling, Source, Timeline
 from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.wiring import Wiring, fresh_seed
@@ -36,7 +39,9 @@ class NewEngines:
         self._due = time.monotonic() + RESCAN_S
         records: list[EngineRecord] = await asyncio.to_thread(self._wiring.supervisor.records)
         for record in records:
-            if record.ended_at is None and record.name not in self._known:
+            # One that takes over a name will be seen under that name.
+            known = record.name in self._known or record.replaces in self._known
+            if record.ended_at is None and not known:
                 self._add(self._wiring.owned(record.name))
 
     async def close(self) -> None:
@@ -72,7 +77,13 @@ class Stage:
         if select is not None:
             self.store.selected = select
         self.conductor = Conductor(
-            self.store, self.sampling, self.load_source, self._new_load, self._stop, fresh_seed
+            self.store,
+            self.sampling,
+            self.load_source,
+            self._new_load,
+            self._stop,
+            fresh_seed,
+            self._restart,
         )
 
     def add(self, endpoint: Endpoint) -> None:
@@ -103,6 +114,7 @@ class Stage:
                 supervisor.learn,
                 lambda: self.news(),
                 supervisor.anatomy,
+                self._reopen,
             )
         )
         if self.store.selected is None:
@@ -161,6 +173,17 @@ class Stage:
         key = self._wiring.key_for(endpoint)
         model = discover_model(endpoint.url, key)
         return Load(Target(url=endpoint.url, model=model, api_key=key), self._prompts)
+
+    def _reopen(self, record: EngineRecord) -> EngineSession:
+        return self._wiring.session(self._wiring.of(record))
+
+    def _restart(
+        self, record: EngineRecord, changes: Mapping[str, OptionValue], hand_over: HandOver | None
+    ) -> Restarted:
+        room = room_beside(record, self.store.gpus) if hand_over is not None else ()
+        return carry_out(
+            self._wiring.supervisor, record, Wanted(changes, gpus=room or ()), hand_over
+        )
 
     def _stop(self, record: EngineRecord) -> object:
         return self._wiring.supervisor.stop(record)

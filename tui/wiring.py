@@ -25,6 +25,7 @@ from llmtop.engines.live import LiveClient
 from llmtop.engines.options import Applies
 from llmtop.engines.processes import Processes
 from llmtop.engines.recognise import recognise
+from llmtop.engines.records import EngineRecord
 from llmtop.engines.scraper import HttpFetch
 from llmtop.engines.state import StateDirectory
 from llmtop.engines.supervisor import Supervisor
@@ -137,7 +138,10 @@ class Wiring:
 
     def owned(self, name: str) -> Endpoint:
         """An engine that llmtop started, by name. UsageError when there is none."""
-        record = self.supervisor.find(name)
+        return self.of(self.supervisor.find(name))
+
+    def of(self, record: EngineRecord) -> Endpoint:
+        """An engine that llmtop started, by its record."""
         return Endpoint(
             name=record.name,
             adapter=ADAPTERS[record.spec.kind],

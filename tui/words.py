@@ -41,6 +41,19 @@ def change_words(change: Change, me: str = "") -> str:
     return text
 
 
+def cost_words(expected_s: float | None, in_flight: int | None, *, rolling: bool = False) -> str:
+    """What a restart will cost, as far as it can be told: time, and requests that end."""
+    about = f"about {expected_s:,.0f} s" if expected_s is not None else "for how long is not known"
+    if rolling:
+        return f"rolling restart, {about}; the new one starts beside it, no request is stopped"
+    if in_flight is None:
+        return f"restart, {about}"
+    if in_flight == 0:
+        return f"restart, {about}; no request is in flight"
+    noun = "request in flight is" if in_flight == 1 else "requests in flight are"
+    return f"restart, {about}; {in_flight:,} {noun} stopped first"
+
+
 def mark_words(change: Change) -> str:
     """A change in the few characters that fit into a chart's border."""
     before, after = (

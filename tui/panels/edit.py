@@ -105,8 +105,9 @@ def frozen(option: Option, view: View | None) -> str:
     """Why this option cannot be changed from here, "" when it can."""
     if view is not None and view.readonly:
         return "read-only"
-    if option.applies is Applies.RESTART:
-        return f"{option.name} needs a restart, which is not done from here yet"
+    owned = view is not None and view.engine is not None and view.engine.owned
+    if option.applies is Applies.RESTART and not owned:
+        return "needs a restart; llmtop did not start this"
     return ""
 
 

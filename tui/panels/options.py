@@ -181,7 +181,8 @@ class OptionsPanel(Panel, can_focus=True):
     def _ask(self, option: Option, value: OptionValue) -> None:
         evict = self.edit.evict and wants_eviction(option, value)
         self.edit.cancel()
-        self.edit.said, self.edit.role = f"{option.name}: asked for {f.option(value)}", MUTED
+        if option.applies is not Applies.RESTART:  # that asks first
+            self.edit.said, self.edit.role = f"{option.name}: asked for {f.option(value)}", MUTED
         self.post_message(self.Asked(option.name, value, evict))
 
     def _again(self) -> None:

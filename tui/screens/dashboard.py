@@ -13,7 +13,8 @@ from textual.layout import Layout
 from textual.screen import Screen
 from textual.timer import Timer
 
-from llmtop.engines.options import Change, Outcome
+from llmtop.engines.options import Applies, Change, Option, OptionValue, Outcome
+from llmtop.engines.restart import Restarted, room_beside
 from llmtop.tui import format as f
 from llmtop.tui.control import Control, refusal
 from llmtop.tui.panels.charts import CHARTS, ChartPanel
@@ -29,7 +30,10 @@ from llmtop.tui.panels.startup import SmallPanel, StartupPanel, WelcomePanel
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.screens.arrangement import Boxes, arrange
 from llmtop.tui.screens.boxed import BoxLayout, TightCompositor
-from llmtop.tui.store import Event
+from llmtop.tui.screens.restart import RestartScreen
+from llmtop.tui.store import EngineTrack, Event
+from llmtop.tui.widgets.row import MUTED
+from llmtop.tui.words import change_words, cost_words
 
 
 class Dashboard(Screen[None]):
@@ -177,6 +181,10 @@ class Dashboard(Screen[None]):
         if engine is None:
             return
         name, panel = engine.name, self.query_one(OptionsPanel)
+        option = next((one for one in engine.options if one.name == message.option), None)
+        if option is not None and option.applies is Applies.RESTART:
+            self._ask_restart(engine, option, message.value)
+            return
 
         async def ask() -> None:
             try:
@@ -189,6 +197,44 @@ class Dashboard(Screen[None]):
             panel.say(*_answer(change))
 
         self.act(ask)
+
+    def _ask_restart(self, engine: EngineTrack, option: Option, value: OptionValue) -> None:
+        """Say what a restart will cost; do it when that is wanted."""
+        view, panel = self._look(), self.query_one(OptionsPanel)
+        record = engine.status.record if engine.status else None
+        if record is None or value == option.value:
+            panel.say(f"{option.name} is {f.option(option.value)} already", MUTED)
+            return
+        name, sample = engine.name, engine.sample
+        in_flight = None
+        if sample is not None and sample.running is not None:
+            in_flight = sample.running + (sample.waiting or 0)
+        expected_s = record.startup_s or record.previous_startup_s
+        room = room_beside(record, view.store.gpus)
+        screen = RestartScreen(
+            f.clean(name, 40),
+            f.clean(change_words(Change(option.name, option.value, value, Outcome.APPLIED))),
+            cost_words(expected_s, in_flight),
+            cost_words(expected_s, in_flight, rolling=True) if room is not None else "",
+            view.glyphs,
+        )
+
+        async def restart(rolling: bool) -> None:
+            panel.say(f"{option.name} = {f.option(value)}: {name} restarts", MUTED)
+            try:
+                done = await self._control.restart(name, {option.name: value}, rolling=rolling)
+            except Exception:
+                panel.say(f"{option.name}: the restart of {name} failed", "bad")
+                raise
+            panel.say(*_restarted(option.name, value, done))
+
+        def answered(way: str | None) -> None:
+            if way is None:
+                panel.say(f"{option.name} stays {f.option(option.value)}", MUTED)
+            else:
+                self.act(lambda: restart(way == "rolling"))
+
+        self.app.push_screen(screen, answered)
 
     def act(self, command: Callable[[], Awaitable[object]], *, free: bool = False) -> None:
         """Run a command of the control; what goes wrong becomes an event and a toast.
@@ -220,3 +266,10 @@ def _answer(change: Change) -> tuple[str, str]:
     when = f" after {change.ack_ms:.0f} ms" if change.ack_ms is not None else ""
     evicted = f", {change.evicted} put back" if change.evicted else ""
     return f"{name} = {value}: {change.outcome.value}{when}{evicted}", "good"
+
+
+def _restarted(name: str, value: OptionValue, done: Restarted) -> tuple[str, str]:
+    """What came of a restart, and its role."""
+    if done.rolled_back:
+        return f"rolled back: {f.clean(done.failure, 200)}", "bad"
+    return f"{name} = {f.option(value)}: restarted in {f.duration(done.took_s)}", "good"

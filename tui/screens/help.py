@@ -71,7 +71,7 @@ NUMBERS: tuple[tuple[str, str], ...] = (
     ("queueing", "requests waited in most of the last 15 s."),
     ("--", "not known. 0 is a real zero."),
     ("stale", "the engine does not answer: the numbers are the last ones it gave."),
-    ("live", "options: takes effect at the next step. restart: not from here yet."),
+    ("live", "options: takes effect at the next step. restart: asks, then restarts."),
 )
 
 

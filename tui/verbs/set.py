@@ -11,6 +11,7 @@ from llmtop import UsageError
 from llmtop.engines.options import Change, OptionValue, Outcome
 from llmtop.tui.verbs.options import shown
 from llmtop.tui.verbs.output import document, json_flag, note
+from llmtop.tui.verbs.restart import HowToRestart, restart_flags
 
 
 def entry(change: Change) -> dict[str, Any]:
@@ -38,15 +39,34 @@ def split(pair: str) -> tuple[str, str]:
 @click.argument("name", metavar="NAME|URL")
 @click.argument("pairs", metavar="OPTION=VALUE...", nargs=-1, required=True)
 @click.option("--evict", is_flag=True, help="Put running requests above a lower cap back at once.")
+@click.option("--restart", is_flag=True, help="Restart the engine for what it cannot change live.")
+@restart_flags
 @json_flag
-def command(name: str, pairs: tuple[str, ...], evict: bool, as_json: bool) -> int:
+def command(
+    name: str,
+    pairs: tuple[str, ...],
+    evict: bool,
+    restart: bool,
+    how: HowToRestart,
+    as_json: bool,
+) -> int:
     """Change options of NAME while it runs, for example max_num_seqs=64.
 
     An engine at a URL, that llmtop did not start, changes only what its kind lets anybody change.
+
+    What takes effect only at a restart is refused without --restart. With it, flags that llmtop
+    has no name for go behind a --:
+
+        llmtop set vllm max_model_len=4096 --restart -- --enforce-eager
     """
     from llmtop.engines import settings
+    from llmtop.tui.verbs.restart import perform
     from llmtop.tui.wiring import Wiring
 
+    if restart:
+        return perform(name, pairs, (), how, as_json=as_json, always=False, evict=evict)
+    if how.rolling or how.gpus:
+        raise UsageError("--rolling and --gpus go with --restart")
     asked = dict(split(pair) for pair in pairs)
 
     async def change() -> tuple[Change, ...]:
@@ -65,15 +85,23 @@ def command(name: str, pairs: tuple[str, ...], evict: bool, as_json: bool) -> in
 
     changes = asyncio.run(change())
     if as_json:
-        document({"name": name, "changes": [entry(item) for item in changes]})
+        document({"name": name, "changes": [entry(item) for item in changes], "restart": None})
     for item in changes:
-        words = f"{item.option} {shown(item.before)} -> {shown(item.after)}: {item.outcome.value}"
-        if item.reason:
-            words += f", {item.reason}"
-        elif item.ack_ms is not None:
-            words += f" in {item.ack_ms:.0f} ms"
-        if item.evicted:
-            words += f", {item.evicted} requests put back into the queue"
-        if not as_json or item.outcome is Outcome.REFUSED:
-            note(f"llmtop: {words}" if item.outcome is Outcome.REFUSED else words)
+        say(item, as_json=as_json)
     return int(any(item.outcome is Outcome.REFUSED for item in changes))
+
+
+def say(change: Change, *, as_json: bool) -> None:
+    """One change in words; beside a JSON document only one that was refused."""
+    before, after = shown(change.before), shown(change.after)
+    words = f"{change.option} {before} -> {after}: {change.outcome.value}"
+    if change.reason:
+        words += f", {change.reason}"
+    elif change.ack_ms is not None:
+        words += f" in {change.ack_ms:.0f} ms"
+    if change.evicted:
+        words += f", {change.evicted} requests put back into the queue"
+    if change.outcome is Outcome.REFUSED:
+        note(f"llmtop: {words}")
+    elif not as_json:
+        note(words)

@@ -1,0 +1,91 @@
+"""How an engine was really started, read from its living process: its record hides the secrets.
+
+What is found here stays in memory. It is never recorded, shown or logged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from llmtop import LlmtopError
+from llmtop.engines.processes import LOG_VARIABLE, PROC
+from llmtop.engines.records import EngineRecord, LaunchSpec
+from llmtop.engines.redaction import HIDDEN, redact
+
+
+class OriginLost(LlmtopError):
+    """The arguments of an engine hold secrets that are nowhere to be had any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """spec: what the operator asked for, secrets and all. environ: what the engine was given, None
+    where that cannot be told. folder: where it was started, from where its paths count; None
+    where that cannot be told.
+    """
+
+    spec: LaunchSpec = field(repr=False)
+    environ: Mapping[str, str] | None = field(default=None, repr=False)
+    folder: str | None = None
+
+
+def origin_of(record: EngineRecord, *, alive: bool) -> Origin:
+    """The origin of a recorded engine. OriginLost when it hides a secret and cannot be asked."""
+    command = _entries(record.pid, "cmdline") if alive else ()
+    spec = _revealed(record, command)
+    if not alive:
+        return Origin(spec)
+    pairs = (entry.partition("=") for entry in _entries(record.pid, "environ"))
+    environ = {name: value for name, equals, value in pairs if equals}
+    # A program that writes its own title does so over its environment.
+    if LOG_VARIABLE not in environ:
+        environ = {}
+    try:
+        folder = os.readlink(PROC / str(record.pid) / "cwd")
+    except OSError:
+        folder = None
+    return Origin(spec, environ or None, folder)
+
+
+def surroundings(
+    origin: Origin | None, environ: Mapping[str, str]
+) -> tuple[Mapping[str, str], str | None]:
+    """Environment and folder for a start; ``environ`` and here where no origin tells them."""
+    if origin is None:
+        return environ, None
+    return environ if origin.environ is None else origin.environ, origin.folder
+
+
+def _revealed(record: EngineRecord, command: Sequence[str]) -> LaunchSpec:
+    spec = record.spec
+    wanted = [word for word in (*spec.program, *spec.args) if HIDDEN in word]
+    if not wanted:
+        return spec
+    shown = record.command[1:]
+    # A script is run by its interpreter, so only what stands behind the program is the same.
+    real = command[len(command) - len(shown) :] if len(command) > len(shown) else ()
+    secrets = [
+        (hidden, word) for hidden, word in zip(shown, real, strict=False) if HIDDEN in hidden
+    ]
+    if not real or redact(real) != shown or [hidden for hidden, _ in secrets] != wanted:
+        raise OriginLost(
+            f"the arguments of {record.name!r} hold secrets, which llmtop does not keep, "
+            "and its process cannot be asked for them",
+            f"stop it and start it anew: llmtop run {spec.kind} … --name {record.name}",
+        )
+    words: Iterator[str] = iter([word for _, word in secrets])
+    return replace(
+        spec,
+        program=tuple(next(words) if HIDDEN in word else word for word in spec.program),
+        args=tuple(next(words) if HIDDEN in word else word for word in spec.args),
+    )
+
+
+def _entries(pid: int, name: str) -> tuple[str, ...]:
+    try:
+        raw = (PROC / str(pid) / name).read_bytes()
+    except OSError:
+        return ()
+    return tuple(os.fsdecode(entry) for entry in raw.removesuffix(b"\0").split(b"\0"))

@@ -1,0 +1,196 @@
+"""Restarts from the screen's side: a real engine, real load on it, and honest statistics."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from llmtop import LlmtopError
+from llmtop.engines.records import EngineRecord, LaunchSpec, State
+from llmtop.loadgen.plan import Plan, Prompts
+from llmtop.loadgen.results import LoadSnapshot
+from llmtop.tui.stage import Stage
+from llmtop.tui.store import EngineTrack
+from llmtop.tui.wiring import Wiring
+
+DEADLINE_S = 60.0
+LEVEL = 6
+PROMPTS = Prompts(prompt_tokens=(16, 16), output_tokens=(60, 60))
+
+
+async def until(true: Callable[[], object], what: str) -> None:
+    for _ in range(round(DEADLINE_S / 0.02)):
+        if true():
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(f"{what} did not come in time")
+
+
+@asynccontextmanager
+async def staged(wiring: Wiring, record: EngineRecord) -> AsyncIterator[Stage]:
+    """A stage as the screen has it, sampling beside us; the engine is stopped behind it."""
+    stage = Stage(wiring, [wiring.of(record)], prompts=PROMPTS, interval=0.1, follow_new=True)
+    beats = asyncio.create_task(stage.sampling.run())
+    try:
+        await until(lambda: track(stage).sample is not None, "a sample")
+        yield stage
+    finally:
+        beats.cancel()
+        await stage.sampling.close()
+        stage.release()
+        await wiring.fetch.close()
+        for one in wiring.supervisor.records():
+            wiring.supervisor.stop(one, grace_s=1.0)
+
+
+@pytest.fixture
+def wiring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wiring:
+    for name in ("STATE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
+    (tmp_path / "run").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    return Wiring()
+
+
+@pytest.fixture
+def engine(wiring: Wiring) -> EngineRecord:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        port = int(trial.getsockname()[1])
+    spec = LaunchSpec("sim", "one", "llama-3.1-8b", "127.0.0.1", port, args=("--startup-s", "0.2"))
+    record = wiring.supervisor.launch(spec)
+    wiring.supervisor.wait_ready(record, DEADLINE_S)
+    return record  # as the screen has it: from before it was ready
+
+
+def track(stage: Stage) -> EngineTrack:
+    return stage.store.engines["one"]
+
+
+def texts(stage: Stage) -> list[str]:
+    return [event.text for event in stage.store.events]
+
+
+async def loaded(stage: Stage) -> None:
+    await stage.conductor.start(Plan(shape=f"hold {LEVEL}"))
+    await until(lambda: snapshot(stage).ok > LEVEL, "the load")
+
+
+def snapshot(stage: Stage) -> LoadSnapshot:
+    assert stage.load_source.load is not None
+    return stage.load_source.load.snapshot()
+
+
+def value(stage: Stage, option: str) -> object:
+    return next((o.value for o in track(stage).options if o.name == option), None)
+
+
+async def painted(during: Awaitable[object]) -> int:
+    """How often the loop, and so the screen, got its turn meanwhile."""
+    turns = 0
+    task = asyncio.ensure_future(during)
+    while not task.done():
+        await asyncio.wait([task], timeout=0.05)
+        turns += 1
+    await task
+    return turns
+
+
+async def test_a_restart_cuts_the_load_and_brings_it_back_at_its_level(
+    wiring: Wiring, engine: EngineRecord
+) -> None:
+    async with staged(wiring, engine) as stage:
+        await loaded(stage)
+        stage.store.events.clear()
+        turns = await painted(stage.conductor.restart("one", {"max_model_len": 4096}))
+        assert turns > 3  # nothing stood still meanwhile
+        assert snapshot(stage).asked == LEVEL
+        ok = snapshot(stage).ok
+        await until(lambda: snapshot(stage).ok > ok + LEVEL, "the load again")
+        after = snapshot(stage)
+        assert (after.failed, after.errors) == (0, {})
+        assert 0 < after.cut <= LEVEL
+        await until(lambda: value(stage, "max_model_len") == 4096, "the new value")
+        status = track(stage).status
+        assert status is not None and status.state is State.READY
+        assert status.record.pid != engine.pid
+        assert not [event for event in stage.store.events if event.level in ("error", "warning")]
+        labels = [mark.label for mark in track(stage).marks]
+        assert labels[-2:] == ["restart", "max_model_len 8,192 -> 4,096"]
+        points = [point for _, point in track(stage).series["output_tokens_per_s"]]
+        gap = points.index(None, points.index(next(p for p in points if p)))
+        assert any(point for point in points[gap:])  # a gap, and numbers again behind it
+
+
+async def test_a_value_that_does_not_start_is_undone_and_the_load_comes_back(
+    wiring: Wiring, engine: EngineRecord
+) -> None:
+    async with staged(wiring, engine) as stage:
+        await loaded(stage)
+        done = await stage.conductor.restart("one", {"max_model_len": 8})
+        assert done.rolled_back and "--max-model-len" in done.failure
+        ok = snapshot(stage).ok
+        await until(lambda: snapshot(stage).ok > ok + LEVEL, "the load again")
+        assert snapshot(stage).failed == 0
+        await until(lambda: value(stage, "max_model_len") == 8192, "the old value")
+        assert any("runs as before again" in text for text in texts(stage))
+        assert track(stage).marks[-1].label == "rolled back"
+
+
+async def test_rolling_moves_the_load_and_fails_nothing(
+    wiring: Wiring, engine: EngineRecord
+) -> None:
+    async with staged(wiring, engine) as stage:
+        await loaded(stage)
+        stage.store.events.clear()
+        done = await stage.conductor.restart("one", {"max_num_seqs": 700}, rolling=True)
+        new = done.record
+        assert new.url != engine.url and track(stage).url == new.url
+        load = stage.load_source.load
+        assert load is not None and load.target.url == new.url
+        ok = snapshot(stage).ok
+        await until(lambda: snapshot(stage).ok > ok + LEVEL, "the load on the new one")
+        after = snapshot(stage)
+        assert (after.failed, after.cut, after.errors) == (0, 0, {})
+        await until(lambda: value(stage, "max_num_seqs") == 700, "the new value")
+        assert list(stage.store.engines) == ["one"]
+        assert not [event for event in stage.store.events if event.level == "error"]
+        told = [text for text in texts(stage) if new.url in text]
+        assert any(engine.url in text for text in told)  # where it was, and where it is
+
+
+async def test_the_keys_of_the_load_wait_for_the_restart_and_0_ends_it(
+    wiring: Wiring, engine: EngineRecord
+) -> None:
+    async with staged(wiring, engine) as stage:
+        await loaded(stage)
+        restart = asyncio.create_task(stage.conductor.restart("one", {"max_model_len": 4096}))
+        await until(lambda: snapshot(stage).cut > 0, "the cut")
+        with pytest.raises(LlmtopError) as refused:
+            await stage.conductor.more()
+        assert "0 leaves it stopped" in refused.value.hint
+        with pytest.raises(LlmtopError, match="restarting already"):
+            await stage.conductor.restart("one", {})
+        await stage.conductor.stop_load()
+        await restart
+        assert not snapshot(stage).running and snapshot(stage).failed == 0
+
+
+async def test_a_restart_from_another_terminal_is_followed(
+    wiring: Wiring, engine: EngineRecord
+) -> None:
+    from llmtop.engines.restart import Wanted, carry_out
+
+    async with staged(wiring, engine) as stage:
+        other = Wiring().supervisor
+        done = await asyncio.to_thread(
+            carry_out, other, engine, Wanted({"max_num_seqs": 9}), lambda new: None
+        )
+        await until(lambda: track(stage).url == done.record.url, "the new address")
+        await until(lambda: value(stage, "max_num_seqs") == 9, "the new value")
+        assert list(stage.store.engines) == ["one"]
