@@ -96,4 +96,4 @@ def _still_rising(points: Sequence[Point], smooth: Sequence[float]) -> bool:
         return True
     i = lower[-1]
     doublings = math.log2(last / points[i].level)
-    return smooth[-1] / smooth[i] > STILL_RISING**doublings
+    return smooth[-1] / smooth[i] > math.pow(STILL_RISING, doublings)

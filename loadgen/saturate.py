@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llmtop.loadgen.knee import Knee
 from llmtop.loadgen.level import Energy, LevelMeter, LevelResult, Traffic
 from llmtop.loadgen.results import RequestRecord
-from llmtop.loadgen.search import Answer, Search, Tested
+from llmtop.loadgen.search import Answer, Search, Trial
 from llmtop.loadgen.slo import Slo
 
 
@@ -88,7 +88,7 @@ class Saturation:
         if result is None:
             return None
         self._levels.append(result)
-        self.search.feed(tested(result))
+        self.search.feed(trial(result))
         self._next()
         return result
 
@@ -133,9 +133,9 @@ class Saturation:
             )
 
 
-def tested(result: LevelResult) -> Tested:
+def trial(result: LevelResult) -> Trial:
     """A level's result as the search sees it."""
-    return Tested(
+    return Trial(
         level=result.level,
         met=result.in_time,
         n=result.n,

@@ -23,7 +23,7 @@ FLAT = 1.05  # a doubling that brings less than this has reached the best throug
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Trial:
     """What one level gave. met of n requests were in time; valid: the client could keep up.
 
     error: relative standard error of the throughput, None when not known. stalled: nothing ended.
@@ -78,34 +78,34 @@ class Search:
     shares: Sequence[float] = SHARES
     main_share: float = MAIN_SHARE
     most: int = MOST
-    tested: list[Tested] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
     _climbing: bool = True
     _knee_tries: int = 0
 
-    def feed(self, tested: Tested) -> None:
+    def feed(self, trial: Trial) -> None:
         """Take in one level's result. The same level may come again: its counts are added up."""
-        self.tested.append(tested)
+        self.trials.append(trial)
         if self._climbing:
-            self._climbing = self._climb_on(tested)
+            self._climbing = self._climb_on(trial)
 
     @property
     def ceiling(self) -> int | None:
         """The lowest level that the client could not carry, twice; None when it carried all."""
         counts: dict[int, int] = {}
-        for one in self.tested:
+        for one in self.trials:
             if not one.valid:
                 counts[one.level] = counts.get(one.level, 0) + 1
-        good = {one.level for one in self.tested if one.valid}
+        good = {one.level for one in self.trials if one.valid}
         bad = [level for level, count in counts.items() if count >= 2 and level not in good]
         return min(bad, default=None)
 
     def next_level(self) -> int | None:
         """What to measure now; None when all is known that can be, or the budget is spent."""
-        if len(self.tested) >= self.most:
+        if len(self.trials) >= self.most:
             return None
-        if not self.tested:
+        if not self.trials:
             return min(self.start, self.top)
-        last = self.tested[-1]
+        last = self.trials[-1]
         if not last.valid and self.ceiling is None and not self._good(last.level):
             return last.level  # one hiccup of a crowded machine is no verdict
         if self._climbing:
@@ -121,10 +121,10 @@ class Search:
             self._knee_tries += 1
         return level
 
-    def levels(self) -> list[Tested]:
+    def levels(self) -> list[Trial]:
         """One entry a level, lowest first: repeats added up, what the client spoilt left out."""
-        found: dict[int, Tested] = {}
-        for one in self.tested:
+        found: dict[int, Trial] = {}
+        for one in self.trials:
             before = found.get(one.level)
             if not one.valid:
                 continue
@@ -204,27 +204,27 @@ class Search:
         """About how many levels are still to be measured; for a progress line."""
         guess = 0
         if self._climbing:
-            level = self.tested[-1].level if self.tested else self.start / 2
+            level = self.trials[-1].level if self.trials else self.start / 2
             while level < self.top:
                 level *= 2
                 guess += 1
         guess += 3 if self.with_limits and self._climbing else 1
-        return min(guess, self.most - len(self.tested))
+        return min(guess, self.most - len(self.trials))
 
     def _good(self, level: int) -> bool:
-        return any(one.valid and one.level == level for one in self.tested)
+        return any(one.valid and one.level == level for one in self.trials)
 
-    def _climb_on(self, tested: Tested) -> bool:
-        if not tested.valid:
+    def _climb_on(self, trial: Trial) -> bool:
+        if not trial.valid:
             return self.ceiling is None
-        if tested.level >= self.top or tested.stalled:
+        if trial.level >= self.top or trial.stalled:
             return False
-        hopeless = tested.met < HOPELESS * tested.n
-        before = [one for one in self.levels() if one.level < tested.level]
-        flat = bool(before) and tested.throughput < FLAT * before[-1].throughput
+        hopeless = trial.met < HOPELESS * trial.n
+        before = [one for one in self.levels() if one.level < trial.level]
+        flat = bool(before) and trial.throughput < FLAT * before[-1].throughput
         if not self.with_limits:
             return not flat
-        failed = self.verdicts(min(self.shares))[tested.level] is Held.FAIL
+        failed = self.verdicts(min(self.shares))[trial.level] is Held.FAIL
         return not (failed and (flat or hopeless))
 
     def _bisect(self, share: float) -> int | None:
@@ -251,4 +251,4 @@ class Search:
         return middle if self._tries(middle) == 0 else None
 
     def _tries(self, level: int) -> int:
-        return sum(one.level == level for one in self.tested)
+        return sum(one.level == level for one in self.trials)

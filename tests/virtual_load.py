@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
 from llmtop.engines.simulator.blocks import BlockPool
 from llmtop.engines.simulator.hardware import BLOCK_SIZE, GPUS, MODELS
 from llmtop.engines.simulator.replay import ClosedLoop, Lengths, Stream
-from llmtop.engines.simulator.roofline import Roofline
+from llmtop.engines.simulator.roofline import Roofline, StepLoad
 from llmtop.engines.simulator.scheduler import Limits, Scheduler
 from llmtop.loadgen.plan import Plan
 from llmtop.loadgen.results import (
@@ -24,6 +25,32 @@ NOTHING = LatencySummary(None, None, None, 0)
 LENGTHS = Lengths((16, 32), (24, 40))
 
 
+class Shaking:
+    """How far off each step is: a clock that wanders (AR(1)) and noise, both as shares of a step.
+
+    pace: how slow this engine is at the moment, 1.0 as the roofline says.
+    """
+
+    def __init__(self, rng: random.Random, wander: float, noise: float) -> None:
+        self._rng, self._wander, self._noise, self._drift = rng, wander, noise, 0.0
+        self.pace = 1.0
+
+    def factor(self) -> float:
+        memory = 0.999  # the drift forgets itself in about a thousand steps
+        step = self._wander * (1 - memory**2) ** 0.5 * self._rng.gauss(0, 1)
+        self._drift = memory * self._drift + step
+        return self.pace * math.exp(self._drift + self._noise * self._rng.gauss(0, 1))
+
+
+class Unsteady(Roofline):
+    """A GPU that is not always equally fast."""
+
+    shaking: Shaking
+
+    def seconds(self, load: StepLoad) -> float:
+        return super().seconds(load) * self.shaking.factor()
+
+
 class VirtualLoad:
     """Streams against the scheduler. ``pass_time`` lets it run; records go to on_record."""
 
@@ -35,11 +62,15 @@ class VirtualLoad:
         verdict: Callable[[int], str] = lambda level: "valid",
         lengths: Lengths = LENGTHS,
         blocks: int = 4000,
+        wander: float = 0.0,
+        noise: float = 0.0,
     ) -> None:
         self.scheduler = Scheduler(
             Limits(max_num_seqs, 2048), BlockPool(blocks, BLOCK_SIZE), random.Random(seed)
         )
-        roofline = Roofline.of(GPUS["h200"], MODELS["llama-3.1-8b"])
+        roofline = Unsteady.of(GPUS["h200"], MODELS["llama-3.1-8b"])
+        self.shaking = Shaking(random.Random(seed + 2), wander, noise)
+        object.__setattr__(roofline, "shaking", self.shaking)
         self.loop = ClosedLoop(self.scheduler, roofline, lengths, random.Random(seed + 1))
         self.on_record: Callable[[RequestRecord], None] = lambda record: None
         self.level = 0
@@ -60,7 +91,10 @@ class VirtualLoad:
         self.level = 0
 
     def pass_time(self, seconds: float = 0.1) -> None:
-        self.loop.hold(self.level, seconds)
+        if self.level or self.loop._open:
+            self.loop.hold(self.level, seconds)
+        else:
+            self.loop.now += seconds
         self._running += self.loop.streams[self._seen :]
         self._seen = len(self.loop.streams)
         in_flight = set(map(id, self.loop._open.values()))
@@ -74,6 +108,10 @@ class VirtualLoad:
                     24, len(moments), False, Fate.OK,
                 )
             )  # fmt: skip
+
+    @property
+    def requests(self) -> int:
+        return len(self.loop.streams)
 
     def snapshot(self) -> LoadSnapshot:
         tokens = sum(len(stream.moments) for stream in self.loop.streams)
