@@ -84,7 +84,9 @@ class Duel:
         noise_pairs: int = NOISE_PAIRS,
         seconds: float = 8.0,
         energy: Energy = lambda: None,
+        seed: int = 0,
     ) -> None:
+        self._seed = seed
         self._now, self._level, self._seconds, self._energy = now, level, seconds, energy
         noise = [(True, ("A", "A"))] * noise_pairs
         self._program = noise + [(False, arms) for arms in order(pairs)]
@@ -106,6 +108,11 @@ class Duel:
         """The setting that was asked for is in force; this is the load that goes to it."""
         self._traffic, self._placed, self._asked = traffic, self._asked, None
 
+    @property
+    def running(self) -> bool:
+        """Whether a run is being measured, so that the next beat wants some time to pass."""
+        return self._meter is not None
+
     def beat(self) -> Turn | PairResult | CompareResult | None:
         """Look at the load. Never blocks; call it some five times a second."""
         if self._asked is not None:
@@ -122,7 +129,12 @@ class Duel:
             return Turn(arm)
         assert self._traffic is not None
         self._meter = LevelMeter(
-            self._level, self._traffic, self._now, seconds=self._seconds, energy=self._energy
+            self._level,
+            self._traffic,
+            self._now,
+            seconds=self._seconds,
+            energy=self._energy,
+            seed=self._seed,
         )
         return None
 

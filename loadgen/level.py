@@ -154,6 +154,7 @@ class LevelMeter:
         seconds: float,
         slo: Slo | None = None,
         energy: Energy = lambda: None,
+        seed: int = 0,
     ) -> None:
         self.level, self.phase = level, "reaching"
         self._traffic, self._now, self._slo, self._energy = traffic, now, slo or Slo(), energy
@@ -167,7 +168,7 @@ class LevelMeter:
         self._tokens: list[tuple[float, int]] = []
         self._in_flight: list[int] = []
         self._energy_before: float | None = None
-        traffic.start(Plan(shape=f"hold {level}"))
+        traffic.start(Plan(shape=f"hold {level}", seed=seed))
 
     def take(self, record: RequestRecord) -> None:
         """One request has ended."""

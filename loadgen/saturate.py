@@ -55,8 +55,10 @@ class Saturation:
         top: int = 1024,
         seconds: float = 8.0,
         energy: Energy = lambda: None,
+        seed: int = 0,
         search: Search | None = None,
     ) -> None:
+        self._seed = seed
         self.search = search or Search(top=top, with_limits=slo is not None)
         self._slo, self._now, self._seconds, self._energy = slo, now, seconds, energy
         self._levels: list[LevelResult] = []
@@ -130,6 +132,7 @@ class Saturation:
                 seconds=self._seconds,
                 slo=self._slo,
                 energy=self._energy,
+                seed=self._seed,
             )
 
 

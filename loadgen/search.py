@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -201,15 +202,23 @@ class Search:
 
     @property
     def left(self) -> int:
-        """About how many levels are still to be measured; for a progress line."""
+        """About how many levels are still to be measured, for a progress line; at least 1."""
         guess = 0
         if self._climbing:
-            level = self.trials[-1].level if self.trials else self.start / 2
+            level = self.trials[-1].level if self.trials else self.start // 2
             while level < self.top:
                 level *= 2
                 guess += 1
-        guess += 3 if self.with_limits and self._climbing else 1
-        return min(guess, self.most - len(self.trials))
+            guess += (3 if self.with_limits else 0) + 2
+        else:
+            if self.with_limits:
+                answer = self.answer(self.main_share)
+                guess += _halvings(answer.level or 0, answer.fails, RESOLUTION)
+            found = self.knee()
+            if found is not None:
+                near = _halvings(self._below(found.level), found.level, KNEE_RESOLUTION)
+                guess += min(near, MOST_FOR_KNEE - self._knee_tries)
+        return max(1, min(guess, self.most - len(self.trials)))
 
     def _good(self, level: int) -> bool:
         return any(one.valid and one.level == level for one in self.trials)
@@ -230,25 +239,44 @@ class Search:
     def _bisect(self, share: float) -> int | None:
         answer = self.answer(share)
         low = answer.level or 0
-        if answer.undecided and self._tries(answer.undecided[0]) < 2:
+        if answer.undecided:
             # Twice the requests decide most levels; what two tries cannot decide stays undecided.
-            return answer.undecided[0]
+            if self._tries(answer.undecided[0]) < 2 and self._worth_more(
+                answer.undecided[0], share
+            ):
+                return answer.undecided[0]
+            if share != self.main_share:
+                return None
         high = min([at for at in (answer.fails, *answer.undecided) if at is not None], default=None)
         if high is None or high - low <= 1 or high <= RESOLUTION * low:
             return None
         middle = (low + high) // 2
-        return middle if middle > low and self._tries(middle) == 0 else None
+        return middle if self._tries(middle) == 0 else None
+
+    def _worth_more(self, level: int, share: float) -> bool:
+        """Whether as many requests again could decide, were they like those before."""
+        one = next((one for one in self.levels() if one.level == level), None)
+        return one is not None and judge(2 * one.met, 2 * one.n, share) is not Held.UNDECIDED
 
     def _near_knee(self) -> int | None:
         found = self.knee()
         if found is None or self._knee_tries >= MOST_FOR_KNEE:
             return None
-        lower = [one.level for one in self.levels() if one.level < found.level]
-        low, high = max(lower, default=0), found.level
+        low, high = self._below(found.level), found.level
         if high - low <= 1 or high <= KNEE_RESOLUTION * low:
             return None
         middle = (low + high) // 2
         return middle if self._tries(middle) == 0 else None
 
+    def _below(self, level: int) -> int:
+        return max((one.level for one in self.levels() if one.level < level), default=0)
+
     def _tries(self, level: int) -> int:
         return sum(one.level == level for one in self.trials)
+
+
+def _halvings(low: int, high: int | None, resolution: float) -> int:
+    """How often the space between two levels is still to be halved."""
+    if high is None or high - low <= 1 or high <= resolution * low:
+        return 0
+    return math.ceil(math.log2((high - low) / max(1.0, (resolution - 1) * low)))

@@ -30,6 +30,8 @@ VERBS = {
     "options": "List an engine's options and how each one applies.",
     "set": "Change options of a running engine.",
     "load": "Send load to an engine and report what came back.",
+    "saturate": "Find how much load an engine holds, and where its throughput peaks.",
+    "compare": "Compare two settings of an engine, or two engines, in turns.",
     "logs": "Print an engine's log.",
     "stop": "Stop an engine and everything that it started.",
     "doctor": "Check GPUs, engines, ports and folders; end orphaned engine processes.",
