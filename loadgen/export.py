@@ -46,12 +46,14 @@ def table(rows: Iterable[tuple[Sequence[Any], LevelResult]], extra: Sequence[str
     return text.getvalue()
 
 
-def bench_serve(level: LevelResult, *, model: str, chat: bool, at: datetime) -> dict[str, Any]:
+def bench_serve(
+    level: LevelResult, *, model: str, chat: bool, at: datetime, limits: bool = True
+) -> dict[str, Any]:
     """One level as ``vllm bench serve --save-result --save-detailed`` writes a run.
 
     Names and units as in vllm/benchmarks/serve.py of 0.11 to 0.27: lists in seconds, summaries in
     milliseconds. What is not measured the same way is null or left out: the mean and the spread of
-    ITL (kept as a histogram), texts, and the lists of single gaps.
+    ITL (kept as a histogram), texts, and the lists of single gaps. limits: there were some.
     """
     ok = [record for record in level.records if record.fate is Fate.OK]
     prompts = [record.prompt_tokens or 0 for record in level.records]
@@ -69,18 +71,19 @@ def bench_serve(level: LevelResult, *, model: str, chat: bool, at: datetime) -> 
         "request_rate": "inf",
         "burstiness": 1.0,
         "max_concurrency": level.level,
+        "client_verdict": level.health.verdict,  # ours, as --metadata would add it
         "duration": level.seconds,
         "completed": level.ok,
         "failed": level.failed + level.cut,
         "total_input_tokens": tokens_in,
         "total_output_tokens": tokens_out,
         "request_throughput": level.requests_per_s,
-        "request_goodput": level.goodput_per_s,
+        "request_goodput": level.goodput_per_s if limits else None,
         "output_throughput": level.output_tokens_per_s,
         "total_token_throughput": level.output_tokens_per_s + tokens_in / level.seconds,
         "input_lens": prompts,
         "output_lens": [record.tokens for record in level.records],
-        "ttfts": [record.ttft for record in level.records],
+        "ttfts": [record.ttft or 0.0 for record in level.records],  # 0.0: no token, as there
         "errors": [record.error for record in level.records],
     }
     for name, values in (

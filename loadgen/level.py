@@ -141,7 +141,7 @@ class LevelMeter:
     now: seconds on the clock of the records. The warm-up lasts until the level is in flight, and
     from then until as many requests have ended as there are streams: by then each stream has
     turned over about once, and what the step up to this level stirred up is over. The window lasts
-    ``seconds``, longer (three times at most) until ``LEAST_REQUESTS`` have ended in it; neither
+    ``seconds``, longer (three times at most) until ``least`` requests have ended in it; neither
     looks at how the numbers come out, so that waiting cannot favour an answer.
     """
 
@@ -155,10 +155,11 @@ class LevelMeter:
         slo: Slo | None = None,
         energy: Energy = lambda: None,
         seed: int = 0,
+        least: int = LEAST_REQUESTS,
     ) -> None:
         self.level, self.phase = level, "reaching"
         self._traffic, self._now, self._slo, self._energy = traffic, now, slo or Slo(), energy
-        self._seconds = seconds
+        self._seconds, self._least = seconds, least
         self._started = self._since = now()
         self._from_above: bool | None = None
         self._reached = self._begin = 0.0
@@ -207,7 +208,7 @@ class LevelMeter:
         else:
             self._tokens.append((now, snapshot.output_tokens))
             self._in_flight.append(snapshot.in_flight)
-            enough = len(self._records) >= LEAST_REQUESTS
+            enough = len(self._records) >= self._least
             if now - self._since >= self._seconds and (enough or late):
                 return self._result(now, snapshot)
         return None

@@ -36,6 +36,10 @@ def held(slo: Slo, answer: Answer, top: int, ceiling: int | None) -> str:
     if answer.end is End.NEVER:
         return f"Does not hold {what}, not even at {streams(answer.fails or 1)}"
     if answer.level is None:
+        if answer.fails is not None:
+            return (
+                f"Does not hold {what} at {streams(answer.fails)}; below, too few requests to tell"
+            )
         return f"Cannot tell whether it holds {what}: too few requests at each level"
     told = f"Holds {what} up to {streams(answer.level)}"
     if answer.end is End.BEYOND:

@@ -71,8 +71,8 @@ def command(
     **shared: Any,
 ) -> int:
     """Find the highest load within limits, and the knee of the throughput curve."""
-    from llmtop.loadgen.slo import parse
     from llmtop.loadgen.search import MAIN_SHARE
+    from llmtop.loadgen.slo import parse
     from llmtop.tui.findings import held, saturation_sentence
     from llmtop.tui.verbs.saving import check, saturation_document, save_levels, save_saturation
     from llmtop.tui.wiring import Wiring
@@ -121,7 +121,7 @@ def search(
     """Run the search to its end; (what was found, whether it was stopped by Ctrl+C)."""
     from llmtop.loadgen.level import LevelResult, LoadClock
     from llmtop.loadgen.saturate import Saturation, SaturationResult
-    from llmtop.tui.findings import level_line
+    from llmtop.tui.findings import level_line, streams
     from llmtop.tui.format import duration
     from llmtop.tui.wiring import fresh_seed
 
@@ -147,7 +147,7 @@ def search(
                 line.keep(level_line(fact, limits))
             if (now := saturation.progress) is not None:
                 line.show(
-                    f"level {now.done + 1}: {now.level:,} streams, {now.phase}, "
+                    f"level {now.done + 1}: {streams(now.level)}, {now.phase}, "
                     f"about {duration(now.left_s)} left"
                 )
     except KeyboardInterrupt:

@@ -188,7 +188,13 @@ def save_levels(folder: str, result: SaturationResult, target: Target) -> None:
     for number, level in enumerate(result.levels, 1):
         if level.ok:
             name = f"llmtop-{number:02}-concurrency{level.level}.json"
-            found = bench_serve(level, model=target.model, chat=target.chat, at=at)
+            found = bench_serve(
+                level,
+                model=target.model,
+                chat=target.chat,
+                at=at,
+                limits=result.slo is not None,
+            )
             write(Path(folder) / name, dumps(found))
 
 
