@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from llmtop import UsageError
@@ -57,18 +57,23 @@ def parse(text: str) -> Slo:
         name, equals, value = part.strip().lower().partition("=")
         name = name.strip()
         found = _LIMIT.fullmatch(value.strip())
-        if name == "itl":
-            raise UsageError(
-                "gaps between tokens are not kept for each request, so itl= cannot be a limit",
-                "tpot= limits the mean gap of each request",
-            )
-        if not equals or name not in METRICS or found is None:
+        if not equals or name not in (*METRICS, "itl") or found is None:
             raise UsageError(f"{part.strip()[:60]!r} is not a limit", EXAMPLE)
         if name in limits:
             raise UsageError(f"{name} has two limits", EXAMPLE)
         limits[name] = float(found[1]) * _UNITS[found[2]]
         if limits[name] <= 0:
             raise UsageError(f"the limit of {name} is more than 0", EXAMPLE)
+    return of(limits)
+
+
+def of(limits: Mapping[str, float]) -> Slo:
+    """Limits by name, in seconds. UsageError for one that cannot be told of a single request."""
+    if "itl" in limits:
+        raise UsageError(
+            "gaps between tokens are not kept for each request, so itl cannot be a limit",
+            "tpot limits the mean gap of each request",
+        )
     return Slo(**limits)
 
 

@@ -7,14 +7,15 @@ import select
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.plan import Prompts, Target
-from llmtop.tui.verbs.load import MODEST_STREAMS, span
+from llmtop.tui.verbs.configured import config_flag
+from llmtop.tui.verbs.load import MODEST_STREAMS, span, typed
 
 if TYPE_CHECKING:
     from llmtop.engines.endpoint import Endpoint
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from llmtop.loadgen.level import LoadClock
     from llmtop.loadgen.pool import Load
     from llmtop.loadgen.results import RequestRecord
+    from llmtop.tui.config.file import Config
     from llmtop.tui.wiring import Wiring
 
 BEAT_S = 0.1
@@ -52,6 +54,7 @@ class Aim:
 def asking_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the shared options to a verb; ``asking`` makes an Asking of them."""
     for option in (
+        config_flag,
         click.option("--yes", is_flag=True, help="Do not ask before loading another machine."),
         click.option("--timeout", default=120.0, show_default=True, help="Of a request, seconds."),
         click.option("--workers", type=click.IntRange(1, 64), help="Load processes."),
@@ -61,22 +64,26 @@ def asking_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--repetitive", is_flag=True, help="Prompts that n-gram guesses well."),
         click.option("--output-tokens", default="128", show_default=True, metavar="N|A..B"),
         click.option("--prompt-tokens", default="128", show_default=True, metavar="N|A..B"),
+        click.option("--prompts", metavar="NAME", help="[prompts.NAME] of llmtop.toml."),
     ):
         function = option(function)
     return function
 
 
-def asking(given: dict[str, Any]) -> Asking:
-    """The shared options as they were given."""
+def asking(given: dict[str, Any], config: Config, target: str) -> Asking:
+    """The shared options as they were given; flags go before what a named set of prompts says."""
     if given["timeout"] <= 0:
         raise UsageError("--timeout is more than 0 seconds")
+    flags = {
+        "prompt_tokens": span(given["prompt_tokens"]),
+        "output_tokens": span(given["output_tokens"]),
+        "repetitive": given["repetitive"],
+        "temperature": given["temperature"],
+    }
+    table = config.table.engines.get(target)
+    named = given["prompts"] or (table.prompts if table is not None else "")
     return Asking(
-        Prompts(
-            prompt_tokens=span(given["prompt_tokens"]),
-            output_tokens=span(given["output_tokens"]),
-            repetitive=given["repetitive"],
-            temperature=given["temperature"],
-        ),
+        replace(config.prompts(named) if named else Prompts(), **typed(flags)),
         given["chat"],
         given["model"],
         given["workers"],
@@ -94,23 +101,25 @@ def aim(wiring: Wiring, text: str, asked: Asking, most_streams: int) -> Aim:
 
     endpoint: Endpoint | None = None
     if is_url(text):
-        url, name = normalise(text), text
+        url, name, key = normalise(text), text, wiring.api_key
         simulated = asyncio.run(wiring.ask(lambda fetch: is_simulator(url, fetch)))
         for record in wiring.supervisor.records():
             if record.url == url and record.ended_at is None:
                 endpoint = wiring.owned(record.name)
+                key = wiring.key_for(endpoint)
     else:
         endpoint = wiring.owned(text)
         require_running(wiring, endpoint)
         url, name, simulated = endpoint.url, endpoint.name, endpoint.adapter.simulated
+        key = wiring.key_for(endpoint)
     if not is_loopback(url) and not asked.yes and most_streams > MODEST_STREAMS:
         if not sys.stdin.isatty():
             raise UsageError(
                 f"{url} is another machine", "add --yes to load it without being asked"
             )
         click.confirm(f"{url} is another machine. Send load to it?", abort=True, err=True)
-    served = asked.model or discover_model(url, wiring.api_key)
-    target = Target(url=url, model=served, chat=asked.chat, api_key=wiring.api_key)
+    served = asked.model or discover_model(url, key)
+    target = Target(url=url, model=served, chat=asked.chat, api_key=key)
     return Aim(name, target, simulated, endpoint)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from llmtop.tui.verbs.aim import (
     load_on,
     wait_a_beat,
 )
+from llmtop.tui.verbs.configured import read
 from llmtop.tui.verbs.output import document, json_flag, note
 from llmtop.tui.verbs.set import split
 
@@ -92,7 +94,11 @@ def command(
             f"--pairs is even, not {pairs}", "A B B A is two pairs, and drift cancels over them"
         )
     check(save)
-    asked, wiring = asking(shared), Wiring()
+    asked, wiring = asking(shared, read(shared["config_file"]), targets[0]), Wiring()
+    # A hung-up terminal or a polite kill must put the options back too.
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_DFL:  # under nohup it stays ignored
+            signal.signal(signum, signal.default_int_handler)
     aims = [aim(wiring, text, asked, concurrency) for text in targets]
     energy = energy_of(aims[0]) if one else None
     clocks = {arm: LoadClock() for arm in ("A", "B")}
@@ -111,12 +117,7 @@ def command(
 
     with asyncio.Runner() as runner:
         if one:
-            endpoint = aims[0].endpoint
-            if endpoint is None:
-                raise UsageError(
-                    f"{targets[0]} was not started by llmtop, so its options cannot be changed",
-                    "give two URLs, or the name of an engine from `llmtop ps`",
-                )
+            endpoint = aims[0].endpoint or runner.run(wiring.endpoint(targets[0]))
             session = wiring.session(endpoint)
             try:
                 arms, before = runner.run(_read(session, first, second))
@@ -129,6 +130,7 @@ def command(
                     _put_back(runner, session, before)
             finally:
                 runner.run(session.close())
+                runner.run(wiring.fetch.close())
                 if energy is not None:
                     energy.close()
             labels = (_label(arms["A"]), _label(arms["B"]))
@@ -190,8 +192,10 @@ async def _read(
             value = settings.parse(option, wanted[name]) if name in wanted else option.value
             reason = settings.refusal(option, value)
             if reason:
-                restart = option.applies is Applies.RESTART and not why_not
-                raise UsageError(reason, WITH_RESTART if restart else why_not)
+                restart = option.applies is Applies.RESTART
+                if restart and why_not:
+                    reason = f"{option.name} cannot be changed from here: {why_not}"
+                raise UsageError(reason, WITH_RESTART if restart else "")
             arms[arm][name] = value
     if arms["A"] == arms["B"]:
         raise UsageError("A and B are the same", "give them different values")

@@ -18,6 +18,7 @@ from llmtop.tui.verbs.aim import (
     load_on,
     wait_a_beat,
 )
+from llmtop.tui.verbs.configured import read
 from llmtop.tui.verbs.output import document, json_flag
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("target", metavar="NAME|URL")
-@click.option("--slo", help='Limits of a request, for example "ttft=500ms,tpot=50ms".')
+@click.option("--slo", help='Limits of a request: "ttft=500ms,tpot=50ms", or @NAME.')
 @click.option(
     "--max", "top", default=1024, show_default=True, type=click.IntRange(1, 20000), help="Streams."
 )
@@ -71,14 +72,17 @@ def command(
     **shared: Any,
 ) -> int:
     """Find the highest load within limits, and the knee of the throughput curve."""
+    from llmtop.loadgen import slo as slos
     from llmtop.loadgen.search import MAIN_SHARE
-    from llmtop.loadgen.slo import parse
     from llmtop.tui.findings import held, saturation_sentence
     from llmtop.tui.verbs.saving import check, saturation_document, save_levels, save_saturation
     from llmtop.tui.wiring import Wiring
 
-    limits = parse(slo) if slo is not None else None
-    asked = asking(shared)
+    config = read(shared["config_file"])
+    limits = None
+    if slo is not None:
+        limits = slos.of(config.slo(slo)) if slo.startswith("@") else slos.parse(slo)
+    asked = asking(shared, config, target)
     check(save, save_bench)
     found = aim(Wiring(), target, asked, top)
     energy = energy_of(found)
@@ -102,6 +106,8 @@ def command(
             if result.slo is not None and answer.share != MAIN_SHARE:
                 click.echo(f"  {held(result.slo, answer, result.top, result.ceiling)}.")
         _costs(result, price)
+        if any(not level.steady for level in result.levels):
+            click.echo("  Some levels were no steady state: a longer --level-seconds may help.")
     if stopped:
         return 130
     if not any(level.ok for level in result.levels):

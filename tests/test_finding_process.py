@@ -170,6 +170,19 @@ def test_ctrl_c_tells_what_is_known_and_puts_the_option_back(home: Home, engine:
     assert value_of(home, engine) == CAP
 
 
+def test_compare_of_an_engine_that_somebody_else_started(
+    home: Home, engine: str, tmp_path: Path
+) -> None:
+    (found,) = (one for one in home.run("ps", "--json").json["engines"] if one["name"] == engine)
+    stranger = Home.make(tmp_path)
+    options = ("--a", "max_num_seqs=2", "--b", "max_num_seqs=4")
+    done = stranger.run("compare", found["url"], *options)
+    assert done.code == 2, done.err
+    assert "cannot be changed from here" in done.err
+    assert "URL_A URL_B" in done.err
+    assert value_of(home, engine) == CAP
+
+
 def value_of(home: Home, engine: str) -> int:
     options = home.run("options", engine, "--json").json["options"]
     return int(next(one["value"] for one in options if one["name"] == "max_num_seqs"))
@@ -179,7 +192,8 @@ def value_of(home: Home, engine: str) -> int:
     ("args", "words"),
     [
         (("saturate", "found", "--slo", "ttft=5"), "is not a limit"),
-        (("saturate", "found", "--slo", "itl=5ms"), "tpot="),
+        (("saturate", "found", "--slo", "itl=5ms"), "tpot"),
+        (("saturate", "found", "--slo", "@none"), "'none'"),
         (("saturate", "nobody"), "nobody"),
         (("saturate", "found", "--save", "/no/such/folder/x.json"), "no folder"),
         (("compare", "found"), "--a"),
