@@ -89,6 +89,7 @@ class Meter:
             e2e=window.latency(Row.E2E),
             health=health,
             errors=_with_troubles(errors, readings),
+            output_tokens=new.total[Cell.TOKENS],
         )
 
     def result(

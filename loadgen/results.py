@@ -126,6 +126,7 @@ class LoadSnapshot:
     e2e: LatencySummary
     health: ClientHealth
     errors: Mapping[str, int] = field(default_factory=dict)
+    output_tokens: int = 0  # since the start, as far as seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,16 +15,17 @@ json_flag = click.option(
 
 def document(value: Any) -> None:
     """Print one JSON document. NaN and infinity never appear in it; they become null."""
-    click.echo(json.dumps(_finite(value), indent=2, ensure_ascii=True, allow_nan=False))
+    click.echo(json.dumps(finite(value), indent=2, ensure_ascii=True, allow_nan=False))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A copy without NaN and infinity, which JSON does not have; they become null."""
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value
 
 

@@ -1,0 +1,50 @@
+"""How much energy the GPUs under an engine have taken, where the driver tells."""
+
+from __future__ import annotations
+
+from llmtop.engines.gpu import Gpus
+from llmtop.engines.processes import Identity, Processes
+from llmtop.engines.records import EngineRecord
+from llmtop.engines.samples import GpuSample
+
+
+class EngineEnergy:
+    """Joules since the driver was loaded, summed over the GPUs that an engine runs on.
+
+    The GPUs are those on which a process of the engine holds memory, whatever it was launched
+    with, found at the first call. NVML counts whole GPUs, so others on the same GPU count too.
+    """
+
+    def __init__(self, record: EngineRecord, gpus: Gpus, processes: Processes) -> None:
+        self._record, self._gpus, self._processes = record, gpus, processes
+        self._uuids: frozenset[str] = frozenset()
+
+    def __call__(self) -> float | None:
+        """The sum now; None when it is a simulated engine, or a GPU does not tell."""
+        if self._record.simulated:
+            return None
+        found = [gpu for gpu in self._gpus.read() if gpu.mig_of is None]
+        if not self._uuids:
+            self._uuids = self._held(found)
+        energies = [gpu.energy_j for gpu in found if gpu.uuid in self._uuids]
+        known = [energy for energy in energies if energy is not None]
+        if not known or len(known) < len(self._uuids):
+            return None
+        return sum(known)
+
+    @property
+    def count(self) -> int | None:
+        """How many GPUs the engine was found on; None before a call found any."""
+        return len(self._uuids) or None
+
+    def close(self) -> None:
+        """Let go of the driver."""
+        self._gpus.close()
+
+    def _held(self, found: list[GpuSample]) -> frozenset[str]:
+        record = self._record
+        leader = Identity(record.pid, record.start_ticks, record.boot_id)
+        pids = {member.pid for member in self._processes.members(leader)}
+        return frozenset(
+            gpu.uuid for gpu in found if any(process.pid in pids for process in gpu.processes)
+        )

@@ -1,0 +1,199 @@
+"""Drives two settings against each other in turns: A twice for the noise, then A B B A."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llmtop.loadgen.compare import Finding, Measure, judge, noise_floor, order
+from llmtop.loadgen.level import Energy, LevelMeter, LevelResult, Traffic
+from llmtop.loadgen.results import RequestRecord
+
+NOISE_PAIRS = 2
+LEAST_REQUESTS = (
+    20  # in a run; the run is the unit, so this only keeps its p95 from being its worst
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The owner is asked to put this setting in force, and then to call ``placed``."""
+
+    arm: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairResult:
+    """Two runs one after the other. arms: what each was; noise: A against itself.
+
+    counted: both runs are the engine's numbers and not the client's.
+    """
+
+    noise: bool
+    arms: tuple[str, str]
+    runs: tuple[LevelResult, LevelResult]
+
+    @property
+    def counted(self) -> bool:
+        """Whether the client kept up in both, and requests ended in both."""
+        return all(run.valid and run.ok > 0 for run in self.runs)
+
+    def values(self, measure: Measure) -> tuple[float, float] | None:
+        """(A, B), or the first and the second run of a noise pair; None when one has no value."""
+        first, second = (measure.of(run) for run in self.runs)
+        if first is None or second is None:
+            return None
+        return (second, first) if self.arms == ("B", "A") else (first, second)
+
+
+@dataclass(frozen=True, slots=True)
+class CompareResult:
+    """What was found. left_out: pairs that do not count, because the client could not keep up or
+    nothing ended. complete: False when it was ended early."""
+
+    level: int
+    seconds: float
+    pairs: tuple[PairResult, ...]
+    findings: tuple[Finding, ...]
+    left_out: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a comparison stands. left_s: about how long it will still take."""
+
+    run: int
+    runs: int
+    arm: str
+    phase: str
+    left_s: float
+
+
+class Duel:
+    """One comparison. Hand ``take`` to the loads as on_record and call ``beat`` until it returns a
+    CompareResult; whenever it returns a Turn, put that setting in force and call ``placed``.
+
+    pairs: how many, even. A pair in which the client could not keep up is run again, for at most
+    half of the pairs. now: seconds on the clock of the records, of whichever load is at work.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        *,
+        level: int,
+        pairs: int = 8,
+        noise_pairs: int = NOISE_PAIRS,
+        seconds: float = 8.0,
+        energy: Energy = lambda: None,
+        seed: int = 0,
+    ) -> None:
+        self._seed = seed
+        self._now, self._level, self._seconds, self._energy = now, level, seconds, energy
+        noise = [(True, ("A", "A"))] * noise_pairs
+        self._program = noise + [(False, arms) for arms in order(pairs)]
+        self._spare = pairs // 2
+        self._pairs: list[PairResult] = []
+        self._runs: list[LevelResult] = []
+        self._traffic: Traffic | None = None
+        self._meter: LevelMeter | None = None
+        self._placed: str | None = None
+        self._asked: str | None = None
+        self._spent: list[float] = []
+
+    def take(self, record: RequestRecord) -> None:
+        """One request has ended."""
+        if self._meter is not None:
+            self._meter.take(record)
+
+    def placed(self, traffic: Traffic) -> None:
+        """The setting that was asked for is in force; this is the load that goes to it."""
+        self._traffic, self._placed, self._asked = traffic, self._asked, None
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is being measured, so that the next beat wants some time to pass."""
+        return self._meter is not None
+
+    def beat(self) -> Turn | PairResult | CompareResult | None:
+        """Look at the load. Never blocks; call it some five times a second."""
+        if self._asked is not None:
+            return None
+        if self._meter is not None:
+            return self._measure(self._meter)
+        if not self._program:
+            if self._traffic is not None:
+                self._traffic.stop(drain=False)
+            return self.result()
+        arm = self._arm
+        if arm != self._placed:
+            self._asked = arm
+            return Turn(arm)
+        assert self._traffic is not None
+        self._meter = LevelMeter(
+            self._level,
+            self._traffic,
+            self._now,
+            seconds=self._seconds,
+            energy=self._energy,
+            seed=self._seed,
+            least=LEAST_REQUESTS,
+        )
+        return None
+
+    @property
+    def standing(self) -> Standing | None:
+        """Where it stands; None once it is over."""
+        if not self._program:
+            return None
+        done = len(self._spent)
+        runs = done + 2 * len(self._program) - len(self._runs)
+        each = sum(self._spent) / done if done else 1.5 * self._seconds
+        so_far = self._meter.elapsed_s if self._meter is not None else 0.0
+        left = max(0.0, each - so_far) + (runs - done - 1) * each
+        phase = self._meter.phase if self._meter is not None else "switching"
+        return Standing(done + 1, runs, self._arm, phase, left)
+
+    def result(self) -> CompareResult:
+        """What is known by now."""
+        counted = [pair for pair in self._pairs if pair.counted]
+        findings = []
+        for measure in Measure:
+            noise = noise_floor(_values(measure, [pair for pair in counted if pair.noise]))
+            pairs = _values(measure, [pair for pair in counted if not pair.noise])
+            findings.append(judge(measure, pairs, among=len(Measure), noise=noise))
+        return CompareResult(
+            level=self._level,
+            seconds=self._seconds,
+            pairs=tuple(self._pairs),
+            findings=tuple(findings),
+            left_out=len(self._pairs) - len(counted),
+            complete=not self._program,
+        )
+
+    @property
+    def _arm(self) -> str:
+        return self._program[0][1][len(self._runs)]
+
+    def _measure(self, meter: LevelMeter) -> PairResult | None:
+        run = meter.beat()
+        if run is None:
+            return None
+        self._meter = None
+        self._runs.append(run)
+        self._spent.append(run.seconds + run.warm_up_s)
+        if len(self._runs) < 2:
+            return None
+        noise, (first, second) = self._program.pop(0)
+        pair = PairResult(noise, (first, second), (self._runs[0], self._runs[1]))
+        self._runs = []
+        self._pairs.append(pair)
+        if not pair.counted and not noise and self._spare:
+            self._spare -= 1
+            self._program.append((False, (first, second)))
+        return pair
+
+
+def _values(measure: Measure, pairs: list[PairResult]) -> list[tuple[float, float]]:
+    return [values for pair in pairs if (values := pair.values(measure)) is not None]

@@ -1,0 +1,118 @@
+"""Results in other programs' forms: CSV, and the JSON of ``vllm bench serve --save-result``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from statistics import fmean, pstdev
+from typing import Any
+
+from llmtop.loadgen.level import LevelResult
+from llmtop.loadgen.results import Fate
+
+CSV_HEAD = (
+    "streams", "seconds", "warm_up_s", "ok", "failed", "cut", "in_time",
+    "output_tokens_per_s", "output_tokens_error", "requests_per_s", "goodput_per_s",
+    "ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p95_s", "tpot_p99_s",
+    "itl_p50_s", "itl_p95_s", "itl_p99_s", "e2e_p50_s", "e2e_p95_s", "e2e_p99_s",
+    "in_flight", "little", "steady", "client", "energy_j", "tokens_per_joule",
+)  # fmt: skip
+
+
+def csv_row(level: LevelResult) -> list[Any]:
+    """One level, in the order of CSV_HEAD; None for what is not known, an empty cell in CSV."""
+    latencies = [
+        getattr(summary, name)
+        for summary in (level.ttft, level.tpot, level.itl, level.e2e)
+        for name in ("p50", "p95", "p99")
+    ]
+    return [
+        level.level, level.seconds, level.warm_up_s, level.ok, level.failed, level.cut,
+        level.in_time, level.output_tokens_per_s, level.error, level.requests_per_s,
+        level.goodput_per_s, *latencies, level.in_flight, level.little, level.steady,
+        level.health.verdict, level.energy_j, level.tokens_per_joule,
+    ]  # fmt: skip
+
+
+def table(rows: Iterable[tuple[Sequence[Any], LevelResult]], extra: Sequence[str] = ()) -> str:
+    """Levels as CSV with a head (RFC 4180). extra: names of the columns put before each level."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([*extra, *CSV_HEAD])
+    for before, level in rows:
+        writer.writerow([*before, *csv_row(level)])
+    return text.getvalue()
+
+
+def bench_serve(
+    level: LevelResult, *, model: str, chat: bool, at: datetime, limits: bool = True
+) -> dict[str, Any]:
+    """One level as ``vllm bench serve --save-result --save-detailed`` writes a run.
+
+    Names and units as in vllm/benchmarks/serve.py of 0.11 to 0.27: lists in seconds, summaries in
+    milliseconds. What is not measured the same way is null or left out: the mean and the spread of
+    ITL (kept as a histogram), texts, and the lists of single gaps. limits: there were some.
+    """
+    ok = [record for record in level.records if record.fate is Fate.OK]
+    prompts = [record.prompt_tokens or 0 for record in level.records]
+    tokens_in = sum(record.prompt_tokens or 0 for record in ok)
+    tokens_out = sum(record.tokens for record in ok)
+    backend = "openai-chat" if chat else "openai"
+    document: dict[str, Any] = {
+        "date": at.strftime("%Y%m%d-%H%M%S"),
+        "endpoint_type": backend,
+        "backend": backend,
+        "label": "llmtop",
+        "model_id": model,
+        "tokenizer_id": model,
+        "num_prompts": level.n,
+        "request_rate": "inf",
+        "burstiness": 1.0,
+        "max_concurrency": level.level,
+        "client_verdict": level.health.verdict,  # ours, as --metadata would add it
+        "duration": level.seconds,
+        "completed": level.ok,
+        "failed": level.failed + level.cut,
+        "total_input_tokens": tokens_in,
+        "total_output_tokens": tokens_out,
+        "request_throughput": level.requests_per_s,
+        "request_goodput": level.goodput_per_s if limits else None,
+        "output_throughput": level.output_tokens_per_s,
+        "total_token_throughput": level.output_tokens_per_s + tokens_in / level.seconds,
+        "input_lens": prompts,
+        "output_lens": [record.tokens for record in level.records],
+        "ttfts": [record.ttft or 0.0 for record in level.records],  # 0.0: no token, as there
+        "errors": [record.error for record in level.records],
+    }
+    for name, values in (
+        ("ttft", [record.ttft for record in ok]),
+        ("tpot", [record.tpot for record in ok]),
+        ("e2el", [record.e2e for record in ok]),
+    ):
+        document |= _summary(name, sorted(value for value in values if value is not None))
+    itl = level.itl
+    for word, value in (("median", itl.p50), ("p99", itl.p99)):
+        document[f"{word}_itl_ms"] = None if value is None else value * 1000
+    document["mean_itl_ms"] = document["std_itl_ms"] = None
+    return document
+
+
+def _summary(name: str, ordered: list[float]) -> dict[str, float | None]:
+    if not ordered:
+        return {f"{word}_{name}_ms": None for word in ("mean", "median", "std", "p99")}
+    return {
+        f"mean_{name}_ms": fmean(ordered) * 1000,
+        f"median_{name}_ms": _percentile(ordered, 0.50) * 1000,
+        f"std_{name}_ms": pstdev(ordered) * 1000,
+        f"p99_{name}_ms": _percentile(ordered, 0.99) * 1000,
+    }
+
+
+def _percentile(ordered: list[float], share: float) -> float:
+    """Between the two nearest ranks, as numpy's default does it: these fields come from numpy."""
+    place = share * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)

@@ -1,0 +1,287 @@
+"""One level of load, measured in its steady state: reach it, warm up, measure, judge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import fmean, median, stdev
+from typing import Protocol
+
+from llmtop.loadgen.clock import NS
+from llmtop.loadgen.health import VALID
+from llmtop.loadgen.oversaturation import slope
+from llmtop.loadgen.plan import Plan
+from llmtop.loadgen.results import (
+    ClientHealth,
+    Fate,
+    LatencySummary,
+    LoadSnapshot,
+    RequestRecord,
+)
+from llmtop.loadgen.slo import Slo
+from llmtop.loadgen.summary import of_values
+
+LEAST_REQUESTS = 60  # 52 in time out of 52 are needed before Wilson's bound reaches 95 %
+PATIENCE = 3.0  # times the level's seconds that reaching, warming up and measuring may each take
+LEAST_WARM_UP_S = 0.5
+REACHED = 0.98  # of the level: a stream between two of its requests is not in flight
+BLOCKS = 8  # of the window, for the standard error of its throughput
+DRIFT = 0.25  # of the median TTFT: growth within the window that is no steady state
+
+Energy = Callable[[], float | None]
+
+
+class Traffic(Protocol):
+    """What a level needs of a load; ``llmtop.loadgen.pool.Load`` is one."""
+
+    def start(self, plan: Plan) -> None:
+        """Follow a plan from now on."""
+        ...
+
+    def stop(self, drain: bool = True) -> None:
+        """Send nothing more."""
+        ...
+
+    def snapshot(self) -> LoadSnapshot:
+        """The load now."""
+        ...
+
+
+class LoadClock:
+    """Gives a ``Load`` its clock (``monotonic=clock.ns``) and tells the moments of its records.
+
+    A load counts from the moment it was made, and that is when it first asks.
+    """
+
+    def __init__(self, monotonic: Callable[[], int] = time.monotonic_ns) -> None:
+        self._monotonic = monotonic
+        self._zero: int | None = None
+
+    def ns(self) -> int:
+        """The monotonic clock, nanoseconds."""
+        now = self._monotonic()
+        if self._zero is None:
+            self._zero = now
+        return now
+
+    def seconds(self) -> float:
+        """Seconds since the load was made, as in its records."""
+        now = self.ns()
+        return (now - (self._zero or 0)) / NS
+
+
+@dataclass(frozen=True, slots=True)
+class LevelResult:
+    """What one level gave over a window of ``seconds``, after ``warm_up_s``.
+
+    ok, failed, cut: requests that ended in the window and were sent at this level. in_time: those
+    that kept every limit (all that ended well, without limits). error: the throughput's relative
+    standard error. in_flight: the mean. little: X R / N, 1 in a steady state (Little's law).
+    steady: every stream had turned over before the window began, and TTFT did not grow in it.
+    stalled: nothing ended although requests were in flight. itl and health cover the end of the
+    window. energy_j: of the GPUs over the window. records: the requests counted.
+    """
+
+    level: int
+    seconds: float
+    warm_up_s: float
+    ok: int
+    failed: int
+    cut: int
+    in_time: int
+    output_tokens_per_s: float
+    error: float | None
+    requests_per_s: float
+    in_flight: float
+    little: float | None
+    steady: bool
+    stalled: bool
+    ttft: LatencySummary
+    tpot: LatencySummary
+    e2e: LatencySummary
+    itl: LatencySummary
+    health: ClientHealth
+    energy_j: float | None = None
+    records: tuple[RequestRecord, ...] = field(default=(), repr=False)
+
+    @property
+    def n(self) -> int:
+        """Requests that count for the limits."""
+        return self.ok + self.failed + self.cut
+
+    @property
+    def valid(self) -> bool:
+        """Whether the client could keep up, so that the numbers are the engine's."""
+        return self.health.verdict == VALID
+
+    @property
+    def goodput_per_s(self) -> float:
+        """Requests in time, a second."""
+        return self.in_time / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def tokens_per_joule(self) -> float | None:
+        """Output tokens for each joule that the GPUs took; None where the energy is not known."""
+        if not self.energy_j or self.energy_j <= 0:
+            return None
+        return self.output_tokens_per_s * self.seconds / self.energy_j
+
+    def dollars_per_million(self, dollars_an_hour: float) -> float | None:
+        """Price of a million output tokens on hardware at that price; None without tokens."""
+        if self.output_tokens_per_s <= 0:
+            return None
+        return dollars_an_hour / 3600 / self.output_tokens_per_s * 1e6
+
+
+class LevelMeter:
+    """Measures one level. Feed it every record and call ``beat`` some times a second.
+
+    now: seconds on the clock of the records. The warm-up lasts until the level is in flight, and
+    from then until as many requests have ended as there are streams: by then each stream has
+    turned over about once, and what the step up to this level stirred up is over. The window lasts
+    ``seconds``, longer (three times at most) until ``least`` requests have ended in it; neither
+    looks at how the numbers come out, so that waiting cannot favour an answer.
+    """
+
+    def __init__(
+        self,
+        level: int,
+        traffic: Traffic,
+        now: Callable[[], float],
+        *,
+        seconds: float,
+        slo: Slo | None = None,
+        energy: Energy = lambda: None,
+        seed: int = 0,
+        least: int = LEAST_REQUESTS,
+    ) -> None:
+        self.level, self.phase = level, "reaching"
+        self._traffic, self._now, self._slo, self._energy = traffic, now, slo or Slo(), energy
+        self._seconds, self._least = seconds, least
+        self._started = self._since = now()
+        self._from_above: bool | None = None
+        self._reached = self._begin = 0.0
+        self._turned_over = True
+        self._ended_since_reached = 0
+        self._records: list[RequestRecord] = []
+        self._tokens: list[tuple[float, int]] = []
+        self._in_flight: list[int] = []
+        self._energy_before: float | None = None
+        traffic.start(Plan(shape=f"hold {level}", seed=seed))
+
+    def take(self, record: RequestRecord) -> None:
+        """One request has ended."""
+        if self.phase == "reaching":
+            return
+        self._ended_since_reached += 1
+        if self.phase == "measuring" and record.intended >= self._reached:
+            ended = record.last if record.fate is Fate.OK else None
+            if ended is None or ended >= self._begin:
+                self._records.append(record)
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long this level has taken so far."""
+        return self._now() - self._started
+
+    def beat(self) -> LevelResult | None:
+        """Look at the load; the level's result when it is measured."""
+        now, snapshot = self._now(), self._traffic.snapshot()
+        late = now - self._since >= PATIENCE * self._seconds
+        if self.phase == "reaching":
+            if self._from_above is None:
+                self._from_above = snapshot.in_flight > self.level
+            if self._is_reached(snapshot.in_flight) or late:
+                self._turned_over = not late
+                self._reached = now
+                self._enter("warming up", now)
+        elif self.phase == "warming up":
+            turned = self._ended_since_reached >= self.level
+            if (turned and now - self._since >= LEAST_WARM_UP_S) or late:
+                self._turned_over &= turned
+                self._begin = now
+                self._energy_before = self._energy()
+                self._tokens.append((now, snapshot.output_tokens))
+                self._enter("measuring", now)
+        else:
+            self._tokens.append((now, snapshot.output_tokens))
+            self._in_flight.append(snapshot.in_flight)
+            enough = len(self._records) >= self._least
+            if now - self._since >= self._seconds and (enough or late):
+                return self._result(now, snapshot)
+        return None
+
+    def _enter(self, phase: str, now: float) -> None:
+        self.phase, self._since = phase, now
+
+    def _is_reached(self, in_flight: int) -> bool:
+        if self._from_above:
+            return in_flight <= self.level
+        return in_flight >= REACHED * self.level
+
+    def _result(self, now: float, snapshot: LoadSnapshot) -> LevelResult:
+        energy = self._energy()
+        records = tuple(r for r in self._records if r.last is None or r.last <= now)
+        ok = [r for r in records if r.fate is Fate.OK]
+        seconds = now - self._begin
+        (_, before), (_, after) = self._tokens[0], self._tokens[-1]
+        in_flight = fmean(self._in_flight)
+        ended = [r.e2e for r in ok if r.e2e is not None]
+        # A stream that is broken off early would leave the law out of balance without being wrong.
+        whole = bool(ended) and in_flight > 0 and len(ok) == len(records)
+        return LevelResult(
+            level=self.level,
+            seconds=seconds,
+            warm_up_s=self._begin - self._started,
+            ok=len(ok),
+            failed=sum(r.fate is Fate.FAILED for r in records),
+            cut=sum(r.fate is Fate.CUT for r in records),
+            in_time=sum(self._slo.met(r) for r in records),
+            output_tokens_per_s=max(0, after - before) / seconds,
+            error=relative_error(self._tokens),
+            requests_per_s=len(ok) / seconds,
+            in_flight=in_flight,
+            little=len(ok) / seconds * fmean(ended) / in_flight if whole else None,
+            steady=self._turned_over and not _grows(ok),
+            stalled=not records and in_flight > 0,
+            ttft=of_values([r.ttft for r in ok if r.ttft is not None]),
+            tpot=of_values([r.tpot for r in ok if r.tpot is not None]),
+            e2e=of_values(ended),
+            itl=snapshot.itl,
+            health=snapshot.health,
+            energy_j=None
+            if energy is None or self._energy_before is None
+            else energy - self._energy_before,
+            records=records,
+        )
+
+
+def relative_error(tokens: list[tuple[float, int]]) -> float | None:
+    """The relative standard error of a rate, from (seconds, count so far): by batch means.
+
+    The window is cut into eight blocks that are taken as independent (Law and Kelton's method);
+    None for fewer than four moments.
+    """
+    if len(tokens) < 4:
+        return None
+    begin, end = tokens[0][0], tokens[-1][0]
+    marks = [tokens[0]]
+    for moment in tokens[1:]:
+        if moment[0] >= begin + len(marks) * (end - begin) / BLOCKS:
+            marks.append(moment)
+    rates = [(n - m) / (t - s) for (s, m), (t, n) in pairwise(marks) if t > s]
+    if len(rates) < 3 or fmean(rates) <= 0:
+        return None
+    return float(stdev(rates) / fmean(rates) / len(rates) ** 0.5)
+
+
+def _grows(ok: list[RequestRecord]) -> bool:
+    """Whether TTFT surely grew within the window, by an amount that matters."""
+    points = [(r.intended, r.ttft) for r in ok if r.ttft is not None]
+    trend = slope(points)
+    if trend is None:
+        return False
+    span = max(x for x, _ in points) - min(x for x, _ in points)
+    return trend.low > 0 and trend.estimate * span > DRIFT * median(y for _, y in points)

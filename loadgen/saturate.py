@@ -1,0 +1,149 @@
+"""Drives a load from level to level until it is known what the engine holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llmtop.loadgen.knee import Knee
+from llmtop.loadgen.level import Energy, LevelMeter, LevelResult, Traffic
+from llmtop.loadgen.results import RequestRecord
+from llmtop.loadgen.search import Answer, Search, Trial
+from llmtop.loadgen.slo import Slo
+
+
+@dataclass(frozen=True, slots=True)
+class SaturationResult:
+    """What was found. levels: in the order in which they were measured.
+
+    answers: one for each share of requests, () without limits. ceiling: the level at which the
+    client could not keep up, None when it could. complete: False when it was ended early.
+    """
+
+    slo: Slo | None
+    levels: tuple[LevelResult, ...]
+    answers: tuple[Answer, ...]
+    knee: Knee | None
+    ceiling: int | None
+    top: int
+    seconds: float
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a search stands. left_s: about how long it will still take."""
+
+    level: int
+    phase: str
+    done: int
+    elapsed_s: float
+    left_s: float
+
+
+class Saturation:
+    """One search. Hand ``take`` to the load as on_record, ``begin``, then call ``beat``.
+
+    ``beat`` never blocks; call it some five times a second. now: seconds on the records' clock.
+    """
+
+    def __init__(
+        self,
+        slo: Slo | None,
+        now: Callable[[], float],
+        *,
+        top: int = 1024,
+        seconds: float = 8.0,
+        energy: Energy = lambda: None,
+        seed: int = 0,
+        search: Search | None = None,
+    ) -> None:
+        self._seed = seed
+        self.search = search or Search(top=top, with_limits=slo is not None)
+        self._slo, self._now, self._seconds, self._energy = slo, now, seconds, energy
+        self._levels: list[LevelResult] = []
+        self._traffic: Traffic | None = None
+        self._meter: LevelMeter | None = None
+        self._began = 0.0
+        self._finished = False
+
+    def begin(self, traffic: Traffic) -> None:
+        """Start the first level."""
+        self._traffic, self._began = traffic, self._now()
+        self._next()
+
+    def take(self, record: RequestRecord) -> None:
+        """One request has ended."""
+        if self._meter is not None:
+            self._meter.take(record)
+
+    def beat(self) -> LevelResult | SaturationResult | None:
+        """A level's result when one is measured, the search's once it is over, else None."""
+        if self._finished:
+            return self.result()
+        if self._meter is None:
+            self._finished = True
+            if self._traffic is not None:
+                self._traffic.stop(drain=False)
+            return self.result()
+        result = self._meter.beat()
+        if result is None:
+            return None
+        self._levels.append(result)
+        self.search.feed(trial(result))
+        self._next()
+        return result
+
+    @property
+    def progress(self) -> Progress | None:
+        """Where it stands; None before the start and after the end."""
+        if self._meter is None:
+            return None
+        done = len(self._levels)
+        spent = sum(one.seconds + one.warm_up_s for one in self._levels)
+        each = max(spent / done if done else 0.0, 1.5 * self._seconds)
+        this = max(0.0, each - self._meter.elapsed_s)
+        # ``left`` counts the level that is being measured.
+        left = this + max(0, self.search.left - 1) * each
+        return Progress(self._meter.level, self._meter.phase, done, self._now() - self._began, left)
+
+    def result(self) -> SaturationResult:
+        """What is known by now."""
+        search, slo = self.search, self._slo
+        return SaturationResult(
+            slo=slo,
+            levels=tuple(self._levels),
+            answers=tuple(search.answer(share) for share in search.shares) if slo else (),
+            knee=search.knee(),
+            ceiling=search.ceiling,
+            top=search.top,
+            seconds=self._seconds,
+            complete=self._finished,
+        )
+
+    def _next(self) -> None:
+        level = self.search.next_level()
+        self._meter = None
+        if level is not None and self._traffic is not None:
+            self._meter = LevelMeter(
+                level,
+                self._traffic,
+                self._now,
+                seconds=self._seconds,
+                slo=self._slo,
+                energy=self._energy,
+                seed=self._seed,
+            )
+
+
+def trial(result: LevelResult) -> Trial:
+    """A level's result as the search sees it."""
+    return Trial(
+        level=result.level,
+        met=result.in_time,
+        n=result.n,
+        throughput=result.output_tokens_per_s,
+        error=result.error,
+        valid=result.valid,
+        stalled=result.stalled,
+    )

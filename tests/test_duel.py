@@ -1,0 +1,107 @@
+"""Two settings against each other, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmtop.engines.simulator.scheduler import Limits
+from llmtop.loadgen.compare import Measure, Verdict
+from llmtop.loadgen.duel import CompareResult, Duel, PairResult, Turn
+from tests.virtual_load import VirtualLoad
+
+
+def fight(
+    load: VirtualLoad, place: Callable[[str], None], pairs: int = 4, level: int = 32
+) -> tuple[CompareResult, list[str], list[PairResult]]:
+    duel = Duel(load.now, level=level, pairs=pairs, seconds=1.0)
+    load.on_record = duel.take
+    turns, seen = [], []
+    for _ in range(5000):
+        fact = duel.beat()
+        match fact:
+            case Turn(arm):
+                place(arm)
+                turns.append(arm)
+                duel.placed(load)
+            case PairResult():
+                seen.append(fact)
+            case CompareResult():
+                assert duel.standing is None
+                return fact, turns, seen
+        load.pass_time(0.05)
+    raise AssertionError("the comparison does not end")
+
+
+def test_half_the_batch_is_worse_in_every_measure_that_it_touches() -> None:
+    load = VirtualLoad(1, 64, wander=0.02, noise=0.05)
+
+    def place(arm: str) -> None:
+        load.scheduler.limits = Limits(64 if arm == "A" else 16, 2048)
+
+    result, turns, seen = fight(load, place)
+    verdicts = {finding.measure: finding.verdict for finding in result.findings}
+    assert verdicts[Measure.OUTPUT_TOKENS] is Verdict.WORSE
+    assert verdicts[Measure.TTFT_P50] is Verdict.WORSE
+    assert verdicts[Measure.TPOT_P50] is Verdict.BETTER  # a small batch steps faster
+    assert result.complete and result.left_out == 0
+    # A is in force at first and for all noise pairs; B A A B needs no switch in its middle.
+    assert turns == ["A", "B", "A", "B", "A"]
+    assert [pair.noise for pair in seen] == [True, True, False, False, False, False]
+    assert [pair.arms for pair in seen[2:]] == [("A", "B"), ("B", "A"), ("A", "B"), ("B", "A")]
+
+
+def test_a_against_itself_is_not_told_apart() -> None:
+    load = VirtualLoad(2, 64, wander=0.02, noise=0.05)
+    result, _, _ = fight(load, lambda arm: None)
+    assert {finding.verdict for finding in result.findings} == {Verdict.CANNOT_TELL}
+    for finding in result.findings:
+        assert finding.noise is not None and 1 < finding.noise < 1.2
+        assert finding.n == 4
+
+
+def test_ten_percent_are_found_within_eight_pairs() -> None:
+    load = VirtualLoad(3, 64, wander=0.02, noise=0.05)
+
+    def place(arm: str) -> None:
+        load.shaking.pace = 1.0 if arm == "A" else 1.10
+
+    result, _, _ = fight(load, place, pairs=8)
+    tokens = result.findings[0]
+    assert tokens.verdict is Verdict.WORSE
+    assert tokens.low is not None and tokens.high is not None
+    assert tokens.low < 1 / 1.10 < tokens.high
+
+
+def test_a_pair_that_the_client_spoilt_is_run_again_and_left_out() -> None:
+    def verdict(level: int) -> str:
+        return "client-bound, because x" if 200 < load.requests < 260 else "valid"
+
+    load = VirtualLoad(4, 64, verdict=verdict)
+    result, _, seen = fight(load, lambda arm: None, level=4)
+    assert result.left_out == sum(not pair.counted for pair in seen) >= 1
+    assert sum(pair.counted and not pair.noise for pair in seen) == 4
+    assert all(finding.n == 4 for finding in result.findings)
+
+
+def test_a_client_that_never_keeps_up_ends_it_without_a_verdict() -> None:
+    load = VirtualLoad(5, 64, verdict=lambda level: "client-bound, because x")
+    result, _, seen = fight(load, lambda arm: None, level=4)
+    assert len(seen) == 2 + 4 + 2
+    assert all(finding.n == 0 for finding in result.findings)
+    assert {finding.verdict for finding in result.findings} == {Verdict.CANNOT_TELL}
+
+
+def test_where_it_stands_is_told() -> None:
+    load = VirtualLoad(6, 64)
+    duel = Duel(load.now, level=4, pairs=2, noise_pairs=1, seconds=1.0)
+    load.on_record = duel.take
+    standing = []
+    while not isinstance(fact := duel.beat(), CompareResult):
+        if isinstance(fact, Turn):
+            duel.placed(load)
+        load.pass_time(0.05)
+        if duel.standing is not None:
+            standing.append(duel.standing)
+    assert standing[0].run == 1 and standing[-1].run == 6
+    assert {s.runs for s in standing} == {6}
+    assert standing[0].left_s > standing[-1].left_s

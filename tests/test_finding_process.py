@@ -1,0 +1,234 @@
+"""``llmtop saturate`` and ``llmtop compare`` on a simulated engine that runs as a real process."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.llmtop_process import ROOT, Home, command
+
+CAP = 8  # max_num_seqs
+SHORT = ("--prompt-tokens", "16", "--workers", "1")
+VALID = "valid"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home.make(tmp_path_factory.mktemp("home"))
+    yield home
+    home.stop_all()
+
+
+@pytest.fixture(scope="module")
+def engine(home: Home) -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    # A step takes 25 ms at this speed: hiccups of a crowded machine are small beside it.
+    flags = ("--startup-s", "0", "--max-num-seqs", str(CAP), "--speed", "0.2")
+    start = ("run", "sim", "--detach", "--json", "--port", port, "--name", "found", "--", *flags)
+    started = home.run(*start)
+    assert started.code == 0, started.err
+    return str(started.json["name"])
+
+
+def check(value: Any, schema: dict[str, Any], where: str = "$") -> None:
+    """The part of JSON Schema that docs/schema uses."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "object": dict, "array": list, "string": str, "boolean": bool, "integer": int,
+        "number": (int, float), "null": type(None),
+    }  # fmt: skip
+    allowed = schema.get("type", list(kinds))
+    names = [allowed] if isinstance(allowed, str) else allowed
+    is_bool = isinstance(value, bool)
+    assert any(isinstance(value, kinds[n]) and is_bool <= (n == "boolean") for n in names), (
+        f"{where} is {value!r}, not {allowed}"
+    )
+    if "enum" in schema:
+        assert value in schema["enum"], f"{where} is {value!r}"
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        assert set(schema.get("required", [])) <= set(value), f"{where} lacks a field"
+        if schema.get("additionalProperties") is False:
+            assert set(value) <= set(known), f"{where} has an undocumented field"
+        for name, part in value.items():
+            if name in known:
+                check(part, resolve(known[name]), f"{where}.{name}")
+    if isinstance(value, list):
+        for index, part in enumerate(value):
+            check(part, resolve(schema["items"]), f"{where}[{index}]")
+
+
+def resolve(schema: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in schema:
+        return schema
+    found: Any = SCHEMA
+    for step in schema["$ref"].removeprefix("#/").split("/"):
+        found = found[step]
+    return dict(found)
+
+
+SCHEMA = json.loads((ROOT / "docs" / "schema" / "findings.schema.json").read_text())
+
+
+def test_saturate_finds_the_cap_of_a_real_process(home: Home, engine: str, tmp_path: Path) -> None:
+    csv_path, bench = tmp_path / "levels.csv", tmp_path / "bench"
+    began = time.monotonic()
+    done = home.run(
+        "saturate", engine, "--slo", "ttft=130ms", "--max", "16", "--level-seconds", "0.7",
+        "--output-tokens", "8", *SHORT, "--gpu-hour", "3.6", "--json",
+        "--save", str(csv_path), "--save-bench", str(bench), timeout=120,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    found = done.json
+    check(found, resolve({"$ref": "#/$defs/saturation"}))
+    assert (found["kind"], found["name"], found["simulated"]) == ("saturation", engine, True)
+    assert found["complete"] is True
+    assert found["slo"] == {"ttft_s": 0.13}
+    assert [answer["share"] for answer in found["answers"]] == [0.90, 0.95, 0.99]
+    levels = found["levels"]
+    assert levels[0]["streams"] == 4
+    for level in levels:
+        assert level["energy_j"] is None and level["tokens_per_joule"] is None
+        assert level["dollars_per_million_tokens"] == pytest.approx(
+            1000 / level["output_tokens_per_s"]
+        )
+    main = found["answers"][1]
+    if all(level["client"]["verdict"] == VALID for level in levels):
+        # The machine kept up, so this is the engine: free slots up to the cap, queueing beyond.
+        assert main["streams"] is not None and CAP - 4 <= main["streams"] <= CAP + 3
+        assert main["fails_at"] is not None and main["fails_at"] <= 2 * CAP
+        assert f"up to {main['streams']} streams" in found["summary"]
+        assert found["knee"]["streams"] <= CAP + 4
+        assert time.monotonic() - began < 60
+    else:
+        assert any("client-bound" in level["client"]["verdict"] for level in levels)
+    rows = list(csv.DictReader(csv_path.read_text().splitlines()))
+    assert [int(row["streams"]) for row in rows] == [level["streams"] for level in levels]
+    saved = sorted(bench.iterdir())
+    assert len(saved) == len(levels)
+    run = json.loads(saved[0].read_text())
+    assert run["max_concurrency"] == 4
+    assert run["completed"] == levels[0]["requests"]["ok"] == len(run["ttfts"])
+    assert run["total_output_tokens"] == 8 * run["completed"]
+    assert run["median_ttft_ms"] == pytest.approx(1000 * levels[0]["ttft_s"]["p50"], rel=0.2)
+
+
+def test_compare_tells_a_small_batch_from_a_large_one(home: Home, engine: str) -> None:
+    done = home.run(
+        "compare", engine, "--a", "max_num_seqs=2", "--b", f"max_num_seqs={CAP}", "--pairs", "4",
+        "-c", "6", "--run-seconds", "0.5", "--output-tokens", "2", *SHORT, "--json", timeout=180,
+    )  # fmt: skip
+    # On a machine so crowded that no pair counts the verb fails, and says why; nothing else may.
+    if done.code:
+        assert "no pair could be counted" in done.err
+    found = done.json
+    check(found, resolve({"$ref": "#/$defs/comparison"}))
+    assert found["a"] == {"name": engine, "label": "max_num_seqs=2"}
+    findings = {finding["measure"]: finding for finding in found["findings"]}
+    assert findings["ttft_p50_s"]["verdict"] != "worse"
+    if found["pairs_left_out"] == 0:
+        assert findings["ttft_p50_s"]["verdict"] == "better"
+        assert findings["ttft_p50_s"]["high"] < 1
+        assert "better in TTFT p50" in found["summary"]
+    orders = [pair["order"] for pair in found["pairs"]]
+    assert orders[:6] == ["AA", "AA", "AB", "BA", "AB", "BA"]
+    (option,) = [
+        option
+        for option in home.run("options", engine, "--json").json["options"]
+        if option["name"] == "max_num_seqs"
+    ]
+    assert option["value"] == CAP  # as it was before
+
+
+def test_ctrl_c_tells_what_is_known_and_puts_the_option_back(home: Home, engine: str) -> None:
+    process = subprocess.Popen(
+        command("compare", engine, "--a", "max_num_seqs=2", "--b", "max_num_seqs=4", "-c", "4",
+                "--run-seconds", "600", *SHORT, "--json"),
+        env=home.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 30
+        while value_of(home, engine) != 2:
+            assert time.monotonic() < deadline and process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert json.loads(out)["complete"] is False
+    assert "Traceback" not in err
+    assert value_of(home, engine) == CAP
+
+
+def test_compare_of_an_engine_that_somebody_else_started(
+    home: Home, engine: str, tmp_path: Path
+) -> None:
+    (found,) = (one for one in home.run("ps", "--json").json["engines"] if one["name"] == engine)
+    stranger = Home.make(tmp_path)
+    options = ("--a", "max_num_seqs=2", "--b", "max_num_seqs=4")
+    done = stranger.run("compare", found["url"], *options)
+    assert done.code == 2, done.err
+    assert "cannot be changed from here" in done.err
+    assert "URL_A URL_B" in done.err
+    assert value_of(home, engine) == CAP
+
+
+def value_of(home: Home, engine: str) -> int:
+    options = home.run("options", engine, "--json").json["options"]
+    return int(next(one["value"] for one in options if one["name"] == "max_num_seqs"))
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("saturate", "found", "--slo", "ttft=5"), "is not a limit"),
+        (("saturate", "found", "--slo", "itl=5ms"), "tpot"),
+        (("saturate", "found", "--slo", "@none"), "'none'"),
+        (("saturate", "nobody"), "nobody"),
+        (("saturate", "found", "--save", "/no/such/folder/x.json"), "no folder"),
+        (("compare", "found"), "--a"),
+        (("compare", "found", "--a", "max_num_seqs=4"), "--a"),
+        (("compare", "found", "--a", "max_num_seqs=4", "--b", "max_num_seqs=4"), "the same"),
+        (("compare", "found", "--a", "max_num_seqs=4", "--b", "max_num_seqs=99"), "out of range"),
+        (("compare", "found", "--a", "max_num_seqs=4", "--b", "max_num_seq=9"), "did you mean"),
+        (
+            ("compare", "found", "--a", "gpu_memory_utilization=0.5", "--b",
+             "gpu_memory_utilization=0.6"),
+            "only at a restart",
+        ),
+        (("compare", "found", "--a", "max_num_seqs=4", "--b", "max_num_seqs=8", "--pairs", "5"),
+         "even"),
+        (("saturate", "http://192.0.2.1:9"), "192.0.2.1"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused_in_one_line(
+    home: Home, engine: str, args: tuple[str, ...], words: str
+) -> None:
+    done = home.run(*args)
+    assert done.code in (1, 2)
+    assert done.out == ""
+    assert words in done.err
+    assert "Traceback" not in done.err and len(done.err.splitlines()) <= 2
+
+
+def test_an_engine_that_has_ended_is_not_loaded(home: Home, engine: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    assert home.run(
+        "run", "sim", "--detach", "--port", port, "--name", "gone", "--", "--startup-s", "0"
+    ).code == 0  # fmt: skip
+    assert home.run("stop", "gone").code == 0
+    done = home.run("saturate", "gone")
+    assert done.code == 1
+    assert "gone is stopped" in done.err

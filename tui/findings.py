@@ -1,0 +1,174 @@
+"""What a search or a comparison found, in sentences that a person can say aloud."""
+
+from __future__ import annotations
+
+from llmtop.loadgen.compare import Direction, Finding, Measure, Verdict
+from llmtop.loadgen.duel import CompareResult, PairResult
+from llmtop.loadgen.knee import Knee
+from llmtop.loadgen.level import LevelResult
+from llmtop.loadgen.saturate import SaturationResult
+from llmtop.loadgen.search import MAIN_SHARE, Answer, End
+from llmtop.loadgen.slo import Slo
+from llmtop.tui.format import clean, count, latency, rate
+
+NAMES = {
+    Measure.OUTPUT_TOKENS: "output tok/s",
+    Measure.TTFT_P50: "TTFT p50",
+    Measure.TTFT_P95: "TTFT p95",
+    Measure.TPOT_P50: "TPOT p50",
+}
+
+
+def limits(slo: Slo) -> str:
+    """``TTFT <= 500ms and TPOT <= 50ms``."""
+    names = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "e2e"}
+    return " and ".join(f"{names[name]} <= {latency(at)}" for name, at in slo.limits.items())
+
+
+def streams(number: int) -> str:
+    """``1 stream``, ``64 streams``."""
+    return f"{number:,} stream{'' if number == 1 else 's'}"
+
+
+def held(slo: Slo, answer: Answer, top: int, ceiling: int | None) -> str:
+    """What one share's answer says."""
+    what = f"{limits(slo)} for {answer.share:.0%} of requests"
+    if answer.end is End.NEVER:
+        return f"Does not hold {what}, not even at {streams(answer.fails or 1)}"
+    if answer.level is None:
+        if answer.fails is not None:
+            return (
+                f"Does not hold {what} at {streams(answer.fails)}; below, too few requests to tell"
+            )
+        return f"Cannot tell whether it holds {what}: too few requests at each level"
+    told = f"Holds {what} up to {streams(answer.level)}"
+    if answer.end is End.BEYOND:
+        if ceiling is not None:
+            return f"{told}, where this client reached its limit: the engine may hold more"
+        if answer.level >= top:
+            return f"{told}, the most that was tried"
+        return f"{told}, and nothing above failed"
+    notes = [f"{answer.level}..{answer.fails}" if answer.fails else f"from {answer.level}"]
+    if answer.undecided:
+        notes.append("undecided at " + ", ".join(map(str, answer.undecided)))
+    if answer.cliff:
+        notes.append("a cliff: just above, fewer than half are in time")
+    return f"{told} ({'; '.join(notes)})"
+
+
+def best(knee: Knee) -> str:
+    """Where the best throughput begins."""
+    if knee.open_end:
+        return f"throughput still rises at {streams(knee.best_level)}, {rate(knee.best)} tok/s"
+    bar = f"{knee.low}..{knee.high}" if knee.high is not None else f"above {knee.low}"
+    words = f"the best throughput, {rate(knee.best)} tok/s, starts at {streams(knee.level)} ({bar})"
+    if knee.cliff is not None and knee.cliff_share is not None:
+        words += f" and falls to {knee.cliff_share:.0%} of it at {streams(knee.cliff)}"
+    return words
+
+
+def saturation_sentence(result: SaturationResult) -> str:
+    """The whole answer in one sentence."""
+    parts = []
+    main = next((answer for answer in result.answers if answer.share == MAIN_SHARE), None)
+    if main is not None and result.slo is not None:
+        parts.append(held(result.slo, main, result.top, result.ceiling))
+    if result.knee is not None:
+        parts.append(best(result.knee))
+    if not parts:
+        return "Nothing was found: no level could be measured."
+    sentence = "; ".join(parts) + "."
+    return sentence[0].upper() + sentence[1:]
+
+
+def level_line(level: LevelResult, slo: Slo | None) -> str:
+    """One level as it finishes."""
+    words = [
+        f"{level.level:>6,} streams",
+        f"{rate(level.output_tokens_per_s):>7} tok/s",
+        f"TTFT p50 {latency(level.ttft.p50)} p95 {latency(level.ttft.p95)}",
+        f"TPOT p50 {latency(level.tpot.p50)}",
+    ]
+    if slo is not None:
+        words.append(f"{level.in_time / level.n:.1%} in time" if level.n else "none in time")
+    words.append(f"n={level.n:,} in {level.seconds:.1f}s")
+    if level.failed or level.cut:
+        words.append(f"{level.failed + level.cut:,} failed")
+    if level.stalled:
+        words.append("nothing ended")
+    elif not level.steady:
+        words.append("not a steady state")
+    if level.tokens_per_joule is not None:
+        words.append(f"{level.tokens_per_joule:.1f} tok/J")
+    if not level.valid:
+        words.append(clean(level.health.verdict))
+    return "  ".join(words)
+
+
+def pair_line(pair: PairResult) -> str:
+    """Two runs as they finish."""
+    runs = [
+        f"{arm} {rate(run.output_tokens_per_s)} tok/s, TTFT p50 {latency(run.ttft.p50)}"
+        for arm, run in zip(pair.arms, pair.runs, strict=True)
+    ]
+    words = f"{'noise' if pair.noise else 'pair':<5}  {'   '.join(runs)}"
+    if not pair.counted:
+        bad = next((run for run in pair.runs if not run.valid), None)
+        words += f"   not counted: {clean(bad.health.verdict) if bad else 'nothing ended well'}"
+    return words
+
+
+def finding_line(finding: Finding) -> str:
+    """One measure of a comparison."""
+    name = f"{NAMES[finding.measure]:<13}"
+    if finding.ratio is None:
+        return f"  {name} cannot tell: no pair has a value"
+    tokens = finding.measure.direction is Direction.HIGHER
+    a, b = (count(v) if tokens else latency(v) for v in (finding.a, finding.b))
+    span = (
+        f" ({percent_change(finding.low)} .. {percent_change(finding.high)})"
+        if finding.low is not None and finding.high is not None
+        else ""
+    )
+    return f"  {name} {a} -> {b}  {percent_change(finding.ratio)}{span}  {verdict(finding)}"
+
+
+def verdict(finding: Finding) -> str:
+    """``better``, ``worse`` or what it would take to tell."""
+    if finding.verdict is not Verdict.CANNOT_TELL:
+        return finding.verdict.value
+    if finding.more_pairs is not None:
+        return f"cannot tell: about {finding.more_pairs} more pairs"
+    if finding.low is None or finding.high is None:
+        return "cannot tell: too few pairs"
+    return "cannot tell: if they differ, then by less than is worth more runs"
+
+
+def percent_change(ratio: float | None) -> str:
+    """``+12.3%`` for 1.123; from ten times on ``x12``."""
+    if ratio is None:
+        return "--"
+    return f"{ratio - 1:+.1%}" if ratio < 10 else f"x{rate(ratio)}"
+
+
+def comparison_sentence(result: CompareResult, a: str, b: str) -> str:
+    """The whole comparison in one sentence."""
+    settled = [f for f in result.findings if f.verdict is not Verdict.CANNOT_TELL]
+    n = max((finding.n for finding in result.findings), default=0)
+    over = f"over {n} pair{'' if n == 1 else 's'} at {streams(result.level)}"
+    if not settled:
+        return f"Cannot tell {clean(b)} from {clean(a)} {over}."
+    parts = [
+        f"{f.verdict.value} in {NAMES[f.measure]} ({percent_change(f.ratio)})" for f in settled
+    ]
+    return f"{clean(b)} is {', '.join(parts)} than {clean(a)}, {over}."
+
+
+def noise_line(result: CompareResult) -> str | None:
+    """How far two runs of A lie apart; None when that was not measured."""
+    known = [
+        f"{NAMES[finding.measure]} {finding.noise - 1:.1%}"
+        for finding in result.findings
+        if finding.noise is not None
+    ]
+    return f"  A against A differs by: {', '.join(known)}" if known else None

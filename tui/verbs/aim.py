@@ -1,0 +1,203 @@
+"""What the verbs that load an engine share: whom, with what, and may they."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llmtop import LlmtopError, UsageError
+from llmtop.loadgen.plan import Prompts, Target
+from llmtop.tui.verbs.configured import config_flag
+from llmtop.tui.verbs.load import MODEST_STREAMS, span, typed
+
+if TYPE_CHECKING:
+    from llmtop.engines.endpoint import Endpoint
+    from llmtop.engines.energy import EngineEnergy
+    from llmtop.loadgen.level import LoadClock
+    from llmtop.loadgen.pool import Load
+    from llmtop.loadgen.results import RequestRecord
+    from llmtop.tui.config.file import Config
+    from llmtop.tui.wiring import Wiring
+
+BEAT_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How requests are made: the options that the loading verbs share."""
+
+    prompts: Prompts
+    chat: bool
+    model: str | None
+    workers: int | None
+    timeout_s: float
+    yes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """One engine to be loaded. endpoint: None for a URL that llmtop does not know."""
+
+    name: str
+    target: Target
+    simulated: bool
+    endpoint: Endpoint | None
+
+
+def asking_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the shared options to a verb; ``asking`` makes an Asking of them."""
+    for option in (
+        config_flag,
+        click.option("--yes", is_flag=True, help="Do not ask before loading another machine."),
+        click.option("--timeout", default=120.0, show_default=True, help="Of a request, seconds."),
+        click.option("--workers", type=click.IntRange(1, 64), help="Load processes."),
+        click.option("--model", help="The model to ask for; by default the one that is served."),
+        click.option("--chat", is_flag=True, help="Use /v1/chat/completions."),
+        click.option("--temperature", default=1.0, show_default=True, type=click.FloatRange(0, 2)),
+        click.option("--repetitive", is_flag=True, help="Prompts that n-gram guesses well."),
+        click.option("--output-tokens", default="128", show_default=True, metavar="N|A..B"),
+        click.option("--prompt-tokens", default="128", show_default=True, metavar="N|A..B"),
+        click.option("--prompts", metavar="NAME", help="[prompts.NAME] of llmtop.toml."),
+    ):
+        function = option(function)
+    return function
+
+
+def asking(given: dict[str, Any], config: Config, target: str) -> Asking:
+    """The shared options as they were given; flags go before what a named set of prompts says."""
+    if given["timeout"] <= 0:
+        raise UsageError("--timeout is more than 0 seconds")
+    flags = {
+        "prompt_tokens": span(given["prompt_tokens"]),
+        "output_tokens": span(given["output_tokens"]),
+        "repetitive": given["repetitive"],
+        "temperature": given["temperature"],
+    }
+    table = config.table.engines.get(target)
+    named = given["prompts"] or (table.prompts if table is not None else "")
+    return Asking(
+        replace(config.prompts(named) if named else Prompts(), **typed(flags)),
+        given["chat"],
+        given["model"],
+        given["workers"],
+        given["timeout"],
+        given["yes"],
+    )
+
+
+def aim(wiring: Wiring, text: str, asked: Asking, most_streams: int) -> Aim:
+    """Find the engine behind a name or a URL, and ask before another machine is loaded."""
+    from llmtop.engines.recognise import is_simulator, normalise
+    from llmtop.loadgen.discovery import discover_model
+    from llmtop.loadgen.transport import is_loopback
+    from llmtop.tui.wiring import is_url
+
+    endpoint: Endpoint | None = None
+    if is_url(text):
+        url, name, key = normalise(text), text, wiring.api_key
+        simulated = asyncio.run(wiring.ask(lambda fetch: is_simulator(url, fetch)))
+        for record in wiring.supervisor.records():
+            if record.url == url and record.ended_at is None:
+                endpoint = wiring.owned(record.name)
+                key = wiring.key_for(endpoint)
+    else:
+        endpoint = wiring.owned(text)
+        require_running(wiring, endpoint)
+        url, name, simulated = endpoint.url, endpoint.name, endpoint.adapter.simulated
+        key = wiring.key_for(endpoint)
+    if not is_loopback(url) and not asked.yes and most_streams > MODEST_STREAMS:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"{url} is another machine", "add --yes to load it without being asked"
+            )
+        click.confirm(f"{url} is another machine. Send load to it?", abort=True, err=True)
+    served = asked.model or discover_model(url, key)
+    target = Target(url=url, model=served, chat=asked.chat, api_key=key)
+    return Aim(name, target, simulated, endpoint)
+
+
+def require_running(wiring: Wiring, endpoint: Endpoint) -> None:
+    """Refuse an engine that has ended: somebody else's may be at its address by now."""
+    from llmtop.engines.records import State
+
+    if endpoint.record is None:
+        return
+    state = wiring.supervisor.status(endpoint.record).state
+    if state not in (State.READY, State.UNRESPONSIVE):
+        raise LlmtopError(f"{endpoint.name} is {state.value}", "see `llmtop ps`")
+
+
+def load_on(
+    found: Aim,
+    asked: Asking,
+    clock: LoadClock,
+    window_s: float,
+    on_record: Callable[[RequestRecord], None],
+) -> Load:
+    """A load on an engine, on that clock. Its live figures are over ``window_s``."""
+    from llmtop.loadgen.pool import Load
+
+    return Load(
+        found.target,
+        asked.prompts,
+        workers=asked.workers,
+        timeout_s=asked.timeout_s,
+        window_s=window_s,
+        on_record=on_record,
+        monotonic=clock.ns,
+    )
+
+
+def energy_of(found: Aim) -> EngineEnergy | None:
+    """The energy meter under an engine; None for one of which only a URL is known."""
+    from llmtop.engines.energy import EngineEnergy
+    from llmtop.engines.gpu import Gpus
+    from llmtop.engines.processes import Processes
+
+    record = found.endpoint.record if found.endpoint is not None else None
+    return EngineEnergy(record, Gpus(), Processes()) if record is not None else None
+
+
+def wait_a_beat(load: Load) -> None:
+    """A tenth of a second, taking in what the workers say meanwhile. LlmtopError when one died."""
+    until = time.monotonic() + BEAT_S
+    while (left := until - time.monotonic()) > 0:
+        select.select([load], [], [], left)
+        load.poll()
+    if load.troubles:
+        raise LlmtopError(load.troubles[0], "try again with fewer streams or --workers")
+
+
+class StatusLine:
+    """One line on stderr: it rewrites itself on a terminal, elsewhere it comes now and then."""
+
+    def __init__(self, quiet: bool, every_s: float = 5.0) -> None:
+        self._live = sys.stderr.isatty()
+        self._quiet = quiet and not self._live
+        self._every_s = 0.5 if self._live else every_s
+        self._said = -1e9
+
+    def show(self, words: str) -> None:
+        """Say where it stands, now and then."""
+        if self._quiet or time.monotonic() - self._said < self._every_s:
+            return
+        self._said = time.monotonic()
+        click.echo(f"\r\x1b[K{words}" if self._live else words, nl=not self._live, err=True)
+
+    def keep(self, words: str) -> None:
+        """Say something that stays."""
+        if not self._quiet:
+            self.clear()
+            click.echo(words, err=True)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._live and not self._quiet:
+            click.echo("\r\x1b[K", nl=False, err=True)
