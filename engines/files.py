@@ -30,6 +30,21 @@ def write_whole(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
+def read_whole(path: Path, limit: int) -> bytes:
+    """What is in an ordinary file of at most ``limit`` bytes; OSError for anything else.
+
+    A pipe would be waited on, and a device may have no end.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(None, "it is not an ordinary file")
+        if found.st_size > limit:
+            raise OSError(None, f"it is larger than {limit:,} bytes")
+        return file.read(limit)
+
+
 def make_private(folder: Path) -> bool:
     """Make a folder that only we may enter, or see that it is one already."""
     try:

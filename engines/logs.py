@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmtop.engines.redaction import conceal
+
 LINE_CHARS = 4000
 ROTATE_BYTES = 64 * 2**20
 TAIL_BYTES = 4 * 2**20  # as far back as a tail looks for its lines
@@ -35,8 +37,9 @@ _CONTROLS = re.compile(
 def clean(text: str) -> str:
     """One line that is safe on any terminal: no control characters, no escapes, no overlength.
 
-    Escape sequences are dropped, other control characters become U+FFFD, tabs become spaces, and
-    what goes beyond 4,000 characters is cut with a note.
+    What is named like a secret is hidden: engines print their own arguments. Escape sequences are
+    dropped, other control characters become U+FFFD, tabs become spaces, and what goes beyond 4,000
+    characters is cut with a note.
     """
     beyond = len(text) - LINE_CHARS
     text = text[:LINE_CHARS]
@@ -44,6 +47,7 @@ def clean(text: str) -> str:
     if not text.isprintable():
         text = _ESCAPES.sub("", text).expandtabs(4)
         text = _CONTROLS.sub("\ufffd", text)
+    text = conceal(text)
     return f"{text} … ({beyond:,} more)" if beyond > 0 else text
 
 

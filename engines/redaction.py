@@ -14,6 +14,12 @@ _LAST_WORDS = frozenset(
 _HARMLESS = frozenset({"bos-token", "eos-token", "pad-token", "image-token", "stop-token"})
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+\S+")
+# Most lines of a log name none of these, and a log may have a million.
+_SECRET_WORD = re.compile(r"(?i)key|token|passw|passphrase|secret|credential|bearer|basic ")
+_FLAG_VALUE = re.compile(r"((--[A-Za-z][\w-]*)[ =])(\S+)")
+_NAMED_VALUE = re.compile(
+    r"""((["']?[A-Za-z][\w-]*["']?)\s?[=:]\s?)(\[[^\]]*\]|"[^"]*"|'[^']*'|[^\s,;)}\]]+)"""
+)
 _JSON_SECRET = re.compile(
     r"""(?i)(["'][\w-]*(?:api_?key|token|password|secret)["']\s*:\s*)(?:"[^"]*"|'[^']*')"""
 )
@@ -64,6 +70,24 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
     return text
+
+
+def conceal(text: str) -> str:
+    """A line of text without the values of what is named like a secret, as engines print them.
+
+    >>> conceal("error: unrecognized arguments: --api-key abc123")
+    'error: unrecognized arguments: --api-key [hidden]'
+    >>> conceal("{'api_key': ['abc123'], 'max_num_batched_tokens': 8192}")
+    "{'api_key': [hidden], 'max_num_batched_tokens': 8192}"
+    """
+    if not _SECRET_WORD.search(text):
+        return text
+
+    def hidden(found: re.Match[str]) -> str:
+        return f"{found[1]}{HIDDEN}" if is_secret_name(found[2].strip("'\"")) else found[0]
+
+    text = _NAMED_VALUE.sub(hidden, _FLAG_VALUE.sub(hidden, text))
+    return _BEARER.sub(rf"\1 {HIDDEN}", text)
 
 
 def _inside(arg: str) -> str:

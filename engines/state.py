@@ -23,11 +23,13 @@ import msgspec
 import platformdirs
 
 from llmtop import LlmtopError, UsageError
-from llmtop.engines.files import make_private, write_whole
+from llmtop.engines.files import make_private, read_whole, write_whole
 from llmtop.engines.records import EngineRecord
 
 SCHEMA = 1
+RECORD_BYTES = 2**20  # a record has some kilobytes
 SOCKET_PATH_BYTES = 107  # sun_path holds 108 with the final NUL (unix(7))
+_FAR = 32503680000.0  # the year 3000, unix seconds
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _STARTUPS_KEPT = 200
 
@@ -205,7 +207,7 @@ class StateDirectory:
         path = self.folder(name) / "record.json"
         left = f"the file is left as it is: {path}"
         try:
-            data = path.read_bytes()
+            data = read_whole(path, RECORD_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -220,10 +222,15 @@ class StateDirectory:
                     f"use that llmtop, or another name; {left}",
                 )
             record = msgspec.json.decode(data, type=_RecordFile).record
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise StateError(
                 f"the record of {name!r} is damaged", f"use another name, or remove it; {left}"
             ) from error
+        if not _sound(record):
+            raise StateError(
+                f"the record of {name!r} holds values that cannot be",
+                f"use another name, or remove it; {left}",
+            )
         if record.name != name:
             raise StateError(
                 f"the record of {name!r} is that of another engine", f"use another name; {left}"
@@ -312,6 +319,18 @@ class StateDirectory:
             return msgspec.json.decode(data, type=_StartupFile)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return _StartupFile({})
+
+
+def _sound(record: EngineRecord) -> bool:
+    """Whether the values of a record can be used without surprise: it is only a file."""
+    times = (record.started_at, record.ready_at, record.stop_requested_at, record.ended_at)
+    spans = (record.startup_s, record.previous_startup_s)
+    numbers = all(one is None or 0 <= one < _FAR for one in (*times, *spans))
+    paths = (record.log_path, record.live_socket or "", record.url, record.spec.model)
+    whole = 0 <= record.pid < 2**31 and 0 <= record.start_ticks < 2**63
+    # The log is ours by its place; another path would have us read whatever it names.
+    ours = Path(record.log_path).name == "engine.log"
+    return numbers and whole and ours and not any("\0" in path for path in paths)
 
 
 def _why(error: OSError) -> str:

@@ -7,7 +7,7 @@ import time
 
 import httpx
 
-from llmtop import LlmtopError
+from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.chunk import clean
 from llmtop.loadgen.transport import address
 
@@ -39,6 +39,8 @@ def discover_model(
             f"{where.authority} did not answer within {timeout_s:g} s",
             "is the engine still starting?",
         ) from None
+    except (httpx.InvalidURL, UnicodeError):
+        raise UsageError(f"{where.authority[:80]} is no host name", hint="check the URL") from None
     except httpx.TransportError as error:
         raise NotAnEngine(
             f"nothing can be reached at {where.authority}: {clean(str(error)).lower()}",
@@ -53,9 +55,14 @@ def discover_model(
         model = json.loads(text)["data"][0]["id"]
     except (ValueError, LookupError, TypeError, RecursionError):
         model = None
-    if not isinstance(model, str) or not model:
+    if not isinstance(model, str) or not model or not _is_text(model):
         raise NotAnEngine(f"{where.authority} does not answer as an OpenAI server does", hint)
     return model
+
+
+def _is_text(word: str) -> bool:
+    """Half of a surrogate pair is valid JSON, and cannot be sent."""
+    return not any("\ud800" <= character <= "\udfff" for character in word)
 
 
 def _get(

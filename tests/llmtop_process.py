@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -74,6 +75,18 @@ class Home:
         """Stop every engine that is left."""
         for engine in self.run("ps", "--json").json["engines"]:
             self.run("stop", engine["name"], "--grace", "2")
+
+
+def free_port() -> int:
+    """A port that nobody had a moment ago; the engines' usual ones are raced for by other tests."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def demo(*args: str) -> list[str]:
+    """The argument vector of ``llmtop demo ARGS`` on a port of its own."""
+    return command("demo", "--port", str(free_port()), *args)
 
 
 def command(*args: str) -> list[str]:

@@ -14,9 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.llmtop_process import Home, command
+from tests.llmtop_process import Home, command, free_port
 
-SIM = ("run", "sim", "--detach", "--json")
+
+def sim(name: str, *flags: str) -> tuple[str, ...]:
+    """Start a simulated engine on a port of its own."""
+    head = ("run", "sim", "--detach", "--json", "--name", name, "--port", str(free_port()))
+    return (*head, "--", *flags)
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +32,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 @pytest.fixture(scope="module")
 def engine(home: Home) -> str:
-    started = home.run(*SIM, "--name", "one", "--", "--startup-s", "0", "--max-num-seqs", "64")
+    started = home.run(*sim("one", "--startup-s", "0", "--max-num-seqs", "64"))
     assert started.code == 0, started.err
     return str(started.json["name"])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_help_names_every_command_and_exit_code(home: Home) -> None:
@@ -214,7 +212,7 @@ def test_bad_input_costs_one_clear_line(
 
 
 def test_a_failed_start_leaves_nothing_running(home: Home) -> None:
-    done = home.run(*SIM, "--name", "broken", "--", "--misbehave", "fail-start")
+    done = home.run(*sim("broken", "--misbehave", "fail-start"))
     assert done.code == 1
     assert done.out == ""
     found = [e for e in home.run("ps", "--json").json["engines"] if e["name"] == "broken"]
@@ -229,7 +227,7 @@ def test_a_taken_port_is_named_with_its_holder(home: Home) -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = str(holder.getsockname()[1])
-        done = home.run(*SIM, "--name", "two", "--port", port)
+        done = home.run("run", "sim", "--detach", "--json", "--name", "two", "--port", port)
     assert done.code == 1
     assert port in done.err
     assert str(os.getpid()) in done.err
@@ -265,7 +263,7 @@ def test_a_port_where_nobody_listens_is_said_so(home: Home) -> None:
 
 
 def test_stop_ends_the_process_and_keeps_the_log(home: Home) -> None:
-    started = home.run(*SIM, "--name", "three", "--", "--startup-s", "0")
+    started = home.run(*sim("three", "--startup-s", "0"))
     pid, log = started.json["pid"], Path(started.json["log_path"])
     assert home.run("stop", "three").code == 0
     with pytest.raises(ProcessLookupError):
@@ -273,13 +271,13 @@ def test_stop_ends_the_process_and_keeps_the_log(home: Home) -> None:
     states = {e["name"]: e["state"] for e in home.run("ps", "--json").json["engines"]}
     assert states["three"] == "stopped"
     assert "simulated" in log.read_text()
-    again = home.run(*SIM, "--name", "three", "--", "--startup-s", "0")
+    again = home.run(*sim("three", "--startup-s", "0"))
     assert again.code == 0
     assert again.json["pid"] != pid
 
 
 def test_a_second_start_is_measured_against_the_first(home: Home) -> None:
-    flags = ("run", "sim", "--detach", "--name", "paced", "--", "--startup-s", "2")
+    flags = sim("paced", "--startup-s", "2")
     first = home.run(*flags)
     assert first.code == 0, first.err
     assert "paced: weights, " in first.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,18 @@ import pytest
 from tests.llmtop_process import Done, Home
 
 
+def free_port() -> str:
+    # Not the default: other tests start engines at the same time.
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return str(trial.getsockname()[1])
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     home = Home.make(tmp_path_factory.mktemp("home"))
     started = home.run(
-        "run", "sim", "--detach", "--json", "--name", "one",
+        "run", "sim", "--detach", "--json", "--name", "one", "--port", free_port(),
         "--", "--startup-s", "0.2", "--max-num-seqs", "64",
     )  # fmt: skip
     assert started.code == 0, started.err

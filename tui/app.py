@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import tzinfo
@@ -133,6 +135,15 @@ class LlmtopApp(App[None]):
         name = names[(shown + 1) % len(names)]
         self.theme = textual_name(name)
         self.notify(f"theme: {name}", markup=False, timeout=2)
+
+    def action_suspend_process(self) -> None:
+        """Stop the whole foreground job, as ctrl+z does: under ``make demo`` that is make too.
+
+        Textual stops its own process alone, and whoever waits for it goes on waiting.
+        """
+        if self._driver is not None and self._driver.can_suspend:
+            self._suspend_signal()
+            os.killpg(os.getpgrp(), signal.SIGTSTP)
 
     def action_ask_quit(self) -> None:
         """Leave; ask first what becomes of engines that would go on running."""

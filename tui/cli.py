@@ -40,6 +40,9 @@ VERBS = {
 }
 
 
+LINE_CHARS = 600  # of an error: a name that was typed may be ten thousand
+
+
 class Verbs(click.Group):
     """The verbs, imported when they are first needed."""
 
@@ -93,13 +96,27 @@ def group(ctx: click.Context, screen: ScreenFlags) -> None:
         dashboard.show(Wiring(), screen=screen)
 
 
+def short(text: str) -> str:
+    """At most so much of a line that it is still one on a wide terminal."""
+    return text if len(text) <= LINE_CHARS else f"{text[: LINE_CHARS - 1]}…"
+
+
 def say(error: LlmtopError) -> None:
     """Print an error as a person should read it: one line, and a second one for the way out."""
     from llmtop.engines.logs import clean
 
-    click.echo(f"llmtop: {clean(error.message)}", err=True)
+    click.echo(f"llmtop: {short(clean(error.message))}", err=True)
     if error.hint:
-        click.echo(f"        {clean(error.hint)}", err=True)
+        click.echo(f"        {short(clean(error.hint))}", err=True)
+
+
+def check_text(argv: Sequence[str]) -> None:
+    """UsageError for an argument that is not text: it could be neither shown nor sent nor kept."""
+    for argument in argv:
+        if not argument.isascii() and any("\ud800" <= c <= "\udfff" for c in argument):
+            raise UsageError(f"{argument!a} is not valid UTF-8")
+        if "\0" in argument:
+            raise UsageError(f"{argument!a} holds a NUL character")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -110,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. No traceback reaches the terminal."""
     try:
+        check_text(sys.argv[1:] if argv is None else argv)
         result: Any = group.main(args=argv, prog_name="llmtop", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
@@ -131,7 +149,8 @@ def run(argv: Sequence[str] | None = None) -> int:
         say(error)
         return 1
     except KeyboardInterrupt:
-        return 130
+        click.echo("llmtop: interrupted", err=True)
+        return 1
     except BrokenPipeError:
         # The reader (head, less) has left: nothing to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,7 +17,7 @@ from platformdirs import user_config_path
 
 from llmtop import UsageError
 from llmtop.engines.adapter import Live
-from llmtop.engines.catalog import ADAPTERS
+from llmtop.engines.catalog import ADAPTERS, adapter_named
 from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.gpu import Gpus
 from llmtop.engines.gpu_memory import GpuMemory
@@ -97,7 +97,11 @@ class Wiring:
     @property
     def api_key(self) -> str:
         """LLMTOP_API_KEY: sent to engines as a bearer token, never shown."""
-        return self.environ.get("LLMTOP_API_KEY", "")
+        key = self.environ.get("LLMTOP_API_KEY", "")
+        if not (key.isascii() and key.isprintable()):
+            # Not repeated: it is a secret all the same.
+            raise UsageError("LLMTOP_API_KEY holds a character that no HTTP header can carry")
+        return key
 
     def key_for(self, endpoint: Endpoint) -> str:
         """The API key for an engine: LLMTOP_API_KEY, else the one in the file that it was given."""
@@ -144,7 +148,7 @@ class Wiring:
         """An engine that llmtop started, by its record."""
         return Endpoint(
             name=record.name,
-            adapter=ADAPTERS[record.spec.kind],
+            adapter=adapter_named(record.spec.kind),
             url=record.url,
             model=record.spec.model,
             version=record.version,

@@ -15,6 +15,7 @@ import click
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.plan import Prompts, Target
 from llmtop.tui.verbs.configured import config_flag
+from llmtop.tui.verbs.kinds import TIMEOUT, Real
 from llmtop.tui.verbs.load import MODEST_STREAMS, span, typed
 
 if TYPE_CHECKING:
@@ -56,11 +57,17 @@ def asking_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         config_flag,
         click.option("--yes", is_flag=True, help="Do not ask before loading another machine."),
-        click.option("--timeout", default=120.0, show_default=True, help="Of a request, seconds."),
+        click.option(
+            "--timeout",
+            default=120.0,
+            show_default=True,
+            type=TIMEOUT,
+            help="Of a request, seconds.",
+        ),
         click.option("--workers", type=click.IntRange(1, 64), help="Load processes."),
         click.option("--model", help="The model to ask for; by default the one that is served."),
         click.option("--chat", is_flag=True, help="Use /v1/chat/completions."),
-        click.option("--temperature", default=1.0, show_default=True, type=click.FloatRange(0, 2)),
+        click.option("--temperature", default=1.0, show_default=True, type=Real(0, 2)),
         click.option("--repetitive", is_flag=True, help="Prompts that n-gram guesses well."),
         click.option("--output-tokens", default="128", show_default=True, metavar="N|A..B"),
         click.option("--prompt-tokens", default="128", show_default=True, metavar="N|A..B"),

@@ -22,6 +22,7 @@ from llmtop.tui.verbs.aim import (
     wait_a_beat,
 )
 from llmtop.tui.verbs.configured import read
+from llmtop.tui.verbs.kinds import Real
 from llmtop.tui.verbs.output import document, json_flag, note
 from llmtop.tui.verbs.set import split
 
@@ -54,7 +55,7 @@ Settings = dict[str, OptionValue]
     "--run-seconds",
     default=8.0,
     show_default=True,
-    type=click.FloatRange(0.5, 3600),
+    type=Real(0.5, 3600),
     help="Each run is measured this long, after its warm-up.",
 )
 @click.option(

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,15 @@ import click
 
 from llmtop import LlmtopError, UsageError
 from llmtop.engines.endpoint import Endpoint
+from llmtop.engines.records import EngineRecord, State
 from llmtop.loadgen.plan import Plan, Prompts
 from llmtop.tui.verbs.screen import ScreenFlags
 
 if TYPE_CHECKING:
     from llmtop.tui.wiring import Wiring
+
+
+LEAVE_S = 5.0  # to restore the terminal and end the load, when told to go by a signal
 
 
 def require_terminal() -> None:
@@ -41,12 +46,14 @@ def show(
     select: str | None = None,
     plan: Plan | None = None,
     prompts: Prompts | None = None,
+    launched: EngineRecord | None = None,
     screen: ScreenFlags | None = None,
 ) -> None:
     """Run the dashboard until the person leaves it.
 
     endpoints: which engines (default: all that llmtop started and that live, and those that
     another llmtop starts meanwhile). plan: a load for the selected engine as soon as it is ready.
+    launched: the engine that was just started for this; LlmtopError when it did not come up.
     """
     from llmtop.themes.theme import load_themes
     from llmtop.tui.app import LlmtopApp
@@ -68,9 +75,18 @@ def show(
     )
     perform = stage.perform(plan)
 
+    def leave(signum: signal.Signals) -> None:
+        app.exit()
+        # Where the terminal is gone, writing to it may block: the engines do not need us.
+        last = threading.Timer(LEAVE_S, os._exit, (128 + signum,))
+        last.daemon = True
+        last.start()
+
     async def background() -> None:
         # Else a SIGTERM would leave the terminal raw and on its alternate screen.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, app.exit)
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(signum, leave, signum)
         await perform()
 
     app = LlmtopApp(
@@ -92,5 +108,12 @@ def show(
         stage.release()
     for line in stage.farewell():
         click.echo(line)
+    if launched is not None:
+        status = wiring.supervisor.status(launched)
+        if status.state in (State.FAILED, State.LOST):
+            raise LlmtopError(
+                f"{launched.name!r} did not stay up: {status.phase or status.state.value}",
+                status.record.advice or f"read its log: llmtop logs {launched.name}",
+            )
     if app.return_code:
         raise LlmtopError("the dashboard ended with a fault", "engines go on; see `llmtop ps`")

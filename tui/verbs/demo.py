@@ -12,13 +12,26 @@ SHAPE = "hold 4 for 5s, ramp 4..320 over 75s, hold 320"
 
 @click.command()
 @click.option(
-    "--gpu", default="h200", show_default=True, help="a100-80gb, h100 or h200, simulated."
+    "--gpu",
+    default="h200",
+    show_default=True,
+    type=click.Choice(["a100-80gb", "h100", "h200"]),
+    help="The virtual card.",
 )
-@click.option("--model", default="llama-3.1-8b", show_default=True, help="Or llama-3.1-70b.")
+@click.option(
+    "--model",
+    default="llama-3.1-8b",
+    show_default=True,
+    type=click.Choice(["llama-3.1-8b", "llama-3.1-70b"]),
+    help="The shape of the virtual model.",
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="Default: 8000, or the next one free.")
 @click.option("--shape", default=SHAPE, show_default=True, help="The load over time.")
 @screen_flags
 @click.option("--no-load", is_flag=True, help="Start without the load ramp.")
-def command(gpu: str, model: str, shape: str, no_load: bool, screen: ScreenFlags) -> None:
+def command(
+    gpu: str, model: str, port: int | None, shape: str, no_load: bool, screen: ScreenFlags
+) -> None:
     """Show a simulated engine under a load ramp; every key works. Nothing real is measured."""
     from llmtop.engines.ports import next_free
     from llmtop.engines.records import LaunchSpec
@@ -39,7 +52,7 @@ def command(gpu: str, model: str, shape: str, no_load: bool, screen: ScreenFlags
             name=free_name("demo", living),
             model=model,
             host="127.0.0.1",
-            port=next_free("127.0.0.1", 8000),
+            port=port or next_free("127.0.0.1", 8000),
             args=(
                 *("--gpu", gpu, "--max-num-seqs", "512"),
                 *("--speculative", "ngram:4", "--startup-s", "0.3"),
@@ -50,6 +63,7 @@ def command(gpu: str, model: str, shape: str, no_load: bool, screen: ScreenFlags
         wiring,
         endpoints=[wiring.owned(record.name)],
         select=record.name,
+        launched=record,
         plan=None if no_load else Plan(shape=shape, seed=fresh_seed()),
         prompts=Prompts(prompt_tokens=(448, 576), output_tokens=(112, 144)),
         screen=screen,

@@ -5,13 +5,19 @@ from __future__ import annotations
 import click
 
 from llmtop.tui.verbs.configured import config_flag, read
+from llmtop.tui.verbs.kinds import SECONDS
 from llmtop.tui.verbs.output import document, json_flag, note
 
 
 @click.command()
 @click.argument("names", metavar="[NAME...]", nargs=-1)
 @click.option(
-    "--grace", default=10.0, show_default=True, metavar="SECONDS", help="Wait before SIGKILL."
+    "--grace",
+    default=10.0,
+    show_default=True,
+    type=SECONDS,
+    metavar="SECONDS",
+    help="Wait before SIGKILL.",
 )
 @config_flag
 @json_flag

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,8 +16,13 @@ from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.plan import Loop, Plan, Prompts, Target
 from llmtop.loadgen.results import LatencySummary, LoadResult, LoadSnapshot
 from llmtop.tui.verbs.configured import config_flag, read
+from llmtop.tui.verbs.kinds import TIMEOUT, Real
 from llmtop.tui.verbs.output import document, json_flag, note
 
+if TYPE_CHECKING:
+    from llmtop.loadgen.pool import Load
+
+WORKER_GRACE_S = 10.0  # after which a silent worker is given up on
 MODEST_STREAMS = 8  # above this a target on another machine is asked about once
 
 
@@ -80,21 +85,27 @@ def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[st
 @click.command()
 @click.argument("target", metavar="NAME|URL")
 @click.option("-c", "--concurrency", type=click.IntRange(1, 20000), help="Streams in flight.")
-@click.option("-r", "--rate", type=click.FloatRange(0.01, 100000), help="Requests a second.")
+@click.option("-r", "--rate", type=Real(0.01, 100000), help="Requests a second.")
 @click.option("--shape", help='Such as "ramp 1..64 over 30s, hold 64 for 10s", or @NAME.')
-@click.option("-d", "--duration", default=20.0, show_default=True, metavar="SECONDS")
+@click.option("-d", "--duration", default=20.0, show_default=True, type=TIMEOUT, metavar="SECONDS")
 @click.option("--prompts", "asked", metavar="NAME", help="[prompts.NAME] of llmtop.toml.")
 @click.option("--prompt-tokens", default="128", show_default=True, metavar="N|A..B")
 @click.option("--output-tokens", default="128", show_default=True, metavar="N|A..B")
 @click.option("--repetitive", is_flag=True, help="Prompts that n-gram speculation guesses well.")
-@click.option("--temperature", default=1.0, show_default=True, type=click.FloatRange(0, 2))
+@click.option("--temperature", default=1.0, show_default=True, type=Real(0, 2))
 @click.option("--chat", is_flag=True, help="Use /v1/chat/completions.")
 @click.option("--model", help="The model to ask for; by default the one that is served.")
-@click.option("--seed", type=int, help="The same seed, the same prompts (default: a new one).")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    help="The same seed, the same prompts (default: a new one).",
+)
 @click.option(
     "--workers", type=click.IntRange(1, 64), help="Load processes (default: spare cores)."
 )
-@click.option("--timeout", default=600.0, show_default=True, help="Of one request, seconds.")
+@click.option(
+    "--timeout", default=600.0, show_default=True, type=TIMEOUT, help="Of one request, seconds."
+)
 @click.option("--yes", is_flag=True, help="Do not ask before loading another machine.")
 @config_flag
 @json_flag
@@ -127,12 +138,11 @@ def command(
     from llmtop.loadgen.pool import Load
     from llmtop.loadgen.transport import is_loopback
     from llmtop.tui.report import load_lines
+    from llmtop.tui.verbs.aim import require_running
     from llmtop.tui.wiring import Wiring, fresh_seed, is_url
 
     if concurrency is not None and rate is not None:
         raise UsageError("give --concurrency or --rate, not both")
-    if duration <= 0:
-        raise UsageError("--duration is more than 0 seconds")
     loop = Loop.OPEN if rate is not None else Loop.CLOSED
     level = rate if rate is not None else concurrency if concurrency is not None else 1
     config = read(config_file)
@@ -161,6 +171,7 @@ def command(
         simulated = asyncio.run(wiring.ask(lambda fetch: is_simulator(url, fetch)))
     else:
         endpoint = wiring.owned(target)
+        require_running(wiring, endpoint)
         url, name, simulated = endpoint.url, endpoint.name, endpoint.adapter.simulated
         key = wiring.key_for(endpoint)
     if not is_loopback(url) and not yes and parsed.highest > MODEST_STREAMS:
@@ -178,7 +189,7 @@ def command(
     )
     try:
         load.start(plan)
-        result = watch(load, parsed.duration, quiet=as_json and not sys.stderr.isatty())
+        result = watch(load, parsed.duration, timeout, quiet=as_json and not sys.stderr.isatty())
     finally:
         load.close()
     if as_json:
@@ -192,27 +203,32 @@ def command(
     return 0
 
 
-def watch(load: Any, duration: float, *, quiet: bool) -> LoadResult:
+def watch(load: Load, duration: float, timeout: float, *, quiet: bool) -> LoadResult:
     """Wait for the run's end, saying where it stands once a second. Ctrl+C cuts what is left."""
-    said = time.monotonic()
+    said = begun = time.monotonic()
+    patience = duration + timeout + WORKER_GRACE_S
     try:
         while not load.finished:
+            if time.monotonic() > begun + patience:
+                # Its own time-outs are long over: a worker hangs, stopped or starved.
+                note("a load worker does not answer; what it sent is not in the figures")
+                return load.result()
             select.select([load], [], [], 0.2)
             if not quiet and time.monotonic() - said >= 1.0:
                 said = time.monotonic()
-                progress(load.snapshot(), duration)
+                progress(load.snapshot())
     except KeyboardInterrupt:
         note("\ncutting what is in flight ...")
         load.stop(drain=False)
-        while not load.finished:
+        begun = time.monotonic()
+        while not load.finished and time.monotonic() < begun + WORKER_GRACE_S:
             select.select([load], [], [], 0.2)
     if not quiet and sys.stderr.isatty():
         click.echo("\r\x1b[K", nl=False, err=True)
-    result: LoadResult = load.result()
-    return result
+    return load.result()
 
 
-def progress(now: LoadSnapshot, duration: float) -> None:
+def progress(now: LoadSnapshot) -> None:
     """One line that rewrites itself on a terminal, one line a second elsewhere."""
     from llmtop.tui.format import count
     from llmtop.tui.format import latency as seconds

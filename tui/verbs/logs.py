@@ -12,7 +12,7 @@ import click
 @click.command()
 @click.argument("name")
 @click.option("-f", "--follow", "follow_on", is_flag=True, help="Go on as lines are written.")
-@click.option("-n", "--lines", default=200, show_default=True, type=click.IntRange(min=0))
+@click.option("-n", "--lines", default=200, show_default=True, type=click.IntRange(0, 1_000_000))
 def command(name: str, follow_on: bool, lines: int) -> None:
     """Print the end of NAME's log; control characters and escape sequences are taken out."""
     from llmtop.engines.logs import follow, tail

@@ -9,6 +9,7 @@ import click
 
 from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.samples import EngineSample, GpuSample, Latency, Quantile, Quantiles
+from llmtop.tui.verbs.kinds import Real
 from llmtop.tui.verbs.output import document, json_flag, note
 
 WINDOW_S = 3.0
@@ -86,7 +87,7 @@ def entry(
     "--window",
     default=WINDOW_S,
     show_default=True,
-    type=click.FloatRange(min=0.2, max=600),
+    type=Real(min=0.2, max=600),
     metavar="SECONDS",
     help="Rates and percentiles are over this long.",
 )

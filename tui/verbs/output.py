@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,12 +39,16 @@ def note(text: str) -> None:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns, left aligned, two spaces apart, without wrapping. Text is cleaned."""
+    """Print columns, left aligned, two spaces apart. Text is cleaned.
+
+    Nothing wraps: on a terminal what does not fit is cut.
+    """
     from llmtop.engines.logs import clean
 
     cells = [list(heads), *[[clean(cell) for cell in row] for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
+    wide = shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
     for row in cells:
-        click.echo(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+        pairs = zip(row, widths, strict=True)
+        line = "  ".join(cell.ljust(width) for cell, width in pairs).rstrip()
+        click.echo(f"{line[: wide - 1]}…" if 0 < wide < len(line) else line)

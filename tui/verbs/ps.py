@@ -43,7 +43,7 @@ def command(as_json: bool) -> None:
     supervisor = Wiring().supervisor
     statuses = [supervisor.status(record) for record in supervisor.records()]
     for problem in supervisor.problems():
-        note(f"llmtop: {problem}")
+        note(f"llmtop: {problem.message}; {problem.hint}")
     if as_json:
         document({"engines": [entry(status) for status in statuses]})
         return
@@ -55,6 +55,6 @@ def command(as_json: bool) -> None:
         record = status.record
         age = duration(time.time() - record.started_at)
         kind = record.spec.kind + (" (simulated)" if record.simulated else "")
-        words = status.state.value + (f", {status.phase}" if status.phase else "")
-        rows.append([record.name, kind, words, str(record.pid), record.url, record.spec.model, age])
-    table(["NAME", "ENGINE", "STATE", "PID", "URL", "MODEL", "AGE"], rows)
+        row = [record.name, kind, status.state.value, str(record.pid), record.url]
+        rows.append([*row, record.spec.model, age, status.phase])
+    table(["NAME", "ENGINE", "STATE", "PID", "URL", "MODEL", "AGE", ""], rows)

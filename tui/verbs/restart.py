@@ -13,6 +13,7 @@ import click
 
 from llmtop import LlmtopError, UsageError
 from llmtop.engines.options import Change, Option, OptionValue, Outcome
+from llmtop.tui.verbs.kinds import SECONDS
 from llmtop.tui.verbs.output import document, json_flag, note
 from llmtop.tui.verbs.run import FLAGS, PassingFlags, gpu_list
 
@@ -49,7 +50,9 @@ def restart_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="SECONDS",
         help="Rolling: how long the old one may finish its requests.",
     )
-    @click.option("--ready-timeout", default=1800.0, show_default=True, metavar="SECONDS")
+    @click.option(
+        "--ready-timeout", default=1800.0, show_default=True, type=SECONDS, metavar="SECONDS"
+    )
     @click.option("--yes", is_flag=True, help="Do not ask.")
     @functools.wraps(command)
     def wrapped(

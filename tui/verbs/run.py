@@ -13,6 +13,7 @@ import click
 
 from llmtop import UsageError
 from llmtop.engines.records import EngineRecord, EngineStatus, LaunchSpec, State
+from llmtop.tui.verbs.kinds import SECONDS
 from llmtop.tui.verbs.output import document, json_flag, note
 from llmtop.tui.verbs.screen import ScreenFlags, screen_flags
 
@@ -87,7 +88,7 @@ def free_name(kind: str, taken: set[str]) -> str:
 @click.option("--python", metavar="PATH", help="Start the engine with this Python.")
 @click.option("--bin", "binary", metavar="PATH", help="Start the engine with this program.")
 @click.option("--detach", is_flag=True, help="Come back when it is ready; it goes on running.")
-@click.option("--ready-timeout", default=1800.0, show_default=True, metavar="SECONDS")
+@click.option("--ready-timeout", default=1800.0, show_default=True, type=SECONDS, metavar="SECONDS")
 @json_flag
 @screen_flags
 @click.pass_context
@@ -164,11 +165,12 @@ def command(
             wiring,
             endpoints=[wiring.owned(record.name)],
             select=record.name,
+            launched=record,
             prompts=config.prompts(table.prompts) if table is not None and table.prompts else None,
             screen=screen,
         )
         return
-    note(f"{record.name}: starting, pid {record.pid}, {record.url}, log {record.log_path}")
+    note(f"{record.name}: pid {record.pid}, {record.url}, log {record.log_path}")
     status = wait(supervisor, record, ready_timeout)
     version = asyncio.run(wiring.ask(lambda fetch: version_of(record.url, fetch)))
     if version:

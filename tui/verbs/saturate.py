@@ -19,6 +19,7 @@ from llmtop.tui.verbs.aim import (
     wait_a_beat,
 )
 from llmtop.tui.verbs.configured import read
+from llmtop.tui.verbs.kinds import Real
 from llmtop.tui.verbs.output import document, json_flag
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ if TYPE_CHECKING:
     "--level-seconds",
     default=8.0,
     show_default=True,
-    type=click.FloatRange(0.5, 3600),
+    type=Real(0.5, 3600),
     help="Each level is measured this long, after its warm-up.",
 )
-@click.option("--gpu-hour", type=click.FloatRange(min=0), metavar="PRICE", help="Of one GPU.")
+@click.option("--gpu-hour", type=Real(min=0), metavar="PRICE", help="Of one GPU.")
 @click.option(
     "--gpus", type=click.IntRange(1, 4096), help="GPUs paid for (default: those it is found on)."
 )

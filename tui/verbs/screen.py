@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llmtop.tui.verbs.configured import config_flag, read
+from llmtop.tui.verbs.kinds import Real
 
 if TYPE_CHECKING:
     from llmtop.tui.config.file import Config
@@ -34,7 +35,7 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option(
         "--interval",
-        type=click.FloatRange(0.2, 60),
+        type=Real(0.2, 60),
         metavar="SECONDS",
         help="Between two samples.  [default: 1.0]",
     )

@@ -27,6 +27,17 @@ def entry(change: Change) -> dict[str, Any]:
     }
 
 
+def distinct(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Each option's text; UsageError when one is given twice, since only one can be meant."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, text = split(pair)
+        if name in found:
+            raise UsageError(f"{name} is given twice", "give it once")
+        found[name] = text
+    return found
+
+
 def split(pair: str) -> tuple[str, str]:
     """``max_num_seqs=64`` as name and text. Flags spelled with dashes are understood too."""
     name, equals, text = pair.partition("=")
@@ -67,7 +78,7 @@ def command(
         return perform(name, pairs, (), how, as_json=as_json, always=False, evict=evict)
     if how.rolling or how.gpus:
         raise UsageError("--rolling and --gpus go with --restart")
-    asked = dict(split(pair) for pair in pairs)
+    asked = distinct(pairs)
 
     async def change() -> tuple[Change, ...]:
         wiring = Wiring()

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import click
 
+from llmtop.tui.verbs.kinds import SECONDS
 from llmtop.tui.verbs.output import document, json_flag, note
 
 
 @click.command()
 @click.argument("name")
 @click.option(
-    "--grace", default=10.0, show_default=True, metavar="SECONDS", help="Wait before SIGKILL."
+    "--grace",
+    default=10.0,
+    show_default=True,
+    type=SECONDS,
+    metavar="SECONDS",
+    help="Wait before SIGKILL.",
 )
 @json_flag
 def command(name: str, grace: float, as_json: bool) -> None:

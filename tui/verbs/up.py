@@ -10,6 +10,7 @@ import click
 
 from llmtop import LlmtopError, UsageError
 from llmtop.tui.verbs.configured import config_flag, read
+from llmtop.tui.verbs.kinds import SECONDS
 from llmtop.tui.verbs.output import document, json_flag, note
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def complain(outcomes: list[Outcome]) -> int:
 
 @click.command()
 @click.argument("names", metavar="[NAME...]", nargs=-1)
-@click.option("--ready-timeout", default=1800.0, show_default=True, metavar="SECONDS")
+@click.option("--ready-timeout", default=1800.0, show_default=True, type=SECONDS, metavar="SECONDS")
 @config_flag
 @json_flag
 def command(
