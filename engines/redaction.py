@@ -18,7 +18,7 @@ _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+\S+")
 _SECRET_WORD = re.compile(r"(?i)key|token|passw|passphrase|secret|credential|bearer|basic ")
 _FLAG_VALUE = re.compile(r"((--[A-Za-z][\w-]*)[ =])(\S+)")
 _NAMED_VALUE = re.compile(
-    r"""((["']?[A-Za-z][\w-]*["']?)\s?[=:]\s?)(\[[^\]]*\]|"[^"]*"|'[^']*'|[^\s,;)}\]]+)"""
+    r"""((["']?[A-Za-z][\w-]*["']?)\s?[=:]\s?)(\[[^\]]*\]|"[^"]*"|'[^']*'|[^\s,;(){}\[\]]+)"""
 )
 _JSON_SECRET = re.compile(
     r"""(?i)(["'][\w-]*(?:api_?key|token|password|secret)["']\s*:\s*)(?:"[^"]*"|'[^']*')"""

@@ -16,6 +16,8 @@ from llmtop.engines.samples import Counter, EngineSample, Latency, Quantiles, Re
 # Below this two readings are one moment: a rate over it would be noise of the scrape's own timing.
 MIN_SPAN_S = 0.05
 # A process's start is told to a hundredth of a second; no engine restarts within one.
+_MOST = 10**9  # requests; no queue is longer
+_FULL = 1.01  # a share of 1 may be rounded up
 _SAME_START_S = 1.0
 
 
@@ -56,9 +58,9 @@ class Window:
             window_s=_span(reading, long),
             rate_window_s=_span(reading, short) if short is not None else None,
             model=reading.model,
-            running=reading.running,
-            waiting=reading.waiting,
-            kv_usage=reading.kv_usage,
+            running=_possible(reading.running),
+            waiting=_possible(reading.waiting),
+            kv_usage=_share_of(reading.kv_usage),
             kv_tokens_used=_tokens_used(reading),
             kv_tokens_evictable=reading.kv_tokens_evictable,
             kv_tokens_total=reading.kv_tokens_total,
@@ -131,6 +133,15 @@ def _moved(new: Reading, old: Reading) -> bool:
     )
 
 
+def _possible(count: int | None) -> int | None:
+    """A number of requests as it can be; None for what somebody's exposition text makes up."""
+    return count if count is not None and 0 <= count < _MOST else None
+
+
+def _share_of(share: float | None) -> float | None:
+    return share if share is not None and 0.0 <= share <= _FULL else None
+
+
 def _span(new: Reading, old: Reading | None) -> float:
     return new.elapsed - old.elapsed if old is not None else 0.0
 
@@ -185,6 +196,7 @@ def _by_position(new: Reading, old: Reading | None) -> tuple[float, ...]:
 def _tokens_used(reading: Reading) -> int | None:
     if reading.kv_tokens_used is not None:
         return reading.kv_tokens_used
-    if reading.kv_usage is None or reading.kv_tokens_total is None:
+    usage = _share_of(reading.kv_usage)
+    if usage is None or reading.kv_tokens_total is None:
         return None
-    return round(reading.kv_usage * reading.kv_tokens_total)
+    return round(usage * reading.kv_tokens_total)

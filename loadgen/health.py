@@ -26,10 +26,12 @@ def judge(
     run_delay: float | None,
     short: int = 0,
     lost: int = 0,
+    gone: int = 0,
 ) -> ClientHealth:
     """All that is known of the generator over a window, and the verdict on it.
 
-    short: streams asked for beyond the limit of open files. lost: records dropped.
+    short: streams asked for beyond the limit of open files. lost: records dropped. gone:
+    workers that ended before their work did.
     """
     causes = []
     if cpu is not None and cpu > MAX_CPU:
@@ -44,6 +46,8 @@ def judge(
             causes.append(f"sends left {lateness.p99 * 1000:.1f} ms late (p99)")
     if short:
         causes.append(f"{short} streams more than may be open here")
+    if gone:
+        causes.append(f"{gone} of its workers ended")
     if lost:
         causes.append(f"{lost} records were dropped")
     return ClientHealth(

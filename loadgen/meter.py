@@ -65,7 +65,8 @@ class Meter:
         window = _Window(old, new, seconds)
         living = [reading for reading in readings if not reading.trouble]
         oldest = [at for reading in living if (at := reading.cell(Cell.OLDEST))]
-        health = window.health(course, clock, [reading.cell(Cell.SHORT) for reading in living])
+        short = [reading.cell(Cell.SHORT) for reading in living]
+        health = window.health(course, clock, short, gone=len(readings) - len(living))
         return LoadSnapshot(
             time=self._wall(),
             loop=course.plan.loop.value,
@@ -117,7 +118,7 @@ class Meter:
             tpot=latency(ledger.tpot, Row.TPOT),
             itl=whole.latency(Row.ITL),
             e2e=latency(ledger.e2e, Row.E2E),
-            health=whole.health(course, clock, []),
+            health=whole.health(course, clock, [], gone=sum(bool(r.trouble) for r in readings)),
             errors=_with_troubles(ledger.errors, readings),
         )
 
@@ -160,7 +161,7 @@ class _Window:
         counts = difference(row(self._new.total, which), row(self._old.total, which))
         return of_counts(counts, self._seconds)
 
-    def health(self, course: Course, clock: str, short: list[int]) -> ClientHealth:
+    def health(self, course: Course, clock: str, short: list[int], gone: int) -> ClientHealth:
         reads, unstamped = self.grown(Cell.READS), self.grown(Cell.UNSTAMPED)
         if unstamped > MAX_UNSTAMPED * reads:
             clock = "user space"
@@ -175,6 +176,7 @@ class _Window:
             run_delay=self._busiest(Cell.RUN_DELAY),
             short=sum(short),
             lost=self.grown(Cell.LOST),
+            gone=gone,
         )
 
     def _busiest(self, cell: Cell) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -192,6 +193,13 @@ def test_logs_are_printed_without_escape_sequences(home: Home, engine: str) -> N
         (("load", "one", "-c", "1", "-r", "1"), 2, "not both"),
         (("load", "one", "-c", "1", "--prompt-tokens", "x"), 2, "448..576"),
         (("load", "one", "-c", "0"), 2, "0"),
+        (("load", "one", "--timeout", "nan"), 2, "nan"),
+        (("load", "one", "--timeout", "-1"), 2, "-1"),
+        (("once", "one", "--window", "nan"), 2, "nan"),
+        (("stop", "one", "--grace", "nan"), 2, "nan"),
+        (("logs", "one", "-n", "9" * 30), 2, "-n"),
+        (("set", "one", "max_num_seqs=3", "max_num_seqs=4"), 2, "twice"),
+        (("run", "sim", "--detach", "--name", "n" * 10000), 2, "n"),
         (("frobnicate",), 2, "frobnicate"),
         (("demo",), 2, "terminal"),
         ((), 2, "terminal"),
@@ -220,6 +228,39 @@ def test_a_failed_start_leaves_nothing_running(home: Home) -> None:
     assert found[0]["detail"]
     with pytest.raises(ProcessLookupError):
         os.kill(found[0]["pid"], 0)
+
+
+def test_a_key_on_an_engines_command_line_is_shown_nowhere(home: Home) -> None:
+    done = home.run(*sim("keyed", "--api-key", "hunter2hunter2"))
+    assert done.code == 1
+    said = done.err + home.run("ps").out + home.run("ps", "--json").out
+    said += home.run("logs", "keyed").out
+    folder = home.folder / "state" / "llmtop" / "engines" / "keyed"
+    assert "hunter2" not in said + (folder / "record.json").read_text()
+    assert "[hidden]" in said
+
+
+@pytest.mark.parametrize("field", ["pid", "started_at", "log_path", "deep", "pipe"])
+def test_a_damaged_record_is_named_and_harms_no_other(home: Home, engine: str, field: str) -> None:
+    folder = home.folder / "state" / "llmtop" / "engines" / "bad"
+    folder.mkdir(mode=0o700)
+    whole = json.loads((folder.parent / engine / "record.json").read_text())
+    whole["record"]["spec"]["name"] = "bad"
+    if field == "pipe":
+        os.mkfifo(folder / "record.json")
+    else:
+        worse = {"pid": 2**70, "started_at": 1e308, "log_path": "/dev/zero"}
+        whole["record"][field] = worse.get(field)
+        text = '{"schema":1,"record":' + "[" * 100_000 if field == "deep" else json.dumps(whole)
+        (folder / "record.json").write_text(text)
+    try:
+        done = home.run("ps", "--json", timeout=30)
+        assert done.code == 0
+        assert "bad" in done.err
+        assert engine in [found["name"] for found in done.json["engines"]]
+        assert "bad" not in [found["name"] for found in done.json["engines"]]
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_a_taken_port_is_named_with_its_holder(home: Home) -> None:

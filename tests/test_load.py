@@ -245,6 +245,7 @@ def test_a_worker_that_dies_is_reported_and_nothing_hangs() -> None:
         snapshot = load.snapshot()
         assert snapshot.errors == {"a load worker ended (signal 9)": 1}
         assert (snapshot.in_flight, snapshot.failed) == (2, 2)
+        assert snapshot.health.verdict == "client-bound, because 1 of its workers ended"
         os.kill(load.pids[1], signal.SIGKILL)
         wait_for(lambda: load.finished, "a load without workers is over")
         assert load.result().failed == 4

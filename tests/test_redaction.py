@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmtop.engines.redaction import HIDDEN, hide, redact, secrets_in
+from llmtop.engines.redaction import HIDDEN, conceal, hide, redact, secrets_in
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,19 @@ def test_secrets_are_found_where_an_engine_prints_them() -> None:
     assert secrets == ("sk-123456", "hf_abcdef")
     line = "args: {'api_key': ['sk-123456'], 'hf_token': 'hf_abcdef'}"
     assert hide(line, secrets) == f"args: {{'api_key': ['{HIDDEN}'], 'hf_token': '{HIDDEN}'}}"
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("unrecognized arguments: --api-key abc123", "unrecognized arguments: --api-key [hidden]"),
+        ("args: {'api_key': ['abc'], 'tokens': 8}", "args: {'api_key': [hidden], 'tokens': 8}"),
+        ("HF_TOKEN=hf_abc is set", "HF_TOKEN=[hidden] is set"),
+        ("authorization: Bearer abcdef", "authorization: Bearer [hidden]"),
+        ("token usage: 0.02, gen throughput (token/s): 79.96", None),
+        ("GPU KV cache size: 919,824 tokens", None),
+        ("max_num_batched_tokens=8192, eos-token-id: 3", None),
+    ],
+)
+def test_lines_that_quote_secrets_are_shown_without_them(line: str, shown: str | None) -> None:
+    assert conceal(line) == (line if shown is None else shown)

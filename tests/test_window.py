@@ -74,6 +74,12 @@ def test_a_first_reading_tells_gauges_and_no_rates() -> None:
     assert (sample.window_s, sample.rate_window_s, sample.restarted) == (0, None, False)
 
 
+@pytest.mark.parametrize("usage", [-5.0, 5.0])
+def test_what_cannot_be_is_not_shown_as_a_fact(usage: float) -> None:
+    sample = Window().add(reading(5, usage=usage, running=-3))
+    assert (sample.running, sample.kv_usage, sample.kv_tokens_used) == (None, None, None)
+
+
 def test_rates_are_over_three_seconds_and_the_rest_over_ten() -> None:
     # 100 tok/s for 20 s, then 400: the rate follows within its three seconds.
     totals = [100.0 * t for t in range(21)] + [2000.0 + 400 * t for t in range(1, 6)]

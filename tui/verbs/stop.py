@@ -24,9 +24,13 @@ def command(name: str, grace: float, as_json: bool) -> None:
     from llmtop.tui.verbs.ps import entry
     from llmtop.tui.wiring import Wiring
 
-    supervisor = Wiring().supervisor
+    wiring = Wiring()
+    supervisor = wiring.supervisor
     record = supervisor.stop(supervisor.find(name), grace_s=grace, on_note=note)
     if as_json:
         document(entry(supervisor.status(record)))
     else:
         note(f"{record.name} is stopped")
+    kept = wiring.state.load(name)
+    if kept is None or kept.ended_at is None:
+        note("llmtop: that could not be written down (is the disk full?): `ps` will call it lost")
