@@ -199,8 +199,8 @@ def test_a_client_that_could_not_keep_up_is_a_warning(
 def test_why_the_client_was_the_limit_is_said_at_every_width(
     store: Store, now: float, make_load: Callable[..., LoadSnapshot]
 ) -> None:
-    def seconds(*values: float) -> LatencySummary:
-        return LatencySummary(*values, 461, 10.0)
+    def seconds(p50: float, p95: float, p99: float) -> LatencySummary:
+        return LatencySummary(p50, p95, p99, 461, 10.0)
 
     health = judge(
         clock="kernel", loop=Loop.CLOSED, itl=seconds(0.016, 0.03, 0.04),
