@@ -16,7 +16,7 @@ from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import MUTED, TEXT, Row
 
 KEYS: tuple[tuple[str, str], ...] = (
-    ("+  =", "more load, held at the new level: its shape stops. Where none runs: starts one at 1"),
+    ("+  =", "more load, held at the new level: its shape stops. Without one: starts one at 1"),
     ("-", "less load, held at the new level: its shape stops"),
     ("space", "hold the load where it is; again: let its shape go on"),
     ("b", "a short burst on top of it"),
@@ -68,7 +68,7 @@ NUMBERS: tuple[tuple[str, str], ...] = (
         "observations behind a percentile, and the window. Few observations: a poor p99.",
     ),
     ("tok/s", "generated tokens a second, from the engine's counter."),
-    ("decode", "the same: tokens/s that the engine generates, one step a token."),
+    ("decode", "the same, where it stands beside prefill."),
     ("prefill", "prompt tokens a second that the engine reads before a first token."),
     ("TPOT", "(end to end - TTFT) / (tokens - 1), one value a request. Client's."),
     ("ITL", "gap between two tokens of a stream. With speculation several tokens share one gap."),
