@@ -218,6 +218,15 @@ def test_why_the_client_was_the_limit_is_said_at_every_width(
         assert said in lines and "lag p99" not in lines, lines
 
 
+def test_a_client_that_was_the_limit_is_said_before_latencies(
+    store: Store, now: float, make_load: Callable[..., LoadSnapshot]
+) -> None:
+    health = ClientHealth("client-bound, because x", "kernel", causes=("reads lag 10ms",))
+    store.load = make_load(health=health)
+    lines = text(LoadPanel(id="load"), View(store, now), 40, 6)
+    assert "▲ client-bound: reads lag 10ms" in lines and "2x connection reset" in lines
+
+
 def test_no_load_names_the_key_that_starts_one(store: Store, now: float) -> None:
     store.load = None
     assert "+ starts one" in text(LoadPanel(id="load"), View(store, now))

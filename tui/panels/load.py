@@ -30,9 +30,10 @@ class LoadPanel(Panel):
         groups = [
             (0, [(" ", TEXT), *_level(load, inner)]),
             (1, [(" ", TEXT), *_outcome(load, inner)]),
-            (3, [(" ", TEXT), *_speed(load, inner)]),
-            (2, [(" ", TEXT), *_errors(load, inner, view)] if load.errors else []),
-            (4, [(" ", TEXT), *_client(load, inner, view)]),
+            (4, [(" ", TEXT), *_speed(load, inner)]),
+            (3, [(" ", TEXT), *_errors(load, inner, view)] if load.errors else []),
+            # A client that was the limit makes every number above it worthless.
+            (5 if load.health.verdict == VALID else 2, [(" ", TEXT), *_client(load, inner, view)]),
         ]
         rows = [(rank, tuple(spans)) for rank, spans in groups if spans]
         while len(rows) > room:
