@@ -33,28 +33,32 @@ def judge(
     short: streams asked for beyond the limit of open files. lost: records dropped. gone:
     workers that ended before their work did.
     """
-    causes = []
+    causes: list[tuple[str, str]] = []  # as a sentence's part, and in a few words
     if cpu is not None and cpu > MAX_CPU:
-        causes.append(f"a worker used {cpu:.0%} of its core")
+        causes.append((f"a worker used {cpu:.0%} of its core", f"worker CPU {cpu:.0%}"))
     if run_delay is not None and run_delay > MAX_RUN_DELAY[clock]:
-        causes.append(f"a worker waited for a core {run_delay:.0%} of the time")
+        words = f"a worker waited for a core {run_delay:.0%} of the time"
+        causes.append((words, f"core wait {run_delay:.0%}"))
     if lag and lag.p99 and itl.p50 and lag.p99 > MAX_LAG_OF_ITL * itl.p50:
-        causes.append(f"reads lag {lag.p99 * 1000:.1f} ms (p99) behind the kernel")
+        words = f"reads lag {lag.p99 * 1000:.1f} ms (p99) behind the kernel"
+        causes.append((words, f"reads lag {lag.p99 * 1000:.0f}ms"))
     if loop is Loop.OPEN and lateness and lateness.p99 and ttft.p50:
         limit = max(MIN_LATENESS_S, MAX_LATENESS_OF_TTFT * ttft.p50)
         if lateness.p99 > limit:
-            causes.append(f"sends left {lateness.p99 * 1000:.1f} ms late (p99)")
+            words = f"sends left {lateness.p99 * 1000:.1f} ms late (p99)"
+            causes.append((words, f"sends {lateness.p99 * 1000:.0f}ms late"))
     if short:
-        causes.append(f"{short} streams more than may be open here")
+        causes.append((f"{short} streams more than may be open here", f"{short} streams short"))
     if gone:
-        causes.append(f"{gone} of its workers ended")
+        causes.append((f"{gone} of its workers ended", f"{gone} workers ended"))
     if lost:
-        causes.append(f"{lost} records were dropped")
+        causes.append((f"{lost} records were dropped", f"{lost} records lost"))
     return ClientHealth(
-        verdict=f"client-bound, because {'; '.join(causes)}" if causes else VALID,
+        verdict=f"client-bound, because {'; '.join(c for c, _ in causes)}" if causes else VALID,
         clock=clock,
         lag=lag,
         lateness=lateness if loop is Loop.OPEN else None,
         cpu=cpu,
         run_delay=run_delay,
+        causes=tuple(brief for _, brief in causes),
     )

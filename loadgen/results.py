@@ -93,6 +93,7 @@ class ClientHealth:
     lateness: LatencySummary | None = None
     cpu: float | None = None
     run_delay: float | None = None  # share of wall time spent waiting for a core
+    causes: tuple[str, ...] = ()  # of a verdict that is not "valid", each in a few words
 
 
 @dataclass(frozen=True, slots=True)

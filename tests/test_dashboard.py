@@ -80,6 +80,51 @@ async def test_what_a_command_cannot_do_is_an_event_and_not_the_end(
         assert app.is_running
 
 
+@pytest.mark.parametrize(
+    ("size", "hint", "toasts"),
+    [
+        (WIDE, "", 0),
+        ((80, 24), "", 0),
+        ((80, 24), "look at what its log says of the socket, then try it again from here", 1),
+        ((60, 16), "", 1),
+    ],
+)
+async def test_an_error_is_said_once_and_where_it_can_be_read(
+    settle: Settle,
+    screen_text: Text,
+    make_app: Make,
+    control: FakeControl,
+    size: tuple[int, int],
+    hint: str,
+    toasts: int,
+) -> None:
+    control.error = LlmtopError("the engine does not answer", hint)
+    app = make_app()
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("minus")
+        await settle(pilot)
+        said = "does not answer" in screen_text(app)
+        assert len(app._notifications) == toasts
+        assert said or toasts
+
+
+async def test_nothing_is_painted_while_the_terminal_is_the_shells(
+    screen_text: Text, make_app: Make, store: Store, now: float
+) -> None:
+    app = make_app(interval=0.01)
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.pause()
+        before = screen_text(app)
+        app.app_suspend_signal.publish(app)
+        store.events.append(Event(now, "info", "while away"))
+        app.show_now()
+        await pilot.pause(0.05)
+        assert screen_text(app) == before
+        app.app_resume_signal.publish(app)
+        await pilot.pause(0.05)
+        assert "while away" in screen_text(app)
+
+
 async def test_the_next_engine(
     settle: Settle,
     make_app: Make,

@@ -11,6 +11,7 @@ from llmtop import LlmtopError
 from llmtop.engines.options import Outcome
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.control import FakeControl
+from llmtop.tui.screens.restart import RestartScreen
 from llmtop.tui.store import Store
 
 Make = Callable[..., LlmtopApp]
@@ -86,10 +87,13 @@ async def test_a_switch_is_switched_and_keys_typed_are_not_the_dashboards(
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        (["enter", "9", "9", "9", "9", "enter"], "max_num_seqs is at most 1,024 here"),
-        (["enter", "0", "enter"], "max_num_seqs is at least 1"),
-        (["enter", "x", "enter"], "max_num_seqs takes a whole number, not x"),
-        (["enter", "backspace", "enter"], "max_num_seqs takes a whole number, not nothing"),
+        (
+            ["enter", "9", "9", "9", "9", "enter"],
+            "9999 is out of range: this engine takes 1 to 1,024",
+        ),
+        (["enter", "0", "enter"], "0 is out of range: this engine takes 1 to 1,024"),
+        (["enter", "x", "enter"], "max_num_seqs takes a whole number, not 'x'"),
+        (["enter", "backspace", "enter"], "max_num_seqs takes a whole number, not ''"),
     ],
 )
 async def test_a_value_that_cannot_be_meant_is_refused_on_the_spot(
@@ -227,3 +231,42 @@ def simulate(store: Store) -> None:
 
 def store_text(app: LlmtopApp) -> str:
     return app.store.events[-1].text
+
+
+async def test_the_words_that_set_takes_work_on_the_row_too(
+    settle: Settle, make_app: Make, control: FakeControl, store: Store
+) -> None:
+    track = store.engines["llama"]
+    track.options = tuple(
+        replace(o, minimum=0) if o.name == "num_speculative_tokens" else o for o in track.options
+    )
+    async with make_app().run_test(size=WIDE) as pilot:
+        await pilot.press("o", "down", "down", "enter", *"on", "enter")
+        await settle(pilot)
+        await pilot.press("enter", *"off", "enter")
+        await settle(pilot)
+    asked = [call[3] for call in control.calls]
+    assert asked == [3, 0]
+
+
+async def test_a_number_without_a_size_is_refused(
+    settle: Settle, screen_text: Text, make_app: Make, control: FakeControl
+) -> None:
+    app = make_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("o", *["down"] * 4, "enter", *"nan", "enter")
+        await settle(pilot)
+        assert "gpu_memory_utilization takes a number, not nan" in screen_text(app)
+        assert not isinstance(app.screen, RestartScreen) and control.calls == []
+
+
+async def test_keys_are_called_the_same_on_the_row_and_on_the_last_line(
+    screen_text: Text, make_app: Make
+) -> None:
+    app = make_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("o", "enter")
+        await pilot.pause()
+        app.show_now()
+        await pilot.pause()
+        assert screen_text(app).count("enter change  esc back") == 2

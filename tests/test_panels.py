@@ -7,6 +7,8 @@ import pytest
 from llmtop.engines.anatomy import Anatomy
 from llmtop.engines.records import EngineStatus, State, Step
 from llmtop.engines.samples import EngineSample, GpuProcess, GpuSample, Latency, Quantile, Quantiles
+from llmtop.loadgen.health import judge
+from llmtop.loadgen.plan import Loop
 from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.tui.panels.charts import CHARTS, ChartPanel
 from llmtop.tui.panels.engines import EnginesPanel
@@ -119,6 +121,30 @@ def test_a_chart_carries_numbers_window_and_the_words_of_the_newest_mark(view: V
     assert sum("╎" in line for line in tokens) >= 4
 
 
+def test_a_percentile_never_stands_without_its_n(store: Store, view: View, now: float) -> None:
+    track = store.engines["llama"]
+    for _ in range(2):
+        for cells in range(24, 130):
+            head = text(ChartPanel(CHARTS["ttft"], id="ttft"), view, cells, 8).splitlines()[0]
+            assert head.count("n=") == head.count("server p95") + (" p95 2.42s" in head), head
+            assert "p50" not in head or "n=461/10s" in head
+            itl = text(ChartPanel(CHARTS["itl"], id="itl"), view, cells, 8).splitlines()[0]
+            assert ("p95" in itl) == ("n=59" in itl), itl
+        track.stale_since = now - 12
+    small = text(ChartPanel(CHARTS["ttft"], id="ttft"), View(store, now), 40, 8)
+    assert "p95 2.42s" in small and "n=461" in small and "stale 12s" in small
+    track.stale_since = None
+    narrow = text(ChartPanel(CHARTS["ttft"], id="ttft"), view, 40, 8).splitlines()[0]
+    assert "p95 2.42s  n=461/10s" in narrow and "server" not in narrow
+    wide = text(ChartPanel(CHARTS["ttft"], id="ttft"), view, 100, 8).splitlines()[0]
+    assert "p99 3.63s  n=461/10s  server p95 1.9s n=461 " in wide
+    assert track.sample is not None
+    own = replace(track.sample.latencies[Latency.TTFT], n=81, window_s=5.0)
+    track.sample = replace(track.sample, latencies={Latency.TTFT: own})
+    wide = text(ChartPanel(CHARTS["ttft"], id="ttft"), view, 100, 8).splitlines()[0]
+    assert "server p95 1.9s n=81/5s" in wide  # another window than the client's
+
+
 def test_percentages_have_a_fixed_axis(view: View) -> None:
     assert "100%" in text(ChartPanel(CHARTS["kv"], id="kv"), view)
 
@@ -168,6 +194,37 @@ def test_a_client_that_could_not_keep_up_is_a_warning(
     store.load = make_load(health=health, errors={})
     lines = text(LoadPanel(id="load"), View(store, now), 60, 12)
     assert "▲ client-bound, because workers used 98% of a core" in lines
+
+
+def test_why_the_client_was_the_limit_is_said_at_every_width(
+    store: Store, now: float, make_load: Callable[..., LoadSnapshot]
+) -> None:
+    def seconds(p50: float, p95: float, p99: float) -> LatencySummary:
+        return LatencySummary(p50, p95, p99, 461, 10.0)
+
+    health = judge(
+        clock="kernel", loop=Loop.CLOSED, itl=seconds(0.016, 0.03, 0.04),
+        ttft=seconds(0.2, 0.3, 0.4), lag=seconds(0.001, 0.004, 0.01), lateness=None,
+        cpu=0.98, run_delay=None, lost=3,
+    )  # fmt: skip
+    store.load = make_load(health=health, errors={})
+    for width, said in (
+        (30, "▲ client: worker CPU 98%"),
+        (40, "▲ client-bound: worker CPU 98%"),
+        (60, "▲ client-bound: worker CPU 98%  reads lag 10ms"),
+        (80, "▲ client-bound: worker CPU 98%  reads lag 10ms  3 records lost"),
+    ):
+        lines = text(LoadPanel(id="load"), View(store, now), width, 12)
+        assert said in lines and "lag p99" not in lines, lines
+
+
+def test_a_client_that_was_the_limit_is_said_before_latencies(
+    store: Store, now: float, make_load: Callable[..., LoadSnapshot]
+) -> None:
+    health = ClientHealth("client-bound, because x", "kernel", causes=("reads lag 10ms",))
+    store.load = make_load(health=health)
+    lines = text(LoadPanel(id="load"), View(store, now), 40, 6)
+    assert "▲ client-bound: reads lag 10ms" in lines and "2x connection reset" in lines
 
 
 def test_no_load_names_the_key_that_starts_one(store: Store, now: float) -> None:
@@ -352,7 +409,7 @@ def test_keys_name_only_what_works_now(store: Store, now: float) -> None:
     assert "next engine" not in text(keys, View(store, now), 100, 1)
     assert "options" not in text(keys, View(Store(), now), 100, 1)
     store.load = None
-    assert "+ start a load" in text(keys, View(store, now), 100, 1)
+    assert "+ start a load at 1" in text(keys, View(store, now), 100, 1)
     assert "+ start" not in text(keys, View(store, now, readonly=True), 100, 1)
 
 
@@ -393,7 +450,7 @@ def test_a_load_that_ended_is_no_longer_what_ttft_is_now(
     store.load = make_load(running=False, in_flight=0)
     assert "TTFT p95 1.9s" in text(Pulse(id="pulse"), View(store, now), 120, 2)
     lines = text(LoadPanel(id="load"), View(store, now), 60, 12)
-    assert "ended" in lines and "+ start again" in lines
+    assert "ended" in lines and "+ starts one at 1" in lines
 
 
 def test_an_engine_that_does_not_run_shows_no_old_numbers(store: Store, now: float) -> None:

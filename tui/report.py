@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmtop.engines.samples import EngineSample, GpuSample, Latency, Quantiles
+from llmtop.loadgen.health import VALID
 from llmtop.loadgen.plan import Plan
 from llmtop.loadgen.results import LatencySummary, LoadResult
 from llmtop.tui.format import clean, count, duration, gib, latency, percent, quantile, rate
@@ -52,7 +53,10 @@ def summary_line(word: str, found: LatencySummary) -> str:
 def load_lines(plan: Plan, result: LoadResult, simulated: bool) -> list[str]:
     """A whole run of load, as a person reads it."""
     health = result.health
-    lag = f", lag p99 {latency(health.lag.p99)}" if health.lag and health.lag.n else ""
+    lag = health.lag
+    told = any(cause.startswith("reads lag") for cause in health.causes)
+    late = f", lag p99 {latency(lag.p99)} n={lag.n:,}" if lag and lag.n and not told else ""
+    word = "client " if health.verdict == VALID else ""  # else the verdict names it itself
     lines = [
         f"{plan.loop.value} loop, {plan.shape}, {duration(result.duration_s)}"
         + (", simulated engine" if simulated else ""),
@@ -63,7 +67,7 @@ def load_lines(plan: Plan, result: LoadResult, simulated: bool) -> list[str]:
         summary_line("TPOT", result.tpot),
         summary_line("ITL", result.itl),
         summary_line("e2e", result.e2e),
-        f"  client {health.verdict} ({health.clock} clock{lag})",
+        f"  {word}{health.verdict} ({health.clock} clock{late})",
     ]
     lines += [f"  {number:,} x {clean(reason)}" for reason, number in result.errors.items()]
     return lines

@@ -13,8 +13,9 @@ from llmtop.tui.series import SeriesName
 from llmtop.tui.store import Mark
 from llmtop.tui.widgets.axis import Scale, TimeGrid, columns, time_grid
 from llmtop.tui.widgets.chart import GUTTER, Trace, chart_rows
-from llmtop.tui.widgets.frame import Ranked, frame
+from llmtop.tui.widgets.frame import Ranked, frame, head_room
 from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span
+from llmtop.tui.widgets.row import width as cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class ChartKind:
-    """What a chart is about. head: the numbers in its upper border, each with its rank.
+    """What a chart is about. head: the numbers in its upper border, each with its rank,
+    for that many cells.
 
     floor: the smallest axis maximum. fixed: an axis that never moves (percentages).
     """
@@ -37,7 +39,7 @@ class ChartKind:
     title: str
     lines: tuple[Line, ...]
     label: Callable[[float], str]
-    head: Callable[[View], Sequence[Ranked]]
+    head: Callable[[View, int], Sequence[Ranked]]
     floor: float
     fixed: bool = False
 
@@ -89,7 +91,7 @@ class ChartPanel(Panel):
             height,
             view.glyphs,
             title=kind.title,
-            head=_dimmed(kind.head(view), view),
+            head=_head(kind, view, width),
             foot=[(f"{grid.window_s}s", MUTED)],
             foot_right=_mark_words(marks, grid),
         )
@@ -99,53 +101,73 @@ def _mark_words(marks: Sequence[Mark], grid: TimeGrid) -> list[Span]:
     return [(f.clean(marks[-1].label, 60), "mark")] if marks and grid.cells > 12 else []
 
 
-def _dimmed(head: Sequence[Ranked], view: View) -> Sequence[Ranked]:
+def _head(kind: ChartKind, view: View, width: int) -> Sequence[Ranked]:
     """Stale numbers are dimmed and say how old they are."""
+    room = head_room(width, kind.title)
     if view.stale_s is None:
-        return head
+        return kind.head(view, room)
+    stale = f"stale {f.duration(view.stale_s)}"
+    head = kind.head(view, room - len(stale) - 2)
     faded: list[Ranked] = [(rank, [(t, MUTED) for t, _ in spans]) for rank, spans in head]
-    return [*faded, (0, [(f"stale {f.duration(view.stale_s)}", "bad")])]
+    return [*faded, (0, [(stale, "bad")])]
 
 
 def _pair(word: str, number: str, role: str) -> list[Span]:
     return [(f"{word} ", role), (number, STRONG)]
 
 
-def _server(view: View, latency: Latency, word: str, rank: int) -> Ranked:
+def _counted(
+    word: str, number: str, role: str, n: int, window_s: float | None, room: int
+) -> tuple[Ranked, Ranked]:
+    """A percentile and its n and window; in one piece and without the window where it is narrow."""
+    own, over = _pair(word, number, role), f"/{f.span(round(window_s))}" if window_s else ""
+    counted: list[Span] = [(f"n={f.count(n)}{over}", MUTED)]
+    if cells([*own, *counted]) + 2 <= room:
+        return (0, own), (0, counted)
+    return (0, [*own, (f" n={f.short(n)}", MUTED)]), (0, [])
+
+
+def _own_head(view: View, latency: Latency, room: int) -> Sequence[Ranked]:
+    """The engine's own p95."""
     sample = view.sample
     own = sample.latencies.get(latency) if sample else None
     if own is None or not own.n:
-        return rank, _pair(word, f.ABSENT, "server")
-    return rank, _pair(word, f.quantile(own.p95), "server")
+        return [(0, _pair("server p95", f.ABSENT, "server"))]
+    return _counted("server p95", f.quantile(own.p95), "server", own.n, own.window_s, room)
 
 
-def _ttft_head(view: View) -> Sequence[Ranked]:
+def _ttft_head(view: View, room: int) -> Sequence[Ranked]:
     load = view.client
     sample = view.sample
     own = sample.latencies.get(Latency.TTFT) if sample else None
     if load is None or not load.ttft.n:
-        n = own.n if own else 0
-        over = f"n={f.count(n)}/{f.span(round(own.window_s))}" if own else ""
-        return [_server(view, Latency.TTFT, "server p95", 0), (2, [(over, MUTED)] if over else [])]
+        return _own_head(view, Latency.TTFT, room)
     ttft = load.ttft
-    over = f"/{f.span(round(ttft.window_s))}" if ttft.window_s is not None else ""
+    p95, counted = _counted("p95", f.latency(ttft.p95), "ttft", ttft.n, ttft.window_s, room)
+    server: list[Span] = []
+    if own is not None and own.n:
+        # The client's window stands beside it already; another one has to be said.
+        same = ttft.window_s is not None and round(ttft.window_s) == round(own.window_s)
+        over = "" if same else f"/{f.span(round(own.window_s))}"
+        server = _pair("server p95", f.quantile(own.p95), "server")
+        server.append((f" n={f.count(own.n)}{over}", MUTED))
     return [
-        (3, _pair("p50", f.latency(ttft.p50), "ttft-low")),
-        (0, _pair("p95", f.latency(ttft.p95), "ttft")),
-        (4, _pair("p99", f.latency(ttft.p99), "ttft-high")),
-        (2, [(f"n={f.count(ttft.n)}{over}", MUTED)]),
-        _server(view, Latency.TTFT, "server p95", 1),
+        (2, _pair("p50", f.latency(ttft.p50), "ttft-low")),
+        p95,
+        (3, _pair("p99", f.latency(ttft.p99), "ttft-high")),
+        counted,
+        (1, server),
     ]
 
 
-def _tokens_head(view: View) -> Sequence[Ranked]:
+def _tokens_head(view: View, room: int) -> Sequence[Ranked]:
     return [
         (0, _pair("decode", f.rate(view.value(SeriesName.OUTPUT_TOKENS)), "tokens")),
         (1, _pair("prefill", f.rate(view.value(SeriesName.PROMPT_TOKENS)), "prefill")),
     ]
 
 
-def _kv_head(view: View) -> Sequence[Ranked]:
+def _kv_head(view: View, room: int) -> Sequence[Ranked]:
     sample = view.sample
     head: list[Ranked] = [(0, [(f.percent(view.value(SeriesName.KV_USAGE)), STRONG)])]
     if sample is None:
@@ -160,7 +182,7 @@ def _kv_head(view: View) -> Sequence[Ranked]:
     return head
 
 
-def _queue_head(view: View) -> Sequence[Ranked]:
+def _queue_head(view: View, room: int) -> Sequence[Ranked]:
     cap = view.value(SeriesName.CAP)
     return [
         (0, _pair("running", f.count(view.value(SeriesName.RUNNING)), "running")),
@@ -169,14 +191,11 @@ def _queue_head(view: View) -> Sequence[Ranked]:
     ]
 
 
-def _itl_head(view: View) -> Sequence[Ranked]:
-    sample = view.sample
-    own = sample.latencies.get(Latency.ITL) if sample else None
-    over = f"n={f.short(own.n)}/{f.span(round(own.window_s))}" if own else ""
-    return [_server(view, Latency.ITL, "server p95", 0), (1, [(over, MUTED)] if over else [])]
+def _itl_head(view: View, room: int) -> Sequence[Ranked]:
+    return _own_head(view, Latency.ITL, room)
 
 
-def _requests_head(view: View) -> Sequence[Ranked]:
+def _requests_head(view: View, room: int) -> Sequence[Ranked]:
     return [(0, [(f.rate(view.value(SeriesName.REQUESTS)), STRONG), ("/s", MUTED)])]
 
 

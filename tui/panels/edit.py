@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from llmtop import UsageError
+from llmtop.engines import settings
 from llmtop.engines.options import Applies, Option, OptionValue
 from llmtop.tui import format as f
 from llmtop.tui.panels.view import View
 
 EVICTING = "max_num_seqs"  # lowering it can put running requests back into the queue
 LONGEST = 40
+EDITING_KEYS = (("enter", "change"), ("esc", "back"))
 
 
 @dataclass(slots=True)
@@ -56,23 +59,14 @@ class Edit:
 
     def value(self, option: Option) -> OptionValue:
         """What was typed, as the option's kind; ``UsageError`` when it cannot be meant."""
-        text = (self.text or "").strip().replace(",", "").replace("_", "")
-        kind, spec = option.spec.kind, option.spec
-        if spec.choices and text not in spec.choices:
-            raise UsageError(f"{option.name} is one of {', '.join(spec.choices)}")
-        if kind is str:
-            return text
-        try:
-            number = int(text) if kind is int else float(text)
-        except ValueError:
-            word = "a whole number" if kind is int else "a number"
-            raise UsageError(f"{option.name} takes {word}, not {text or 'nothing'}") from None
-        low, high = option.minimum, option.maximum
-        if number != number or (low is not None and number < low):
-            raise UsageError(f"{option.name} is at least {_bound(low)}")
-        if high is not None and number > high:
-            raise UsageError(f"{option.name} is at most {_bound(high)} here")
-        return number
+        value = settings.parse(option, (self.text or "").strip())
+        restarts = option.applies is Applies.RESTART  # that is asked about, not refused
+        why = settings.unfit(option.spec, value) if restarts else settings.refusal(option, value)
+        if why is None and isinstance(value, float) and not math.isfinite(value):
+            why = f"{option.name} takes a number, not {value}"  # within no bounds, yet not outside
+        if why is not None:
+            raise UsageError(why)
+        return value
 
     def evicts(self, option: Option) -> bool:
         """Whether what was typed would lower the batch, so that evicting is a question."""

@@ -28,6 +28,11 @@ class EventsPanel(Panel):
             rows = [((" nothing yet", MUTED),)]
         return rows if bare else frame(rows, width, height, view.glyphs, title="events")
 
+    def shows(self, event: Event, view: View) -> bool:
+        """Whether an event's line has room here for all of its words."""
+        cells = self.size.width if self.size.height < 3 else self.size.width - 2
+        return _line(event, view, cells) == _line(event, view, 10_000)
+
 
 def _line(event: Event, view: View, cells: int) -> list[Span]:
     glyph = f"{view.glyphs.up} " if event.level in ("warning", "error") else ""

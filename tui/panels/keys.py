@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from llmtop.tui.panels.load import keys_line
+from llmtop.tui.panels.edit import EDITING_KEYS
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
-from llmtop.tui.widgets.row import Row
+from llmtop.tui.widgets.frame import Ranked
+from llmtop.tui.widgets.row import MUTED, TEXT, Row, join, sides
 
 
 class KeysPanel(Panel):
@@ -17,11 +18,11 @@ class KeysPanel(Panel):
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """What works now, and only that."""
-        return [keys_line(view, self._keys(view), width)]
+        return [_line(self._keys(view), width)]
 
     def _keys(self, view: View) -> list[tuple[str, str]]:
         if self.editing:
-            return [("up down", "choose"), ("enter", "change"), ("esc", "back")]
+            return [("up down", "choose"), *EDITING_KEYS]
         if view.stage is Stage.EMPTY:
             return [("q", "quit"), ("?", "help"), ("t", "theme")]
         keys = [("q", "quit"), ("?", "help"), ("l", "log"), ("t", "theme")]
@@ -30,5 +31,13 @@ class KeysPanel(Panel):
         if len(view.store.engines) > 1:
             keys.insert(2, ("tab", "next engine"))
         if view.stage is Stage.RUNNING and view.load is None and not view.readonly:
-            keys.insert(0, ("+", "start a load"))
+            keys.insert(0, ("+", "start a load at 1"))
         return keys
+
+
+def _line(keys: list[tuple[str, str]], cells: int) -> Row:
+    """Keys and their words; the last ones leave when it is narrow."""
+    groups: list[Ranked] = [
+        (rank, [(key, "key"), (f" {word}", MUTED)]) for rank, (key, word) in enumerate(keys)
+    ]
+    return sides([(" ", TEXT), *join(groups, cells - 2)], [], cells)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from llmtop.loadgen.results import LoadSnapshot
+from llmtop.loadgen.health import VALID
+from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.tui import format as f
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
@@ -10,7 +11,7 @@ from llmtop.tui.series import SeriesName
 from llmtop.tui.widgets.axis import columns, nice, time_grid
 from llmtop.tui.widgets.braille import braille_rows
 from llmtop.tui.widgets.frame import Ranked, frame
-from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten, sides, width
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten, width
 
 KEYS = (("+", "more"), ("-", "less"), ("space", "hold"), ("b", "burst"), ("0", "stop"))
 NARROW_KEYS = (("+-", ""), *KEYS[2:])
@@ -29,9 +30,10 @@ class LoadPanel(Panel):
         groups = [
             (0, [(" ", TEXT), *_level(load, inner)]),
             (1, [(" ", TEXT), *_outcome(load, inner)]),
-            (3, [(" ", TEXT), *_speed(load, inner)]),
-            (2, [(" ", TEXT), *_errors(load, inner, view)] if load.errors else []),
-            (4, [(" ", TEXT), *_client(load, inner, view)]),
+            (4, [(" ", TEXT), *_speed(load, inner)]),
+            (3, [(" ", TEXT), *_errors(load, inner, view)] if load.errors else []),
+            # A client that was the limit makes every number above it worthless.
+            (5 if load.health.verdict == VALID else 2, [(" ", TEXT), *_client(load, inner, view)]),
         ]
         rows = [(rank, tuple(spans)) for rank, spans in groups if spans]
         while len(rows) > room:
@@ -57,7 +59,7 @@ class LoadPanel(Panel):
         elif view.store.load is not None and view.store.load_target:
             words = [(f" the load goes to {f.clean(view.store.load_target, 24)}", MUTED)]
         else:
-            words = [(" no load yet.  ", MUTED), ("+", "key"), (" starts one", MUTED)]
+            words = [(" no load yet.  ", MUTED), ("+", "key"), (" starts one at 1", MUTED)]
         return frame([tuple(words)], width, height, view.glyphs, title="load")
 
 
@@ -88,11 +90,10 @@ def _outcome(load: LoadSnapshot, cells: int) -> list[Span]:
 
 def _speed(load: LoadSnapshot, cells: int) -> list[Span]:
     tpot = load.tpot
-    over = f" n={f.count(tpot.n)}/{f.span(tpot.window_s)}" if tpot.window_s is not None else ""
     wait = load.oldest_wait_s
     return join(
         [
-            (1, [("TPOT p95 ", MUTED), (f.latency(tpot.p95), STRONG), (over, MUTED)]),
+            (1, [("TPOT p95 ", MUTED), (f.latency(tpot.p95), STRONG), (_over(tpot), MUTED)]),
             (0, [("oldest wait ", MUTED), (f.latency(wait), "waiting" if wait else STRONG)]),
         ],
         cells,
@@ -112,18 +113,31 @@ def _errors(load: LoadSnapshot, cells: int, view: View) -> list[Span]:
 
 def _client(load: LoadSnapshot, cells: int, view: View) -> list[Span]:
     health = load.health
-    good = health.verdict == "valid"
-    words = shorten(f.clean(health.verdict, 80), cells - 2)
-    verdict = f"client {words}" if good else f"{view.glyphs.up} {words}"
-    lag = health.lag.p99 if health.lag is not None else None
-    return join(
-        [
-            (0, [(verdict, MUTED if good else "warn")]),
-            (1, [(f"lag p99 {f.latency(lag)}", MUTED)] if lag is not None else []),
-            (2, [(f"{f.clean(health.clock, 20)} clock", MUTED)]),
-        ],
-        cells,
-    )
+    clock: Span = (f"{f.clean(health.clock, 20)} clock", MUTED)
+    if health.verdict != VALID:
+        return _bound(health, cells, view, clock)
+    lag = health.lag if health.lag is not None and health.lag.p99 is not None else None
+    late: list[Span] = [(f"lag p99 {f.latency(lag.p99)}{_over(lag)}", MUTED)] if lag else []
+    return join([(0, [("client valid", MUTED)]), (1, late), (2, [clock])], cells)
+
+
+def _bound(health: ClientHealth, cells: int, view: View, clock: Span) -> list[Span]:
+    """Why the client was the limit: the reasons that fit, the first one in any case."""
+    up = view.glyphs.up
+    if not health.causes:
+        return [(shorten(f"{up} {f.clean(health.verdict, 80)}", cells), "warn")]
+    first, *more = (f.clean(cause, 40) for cause in health.causes)
+    words = f"{up} client-bound: {first}"
+    if len(words) > cells:
+        words = shorten(f"{up} client: {first}", cells)
+    rest = [(rank, [(cause, "warn")]) for rank, cause in enumerate(more, 1)]
+    return join([(0, [(words, "warn")]), *rest, (len(rest) + 1, [clock])], cells)
+
+
+def _over(found: LatencySummary) -> str:
+    """How many observations a percentile is of, and over how long."""
+    window = f"/{f.span(found.window_s)}" if found.window_s is not None else ""
+    return f" n={f.count(found.n)}{window}"
 
 
 def _history(view: View, cells: int, height: int) -> list[Row]:
@@ -143,7 +157,7 @@ def _keys(view: View, load: LoadSnapshot, cells: int) -> list[Span]:
     if view.readonly:
         return []
     if not load.running:
-        return [("+", "key"), (" start again", MUTED)]
+        return [("+", "key"), (" starts one at 1", MUTED)]
     groups: list[Ranked] = []
     for keys in (KEYS, NARROW_KEYS):
         groups = []
@@ -156,11 +170,3 @@ def _keys(view: View, load: LoadSnapshot, cells: int) -> list[Span]:
         if width(out) <= cells - 5:
             return out
     return join(groups, cells - 5)
-
-
-def keys_line(view: View, keys: list[tuple[str, str]], cells: int) -> Row:
-    """Keys and their words in one row; the last ones leave when it is narrow."""
-    groups: list[Ranked] = [
-        (rank, [(key, "key"), (f" {word}", MUTED)]) for rank, (key, word) in enumerate(keys)
-    ]
-    return sides([(" ", TEXT), *join(groups, cells - 2)], [], cells)

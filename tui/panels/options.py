@@ -8,7 +8,7 @@ from textual.message import Message
 from llmtop import UsageError
 from llmtop.engines.options import Applies, Option, OptionValue
 from llmtop.tui import format as f
-from llmtop.tui.panels.edit import Edit, frozen, wants_eviction
+from llmtop.tui.panels.edit import EDITING_KEYS, Edit, frozen, wants_eviction
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.widgets.frame import Ranked, frame
@@ -20,6 +20,18 @@ def _can(view: View) -> bool:
     return view.stage is Stage.RUNNING and not view.readonly
 
 
+CHOOSING = {
+    "up": "up",
+    "k": "up",
+    "down": "down",
+    "j": "down",
+    "enter": "change",
+    "space": "change",
+    "escape": "leave",
+    "o": "leave",
+    "q": "leave",
+}
+TYPING = {"enter": "apply", "escape": "cancel", "e": "evict"}  # e only where it is a question
 ROOMY = 50  # below, the launch value and the bound leave the table
 
 
@@ -116,12 +128,13 @@ class OptionsPanel(Panel, can_focus=True):
     def _hint(self, option: Option, cells: int) -> list[Span]:
         if self.edit.text is None:
             return [(shorten(f.clean(option.spec.summary, 200), cells), MUTED)]
-        groups: list[Ranked] = [(0, [("enter", "key"), (" applies", MUTED)])]
+        enter, back = ([(key, "key"), (f" {word}", MUTED)] for key, word in EDITING_KEYS)
+        groups: list[Ranked] = [(0, enter)]
         if self.edit.evicts(option):
             words = " evict running requests: " if cells > 50 else " evict: "
             answer = "yes" if self.edit.evict else "no"
             groups.append((1, [("e", "key"), (words, MUTED), (answer, "warn")]))
-        groups.append((2, [("esc", "key"), (" leaves it", MUTED)]))
+        groups.append((2, back))
         groups.append((3, [(self.edit.bounds(option), MUTED)]))
         return join(groups, cells)
 
@@ -148,13 +161,14 @@ class OptionsPanel(Panel, can_focus=True):
         self._again()
 
     def _choose(self, event: Key, option: Option, count: int) -> None:
-        if event.key in ("escape", "o", "q"):
+        what = CHOOSING.get(event.key)
+        if what == "leave":
             self.screen.set_focus(None)
-        elif event.key in ("up", "k"):
+        elif what == "up":
             self.edit.move(-1, count)
-        elif event.key in ("down", "j"):
+        elif what == "down":
             self.edit.move(1, count)
-        elif event.key in ("enter", "space"):
+        elif what == "change":
             why = frozen(option, self.view)
             if why:
                 self.edit.said, self.edit.role = why, "warn"
@@ -164,16 +178,18 @@ class OptionsPanel(Panel, can_focus=True):
                 self.edit.begin(option)
 
     def _type(self, event: Key, option: Option) -> None:
-        if event.key == "escape":
+        what = TYPING.get(event.key)
+        if what == "cancel":
             self.edit.cancel()
-        elif event.key == "enter":
+        elif what == "apply":
             try:
                 value = self.edit.value(option)
             except UsageError as error:
-                self.edit.said, self.edit.role = error.message, "bad"
+                hint = f": {error.hint}" if error.hint else ""
+                self.edit.said, self.edit.role = error.message + hint, "bad"
                 return
             self._ask(option, value)
-        elif event.key == "e" and self.edit.evicts(option):
+        elif what == "evict" and self.edit.evicts(option):
             self.edit.evict = not self.edit.evict
         else:
             self.edit.key(event.key, event.character, option)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.events import Key, ScreenResume, ScreenSuspend
 from textual.geometry import Size
@@ -56,6 +56,7 @@ class Dashboard(Screen[None]):
         self._control = control
         self._beat_s = beat_s
         self._beat: Timer | None = None
+        self._away = False  # the terminal is the shell's
         self._arranged: tuple[object, ...] = ()
         self._compositor = TightCompositor()
         self._layout = BoxLayout(self._boxes)
@@ -79,6 +80,10 @@ class Dashboard(Screen[None]):
         """Begin the beat."""
         self._arranged = self._facts(self._look())
         self._beat = self.set_interval(self._beat_s, self.beat)
+        # At once: after the signal the process is stopped, and its next turn may be in the shell's
+        # time.
+        self.app.app_suspend_signal.subscribe(self, self._leave, immediate=True)
+        self.app.app_resume_signal.subscribe(self, self._come_back)
 
     @property
     def layout(self) -> Layout:
@@ -109,7 +114,7 @@ class Dashboard(Screen[None]):
 
     def beat(self) -> None:
         """One look at the store; what changed is painted, nothing else."""
-        if not self.is_mounted:
+        if not self.is_mounted or self._away:
             return
         view = self._look()
         facts = self._facts(view)
@@ -124,6 +129,14 @@ class Dashboard(Screen[None]):
                 panel.view = view  # for those that get a box before the next beat
                 if panel.id in shown:
                     panel.show(view)
+
+    def _leave(self, app: App[object]) -> None:
+        self._away = True
+
+    def _come_back(self, app: App[object]) -> None:
+        self._away = False
+        self.beat()
+        app.refresh()  # the terminal comes back empty
 
     def on_screen_suspend(self, event: ScreenSuspend) -> None:
         """Another screen is on top: no work."""
@@ -237,8 +250,9 @@ class Dashboard(Screen[None]):
         self.app.push_screen(screen, answered)
 
     def act(self, command: Callable[[], Awaitable[object]], *, free: bool = False) -> None:
-        """Run a command of the control; what goes wrong becomes an event and a toast.
+        """Run a command of the control; what goes wrong becomes an event.
 
+        A toast repeats it only where the event cannot be read: it would cover the keys and the GPU.
         free: also allowed when read-only.
         """
         view = self._look()
@@ -251,11 +265,18 @@ class Dashboard(Screen[None]):
                 await command()
             except Exception as error:
                 words = f.clean(refusal(error))
-                view.store.events.append(Event(view.now, "error", words))
-                self.notify(words, severity="error", markup=False)
+                event = Event(self._look().now, "error", words)
+                view.store.events.append(event)
+                if not self._shows(event, view):
+                    self.notify(words, severity="error", markup=False)
             self.beat()
 
         self.run_worker(run(), group="commands", exit_on_error=False)
+
+    def _shows(self, event: Event, view: View) -> bool:
+        """Whether the newest event can be read whole on the screen."""
+        here = self.is_current and "events" in self._boxes(self.size)
+        return here and self.query_one(EventsPanel).shows(event, view)
 
 
 def _answer(change: Change) -> tuple[str, str]:

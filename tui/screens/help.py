@@ -16,17 +16,28 @@ from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import MUTED, TEXT, Row
 
 KEYS: tuple[tuple[str, str], ...] = (
-    ("+  -", "more load, less load; + starts one where none runs"),
-    ("space", "hold the load where it is; again: let it go on"),
+    ("+  =", "more load, held at the new level: its shape stops. Without one: starts one at 1"),
+    ("-", "less load, held at the new level: its shape stops"),
+    ("space", "hold the load where it is; again: let its shape go on"),
     ("b", "a short burst on top of it"),
     ("0", "stop the load"),
-    ("o", "change options: up and down choose, enter changes, esc leaves"),
+    ("o", "change options"),
     ("l", "the engine's log"),
     ("n  tab", "the next engine"),
+    ("shift+tab", "the engine before"),
     ("t", "the next theme"),
-    ("?", "this help"),
+    ("?  f1", "this help"),
     ("ctrl+z", "suspend; fg brings it back"),
-    ("q", "quit: asks whether the engines go on running"),
+    ("q  ctrl+q", "quit: asks whether the engines go on running"),
+    ("ctrl+c", "the same"),
+)
+
+OPTION_KEYS: tuple[tuple[str, str], ...] = (
+    ("up down k j", "choose an option; while changing one that has choices: up and down choose"),
+    ("enter space", "change it: type, then enter. A switch flips at once. A restart asks first."),
+    ("e", "while max_num_seqs is lowered: evict, that is put running requests back in the queue"),
+    ("esc", "back: first the value stays as it is, then the options are left"),
+    ("o  q", "leave the options"),
 )
 
 NUMBERS: tuple[tuple[str, str], ...] = (
@@ -39,6 +50,7 @@ NUMBERS: tuple[tuple[str, str], ...] = (
         "oldest",
         "age of our oldest request without a first token. It grows while p95 still looks well.",
     ),
+    ("cap", "how many requests may be in the batch: max_num_seqs as it is now."),
     ("KV", "share of KV-cache blocks in use. Tokens are share x capacity, so rounded to blocks."),
     ("prefix hit", "tokens found in the prefix cache / tokens looked up, over the window."),
     (
@@ -55,13 +67,21 @@ NUMBERS: tuple[tuple[str, str], ...] = (
         "n=214/10s",
         "observations behind a percentile, and the window. Few observations: a poor p99.",
     ),
-    ("tok/s", "generated tokens a second, from the engine's counter. prefill: prompt tokens."),
+    ("tok/s", "generated tokens a second, from the engine's counter."),
+    ("decode", "the same, where it stands beside prefill."),
+    ("prefill", "prompt tokens a second that the engine reads before a first token."),
     ("TPOT", "(end to end - TTFT) / (tokens - 1), one value a request. Client's."),
     ("ITL", "gap between two tokens of a stream. With speculation several tokens share one gap."),
     ("asked", "what the load's shape calls for now: streams, or requests a second."),
+    ("in flight", "requests of our load that were sent and have not ended."),
+    ("first token awaited", "those of them without a first token: queued, or in prefill."),
     (
         "client",
         "whether the load generator kept up; when it did not, its latencies are not the engine's.",
+    ),
+    (
+        "lag",
+        "how late we read a token: our clock minus the kernel's receive stamp. Not the engine's.",
     ),
     (
         "util",
@@ -130,6 +150,9 @@ def help_rows(cells: int) -> list[Row]:
     rows: list[Row] = [(), ((" Keys", "title"),)]
     for key, words in KEYS:
         rows += _entry(key, words, cells)
+    rows += [(), ((" In the options", "title"),)]
+    for key, words in OPTION_KEYS:
+        rows += _entry(key, words, cells)
     rows += [(), ((" Numbers", "title"),)]
     for name, words in NUMBERS:
         rows += _entry(name, words, cells)
@@ -145,5 +168,7 @@ def _entry(name: str, words: str, cells: int) -> list[Row]:
         else:
             line = f"{line} {word}".strip()
     out.append(line)
-    first: Row = ((f" {name}".ljust(column), "key"), (out[0], TEXT))
-    return [first, *(((" " * column, TEXT), (rest, TEXT)) for rest in out[1:])]
+    rows: list[Row] = [((" " * column, TEXT), (line, TEXT)) for line in out]
+    if len(name) + 2 > column:  # a long name has a line of its own
+        return [((f" {name}", "key"),), *rows]
+    return [((f" {name}".ljust(column), "key"), (out[0], TEXT)), *rows[1:]]

@@ -36,6 +36,11 @@ def frame(
     return rows
 
 
+def head_room(cells: int, title: str) -> int:
+    """The cells that the upper border of a box has for its numbers."""
+    return cells - 2 - len(title) - 2 - 4
+
+
 def _edge(
     cells: int,
     glyphs: Glyphs,
@@ -45,7 +50,7 @@ def _edge(
     head: Sequence[Ranked],
 ) -> Row:
     name = shorten(title, cells - 4)
-    room = cells - 2 - len(name) - 2 - 4
+    room = head_room(cells, name)
     right = join(head, room) if room > 0 else []
     right = [(" ", line), *right, (" ", line), (glyphs.across, line)] if right else []
     left: list[Span] = [(corners[0], line), (" ", line), (name, "title"), (" ", line)]
