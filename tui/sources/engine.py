@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from llmtop import LlmtopError
@@ -50,6 +50,7 @@ class EngineSource:
         anatomy: Callable[[EngineRecord], Anatomy | None] = lambda record: None,
         reopen: Callable[[EngineRecord], EngineSession] | None = None,
         wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.session = session
         self.track = track
@@ -63,6 +64,7 @@ class EngineSource:
         self._anatomy = anatomy
         self._anatomy_of: int | None = None
         self._reopen = reopen
+        self._sleep = sleep
         self._history = ChangeHistory(track, store, now, wall)
         self._live_due = now()
         self._urgent = False
@@ -94,7 +96,7 @@ class EngineSource:
             for _ in range(STARTING_LOOKS):
                 if state is not State.STARTING:
                     break
-                await asyncio.sleep(STARTING_LOOK_S)
+                await self._sleep(STARTING_LOOK_S)
                 state = await self._ask_status(self._status, record)
             if state is State.STARTING or state in ENDED:
                 self._gap()

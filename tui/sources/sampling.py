@@ -22,7 +22,7 @@ class Sampling:
     """Beats every source once an interval, on an absolute schedule, each on its own.
 
     A source that is still busy with its last beat is left alone, so a slow engine delays nobody.
-    on_fault: is told what a source raised; the next beat finds that source as any other.
+    on_fault: is told what a source raised, once for as long as that goes on.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Sampling:
         self._on_fault = on_fault
         self._busy: dict[int, asyncio.Task[None]] = {}
         self._again: set[int] = set()
+        self._faults: dict[int, str] = {}
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -80,8 +81,12 @@ class Sampling:
         try:
             await do()
         except Exception as error:
-            if self._on_fault is not None:
+            fault = f"{type(error).__name__}: {error}"
+            if self._on_fault is not None and self._faults.get(id(source)) != fault:
                 self._on_fault(source, error)
+            self._faults[id(source)] = fault
+        else:
+            self._faults.pop(id(source), None)
 
     async def close(self) -> None:
         """Stop beating and close every source."""
