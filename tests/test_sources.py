@@ -40,7 +40,13 @@ def page(running: int = 3, tokens: float = 100.0) -> str:
 
 
 def state(cap: int, *history: Mapping[str, Any], disabled: str | None = None) -> dict[str, Any]:
-    option: dict[str, Any] = {"value": cap, "launch": 256, "minimum": 1, "maximum": 256, "pending": None}
+    option: dict[str, Any] = {
+        "value": cap,
+        "launch": 256,
+        "minimum": 1,
+        "maximum": 256,
+        "pending": None,
+    }
     option |= {"applies": "live", "note": None}
     return {
         "ok": True, "protocol": 1, "engine": "sim", "version": "1", "pid": 7,
