@@ -12,8 +12,9 @@ import pytest
 
 from llmtop import LlmtopError
 from llmtop.engines.records import EngineRecord, LaunchSpec, State
-from llmtop.loadgen.plan import Plan, Prompts
+from llmtop.loadgen.plan import Loop, Plan, Prompts
 from llmtop.loadgen.results import LoadSnapshot
+from llmtop.tui.sources import EngineSource
 from llmtop.tui.stage import Stage
 from llmtop.tui.store import EngineTrack
 from llmtop.tui.wiring import Wiring
@@ -194,3 +195,30 @@ async def test_a_restart_from_another_terminal_is_followed(
         await until(lambda: track(stage).url == done.record.url, "the new address")
         await until(lambda: value(stage, "max_num_seqs") == 9, "the new value")
         assert list(stage.store.engines) == ["one"]
+
+
+async def test_a_burst_says_the_level_that_is_sent(wiring: Wiring, engine: EngineRecord) -> None:
+    async with staged(wiring, engine) as stage:
+        await stage.conductor.start(Plan(loop=Loop.OPEN, shape="hold 0.2"))
+        before = stage.timeline.now()
+        await stage.conductor.burst()
+        after = stage.timeline.now()
+        assert snapshot(stage).asked == 1  # less than one a second is no burst
+        (mark,) = track(stage).marks
+        event = stage.store.events[-1]
+        assert (mark.label, event.text) == ("burst 1", "load: burst of 1 req/s for 5 s")
+        assert before <= mark.time <= event.time <= after
+
+
+async def test_a_change_is_on_the_screen_when_its_look_ends(
+    wiring: Wiring, engine: EngineRecord
+) -> None:
+    async with staged(wiring, engine) as stage:
+        await loaded(stage)
+        await stage.conductor.set_option("one", "max_num_seqs", 2)
+        (source,) = (each for each in stage.sampling.sources if isinstance(each, EngineSource))
+        await stage.sampling.beat(source)  # the one that the change asked for
+        assert value(stage, "max_num_seqs") == 2
+        assert track(stage).series["cap"].last == 2
+        assert track(stage).marks[-1].label.endswith("->2")
+        assert sum("max_num_seqs" in text for text in texts(stage)) == 1

@@ -31,7 +31,7 @@ class Conductor:
 
     new_load: makes the load for an engine. stop_engine: ends one, blocking. seed: a new one each
     time. restart_engine: restarts one with new option values, blocking; rolling where it is given
-    what to do while both run.
+    what to do while both run. now: the screen's clock, for marks and events.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Conductor:
         restart_engine: Callable[
             [EngineRecord, Mapping[str, OptionValue], HandOver | None], Restarted
         ],
+        now: Callable[[], float],
     ) -> None:
         self._store = store
         self._sampling = sampling
@@ -53,6 +54,7 @@ class Conductor:
         self._stop_engine = stop_engine
         self._seed = seed
         self._restart_engine = restart_engine
+        self._now = now
         self._restarting: set[str] = set()
         self._interrupted: Load | None = None
 
@@ -102,7 +104,10 @@ class Conductor:
         load = self._need()
         level = load.snapshot().asked
         load.burst(max(1.0, round(level * BURST_FACTOR)), BURST_S)
-        self._mark(f"burst {level * BURST_FACTOR:g}")
+        burst = load.snapshot()  # as it is now: there is a limit to the level
+        unit = "req/s" if burst.loop == Loop.OPEN else "streams"
+        self._mark(f"burst {burst.asked:g}")
+        self._say("info", f"load: burst of {burst.asked:,g} {unit} for {BURST_S:g} s")
         self._look()
 
     async def stop_load(self) -> None:
@@ -128,7 +133,7 @@ class Conductor:
             # Refused before it was sent, so the engine's own history will not tell of it.
             self._say("warning", change_words(change))
         source.look_again()
-        self._sampling.beat(source)
+        self._sampling.beat(source, again=True)
         return change
 
     async def restart(
@@ -158,7 +163,7 @@ class Conductor:
         finally:
             self._restarting.discard(engine)
             source.resting = False
-            await self._look_twice(source)
+            await self._sampling.beat(source, again=True)
             self._go_on(source)
 
     async def _interrupt(self, engine: str) -> None:
@@ -202,11 +207,13 @@ class Conductor:
         if load is not None and not load.finished and self._store.load_target == name:
             load.aim(url)
             self._say("info", f"the load moves to {url}")
-        moved, deadline = time.time(), time.monotonic() + DRAIN_S
+        deadline = time.monotonic() + DRAIN_S
         while True:
-            await self._look_twice(source)
+            before = source.track.sample
+            # One that began before the load moved could say that nothing is left to do.
+            await self._sampling.beat(source, again=True)
             sample = source.track.sample
-            fresh = sample is not None and sample.time > moved and source.track.trouble == ""
+            fresh = sample is not before and source.track.trouble == ""
             if fresh and sample is not None and sample.running == 0 and not sample.waiting:
                 break
             if time.monotonic() >= deadline:
@@ -215,21 +222,16 @@ class Conductor:
             await asyncio.sleep(DRAIN_BEAT_S)
         source.resting = True
 
-    async def _look_twice(self, source: EngineSource) -> None:
-        """Once to let a look end that began before, once to see what is true now."""
-        await self._sampling.beat(source)
-        await self._sampling.beat(source)
-
     def _tell(self, engine: str, done: Restarted, asked: str) -> None:
         track = self._source(engine).track
         if done.rolled_back:
-            track.marks.append(Mark(time.time(), "rolled back"))
+            track.marks.append(Mark(self._now(), "rolled back"))
             why = f"{done.failure}; {done.advice}" if done.advice else done.failure
             words = "runs on as before" if done.down_s == 0 else "runs as before again"
             self._say("error", clean(f"{engine} {words}: the new configuration failed, {why}"))
             return
         if asked:
-            track.marks.append(Mark(time.time(), asked))
+            track.marks.append(Mark(self._now(), asked))
         self._say("info", f"{engine} restarted in {done.took_s:.0f}s, down for {done.down_s:.0f}s")
 
     async def log_lines(self, engine: str, count: int) -> list[str]:
@@ -291,12 +293,12 @@ class Conductor:
         return load
 
     def _look(self) -> None:
-        self._sampling.beat(self._load_source)
+        self._sampling.beat(self._load_source, again=True)
 
     def _say(self, level: str, text: str) -> None:
-        self._store.events.append(Event(time.time(), level, text))
+        self._store.events.append(Event(self._now(), level, text))
 
     def _mark(self, label: str) -> None:
         track = self._store.engines.get(self._store.load_target or "")
         if track is not None:
-            track.marks.append(Mark(time.time(), label))
+            track.marks.append(Mark(self._now(), label))

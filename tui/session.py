@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from llmtop import LlmtopError
@@ -23,6 +24,19 @@ DRAIN_BEAT_S = 0.2
 NOT_OURS = "llmtop did not start it, so its launch values are not known"
 NO_SOCKET = "the engine does not answer on its live-option socket"
 NO_STOCK = "the engine does not tell which options it can change"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """An engine's options at one moment.
+
+    why_not: why none can be changed as it runs, "" when some can. live: what the engine itself
+    said of them, None when it said nothing.
+    """
+
+    options: tuple[Option, ...]
+    why_not: str
+    live: LiveState | None = None
 
 
 class EngineSession:
@@ -74,26 +88,28 @@ class EngineSession:
         """The version that the engine itself tells; None when it does not."""
         return await version_of(self.endpoint.url, self._fetch)
 
-    async def live_state(self) -> LiveState | None:
-        """What the engine says on its live-option socket; None when there is none to ask."""
-        return await self.live.get() if self.live is not None else None
-
     def assemble(self, live: LiveState | None) -> tuple[Option, ...]:
         """The options as they stand, given what the engine said last."""
         adapter, record = self.endpoint.adapter, self.endpoint.record
         launch = adapter.launch_options(record.spec.args) if record is not None else {}
         return settings.assemble(adapter.options, launch, live, known=record is not None)
 
-    async def options(self) -> tuple[tuple[Option, ...], str]:
-        """The options, and why none can be changed live ("" when some can)."""
+    async def look(self) -> Options:
+        """Ask for the options as they stand. Raises nothing: why there is no answer is in it."""
         if self.live is None:
-            return self.assemble(None), self.why_not_live
+            return Options(self.assemble(None), self.why_not_live)
         try:
             live = await self.live.get()
         except LlmtopError as error:
             silent = NO_SOCKET if self.endpoint.owned else NO_STOCK
-            return self.assemble(None), f"{silent}: {error.message}"
-        return self.assemble(live), live.disabled or ""
+            return Options(self.assemble(None), f"{silent}: {error.message}")
+        why_not = f"live options are off: {live.disabled}" if live.disabled else ""
+        return Options(self.assemble(live), why_not, live)
+
+    async def options(self) -> tuple[tuple[Option, ...], str]:
+        """The options, and why none can be changed live ("" when some can)."""
+        found = await self.look()
+        return found.options, found.why_not
 
     async def change(
         self, wanted: Mapping[str, OptionValue], *, evict: bool = False

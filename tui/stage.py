@@ -10,6 +10,7 @@ from typing import Any
 from llmtop import LlmtopError
 from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.gpu import Gpus
+from llmtop.engines.logs import clean
 from llmtop.engines.options import OptionValue
 from llmtop.engines.records import EngineRecord, State
 from llmtop.engines.restart import HandOver, Restarted, Wanted, carry_out, room_beside
@@ -22,34 +23,43 @@ from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.wiring import Wiring, fresh_seed
 
 RESCAN_S = 5.0
-READY_POLL_S = 0.2
 
 
 class NewEngines:
     """Adds engines that another llmtop started while this screen is open."""
 
-    def __init__(self, wiring: Wiring, add: Callable[[Endpoint], None], known: set[str]) -> None:
-        self._wiring, self._add, self._known = wiring, add, known
-        self._due = time.monotonic() + RESCAN_S
+    def __init__(
+        self,
+        wiring: Wiring,
+        add: Callable[[Endpoint], None],
+        known: set[str],
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wiring, self._add, self._known, self._steady = wiring, add, known, steady
+        self._due = steady() + RESCAN_S
 
     async def beat(self) -> None:
         """Look through the records, every few seconds."""
-        if time.monotonic() < self._due:
+        if self._steady() < self._due:
             return
-        self._due = time.monotonic() + RESCAN_S
+        self._due = self._steady() + RESCAN_S
         records: list[EngineRecord] = await asyncio.to_thread(self._wiring.supervisor.records)
         for record in records:
             # One that takes over a name will be seen under that name.
             known = record.name in self._known or record.replaces in self._known
             if record.ended_at is None and not known:
-                self._add(self._wiring.owned(record.name))
+                self._add(self._wiring.of(record))
 
     async def close(self) -> None:
         """Nothing is held."""
 
 
 class Stage:
-    """Builds everything that the app shows, and runs it while the app does."""
+    """Builds everything that the app shows, and runs it while the app does.
+
+    news: called when something should be seen before the screen's next beat. The app is built on
+    the stage, so it puts its own here once it is there; until then nobody looks.
+    """
 
     def __init__(
         self,
@@ -62,7 +72,7 @@ class Stage:
         follow_new: bool = False,
     ) -> None:
         self.store = Store()
-        self.news: Callable[[], None] = lambda: None  # the app's, once there is one
+        self.news: Callable[[], None] = lambda: None
         self._wiring = wiring
         self._prompts = prompts or Prompts()
         self.timeline = Timeline()
@@ -84,6 +94,7 @@ class Stage:
             self._stop,
             fresh_seed,
             self._restart,
+            self.timeline.now,
         )
 
     def add(self, endpoint: Endpoint) -> None:
@@ -137,15 +148,14 @@ class Stage:
         return run
 
     async def _open_with(self, plan: Plan) -> None:
-        while (track := self.store.engine) is None or track.sample is None:
-            ended = track is not None and track.status is not None
-            if ended and track.status.state in (State.FAILED, State.STOPPED, State.LOST):  # type: ignore[union-attr]
-                return
-            await asyncio.sleep(READY_POLL_S)
+        while (source := self._selected()) is not None and not source.settled.is_set():
+            await source.settled.wait()
+        if source is not None and source.track.sample is None:
+            return  # it has ended, and says so itself
         try:
             await self.conductor.start(plan)
         except LlmtopError as error:
-            self.store.events.append(Event(time.time(), "error", f"no load: {error.message}"))
+            self._say("error", f"no load: {error.message}")
 
     def release(self) -> None:
         """End the load's workers, however the screen ended. May be called twice."""
@@ -165,6 +175,12 @@ class Stage:
                     f"`llmtop` shows it again, `llmtop stop {track.name}` ends it"
                 )
         return lines
+
+    def _selected(self) -> EngineSource | None:
+        for source in self.sampling.sources:
+            if isinstance(source, EngineSource) and source.track.name == self.store.selected:
+                return source
+        return None
 
     def _new_load(self, source: EngineSource) -> Load:
         from llmtop.loadgen.discovery import discover_model  # it brings httpx, which costs 60 ms
@@ -190,6 +206,7 @@ class Stage:
 
     def _fault(self, source: Source, error: Exception) -> None:
         text = f"a fault in {type(source).__name__}: {type(error).__name__}: {error}"
-        last = self.store.events[-1].text if self.store.events else ""
-        if last != text:
-            self.store.events.append(Event(time.time(), "error", text))
+        self._say("error", clean(text))
+
+    def _say(self, level: str, text: str) -> None:
+        self.store.events.append(Event(self.timeline.now(), level, text))

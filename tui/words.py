@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmtop.engines.options import Change, OptionValue, Outcome
+from llmtop.engines.records import EngineStatus, State
 from llmtop.tui.format import duration
 
 SHORT = {
@@ -10,6 +11,26 @@ SHORT = {
     "max_num_batched_tokens": "tokens",
     "num_speculative_tokens": "spec",
 }
+
+STATES = {
+    State.STARTING: "is starting",
+    State.READY: "is ready",
+    State.UNRESPONSIVE: "does not answer",
+    State.STOPPING: "is stopping",
+    State.STOPPED: "was stopped",
+    State.FAILED: "failed",
+    State.LOST: "was lost",
+}
+
+
+def status_words(name: str, status: EngineStatus) -> str:
+    """What became of an engine; why and what to try when it failed."""
+    text = f"{name} {STATES[status.state]}"
+    if status.state is State.FAILED and status.record.cause:
+        text += f": {status.record.cause}"
+        if status.record.advice:
+            text += f"; {status.record.advice}"
+    return text
 
 
 def value_words(option: str, value: OptionValue) -> str:

@@ -1,0 +1,404 @@
+"""What becomes of the store when engines answer, fall silent, start, end and are changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmtop.engines import simulated
+from llmtop.engines.endpoint import Endpoint
+from llmtop.engines.exposition import ScrapeError
+from llmtop.engines.live import LiveClient
+from llmtop.engines.live_fake import Act, FakeLiveServer, Reply
+from llmtop.engines.records import EngineRecord, EngineStatus, LaunchSpec, State
+from llmtop.engines.scraper import FakeFetch
+from llmtop.tui.series import SeriesName
+from llmtop.tui.session import EngineSession
+from llmtop.tui.sources import EngineSource, Sampling, Timeline
+from llmtop.tui.store import EngineTrack, Store
+
+URL = "http://127.0.0.1:9"
+METRICS = URL + "/metrics"
+NOW = 1_795_326_110.0
+ME = "me@pts/1"
+DEADLINE_S = 20.0
+GONE = ScrapeError("nothing listens at http://127.0.0.1:9")
+
+
+def page(running: int = 3, tokens: float = 100.0) -> str:
+    return (
+        "# TYPE vllm:num_requests_running gauge\n"
+        f'vllm:num_requests_running{{model_name="m"}} {running}\n'
+        "# TYPE vllm:generation_tokens_total counter\n"
+        f'vllm:generation_tokens_total{{model_name="m"}} {tokens}\n'
+    )
+
+
+def state(cap: int, *history: Mapping[str, Any], disabled: str | None = None) -> dict[str, Any]:
+    option: dict[str, Any] = {
+        "value": cap,
+        "launch": 256,
+        "minimum": 1,
+        "maximum": 256,
+        "pending": None,
+    }
+    option |= {"applies": "live", "note": None}
+    return {
+        "ok": True, "protocol": 1, "engine": "sim", "version": "1", "pid": 7,
+        "options": {"max_num_seqs": option}, "running": 1, "waiting": 0, "evicted_total": 0,
+        "history": list(history), "disabled": disabled,
+    }  # fmt: skip
+
+
+def past(time: float, to: int, outcome: str = "applied", by: str = "ann@pts/3") -> dict[str, Any]:
+    reason = "too many" if outcome == "refused" else None
+    return {
+        "time": time, "by": by, "option": "max_num_seqs", "from": 256, "to": to,
+        "outcome": outcome, "reason": reason, "evicted": 0,
+    }  # fmt: skip
+
+
+def record(log: Path | None = None) -> EngineRecord:
+    spec = LaunchSpec("sim", "one", "m", "127.0.0.1", 9)
+    return EngineRecord(spec, (), (), 7, 1, "boot", URL, str(log or "/no/log"), None, NOW)
+
+
+class Rig:
+    """One source on a scripted engine; time stands still unless it is moved."""
+
+    def __init__(
+        self,
+        pages: Sequence[str | ScrapeError] = (page(),),
+        socket: Path | None = None,
+        states: Callable[[EngineRecord], EngineStatus] | None = None,
+        of: EngineRecord | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.time = NOW
+        self.news = 0
+        endpoint = Endpoint("one", simulated.ADAPTER, URL, version="1", record=of)
+        self.fetch = FakeFetch({METRICS: pages})
+        live = LiveClient(socket, timeout_s=DEADLINE_S) if socket is not None else None
+        self.session = EngineSession(endpoint, self.fetch, live=live, who=ME)
+        self.store = Store()
+        self.track = EngineTrack("one", "sim", "simulated", URL, owned=True, version="1")
+        self.source = EngineSource(
+            self.session,
+            self.track,
+            self.store,
+            states,
+            lambda: self.time,
+            news=self.shown,
+            wall=lambda: self.time,
+            sleep=sleep,
+        )
+
+    def shown(self) -> None:
+        self.news += 1
+
+    async def beat(self, seconds: float = 1.0) -> None:
+        await self.source.beat()
+        self.time += seconds
+
+    def values(self, name: SeriesName) -> list[float | None]:
+        return [value for _, value in self.track.series.get(name, ())]
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        return [(event.level, event.text) for event in self.store.events]
+
+
+@pytest.fixture
+def socket(tmp_path: Path) -> Path:
+    return tmp_path / "live"
+
+
+async def test_the_cap_beside_a_sample_is_the_one_in_force(socket: Path) -> None:
+    async with FakeLiveServer(socket, [state(256), state(64)]):
+        rig = Rig(socket=socket)
+        await rig.beat()
+        assert rig.values(SeriesName.CAP) == [256]
+        assert rig.values(SeriesName.RUNNING) == [3]
+        rig.source.look_again()
+        await rig.beat()
+        assert rig.values(SeriesName.CAP) == [256, 64]
+        await rig.source.close()
+
+
+async def test_a_change_during_a_beat_is_seen_and_shown_right_after_it(socket: Path) -> None:
+    asked: list[asyncio.Event] = [asyncio.Event(), asyncio.Event()]
+
+    class Slow(FakeFetch):
+        async def __call__(self, url: str) -> str:
+            if not asked[0].is_set():
+                asked[0].set()
+                await asked[1].wait()
+            return await super().__call__(url)
+
+    async with FakeLiveServer(socket, [state(256), state(64)]):
+        rig = Rig(socket=socket)
+        rig.session = EngineSession(
+            rig.session.endpoint, Slow({METRICS: [page(9), page(2)]}), live=rig.session.live
+        )
+        rig.source.session = rig.session
+        sampling = Sampling([rig.source])
+        first = sampling.beat(rig.source)
+        await asyncio.wait_for(asked[0].wait(), DEADLINE_S)
+        # The beat has its options already and waits for its numbers.
+        rig.source.look_again()
+        assert sampling.beat(rig.source, again=True) is first
+        rig.time += 0.1
+        asked[1].set()
+        await asyncio.wait_for(first, DEADLINE_S)
+        assert rig.values(SeriesName.RUNNING)[-1] == 2
+        assert rig.values(SeriesName.CAP)[-1] == 64
+        assert rig.news == 2  # the first sample, and what the change did
+        await sampling.close()
+
+
+async def test_no_look_comes_after_a_beat_that_has_not_begun() -> None:
+    rig = Rig()
+    sampling = Sampling([rig.source])
+    sampling.beat(rig.source)
+    await sampling.beat(rig.source, again=True)
+    assert len(rig.fetch.asked) == 1
+    await sampling.close()
+
+
+async def test_without_an_answer_there_is_a_gap_and_the_reason_until_it_answers_again() -> None:
+    rig = Rig([page(), GONE, GONE, GONE, page(5)])
+    await rig.beat()
+    sample = rig.track.sample
+    for _ in range(3):
+        await rig.beat()
+    assert rig.track.stale_since == NOW + 1
+    assert rig.track.trouble == GONE.message
+    assert rig.track.sample is sample  # the last that is known
+    assert rig.told == []
+    await rig.beat()
+    assert rig.track.stale_since is None and rig.track.trouble == ""
+    assert rig.values(SeriesName.RUNNING) == [3, None, None, None, 5]
+    assert rig.told == [("info", "one answers again after 3s")]
+
+
+async def test_a_gap_of_the_engine_is_none_of_the_clients_figures() -> None:
+    rig = Rig([GONE])
+    rig.track.record(SeriesName.CLIENT_TTFT_P95, NOW - 1, 0.5)
+    await rig.beat()
+    assert rig.values(SeriesName.CLIENT_TTFT_P95) == [0.5]
+
+
+async def test_somebody_elses_change_is_told_once(socket: Path) -> None:
+    old, change = past(NOW - 60, 200), past(NOW + 1, 64)
+    async with FakeLiveServer(socket, [state(200, old), state(64, old, change)]):
+        rig = Rig(socket=socket)
+        for _ in range(4):
+            await rig.beat(2.0)
+        assert rig.told == [("change", "max_num_seqs 256 -> 64 (by ann@pts/3)")]
+        assert [(mark.time, mark.label) for mark in rig.track.marks] == [(NOW + 1, "seqs 256->64")]
+        assert rig.store.events[0].time == NOW + 1
+        await rig.source.close()
+
+
+async def test_a_refused_change_is_an_event_and_no_mark(socket: Path) -> None:
+    async with FakeLiveServer(socket, [state(256, past(NOW, 999, "refused", ME))]):
+        rig = Rig(socket=socket)
+        await rig.beat()
+        assert rig.told == [("warning", "max_num_seqs 256 -> 999 refused: too many")]
+        assert not rig.track.marks
+        await rig.source.close()
+
+
+async def test_two_changes_at_one_moment_are_two(socket: Path) -> None:
+    async with FakeLiveServer(socket, [state(9, past(NOW, 8), past(NOW, 9))]):
+        rig = Rig(socket=socket)
+        await rig.beat()
+        assert len(rig.told) == len(rig.track.marks) == 2
+        await rig.source.close()
+
+
+async def test_live_options_that_switched_themselves_off_are_an_error_once(socket: Path) -> None:
+    broken = state(256, disabled="KeyError: x")
+    async with FakeLiveServer(socket, [broken, Act.HANG_UP, broken]):
+        rig = Rig(socket=socket)
+        for _ in range(3):
+            await rig.beat(2.0)
+        assert rig.told == [("error", "one: live options are off: KeyError: x")]
+        assert rig.track.options_note == "live options are off: KeyError: x"
+        await rig.source.close()
+
+
+@pytest.mark.parametrize("reply", [Act.HANG_UP, b"nonsense\n"], ids=["hangs up", "nonsense"])
+async def test_numbers_come_also_where_the_socket_fails(socket: Path, reply: Reply) -> None:
+    async with FakeLiveServer(socket, [reply]):
+        rig = Rig(socket=socket)
+        await rig.beat()
+        assert rig.track.sample is not None and rig.track.stale_since is None
+        assert rig.track.options and rig.track.options_note
+        await rig.source.close()
+
+
+async def test_counters_that_begin_anew_make_a_mark() -> None:
+    rig = Rig([page(tokens=100), page(tokens=150), page(tokens=7), page(tokens=9)])
+    for _ in range(4):
+        await rig.beat()
+    assert [(mark.time, mark.label) for mark in rig.track.marks] == [(NOW + 2, "restart")]
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (State.FAILED, ("error", "one failed: no memory; a smaller model")),
+        (State.LOST, ("error", "one was lost")),
+        (State.STOPPED, ("info", "one was stopped")),
+    ],
+)
+async def test_an_end_is_told_in_a_sentence_and_settles_it(
+    end: State, words: tuple[str, str]
+) -> None:
+    ours = replace(record(), cause="no memory", advice="a smaller model")
+    states = [State.UNRESPONSIVE, end]
+    found = iter(states)
+    rig = Rig([GONE], states=lambda r: EngineStatus(ours, next(found)), of=ours)
+    await rig.beat()
+    assert not rig.source.settled.is_set()
+    await rig.beat()
+    assert rig.told == [words]
+    assert rig.source.settled.is_set()
+    assert rig.news == 1
+
+
+async def test_a_first_sample_settles_it() -> None:
+    rig = Rig([GONE, page()])
+    await rig.beat()
+    assert not rig.source.settled.is_set()
+    await rig.beat()
+    assert rig.source.settled.is_set()
+
+
+async def test_the_logs_end_is_there_while_it_is_of_use(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"one\ntwo\n\n\x1b[31mthree\x1b[0m\n" + b"x" * 100_000 + b"\nlast")
+    ours = record(log)
+    now = State.FAILED
+    rig = Rig(states=lambda r: EngineStatus(ours, now), of=ours)
+    await rig.beat()
+    lines = rig.track.log_tail.splitlines()
+    assert lines[0] == "three" and lines[-1] == "last"
+    assert len(lines) == 3 and len(lines[1]) <= 500
+    now = State.READY
+    await rig.beat()
+    assert rig.track.log_tail == ""
+
+
+async def test_a_start_shows_each_new_line_of_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    ours = record(log)
+    seen: list[str] = []
+
+    async def no_sleep(seconds: float) -> None:
+        seen.append(rig.track.log_tail)
+
+    def starting(of: EngineRecord) -> EngineStatus:
+        with log.open("a") as file:
+            file.write(f"line {len(seen)}\n")
+        return EngineStatus(ours, State.STARTING)
+
+    rig = Rig(states=starting, of=ours, sleep=no_sleep)
+    await rig.beat()
+    assert [tail.splitlines()[-1] for tail in seen] == [f"line {n}" for n in range(len(seen))]
+    assert len(seen) > 1 and rig.fetch.asked == []
+
+
+def test_the_clock_of_the_screen_does_not_follow_a_stepped_wall_clock() -> None:
+    wall, steady = 1000.0, 5.0
+    timeline = Timeline(lambda: wall, lambda: steady)
+    wall, steady = 10.0, 6.0
+    assert timeline.now() == 1001.0
+
+
+class Counting:
+    """A source that waits for leave, or raises."""
+
+    def __init__(self, faults: Sequence[Exception | None] = (), *, slow: bool = False) -> None:
+        self.beats = 0
+        self.closed = False
+        self._faults = list(faults)
+        self.go_on = asyncio.Event()
+        if not slow:
+            self.go_on.set()
+
+    async def beat(self) -> None:
+        self.beats += 1
+        fault = self._faults.pop(0) if self._faults else None
+        if fault is not None:
+            raise fault
+        await self.go_on.wait()
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_source_that_raises_is_told_once_and_the_others_go_on() -> None:
+    told: list[str] = []
+    bad = Counting([ValueError("a"), ValueError("a"), ValueError("b"), None, ValueError("b")])
+    good = Counting()
+    sampling = Sampling([bad, good], on_fault=lambda source, error: told.append(str(error)))
+    for _ in range(5):
+        sampling.beat_all()
+        await asyncio.gather(sampling.beat(bad), sampling.beat(good))
+    assert (bad.beats, good.beats) == (5, 5)
+    assert told == ["a", "b", "b"]  # the last after it had been well again
+    await sampling.close()
+
+
+async def test_a_busy_source_is_not_started_twice_and_delays_nobody() -> None:
+    slow, quick = Counting(slow=True), Counting()
+    sampling = Sampling([slow, quick])
+    for _ in range(3):
+        sampling.beat_all()
+        await sampling.beat(quick)
+    assert (slow.beats, quick.beats) == (1, 3)
+    task = sampling.beat(slow, again=True)
+    sampling.beat(slow, again=True)
+    slow.go_on.set()
+    await asyncio.wait_for(task, DEADLINE_S)
+    assert slow.beats == 2  # one more for all who asked
+    await sampling.close()
+
+
+async def test_a_source_that_does_not_close_leaves_none_open() -> None:
+    class Stuck(Counting):
+        async def close(self) -> None:
+            raise OSError("stuck")
+
+    told: list[Exception] = []
+    last = Counting()
+    sampling = Sampling([Stuck(), last], on_fault=lambda source, error: told.append(error))
+    await sampling.close()
+    assert last.closed and len(told) == 1
+
+
+async def test_beats_stay_on_their_schedule_however_late_each_comes() -> None:
+    class Ended(Exception):
+        pass
+
+    clock, begun = 100.0, []
+
+    async def oversleep(seconds: float) -> None:
+        nonlocal clock
+        begun.append(clock)
+        if len(begun) == 6:
+            raise Ended
+        clock += seconds + 0.25  # the machine is busy
+
+    sampling = Sampling([], interval=1.0, sleep=oversleep, steady=lambda: clock)
+    with pytest.raises(Ended):
+        await sampling.run()
+    assert begun == [100.0, 101.25, 102.25, 103.25, 104.25, 105.25]

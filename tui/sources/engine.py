@@ -1,0 +1,260 @@
+"""One engine's part of the store."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from llmtop import LlmtopError
+from llmtop.engines.anatomy import Anatomy
+from llmtop.engines.logs import tail
+from llmtop.engines.records import EngineRecord, EngineStatus, State
+from llmtop.engines.samples import EngineSample, Latency, Quantiles
+from llmtop.tui.series import SeriesName
+from llmtop.tui.session import EngineSession
+from llmtop.tui.sources.history import ChangeHistory
+from llmtop.tui.store import EngineTrack, Event, Mark, Store
+from llmtop.tui.words import status_words
+
+# A start ends between two beats, and its phases are short: it is looked at more often.
+STARTING_LOOK_S = 0.2
+STARTING_LOOKS = 4
+LIVE_EVERY_S = 2.0  # the live-option socket is asked this often, and at once after a change
+LOG_LINES = 3  # of its log's end, while it starts or when it has failed
+LOG_CHARS = 500  # of each of them: more than any terminal is wide
+
+LEVELS = {State.FAILED: "error", State.LOST: "error", State.UNRESPONSIVE: "warning"}
+ENDED = (State.STOPPED, State.FAILED, State.LOST)
+
+
+class EngineSource:
+    """Keeps one engine's track: its state, its numbers, its options and who changed them.
+
+    now: the screen's clock. wall: the clock that engines stamp their changes with.
+    news: called when there is something that should be seen before the screen's next beat. reopen:
+    makes the session anew when the record speaks of another process: it was restarted.
+    settled: set once its first sample is there, or it has ended without one.
+    """
+
+    def __init__(
+        self,
+        session: EngineSession,
+        track: EngineTrack,
+        store: Store,
+        status: Callable[[EngineRecord], EngineStatus] | None,
+        now: Callable[[], float],
+        learn: Callable[[EngineRecord, str], object] | None = None,
+        news: Callable[[], None] = lambda: None,
+        anatomy: Callable[[EngineRecord], Anatomy | None] = lambda record: None,
+        reopen: Callable[[EngineRecord], EngineSession] | None = None,
+        wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.session = session
+        self.track = track
+        self.resting = False  # nothing is looked at: another engine is just taking over the name
+        self.settled = asyncio.Event()
+        self._store = store
+        self._status = status
+        self._now = now
+        self._learn = learn
+        self._news = news
+        self._anatomy = anatomy
+        self._anatomy_of: int | None = None
+        self._reopen = reopen
+        self._sleep = sleep
+        self._history = ChangeHistory(track, store, now, wall)
+        self._live_due = now()
+        self._urgent = False
+        self._told_missing = ""
+        self._told_disabled: str | None = None
+        self._show = False
+
+    def look_again(self) -> None:
+        """Ask the live-option socket at the next beat, and show it: something was changed."""
+        self._urgent = True
+
+    async def beat(self) -> None:
+        """Status first; numbers only from an engine that can have some."""
+        if self.resting:
+            return
+        # Taken at the beginning: what is changed during this beat is for the next one.
+        if self._urgent:
+            self._urgent, self._show, self._live_due = False, True, self._now()
+        await self._look()
+        if self._show:
+            self._show = False
+            self._news()
+
+    async def _look(self) -> None:
+        record = self.session.endpoint.record
+        if self._status is not None and record is not None:
+            state = await self._ask_status(self._status, record)
+            await self._follow()
+            for _ in range(STARTING_LOOKS):
+                if state is not State.STARTING:
+                    break
+                await self._sleep(STARTING_LOOK_S)
+                state = await self._ask_status(self._status, record)
+            if state is State.STARTING or state in ENDED:
+                self._gap()
+                return
+            await self._dissect()
+        # Before the numbers, so that the cap drawn beside them is the one in force.
+        if self._now() >= self._live_due:
+            self._live_due = self._now() + LIVE_EVERY_S
+            await self._options()
+        try:
+            sample = await self.session.sample()
+        except LlmtopError as error:
+            self._stale(error.message)
+            self._gap()
+            return
+        self._fresh(sample)
+        self._note_missing()
+        if self.track.version is None:
+            await self._ask_version()
+
+    async def close(self) -> None:
+        """Close the session's sockets."""
+        await self.session.close()
+
+    async def _ask_status(
+        self, ask: Callable[[EngineRecord], EngineStatus], record: EngineRecord
+    ) -> State:
+        def look() -> tuple[EngineStatus, str]:
+            status = ask(record)
+            wanted = status.state in (State.STARTING, State.FAILED)
+            return status, log_end(Path(status.record.log_path)) if wanted else ""
+
+        status, self.track.log_tail = await asyncio.to_thread(look)
+        return self._note_status(status)
+
+    async def _dissect(self) -> None:
+        """Read what its start told of its memory, once for each process that it is."""
+        status = self.track.status
+        if status is None or status.state is not State.READY:
+            return
+        if self._anatomy_of != status.record.pid:
+            self._anatomy_of = status.record.pid
+            self.track.anatomy = await asyncio.to_thread(self._anatomy, status.record)
+
+    async def _follow(self) -> None:
+        """Whoever restarted it, here or elsewhere: another process, and maybe another port."""
+        before, status = self.session.endpoint.record, self.track.status
+        if self._reopen is None or before is None or status is None or status.record.pid == 0:
+            return
+        record = status.record
+        if (before.pid, before.start_ticks) == (record.pid, record.start_ticks):
+            return
+        old, self.session = self.session, self._reopen(record)
+        self.track.url, self.track.model = record.url, record.spec.model
+        self.track.version = record.version
+        self.track.sample, self.track.stale_since, self.track.trouble = None, None, ""
+        self._live_due = self._now()
+        self._gap()
+        self.track.marks.append(Mark(self._now(), "restart"))
+        if before.url != record.url:
+            words = f"{self.track.name} answers at {record.url} now, no longer at {before.url}"
+            self._say("warning", words)
+        await old.close()
+
+    async def _ask_version(self) -> None:
+        version = await self.session.version()
+        self.track.version = version or ""
+        record = self.session.endpoint.record
+        if version and record is not None and self._learn is not None:
+            await asyncio.to_thread(self._learn, record, version)
+
+    def _note_status(self, status: EngineStatus) -> State:
+        before = self.track.status
+        self.track.status = status
+        self.track.version = status.record.version or self.track.version
+        if status.state in ENDED:
+            self.settled.set()
+        if before is not None and before.state is not status.state:
+            self._show = True
+            level = LEVELS.get(status.state, "info")
+            self._say(level, status_words(self.track.name, status))
+        return status.state
+
+    def _stale(self, why: str) -> None:
+        if self.track.stale_since is None:
+            self.track.stale_since = self._now()
+        self.track.trouble = why
+
+    def _note_missing(self) -> None:
+        """Say once, not at each beat, that some of the numbers cannot be had."""
+        note = self.session.note
+        if note and note != self._told_missing:
+            self._say("warning", f"{self.track.name}: {note}")
+            self._told_missing = note
+
+    def _gap(self) -> None:
+        """A time without numbers. The client's own, on the same charts, go on."""
+        now = self._now()
+        for name, _ in numbers(None, None):
+            if name in self.track.series:
+                self.track.record(name, now, None)
+
+    def _fresh(self, sample: EngineSample) -> None:
+        track, now = self.track, self._now()
+        if track.stale_since is not None:
+            age = now - track.stale_since
+            if track.sample is not None and age > LIVE_EVERY_S:
+                self._say("info", f"{track.name} answers again after {age:.0f}s")
+        self._show = self._show or track.sample is None
+        track.stale_since, track.trouble, track.sample = None, "", sample
+        track.model = track.model or sample.model
+        if sample.restarted:
+            track.marks.append(Mark(now, "restart"))
+        cap = next((o.value for o in track.options if o.name == "max_num_seqs"), None)
+        for name, value in numbers(sample, cap if isinstance(cap, int) else None):
+            track.record(name, now, value)
+        self.settled.set()
+
+    async def _options(self) -> None:
+        track, found = self.track, await self.session.look()
+        track.options, track.options_note = found.options, found.why_not
+        if found.live is None:
+            return
+        disabled = found.live.disabled
+        if disabled and disabled != self._told_disabled:
+            self._say("error", f"{track.name}: {found.why_not}")
+        self._told_disabled = disabled
+        self._history.tell(found.live.history, self.session.who)
+
+    def _say(self, level: str, text: str) -> None:
+        self._store.events.append(Event(self._now(), level, text))
+
+
+def numbers(
+    sample: EngineSample | None, cap: int | None
+) -> tuple[tuple[SeriesName, float | None], ...]:
+    """The engine's own series, each with its value now; without a sample the names alone."""
+    if sample is None:
+        sample = EngineSample(time=0.0, window_s=0.0)
+    return (
+        (SeriesName.RUNNING, sample.running),
+        (SeriesName.WAITING, sample.waiting),
+        (SeriesName.CAP, cap),
+        (SeriesName.KV_USAGE, sample.kv_usage),
+        (SeriesName.OUTPUT_TOKENS, sample.output_tokens_per_s),
+        (SeriesName.PROMPT_TOKENS, sample.prompt_tokens_per_s),
+        (SeriesName.REQUESTS, sample.requests_per_s),
+        (SeriesName.TTFT_P95, p95(sample.latencies.get(Latency.TTFT))),
+        (SeriesName.ITL_P95, p95(sample.latencies.get(Latency.ITL))),
+    )
+
+
+def p95(found: Quantiles | None) -> float | None:
+    """The 95th percentile in seconds; an unresolved one as its bound, an absent one as a gap."""
+    return found.p95.seconds if found is not None and found.p95 is not None else None
+
+
+def log_end(path: Path) -> str:
+    """The last few lines of a log that hold something, clean and of bounded length."""
+    lines = [line[:LOG_CHARS] for line in tail(path, 4 * LOG_LINES) if line.strip()]
+    return "\n".join(lines[-LOG_LINES:])

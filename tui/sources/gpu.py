@@ -1,0 +1,25 @@
+"""The GPUs' part of the store."""
+
+from __future__ import annotations
+
+import asyncio
+
+from llmtop.engines.gpu import Gpus
+from llmtop.tui.store import Store
+
+
+class GpuSource:
+    """Keeps the GPUs. NVML can block, so it is read on a thread."""
+
+    def __init__(self, gpus: Gpus, store: Store) -> None:
+        self._gpus = gpus
+        self._store = store
+
+    async def beat(self) -> None:
+        """Read all GPUs once."""
+        self._store.gpus = await asyncio.to_thread(self._gpus.read)
+        self._store.gpu_note = self._gpus.note
+
+    async def close(self) -> None:
+        """Let NVML go."""
+        self._gpus.close()

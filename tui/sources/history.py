@@ -1,0 +1,45 @@
+"""What was changed at an engine, by whomever, as events and marks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from llmtop.engines.options import Change, Outcome
+from llmtop.tui.store import EngineTrack, Event, Mark, Store
+from llmtop.tui.words import change_words, mark_words
+
+GRACE_S = 1.0  # changes older than this before we came are history, not news
+
+
+class ChangeHistory:
+    """Tells each change once: an event for all, a mark for those that came into force.
+
+    now: the screen's clock. wall: the clock that engines stamp their changes with.
+    """
+
+    def __init__(
+        self,
+        track: EngineTrack,
+        store: Store,
+        now: Callable[[], float],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._track, self._store = track, store
+        self._now, self._wall = now, wall
+        self._newest = wall() - GRACE_S
+
+    def tell(self, history: Iterable[Change], me: str) -> None:
+        """Tell what is new in an engine's history. me: who we are, who need not be named."""
+        newest = self._newest
+        for change in history:
+            if change.time is None or change.time <= newest:
+                continue
+            self._newest = max(self._newest, change.time)
+            # Where it lies on the screen's clock, whatever became of the wall clock since.
+            moment = self._now() - max(0.0, self._wall() - change.time)
+            refused = change.outcome is Outcome.REFUSED
+            level = "warning" if refused else "change"
+            self._store.events.append(Event(moment, level, change_words(change, me)))
+            if not refused:
+                self._track.marks.append(Mark(moment, mark_words(change)))

@@ -1,0 +1,45 @@
+"""The load's part of the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from llmtop.loadgen.pool import Load
+from llmtop.tui.series import SeriesName
+from llmtop.tui.store import Store
+
+
+class LoadSource:
+    """Keeps the load's snapshot, and the client's figures on the loaded engine's charts."""
+
+    def __init__(self, store: Store, now: Callable[[], float]) -> None:
+        self.load: Load | None = None
+        self._store = store
+        self._now = now
+
+    async def beat(self) -> None:
+        """Take a snapshot, when there is a load."""
+        if self.load is None:
+            return
+        snapshot = self.load.snapshot()
+        self._store.load = snapshot
+        track = self._store.engines.get(self._store.load_target or "")
+        if track is None:
+            return
+        now = self._now()
+        idle = not snapshot.running and snapshot.in_flight == 0
+        for name, value in (
+            (SeriesName.CLIENT_TTFT_P50, snapshot.ttft.p50),
+            (SeriesName.CLIENT_TTFT_P95, snapshot.ttft.p95),
+            (SeriesName.OLDEST_WAIT, snapshot.oldest_wait_s),
+            (SeriesName.ASKED, None if idle else snapshot.asked),
+            (SeriesName.IN_FLIGHT, None if idle else float(snapshot.in_flight)),
+        ):
+            track.record(name, now, value)
+
+    async def close(self) -> None:
+        """End the load's workers."""
+        if self.load is not None:
+            await asyncio.to_thread(self.load.close)
+            self.load = None

@@ -1,0 +1,97 @@
+"""The beat: every source looks once an interval, and none of them waits for another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+
+class Source(Protocol):
+    """Something that writes facts into the store."""
+
+    async def beat(self) -> None:
+        """Look once."""
+
+    async def close(self) -> None:
+        """Give back what it holds."""
+
+
+class Sampling:
+    """Beats every source once an interval, on an absolute schedule, each on its own.
+
+    A source that is still busy with its last beat is left alone, so a slow engine delays nobody.
+    on_fault: is told what a source raised, once for as long as that goes on.
+    """
+
+    def __init__(
+        self,
+        sources: Iterable[Source],
+        interval: float = 1.0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        steady: Callable[[], float] = time.monotonic,
+        on_fault: Callable[[Source, Exception], None] | None = None,
+    ) -> None:
+        self.sources = list(sources)
+        self.interval = interval
+        self._sleep = sleep
+        self._steady = steady
+        self._on_fault = on_fault
+        self._busy: dict[int, asyncio.Task[None]] = {}
+        self._again: set[int] = set()
+        self._faults: dict[int, str] = {}
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        due = self._steady()
+        while True:
+            self.beat_all()
+            due = max(due + self.interval, self._steady())
+            await self._sleep(due - self._steady())
+
+    def beat_all(self) -> None:
+        """Start a beat of every source that is not still busy."""
+        for source in self.sources:
+            self.beat(source)
+
+    def beat(self, source: Source, *, again: bool = False) -> asyncio.Task[None]:
+        """Start one source's beat, or give the one that is under way.
+
+        again: something was changed that a beat under way may have looked past: one more follows
+        it at once, and the task that is given ends with that one.
+        """
+        task = self._busy.get(id(source))
+        if task is None or task.done():
+            task = asyncio.create_task(self._beats(source))
+            self._busy[id(source)] = task
+        elif again:
+            self._again.add(id(source))
+        return task
+
+    async def _beats(self, source: Source) -> None:
+        more = True
+        while more:
+            # A beat that was asked for before this one begins is this one.
+            self._again.discard(id(source))
+            await self._guarded(source, source.beat)
+            more = id(source) in self._again
+
+    async def _guarded(self, source: Source, do: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await do()
+        except Exception as error:
+            fault = f"{type(error).__name__}: {error}"
+            if self._on_fault is not None and self._faults.get(id(source)) != fault:
+                self._on_fault(source, error)
+            self._faults[id(source)] = fault
+        else:
+            self._faults.pop(id(source), None)
+
+    async def close(self) -> None:
+        """Stop beating and close every source."""
+        for task in self._busy.values():
+            task.cancel()
+        await asyncio.gather(*self._busy.values(), return_exceptions=True)
+        for source in self.sources:
+            await self._guarded(source, source.close)
