@@ -139,11 +139,17 @@ class LlmtopApp(App[None]):
     def action_suspend_process(self) -> None:
         """Stop the whole foreground job, as ctrl+z does: under ``make demo`` that is make too.
 
-        Textual stops its own process alone, and whoever waits for it goes on waiting.
+        Textual stops its own process alone, and whoever waits for it goes on waiting. The terminal
+        is given back first: once make has stopped, the shell has it, and we may not touch it.
         """
-        if self._driver is not None and self._driver.can_suspend:
-            self._suspend_signal()
-            os.killpg(os.getpgrp(), signal.SIGTSTP)
+        driver = self._driver
+        if driver is None or not driver.can_suspend:
+            return
+        self._suspend_signal()
+        driver.suspend_application_mode()
+        # Textual 8: its handler of SIGCONT resumes, and then tells the app so only with this set.
+        driver._must_signal_resume = True  # type: ignore[attr-defined]
+        os.killpg(os.getpgrp(), signal.SIGSTOP)
 
     def action_ask_quit(self) -> None:
         """Leave; ask first what becomes of engines that would go on running."""
