@@ -113,10 +113,6 @@ class Supervisor:
         known = f"there are: {', '.join(names)}" if names else "start one with: llmtop run"
         raise UsageError(f"there is no engine named {name!r}", meant + known)
 
-    def adopt(self) -> list[EngineStatus]:
-        """Look at every engine that is remembered; those that live are watched from now on."""
-        return [self.status(record) for record in self.records()]
-
     def launch(
         self, spec: LaunchSpec, *, origin: Origin | None = None, replaces: str | None = None
     ) -> EngineRecord:

@@ -401,7 +401,7 @@ def test_another_supervisor_adopts(supervisor: Supervisor, state: StateDirectory
     record = supervisor.launch(spec())
     supervisor.wait_ready(record, DEADLINE_S)
     other = make(state)
-    assert [status.state for status in other.adopt()] == [State.READY]
+    assert [other.status(record).state for record in other.records()] == [State.READY]
     stopped = other.stop(other.find("a"))
     assert stopped.exit_code is None  # only its parent gets to know
     assert left_of(record) == []
