@@ -45,7 +45,7 @@ demo: setup ## the dashboard on a simulated engine under a load ramp
 	@$(BIN)/llmtop demo
 
 test: setup-dev ## all tests that need no engine
-	@$(BIN)/python -m pytest -q -n 3 --dist loadscope
+	@$(BIN)/python -m pytest -q -n 4 --dist loadscope
 
 test-engines: setup-dev ## the same program on real engines (builds them once, into a cache)
 	@$(BIN)/python -m pytest -q tests/engines_live

@@ -84,7 +84,8 @@ def conceal(text: str) -> str:
         return text
 
     def hidden(found: re.Match[str]) -> str:
-        return f"{found[1]}{HIDDEN}" if is_secret_name(found[2].strip("'\"")) else found[0]
+        secret = is_secret_name(found[2].strip("'\"")) and HIDDEN not in found[3]
+        return f"{found[1]}{HIDDEN}" if secret else found[0]
 
     text = _NAMED_VALUE.sub(hidden, _FLAG_VALUE.sub(hidden, text))
     return _BEARER.sub(rf"\1 {HIDDEN}", text)

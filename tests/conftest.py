@@ -1,5 +1,6 @@
 """A store as it is after two minutes under a growing load, for the tests of the screen."""
 
+import signal
 from collections.abc import Awaitable, Callable
 from datetime import UTC
 
@@ -21,6 +22,13 @@ from llmtop.tui.widgets.row import plain
 # The same examples at every run: what a test finds must be there again when it is looked into.
 settings.register_profile("llmtop", derandomize=True, deadline=None)
 settings.load_profile("llmtop")
+
+# A shell's background job and nohup ignore these, and what the tests start would inherit that.
+for ignored in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(
+            ignored, signal.default_int_handler if ignored is signal.SIGINT else signal.SIG_DFL
+        )
 
 NOW = 1_800_000_000.0
 GIB = 2**30
