@@ -39,6 +39,7 @@ $(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
 $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
 	@echo "setting up $(VENV) for development ..." >&2
 	@$(call install,requirements-dev.lock)
+	@$(BIN)/python -m compileall -q llmtop tui engines loadgen themes tests
 	@touch $@ $(VENV)/.runtime
 
 demo: setup ## the dashboard on a simulated engine under a load ramp
