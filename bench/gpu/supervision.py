@@ -1,0 +1,277 @@
+"""Supervision of a real vLLM on real GPUs, driven through llmtop; prints a table, writes JSON.
+
+usage: python bench/gpu/supervision.py MODEL --python PATH --out RESULT.json
+
+MODEL is a folder with Llama-3.1-8B's shape; weights are random. What a CPU cannot show: who holds
+GPU memory and whether it comes back, orphans that hold it, a restart and its rollback with real
+start-up times, a rolling restart onto a second GPU (where there is one), tokens per joule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pynvml
+
+LLMTOP = (sys.executable, "-m", "llmtop")
+FLAGS = (
+    *("--load-format", "dummy", "--served-model-name", "llama-8b-dummy"),
+    *("--max-model-len", "8192", "--enforce-eager"),
+)
+LENGTHS = ("--prompt-tokens", "448..576", "--output-tokens", "112..144")
+# So little that not one request of the full length fits: vLLM finds out after it loaded the model.
+TOO_LITTLE_KV = ("--kv-cache-memory-bytes", str(64 << 20))
+MIB = 1 << 20
+
+
+class StepFailed(Exception):
+    """A command ended otherwise than it should; the steps after it still have their say."""
+
+
+def llmtop(*args: str, fails: bool = False) -> Any:
+    """Run a command that prints JSON; StepFailed when it fails and was not to, or the reverse."""
+    done = subprocess.run([*LLMTOP, *args], capture_output=True, text=True, check=False)
+    if (done.returncode != 0) is not fails:
+        said = done.stderr.strip().splitlines()[-3:]
+        raise StepFailed(f"llmtop {' '.join(args)}: exit code {done.returncode}, {said}")
+    return json.loads(done.stdout)
+
+
+def timed(*args: str, fails: bool = False) -> tuple[float, Any]:
+    """The same, and how long it took, seconds."""
+    begun = time.monotonic()
+    found = llmtop(*args, fails=fails)
+    return time.monotonic() - begun, found
+
+
+def until(what: Callable[[], bool], within_s: float) -> float | None:
+    """Seconds until it held; None when it did not."""
+    begun = time.monotonic()
+    while not what():
+        if time.monotonic() - begun > within_s:
+            return None
+        time.sleep(0.05)
+    return time.monotonic() - begun
+
+
+def used_mib(gpu: int = 0) -> float:
+    """GPU memory in use, MiB, asked of NVML directly as a second opinion."""
+    handle = pynvml.nvmlDeviceGetHandleByIndex(gpu)
+    return float(pynvml.nvmlDeviceGetMemoryInfo(handle).used) / MIB
+
+
+def engine(name: str) -> dict[str, Any]:
+    """One engine as ``llmtop ps`` tells it now."""
+    found: dict[str, Any] = next(e for e in llmtop("ps", "--json")["engines"] if e["name"] == name)
+    return found
+
+
+def core_of(pid: int) -> psutil.Process:
+    """The engine core under an API server."""
+    children = psutil.Process(pid).children(recursive=True)
+    return next(child for child in children if "EngineCore" in " ".join(child.cmdline()))
+
+
+class Bench:
+    """One engine after another on GPU 0, and what came of each step."""
+
+    def __init__(self, model: str, python: str, gpus: int) -> None:
+        self._run = ("run", "vllm", model, "--python", python, "--detach", "--json")
+        self._model, self._python, self._gpus = model, python, gpus
+
+    def start(self, name: str) -> dict[str, Any]:
+        """An engine that is ready."""
+        seconds, record = timed(*self._run, "--name", name, "--gpus", "0", "--", *FLAGS)
+        return {"start_s": seconds, "pid": record["pid"], "used_mib": used_mib()}
+
+    def stop(self, name: str) -> dict[str, Any]:
+        """Stop it; memory is to be back when the command returns."""
+        seconds, record = timed("stop", name, "--json")
+        return {"stop_s": seconds, "state": record["state"], "used_mib_after": used_mib()}
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+        """Every step in turn: its name, and what to do."""
+        yield "doctor, nothing runs", self.doctor
+        yield "start", lambda: self.start("sup")
+        yield "doctor, an engine runs", self.doctor
+        yield "the engine core stops (SIGSTOP)", self.stopped
+        yield "restart with an option", self.restart
+        yield "restart that cannot start", self.rollback
+        if self._gpus > 1:
+            yield "rolling restart onto GPU 1, under load", self.rolling
+        yield "saturation", self.saturation
+        yield "comparison", self.comparison
+        yield "stop", lambda: self.stop("sup")
+        yield "start for the core's end", lambda: self.start("core")
+        yield "the engine core is killed", lambda: self.killed("core", core=True)
+        yield "start for the server's end", lambda: self.start("server")
+        yield "the API server is killed", lambda: self.killed("server", core=False)
+        yield "an orphan that nobody watches", self.orphan
+
+    def doctor(self) -> dict[str, Any]:
+        """What doctor says; its exit code is 1 when something is in the way."""
+        done = subprocess.run([*LLMTOP, "doctor", "--json"], stdout=subprocess.PIPE, text=True)
+        found = json.loads(done.stdout)
+        return {
+            "blocked": found["blocked"],
+            "findings": [one["text"] for one in found["findings"]],
+            "driver": found["driver"],
+            "holders": [
+                {k: h[k] for k in ("pid", "memory_bytes", "command", "engine", "orphan")}
+                for gpu in found["gpus"]
+                for h in gpu["holders"]
+            ],
+            "nvml_used_mib": used_mib(),
+        }
+
+    def stopped(self) -> dict[str, Any]:
+        """Unresponsive within 5 s, ready again when it goes on."""
+        core = core_of(engine("sup")["pid"])
+        core.send_signal(signal.SIGSTOP)
+        shown = until(lambda: engine("sup")["state"] == "unresponsive", 20)
+        core.send_signal(signal.SIGCONT)
+        back = until(lambda: engine("sup")["state"] == "ready", 20)
+        return {"unresponsive_after_s": shown, "ready_after_s": back}
+
+    def restart(self) -> dict[str, Any]:
+        """One option that needs it."""
+        document = llmtop("set", "sup", "max_model_len=4096", "--restart", "--yes", "--json")
+        return told(document)
+
+    def rollback(self) -> dict[str, Any]:
+        """The last good configuration comes back by itself, and it is said what failed."""
+        document = llmtop("restart", "sup", "--yes", "--json", "--", *TOO_LITTLE_KV, fails=True)
+        return told(document) | {"state": engine("sup")["state"], "used_mib": used_mib()}
+
+    def rolling(self) -> dict[str, Any]:
+        """The new one first, the load moves by the screen's own way; here clients see both."""
+        load = subprocess.Popen(
+            [*LLMTOP, "load", "sup", "-c", "16", "-d", "20", *LENGTHS, "--json"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        document = llmtop(
+            *("set", "sup", "max_model_len=8192", "--restart", "--rolling", "--gpus", "1"),
+            *("--yes", "--json"),
+        )
+        out, _ = load.communicate(timeout=120)
+        return told(document) | {
+            "requests": json.loads(out)["requests"],
+            "used_mib": [used_mib(0), used_mib(1)],
+        }
+
+    def saturation(self) -> dict[str, Any]:
+        """How much it holds, and what that costs."""
+        found = llmtop(
+            *("saturate", "sup", "--slo", "ttft=500ms,tpot=50ms", "--max", "256"),
+            *("--level-seconds", "4", "--gpu-hour", "3", *LENGTHS, "--json"),
+        )
+        return {key: found[key] for key in ("summary", "answers", "knee", "complete", "levels")}
+
+    def comparison(self) -> dict[str, Any]:
+        """A batch cap that must matter."""
+        found = llmtop(
+            *("compare", "sup", "--a", "max_num_seqs=16", "--b", "max_num_seqs=64", "-c", "64"),
+            *("--pairs", "4", "--run-seconds", "4", *LENGTHS, "--json"),
+        )
+        return {key: found[key] for key in ("summary", "findings", "complete")}
+
+    def killed(self, name: str, core: bool) -> dict[str, Any]:
+        """SIGKILL of the core or of the API server: state, words, memory, processes."""
+        leader = psutil.Process(engine(name)["pid"])
+        family = [leader, *leader.children(recursive=True)]
+        victim = core_of(leader.pid) if core else leader
+        victim.send_signal(signal.SIGKILL)
+        after = until(lambda: engine(name)["state"] in ("failed", "lost", "stopped"), 60)
+        free = until(lambda: used_mib() < 1024, 30)
+        last = engine(name)
+        left = [p.pid for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        return {
+            "seen_after_s": after,
+            "state": last["state"],
+            "detail": last["detail"],
+            "memory_back_after_s": free,
+            "processes_left": left,
+        }
+
+    def orphan(self) -> dict[str, Any]:
+        """An engine that llmtop did not start loses its API server; doctor names and ends it."""
+        serve = (self._python, "-m", "vllm.entrypoints.cli.main", "serve", self._model)
+        server = subprocess.Popen(
+            [*serve, *FLAGS, "--port", "8990"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        held = until(lambda: used_mib() > 20_000, 180)
+        core = core_of(server.pid)
+        until(lambda: "VLLM::" in " ".join(core.cmdline()), 60)
+        server.kill()
+        server.wait()
+        found = None
+
+        def named() -> bool:
+            nonlocal found
+            done = subprocess.run([*LLMTOP, "doctor", "--json"], stdout=subprocess.PIPE, text=True)
+            found = json.loads(done.stdout)
+            return any(one["pid"] == core.pid for one in found["orphans"])
+
+        named_after = until(named, 30)
+        crowded = subprocess.run(
+            [*LLMTOP, *self._run, "--name", "beside", "--gpus", "0", "--", "--no-such-flag"],
+            capture_output=True,
+            text=True,
+        )
+        begun = time.monotonic()
+        subprocess.run([*LLMTOP, "doctor", "--end", str(core.pid), "--yes"], check=False)
+        seconds = time.monotonic() - begun
+        return {
+            "held_after_s": held,
+            "named_after_s": named_after,
+            "said": [one["text"] for one in (found or {}).get("findings", [])],
+            "run_beside_it_said": crowded.stderr.splitlines()[:4],
+            "ended_in_s": seconds,
+            "memory_back_after_s": until(lambda: used_mib() < 1024, 30),
+        }
+
+
+def told(document: dict[str, Any]) -> dict[str, Any]:
+    """What a restart said, short."""
+    restart = document["restart"]
+    keys = ("outcome", "reason", "advice", "expected_s", "took_s", "down_s", "url", "log_excerpt")
+    return {key: restart[key] for key in keys} | {"changes": document["changes"]}
+
+
+def main() -> None:
+    """All steps; what is known so far is kept after each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--python", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    pynvml.nvmlInit()
+    count = pynvml.nvmlDeviceGetCount()
+    card = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
+    result: dict[str, Any] = {"gpus": count, "card": card}
+    for name, step in Bench(args.model, args.python, count).steps():
+        try:
+            found = step()
+        except (StepFailed, psutil.Error, StopIteration) as error:
+            found = {"error": str(error) or type(error).__name__}
+        result[name] = found
+        args.out.write_text(json.dumps(result, indent=1))
+        short = {key: value for key, value in found.items() if key != "levels"}
+        print(f"{name}: {json.dumps(short)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
