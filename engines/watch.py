@@ -9,15 +9,17 @@ from types import MappingProxyType
 
 from llmtop.engines import ports
 from llmtop.engines.adapter import Phase
-from llmtop.engines.logs import LogCursor
+from llmtop.engines.logs import LogCursor, clean
 from llmtop.engines.probe import Probe
-from llmtop.engines.processes import Identity, Processes
+from llmtop.engines.processes import Identity, Processes, command_of
 from llmtop.engines.records import EngineRecord, State, Step
 from llmtop.engines.startup import StartupLog, run_start
 
 PROBE_TIMEOUT_S = 1.0
 _LATE_S = 5.0  # a start is looked at within a second; whoever comes later did not see it begin
 SILENCE_S = 3.0  # how long an engine may owe an answer before it counts as unresponsive
+_FAMILY_S = 30.0  # an engine that is ready keeps its processes, and a scan of /proc is dear
+_TITLE = 40  # characters of a process's title
 
 
 def identity(record: EngineRecord) -> Identity:
@@ -61,6 +63,8 @@ class Watch:
         self._cursor: LogCursor | None = None
         self._listener: ports.Listener | None = None
         self._answered_at: float | None = None
+        self._family: list[Identity] = []
+        self._counted_at: float | None = None
         self._state: State | None = None
         self._since: float | None = None
 
@@ -112,8 +116,9 @@ class Watch:
             if self._silence(record) is None:
                 return State.READY, ""
             return State.STARTING, self._startup.phase
-        if frozen:
-            return State.UNRESPONSIVE, "stopped by a signal (SIGSTOP)"
+        held = "" if frozen else self._held_child()
+        if frozen or held:
+            return State.UNRESPONSIVE, f"{held}stopped by a signal (SIGSTOP)"
         silence = self._silence(record)
         patient = self._answered_at is not None and (
             self._monotonic() - self._answered_at <= SILENCE_S
@@ -121,6 +126,26 @@ class Watch:
         if silence is None or patient:
             return State.READY, ""
         return State.UNRESPONSIVE, silence
+
+    def _held_child(self) -> str:
+        """The child that a signal holds, as the beginning of a sentence; "" when none is held.
+
+        The front end of vLLM and of SGLang answers 200 for as long as its engine process is there,
+        whether or not that does anything.
+        """
+        now = self._monotonic()
+        if self._counted_at is None or now - self._counted_at >= _FAMILY_S:
+            self._family = [
+                one
+                for one in self._processes.members(self.leader, self._log)
+                if one != self.leader
+            ]
+            self._counted_at = now
+        for one in self._family:
+            if self._processes.state(one) == "T":
+                title = clean(" ".join(command_of(one.pid)))[:_TITLE].strip()
+                return f"its process {title} (pid {one.pid}) is "
+        return ""
 
     def _silence(self, record: EngineRecord) -> str | None:
         """Why it does not count as answering, None when it does.

@@ -539,6 +539,25 @@ def test_sigstop_shows_as_unresponsive_and_back(supervisor: Supervisor) -> None:
     supervisor.stop(record)
 
 
+def test_a_child_that_a_signal_holds_is_named_though_the_front_end_answers(
+    supervisor: Supervisor, state: StateDirectory
+) -> None:
+    record = supervisor.launch(spec("--children", "1"))
+    supervisor.wait_ready(record, DEADLINE_S)
+    (child,) = [pid for pid in left_of(record) if pid != record.pid]
+    assert supervisor.status(record).state is State.READY
+    kill(child, signal.SIGSTOP)
+    begin = time.monotonic()
+    # Who watches already, and who comes newly to it.
+    for watcher in (supervisor, make(state)):
+        wait_until(lambda by=watcher: by.status(record).state is State.UNRESPONSIVE)
+        assert f"(pid {child}) is stopped by a signal" in watcher.status(record).phase
+    assert time.monotonic() - begin < 5
+    kill(child, signal.SIGCONT)
+    wait_until(lambda: supervisor.status(record).state is State.READY)
+    supervisor.stop(record)
+
+
 def test_silence_counts_after_three_seconds(state: StateDirectory) -> None:
     now, answer = [100.0], [200]
     supervisor = make(state, monotonic=lambda: now[0], probe=lambda url, timeout_s: answer[0])

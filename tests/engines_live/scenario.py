@@ -1,11 +1,21 @@
-"""What the scenarios on real engines share: waiting, and who is still there."""
+"""What the scenarios on real engines share: waiting, who is still there, and what llmtop says."""
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+import urllib.request
 from collections.abc import Callable
+from typing import Any
 
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.llmtop_process import Home, command
+from tests.terminal import Terminal
+
+NAME = "real"
 
 
 def seen(what: Callable[[], bool], within_s: float) -> float:
@@ -28,3 +38,70 @@ def alive(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def metric(url: str, name: str) -> float:
+    """The sum of a metric's series, as /metrics tells it now."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return sum(
+        sample.value
+        for found in text_string_to_metric_families(text)
+        for sample in found.samples
+        if sample.name == name
+    )
+
+
+def told(home: Home) -> dict[str, Any]:
+    """What ``llmtop ps`` tells of the engine: a llmtop that knows nothing but the records."""
+    (found,) = [e for e in home.run("ps", "--json").json["engines"] if e["name"] == NAME]
+    return dict(found)
+
+
+def child(pids: list[int], title: str) -> int:
+    """The one process among them that bears this title."""
+    (found,) = [pid for pid in pids if " ".join(psutil.Process(pid).cmdline()).startswith(title)]
+    return found
+
+
+def value(home: Home, option: str) -> object:
+    """An option's value as ``llmtop options`` tells it."""
+    listed = home.run("options", NAME, "--json").json["options"]
+    return next(one["value"] for one in listed if one["name"] == option)
+
+
+def died(home: Home, pids: list[int], within_s: float = 30.0) -> dict[str, Any]:
+    """What llmtop tells once it has seen the end; nothing of the engine may be left by then."""
+    seen(lambda: told(home)["state"] not in ("ready", "unresponsive"), within_s)
+    found = told(home)
+    assert [pid for pid in pids if alive(pid)] == []
+    assert found["state"] == "failed", found
+    return found
+
+
+def frozen_and_back(home: Home, pid: int) -> None:
+    """A process that a signal holds shows as unresponsive within 5 s, and as ready afterwards."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert seen(lambda: told(home)["state"] == "unresponsive", 15) < 5
+        assert "stopped by a signal" in told(home)["detail"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    seen(lambda: told(home)["state"] == "ready", 15)
+
+
+def watcher_dies(home: Home, pid: int, signum: signal.Signals) -> None:
+    """A dashboard that is killed leaves its engine as it is, and the next one takes it on."""
+    with Terminal(command(), home.environ) as screen:
+        screen.see(NAME)
+        os.kill(screen.pid, signum)
+        screen.wait()
+    found = told(home)
+    assert (found["state"], found["pid"]) == ("ready", pid)
+    with Terminal(command(), home.environ) as screen:
+        screen.see(lambda text: NAME in text and "ready" in text)
+        screen.type("q")
+        screen.see("leave")
+        screen.type("\r")
+        assert screen.wait() == 0
+    assert told(home)["pid"] == pid

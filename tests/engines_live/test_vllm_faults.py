@@ -1,0 +1,187 @@
+"""What befalls a real vLLM, and what llmtop makes of it: restarts, rollbacks, and sudden deaths.
+
+The tests run in order: each takes the engine that the one before it left, and a death is followed
+by the restart that mends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmtop.engines.records import State
+from llmtop.loadgen.plan import Plan, Prompts
+from llmtop.loadgen.results import LoadSnapshot
+from llmtop.tui.stage import Stage
+from llmtop.tui.wiring import Wiring
+from tests.engines_live.scenario import (
+    NAME,
+    alive,
+    child,
+    died,
+    family,
+    frozen_and_back,
+    told,
+    value,
+    watcher_dies,
+)
+from tests.engines_live.test_vllm_scenario import OFFLINE
+from tests.llmtop_process import Home
+
+FLAGS = (
+    *("--served-model-name", "small", "--dtype", "bfloat16", "--max-model-len", "2048"),
+    *("--max-num-seqs", "16", "--max-num-batched-tokens", "2048"),
+    *("--num-gpu-blocks-override", "200", "--enforce-eager"),
+)
+START_S = 300
+LEVEL = 4
+
+
+@pytest.fixture(scope="module")
+def home(
+    tmp_path_factory: pytest.TempPathFactory, vllm_program: Path, small_model: Path
+) -> Iterator[Home]:
+    home = Home.make(tmp_path_factory.mktemp("home"), extra=OFFLINE)
+    done = home.run(
+        *("run", "vllm", str(small_model), "--bin", str(vllm_program), "--name", NAME),
+        *("--detach", "--", *FLAGS),
+        timeout=START_S,
+    )
+    assert done.code == 0, done.err
+    yield home
+    home.stop_all()
+
+
+def longest(home: Home) -> int:
+    """The longest request that the engine itself says it takes."""
+    with urllib.request.urlopen(f"{told(home)['url']}/v1/models", timeout=10) as answer:
+        return int(json.load(answer)["data"][0]["max_model_len"])
+
+
+def test_an_engine_that_a_signal_holds_is_unresponsive_until_it_goes_on(home: Home) -> None:
+    pid = int(told(home)["pid"])
+    frozen_and_back(home, pid)
+    frozen_and_back(home, child(family(pid), "VLLM::EngineCore"))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGHUP])
+def test_it_outlives_the_llmtop_that_watches(home: Home, signum: signal.Signals) -> None:
+    watcher_dies(home, int(told(home)["pid"]), signum)
+
+
+def test_an_option_that_needs_a_restart_gets_one(home: Home) -> None:
+    pids = family(int(told(home)["pid"]))
+    done = home.run(
+        "set", NAME, "max_model_len=1024", "--restart", "--yes", "--json", timeout=START_S
+    )
+    assert done.code == 0, done.err
+    assert f"{NAME}: restart, about " in done.err and "no request is in flight" in done.err
+    restart = done.json["restart"]
+    assert restart["outcome"] == "restarted" and restart["expected_s"] > 1
+    assert restart["pid"] == told(home)["pid"] not in pids
+    assert [pid for pid in pids if alive(pid)] == []
+    assert longest(home) == value(home, "max_model_len") == 1024
+
+
+def test_what_does_not_start_is_rolled_back_and_the_words_say_why(home: Home) -> None:
+    # Four blocks of 128 tokens hold less than one request.
+    done = home.run(
+        *("restart", NAME, "max_num_seqs=8", "--json", "--", "--num-gpu-blocks-override", "4"),
+        timeout=2 * START_S,
+    )
+    assert done.code == 1
+    restart = done.json["restart"]
+    assert restart["outcome"] == "rolled back"
+    assert restart["reason"] == "the KV cache cannot hold even one request of 1024 tokens"
+    assert "--max-model-len" in restart["advice"] and restart["log_excerpt"]
+    assert "Traceback" not in done.err
+    assert told(home)["state"] == "ready"
+    assert (longest(home), value(home, "max_num_seqs")) == (1024, 16)
+
+
+def test_a_killed_worker_is_the_engines_end_and_is_named(home: Home) -> None:
+    pids = family(int(told(home)["pid"]))
+    os.kill(child(pids, "VLLM::Worker"), signal.SIGKILL)
+    found = died(home, pids)
+    assert found["detail"] == "one of the engine's worker processes died"
+    done = home.run("restart", NAME, "--yes", timeout=START_S)
+    assert done.code == 0, done.err
+    assert told(home)["state"] == "ready" and longest(home) == 1024
+
+
+async def until(true: object, what: str, within_s: float = 60.0) -> None:
+    assert callable(true)
+    for _ in range(round(within_s / 0.05)):
+        if true():
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail(f"{what} did not come in time")
+
+
+async def test_a_restart_under_load_fails_no_request_and_brings_the_load_back(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in home.environ.items():
+        monkeypatch.setenv(name, text)
+    wiring = Wiring(home.environ)
+    stage = Stage(
+        wiring,
+        [wiring.owned(NAME)],
+        prompts=Prompts(prompt_tokens=(16, 16), output_tokens=(40, 40)),
+        interval=0.5,
+    )
+    track = stage.store.engines[NAME]
+
+    def load() -> LoadSnapshot:
+        assert stage.load_source.load is not None
+        return stage.load_source.load.snapshot()
+
+    beats = asyncio.create_task(stage.sampling.run())
+    try:
+        await until(lambda: track.sample is not None, "a sample")
+        await stage.conductor.start(Plan(shape=f"hold {LEVEL}"))
+        await until(lambda: load().ok > LEVEL, "the load")
+        done = await stage.conductor.restart(NAME, {"max_model_len": 512})
+        assert not done.rolled_back, done.failure
+        ok = load().ok
+        await until(lambda: load().ok > ok + LEVEL, "the load again")
+        after = load()
+        assert (after.asked, after.failed, after.errors) == (LEVEL, 0, {})
+        assert 0 < after.cut <= LEVEL
+        assert track.status is not None and track.status.state is State.READY
+        assert longest(home) == 512
+        assert [mark.label for mark in track.marks][-2:] == [
+            "restart",
+            "max_model_len 1,024 -> 512",
+        ]
+        assert not [event for event in stage.store.events if event.level in ("error", "warning")]
+    finally:
+        await stage.conductor.quit(stop_engines=False)
+        beats.cancel()
+        await stage.sampling.close()
+        stage.release()
+        await wiring.fetch.close()
+
+
+def test_a_killed_engine_core_is_no_clean_stop(home: Home) -> None:
+    # The API server then leaves with exit code 0, by itself.
+    pids = family(int(told(home)["pid"]))
+    os.kill(child(pids, "VLLM::EngineCore"), signal.SIGKILL)
+    assert died(home, pids)["detail"] == "the engine core died"
+    done = home.run("restart", NAME, "--yes", timeout=START_S)
+    assert done.code == 0, done.err
+
+
+def test_what_a_killed_api_server_leaves_behind_is_ended(home: Home) -> None:
+    pids = family(int(told(home)["pid"]))
+    assert len(pids) >= 3
+    os.kill(pids[0], signal.SIGKILL)
+    found = died(home, pids)
+    assert "its server process" in found["detail"] or "killed" in found["detail"], found
