@@ -1,6 +1,6 @@
 """Supervision of a real vLLM on real GPUs, driven through llmtop; prints a table, writes JSON.
 
-usage: python bench/gpu/supervision.py MODEL --python PATH --out RESULT.json
+usage: python -m bench.gpu.supervision MODEL --python PATH --out RESULT.json [--part life|finds]
 
 MODEL is a folder with Llama-3.1-8B's shape; weights are random. What a CPU cannot show: who holds
 GPU memory and whether it comes back, orphans that hold it, a restart and its rollback with real
@@ -31,6 +31,7 @@ LENGTHS = ("--prompt-tokens", "448..576", "--output-tokens", "112..144")
 # So little that not one request of the full length fits: vLLM finds out after it loaded the model.
 TOO_LITTLE_KV = ("--kv-cache-memory-bytes", str(64 << 20))
 MIB = 1 << 20
+Steps = Iterator[tuple[str, Callable[[], dict[str, Any]]]]
 
 
 class StepFailed(Exception):
@@ -82,7 +83,7 @@ def core_of(pid: int) -> psutil.Process:
 
 
 class Bench:
-    """One engine after another on GPU 0, and what came of each step."""
+    """One engine after another on GPU 0. Each part begins and ends with free GPUs."""
 
     def __init__(self, model: str, python: str, gpus: int) -> None:
         self._run = ("run", "vllm", model, "--python", python, "--detach", "--json")
@@ -98,8 +99,8 @@ class Bench:
         seconds, record = timed("stop", name, "--json")
         return {"stop_s": seconds, "state": record["state"], "used_mib_after": used_mib()}
 
-    def steps(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-        """Every step in turn: its name, and what to do."""
+    def life(self) -> Steps:
+        """Starting, holding, restarting, moving, stopping."""
         yield "doctor, nothing runs", self.doctor
         yield "start", lambda: self.start("sup")
         yield "doctor, an engine runs", self.doctor
@@ -108,12 +109,15 @@ class Bench:
         yield "restart that cannot start", self.rollback
         if self._gpus > 1:
             yield "rolling restart onto GPU 1, under load", self.rolling
+        yield "stop", lambda: self.stop("sup")
+
+    def finds(self) -> Steps:
+        """What a search and a comparison find, and what is left when something is killed."""
+        yield "start", lambda: self.start("sup")
         yield "saturation", self.saturation
         yield "comparison", self.comparison
-        yield "stop", lambda: self.stop("sup")
-        yield "start for the core's end", lambda: self.start("core")
-        yield "the engine core is killed", lambda: self.killed("core", core=True)
-        yield "start for the server's end", lambda: self.start("server")
+        yield "the engine core is killed", lambda: self.killed("sup", core=True)
+        yield "start again", lambda: self.start("server")
         yield "the API server is killed", lambda: self.killed("server", core=False)
         yield "an orphan that nobody watches", self.orphan
 
@@ -257,20 +261,24 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--python", required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--part", choices=("life", "finds"), action="append")
     args = parser.parse_args()
     pynvml.nvmlInit()
     count = pynvml.nvmlDeviceGetCount()
     card = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
     result: dict[str, Any] = {"gpus": count, "card": card}
-    for name, step in Bench(args.model, args.python, count).steps():
-        try:
-            found = step()
-        except (StepFailed, psutil.Error, StopIteration) as error:
-            found = {"error": str(error) or type(error).__name__}
-        result[name] = found
-        args.out.write_text(json.dumps(result, indent=1))
-        short = {key: value for key, value in found.items() if key != "levels"}
-        print(f"{name}: {json.dumps(short)}", flush=True)
+    bench = Bench(args.model, args.python, count)
+    for part in args.part or ("life", "finds"):
+        result[part] = done = {}
+        for name, step in getattr(bench, part)():
+            try:
+                found = step()
+            except (StepFailed, psutil.Error, StopIteration) as error:
+                found = {"error": str(error) or type(error).__name__}
+            done[name] = found
+            args.out.write_text(json.dumps(result, indent=1))
+            short = {key: value for key, value in found.items() if key != "levels"}
+            print(f"{name}: {json.dumps(short)}", flush=True)
 
 
 if __name__ == "__main__":
