@@ -159,7 +159,7 @@ class Bench:
     def rolling(self) -> dict[str, Any]:
         """The new one first, the load moves by the screen's own way; here clients see both."""
         load = subprocess.Popen(
-            [*LLMTOP, "load", "sup", "-c", "16", "-d", "20", *LENGTHS, "--json"],
+            [*LLMTOP, "load", "sup", "-c", "16", "-d", "80", *LENGTHS, "--json"],
             stdout=subprocess.PIPE,
             text=True,
         )
