@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--method", default="ngram", help="ngram or ngram_gpu")
     parser.add_argument("flags", nargs="*")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     result: dict[str, Any] = {}
     lines: list[str] = []
 

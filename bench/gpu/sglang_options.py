@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--python", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("flags", nargs="*")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     result: dict[str, Any] = {"steps": []}
 
     def keep(name: str, value: Any) -> None:
