@@ -121,9 +121,13 @@ def finding_entry(finding: Finding) -> dict[str, Any]:
 
 
 def comparison_document(
-    names: tuple[str, str], labels: tuple[str, str], simulated: bool, result: CompareResult
+    names: tuple[str, str],
+    labels: tuple[str, str],
+    simulated: bool,
+    result: CompareResult,
+    restarts: int = 0,
 ) -> dict[str, Any]:
-    """A whole comparison. names: the engines; labels: what tells A from B."""
+    """A whole comparison. names: the engines; labels: what tells A from B. restarts: for that."""
     return {
         "kind": "comparison",
         "time": time.time(),
@@ -135,6 +139,7 @@ def comparison_document(
         "streams": result.level,
         "run_seconds": result.seconds,
         "pairs_left_out": result.left_out,
+        "restarts": restarts,
         "findings": [finding_entry(finding) for finding in result.findings],
         "pairs": [
             {
