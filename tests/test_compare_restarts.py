@@ -16,7 +16,18 @@ from tests.llmtop_process import Home, command, free_port
 
 ENGINE = "one"
 CAP = 6  # max_num_seqs at launch
-SHORT = ("--prompt-tokens", "16", "--output-tokens", "2", "--workers", "1", "--pairs", "4", "-c", "4")
+SHORT = (
+    "--prompt-tokens",
+    "16",
+    "--output-tokens",
+    "2",
+    "--workers",
+    "1",
+    "--pairs",
+    "4",
+    "-c",
+    "4",
+)
 
 
 @pytest.fixture
