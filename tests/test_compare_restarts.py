@@ -1,4 +1,4 @@
-"""``llmtop compare`` of options that need a restart, on simulated engines in processes of their own."""
+"""``llmtop compare`` of options that need a restart, on simulated engines that are real processes."""
 
 from __future__ import annotations
 
@@ -58,11 +58,9 @@ def values(home: Home) -> dict[str, Any]:
 
 
 def starts(home: Home) -> list[str]:
-    """The command line of each start, from the engine's logs, oldest first."""
+    """The line of each start, from the engine's logs."""
     log = Path(str(engine(home)["log_path"]))
-    found = [path.read_text() for path in (log.with_name(log.name + f".{n}") for n in range(9, 0, -1))
-             if path.exists()]  # fmt: skip
-    text = "".join([*found, log.read_text()])
+    text = "".join(path.read_text() for path in log.parent.glob(f"{log.name}*"))
     return [line for line in text.splitlines() if line.startswith("=== llmtop")]
 
 
@@ -110,7 +108,7 @@ def test_an_arm_that_does_not_start_ends_it_with_the_reason_and_the_engine_as_it
 ) -> None:
     before = arguments(home)
     done = home.run(
-        "compare", ENGINE, "--a", "max_model_len=8192", "--b", "max_model_len=100000000",
+        "compare", ENGINE, "--a", "max_model_len=100000000", "--b", "max_model_len=4096",
         "--run-seconds", "0.5", *SHORT, "--yes", "--json", timeout=300,
     )  # fmt: skip
     assert done.code == 1
@@ -118,12 +116,11 @@ def test_an_arm_that_does_not_start_ends_it_with_the_reason_and_the_engine_as_it
     assert "Traceback" not in done.err
     found = done.json
     assert found["complete"] is False and found["restarts"] == 0
-    assert {pair["order"] for pair in found["pairs"]} <= {"AA"}
+    assert found["pairs"] == []
     assert arguments(home) == before and engine(home)["state"] == "ready"
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_whoever_ends_it_gets_the_engine_back_as_it_was(home: Home, signum: int) -> None:
+def test_a_polite_kill_gets_the_engine_back_as_it_was(home: Home) -> None:
     before, pid = arguments(home), engine(home)["pid"]
     process = subprocess.Popen(
         command("compare", ENGINE, "--a", "max_model_len=4096", "--b", "max_model_len=2048",
@@ -135,7 +132,7 @@ def test_whoever_ends_it_gets_the_engine_back_as_it_was(home: Home, signum: int)
         while engine(home)["pid"] == pid or engine(home)["state"] != "ready":
             assert time.monotonic() < deadline and process.poll() is None
         assert "4096" in arguments(home)
-        process.send_signal(signum)
+        process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
@@ -147,7 +144,7 @@ def test_whoever_ends_it_gets_the_engine_back_as_it_was(home: Home, signum: int)
 
 
 def test_ended_in_the_middle_of_a_start_it_comes_back_too(home: Home) -> None:
-    slow = home.run("restart", ENGINE, "--yes", "--", "--startup-s", "4")
+    slow = home.run("restart", ENGINE, "--yes", "--", "--startup-s", "3")
     assert slow.code == 0, slow.err
     before, pid = arguments(home), engine(home)["pid"]
     process = subprocess.Popen(
