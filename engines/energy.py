@@ -1,4 +1,4 @@
-"""How much energy the GPUs under an engine have taken, where the driver tells."""
+"""What the GPUs under an engine have taken and done: energy and utilisation, where NVML tells."""
 
 from __future__ import annotations
 
@@ -31,6 +31,19 @@ class EngineEnergy:
         if not known or len(known) < len(self._uuids):
             return None
         return sum(known)
+
+    def utilisation(self) -> float | None:
+        """Share of the last moments in which a kernel ran (NVML's figure), the mean of its GPUs.
+
+        None when it is a simulated engine, or a GPU does not tell.
+        """
+        if self._record.simulated:
+            return None
+        found = [gpu for gpu in self._gpus.read() if gpu.mig_of is None]
+        uuids = self._uuids or self._held(found)
+        busy = [gpu.utilisation for gpu in found if gpu.uuid in uuids]
+        known = [one for one in busy if one is not None]
+        return sum(known) / len(known) if known and len(known) == len(uuids) else None
 
     @property
     def count(self) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from llmtop.loadgen.compare import Finding, Measure, judge, noise_floor, order
 from llmtop.loadgen.level import Energy, LevelMeter, LevelResult, Traffic
@@ -76,6 +77,7 @@ class Duel:
 
     pairs: how many, even. A pair in which the client could not keep up is run again, for at most
     half of the pairs. now: seconds on the clock of the records, of whichever load is at work.
+    switch_s: about how long it takes to put a setting in force, for the time that is left.
     """
 
     def __init__(
@@ -88,8 +90,9 @@ class Duel:
         seconds: float = 8.0,
         energy: Energy = lambda: None,
         seed: int = 0,
+        switch_s: float = 0.0,
     ) -> None:
-        self._seed = seed
+        self._seed, self._switch_s = seed, switch_s
         self._now, self._level, self._seconds, self._energy = now, level, seconds, energy
         noise = [(True, ("A", "A"))] * noise_pairs
         self._program = noise + [(False, arms) for arms in order(pairs)]
@@ -100,6 +103,7 @@ class Duel:
         self._meter: LevelMeter | None = None
         self._placed: str | None = None
         self._asked: str | None = None
+        self._settling = False
         self._spent: list[float] = []
 
     def take(self, record: RequestRecord) -> None:
@@ -107,9 +111,14 @@ class Duel:
         if self._meter is not None:
             self._meter.take(record)
 
-    def placed(self, traffic: Traffic) -> None:
-        """The setting that was asked for is in force; this is the load that goes to it."""
+    def placed(self, traffic: Traffic, *, fresh: bool = False) -> None:
+        """The setting that was asked for is in force; this is the load that goes to it.
+
+        fresh: the engine was started for it, so one whole run comes first that does not count:
+        first requests fill caches and compile what was not compiled yet.
+        """
         self._traffic, self._placed, self._asked = traffic, self._asked, None
+        self._settling = fresh
 
     @property
     def running(self) -> bool:
@@ -143,6 +152,12 @@ class Duel:
         return None
 
     @property
+    def sequence(self) -> str:
+        """The arms of all runs that are still to come, such as ``AAAAABBAABBA``."""
+        runs = "".join("".join(arms) for _, arms in self._program)
+        return runs[len(self._runs) :]
+
+    @property
     def standing(self) -> Standing | None:
         """Where it stands; None once it is over."""
         if not self._program:
@@ -150,9 +165,12 @@ class Duel:
         done = len(self._spent)
         runs = done + 2 * len(self._program) - len(self._runs)
         each = sum(self._spent) / done if done else 1.5 * self._seconds
-        so_far = self._meter.elapsed_s if self._meter is not None else 0.0
-        left = max(0.0, each - so_far) + (runs - done - 1) * each
-        phase = self._meter.phase if self._meter is not None else "switching"
+        so_far, phase = 0.0, "switching"
+        if self._meter is not None:
+            phase = "settling after its start" if self._settling else self._meter.phase
+            so_far = 0.0 if self._settling else self._meter.elapsed_s
+        switches = sum(one != other for one, other in pairwise((self._placed, *self.sequence)))
+        left = max(0.0, each - so_far) + (runs - done - 1) * each + switches * self._switch_s
         return Standing(done + 1, runs, self._arm, phase, left)
 
     def result(self) -> CompareResult:
@@ -181,6 +199,9 @@ class Duel:
         if run is None:
             return None
         self._meter = None
+        if self._settling:
+            self._settling = False
+            return None
         self._runs.append(run)
         self._spent.append(run.seconds + run.warm_up_s)
         if len(self._runs) < 2:

@@ -18,6 +18,7 @@ CSV_HEAD = (
     "ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p95_s", "tpot_p99_s",
     "itl_p50_s", "itl_p95_s", "itl_p99_s", "e2e_p50_s", "e2e_p95_s", "e2e_p99_s",
     "in_flight", "little", "steady", "client", "energy_j", "tokens_per_joule",
+    "gpu_idle", "kv_peak",
 )  # fmt: skip
 
 
@@ -32,7 +33,8 @@ def csv_row(level: LevelResult) -> list[Any]:
         level.level, level.seconds, level.warm_up_s, level.ok, level.failed, level.cut,
         level.in_time, level.output_tokens_per_s, level.error, level.requests_per_s,
         level.goodput_per_s, *latencies, level.in_flight, level.little, level.steady,
-        level.health.verdict, level.energy_j, level.tokens_per_joule,
+        level.health.verdict, level.energy_j, level.tokens_per_joule, level.usage.gpu_idle,
+        level.usage.kv_peak,
     ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from statistics import fmean, median, stdev
 from typing import Protocol
 
+from llmtop.loadgen.calibration import Calibration
 from llmtop.loadgen.clock import NS
 from llmtop.loadgen.health import VALID
 from llmtop.loadgen.oversaturation import slope
@@ -31,6 +32,39 @@ BLOCKS = 8  # of the window, for the standard error of its throughput
 DRIFT = 0.25  # of the median TTFT: growth within the window that is no steady state
 
 Energy = Callable[[], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a level made of the hardware. gpu_idle: share of the time in which no kernel ran, the
+    mean over the engine's GPUs. kv_peak: the most that was seen of the KV cache, 0..1. None: not
+    told."""
+
+    gpu_idle: float | None = None
+    kv_peak: float | None = None
+
+
+class Gauges(Protocol):
+    """Watches the engine and its GPUs while a level is measured. Neither call may block."""
+
+    def begin(self) -> None:
+        """A window begins: forget what was seen before."""
+        ...
+
+    def read(self) -> Usage:
+        """What was seen since."""
+        ...
+
+
+class Blind:
+    """Gauges for an engine of which nothing is told."""
+
+    def begin(self) -> None:
+        """Nothing to forget."""
+
+    def read(self) -> Usage:
+        """Nothing seen."""
+        return Usage()
 
 
 class Traffic(Protocol):
@@ -81,7 +115,8 @@ class LevelResult:
     standard error. in_flight: the mean. little: X R / N, 1 in a steady state (Little's law).
     steady: every stream had turned over before the window began, and TTFT did not grow in it.
     stalled: nothing ended although requests were in flight. itl and health cover the end of the
-    window. energy_j: of the GPUs over the window. records: the requests counted.
+    window. energy_j: of the GPUs over the window. usage: of GPU time and KV cache in it. records:
+    the requests counted.
     """
 
     level: int
@@ -104,6 +139,7 @@ class LevelResult:
     itl: LatencySummary
     health: ClientHealth
     energy_j: float | None = None
+    usage: Usage = Usage()
     records: tuple[RequestRecord, ...] = field(default=(), repr=False)
 
     @property
@@ -142,7 +178,8 @@ class LevelMeter:
     from then until as many requests have ended as there are streams: by then each stream has
     turned over about once, and what the step up to this level stirred up is over. The window lasts
     ``seconds``, longer (three times at most) until ``least`` requests have ended in it; neither
-    looks at how the numbers come out, so that waiting cannot favour an answer.
+    looks at how the numbers come out, so that waiting cannot favour an answer. calibration: what
+    the client was found to carry; a level that asks more of it is the client's.
     """
 
     def __init__(
@@ -156,7 +193,10 @@ class LevelMeter:
         energy: Energy = lambda: None,
         seed: int = 0,
         least: int = LEAST_REQUESTS,
+        gauges: Gauges | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
+        self._gauges, self._calibration = gauges or Blind(), calibration
         self.level, self.phase = level, "reaching"
         self._traffic, self._now, self._slo, self._energy = traffic, now, slo or Slo(), energy
         self._seconds, self._least = seconds, least
@@ -203,6 +243,7 @@ class LevelMeter:
                 self._turned_over &= turned
                 self._begin = now
                 self._energy_before = self._energy()
+                self._gauges.begin()
                 self._tokens.append((now, snapshot.output_tokens))
                 self._enter("measuring", now)
         else:
@@ -250,12 +291,21 @@ class LevelMeter:
             tpot=of_values([r.tpot for r in ok if r.tpot is not None]),
             e2e=of_values(ended),
             itl=snapshot.itl,
-            health=snapshot.health,
+            health=self._health(snapshot),
+            usage=self._gauges.read(),
             energy_j=None
             if energy is None or self._energy_before is None
             else energy - self._energy_before,
             records=records,
         )
+
+    def _health(self, snapshot: LoadSnapshot) -> ClientHealth:
+        if self._calibration is None:
+            return snapshot.health
+        # Chunks are what the client has to deal with; with speculation one holds several tokens.
+        itl, ttft = snapshot.itl, snapshot.ttft
+        chunks = (itl.n + ttft.n) / itl.window_s if itl.window_s else None
+        return self._calibration.judge(snapshot.health, chunks)
 
 
 def relative_error(tokens: list[tuple[float, int]]) -> float | None:

@@ -160,6 +160,8 @@ class PacedServer:
         for number in range(tokens):
             await asyncio.sleep(due - time.monotonic())
             due += self.itl_s
+            if writer.is_closing():
+                raise ConnectionResetError
             writer.write(event(_chunk(read_ns, chat, number == tokens - 1)))
             if number == 2 and quirk in _MIDWAY:
                 await self._midway(quirk, writer, event)

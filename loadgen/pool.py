@@ -253,6 +253,12 @@ class Load:
         """Why workers are gone, a line for each."""
         return [process.trouble for process in self._processes if process.trouble]
 
+    def spent(self) -> list[tuple[int, int, int]]:
+        """Of each worker: CPU time, time it waited for a core, and the moment of both; ns."""
+        return [
+            (r.cell(Cell.CPU), r.cell(Cell.RUN_DELAY), r.cell(Cell.BEAT)) for r in self._readings()
+        ]
+
     @property
     def pids(self) -> list[int]:
         """The worker processes."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from llmtop.loadgen.calibration import Calibration
 from llmtop.loadgen.knee import Knee
-from llmtop.loadgen.level import Energy, LevelMeter, LevelResult, Traffic
+from llmtop.loadgen.level import Energy, Gauges, LevelMeter, LevelResult, Traffic
 from llmtop.loadgen.results import RequestRecord
 from llmtop.loadgen.search import Answer, Search, Trial
 from llmtop.loadgen.slo import Slo
@@ -18,6 +19,7 @@ class SaturationResult:
 
     answers: one for each share of requests, () without limits. ceiling: the level at which the
     client could not keep up, None when it could. complete: False when it was ended early.
+    calibration: what the client was found to carry beforehand, None: it was not tried.
     """
 
     slo: Slo | None
@@ -28,6 +30,13 @@ class SaturationResult:
     top: int
     seconds: float
     complete: bool
+    calibration: Calibration | None = None
+
+    @property
+    def kv_peak(self) -> float | None:
+        """The most of the KV cache that any level used, 0..1; None where it was not told."""
+        peaks = [one.usage.kv_peak for one in self.levels if one.usage.kv_peak is not None]
+        return max(peaks, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +66,10 @@ class Saturation:
         energy: Energy = lambda: None,
         seed: int = 0,
         search: Search | None = None,
+        gauges: Gauges | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
-        self._seed = seed
+        self._seed, self._gauges, self._calibration = seed, gauges, calibration
         self.search = search or Search(top=top, with_limits=slo is not None)
         self._slo, self._now, self._seconds, self._energy = slo, now, seconds, energy
         self._levels: list[LevelResult] = []
@@ -119,6 +130,7 @@ class Saturation:
             top=search.top,
             seconds=self._seconds,
             complete=self._finished,
+            calibration=self._calibration,
         )
 
     def _next(self) -> None:
@@ -133,6 +145,8 @@ class Saturation:
                 slo=self._slo,
                 energy=self._energy,
                 seed=self._seed,
+                gauges=self._gauges,
+                calibration=self._calibration,
             )
 
 

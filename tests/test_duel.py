@@ -105,3 +105,38 @@ def test_where_it_stands_is_told() -> None:
     assert standing[0].run == 1 and standing[-1].run == 6
     assert {s.runs for s in standing} == {6}
     assert standing[0].left_s > standing[-1].left_s
+
+
+def test_what_was_started_for_a_run_is_warmed_up_before_it_counts() -> None:
+    load = VirtualLoad(8, 64)
+    duel = Duel(load.now, level=8, pairs=2, noise_pairs=1, seconds=1.0, switch_s=20.0)
+    load.on_record = duel.take
+    assert duel.sequence == "AAABBA"
+    phases: list[str] = []
+    begun: list[float] = []
+    pairs: list[PairResult] = []
+    while not isinstance(fact := duel.beat(), CompareResult):
+        if isinstance(fact, Turn):
+            duel.placed(load, fresh=fact.arm == "B")
+            begun.append(load.now())
+        if isinstance(fact, PairResult):
+            pairs.append(fact)
+        load.pass_time(0.05)
+        if duel.standing is not None:
+            phases.append(duel.standing.phase)
+    assert phases.count("settling after its start") >= 20
+    # The first run at B: nothing that was sent in the second after its start is in it.
+    first = pairs[1].runs[1]
+    assert pairs[1].arms == ("A", "B")
+    assert min(record.intended for record in first.records) >= begun[1] + 1.0
+    assert [len(pair.runs) for pair in pairs] == [2, 2, 2]
+
+
+def test_the_time_left_counts_what_a_switch_takes() -> None:
+    load = VirtualLoad(9, 64)
+    quick, slow = (
+        Duel(load.now, level=8, pairs=4, seconds=1.0, switch_s=switch) for switch in (0.0, 60.0)
+    )
+    assert quick.standing is not None and slow.standing is not None
+    # A first, then one switch in the middle of each of the four pairs.
+    assert slow.standing.left_s - quick.standing.left_s == 5 * 60

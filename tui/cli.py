@@ -31,6 +31,7 @@ VERBS = {
     "set": "Change options of a running engine.",
     "restart": "Restart an engine with other options; the last good ones come back if it fails.",
     "load": "Send load to an engine and report what came back.",
+    "calibrate": "Say how much load this machine can carry as a client.",
     "saturate": "Find how much load an engine holds, and where its throughput peaks.",
     "compare": "Compare two settings of an engine, or two engines, in turns.",
     "logs": "Print an engine's log.",

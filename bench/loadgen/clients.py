@@ -3,12 +3,16 @@
 Usage: python clients.py ours|aiohttp|httpx PORT STREAMS SECONDS cost|truth. All split and decode
 every chunk with the same code, so that only the way to the bytes differs. "cost" measures CPU time;
 "truth" also reads the server's two stamps out of each chunk, which costs some itself.
+
+Usage: python clients.py pool PORT STREAMS SECONDS WORKERS. The load as users run it, in so many
+worker processes; what each of them costs is read from outside.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import select
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +20,7 @@ from collections.abc import AsyncIterator, Callable
 import aiohttp
 import httpx
 import msgspec
+import psutil
 
 from llmtop.loadgen import driver as driver_module
 from llmtop.loadgen.board import Board, Cell
@@ -24,12 +29,15 @@ from llmtop.loadgen.chunk import decode as decode_plain
 from llmtop.loadgen.course import Course
 from llmtop.loadgen.driver import Driver
 from llmtop.loadgen.plan import Plan, Prompts, Target
+from llmtop.loadgen.pool import Load
 from llmtop.loadgen.prompts import Bodies
 from llmtop.loadgen.reply import Reply
+from llmtop.loadgen.results import Fate
 from llmtop.loadgen.sockets import SocketTransport
 from llmtop.loadgen.sse import Splitter
 
 WARM_S = 2.0
+TOKENS = 125  # of every request; the server is told so too
 NS = 1_000_000_000
 BODY = b'{"model":"m","prompt":[128,129,130],"max_tokens":125,"stream":true}'
 
@@ -50,7 +58,7 @@ class Score:
     def __init__(self, seconds: float) -> None:
         self.begin = time.monotonic_ns() + int(WARM_S * NS)
         self.end = self.begin + int(seconds * NS)
-        self.chunks = self.reads = 0
+        self.chunks = self.reads = self.lost = 0
         self.lags: list[int] = []
         self.ttft_errors: list[int] = []
         self._cpu = 0
@@ -93,7 +101,15 @@ def ours(port: int, streams: int, seconds: float, truth: bool) -> dict[str, floa
     """The worker's own driver and transport; the reply also reads the server's stamps."""
     score = Score(seconds)
 
-    class StampedReply(Reply):
+    class CountedReply(Reply):
+        __slots__ = ()
+
+        def _conclude(self, fate: Fate, error: str) -> None:
+            super()._conclude(fate, error)
+            if fate is not Fate.CUT:
+                score.lost += TOKENS - self.chunks
+
+    class StampedReply(CountedReply):
         __slots__ = ()
 
         def _event(self, event: bytes, at_ns: int) -> None:
@@ -108,8 +124,7 @@ def ours(port: int, streams: int, seconds: float, truth: bool) -> dict[str, floa
                 if before == 0:
                     score.first(at_ns - self.sent_ns, sent_ns - int(read_ns))
 
-    if truth:
-        driver_module.__dict__["Reply"] = StampedReply
+    driver_module.__dict__["Reply"] = StampedReply if truth else CountedReply
     board = Board()
     target = Target(f"http://127.0.0.1:{port}", "m")
     bodies = Bodies(Prompts((3, 3), (125, 125)), target, 0)
@@ -130,7 +145,7 @@ def ours(port: int, streams: int, seconds: float, truth: bool) -> dict[str, floa
     score.chunks = board.cells[Cell.TOKENS] - chunks
     score.reads = board.cells[Cell.READS] - reads
     report = score.report()
-    report["failed"] = board.cells[Cell.FAILED]
+    report["failed"], report["lost"] = board.cells[Cell.FAILED], score.lost
     driver.cut()
     transport.close()
     return report
@@ -199,10 +214,43 @@ async def with_httpx(port: int, streams: int, seconds: float, truth: bool) -> di
         return await _streams(Score(seconds), streams, truth, request)
 
 
+def pool(port: int, streams: int, seconds: float, workers: int) -> dict[str, float]:
+    """What each worker of a real load costs."""
+    target = Target(f"http://127.0.0.1:{port}", "m")
+    with Load(target, Prompts((3, 3), (TOKENS, TOKENS)), workers=workers) as load:
+
+        def spend(span: float) -> None:
+            until = time.monotonic() + span
+            while (left := until - time.monotonic()) > 0:
+                select.select([load], [], [], left)
+                load.poll()
+
+        def cpu() -> list[float]:
+            times = [psutil.Process(pid).cpu_times() for pid in load.pids]
+            return [time.user + time.system for time in times]
+
+        load.start(Plan(shape=f"hold {streams}"))
+        spend(WARM_S)
+        begun, before, chunks = time.monotonic(), cpu(), load.snapshot().output_tokens
+        spend(seconds)
+        took, now = time.monotonic() - begun, load.snapshot()
+        used = [after - earlier for earlier, after in zip(before, cpu(), strict=True)]
+    grown = now.output_tokens - chunks
+    return {
+        "chunks_per_s": round(grown / took),
+        "us_per_chunk": round(1e6 * sum(used) / max(1, grown), 2),
+        "busiest": round(max(used) / took, 3),
+        "capacity": round(grown / max(used)),
+        "failed": now.failed,
+    }
+
+
 def main() -> None:
     kind, port, streams, seconds = sys.argv[1], *map(int, sys.argv[2:5])
     truth = sys.argv[5] == "truth"
-    if kind == "ours":
+    if kind == "pool":
+        report = pool(port, streams, seconds, int(sys.argv[5]))
+    elif kind == "ours":
         report = ours(port, streams, seconds, truth)
     else:
         client = with_aiohttp if kind == "aiohttp" else with_httpx

@@ -56,7 +56,7 @@ def asking_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the shared options to a verb; ``asking`` makes an Asking of them."""
     for option in (
         config_flag,
-        click.option("--yes", is_flag=True, help="Do not ask before loading another machine."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
         click.option(
             "--timeout",
             default=120.0,
@@ -191,9 +191,9 @@ class StatusLine:
         self._every_s = 0.5 if self._live else every_s
         self._said = -1e9
 
-    def show(self, words: str) -> None:
-        """Say where it stands, now and then."""
-        if self._quiet or time.monotonic() - self._said < self._every_s:
+    def show(self, words: str, *, now: bool = False) -> None:
+        """Say where it stands, now and then. now: at once, it is news."""
+        if self._quiet or (not now and time.monotonic() - self._said < self._every_s):
             return
         self._said = time.monotonic()
         click.echo(f"\r\x1b[K{words}" if self._live else words, nl=not self._live, err=True)

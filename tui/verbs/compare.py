@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from llmtop import LlmtopError, UsageError
-from llmtop.engines.options import Applies, OptionValue, Outcome
 from llmtop.tui.verbs.aim import (
+    Aim,
+    Asking,
     StatusLine,
     aim,
     asking,
@@ -27,13 +30,15 @@ from llmtop.tui.verbs.output import document, json_flag, note
 from llmtop.tui.verbs.set import split
 
 if TYPE_CHECKING:
+    from llmtop.engines.records import EngineStatus
     from llmtop.loadgen.duel import CompareResult, Duel
     from llmtop.loadgen.pool import Load
-    from llmtop.tui.session import EngineSession
+    from llmtop.tui.arms import Arms
+    from llmtop.tui.wiring import Wiring
 
 DRAIN_S = 30.0
-WITH_RESTART = "compare two engines that run side by side: llmtop compare URL_A URL_B"
-Settings = dict[str, OptionValue]
+CUT_S = 5.0
+Place = Callable[[str], bool]  # puts an arm in force; whether an engine was started for it
 
 
 @click.command()
@@ -80,14 +85,13 @@ def command(
 ) -> int:
     """Compare two settings of NAME (--a and --b), or the engines at two URLs.
 
-    A against itself first, for the noise; then A B B A, and again. Settings are put back at the
-    end. Only options that apply live can be compared.
+    A against itself first, for the noise; then A B B A, and again. Options that apply live are
+    switched as NAME runs. Others restart it, as seldom as the order allows: what that will cost is
+    said beforehand and asked about (--yes). At the end everything is as it was before.
     """
-    from llmtop.loadgen.duel import Duel
-    from llmtop.loadgen.level import LoadClock
     from llmtop.tui.findings import comparison_sentence, finding_line, noise_line
     from llmtop.tui.verbs.saving import check, comparison_document, save_comparison
-    from llmtop.tui.wiring import Wiring, fresh_seed
+    from llmtop.tui.wiring import Wiring
 
     one = _one_engine(targets, first, second)
     if pairs % 2:
@@ -101,67 +105,60 @@ def command(
         if signal.getsignal(signum) is signal.SIG_DFL:  # under nohup it stays ignored
             signal.signal(signum, signal.default_int_handler)
     aims = [aim(wiring, text, asked, concurrency) for text in targets]
-    energy = energy_of(aims[0]) if one else None
-    clocks = {arm: LoadClock() for arm in ("A", "B")}
-    playing = ["A"]
-    duel = Duel(
-        lambda: clocks[playing[0]].seconds(),
-        level=concurrency,
-        pairs=pairs,
-        seconds=run_seconds,
-        energy=energy or (lambda: None),
-        seed=fresh_seed(),
-    )
-
-    def load(index: int, arm: str) -> Load:
-        return load_on(aims[index], asked, clocks[arm], run_seconds, duel.take)
-
-    with asyncio.Runner() as runner:
-        if one:
-            endpoint = aims[0].endpoint or runner.run(wiring.endpoint(targets[0]))
-            session = wiring.session(endpoint)
-            try:
-                arms, before = runner.run(_read(session, first, second))
-                loads = {"A": load(0, "A")}
-                try:
-                    place = _switching(runner, session, arms, loads["A"])
-                    result, stopped = _run(duel, place, loads, playing, as_json)
-                finally:
-                    _close(loads)
-                    _put_back(runner, session, before)
-            finally:
-                runner.run(session.close())
-                runner.run(wiring.fetch.close())
-                if energy is not None:
-                    energy.close()
-            labels = (_label(arms["A"]), _label(arms["B"]))
-        else:
-            loads = {"A": load(0, "A"), "B": load(1, "B")}
-            try:
-                result, stopped = _run(duel, _turning(loads, playing), loads, playing, as_json)
-            finally:
-                _close(loads)
-            labels = (aims[0].name, aims[1].name)
+    fight = Fight(aims, asked, concurrency, pairs, run_seconds, as_json)
+    if one:
+        given = {"A": dict(map(split, first)), "B": dict(map(split, second))}
+        outcome = _switched(fight, wiring, targets[0], given)
+    else:
+        outcome = _side_by_side(fight)
+    result, labels = outcome.result, outcome.labels
     names = (aims[0].name, aims[-1].name)
-    report = comparison_document(names, labels, any(a.simulated for a in aims), result)
+    simulated = any(found.simulated for found in aims)
+    report = comparison_document(names, labels, simulated, result, outcome.restarts)
     for path in save:
         save_comparison(path, report, result)
     if as_json:
         document(report)
-    else:
+    elif result.pairs or outcome.failure is None:
         click.echo(comparison_sentence(result, *labels))
         for line in (*map(finding_line, result.findings), noise_line(result)):
             if line is not None:
                 click.echo(line)
         if result.left_out:
             click.echo(f"  {result.left_out} pairs do not count: the client could not keep up")
-    if stopped:
+    if outcome.failure is not None:
+        raise outcome.failure
+    if outcome.stopped:
         return 130
     if not any(finding.n for finding in result.findings):
         raise LlmtopError(
             "no pair could be counted", "see `client` in --json, or try fewer streams"
         )
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fight:
+    """What is to be compared, with what. aims: one engine, or two."""
+
+    aims: list[Aim]
+    asked: Asking
+    streams: int
+    pairs: int
+    seconds: float
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it. labels: what tells A from B. stopped: by Ctrl+C. failure: an arm with which
+    the engine does not start, None when both do. restarts: how often it was started."""
+
+    result: CompareResult
+    labels: tuple[str, str]
+    stopped: bool = False
+    failure: LlmtopError | None = None
+    restarts: int = 0
 
 
 def _one_engine(targets: tuple[str, ...], first: tuple[str, ...], second: tuple[str, ...]) -> bool:
@@ -176,67 +173,130 @@ def _one_engine(targets: tuple[str, ...], first: tuple[str, ...], second: tuple[
     )
 
 
-async def _read(
-    session: EngineSession, first: tuple[str, ...], second: tuple[str, ...]
-) -> tuple[dict[str, Settings], Settings]:
-    """Both settings, each complete, and the values that are in force now."""
-    from llmtop.engines import settings
+def _switched(
+    fight: Fight, wiring: Wiring, target: str, given: Mapping[str, Mapping[str, str]]
+) -> Outcome:
+    """Two settings of one engine, whatever happens put back at the end."""
+    from llmtop.loadgen.duel import Duel
+    from llmtop.loadgen.level import LoadClock
+    from llmtop.tui.arms import Arms
+    from llmtop.tui.wiring import fresh_seed
 
-    options, why_not = await session.options()
-    asked = {"A": dict(map(split, first)), "B": dict(map(split, second))}
-    before: Settings = {}
-    arms: dict[str, Settings] = {"A": {}, "B": {}}
-    for name in {**asked["A"], **asked["B"]}:
-        option = settings.find(options, name)
-        before[name] = option.value
-        for arm, wanted in asked.items():
-            value = settings.parse(option, wanted[name]) if name in wanted else option.value
-            reason = settings.refusal(option, value)
-            if reason:
-                restart = option.applies is Applies.RESTART
-                if restart and why_not:
-                    reason = f"{option.name} cannot be changed from here: {why_not}"
-                raise UsageError(reason, WITH_RESTART if restart else "")
-            arms[arm][name] = value
-    if arms["A"] == arms["B"]:
-        raise UsageError("A and B are the same", "give them different values")
-    return arms, before
+    energy, clock, line = energy_of(fight.aims[0]), LoadClock(), StatusLine(quiet=fight.as_json)
+    with asyncio.Runner() as runner:
+        endpoint = fight.aims[0].endpoint or runner.run(wiring.endpoint(target))
+        arms = Arms.find(runner, wiring, endpoint, given)
+        switch_s = (arms.startup_s or 0.0) + fight.seconds if arms.reasons else 0.0
+        duel = Duel(
+            clock.seconds,
+            level=fight.streams,
+            pairs=fight.pairs,
+            seconds=fight.seconds,
+            energy=energy or (lambda: None),
+            seed=fresh_seed(),
+            switch_s=switch_s,
+        )
+        try:
+            if arms.reasons:
+                _ask(arms, arms.starts(duel.sequence), duel, fight.asked.yes)
+            load = load_on(fight.aims[0], fight.asked, clock, fight.seconds, duel.take)
+            try:
+                place = _placing(arms, load, line)
+                return _run(duel, place, lambda: load, line, arms.labels)
+            finally:
+                # The load first: it would take the way back for failures.
+                load.close()
+                arms.put_back(note, _phase_on(line))
+                line.clear()
+        finally:
+            arms.close()
+            runner.run(wiring.fetch.close())
+            if energy is not None:
+                energy.close()
 
 
-def _switching(
-    runner: asyncio.Runner,
-    session: EngineSession,
-    arms: Mapping[str, Settings],
-    load: Load,
-) -> Callable[[str], Load]:
-    def place(arm: str) -> Load:
-        _apply(runner, session, arms[arm])
-        return load
+def _ask(arms: Arms, starts: int, duel: Duel, yes: bool) -> None:
+    """Say what the restarts will cost; ask a person, unless it was agreed to beforehand."""
+    from llmtop.tui.format import duration
+
+    startup_s = arms.startup_s
+    if startup_s is None:
+        cost = "how long one takes is not known"
+    else:
+        cost = f"about {duration(startup_s)} each, {duration(starts * startup_s)} in all"
+    standing = duel.standing
+    whole = f"; the comparison takes about {duration(standing.left_s)}" if standing else ""
+    words = (
+        f"{'; '.join(arms.reasons)}: {arms.name} is restarted {starts} times, {cost}{whole}; "
+        "requests of others end each time"
+    )
+    if yes:
+        note(words)
+    elif not sys.stdin.isatty():
+        raise UsageError(words, "add --yes to do it without being asked")
+    else:
+        click.confirm(f"{words}. Go on?", abort=True, err=True)
+
+
+def _placing(arms: Arms, load: Load, line: StatusLine) -> Place:
+    """Puts an arm in force; nothing is in flight while the engine is away."""
+    begun = [False]
+
+    def place(arm: str) -> bool:
+        if begun[0] and arms.starts_for(arm):
+            load.stop(drain=False)
+            until = time.monotonic() + CUT_S
+            while not load.finished and time.monotonic() < until:
+                wait_a_beat(load)
+        begun[0] = True
+        return arms.place(arm, _phase_on(line, arm))
 
     return place
 
 
-def _apply(runner: asyncio.Runner, session: EngineSession, wanted: Settings) -> None:
-    for change in runner.run(session.change(wanted)):
-        if change.outcome is Outcome.REFUSED:
-            raise LlmtopError(
-                f"{change.option} could not be set to {change.after}: {change.reason}",
-                f"see `llmtop options {session.endpoint.name}`",
-            )
+def _phase_on(line: StatusLine, arm: str = "") -> Callable[[EngineStatus], None]:
+    def show(status: EngineStatus) -> None:
+        what = f"with {arm}" if arm else "as it was before"
+        words = f"{status.record.name} starts {what}: {status.phase or status.state.value}"
+        before = status.record.previous_startup_s
+        line.show(words + (f", about {before:.0f} s" if before else ""), now=True)
+
+    return show
 
 
-def _put_back(runner: asyncio.Runner, session: EngineSession, before: Settings) -> None:
+def _side_by_side(fight: Fight) -> Outcome:
+    """Two engines, one at work at a time."""
+    from llmtop.loadgen.duel import Duel
+    from llmtop.loadgen.level import LoadClock
+    from llmtop.tui.wiring import fresh_seed
+
+    clocks = {arm: LoadClock() for arm in ("A", "B")}
+    playing = ["A"]
+    duel = Duel(
+        lambda: clocks[playing[0]].seconds(),
+        level=fight.streams,
+        pairs=fight.pairs,
+        seconds=fight.seconds,
+        seed=fresh_seed(),
+    )
+    loads = {
+        arm: load_on(found, fight.asked, clocks[arm], fight.seconds, duel.take)
+        for arm, found in zip(clocks, fight.aims, strict=True)
+    }
+    labels = (fight.aims[0].name, fight.aims[1].name)
+    line = StatusLine(quiet=fight.as_json)
     try:
-        _apply(runner, session, before)
-    except LlmtopError as error:
-        # The comparison is over either way, and what it found, or why it ended, comes first.
-        note(f"llmtop: {error.message}: the options stay as they were last")
+        place = _turning(loads, playing)
+        return _run(duel, place, lambda: loads[playing[0]], line, labels)
+    finally:
+        for load in loads.values():
+            load.close()
 
 
-def _turning(loads: Mapping[str, Load], playing: list[str]) -> Callable[[str], Load]:
+def _turning(loads: Mapping[str, Load], playing: list[str]) -> Place:
     """From one engine to the other: what is in flight ends first, they may share a GPU."""
 
-    def place(arm: str) -> Load:
+    def place(arm: str) -> bool:
         other = loads["B" if arm == "A" else "A"]
         if playing[0] != arm:
             other.stop()
@@ -247,51 +307,47 @@ def _turning(loads: Mapping[str, Load], playing: list[str]) -> Callable[[str], L
                     other.stop(drain=False)
                     until = float("inf")
         playing[0] = arm
-        return loads[arm]
+        return False
 
     return place
 
 
 def _run(
     duel: Duel,
-    place: Callable[[str], Load],
-    loads: Mapping[str, Load],
-    playing: list[str],
-    as_json: bool,
-) -> tuple[CompareResult, bool]:
-    """Run it to its end; (what was found, whether it was stopped by Ctrl+C)."""
+    place: Place,
+    load: Callable[[], Load],
+    line: StatusLine,
+    labels: tuple[str, str],
+) -> Outcome:
+    """Run it to its end, or as far as it goes."""
     from llmtop.loadgen.duel import CompareResult, PairResult, Turn
+    from llmtop.tui.arms import DidNotStart
     from llmtop.tui.findings import pair_line
     from llmtop.tui.format import duration
 
-    line = StatusLine(quiet=as_json)
+    starts = 0
     try:
         while True:
             match fact := duel.beat():
                 case CompareResult():
                     line.clear()
-                    return fact, False
+                    return Outcome(fact, labels, restarts=starts)
                 case Turn(arm):
-                    duel.placed(place(arm))
+                    fresh = place(arm)
+                    starts += fresh
+                    duel.placed(load(), fresh=fresh)
                 case PairResult():
                     line.keep(pair_line(fact))
                 case None:
                     if duel.running:
-                        wait_a_beat(loads[playing[0]])
+                        wait_a_beat(load())
             if (now := duel.standing) is not None:
                 line.show(
                     f"run {now.run} of {now.runs}: {now.arm}, {now.phase}, "
                     f"about {duration(now.left_s)} left"
                 )
+    except DidNotStart as failure:
+        return Outcome(duel.result(), labels, failure=failure, restarts=starts)
     except KeyboardInterrupt:
         line.keep("stopped; this is what is known so far")
-        return duel.result(), True
-
-
-def _close(loads: Mapping[str, Load]) -> None:
-    for load in loads.values():
-        load.close()
-
-
-def _label(values: Settings) -> str:
-    return ",".join(f"{name}={value}" for name, value in values.items())
+        return Outcome(duel.result(), labels, stopped=True, restarts=starts)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from llmtop import LlmtopError
+from llmtop.tui.format import gib
 from llmtop.tui.verbs.aim import (
     Aim,
     Asking,
@@ -20,12 +22,15 @@ from llmtop.tui.verbs.aim import (
 )
 from llmtop.tui.verbs.configured import read
 from llmtop.tui.verbs.kinds import Real
-from llmtop.tui.verbs.output import document, json_flag
+from llmtop.tui.verbs.output import document, json_flag, note
 
 if TYPE_CHECKING:
     from llmtop.engines.energy import EngineEnergy
+    from llmtop.loadgen.calibration import Calibration
     from llmtop.loadgen.saturate import SaturationResult
     from llmtop.loadgen.slo import Slo
+    from llmtop.tui.gauges import EngineGauges
+    from llmtop.tui.wiring import Wiring
 
 
 @click.command()
@@ -58,6 +63,12 @@ if TYPE_CHECKING:
     metavar="FOLDER",
     help="Write each level as `vllm bench serve --save-result` does.",
 )
+@click.option(
+    "--calibrate/--no-calibrate",
+    "anew",
+    default=None,
+    help="Try out anew what this client can carry, or not at all (default: once an hour).",
+)
 @asking_options
 @json_flag
 def command(
@@ -69,6 +80,7 @@ def command(
     gpus: int | None,
     save: tuple[str, ...],
     save_bench: str | None,
+    anew: bool | None,
     as_json: bool,
     **shared: Any,
 ) -> int:
@@ -85,16 +97,27 @@ def command(
         limits = slos.of(config.slo(slo)) if slo.startswith("@") else slos.parse(slo)
     asked = asking(shared, config, target)
     check(save, save_bench)
-    found = aim(Wiring(), target, asked, top)
+    wiring = Wiring()
+    found = aim(wiring, target, asked, top)
+    calibration = None
+    if anew is not False:
+        calibration = calibration_for(wiring, asked.workers, anew=bool(anew), quiet=as_json)
     energy = energy_of(found)
+    gauges = _gauges(wiring, found, energy)
+    if gauges is not None:
+        gauges.start()
     try:
-        result, stopped = search(found, asked, limits, top, level_seconds, energy, as_json)
+        result, stopped = search(
+            found, asked, limits, top, level_seconds, energy, as_json, gauges, calibration
+        )
         cards = gpus or (energy.count if energy is not None else None) or 1
     finally:
+        if gauges is not None:
+            gauges.close()
         if energy is not None:
             energy.close()
     price = None if gpu_hour is None else gpu_hour * cards
-    report = saturation_document(found, result, price)
+    report = saturation_document(found, result, price, kv_bytes(wiring, found))
     for path in save:
         save_saturation(path, report, result)
     if save_bench is not None:
@@ -107,6 +130,8 @@ def command(
             if result.slo is not None and answer.share != MAIN_SHARE:
                 click.echo(f"  {held(result.slo, answer, result.top, result.ceiling)}.")
         _costs(result, price)
+        if (unused := unused_kv(report["kv_cache"])) is not None:
+            click.echo(f"  {unused}.")
         if any(not level.steady for level in result.levels):
             click.echo("  Some levels were no steady state: a longer --level-seconds may help.")
     if stopped:
@@ -124,6 +149,8 @@ def search(
     level_seconds: float,
     energy: EngineEnergy | None,
     as_json: bool,
+    gauges: EngineGauges | None = None,
+    calibration: Calibration | None = None,
 ) -> tuple[SaturationResult, bool]:
     """Run the search to its end; (what was found, whether it was stopped by Ctrl+C)."""
     from llmtop.loadgen.level import LevelResult, LoadClock
@@ -140,6 +167,8 @@ def search(
         seconds=level_seconds,
         energy=energy or (lambda: None),
         seed=fresh_seed(),
+        gauges=gauges,
+        calibration=calibration,
     )
     load = load_on(found, asked, clock, level_seconds, saturation.take)
     try:
@@ -164,6 +193,61 @@ def search(
         load.close()
 
 
+def calibration_for(
+    wiring: Wiring, workers: int | None, *, anew: bool, quiet: bool
+) -> Calibration | None:
+    """What this client can carry; None, with a note, when that could not be tried out."""
+    from llmtop.tui.calibrated import calibrated, calibration_words
+
+    line = StatusLine(quiet=quiet)
+    try:
+        found, _ = calibrated(
+            wiring.state.root,
+            wiring.processes.boot_id,
+            workers,
+            anew=anew,
+            on_left=lambda left: line.show(f"calibrating this client, {left:.0f}s left"),
+        )
+    except LlmtopError as error:
+        line.clear()
+        note(f"{error.message}; the levels are not held against it")
+        return None
+    line.keep(calibration_words(found))
+    return found
+
+
+def _gauges(wiring: Wiring, found: Aim, energy: EngineEnergy | None) -> EngineGauges | None:
+    """What watches the engine meanwhile; None where nothing that we can read answers."""
+    from llmtop.tui.gauges import gauges_of
+    from llmtop.tui.wiring import Wiring
+
+    endpoint = found.endpoint
+    if endpoint is None:
+        aside = Wiring(wiring.environ)
+        try:
+            endpoint = asyncio.run(aside.ask(lambda _: aside.endpoint(found.name)))
+        except LlmtopError:
+            return None
+    return gauges_of(wiring, endpoint, energy.utilisation if energy is not None else lambda: None)
+
+
+def kv_bytes(wiring: Wiring, found: Aim) -> float | None:
+    """The KV cache that the engine reserved on each of its GPUs; None where that is not told."""
+    record = found.endpoint.record if found.endpoint is not None else None
+    anatomy = wiring.supervisor.anatomy(record) if record is not None else None
+    return anatomy.kv if anatomy is not None else None
+
+
+def unused_kv(entry: dict[str, Any]) -> str | None:
+    """How much of the KV cache no level used; None when that is not known."""
+    if entry["unused_share"] is None:
+        return None
+    words = f"{entry['unused_share']:.0%} of the KV cache was reserved and never used"
+    if entry["unused_bytes"] is not None:
+        words += f", {gib(entry['unused_bytes'])} GiB on each GPU"
+    return words
+
+
 def _costs(result: SaturationResult, price: float | None) -> None:
     """What tokens cost at the highest load within limits; without limits, at the knee."""
     from llmtop.loadgen.search import MAIN_SHARE
@@ -177,6 +261,8 @@ def _costs(result: SaturationResult, price: float | None) -> None:
     joule = level.tokens_per_joule
     dollars = level.dollars_per_million(price) if price is not None else None
     parts = [f"{joule:.2f} tokens per joule"] if joule is not None else []
+    if level.usage.gpu_idle is not None:
+        parts.append(f"GPUs idle {level.usage.gpu_idle:.0%} of the time")
     if dollars is not None:
         parts.append(f"{dollars:.3f} dollars per million output tokens")
     if parts:

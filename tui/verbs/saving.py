@@ -55,14 +55,19 @@ def level_entry(level: LevelResult, dollars_an_hour: float | None = None) -> dic
         "dollars_per_million_tokens": None
         if dollars_an_hour is None
         else level.dollars_per_million(dollars_an_hour),
+        "gpu_idle": level.usage.gpu_idle,
+        "kv_peak": level.usage.kv_peak,
     }
 
 
 def saturation_document(
-    found: Aim, result: SaturationResult, dollars_an_hour: float | None
+    found: Aim,
+    result: SaturationResult,
+    dollars_an_hour: float | None,
+    kv_bytes: float | None = None,
 ) -> dict[str, Any]:
-    """A whole search."""
-    knee = result.knee
+    """A whole search. kv_bytes: of the KV cache that the engine reserved on each GPU."""
+    knee, peak, tried = result.knee, result.kv_peak, result.calibration
     return {
         "kind": "saturation",
         "name": found.name,
@@ -98,6 +103,21 @@ def saturation_document(
             "cliff_share": knee.cliff_share,
         },
         "client_limit_streams": result.ceiling,
+        "calibration": None
+        if tried is None
+        else {
+            "chunks_per_s": tried.chunks_per_s,
+            "workers": tried.workers,
+            "us_per_chunk": tried.us_per_chunk,
+            "waited": tried.waited,
+            "time": tried.at,
+        },
+        "kv_cache": {
+            "reserved_bytes": kv_bytes,
+            "peak": peak,
+            "unused_share": None if peak is None else 1 - peak,
+            "unused_bytes": None if peak is None or kv_bytes is None else kv_bytes * (1 - peak),
+        },
         "dollars_per_hour": dollars_an_hour,
         "levels": [level_entry(level, dollars_an_hour) for level in result.levels],
     }
@@ -121,9 +141,13 @@ def finding_entry(finding: Finding) -> dict[str, Any]:
 
 
 def comparison_document(
-    names: tuple[str, str], labels: tuple[str, str], simulated: bool, result: CompareResult
+    names: tuple[str, str],
+    labels: tuple[str, str],
+    simulated: bool,
+    result: CompareResult,
+    restarts: int = 0,
 ) -> dict[str, Any]:
-    """A whole comparison. names: the engines; labels: what tells A from B."""
+    """A whole comparison. names: the engines; labels: what tells A from B. restarts: for that."""
     return {
         "kind": "comparison",
         "time": time.time(),
@@ -135,6 +159,7 @@ def comparison_document(
         "streams": result.level,
         "run_seconds": result.seconds,
         "pairs_left_out": result.left_out,
+        "restarts": restarts,
         "findings": [finding_entry(finding) for finding in result.findings],
         "pairs": [
             {
