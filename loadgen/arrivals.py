@@ -6,6 +6,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
+from operator import itemgetter
 
 from llmtop.loadgen.clock import NS
 from llmtop.loadgen.plan import Arrival
@@ -67,27 +68,26 @@ class Arrivals:
                 return self._random.expovariate(1.0)
             case Arrival.GAMMA if not math.isinf(self._burstiness):
                 # The smallest gaps of bursts underflow to 0, which no rate of 0 may ever reach.
-                return max(
-                    1e-12, self._random.gammavariate(self._burstiness, 1 / self._burstiness)
-                )
+                return max(1e-12, self._random.gammavariate(self._burstiness, 1 / self._burstiness))
         return 1.0
 
     def _step(self) -> None:
         end_level = self._level(self._grid_ns + GRID_NS)
         area = (self._grid_level + end_level) / 2 * (GRID_NS / NS)
         passed = 0.0
+        found: list[tuple[int, Size | None]] = []
         while passed + self._left <= area:
             passed += self._left
-            self._add(self._grid_ns + int(GRID_NS * passed / area))
+            found.append((self._grid_ns + int(GRID_NS * passed / area), None))
             self._left = self._gap()
         self._left -= area - passed
         if self._recorded is not None:
-            for at_ns, size in self._recorded(self._grid_ns, self._grid_ns + GRID_NS):
-                self._add(at_ns, size)
+            known = self._recorded(self._grid_ns, self._grid_ns + GRID_NS)
+            if known:
+                found = sorted([*found, *known], key=itemgetter(0))
+        for arrival in found:
+            if self._number % self._count == self._index:
+                self._due.append(arrival)
+            self._number += 1
         self._grid_ns += GRID_NS
         self._grid_level = end_level
-
-    def _add(self, at_ns: int, size: Size | None = None) -> None:
-        if self._number % self._count == self._index:
-            self._due.append((at_ns, size))
-        self._number += 1

@@ -15,7 +15,7 @@ from llmtop.loadgen.trace import Size
 STEP = 1.25  # more and less: ten presses are a factor of nine
 
 
-_parsed = lru_cache(maxsize=16)(parse)
+read_shape = lru_cache(maxsize=16)(parse)
 
 
 def check(plan: Plan) -> Shape:
@@ -57,7 +57,7 @@ class Course:
     @property
     def shape(self) -> Shape:
         """The plan's shape, parsed."""
-        return _parsed(self.plan.shape)
+        return read_shape(self.plan.shape)
 
     def level(self, now_ns: int) -> float:
         """Streams, or requests a second, asked for at ``now_ns``."""

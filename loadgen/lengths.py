@@ -75,8 +75,12 @@ def check_lengths(name: str, lengths: Lengths) -> None:
     highest = lengths.highest if isinstance(lengths, LogNormal) else lengths[1]
     lowest = lengths.mean if isinstance(lengths, LogNormal) else lengths[0]
     if not 1 <= lowest <= highest <= MAX_TOKENS:
-        shown = f"up to {highest:g}" if isinstance(lengths, LogNormal) else "{}..{}".format(*lengths)
-        raise UsageError(f"{name} {shown} is no range of lengths", "for example 128..256, from 1 up")
+        shown = (
+            f"up to {highest:g}" if isinstance(lengths, LogNormal) else "{}..{}".format(*lengths)
+        )
+        raise UsageError(
+            f"{name} {shown} is no range of lengths", "for example 128..256, from 1 up"
+        )
     _check_spread(name, lengths)
 
 
@@ -89,13 +93,8 @@ def check_pauses(name: str, pauses: Pauses) -> None:
     _check_spread(name, pauses)
 
 
-def mean(spread: Lengths | Pauses) -> float:
-    """The mean, without regard to where a log-normal distribution ends."""
-    return spread.mean if isinstance(spread, LogNormal) else (spread[0] + spread[1]) / 2
-
-
 def draw_tokens(lengths: Lengths, count: int, chosen: random.Random) -> list[int]:
-    """That many lengths in random order, one from each of ``count`` equal parts of the distribution.
+    """That many lengths in random order, one from each of as many equal parts of the distribution.
 
     So the lengths that come round again and again have the distribution's own mean and spread, and
     two seeds ask for the same amount of work.
