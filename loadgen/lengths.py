@@ -134,7 +134,10 @@ def _parse(
             highest = number(found["highest"]) if found["highest"] else TAIL * middle
             return LogNormal(middle, float(found["cv"]), highest)
         low, dots, high = text.partition("..")
-        return number(low), number(high if dots else low)
+        bounds = number(low), number(high if dots else low)
+        if bounds[0] > bounds[1]:
+            raise ValueError(text)
+        return bounds
     except ValueError:
         shown = "".join(c if c.isprintable() else "?" for c in text[:60])
         raise UsageError(f"{shown!r} is not {what}", f"write {example}") from None
@@ -142,6 +145,8 @@ def _parse(
 
 def _whole(text: str) -> float:
     if not re.fullmatch(r"\s*\d{1,10}\s*", text):
+        raise ValueError(text)
+    if int(text) < 1:
         raise ValueError(text)
     return int(text)
 

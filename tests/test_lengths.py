@@ -33,7 +33,21 @@ def test_lengths_are_read(text: int | str, lengths: Lengths) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "5..", "..5", "-3", "1.5", "lognormal 5", "lognormal x cv 1", "5 6", "9" * 30]
+    "text",
+    [
+        "",
+        "x",
+        "0",
+        "5..3",
+        "5..",
+        "..5",
+        "-3",
+        "1.5",
+        "lognormal 5",
+        "lognormal x cv 1",
+        "5 6",
+        "9" * 30,
+    ],
 )
 def test_what_is_no_length_says_how_one_is_written(text: str) -> None:
     with pytest.raises(UsageError, match="is not a length in tokens") as caught:
