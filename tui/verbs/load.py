@@ -177,7 +177,8 @@ def planned(given: Mapping[str, Any], config: Config) -> Plan:
     level = rate if rate is not None else streams if streams is not None else 1
     if trace:
         length = f" for {given['duration']:g}s" if typed({"duration": 0}) else ""
-        text = f'trace "{Path(trace).absolute()}" speed {given["trace_speed"]:f}{length}'
+        speed = f"{given['trace_speed']:.6f}".rstrip("0").rstrip(".")
+        text = f'trace "{Path(trace).absolute()}" speed {speed}{length}'
     else:
         text = shape or f"hold {level:g} for {given['duration']:g}s"
     table = config.shape_table(text)

@@ -15,7 +15,7 @@ from llmtop.tui.verbs.kinds import Real
 if TYPE_CHECKING:
     from llmtop.tui.config.file import Config
 
-LENGTHS = "N|A..B|lognormal MEAN cv CV max N"
+LENGTHS = '128, 64..256 or "lognormal 512 cv 0.8 max 4096".'
 
 
 def prompt_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,8 +27,8 @@ def prompt_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--think",
             default="0",
             show_default=True,
-            metavar="0|2s|1s..5s|lognormal 5s cv 1 max 60s",
-            help="Pause before a conversation's next turn.",
+            metavar="PAUSES",
+            help="Before a conversation's next turn: 2s, 1s..5s or lognormal 5s cv 1 max 60s.",
         ),
         click.option(
             "--turns",
@@ -65,8 +65,12 @@ def prompt_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(0),
             help="So many first tokens are the same: a prefix cache finds them again.",
         ),
-        click.option("--output-tokens", default="128", show_default=True, metavar=LENGTHS),
-        click.option("--prompt-tokens", default="128", show_default=True, metavar=LENGTHS),
+        click.option(
+            "--output-tokens", default="128", show_default=True, metavar="LENGTHS", help=LENGTHS
+        ),
+        click.option(
+            "--prompt-tokens", default="128", show_default=True, metavar="LENGTHS", help=LENGTHS
+        ),
         click.option("--prompts", metavar="NAME", help="[prompts.NAME] of llmtop.toml."),
     ):
         function = option(function)
