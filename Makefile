@@ -63,8 +63,9 @@ format: setup-dev ## rewrite the code in the house style
 
 check: lint test ## all of the fast checks
 
-schema: setup ## write docs/llmtop.schema.json anew; a test fails when it is out of date
+schema: setup ## write the schemas in docs anew; a test fails when one is out of date
 	@$(BIN)/llmtop schema > docs/llmtop.schema.json
+	@$(BIN)/llmtop schema --of requests > docs/schema/requests.schema.json
 
 lock: ## pin versions and hashes anew (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

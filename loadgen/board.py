@@ -10,6 +10,8 @@ from enum import IntEnum
 
 from llmtop.loadgen.histogram import BUCKETS, Histogram
 
+LATE_NS = 10_000_000  # a send this late is counted as late; health has its own measure beside it
+
 
 class Cell(IntEnum):
     """Cells of the first row. Counts are since the start; moments are monotonic nanoseconds."""
@@ -31,6 +33,9 @@ class Cell(IntEnum):
     IDLE = 14  # 1: that course has ended, nothing is in flight, every record is on its way
     SHORT = 15  # streams asked for beyond what the limit of open files allows, now
     LOST = 16  # records dropped because nobody read them
+    LATE = 17  # sends that left more than ``LATE_NS`` after their moment
+    NOT_SENT = 18  # requests that were due and never left
+    THINKING = 19  # conversations whose user thinks, now
 
 
 class Row(IntEnum):

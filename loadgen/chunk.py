@@ -27,11 +27,18 @@ class Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
+class PromptDetails(msgspec.Struct, gc=False):
+    """Where a prompt's tokens came from."""
+
+    cached_tokens: Count | None = None  # found in the prefix cache
+
+
 class Usage(msgspec.Struct, gc=False):
     """The server's own count of tokens."""
 
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
+    prompt_tokens_details: PromptDetails | None = None
 
 
 class Chunk(msgspec.Struct, gc=False):

@@ -5,14 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from llmtop import UsageError
+from llmtop.loadgen.arrivals import MAX_BURSTINESS, MIN_BURSTINESS
 from llmtop.loadgen.clock import NS
-from llmtop.loadgen.plan import Loop, Plan
+from llmtop.loadgen.plan import Arrival, Loop, Plan
 from llmtop.loadgen.shape import MAX_LEVEL, Shape, parse
+from llmtop.loadgen.trace import Size
 
 STEP = 1.25  # more and less: ten presses are a factor of nine
 
 
-_parsed = lru_cache(maxsize=16)(parse)
+read_shape = lru_cache(maxsize=16)(parse)
+
+
+def check(plan: Plan) -> Shape:
+    """The plan's shape, read anew. Raises UsageError for a plan that cannot be followed."""
+    shape = parse(plan.shape)
+    if shape.is_recorded and plan.loop is Loop.CLOSED:
+        raise UsageError(
+            "a trace is a list of arrivals, which only the open loop follows",
+            "give --open, or leave the trace out of the shape",
+        )
+    if plan.arrival is Arrival.GAMMA and not MIN_BURSTINESS <= plan.burstiness <= MAX_BURSTINESS:
+        raise UsageError(
+            f"a burstiness of {plan.burstiness:g} is not from {MIN_BURSTINESS:g} to infinity",
+            "1 is Poisson, less comes in bursts, more is more even",
+        )
+    return shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +57,7 @@ class Course:
     @property
     def shape(self) -> Shape:
         """The plan's shape, parsed."""
-        return _parsed(self.plan.shape)
+        return read_shape(self.plan.shape)
 
     def level(self, now_ns: int) -> float:
         """Streams, or requests a second, asked for at ``now_ns``."""
@@ -49,6 +68,24 @@ class Course:
         if self.held is not None:
             return self.held
         return self.shape.level((now_ns - self.start_ns) / NS)
+
+    def flow(self, now_ns: int) -> float:
+        """The rate that arrivals are drawn from: the level, 0 within a recorded trace."""
+        if self._follows_shape(now_ns):
+            return self.shape.flow((now_ns - self.start_ns) / NS)
+        return self.level(now_ns)
+
+    def recorded(self, begin_ns: int, end_ns: int) -> list[tuple[int, Size]]:
+        """Recorded arrivals from one moment up to another, and how long they were."""
+        begin_ns = max(begin_ns, self.burst_until_ns)
+        if begin_ns >= end_ns or not self._follows_shape(begin_ns) or not self.shape.is_recorded:
+            return []
+        found = self.shape.recorded(begin_ns - self.start_ns, end_ns - self.start_ns)
+        return [(self.start_ns + at, size) for at, size in found]
+
+    def _follows_shape(self, now_ns: int) -> bool:
+        held = self.stopped or self.held is not None or now_ns < self.burst_until_ns
+        return not held and now_ns >= self.since_ns
 
     def running(self, now_ns: int) -> bool:
         """Whether more requests may still come: neither stopped nor at the shape's end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from llmtop.loadgen.arrivals import Arrivals
 from llmtop.loadgen.board import Board, Cell
@@ -12,18 +13,35 @@ from llmtop.loadgen.clock import NS
 from llmtop.loadgen.course import Course
 from llmtop.loadgen.plan import Loop
 from llmtop.loadgen.reply import Reply
-from llmtop.loadgen.results import Fate, RequestRecord
+from llmtop.loadgen.results import TIME_OUT, Fate, RequestRecord
+from llmtop.loadgen.talk import Talk
+from llmtop.loadgen.trace import Size
 from llmtop.loadgen.transport import Transport
 
 TICK_NS = 20_000_000  # how often the level is looked at, and how far ahead sends are worked out
 REST_NS = 500_000_000  # a stream of a closed loop that failed stays silent for this long
 MAX_SENDS = 256  # in one go, so that answers are read in between
+MAX_OVERDUE = 10_000  # sends that a change of course can count as not sent
+MAX_KEPT = 256 << 20  # bytes of conversations whose users think; beyond, conversations end early
+
+
+class Supply(Protocol):
+    """What is asked: ``prompts.Bodies``."""
+
+    def next(self, size: Size | None = None) -> bytes:
+        """The next request's body."""
+
+    def talk(self, size: Size | None = None) -> Talk | None:
+        """The next conversation; None when requests stand alone."""
+
+    def pause_ns(self) -> int:
+        """How long the user thinks before the next turn."""
 
 
 class Driver:
     """Keeps a worker's share of a course in flight. The transport's loop calls ``tick`` every turn.
 
-    index, count: which of how many workers this is. body: the next request. limit: most requests
+    index, count: which of how many workers this is. supply: what is asked. limit: most requests
     in flight. emit: takes each request's record at its end. zero_ns: zero of the records' clock.
     """
 
@@ -31,7 +49,7 @@ class Driver:
         self,
         transport: Transport,
         board: Board,
-        body: Callable[[], bytes],
+        supply: Supply,
         emit: Callable[[RequestRecord], None],
         *,
         zero_ns: int,
@@ -41,7 +59,7 @@ class Driver:
         count: int = 1,
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._transport, self._board, self._body, self._emit = transport, board, body, emit
+        self._transport, self._board, self._supply, self._emit = transport, board, supply, emit
         self._zero_ns = zero_ns
         self._timeout_ns = int(timeout_s * NS)
         self._limit, self._index, self._count = limit, index, count
@@ -51,23 +69,30 @@ class Driver:
         self._flying: dict[Reply, int] = {}  # when each has taken too long; oldest first
         self._waiting: dict[Reply, None] = {}  # without a token yet; oldest first
         self._resting: list[int] = []  # moments at which failed streams may try again
+        self._talks: dict[Reply, Talk] = {}  # the conversations of what is in flight
+        self._thinking: list[tuple[int, int, Talk]] = []  # when each goes on; a heap
+        self._kept = 0  # bytes of those
+        self._serial = 0
         self._changed = True  # since the last look: not every turn needs one
         self._until = 0
         self.usage_seen = False
 
     def steer(self, course: Course) -> None:
         """From now on follow this course."""
+        self._settle_overdue(course)
         self._course = course
         self._changed = True
         self._arrivals = None
         if course.plan.loop is Loop.OPEN and not course.stopped:
             self._arrivals = Arrivals(
-                course.level,
+                course.flow,
                 course.since_ns,
                 course.plan.arrival,
                 f"arrivals {course.plan.seed} {course.number}",
                 self._index,
                 self._count,
+                course.plan.burstiness,
+                course.recorded,
             )
         self._board.cells[Cell.IDLE] = 0
         self._board.cells[Cell.COURSE] = course.number
@@ -92,11 +117,14 @@ class Driver:
         self._expire(now)
         course = self._course
         until = now + TICK_NS
+        if course is not None and not course.running(now):
+            self._thinking.clear()  # what has ended, or was stopped, goes on with nothing
+            self._kept = 0
         if course is not None and not course.stopped:
             if course.plan.loop is Loop.CLOSED:
                 until = self._fill(course, now, until)
             else:
-                until = self._send_due(now, until)
+                until = self._send_due(now, self._go_on(now, until, self._limit))
         self._show(now)
         self._until = until
         return until
@@ -113,6 +141,9 @@ class Driver:
         self._waiting.pop(reply, None)
         if reply.fate is Fate.FAILED:
             heapq.heappush(self._resting, self._now() + REST_NS)
+        talk = self._talks.pop(reply, None)
+        if talk is not None and reply.fate is Fate.OK and talk.answered(reply.answer):
+            self._think(talk)
         self._emit(reply.record(self._zero_ns))
 
     @property
@@ -129,10 +160,12 @@ class Driver:
         # Worker i of n takes a stream more than the others when the level does not divide evenly.
         level = int(course.level(now) + 0.5)
         share = (level + self._count - 1 - self._index) // self._count
+        until = self._go_on(now, until, min(share, self._limit))
         while self._resting and self._resting[0] <= now:
             heapq.heappop(self._resting)
         self._board.cells[Cell.SHORT] = max(0, share - self._limit)
-        wanted = min(share, self._limit) - len(self._flying) - len(self._resting)
+        silent = len(self._resting) + len(self._thinking)  # streams, although nothing is in flight
+        wanted = min(share, self._limit) - len(self._flying) - silent
         for _ in range(min(wanted, MAX_SENDS)):
             self._send(self._now())
         return now if wanted > MAX_SENDS else until
@@ -144,33 +177,93 @@ class Driver:
         while (due := self._arrivals.next_due(until)) is not None and due <= now:
             if now - due > self._timeout_ns:
                 self._arrivals.take()
-                self._never_sent(due)
+                self._never_sent(due, f"{self._limit} requests were in flight")
             elif len(self._flying) >= self._limit:
                 return until  # the schedule keeps what is overdue; it goes out late and says so
             else:
-                self._arrivals.take()
-                self._send(due)
+                self._send(due, self._arrivals.take())
             sends += 1
             if sends == MAX_SENDS:
                 return now
         return until if due is None else due
 
-    def _send(self, intended_ns: int) -> None:
-        reply = Reply(self._body(), intended_ns, self._board, self)
+    def _send(self, intended_ns: int, size: Size | None = None) -> None:
+        talk = self._supply.talk(size)
+        if talk is not None:
+            self._ask(talk, intended_ns)
+        else:
+            self._carry(Reply(self._supply.next(size), intended_ns, self._board, self))
+
+    def _ask(self, talk: Talk, intended_ns: int) -> None:
+        reply = Reply(talk.body(), intended_ns, self._board, self, talk.turn, keep=True)
+        self._talks[reply] = talk
+        self._carry(reply)
+
+    def _carry(self, reply: Reply) -> None:
         self._flying[reply] = self._now() + self._timeout_ns
         self._waiting[reply] = None
         self._transport.send(reply)
 
-    def _never_sent(self, intended_ns: int) -> None:
+    def _think(self, talk: Talk) -> None:
+        """The user of a conversation reads the answer and thinks; its next turn is due then."""
+        if self._kept + talk.size <= MAX_KEPT:
+            self._kept += talk.size
+            self._serial += 1
+            due = self._now() + self._supply.pause_ns()
+            heapq.heappush(self._thinking, (due, self._serial, talk))
+
+    def _go_on(self, now: int, until: int, most: int) -> int:
+        """Conversations whose users have thought ask their next turn, up to ``most`` in flight.
+
+        In the closed loop a conversation is a stream: one too many after the level sank ends here.
+        In the open loop its turn goes out late, or is given up, as any request that is due.
+        """
+        course = self._course
+        closed = course is not None and course.plan.loop is Loop.CLOSED
+        for _ in range(MAX_SENDS):
+            if not self._thinking or self._thinking[0][0] > now:
+                break
+            due = self._thinking[0][0]
+            over = len(self._flying) >= most
+            if over and not closed and now - due <= self._timeout_ns:
+                return until
+            _, _, talk = heapq.heappop(self._thinking)
+            self._kept -= talk.size
+            if not over:
+                self._ask(talk, due)
+            elif not closed:
+                self._never_sent(due, f"{most} requests were in flight")
+        return min(until, self._thinking[0][0]) if self._thinking else until
+
+    def _settle_overdue(self, course: Course) -> None:
+        """A new course forgets the schedule, but not what was due by it and has not been sent."""
+        if self._arrivals is None:
+            return
+        now = self._now()
+        if not course.cut:
+            self._send_due(now, now)
+        words = "the load was stopped" if course.stopped else "the load changed"
+        for _ in range(MAX_OVERDUE):
+            due = self._arrivals.next_due(now)
+            if due is None:
+                return
+            self._arrivals.take()
+            self._never_sent(due, words, cut=True)
+
+    def _never_sent(self, intended_ns: int, why: str, cut: bool = False) -> None:
+        self._board.cells[Cell.NOT_SENT] += 1
         reply = Reply(b"", intended_ns, self._board, self)
-        reply.fail(f"not sent: {self._limit} requests were in flight")
+        if cut:
+            reply.cut(f"not sent: {why}")
+        else:
+            reply.fail(f"not sent: {why}")
 
     def _expire(self, now: int) -> None:
         while self._flying:
             reply, deadline = next(iter(self._flying.items()))
             if deadline > now:
                 return
-            reply.fail(f"time-out after {self._timeout_ns / NS:g} s")
+            reply.fail(f"{TIME_OUT} {self._timeout_ns / NS:g} s")
             self._transport.drop(reply)
 
     def _show(self, now: int) -> None:
@@ -179,7 +272,10 @@ class Driver:
             overdue = self._arrivals.next_due(now)
             if overdue is not None and (not oldest or overdue < oldest):
                 oldest = overdue
+        if self._thinking and self._thinking[0][0] <= now:
+            oldest = min(oldest or now, self._thinking[0][0])
         cells = self._board.cells
         cells[Cell.OLDEST] = oldest
         cells[Cell.IN_FLIGHT] = len(self._flying)
         cells[Cell.WAITING] = len(self._waiting)
+        cells[Cell.THINKING] = len(self._thinking)

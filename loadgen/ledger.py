@@ -18,9 +18,12 @@ class Ledger:
 
     def __init__(self) -> None:
         self.ttft, self.tpot, self.e2e = array("d"), array("d"), array("d")
+        self.service_ttft, self.service_e2e = array("d"), array("d")
         self.fates = dict.fromkeys(Fate, 0)
         self.errors: dict[str, int] = {}
-        self.output_tokens = 0
+        self.output_tokens = self.prompt_tokens = 0
+        self.cached_tokens: int | None = None
+        self.timed_out = self.counted = 0
         self.complete = True
         self._first: float | None = None
         self._last: float | None = None
@@ -29,6 +32,11 @@ class Ledger:
         """Write up one request."""
         self.fates[record.fate] += 1
         self.output_tokens += record.tokens
+        self.prompt_tokens += record.prompt_tokens or 0
+        if record.cached_tokens is not None:
+            self.cached_tokens = (self.cached_tokens or 0) + record.cached_tokens
+        self.timed_out += record.timed_out
+        self.counted += record.counted and record.tokens > 0
         if self._first is None or record.intended < self._first:
             self._first = record.intended
         if record.last is not None and (self._last is None or record.last > self._last):
@@ -53,6 +61,8 @@ class Ledger:
             (self.ttft, record.ttft),
             (self.tpot, record.tpot),
             (self.e2e, record.e2e),
+            (self.service_ttft, record.service_ttft),
+            (self.service_e2e, record.service_e2e),
         ):
             if value is not None:
                 kept.append(value)

@@ -91,6 +91,9 @@ class Meter:
             health=health,
             errors=_with_troubles(errors, readings),
             output_tokens=new.total[Cell.TOKENS],
+            late=new.total[Cell.LATE],
+            not_sent=new.total[Cell.NOT_SENT],
+            thinking=sum(reading.cell(Cell.THINKING) for reading in living),
         )
 
     def result(
@@ -120,6 +123,14 @@ class Meter:
             e2e=latency(ledger.e2e, Row.E2E),
             health=whole.health(course, clock, [], gone=sum(bool(r.trouble) for r in readings)),
             errors=_with_troubles(ledger.errors, readings),
+            late=new.total[Cell.LATE],
+            not_sent=new.total[Cell.NOT_SENT],
+            timed_out=ledger.timed_out,
+            counted=ledger.counted,
+            prompt_tokens=ledger.prompt_tokens,
+            cached_tokens=ledger.cached_tokens,
+            service_ttft=of_values(ledger.service_ttft),
+            service_e2e=of_values(ledger.service_e2e),
         )
 
     def _moment(self, readings: list[Reading]) -> _Moment:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from llmtop.loadgen.lengths import Lengths, Pauses
+
 
 class Loop(StrEnum):
     """Who decides when the next request goes out."""
@@ -18,6 +20,7 @@ class Arrival(StrEnum):
 
     CONSTANT = "constant"  # evenly
     POISSON = "poisson"  # independently of each other, as many users do
+    GAMMA = "gamma"  # in bursts or evenly, as its burstiness says
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +35,32 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What is asked: lengths in tokens, uniform between the bounds, both ends included.
+    """What is asked. Lengths are in tokens, pauses in seconds, see ``lengths``.
 
     shared_prefix_tokens of every prompt are the same in a share (0..1) of the requests.
     repetitive: a text that repeats itself, which n-gram speculation guesses well.
     text: send words instead of token ids; lengths are then about right instead of exact. Chat is
     always text.
+    ignore_eos: answers have the length that was asked for; else that is the most they can have.
+    json_schema: the text of a JSON schema that answers must follow, "" for none; they then end
+    when they are complete, whatever ignore_eos says.
+    turns: of a conversation; each carries the ones before, with the model's own answers. Chat only.
+    think_s: pause between an answer and the conversation's next turn.
+    dataset: path of a file of prompts that replace the made ones, "" for none, see ``dataset``.
     """
 
-    prompt_tokens: tuple[int, int] = (128, 128)
-    output_tokens: tuple[int, int] = (128, 128)
+    prompt_tokens: Lengths = (128, 128)
+    output_tokens: Lengths = (128, 128)
     shared_prefix_tokens: int = 0
     shared_prefix_share: float = 0.0
     repetitive: bool = False
     temperature: float = 1.0
     text: bool = False
+    ignore_eos: bool = True
+    json_schema: str = ""
+    turns: int = 1
+    think_s: Pauses = (0.0, 0.0)
+    dataset: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +68,12 @@ class Plan:
     """The load over time. shape: the text of a shape, see ``shape.parse``.
 
     seed: prompts and arrivals; the same seed asks the same again, so an engine that caches prefixes
-    remembers the run before. arrival: open loop only.
+    remembers the run before. arrival: open loop only. burstiness: shape of the gamma distribution
+    of the gaps, when that is the arrival: 1 is Poisson, less comes in bursts, infinity is constant.
     """
 
     loop: Loop = Loop.CLOSED
     shape: str = "hold 1"
     seed: int = 0
     arrival: Arrival = Arrival.POISSON
+    burstiness: float = 1.0

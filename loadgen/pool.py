@@ -6,20 +6,22 @@ import mmap
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from llmtop import LlmtopError, UsageError
+from llmtop.loadgen import dataset
 from llmtop.loadgen.board import SIZE, Board, Cell
 from llmtop.loadgen.clock import NS
 from llmtop.loadgen.course import Course
+from llmtop.loadgen.course import check as check_plan
 from llmtop.loadgen.ledger import Ledger
 from llmtop.loadgen.meter import Meter, Reading
 from llmtop.loadgen.plan import Loop, Plan, Prompts, Target
 from llmtop.loadgen.process import Process
 from llmtop.loadgen.prompts import check
 from llmtop.loadgen.results import LoadResult, LoadSnapshot, RequestRecord
-from llmtop.loadgen.shape import parse
 from llmtop.loadgen.transport import address
 from llmtop.loadgen.wire import Aim, Setup, Steer
 
@@ -58,7 +60,7 @@ class Load:
         if not (target.api_key.isascii() and target.api_key.isprintable()):
             raise UsageError("the API key holds a character that cannot be sent in a header")
         self._target, self._prompts = target, prompts or Prompts()
-        check(self._prompts)
+        check(self._prompts, target.chat)
         self._count = default_workers() if workers is None else max(1, workers)
         self._timeout_s = timeout_s
         self._now = monotonic
@@ -97,16 +99,17 @@ class Load:
         """Begin; once begun it is the same as ``set_plan``.
 
         Waits for the workers: a fifth of a second on an idle machine, 20 at most. Raises
-        UsageError for a shape that cannot be read, LoadFailed when a worker does not come up.
+        UsageError for a plan or a dataset that cannot be read, LoadFailed when a worker does not
+        come up.
         """
-        parse(plan.shape)
+        check_plan(plan)
         if self._course is not None:
             self.set_plan(plan)
             return
         self.prepare()
-        for index, process in enumerate(self._processes):
-            process.send(
-                Setup(
+        with self._dataset(plan.seed) as (files, size):
+            for index, process in enumerate(self._processes):
+                setup = Setup(
                     self._target,
                     self._prompts,
                     plan.seed,
@@ -114,8 +117,10 @@ class Load:
                     self._count,
                     self._zero_ns,
                     self._timeout_s,
+                    plan.shape,
+                    size,
                 )
-            )
+                process.send(setup, files)
         deadline = self._now() + int(READY_S * NS)
         while any(p.alive and p.clock is None for p in self._processes):
             left = (deadline - self._now()) / NS
@@ -154,7 +159,7 @@ class Load:
 
     def set_plan(self, plan: Plan) -> None:
         """Follow another plan from now on; what is in flight stays in flight."""
-        parse(plan.shape)
+        check_plan(plan)
         now = self._now()
         number = self._course.number + 1 if self._course else 1
         self._follow(Course(plan, start_ns=now, since_ns=now, number=number))
@@ -285,6 +290,24 @@ class Load:
         """The whole run so far. Latencies from each request's record, ITL from the histogram."""
         self.poll()
         return self._meter.result(self._steered, self._readings(), self.clock, self._ledger)
+
+    @contextmanager
+    def _dataset(self, seed: int) -> Iterator[tuple[list[int], int]]:
+        """The sample of the dataset in a file without a name, to be handed to the workers."""
+        prompts = self._prompts
+        if not prompts.dataset:
+            yield [], 0
+            return
+        packed = dataset.pack(
+            dataset.sample(prompts.dataset, chat=self._target.chat, turns=prompts.turns, seed=seed)
+        )
+        fd = os.memfd_create("llmtop-dataset", os.MFD_CLOEXEC)
+        try:
+            with open(fd, "wb", closefd=False) as file:
+                file.write(packed)
+            yield [fd], len(packed)
+        finally:
+            os.close(fd)
 
     def _readings(self) -> list[Reading]:
         if self._closed:

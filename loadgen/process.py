@@ -7,6 +7,7 @@ import site
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -79,12 +80,15 @@ class Process:
         """It has not been found gone."""
         return not self.trouble and not self._ended
 
-    def send(self, message: Setup | Steer | Aim) -> None:
-        """Say something; a worker that is gone is noticed, not raised."""
+    def send(self, message: Setup | Steer | Aim, files: Sequence[int] = ()) -> None:
+        """Say something; a worker that is gone is noticed, not raised. files: handed over too."""
         if not self.alive:
             return
         try:
-            self._socket.send(encode(message))
+            if files:
+                socket.send_fds(self._socket, [encode(message)], files)
+            else:
+                self._socket.send(encode(message))
         except OSError:
             self._gone()
 

@@ -1,13 +1,26 @@
-"""What is asked: request bodies, encoded before the run, so that sending one costs little."""
+"""What is asked: prompts whose tokens are encoded before the run, so that sending costs little."""
 
 from __future__ import annotations
 
-import json
 import random
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, islice
 
 from llmtop import UsageError
+from llmtop.loadgen import answer_format
+from llmtop.loadgen.dataset import Entry
+from llmtop.loadgen.envelope import Envelope
+from llmtop.loadgen.lengths import (
+    MAX_TOKENS,
+    check_lengths,
+    check_pauses,
+    draw_pause,
+    draw_tokens,
+)
 from llmtop.loadgen.plan import Prompts, Target
+from llmtop.loadgen.talk import Talk, Turn
+from llmtop.loadgen.trace import Size
 
 # Token ids that any model has and no model treats specially: below 128 lie control tokens (10 is
 # "an image follows" in Mistral's newer vocabularies), and small test models end at 365.
@@ -27,107 +40,144 @@ _WORDS = (
 WORDS = tuple(_WORDS.split())
 NONCE = 4  # tokens that make each prompt different from the others: 172**4 = 875 million
 PATTERN = 16  # tokens after which a repetitive text repeats itself
-MAX_POOL = 256
-MAX_POOL_TOKENS = 2_000_000  # some 8 MB of bodies in each worker
-
-_MARK = "@@nonce@@"
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A body with a hole for its nonce."""
-
-    head: bytes
-    tail: bytes
+POOL = 1024  # pairs of lengths that are gone through in turn
+TAPE = 65_536  # tokens that prompts are cut from
+MAX_TURNS = 1000
 
 
-def check(prompts: Prompts) -> None:
-    """Raise UsageError when such prompts cannot be made."""
-    for name, (low, high) in (
-        ("prompt_tokens", prompts.prompt_tokens),
-        ("output_tokens", prompts.output_tokens),
+def check(prompts: Prompts, chat: bool | None = None) -> None:
+    """Raise UsageError when such prompts cannot be made. chat: None where it is not known yet."""
+    check_lengths("prompt_tokens", prompts.prompt_tokens)
+    check_lengths("output_tokens", prompts.output_tokens)
+    check_pauses("think", prompts.think_s)
+    if not (
+        0 <= prompts.shared_prefix_share <= 1 and 0 <= prompts.shared_prefix_tokens <= MAX_TOKENS
     ):
-        if not 1 <= low <= high <= MAX_POOL_TOKENS:
-            raise UsageError(
-                f"{name} {low}..{high} is no range of lengths", "for example 128..256, from 1 up"
-            )
-    if not 0 <= prompts.shared_prefix_share <= 1 or prompts.shared_prefix_tokens < 0:
         raise UsageError("a shared prefix has a share from 0 to 1 and at least 0 tokens")
+    if not 1 <= prompts.turns <= MAX_TURNS:
+        raise UsageError(f"a conversation has 1 to {MAX_TURNS} turns")
+    if prompts.turns > 1 and chat is False:
+        raise UsageError("a conversation of several turns is a chat", "add --chat")
+    if prompts.json_schema:
+        answer_format.check(prompts.json_schema)
+    if prompts.dataset and (prompts.repetitive or prompts.shared_prefix_share):
+        raise UsageError(
+            "the prompts of a dataset are sent as they are",
+            "leave out what made prompts would have: repetitive text, a shared prefix",
+        )
+
+
+class Tape:
+    """Tokens at random, encoded once, so that any run of them is a slice."""
+
+    def __init__(self, symbols: Sequence[bytes], tokens: int, chosen: random.Random) -> None:
+        found = chosen.choices(symbols, k=tokens)
+        self.tokens = tokens
+        self._text = b"".join(found)
+        self._marks = array("q", accumulate(map(len, found), initial=0))
+
+    def run(self, at: int, count: int) -> bytes:
+        """``count`` tokens from ``at`` on; after the last one it begins anew."""
+        pieces = []
+        while count > 0:
+            length = min(count, self.tokens - at)
+            pieces.append(self._text[self._marks[at] : self._marks[at + length]])
+            count, at = count - length, 0
+        return b"".join(pieces)
 
 
 class Bodies:
-    """One worker's endless supply of bodies: a pool that is walked in turn, a new nonce each time.
+    """One worker's endless supply of bodies.
 
-    The nonce stands right after the shared prefix (or first), so that no prompt finds more of
-    itself in an engine's prefix cache than the shared prefix. Worker ``index`` of ``count`` uses
-    every ``count``-th nonce. The nonces begin at a place that depends on the seed. The shortest
-    prompt is a nonce alone, 4 tokens.
+    Request k has the same lengths and the same text whatever the number of workers: worker
+    ``index`` of ``count`` makes every ``count``-th. A nonce stands right after the shared prefix
+    (or first), so that no prompt finds more of itself in an engine's prefix cache than that. The
+    nonces begin at a place that depends on the seed. The shortest prompt is a nonce alone, 4
+    tokens. entries: a dataset's; they are gone through in turn and sent as they are.
     """
 
     def __init__(
-        self, prompts: Prompts, target: Target, seed: int, index: int = 0, count: int = 1
+        self,
+        prompts: Prompts,
+        target: Target,
+        seed: int,
+        index: int = 0,
+        count: int = 1,
+        entries: Sequence[Entry] = (),
     ) -> None:
-        self._text = prompts.text or target.chat
-        self._symbols = [f" {word}" for word in WORDS] if self._text else [str(i) for i in IDS]
-        self._encoded = [symbol.encode() for symbol in self._symbols]
+        self._prompts, self._entries, self._chat = prompts, entries, target.chat
+        self._envelope = Envelope(prompts, target)
+        text = prompts.text or target.chat
+        # An id brings the comma before it along; the first one of a prompt is cut off again.
+        symbols = [f" {word}".encode() for word in WORDS] if text else [b",%d" % i for i in IDS]
+        self._symbols, self._first = symbols, 0 if text else 1
+        self._frame = b'"%b"' if text else b"[%b]"
+        if target.chat:
+            self._frame = b'{"role":"user","content":"%b"}'
         chosen = random.Random(f"prompts {seed}")
-        prefix = self._run(chosen, prompts.shared_prefix_tokens)
-        longest = max(1, prompts.prompt_tokens[1] + prompts.output_tokens[1])
-        size = max(8, min(MAX_POOL, MAX_POOL_TOKENS // longest))
-        # All workers share the prefix; their own texts differ.
-        own = random.Random(f"prompts {seed} {index}/{count}")
-        self._pool = [self._template(prompts, target, prefix, own) for _ in range(size)]
-        self._nonce = chosen.randrange(len(self._symbols) ** NONCE) + index
-        self._count = count
-        self._turn = 0
-
-    def next(self) -> bytes:
-        """The next body."""
-        template = self._pool[self._turn]
-        self._turn = (self._turn + 1) % len(self._pool)
-        nonce, self._nonce = self._nonce, self._nonce + self._count
-        parts = []
-        for _ in range(NONCE):
-            nonce, digit = divmod(nonce, len(self._encoded))
-            parts.append(self._encoded[digit])
-        return b"".join((template.head, (b"" if self._text else b",").join(parts), template.tail))
-
-    def _run(self, chosen: random.Random, tokens: int) -> list[str]:
-        return chosen.choices(self._symbols, k=tokens)
-
-    def _template(
-        self, prompts: Prompts, target: Target, prefix: list[str], chosen: random.Random
-    ) -> Template:
-        length = chosen.randint(*prompts.prompt_tokens)
-        output = chosen.randint(*prompts.output_tokens)
-        shared = prefix if chosen.random() < prompts.shared_prefix_share else []
-        shared = shared[: max(0, length - NONCE)]
-        rest = max(0, length - len(shared) - NONCE)
-        if prompts.repetitive:
-            pattern = self._run(chosen, min(PATTERN, max(1, rest)))
-            tail = (pattern * (rest // len(pattern) + 1))[:rest]
-        else:
-            tail = self._run(chosen, rest)
-        body: dict[str, object] = {
-            "model": target.model,
-            "max_tokens": output,
-            "temperature": prompts.temperature,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            # Not min_tokens as well: it changes the logits on every step and does not go
-            # together with speculation in vLLM.
-            "ignore_eos": True,
-        }
-        if self._text:
-            content = "".join((*shared, _MARK, *tail))
-            body |= (
-                {"messages": [{"role": "user", "content": content}]}
-                if target.chat
-                else {"prompt": content}
+        self._prefix = Tape(symbols, prompts.shared_prefix_tokens, chosen)
+        self._tape = Tape(symbols, TAPE, chosen)
+        self._lengths = list(
+            zip(
+                draw_tokens(prompts.prompt_tokens, POOL, chosen),
+                draw_tokens(prompts.output_tokens, POOL, chosen),
+                strict=True,
             )
-            head, _, end = json.dumps(body).rpartition(_MARK)
-            return Template(head.encode(), end.encode())
-        body["prompt"] = [_MARK]
-        head, _, end = json.dumps(body).rpartition(f'"{_MARK}"')
-        before, after = "".join(f"{i}," for i in shared), "".join(f",{i}" for i in tail)
-        return Template((head + before).encode(), (after + end).encode())
+        )
+        places = [chosen.randrange(TAPE) for _ in range(POOL)]
+        shared = int(prompts.shared_prefix_share * POOL + 0.5)
+        sharing = chosen.sample([True] * shared + [False] * (POOL - shared), POOL)
+        self._manners = list(zip(places, sharing, strict=True))
+        self._nonce = chosen.randrange(len(symbols) ** NONCE) + index
+        self._turn, self._count = index, count
+        self._pauses = random.Random(f"pauses {seed} {index}")
+
+    def next(self, size: Size | None = None) -> bytes:
+        """The next body. size: its lengths, where they are not to be those of the prompts."""
+        return self._envelope.wrap(*next(self._turns(size)))
+
+    def talk(self, size: Size | None = None) -> Talk | None:
+        """The next conversation; None when each request stands alone. size: of its first turn."""
+        if self._prompts.turns == 1:
+            return None
+        return Talk(self._envelope, islice(self._turns(size), self._prompts.turns))
+
+    def pause_ns(self) -> int:
+        """How long the user of a conversation thinks this time."""
+        return int(draw_pause(self._prompts.think_s, self._pauses) * 1e9)
+
+    def _turns(self, size: Size | None) -> Iterator[Turn]:
+        number, self._turn = self._turn, self._turn + self._count
+        if self._entries:
+            told = size[1] if size is not None else 0
+            entry = self._entries[number % len(self._entries)]
+            for asked, output in zip(entry.asked, entry.output_tokens, strict=True):
+                yield asked, told or output or self._lengths[number % POOL][1]
+            return
+        yield self._made(number, size, *self._manners[number % POOL])
+        while True:
+            number, self._turn = self._turn, self._turn + self._count
+            yield self._made(number, None, self._manners[number % POOL][0], False)
+
+    def _made(self, number: int, size: Size | None, at: int, shared: bool) -> Turn:
+        length, output = self._lengths[number % POOL]
+        if size is not None:
+            length, output = size[0] or length, size[1] or output
+        before = min(self._prefix.tokens if shared else 0, max(0, length - NONCE))
+        rest = max(0, length - before - NONCE)
+        if self._prompts.repetitive:
+            pattern = self._tape.run(at, min(PATTERN, max(1, rest)))
+            times, left = divmod(rest, PATTERN)
+            tail = pattern * times + self._tape.run(at, left)
+        else:
+            tail = self._tape.run(at, rest)
+        text = b"".join((self._prefix.run(0, before), self._next_nonce(), tail))
+        return self._frame % text[self._first :], output
+
+    def _next_nonce(self) -> bytes:
+        nonce, self._nonce = self._nonce, self._nonce + self._count
+        digits = []
+        for _ in range(NONCE):
+            nonce, digit = divmod(nonce, len(self._symbols))
+            digits.append(self._symbols[digit])
+        return b"".join(digits)

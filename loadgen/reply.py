@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from llmtop.loadgen.board import Board, Cell
+from llmtop.loadgen.board import LATE_NS, Board, Cell
 from llmtop.loadgen.chunk import clean, decode, error_words
 from llmtop.loadgen.clock import NS
 from llmtop.loadgen.histogram import bucket
@@ -17,6 +17,7 @@ MAX_ERROR_BODY = 64 * 1024  # an error answer longer than this is not read to it
 _KEPT_ERROR_BODY = 4 * 1024
 # vLLM and SGLang end a stream that they gave up on as if all were well, but for this word.
 _GIVEN_UP = ("abort", "error")
+MAX_ANSWER = 256 * 1024  # characters of an answer that are kept for the next turn
 _TOKENS = int(Cell.TOKENS)  # the enum's own attribute would cost as much as all else per token
 
 
@@ -37,10 +38,13 @@ class Reply:
 
     All moments in monotonic nanoseconds, 0: not yet. It never raises and keeps little: what comes
     after its end is ignored, and ``over`` tells the transport to let go of the connection.
+
+    turn: of a conversation. keep: the answer's text is wanted.
     """
 
     __slots__ = (
         "_board",
+        "_cached",
         "_done",
         "_finish",
         "_itl",
@@ -50,6 +54,8 @@ class Reply:
         "_splitter",
         "_tokenless_ns",
         "_usage",
+        "_words",
+        "_words_size",
         "chunks",
         "error",
         "fate",
@@ -62,10 +68,20 @@ class Reply:
         "request",
         "sent_ns",
         "status",
+        "turn",
     )
 
-    def __init__(self, request: bytes, intended_ns: int, board: Board, listener: Listener) -> None:
+    def __init__(
+        self,
+        request: bytes,
+        intended_ns: int,
+        board: Board,
+        listener: Listener,
+        turn: int = 1,
+        keep: bool = False,
+    ) -> None:
         self.request = request
+        self.turn = turn
         self.intended_ns = intended_ns
         self.sent_ns = self.first_byte_ns = 0
         self.first_ns = self.first_reasoning_ns = self.last_ns = 0
@@ -80,6 +96,9 @@ class Reply:
         self._finish: str | None = None
         self._usage: tuple[int | None, int] | None = None
         self._tokenless_ns = 0  # first completion chunk, even if its text was empty
+        self._cached: int | None = None
+        self._words: list[str] | None = [] if keep else None
+        self._words_size = 0
         self._plain = b""  # the beginning of a body that is not a stream
         self._size = 0
 
@@ -87,6 +106,8 @@ class Reply:
         """The last part of the request was handed to the kernel."""
         if not self.sent_ns:
             self._board.cells[Cell.SENT] += 1
+            if at_ns - self.intended_ns > LATE_NS:
+                self._board.cells[Cell.LATE] += 1
         self.sent_ns = at_ns
         self._board.lateness.record(at_ns - self.intended_ns)
 
@@ -137,10 +158,10 @@ class Reply:
             return
         self._conclude(Fate.FAILED, reason)
 
-    def cut(self) -> None:
+    def cut(self, why: str = "cut") -> None:
         """We end it ourselves."""
         if not self.over:
-            self._conclude(Fate.CUT, "cut")
+            self._conclude(Fate.CUT, why)
 
     @property
     def tokens(self) -> int:
@@ -151,6 +172,11 @@ class Reply:
     def begun(self) -> bool:
         """Whether any token came."""
         return bool(self.last_ns)
+
+    @property
+    def answer(self) -> str:
+        """The content of the answer, where it was to be kept; at most ``MAX_ANSWER``."""
+        return "".join(self._words or ())[:MAX_ANSWER]
 
     def record(self, zero_ns: int) -> RequestRecord:
         """What is kept of it; moments in seconds after ``zero_ns``."""
@@ -170,6 +196,8 @@ class Reply:
             fate=self.fate,
             error=self.error,
             first_reasoning=moment(self.first_reasoning_ns),
+            turn=self.turn,
+            cached_tokens=self._cached,
         )
 
     def _event(self, event: bytes, at_ns: int) -> None:
@@ -180,6 +208,8 @@ class Reply:
             return
         if chunk.usage is not None and chunk.usage.completion_tokens is not None:
             self._usage = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+            if chunk.usage.prompt_tokens_details is not None:
+                self._cached = chunk.usage.prompt_tokens_details.cached_tokens
         if not chunk.choices:
             return
         choice = chunk.choices[0]
@@ -191,6 +221,9 @@ class Reply:
             elif not self._tokenless_ns:
                 self._tokenless_ns = at_ns
         elif choice.delta.content:
+            if self._words is not None and self._words_size < MAX_ANSWER:
+                self._words.append(choice.delta.content)
+                self._words_size += len(choice.delta.content)
             self._token(at_ns, False)
         elif choice.delta.reasoning_content or choice.delta.reasoning:
             self._token(at_ns, True)

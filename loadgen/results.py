@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+TIME_OUT = "time-out after"  # how the error of a request that took too long begins
+
 
 class Fate(StrEnum):
     """How a request ended."""
@@ -22,7 +24,8 @@ class RequestRecord:
     intended: when it was due. sent: when its last part was handed to the kernel. first: the first
     content token; first_reasoning: the first token of a model's thoughts. last: the last of either.
     tokens: from the server's usage; counted chunks when counted is True, because the server sent no
-    usage. error: in a few words, "" when fate is ok.
+    usage. error: in a few words, "" when fate is ok. turn: of its conversation, counted from 1.
+    cached_tokens: of the prompt, found in the prefix cache; None: the server does not tell.
     """
 
     intended: float
@@ -36,6 +39,13 @@ class RequestRecord:
     fate: Fate
     error: str = ""
     first_reasoning: float | None = None
+    turn: int = 1
+    cached_tokens: int | None = None
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it was given up because it took too long."""
+        return self.fate is Fate.FAILED and self.error.startswith(TIME_OUT)
 
     @property
     def ttft(self) -> float | None:
@@ -53,6 +63,11 @@ class RequestRecord:
     def e2e(self) -> float | None:
         """Seconds from the intended moment to the last token."""
         return None if self.last is None else self.last - self.intended
+
+    @property
+    def service_e2e(self) -> float | None:
+        """The same from the moment of sending."""
+        return None if self.last is None or self.sent is None else self.last - self.sent
 
     @property
     def tpot(self) -> float | None:
@@ -76,6 +91,9 @@ class LatencySummary:
     n: int
     window_s: float | None = None  # None: the whole run
     resolution: float = 0.0
+
+
+NOTHING = LatencySummary(None, None, None, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +146,20 @@ class LoadSnapshot:
     health: ClientHealth
     errors: Mapping[str, int] = field(default_factory=dict)
     output_tokens: int = 0  # since the start, as far as seen
+    late: int = 0  # sends that left more than 10 ms after their moment
+    not_sent: int = 0  # requests that were due and never left; failed or cut, too
+    thinking: int = 0  # conversations whose user thinks between two turns, now
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """A whole run. duration_s: first intended send to the last token."""
+    """A whole run. duration_s: first intended send to the last token.
+
+    late: sends that left more than 10 ms after their moment. not_sent: requests that were due and
+    never left, timed_out: that took too long; both are among the failed or cut. counted: requests
+    whose tokens are chunks, because the server sent no usage. service_ttft, service_e2e: counted
+    from the moment of sending. cached_tokens: None when no request was told about.
+    """
 
     ok: int
     failed: int
@@ -147,3 +174,11 @@ class LoadResult:
     e2e: LatencySummary
     health: ClientHealth
     errors: Mapping[str, int] = field(default_factory=dict)
+    late: int = 0
+    not_sent: int = 0
+    timed_out: int = 0
+    counted: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None
+    service_ttft: LatencySummary = NOTHING
+    service_e2e: LatencySummary = NOTHING

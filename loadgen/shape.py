@@ -8,11 +8,16 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 
 from llmtop import UsageError
+from llmtop.loadgen.clock import NS
+from llmtop.loadgen.trace import ReadTrace, Size, Trace
+from llmtop.loadgen.trace import read as read_trace
 
 MAX_LEVEL = 1_000_000.0  # streams, or requests a second: far above what one machine can send
 MAX_SECONDS = 30 * 86_400.0
+MIN_SPEED, MAX_SPEED = 0.001, 1_000_000.0  # of a trace; one in milliseconds is 1000 times as fast
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _NUMBER = r"\d+(?:\.\d+)?"
@@ -25,13 +30,15 @@ class Piece:
     """One part of a shape. seconds: how long it lasts, infinity for an endless one.
 
     at: seconds since the piece began -> level. end: the level that a following ``hold 20s`` keeps.
-    crest: the highest level, where that is neither at the beginning nor at the end.
+    crest: the highest level, where that is neither at the beginning nor at the end. recorded: the
+    arrivals themselves, where the level is only how many there are a second.
     """
 
     seconds: float
     at: Callable[[float], float]
     end: float
     crest: float = 0.0
+    recorded: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,27 @@ class Shape:
         piece, since = self.pieces[index], time - self.starts[index]
         return piece.at(since) if since < piece.seconds else 0.0
 
+    def flow(self, time: float) -> float:
+        """The level, but 0 within a recorded trace: its arrivals are ``recorded``, not drawn."""
+        piece = self.pieces[max(0, bisect_right(self.starts, time) - 1)]
+        return 0.0 if piece.recorded is not None else self.level(time)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether a part of it is a recorded trace, which only an open loop can follow."""
+        return any(piece.recorded is not None for piece in self.pieces)
+
+    def recorded(self, begin_ns: int, end_ns: int) -> list[tuple[int, Size]]:
+        """Recorded arrivals within a stretch of the shape's time, and how long they were."""
+        found: list[tuple[int, Size]] = []
+        for start, piece in zip(self.starts, self.pieces, strict=True):
+            if piece.recorded is not None:
+                base = int(start * NS)
+                end = min(end_ns - base, int(piece.seconds * NS))
+                marks = piece.recorded.between(max(0, begin_ns - base), end)
+                found.extend((base + at, size) for at, size in marks)
+        return found
+
     @property
     def highest(self) -> float:
         """The highest level that the shape ever asks for."""
@@ -66,19 +94,25 @@ class Shape:
         return self.duration is None or time < self.duration
 
 
-def parse(text: str) -> Shape:
+def parse(text: str, trace: ReadTrace = read_trace) -> Shape:
     """Read a shape such as ``ramp 1..256 over 60s, hold 20s, burst 512 for 5s``.
 
-    Raises UsageError that names the piece it cannot read and shows how one is written.
+    trace: reads the file of a piece such as ``trace FILE speed 2 for 60s``. Raises UsageError that
+    names the piece that it cannot read and shows how one is written.
     """
     pieces: list[Piece] = []
-    for part in text.lower().split(","):
+    for part in _parts(text):
         if pieces and math.isinf(pieces[-1].seconds):
             raise UsageError(
                 f"'{_quote(part)}' in the load shape is never reached: the piece before has no end",
                 "give it a length, for example: hold 32 for 20s",
             )
-        pieces.append(_piece(part.strip(), pieces[-1].end if pieces else None))
+        found = _TRACE.fullmatch(part)
+        pieces.append(
+            _recorded(found, part, trace)
+            if found
+            else _piece(part.lower(), pieces[-1].end if pieces else None)
+        )
     starts = tuple(accumulate((p.seconds for p in pieces[:-1]), initial=0.0))
     return Shape(text, tuple(pieces), starts)
 
@@ -88,6 +122,35 @@ def parse_duration(text: str) -> float:
     if not re.fullmatch(_DURATION, text.strip()):
         raise UsageError(f"'{_quote(text)}' is not a duration", "write 500ms, 20s, 2m or 1h")
     return _seconds(text.strip(), text)
+
+
+def anchored(text: str, folder: Path) -> str:
+    """The shape with the files of its traces looked for in ``folder``, not in the present one."""
+
+    def anchor(part: str) -> str:
+        found = _TRACE.fullmatch(part)
+        if found is None:
+            return part
+        path = folder / (found["quoted"] or found["plain"])
+        return f'trace "{path}"{part[found.end("file") :]}'
+
+    return ", ".join(anchor(part) for part in _parts(text))
+
+
+def _parts(text: str) -> list[str]:
+    """The pieces' texts. A comma within quotes belongs to the name of a file."""
+    outside = r',(?=(?:[^"]*"[^"]*")*[^"]*$)'
+    return [part.strip() for part in re.split(outside, text)]
+
+
+def _recorded(found: re.Match[str], part: str, trace: ReadTrace) -> Piece:
+    speed = float(found["speed"] or 1)
+    if not MIN_SPEED <= speed <= MAX_SPEED:
+        raise UsageError(f"a trace is {MIN_SPEED:g} to {MAX_SPEED:,g} times as fast: '{part}'")
+    limit = _seconds(found["length"].lower(), part) if found["length"] else None
+    recorded = trace(found["quoted"] or found["plain"], speed, limit)
+    seconds = limit or _bounded(recorded.seconds, part)
+    return Piece(seconds, recorded.level, recorded.rate, recorded.crest, recorded)
 
 
 def _hold(found: re.Match[str], before: float | None, part: str) -> Piece:
@@ -154,6 +217,11 @@ def _sine(found: re.Match[str], before: float | None, part: str) -> Piece:
     return Piece(seconds, at, at(seconds) if math.isfinite(seconds) else low, max(low, high))
 
 
+_TRACE = re.compile(
+    rf"""trace\s+(?P<file>"(?P<quoted>[^"]+)"|(?P<plain>[^\s"]+))"""
+    rf"(?:\s+speed\s+(?P<speed>{_NUMBER}))?(?:\s+for\s+(?P<length>{_DURATION}))?",
+    re.IGNORECASE,
+)
 _Build = Callable[[re.Match[str], float | None, str], Piece]
 _FORMS: tuple[tuple[str, str, _Build], ...] = (
     ("hold", rf"hold\s+(?P<length>{_DURATION})", _keep),
@@ -185,6 +253,7 @@ _EXAMPLES = {
     "burst": "burst 512 for 5s",
     "spike": "spike 512 for 5s",
     "sine": "sine 8..64 period 30s for 2m",
+    "trace": "trace arrivals.csv speed 2 for 10m",
 }
 
 

@@ -12,7 +12,11 @@ MAX_PACKET = 128 * 1024
 
 
 class Setup(msgspec.Struct, tag=True, frozen=True):
-    """The first message to a worker. The API key travels here: argv can be read by anyone."""
+    """The first message to a worker. The API key travels here: argv can be read by anyone.
+
+    shape: of the first plan, so that its traces are read before it begins. entries: bytes of a
+    packed dataset, in a file whose descriptor comes along; 0: there is none.
+    """
 
     target: Target
     prompts: Prompts
@@ -21,6 +25,8 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
     count: int
     zero_ns: int
     timeout_s: float
+    shape: str = ""
+    entries: int = 0
 
 
 class Steer(msgspec.Struct, tag=True, frozen=True):

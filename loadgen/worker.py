@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import mmap
+import os
 import resource
 import socket
 import sys
@@ -18,6 +19,8 @@ from collections import deque
 
 from llmtop import LlmtopError
 from llmtop.loadgen.board import SIZE, Board, Cell
+from llmtop.loadgen.course import read_shape
+from llmtop.loadgen.dataset import Entry, unpack
 from llmtop.loadgen.driver import Driver
 from llmtop.loadgen.plan import Target
 from llmtop.loadgen.prompts import Bodies
@@ -55,18 +58,27 @@ class Worker:
 
     def run(self) -> None:
         """Wait for the set-up, then drive until the owner hangs up."""
-        packet = self._control.recv(MAX_PACKET)
+        packet, files, _, _ = socket.recv_fds(self._control, MAX_PACKET, 1)
         if not packet:
             return
         setup = to_worker(packet)
         assert isinstance(setup, Setup)
         limit = _raise_file_limit()
-        bodies = Bodies(setup.prompts, setup.target, setup.seed, setup.index, setup.count)
+        bodies = Bodies(
+            setup.prompts,
+            setup.target,
+            setup.seed,
+            setup.index,
+            setup.count,
+            _entries(files, setup.entries),
+        )
+        if setup.shape:
+            read_shape(setup.shape)
         transport = make_transport(setup.target, self._board)
         driver = Driver(
             transport,
             self._board,
-            bodies.next,
+            bodies,
             self._keep,
             zero_ns=setup.zero_ns,
             timeout_s=setup.timeout_s,
@@ -144,6 +156,15 @@ class Worker:
         cells[Cell.CPU] = time.process_time_ns()
         cells[Cell.RUN_DELAY] = run_delay_ns()
         cells[Cell.BEAT] = now
+
+
+def _entries(files: list[int], size: int) -> list[Entry]:
+    """The dataset that came along with the set-up. Its workers read the same memory."""
+    for file in files:
+        packed = os.pread(file, size, 0)
+        os.close(file)
+        return unpack(packed)
+    return []
 
 
 def make_transport(target: Target, board: Board) -> Transport:

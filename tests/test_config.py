@@ -230,7 +230,7 @@ SIM = '[engines.a]\nengine = "sim"\n'
         ),
         (
             "[prompts.p]\noutput_tokens = 3000000",
-            "llmtop.toml:2: prompts.p.output_tokens: prompt_tokens 3000000..3000000 is no range",
+            "llmtop.toml:2: prompts.p.output_tokens: output_tokens 3000000..3000000 is no range",
             "",
         ),
         (

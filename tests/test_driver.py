@@ -11,6 +11,8 @@ from llmtop.loadgen.driver import REST_NS, Driver
 from llmtop.loadgen.plan import Arrival, Loop, Plan, Target
 from llmtop.loadgen.reply import Reply
 from llmtop.loadgen.results import Fate, RequestRecord
+from llmtop.loadgen.talk import Talk
+from llmtop.loadgen.trace import Size
 
 CHUNK = b'data: {"choices":[{"text":"a","finish_reason":"length"}]}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
@@ -45,6 +47,19 @@ class Transport:
     def close(self) -> None: ...
 
 
+class Supply:
+    """Says nothing of interest."""
+
+    def next(self, size: Size | None = None) -> bytes:
+        return b"{}"
+
+    def talk(self, size: Size | None = None) -> Talk | None:
+        return None
+
+    def pause_ns(self) -> int:
+        return 0
+
+
 class Rig:
     def __init__(self, limit: int = 1000, index: int = 0, count: int = 1) -> None:
         self.now = 0
@@ -54,7 +69,7 @@ class Rig:
         self.driver = Driver(
             self.transport,
             self.board,
-            lambda: b"{}",
+            Supply(),
             self.records.append,
             zero_ns=0,
             timeout_s=60,

@@ -11,7 +11,7 @@ TARGET = Target("http://127.0.0.1:1", "some/model")
 
 
 def bodies(prompts: Prompts, wanted: int = 300, target: Target = TARGET, **kw: int) -> list[Any]:
-    supply = Bodies(prompts, target, **{"seed": 1, **kw})
+    supply = Bodies(prompts, target, kw.get("seed", 1), kw.get("index", 0), kw.get("count", 1))
     return [json.loads(supply.next()) for _ in range(wanted)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmtop.engines.samples import EngineSample, GpuSample, Latency, Quantiles
 from llmtop.loadgen.health import VALID
-from llmtop.loadgen.plan import Plan
+from llmtop.loadgen.plan import Loop, Plan
 from llmtop.loadgen.results import LatencySummary, LoadResult
 from llmtop.tui.format import clean, count, duration, gib, latency, percent, quantile, rate
 
@@ -61,13 +61,45 @@ def load_lines(plan: Plan, result: LoadResult, simulated: bool) -> list[str]:
         f"{plan.loop.value} loop, {plan.shape}, {duration(result.duration_s)}"
         + (", simulated engine" if simulated else ""),
         f"  requests {result.ok:,} ok  {result.failed:,} failed  {result.cut:,} cut",
+        *_missed(plan, result),
         f"  output {count(result.output_tokens_per_s)} tok/s"
         f"  {rate(result.requests_per_s)} requests/s",
         summary_line("TTFT", result.ttft),
         summary_line("TPOT", result.tpot),
         summary_line("ITL", result.itl),
         summary_line("e2e", result.e2e),
+        *_from_sending(plan, result),
+        *_counts(result),
         f"  {word}{health.verdict} ({health.clock} clock{late})",
     ]
     lines += [f"  {number:,} x {clean(reason)}" for reason, number in result.errors.items()]
+    return lines
+
+
+def _missed(plan: Plan, result: LoadResult) -> list[str]:
+    """What failed because of time: too long, too late, never. The first and last are failures."""
+    parts = [f"{result.timed_out:,} timed out"] if result.timed_out else []
+    if plan.loop is Loop.OPEN:
+        parts += [f"{result.late:,} sent late", f"{result.not_sent:,} not sent"]
+    return [f"  of these {'  '.join(parts)}"] if parts else []
+
+
+def _from_sending(plan: Plan, result: LoadResult) -> list[str]:
+    """In the open loop: the figures that forget how late a request was sent."""
+    if plan.loop is Loop.CLOSED:
+        return []
+    return [
+        "  from sending, not from when it was due:",
+        summary_line("TTFT", result.service_ttft),
+        summary_line("e2e", result.service_e2e),
+    ]
+
+
+def _counts(result: LoadResult) -> list[str]:
+    lines = []
+    if result.cached_tokens is not None and result.prompt_tokens:
+        share = result.cached_tokens / result.prompt_tokens
+        lines.append(f"  prompt {result.prompt_tokens:,} tokens  {percent(share)} of them cached")
+    if result.counted:
+        lines.append(f"  {result.counted:,} requests without usage: their tokens are chunks")
     return lines

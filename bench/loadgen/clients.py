@@ -129,9 +129,7 @@ def ours(port: int, streams: int, seconds: float, truth: bool) -> dict[str, floa
     target = Target(f"http://127.0.0.1:{port}", "m")
     bodies = Bodies(Prompts((3, 3), (125, 125)), target, 0)
     transport = SocketTransport(target, board)
-    driver = Driver(
-        transport, board, bodies.next, lambda _: None, zero_ns=0, timeout_s=600, limit=8000
-    )
+    driver = Driver(transport, board, bodies, lambda _: None, zero_ns=0, timeout_s=600, limit=8000)
     now = time.monotonic_ns()
     driver.steer(Course(Plan(shape=f"hold {streams}"), now, now))
     started, chunks, reads = False, 0, 0

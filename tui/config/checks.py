@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 from llmtop import LlmtopError
 from llmtop.engines.catalog import ADAPTERS, adapter_named
@@ -11,7 +13,9 @@ from llmtop.engines.redaction import is_secret_name, redact
 from llmtop.engines.state import check_name
 from llmtop.loadgen import prompts as making
 from llmtop.loadgen import shape
+from llmtop.loadgen.lengths import parse_lengths, parse_pauses
 from llmtop.loadgen.plan import Prompts
+from llmtop.loadgen.trace import unread
 from llmtop.tui.config.faults import Fault
 from llmtop.tui.config.lines import Key
 from llmtop.tui.config.tables import ConfigTable, EngineTable, PromptsTable, SloTable
@@ -31,11 +35,15 @@ def faults(table: ConfigTable) -> Iterator[Fault]:
             if not _LABEL.fullmatch(name):
                 words = f"{name!r} cannot be a name"
                 yield Fault((section, name), words, "take letters, digits, dots, dashes")
-    for name, text in table.shapes.items():
+    for name, given in table.shapes.items():
+        text = given if isinstance(given, str) else given.shape
+        key: Key = ("shapes", name) if isinstance(given, str) else ("shapes", name, "shape")
         try:
-            shape.parse(text)
+            parsed = shape.parse(text, unread)
+            if parsed.is_recorded and not isinstance(given, str) and given.loop == "closed":
+                yield Fault((*key[:2], "loop"), 'a trace needs loop = "open"')
         except LlmtopError as error:
-            yield Fault(("shapes", name), error.message, error.hint)
+            yield Fault(key, error.message, error.hint)
     for name, asked in table.prompts.items():
         yield from _prompts(("prompts", name), asked)
     for name, slo in table.slos.items():
@@ -44,24 +52,38 @@ def faults(table: ConfigTable) -> Iterator[Fault]:
         yield from _engine(("engines", name), name, engine, table)
 
 
-def span(length: int | str) -> tuple[int, int]:
-    """``512`` or ``"448..576"`` as bounds in tokens; ValueError for anything else."""
-    low, dots, high = str(length).partition("..")
-    bounds = (int(low), int(high if dots else low))
-    if not 1 <= bounds[0] <= bounds[1]:
-        raise ValueError("not a range of lengths")
-    return bounds
-
-
 def _prompts(key: Key, table: PromptsTable) -> Iterator[Fault]:
-    for name in ("prompt_tokens", "output_tokens"):
+    found: dict[str, Any] = {}
+    for name, read in (
+        ("prompt_tokens", parse_lengths),
+        ("output_tokens", parse_lengths),
+        ("think", parse_pauses),
+    ):
         try:
-            length = span(getattr(table, name))
-            making.check(Prompts(prompt_tokens=length, output_tokens=length))
-        except ValueError:
-            yield Fault((*key, name), "this is not a length in tokens", 'write 512, or "448..576"')
+            value: Any = read(getattr(table, name))
+        except LlmtopError as error:
+            words = error.message.rpartition(" is not ")[2]
+            yield Fault((*key, name), f"this is not {words}", error.hint)
+            continue
+        try:
+            field = "think_s" if name == "think" else name
+            making.check(replace(Prompts(), **{field: value}))
+            found[field] = value
         except LlmtopError as error:
             yield Fault((*key, name), error.message, error.hint)
+    if len(found) == 3:
+        try:
+            making.check(
+                Prompts(
+                    **found,
+                    repetitive=table.repetitive,
+                    shared_prefix_tokens=table.shared_prefix_tokens,
+                    shared_prefix_share=table.shared_prefix_share,
+                    dataset=table.dataset,
+                )
+            )
+        except LlmtopError as error:
+            yield Fault(key, error.message, error.hint)
 
 
 def _slo(key: Key, table: SloTable) -> Iterator[Fault]:

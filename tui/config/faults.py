@@ -71,7 +71,12 @@ def misshapen(value: object, kind: Any, key: Key = ()) -> Iterator[Fault]:
             for index, item in enumerate(value):
                 yield from misshapen(item, get_args(bare)[0], (*key, index))
             return
-    elif origin is not None and origin is not types.UnionType:
+    elif origin is types.UnionType and isinstance(value, dict):
+        for part in get_args(bare):
+            if isinstance(part, type) and issubclass(part, msgspec.Struct):
+                yield from misshapen(value, part, key)
+                return
+    elif origin in (dict, Mapping):
         if isinstance(value, dict):
             for name, item in value.items():
                 yield from misshapen(item, get_args(bare)[1], (*key, name))

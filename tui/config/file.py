@@ -9,17 +9,21 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 from platformdirs import user_config_path
 
 from llmtop import UsageError
+from llmtop.loadgen import answer_format
+from llmtop.loadgen.lengths import parse_lengths, parse_pauses
 from llmtop.loadgen.plan import Prompts
+from llmtop.loadgen.shape import anchored, parse
+from llmtop.loadgen.trace import unread
 from llmtop.tui.config import checks
 from llmtop.tui.config.faults import ConfigError, Fault, error, misshapen
 from llmtop.tui.config.lines import Key, lines_of
-from llmtop.tui.config.tables import ConfigTable, EngineTable
+from llmtop.tui.config.tables import ConfigTable, EngineTable, ShapeTable
 
 NAME = "llmtop.toml"
 MAX_BYTES = 1 << 20
@@ -45,23 +49,49 @@ class Config:
 
     def shape(self, text: str) -> str:
         """A load shape: ``@NAME`` stands for the one in the file, anything else for itself."""
+        return self.shape_table(text).shape
+
+    def shape_table(self, text: str) -> ShapeTable:
+        """The same with its kind of loop and arrivals; traces are found from the file's folder."""
         if not text.startswith("@"):
-            return text
-        return _named(self, self.table.shapes, text[1:], "a shape", "shapes")
+            return ShapeTable(text)
+        found = _named(self, self.table.shapes, text[1:], "a shape", "shapes")
+        table = ShapeTable(found) if isinstance(found, str) else found
+        if not parse(table.shape, unread).is_recorded:
+            return table
+        loop: Literal["open"] = "open"
+        return msgspec.structs.replace(table, shape=anchored(table.shape, self.folder), loop=loop)
 
     def prompts(self, name: str) -> Prompts:
         """The prompts of this name, with or without an ``@``."""
         name = name.removeprefix("@")
         table = _named(self, self.table.prompts, name, "a set of prompts", "prompts")
         return Prompts(
-            prompt_tokens=checks.span(table.prompt_tokens),
-            output_tokens=checks.span(table.output_tokens),
+            prompt_tokens=parse_lengths(table.prompt_tokens),
+            output_tokens=parse_lengths(table.output_tokens),
             shared_prefix_tokens=table.shared_prefix_tokens,
             shared_prefix_share=table.shared_prefix_share,
             repetitive=table.repetitive,
             temperature=table.temperature,
             text=table.text,
+            ignore_eos=table.ignore_eos,
+            json_schema=self._answer_format(table.json_schema),
+            turns=table.turns,
+            think_s=parse_pauses(table.think),
+            dataset=str(self._beside(table.dataset)) if table.dataset else "",
         )
+
+    def _answer_format(self, name: str) -> str:
+        if not name or name == answer_format.BUILTIN:
+            return answer_format.load(name) if name else ""
+        return answer_format.load(str(self._beside(name)))
+
+    def _beside(self, name: str) -> Path:
+        """A file that is named in the file: from its own folder, ``~`` is the home folder."""
+        try:
+            return self.folder / Path(name).expanduser()
+        except RuntimeError:
+            return self.folder / name
 
     def slo(self, name: str) -> Mapping[str, float]:
         """The limits of this name in seconds (ttft, tpot, itl, e2e), with or without an ``@``."""

@@ -6,7 +6,7 @@ The schema for editors is made from these, descriptions included.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -47,7 +47,11 @@ class EngineTable(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PromptsTable(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a load asks. A length is a number of tokens, or a range such as "448..576"."""
+    """What a load asks.
+
+    A length is a number of tokens, a range such as "448..576", or
+    "lognormal 512 cv 0.8 max 4096".
+    """
 
     prompt_tokens: int | str = 128
     output_tokens: int | str = 128
@@ -62,6 +66,36 @@ class PromptsTable(Struct, frozen=True, forbid_unknown_fields=True):
     text: Annotated[
         bool, Meta(description="Send words instead of token ids; lengths are then about right.")
     ] = False
+    ignore_eos: Annotated[
+        bool, Meta(description="Answers have the length that was asked for; else at most that.")
+    ] = True
+    json_schema: Annotated[
+        str, Meta(description='Answers follow the JSON schema in this file, or "builtin".')
+    ] = ""
+    dataset: Annotated[
+        str, Meta(description="Prompts from this file: ShareGPT's JSON, or JSON lines.")
+    ] = ""
+    turns: Annotated[
+        int, Meta(ge=1, le=1000, description="Turns of a conversation; more than 1 need --chat.")
+    ] = 1
+    think: Annotated[
+        str, Meta(description='Pause before the next turn: "2s", "1s..5s", "lognormal 5s cv 1".')
+    ] = "0"
+
+
+class ShapeTable(Struct, frozen=True, forbid_unknown_fields=True):
+    """Load over time, with the kind of loop that it is for."""
+
+    shape: Annotated[str, Meta(description="The shape, as `--shape` takes it.")]
+    loop: Annotated[
+        Literal["closed", "open"], Meta(description="Levels are streams, or requests a second.")
+    ] = "closed"
+    arrival: Annotated[
+        Literal["constant", "poisson", "gamma"], Meta(description="In the open loop.")
+    ] = "poisson"
+    burstiness: Annotated[
+        float, Meta(ge=0.01, description="Of gamma arrivals: 1 is Poisson, less comes in bursts.")
+    ] = 1.0
 
 
 class SloTable(Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,7 +123,7 @@ class ConfigTable(Struct, frozen=True, forbid_unknown_fields=True):
 
     engines: Mapping[str, EngineTable] = field(default_factory=dict)
     shapes: Annotated[
-        Mapping[str, str], Meta(description="Load over time, by name: `--shape @NAME`.")
+        Mapping[str, str | ShapeTable], Meta(description="Load over time: `--shape @NAME`.")
     ] = field(default_factory=dict)
     prompts: Mapping[str, PromptsTable] = field(default_factory=dict)
     slos: Mapping[str, SloTable] = field(default_factory=dict)

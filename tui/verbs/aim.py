@@ -7,7 +7,7 @@ import select
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +15,8 @@ import click
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.plan import Prompts, Target
 from llmtop.tui.verbs.configured import config_flag
-from llmtop.tui.verbs.kinds import TIMEOUT, Real
-from llmtop.tui.verbs.load import MODEST_STREAMS, span, typed
+from llmtop.tui.verbs.kinds import TIMEOUT
+from llmtop.tui.verbs.prompting import prompt_options, prompts_of
 
 if TYPE_CHECKING:
     from llmtop.engines.endpoint import Endpoint
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llmtop.tui.wiring import Wiring
 
 BEAT_S = 0.1
+MODEST_STREAMS = 8  # above this a target on another machine is asked about once
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,7 @@ def asking_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Of a request, seconds.",
         ),
         click.option("--workers", type=click.IntRange(1, 64), help="Load processes."),
-        click.option("--model", help="The model to ask for; by default the one that is served."),
-        click.option("--chat", is_flag=True, help="Use /v1/chat/completions."),
-        click.option("--temperature", default=1.0, show_default=True, type=Real(0, 2)),
-        click.option("--repetitive", is_flag=True, help="Prompts that n-gram guesses well."),
-        click.option("--output-tokens", default="128", show_default=True, metavar="N|A..B"),
-        click.option("--prompt-tokens", default="128", show_default=True, metavar="N|A..B"),
-        click.option("--prompts", metavar="NAME", help="[prompts.NAME] of llmtop.toml."),
+        prompt_options,
     ):
         function = option(function)
     return function
@@ -81,16 +76,14 @@ def asking(given: dict[str, Any], config: Config, target: str) -> Asking:
     """The shared options as they were given; flags go before what a named set of prompts says."""
     if given["timeout"] <= 0:
         raise UsageError("--timeout is more than 0 seconds")
-    flags = {
-        "prompt_tokens": span(given["prompt_tokens"]),
-        "output_tokens": span(given["output_tokens"]),
-        "repetitive": given["repetitive"],
-        "temperature": given["temperature"],
-    }
-    table = config.table.engines.get(target)
-    named = given["prompts"] or (table.prompts if table is not None else "")
+    prompts = prompts_of(given, config, target)
+    if prompts.think_s != (0.0, 0.0):
+        raise UsageError(
+            "streams that think are not in flight, so a level of streams could not be measured",
+            "leave the think time out; `llmtop load` takes it",
+        )
     return Asking(
-        replace(config.prompts(named) if named else Prompts(), **typed(flags)),
+        prompts,
         given["chat"],
         given["model"],
         given["workers"],
@@ -99,8 +92,11 @@ def asking(given: dict[str, Any], config: Config, target: str) -> Asking:
     )
 
 
-def aim(wiring: Wiring, text: str, asked: Asking, most_streams: int) -> Aim:
-    """Find the engine behind a name or a URL, and ask before another machine is loaded."""
+def aim(wiring: Wiring, text: str, asked: Asking, highest: float) -> Aim:
+    """Find the engine behind a name or a URL, and ask before another machine is loaded.
+
+    highest: the most streams, or requests a second, that it will be asked for.
+    """
     from llmtop.engines.recognise import is_simulator, normalise
     from llmtop.loadgen.discovery import discover_model
     from llmtop.loadgen.transport import is_loopback
@@ -119,7 +115,7 @@ def aim(wiring: Wiring, text: str, asked: Asking, most_streams: int) -> Aim:
         require_running(wiring, endpoint)
         url, name, simulated = endpoint.url, endpoint.name, endpoint.adapter.simulated
         key = wiring.key_for(endpoint)
-    if not is_loopback(url) and not asked.yes and most_streams > MODEST_STREAMS:
+    if not is_loopback(url) and not asked.yes and highest > MODEST_STREAMS:
         if not sys.stdin.isatty():
             raise UsageError(
                 f"{url} is another machine", "add --yes to load it without being asked"

@@ -2,49 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import select
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from llmtop import LlmtopError, UsageError
-from llmtop.loadgen.plan import Loop, Plan, Prompts, Target
+from llmtop.loadgen.plan import Arrival, Loop, Plan
 from llmtop.loadgen.results import LatencySummary, LoadResult, LoadSnapshot
 from llmtop.tui.verbs.configured import config_flag, read
 from llmtop.tui.verbs.kinds import TIMEOUT, Real
 from llmtop.tui.verbs.output import document, json_flag, note
+from llmtop.tui.verbs.prompting import prompt_options, prompts_of, typed
 
 if TYPE_CHECKING:
     from llmtop.loadgen.pool import Load
+    from llmtop.tui.config.file import Config
 
 WORKER_GRACE_S = 10.0  # after which a silent worker is given up on
-MODEST_STREAMS = 8  # above this a target on another machine is asked about once
-
-
-def span(text: str) -> tuple[int, int]:
-    """``512`` or ``448..576`` as bounds in tokens."""
-    from llmtop.tui.config import checks
-
-    try:
-        return checks.span(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is not a length", "write 512, or 448..576") from None
-
-
-def typed(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the flags that stand on the command line: defaults give way to the file."""
-    context = click.get_current_context()
-    default = click.core.ParameterSource.DEFAULT
-    return {
-        name: value
-        for name, value in flags.items()
-        if context.get_parameter_source(name) is not default
-    }
 
 
 def latency(summary: LatencySummary) -> dict[str, Any]:
@@ -60,10 +39,22 @@ def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[st
         "simulated": simulated,
         "loop": plan.loop.value,
         "shape": plan.shape,
+        "arrival": plan.arrival.value if plan.loop is Loop.OPEN else None,
+        "burstiness": plan.burstiness if plan.arrival is Arrival.GAMMA else None,
         "seed": plan.seed,
-        "requests": {"ok": result.ok, "failed": result.failed, "cut": result.cut},
+        "requests": {
+            "ok": result.ok,
+            "failed": result.failed,
+            "cut": result.cut,
+            "timed_out": result.timed_out,
+            "late": result.late,
+            "not_sent": result.not_sent,
+            "counted": result.counted,
+        },
         "errors": dict(result.errors),
         "duration_s": result.duration_s,
+        "prompt_tokens": result.prompt_tokens,
+        "cached_tokens": result.cached_tokens,
         "output_tokens": result.output_tokens,
         "output_tokens_per_s": result.output_tokens_per_s,
         "requests_per_s": result.requests_per_s,
@@ -71,6 +62,8 @@ def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[st
         "tpot_s": latency(result.tpot),
         "itl_s": latency(result.itl),
         "e2e_s": latency(result.e2e),
+        "service_ttft_s": latency(result.service_ttft),
+        "service_e2e_s": latency(result.service_e2e),
         "client": {
             "verdict": health.verdict,
             "clock": health.clock,
@@ -87,14 +80,23 @@ def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[st
 @click.option("-c", "--concurrency", type=click.IntRange(1, 20000), help="Streams in flight.")
 @click.option("-r", "--rate", type=Real(0.01, 100000), help="Requests a second.")
 @click.option("--shape", help='Such as "ramp 1..64 over 30s, hold 64 for 10s", or @NAME.')
+@click.option("--open", "is_open", is_flag=True, help="The shape is requests a second.")
+@click.option("--trace", metavar="FILE", help="Replay recorded arrivals: seconds, JSONL or CSV.")
+@click.option(
+    "--trace-speed", default=1.0, show_default=True, type=Real(0.001, 1e6), help="Times as fast."
+)
+@click.option(
+    "--arrival",
+    type=click.Choice([arrival.value for arrival in Arrival]),
+    help="How requests of an open loop are spaced (default: poisson).",
+)
+@click.option(
+    "--burstiness",
+    type=click.FloatRange(min=0.01),
+    help="Of gamma arrivals: 1 is Poisson, less comes in bursts, inf is constant.",
+)
 @click.option("-d", "--duration", default=20.0, show_default=True, type=TIMEOUT, metavar="SECONDS")
-@click.option("--prompts", "asked", metavar="NAME", help="[prompts.NAME] of llmtop.toml.")
-@click.option("--prompt-tokens", default="128", show_default=True, metavar="N|A..B")
-@click.option("--output-tokens", default="128", show_default=True, metavar="N|A..B")
-@click.option("--repetitive", is_flag=True, help="Prompts that n-gram speculation guesses well.")
-@click.option("--temperature", default=1.0, show_default=True, type=Real(0, 2))
-@click.option("--chat", is_flag=True, help="Use /v1/chat/completions.")
-@click.option("--model", help="The model to ask for; by default the one that is served.")
+@prompt_options
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
@@ -106,101 +108,98 @@ def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[st
 @click.option(
     "--timeout", default=600.0, show_default=True, type=TIMEOUT, help="Of one request, seconds."
 )
+@click.option("--save", metavar="FILE", help="Write each request to a .jsonl or .csv file.")
 @click.option("--yes", is_flag=True, help="Do not ask before loading another machine.")
 @config_flag
 @json_flag
-def command(
-    target: str,
-    concurrency: int | None,
-    rate: float | None,
-    shape: str | None,
-    duration: float,
-    asked: str | None,
-    prompt_tokens: str,
-    output_tokens: str,
-    repetitive: bool,
-    temperature: float,
-    chat: bool,
-    model: str | None,
-    seed: int | None,
-    workers: int | None,
-    timeout: float,
-    yes: bool,
-    config_file: str | None,
-    as_json: bool,
-) -> int:
-    """Send load to an engine: --concurrency (closed loop), --rate (open loop) or a --shape.
+def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any) -> int:
+    """Send load to an engine: --concurrency (closed loop), --rate (open loop), --shape or --trace.
 
     Named shapes and prompts are those of llmtop.toml; flags go before what a named one says.
     """
-    from llmtop.loadgen import shape as shapes
-    from llmtop.loadgen.discovery import discover_model
+    from llmtop.loadgen.course import check
     from llmtop.loadgen.pool import Load
-    from llmtop.loadgen.transport import is_loopback
     from llmtop.tui.report import load_lines
-    from llmtop.tui.verbs.aim import require_running
-    from llmtop.tui.wiring import Wiring, fresh_seed, is_url
+    from llmtop.tui.verbs.aim import Asking, aim
+    from llmtop.tui.verbs.recording import Recording
+    from llmtop.tui.wiring import Wiring
 
-    if concurrency is not None and rate is not None:
-        raise UsageError("give --concurrency or --rate, not both")
-    loop = Loop.OPEN if rate is not None else Loop.CLOSED
-    level = rate if rate is not None else concurrency if concurrency is not None else 1
-    config = read(config_file)
-    text = config.shape(shape) if shape else f"hold {level:g} for {duration:g}s"
-    parsed = shapes.parse(text)
+    config = read(given["config_file"])
+    plan = planned(given, config)
+    parsed = check(plan)
     if parsed.duration is None:
         raise UsageError(
-            f"the shape {text!r} has no end", "end it with a part like `hold 64 for 10s`"
+            f"the shape {plan.shape!r} has no end", "end it with a part like `hold 64 for 10s`"
         )
-    # A repeated seed repeats its prompts, which an engine with prefix caching would find again.
-    plan = Plan(loop=loop, shape=text, seed=fresh_seed() if seed is None else seed)
-    flags = {
-        "prompt_tokens": span(prompt_tokens),
-        "output_tokens": span(output_tokens),
-        "repetitive": repetitive,
-        "temperature": temperature,
-    }
-    table = config.table.engines.get(target)
-    named = asked or (table.prompts if table is not None else "")
-    prompts = replace(config.prompts(named) if named else Prompts(), **typed(flags))
-    wiring = Wiring()
-    if is_url(target):
-        from llmtop.engines.recognise import is_simulator, normalise
-
-        url, name, key = normalise(target), target, wiring.api_key
-        simulated = asyncio.run(wiring.ask(lambda fetch: is_simulator(url, fetch)))
-    else:
-        endpoint = wiring.owned(target)
-        require_running(wiring, endpoint)
-        url, name, simulated = endpoint.url, endpoint.name, endpoint.adapter.simulated
-        key = wiring.key_for(endpoint)
-    if not is_loopback(url) and not yes and parsed.highest > MODEST_STREAMS:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                f"{url} is another machine", "add --yes to load it without being asked"
-            )
-        click.confirm(f"{url} is another machine. Send load to it?", abort=True, err=True)
-    served = model or discover_model(url, key)
-    load = Load(
-        Target(url=url, model=served, chat=chat, api_key=key),
-        prompts,
-        workers=workers,
-        timeout_s=timeout,
-    )
+    prompts = prompts_of(given, config, target)
+    asked = Asking(prompts, given["chat"], given["model"], given["workers"], timeout, yes)
+    found = aim(Wiring(), target, asked, parsed.highest)
+    saved = Recording(given["save"]) if given["save"] else None
     try:
-        load.start(plan)
-        result = watch(load, parsed.duration, timeout, quiet=as_json and not sys.stderr.isatty())
+        load = Load(
+            found.target,
+            prompts,
+            workers=given["workers"],
+            timeout_s=timeout,
+            on_record=saved.add if saved is not None else None,
+        )
+        try:
+            load.start(plan)
+            quiet = as_json and not sys.stderr.isatty()
+            result = watch(load, parsed.duration, timeout, quiet=quiet)
+        finally:
+            load.close()
+        if as_json:
+            document(entry(found.name, found.simulated, plan, result))
+        else:
+            for line in load_lines(plan, result, found.simulated):
+                click.echo(line)
     finally:
-        load.close()
-    if as_json:
-        document(entry(name, simulated, plan, result))
-    else:
-        for line in load_lines(plan, result, simulated):
-            click.echo(line)
+        if saved is not None:
+            saved.close()
     if result.ok == 0:
         worst = max(result.errors, key=lambda key: result.errors[key], default="nothing was sent")
         raise LlmtopError(f"no request succeeded: {worst}", "see `llmtop logs`, or try one request")
     return 0
+
+
+def planned(given: Mapping[str, Any], config: Config) -> Plan:
+    """The load over time that was asked for; flags go before what a named shape says."""
+    from llmtop.loadgen.shape import parse
+    from llmtop.loadgen.trace import unread
+    from llmtop.tui.wiring import fresh_seed
+
+    streams, rate, shape, trace = (given[n] for n in ("concurrency", "rate", "shape", "trace"))
+    if streams is not None and rate is not None:
+        raise UsageError("give --concurrency or --rate, not both")
+    if trace and (shape or streams is not None or rate is not None):
+        raise UsageError("a trace says itself when requests go out", "give --trace alone")
+    level = rate if rate is not None else streams if streams is not None else 1
+    if trace:
+        length = f" for {given['duration']:g}s" if typed({"duration": 0}) else ""
+        speed = f"{given['trace_speed']:.6f}".rstrip("0").rstrip(".")
+        text = f'trace "{Path(trace).absolute()}" speed {speed}{length}'
+    else:
+        text = shape or f"hold {level:g} for {given['duration']:g}s"
+    table = config.shape_table(text)
+    recorded = parse(table.shape, unread).is_recorded
+    is_open = table.loop == "open" or rate is not None or given["is_open"] or recorded
+    arrival = Arrival(given["arrival"] or table.arrival)
+    burstiness = table.burstiness
+    if given["burstiness"] is not None:
+        arrival, burstiness = Arrival.GAMMA, given["burstiness"]
+        if given["arrival"] not in (None, arrival.value):
+            raise UsageError("only gamma arrivals have a burstiness", "leave --arrival out")
+    if not is_open and (given["arrival"] or given["burstiness"] is not None):
+        raise UsageError("a closed loop has no arrivals", "give --rate, or --open with --shape")
+    return Plan(
+        loop=Loop.OPEN if is_open else Loop.CLOSED,
+        shape=table.shape,
+        # A repeated seed repeats its prompts, which an engine with prefix caching finds again.
+        seed=fresh_seed() if given["seed"] is None else given["seed"],
+        arrival=arrival,
+        burstiness=burstiness,
+    )
 
 
 def watch(load: Load, duration: float, timeout: float, *, quiet: bool) -> LoadResult:
@@ -237,6 +236,12 @@ def progress(now: LoadSnapshot) -> None:
         f"{now.in_flight} in flight  {now.ok:,} ok  {now.failed:,} failed  "
         f"{count(now.output_tokens_per_s)} tok/s  TTFT p95 {seconds(now.ttft.p95)}"
     )
+    if now.oldest_wait_s is not None:
+        words += f"  oldest waits {seconds(now.oldest_wait_s)}"
+    if now.loop == Loop.OPEN.value and (now.late or now.not_sent):
+        words += f"  {now.late:,} late  {now.not_sent:,} not sent"
+    if now.thinking:
+        words += f"  {now.thinking:,} think"
     if sys.stderr.isatty():
         click.echo(f"\r\x1b[K{words}", nl=False, err=True)
     else:

@@ -1,4 +1,4 @@
-"""``llmtop schema``: the JSON schema of ``llmtop.toml``, for editors."""
+"""``llmtop schema``: the JSON schemas of ``llmtop.toml`` and of what is saved."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ import click
 
 
 @click.command()
-def command() -> None:
+@click.option(
+    "--of",
+    type=click.Choice(["config", "requests"]),
+    default="config",
+    show_default=True,
+    help="llmtop.toml, or a line of `llmtop load --save`.",
+)
+def command(of: str) -> None:
     """Print the JSON schema of llmtop.toml, by which editors complete and check it."""
+    from llmtop.loadgen import rows
     from llmtop.tui.config.schema import schema
 
-    click.echo(json.dumps(schema(), indent=2))
+    click.echo(json.dumps(schema() if of == "config" else rows.schema(), indent=2))
