@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from llmtop import LlmtopError
+from llmtop.engines.intents import Intent
 from llmtop.engines.processes import LOG_VARIABLE, PROC
 from llmtop.engines.records import EngineRecord, LaunchSpec
 from llmtop.engines.redaction import HIDDEN, redact
@@ -49,6 +50,39 @@ def origin_of(record: EngineRecord, *, alive: bool) -> Origin:
     return Origin(spec, environ or None, folder)
 
 
+def before_restart(record: EngineRecord, cut: Intent | None, *, alive: bool) -> Origin:
+    """The origin of an engine; the last good one where its restart was cut short (``cut``).
+
+    What was written down of that has no secrets: they come from the process that was started
+    instead, while it lives. Else OriginLost.
+    """
+    up = alive and record.ready_at is not None
+    if cut is None or cut.rolling or up:
+        return origin_of(record, alive=alive)
+    good, environ = cut.good, None
+    if alive:
+        now = origin_of(record, alive=True)
+        told = _after(record.spec.program, now.spec.program)
+        told |= _after(record.spec.args, now.spec.args)
+        good = replace(good, program=_filled(good.program, told), args=_filled(good.args, told))
+        environ = now.environ
+    if any(HIDDEN in word for word in (*good.program, *good.args)):
+        raise _lost(record)
+    return Origin(good, environ, cut.folder)
+
+
+def _after(hidden: Sequence[str], real: Sequence[str]) -> dict[tuple[str, str], str]:
+    """The secrets of an argument vector, by the flag before them and what is shown for them."""
+    before = ("", *hidden)
+    pairs = zip(before, hidden, real, strict=False)
+    return {(flag, shown): word for flag, shown, word in pairs if HIDDEN in shown}
+
+
+def _filled(words: Sequence[str], told: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
+    before = ("", *words)
+    return tuple(told.get(pair, pair[1]) for pair in zip(before, words, strict=False))
+
+
 def surroundings(
     origin: Origin | None, environ: Mapping[str, str]
 ) -> tuple[Mapping[str, str], str | None]:
@@ -70,16 +104,20 @@ def _revealed(record: EngineRecord, command: Sequence[str]) -> LaunchSpec:
         (hidden, word) for hidden, word in zip(shown, real, strict=False) if HIDDEN in hidden
     ]
     if not real or redact(real) != shown or [hidden for hidden, _ in secrets] != wanted:
-        raise OriginLost(
-            f"the arguments of {record.name!r} hold secrets, which llmtop does not keep, "
-            "and its process cannot be asked for them",
-            f"stop it and start it anew: llmtop run {spec.kind} … --name {record.name}",
-        )
+        raise _lost(record)
     words: Iterator[str] = iter([word for _, word in secrets])
     return replace(
         spec,
         program=tuple(next(words) if HIDDEN in word else word for word in spec.program),
         args=tuple(next(words) if HIDDEN in word else word for word in spec.args),
+    )
+
+
+def _lost(record: EngineRecord) -> OriginLost:
+    return OriginLost(
+        f"the arguments of {record.name!r} hold secrets, which llmtop does not keep, "
+        "and its process cannot be asked for them",
+        f"stop it and start it anew: llmtop run {record.spec.kind} … --name {record.name}",
     )
 
 

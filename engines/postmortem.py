@@ -69,6 +69,13 @@ class Postmortem:
         if watch.lost:
             return EngineStatus(record, State.LOST, None, _UNSEEN)
         found = self.explain(record) if asked is None else None
+        if (
+            found is None
+            and asked is None
+            and orphans
+            and self._processes.exit_code(leader) is None
+        ):
+            found = _killed(orphans)
         if found is not None and about_memory((found.cause, *found.excerpt)):
             found = replace(
                 found, advice="; ".join(w for w in (found.advice, self._holders(record)) if w)
@@ -135,6 +142,15 @@ class Postmortem:
             return found.excerpt
         secrets = self._secrets.get(record.name, ())
         return tuple(hide(line, secrets) for line in tail(Path(record.log_path), _LAST_LINES))
+
+
+def _killed(left: int) -> Explanation:
+    """What a leader that nobody saw end, and whose children ran on, tells."""
+    rest = "another process" if left == 1 else f"{left} other processes"
+    return Explanation(
+        f"its main process was gone while {rest} of it ran on (ended now): it was probably killed",
+        "look into the kernel's log (dmesg) for 'Out of memory'",
+    )
 
 
 def _written(log: Path, otherwise: float) -> float:

@@ -154,27 +154,52 @@ def restart(
     it did not run before and does not run now. RestartFailed: neither could be started.
     """
     supervisor.check(spec, origin)
-    # Whoever asks may have the record of the launch, from before it was ready.
-    ran = supervisor.alive(record) and supervisor.find(record.name).ready_at is not None
+    intents = supervisor.intents
+    # Whoever asks may have the record of the launch, from before it was ready. Where a restart was
+    # cut short the origin is the configuration from before that one.
+    good = intents.cut_short(record.name) is not None or (
+        supervisor.alive(record) and supervisor.find(record.name).ready_at is not None
+    )
     begin = monotonic()
-    supervisor.stop(record, grace_s)
-    failure = None
+    if good:
+        intents.begin(record.name, origin.spec, origin.folder)
     try:
-        ready = _start(supervisor, spec, origin, ready_timeout_s, on_phase)
-    except _DidNotStart as error:
-        failure = error.failure
-        if not ran:
-            raise LaunchFailed(failure.words, failure.advice, failure.excerpt) from error
-        try:
-            ready = _start(supervisor, origin.spec, origin, ready_timeout_s, on_phase)
-        except _DidNotStart as again:
-            raise RestartFailed(
-                f"the new configuration did not start ({failure.words}), and the last good one "
-                f"did not come back: {again.failure.words}",
-                again.failure.advice or f"read its log: llmtop logs {spec.name}",
-            ) from again
+        supervisor.stop(record, grace_s)
+        ready, failure = _start_or_go_back(
+            supervisor, spec, origin, good, ready_timeout_s, on_phase
+        )
+    except Exception:
+        intents.end(record.name)
+        raise
+    # Not after a Ctrl+C: then the last good one is still wanted back.
+    intents.end(record.name)
     took = monotonic() - begin
     return _outcome(ready, record, took, took, failure)
+
+
+def _start_or_go_back(
+    supervisor: Supervisor,
+    spec: LaunchSpec,
+    origin: Origin,
+    good: bool,
+    ready_timeout_s: float,
+    on_phase: OnPhase | None,
+) -> tuple[EngineRecord, _Failure | None]:
+    """Start as ``spec`` says, else as ``origin`` says where that is known to be ``good``."""
+    try:
+        return _start(supervisor, spec, origin, ready_timeout_s, on_phase), None
+    except _DidNotStart as error:
+        failure = error.failure
+        if not good:
+            raise LaunchFailed(failure.words, failure.advice, failure.excerpt) from error
+    try:
+        return _start(supervisor, origin.spec, origin, ready_timeout_s, on_phase), failure
+    except _DidNotStart as again:
+        raise RestartFailed(
+            f"the new configuration did not start ({failure.words}), and the last good one "
+            f"did not come back: {again.failure.words}",
+            again.failure.advice or f"read its log: llmtop logs {spec.name}",
+        ) from again
 
 
 def roll(
@@ -211,18 +236,22 @@ def roll(
     )
     supervisor.check(beside, origin)
     begin = monotonic()
+    supervisor.intents.begin(beside.name, origin.spec, origin.folder, rolling=True)
     try:
-        ready = _start(supervisor, beside, origin, ready_timeout_s, on_phase, record.name)
-    except _DidNotStart as error:
-        return _outcome(record, record, monotonic() - begin, 0.0, error.failure)
-    try:
-        hand_over(ready)
-    except BaseException:
-        supervisor.stop(ready, grace_s)
-        supervisor.forget(ready)
-        raise
-    supervisor.stop(record, grace_s)
-    survivor = supervisor.rename(ready, record.name)
+        try:
+            ready = _start(supervisor, beside, origin, ready_timeout_s, on_phase, record.name)
+        except _DidNotStart as error:
+            return _outcome(record, record, monotonic() - begin, 0.0, error.failure)
+        try:
+            hand_over(ready)
+        except BaseException:
+            supervisor.stop(ready, grace_s)
+            supervisor.forget(ready)
+            raise
+        supervisor.stop(record, grace_s)
+        survivor = supervisor.rename(ready, record.name)
+    finally:
+        supervisor.intents.end(beside.name)
     return _outcome(survivor, record, monotonic() - begin, 0.0, None)
 
 

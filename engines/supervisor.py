@@ -19,10 +19,10 @@ from llmtop.engines import logs
 from llmtop.engines.adapter import Adapter
 from llmtop.engines.anatomy import Anatomy, read_anatomy
 from llmtop.engines.ending import end, reaped, remove_socket
-from llmtop.engines.failures import Explanation
 from llmtop.engines.gpu_memory import GpuMemory, Held, chosen_gpus
+from llmtop.engines.intents import Intents
 from llmtop.engines.launch import LaunchFailed, prepare, start_engine, vacate
-from llmtop.engines.origin import Origin, origin_of, surroundings
+from llmtop.engines.origin import Origin, before_restart, surroundings
 from llmtop.engines.postmortem import Postmortem
 from llmtop.engines.probe import Probe, http_status
 from llmtop.engines.processes import Processes
@@ -74,6 +74,7 @@ class Supervisor:
         self._probe = probe
         self._gpu_memory = gpu_memory
         self._roster = Roster(state, self._processes, clock)
+        self.intents = Intents(state, self._processes, clock)
         self._watches: dict[str, Watch] = {}
         self._secrets: dict[str, tuple[str, ...]] = {}
         self._dead = Postmortem(
@@ -149,6 +150,8 @@ class Supervisor:
             )
         pairs = (f"{name}={value}" for name, value in spec.environment)
         self._secrets[spec.name] = secrets_in((*spec.program, *spec.args, *pairs))
+        if origin is None:
+            self.intents.end(spec.name)
         return record
 
     def check(self, spec: LaunchSpec, origin: Origin | None = None) -> None:
@@ -167,8 +170,12 @@ class Supervisor:
         return adapter
 
     def origin(self, record: EngineRecord) -> Origin:
-        """How an engine was really started. LlmtopError when its secrets cannot be had any more."""
-        return origin_of(record, alive=self._processes.alive(identity(record)))
+        """How an engine was really started; of one whose restart was cut short, the last good one.
+
+        LlmtopError when its secrets cannot be had any more.
+        """
+        alive = self._processes.alive(identity(record))
+        return before_restart(record, self.intents.cut_short(record.name), alive=alive)
 
     def alive(self, record: EngineRecord) -> bool:
         """Whether the very process that a record speaks of still runs."""
@@ -237,6 +244,9 @@ class Supervisor:
         it finds: that it became ready, that it ended and why. Never raises for what an engine or
         its record file may be like.
         """
+        return self.intents.told(self._look(record))
+
+    def _look(self, record: EngineRecord) -> EngineStatus:
         record = self._roster.fresh(record)
         if record.pid == 0 and record.ended_at is None:
             return EngineStatus(record, State.STARTING, record.started_at, "being launched")
@@ -278,6 +288,7 @@ class Supervisor:
                 f"{record.name!r} is no longer the engine that was meant: it was started anew",
                 "look again, then stop it",
             )
+        self.intents.drop(record.name)
         leader = identity(record)
         if not self._processes.alive(leader) and record.stop_requested_at is None:
             record = self.status(record).record  # why it ended comes before who asked
@@ -337,10 +348,6 @@ class Supervisor:
     def learn(self, record: EngineRecord, version: str) -> EngineRecord:
         """Keep the version that a running engine told."""
         return self._roster.update(record, lambda r: replace(r, version=logs.clean(version)))
-
-    def explain(self, record: EngineRecord) -> Explanation | None:
-        """Why an engine ended, with the log lines around the cause; None when nothing tells."""
-        return self._dead.explain(record)
 
     def anatomy(self, record: EngineRecord) -> Anatomy | None:
         """What a running engine told of its GPU memory at its start; None when nothing is known.

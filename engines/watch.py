@@ -136,9 +136,7 @@ class Watch:
         now = self._monotonic()
         if self._counted_at is None or now - self._counted_at >= _FAMILY_S:
             self._family = [
-                one
-                for one in self._processes.members(self.leader, self._log)
-                if one != self.leader
+                one for one in self._processes.members(self.leader, self._log) if one != self.leader
             ]
             self._counted_at = now
         for one in self._family:

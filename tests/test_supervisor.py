@@ -366,6 +366,8 @@ def test_an_orphan_that_writes_no_log_is_ended(
     kill(record.pid)
     wait_until(lambda: make(state).status(record).state is State.FAILED)
     assert is_dead(quiet)
+    cause = make(state).find("a").cause
+    assert cause is not None and "main process was gone while another process" in cause
 
 
 def test_a_log_of_terminal_escapes_and_megabyte_lines_is_shown_safely(
@@ -549,9 +551,10 @@ def test_a_child_that_a_signal_holds_is_named_though_the_front_end_answers(
     kill(child, signal.SIGSTOP)
     begin = time.monotonic()
     # Who watches already, and who comes newly to it.
-    for watcher in (supervisor, make(state)):
-        wait_until(lambda by=watcher: by.status(record).state is State.UNRESPONSIVE)
-        assert f"(pid {child}) is stopped by a signal" in watcher.status(record).phase
+    words = f"(pid {child}) is stopped by a signal"
+    wait_until(lambda: words in supervisor.status(record).phase)
+    assert supervisor.status(record).state is State.UNRESPONSIVE
+    assert words in make(state).status(record).phase
     assert time.monotonic() - begin < 5
     kill(child, signal.SIGCONT)
     wait_until(lambda: supervisor.status(record).state is State.READY)

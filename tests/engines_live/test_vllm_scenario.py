@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import time
 import urllib.request
@@ -164,13 +166,21 @@ def test_the_options_panel_turns_the_real_engine(home: Home, engine: dict[str, o
     assert json.loads(out)["requests"]["failed"] == 0
 
 
-def test_stop_leaves_no_process(home: Home, engine: dict[str, object]) -> None:
+def test_stop_with_open_streams_ends_within_its_grace(
+    home: Home, engine: dict[str, object]
+) -> None:
     pid = int(str(engine["pid"]))
     pids = family(pid)
     assert len(pids) >= 3  # API server, engine core, worker
-    done = home.run("stop", "real", timeout=60)
-    assert done.code == 0, done.err
-    assert [one for one in pids if alive(one)] == []
+    with start_load(home, 300) as load:
+        seen(lambda: metric(engine, "vllm:num_requests_running") >= 14, 60)
+        os.kill(load.pid, signal.SIGSTOP)  # vLLM waits for clients that hold their streams open
+        begun = time.monotonic()
+        done = home.run("stop", "real", "--grace", "4", timeout=60)
+        assert done.code == 0, done.err
+        assert time.monotonic() - begun < 4 + 6  # what is killed is gone at once
+        assert [one for one in pids if alive(one)] == []
+        os.kill(load.pid, signal.SIGKILL)
     (record,) = home.run("ps", "--json").json["engines"]
     assert record["state"] == "stopped"
 

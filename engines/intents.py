@@ -1,0 +1,123 @@
+"""Restarts under way, written down before anything is stopped, so that none is lost with a llmtop.
+
+``restart.json`` in an engine's folder: the last good configuration and who restarts it. It goes
+when the restart has come to an end, good or bad. When whoever restarts is killed in the midst it
+stays, and the next llmtop says so and can bring the last good configuration back. Nothing is
+started unasked: whoever ended that llmtop may have wanted the GPU free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from os import getpid
+
+import msgspec
+
+from llmtop.engines.files import read_whole
+from llmtop.engines.processes import Identity, Processes
+from llmtop.engines.records import EngineStatus, LaunchSpec, State
+from llmtop.engines.redaction import redact
+from llmtop.engines.state import RECORD_BYTES, SCHEMA, NameBusy, StateDirectory
+
+FILE = "restart.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A restart that was begun. good: what ran before, its secrets hidden. folder: where it ran.
+    by: the llmtop that restarts. began_at: unix seconds. rolling: the old one still runs.
+    """
+
+    good: LaunchSpec
+    folder: str | None
+    by: Identity
+    began_at: float
+    rolling: bool = False
+
+
+class _IntentFile(msgspec.Struct):
+    intent: Intent
+    schema: int = SCHEMA
+
+
+class Intents:
+    """What restarts are under way, whoever began them."""
+
+    def __init__(
+        self, state: StateDirectory, processes: Processes, clock: Callable[[], float]
+    ) -> None:
+        self._state = state
+        self._processes = processes
+        self._clock = clock
+
+    def begin(
+        self, name: str, good: LaunchSpec, folder: str | None, *, rolling: bool = False
+    ) -> None:
+        """Write a restart down. NameBusy: another llmtop is at it. StateError: no room for it."""
+        found = self.of(name)
+        if found is not None and found.by.pid != getpid() and self._processes.alive(found.by):
+            raise NameBusy(
+                f"another llmtop (pid {found.by.pid}) is restarting {name!r}",
+                "wait until it is done: llmtop ps",
+            )
+        entry = self._processes.entry(getpid())
+        ticks = entry.start_ticks if entry is not None else 0
+        shown = replace(good, program=redact(good.program), args=redact(good.args), environment=())
+        by = Identity(getpid(), ticks, self._processes.boot_id)
+        intent = Intent(shown, folder, by, self._clock(), rolling)
+        text = msgspec.json.format(msgspec.json.encode(_IntentFile(intent))).decode()
+        self._state.write_file(name, FILE, text + "\n")
+
+    def end(self, name: str) -> None:
+        """The restart has come to an end, or nobody will ask for it any more."""
+        with contextlib.suppress(OSError):
+            (self._state.folder(name) / FILE).unlink()
+
+    def drop(self, name: str) -> None:
+        """Let go of a restart that was cut short; one that is under way stays."""
+        if self.cut_short(name) is not None:
+            self.end(name)
+
+    def of(self, name: str) -> Intent | None:
+        """The restart of this engine that was begun and did not end; None as a rule."""
+        try:
+            data = read_whole(self._state.folder(name) / FILE, RECORD_BYTES)
+            return msgspec.json.decode(data, type=_IntentFile).intent
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+
+    def cut_short(self, name: str) -> Intent | None:
+        """The restart whose llmtop is gone; None when there is none, or it is under way."""
+        found = self.of(name)
+        return None if found is None or self._processes.alive(found.by) else found
+
+    def told(self, status: EngineStatus) -> EngineStatus:
+        """The status with what a restart under way, or cut short, has to do with it."""
+        name, state = status.record.name, status.state
+        found = self.of(name)
+        if found is None or state is State.STARTING:
+            return status
+        up = state in (State.READY, State.UNRESPONSIVE)
+        if self._processes.alive(found.by):
+            return status if up else _with(status, f"llmtop (pid {found.by.pid}) restarts it")
+        old = status.record.replaces
+        if up and old is not None:
+            return _with(
+                status,
+                f"llmtop ended before this took over from {old!r}: "
+                f"end one of the two, llmtop stop {old} or llmtop stop {name}",
+            )
+        if up:
+            self.end(name)
+            return status
+        return _with(
+            status,
+            "llmtop ended in the midst of restarting it: "
+            f"`llmtop restart {name}` brings the last good configuration back",
+        )
+
+
+def _with(status: EngineStatus, words: str) -> EngineStatus:
+    return replace(status, phase=f"{status.phase}; {words}" if status.phase else words)
