@@ -36,6 +36,11 @@ class Series:
         """The newest value, None when there is none or it is a gap."""
         return self._points[-1][1] if self._points else None
 
+    @property
+    def newest(self) -> float | None:
+        """When the newest point was, unix seconds; None when there is none."""
+        return self._points[-1][0] if self._points else None
+
     def since(self, time: float) -> list[tuple[float, float | None]]:
         """The points at or after ``time``, oldest first."""
         found: list[tuple[float, float | None]] = []
@@ -55,19 +60,29 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment at which something was changed: a line through every chart, its words below."""
+    """A moment at which something was changed: a line through every chart, its words below.
+
+    effect: an option changed, so what it did will be told. since: when what was before came to an
+    end, where that was not the same moment (a restart).
+    """
 
     time: float
     label: str
+    effect: bool = False
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the event list. level: info, change, warning or error. text is already clean."""
+    """One line of the event list. level: info, change, effect, warning or error.
+
+    text is already clean. parts: the same text in pieces, for a list too narrow for one line.
+    """
 
     time: float
     level: str
     text: str
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
