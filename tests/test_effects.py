@@ -221,7 +221,8 @@ async def test_the_row_comes_by_itself(
 
 
 async def test_while_the_engine_is_down_nothing_is_noted(
-    rig: tuple[Store, EngineTrack, EffectSource, list[float]], make_engine: Callable[..., EngineTrack]
+    rig: tuple[Store, EngineTrack, EffectSource, list[float]],
+    make_engine: Callable[..., EngineTrack],
 ) -> None:
     store, track, source, clock = rig
     record = make_engine("x").status.record  # type: ignore[union-attr]
