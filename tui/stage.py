@@ -19,6 +19,7 @@ from llmtop.loadgen.pool import Load
 from llmtop.tui.conductor import Conductor
 from llmtop.tui.session import EngineSession
 from llmtop.tui.sources import (
+    CostSource,
     EffectSource,
     EngineSource,
     GpuSource,
@@ -90,6 +91,7 @@ class Stage:
             GpuSource(Gpus(), self.store),
             self.load_source,
             EffectSource(self.store, self.timeline.now),
+            CostSource(self.store, self.timeline.now),
         ]
         self.sampling = Sampling(sources, interval, on_fault=self._fault)
         for endpoint in endpoints:

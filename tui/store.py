@@ -7,7 +7,7 @@ list is a ring.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from llmtop.engines.anatomy import Anatomy
@@ -15,6 +15,7 @@ from llmtop.engines.options import Option
 from llmtop.engines.records import EngineStatus
 from llmtop.engines.samples import EngineSample, GpuSample
 from llmtop.loadgen.results import LoadSnapshot
+from llmtop.tui.cost import Cost
 
 CAPACITY = 1200  # points kept of each series: 20 minutes at a beat of one second
 
@@ -108,12 +109,28 @@ class EngineTrack:
     trouble: str = ""
     log_tail: str = ""
     anatomy: Anatomy | None = None  # what its start told of its GPU memory
+    cost: Cost | None = None
     series: dict[str, Series] = field(default_factory=dict)
     marks: deque[Mark] = field(default_factory=lambda: deque(maxlen=50))
 
     def record(self, name: str, time: float, value: float | None) -> None:
         """Append to the series called ``name``, making it on first use."""
         self.series.setdefault(name, Series()).append(time, value)
+
+    def is_on(self, gpu: GpuSample, gpus: Sequence[GpuSample]) -> bool:
+        """Whether it runs on this one of the machine's GPUs, as far as can be told."""
+        anatomy = self.anatomy
+        if self.simulated or gpu.mig_of is not None:
+            return False
+        asked = self.status.record.spec.gpus if self.status is not None else ()
+        if asked:
+            named = gpu.index in asked
+            return named and (anatomy is None or anatomy.is_on(gpu.processes))
+        if anatomy is None:
+            return False
+        if len(gpus) > 1 and not (anatomy.pids and gpu.processes):
+            return False  # on one of several, and nothing says on which
+        return anatomy.is_on(gpu.processes)
 
 
 @dataclass(slots=True)

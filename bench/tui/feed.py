@@ -98,7 +98,7 @@ class Scene:
             S.RUNNING: round(running), S.WAITING: round(self.waiting), S.CAP: self.cap,
             S.KV_USAGE: self.kv, S.OUTPUT_TOKENS: tokens, S.PROMPT_TOKENS: tokens * 4.1,
             S.TTFT_P95: p95 * 0.93 if n else None, S.ITL_P95: 0.006 + running * 1.3e-4,
-            S.REQUESTS: rate, S.ASKED: asked, S.IN_FLIGHT: asked,
+            S.REQUESTS: rate, S.ASKED: asked, S.ACHIEVED: running,
         }  # fmt: skip
         if not self.idle:
             values |= {

@@ -34,6 +34,7 @@ class View:
     glyphs: Glyphs = UNICODE
     readonly: bool = False
     zone: tzinfo | None = None
+    gpu_hour: float | None = None  # what one GPU costs an hour
 
     @property
     def engine(self) -> EngineTrack | None:

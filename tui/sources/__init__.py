@@ -5,6 +5,7 @@ A source that fails marks its own part stale; it never takes another one, or the
 
 from __future__ import annotations
 
+from llmtop.tui.sources.cost import CostSource
 from llmtop.tui.sources.effects import EffectSource
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.gpu import GpuSource
@@ -13,6 +14,7 @@ from llmtop.tui.sources.sampling import Sampling, Source
 from llmtop.tui.sources.timeline import Timeline
 
 __all__ = [
+    "CostSource",
     "EffectSource",
     "EngineSource",
     "GpuSource",
