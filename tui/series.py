@@ -25,6 +25,6 @@ class SeriesName(StrEnum):
     CLIENT_ITL_P95 = "client_itl_p95"
     OLDEST_WAIT = "oldest_wait"  # age of the oldest request without a first token, the client's
     ASKED = "asked"  # the level that the load's shape calls for
-    ACHIEVED = "achieved"  # what came of it: streams in flight, or requests a second
+    ACHIEVED = "achieved"  # what came of it: streams that get tokens, or requests a second
     SPEC_ACCEPTANCE = "spec_acceptance"  # 0..1, of the tokens that were drafted
     REQUESTS = "requests_per_s"

@@ -62,25 +62,37 @@ class CostPanel(Panel):
 
 def itl(view: View) -> list[Ranked]:
     """The client's p95 while our load runs, and the engine's own."""
+    groups = [*client_itl(view), *server_itl(view)]
+    return groups or [(0, [("p95 ", MUTED), (f.ABSENT, TEXT)])]
+
+
+def client_itl(view: View) -> list[Ranked]:
+    """The gaps that our load saw: p50, and p95 with its n and window; [] without a load."""
+    load = view.client
+    return _client(load.itl) if load is not None and load.itl.n else []
+
+
+def server_itl(view: View) -> list[Ranked]:
+    """The engine's own p95, with its window where it stands alone; [] where it tells none."""
     load, sample = view.client, view.sample
     own = sample.latencies.get(Latency.ITL) if sample else None
-    groups: list[Ranked] = []
-    if load is not None and load.itl.n:
-        groups += _client(load.itl)
-    if own is not None and own.n:
-        groups.append((2, _server(own, alone=not groups)))
-    if load is not None and load.tpot.n:
-        words: list[Span] = [("TPOT p95 ", MUTED), (f.latency(load.tpot.p95), STRONG)]
-        groups.append((4, [*words, (f" n={f.short(load.tpot.n)}", MUTED)]))
-    return groups or [(0, [("p95 ", MUTED), (f.ABSENT, TEXT)])]
+    if own is None or not own.n:
+        return []
+    return [(2, _server(own, alone=load is None or not load.itl.n))]
 
 
 def _client(found: LatencySummary) -> list[Ranked]:
     over = f"/{f.span(round(found.window_s))}" if found.window_s else ""
     return [
         (3, [("p50 ", MUTED), (f.latency(found.p50), STRONG)]),
-        (0, [("p95 ", MUTED), (f.latency(found.p95), STRONG)]),
-        (1, [(f"n={f.short(found.n)}{over}", MUTED)]),
+        (
+            0,
+            [
+                ("p95 ", MUTED),
+                (f.latency(found.p95), STRONG),
+                (f" n={f.short(found.n)}{over}", MUTED),
+            ],
+        ),
     ]
 
 
@@ -103,7 +115,7 @@ def spec(view: View) -> list[Ranked]:
 
 
 def cost(view: View) -> list[Ranked]:
-    """Tokens per joule, money, idle time, KV that was never used; what is not known reads ``--``."""
+    """Tokens per joule, money, idle time, KV never used; what is not known reads ``--``."""
     engine = view.engine
     facts = engine.cost if engine is not None else None
     if engine is None or facts is None:
@@ -136,5 +148,3 @@ def _peak(view: View) -> str:
     if facts is None or facts.kv_peak is None or facts.kv_since is None:
         return ""
     return f" peak {f.percent(facts.kv_peak)} in {f.duration(view.now - facts.kv_since)}"
-
-

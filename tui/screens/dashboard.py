@@ -25,7 +25,9 @@ from llmtop.tui.panels.keys import KeysPanel
 from llmtop.tui.panels.load import LoadPanel
 from llmtop.tui.panels.options import OptionsPanel
 from llmtop.tui.panels.panel import Panel
+from llmtop.tui.panels.per_token import CostPanel, PerTokenPanel
 from llmtop.tui.panels.pulse import Pulse
+from llmtop.tui.panels.speculation import speculates
 from llmtop.tui.panels.startup import SmallPanel, StartupPanel, WelcomePanel
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.screens.arrangement import Boxes, arrange
@@ -68,6 +70,8 @@ class Dashboard(Screen[None]):
         for name, kind in CHARTS.items():
             yield ChartPanel(kind, id=name)
         yield GpuPanel(id="gpu")
+        yield PerTokenPanel(id="token")
+        yield CostPanel(id="cost")
         yield LoadPanel(id="load")
         yield OptionsPanel(id="options")
         yield EventsPanel(id="events")
@@ -95,13 +99,14 @@ class Dashboard(Screen[None]):
         """Whether the options have the keyboard."""
         return isinstance(self.focused, OptionsPanel)
 
-    def _facts(self, view: View) -> tuple[Stage, int, int, int, bool]:
-        engine = view.engine
+    def _facts(self, view: View) -> tuple[Stage, int, int, int, bool, bool]:
+        engine, store = view.engine, view.store
         options = len(engine.options) if engine else 0
-        return view.stage, len(view.store.engines), len(view.store.gpus), options, self.editing
+        drafts = speculates(engine)
+        return view.stage, len(store.engines), len(store.gpus), options, self.editing, drafts
 
     def _boxes(self, size: Size) -> Boxes:
-        stage, engines, gpus, options, editing = self._facts(self._look())
+        stage, engines, gpus, options, editing, drafts = self._facts(self._look())
         return arrange(
             size.width,
             size.height,
@@ -110,6 +115,7 @@ class Dashboard(Screen[None]):
             gpus=gpus,
             options=options,
             editing=editing,
+            speculates=drafts,
         )
 
     def beat(self) -> None:

@@ -31,7 +31,8 @@ class LoadSource:
         now = self._now()
         idle = not snapshot.running and snapshot.in_flight == 0
         closed = snapshot.loop == Loop.CLOSED
-        achieved = float(snapshot.in_flight) if closed else snapshot.requests_per_s
+        served = float(max(0, snapshot.in_flight - snapshot.waiting_first))
+        achieved = served if closed else snapshot.requests_per_s
         for name, value in (
             (SeriesName.CLIENT_TTFT_P50, snapshot.ttft.p50),
             (SeriesName.CLIENT_TTFT_P95, snapshot.ttft.p95),
