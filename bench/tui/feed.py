@@ -246,7 +246,10 @@ def live(arguments: argparse.Namespace) -> None:
                 count = range(len(others) + 1)
                 scene.store.gpus = tuple(replace(first, index=number) for number in count)
 
-    Fed(scene.store, SceneControl(scene), theme=arguments.theme, ascii=arguments.ascii).run()
+    Fed(
+        scene.store, SceneControl(scene), theme=arguments.theme, ascii=arguments.ascii,
+        low_bandwidth=arguments.low_bandwidth,
+    ).run()  # fmt: skip
 
 
 def main() -> None:
@@ -257,6 +260,7 @@ def main() -> None:
     parser.add_argument("--size", default="120x40")
     parser.add_argument("--theme", default="dark")
     parser.add_argument("--ascii", action="store_true")
+    parser.add_argument("--low-bandwidth", action="store_true")
     parser.add_argument("--engines", type=int, default=1)
     parser.add_argument("--keys", nargs="*", default=[])
     arguments = parser.parse_args()

@@ -35,8 +35,8 @@ class ChartKind:
     for that many cells.
 
     floor: the smallest axis maximum. fixed: an axis that never moves (percentages).
-    foot: more words for the lower border of a box so wide, [] for none. empty: what stands in a chart without a
-    single value.
+    foot: more words for the lower border of a box so wide, [] for none. empty: what stands in a
+    chart without a single value.
     """
 
     title: str

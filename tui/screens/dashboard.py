@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
@@ -32,6 +33,7 @@ from llmtop.tui.panels.startup import SmallPanel, StartupPanel, WelcomePanel
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.screens.arrangement import Boxes, arrange
 from llmtop.tui.screens.boxed import BoxLayout, TightCompositor
+from llmtop.tui.screens.pace import Pace
 from llmtop.tui.screens.restart import RestartScreen
 from llmtop.tui.store import EngineTrack, Event
 from llmtop.tui.widgets.row import MUTED
@@ -60,6 +62,7 @@ class Dashboard(Screen[None]):
         self._beat: Timer | None = None
         self._away = False  # the terminal is the shell's
         self._arranged: tuple[object, ...] = ()
+        self._pace = Pace(CHARTS)
         self._compositor = TightCompositor()
         self._layout = BoxLayout(self._boxes)
 
@@ -83,7 +86,7 @@ class Dashboard(Screen[None]):
     def on_mount(self) -> None:
         """Begin the beat."""
         self._arranged = self._facts(self._look())
-        self._beat = self.set_interval(self._beat_s, self.beat)
+        self._beat = self.set_interval(self._beat_s, lambda: self.beat(whole=False))
         # At once: after the signal the process is stopped, and its next turn may be in the shell's
         # time.
         self.app.app_suspend_signal.subscribe(self, self._leave, immediate=True)
@@ -118,22 +121,27 @@ class Dashboard(Screen[None]):
             speculates=drafts,
         )
 
-    def beat(self) -> None:
-        """One look at the store; what changed is painted, nothing else."""
+    def beat(self, *, whole: bool = True) -> None:
+        """One look at the store; what changed is painted, nothing else.
+
+        whole: also what a slow line gets only now and then.
+        """
         if not self.is_mounted or self._away:
             return
         view = self._look()
         facts = self._facts(view)
         if facts != self._arranged:
             self._arranged = facts
+            whole = True
             # Asked through a child: the screen would answer from its cache of arrangements.
             self.query_one(KeysPanel).refresh(layout=True)
         shown = self._boxes(self.size)
+        seldom, steady = view.low_bandwidth and not whole, time.monotonic()
         with self.app.batch_update():
             self.query_one(KeysPanel).editing = self.editing
             for panel in self.query(Panel):
                 panel.view = view  # for those that get a box before the next beat
-                if panel.id in shown:
+                if panel.id in shown and self._pace.due(panel.id, steady, seldom=seldom):
                     panel.show(view)
 
     def _leave(self, app: App[object]) -> None:
