@@ -78,7 +78,7 @@ def fill(track: EngineTrack) -> None:
             S.RUNNING: running, S.WAITING: waiting, S.CAP: cap,
             S.KV_USAGE: running / 400, S.OUTPUT_TOKENS: tokens, S.PROMPT_TOKENS: tokens * 4,
             S.TTFT_P95: p50 * 1.7, S.ITL_P95: 0.006 + running * 1e-4, S.REQUESTS: tokens / 128,
-            S.ASKED: asked, S.IN_FLIGHT: asked, S.OLDEST_WAIT: p50 * 2.2,
+            S.ASKED: asked, S.ACHIEVED: running, S.OLDEST_WAIT: p50 * 2.2,
             S.CLIENT_TTFT_P50: p50, S.CLIENT_TTFT_P95: p50 * 2,
         }  # fmt: skip
         for name, value in values.items():

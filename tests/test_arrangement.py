@@ -9,14 +9,22 @@ STAGES = st.sampled_from(list(Stage))
 
 @given(
     st.integers(1, 300), st.integers(1, 120), STAGES, st.integers(1, 12), st.integers(0, 8),
-    st.integers(0, 20), st.booleans(),
+    st.integers(0, 20), st.booleans(), st.booleans(),
 )  # fmt: skip
 def test_panels_never_overlap_and_never_leave_the_screen(
-    width: int, height: int, stage: Stage, engines: int, gpus: int, options: int, editing: bool
+    width: int,
+    height: int,
+    stage: Stage,
+    engines: int,
+    gpus: int,
+    options: int,
+    editing: bool,
+    speculates: bool,
 ) -> None:
     boxes = arrange(
-        width, height, stage, engines=engines, gpus=gpus, options=options, editing=editing
-    )
+        width, height, stage, engines=engines, gpus=gpus, options=options, editing=editing,
+        speculates=speculates,
+    )  # fmt: skip
     taken: set[tuple[int, int]] = set()
     for name, (x, y, w, h) in boxes.items():
         assert w > 0 and h > 0, name
@@ -43,11 +51,14 @@ def test_the_three_designs() -> None:
     assert set(small) == {
         "pulse", "ttft", "kv", "tokens", "queue", "options", "load", "gpu", "events", "keys",
     }  # fmt: skip
-    assert set(normal) == set(small)
-    assert set(large) == set(small) | {"itl", "requests"}
+    assert set(normal) == set(small) | {"token"}
+    assert set(large) == set(small) | {"itl", "requests", "cost"}
+    drafting = arrange(200, 60, speculates=True)
+    assert set(drafting) == set(large) - {"requests"} | {"speculation"}
 
 
 def test_what_leaves_first() -> None:
+    assert set(arrange(120, 40)) - set(arrange(120, 37)) == {"token"}
     assert set(arrange(80, 24)) - set(arrange(80, 21)) == {"gpu"}
     assert set(arrange(80, 21)) - set(arrange(60, 16)) == {"events", "tokens", "queue"}
 

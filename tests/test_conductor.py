@@ -123,6 +123,8 @@ async def test_a_restart_cuts_the_load_and_brings_it_back_at_its_level(
         assert not [event for event in stage.store.events if event.level in ("error", "warning")]
         labels = [mark.label for mark in track(stage).marks]
         assert labels[-2:] == ["restart", "max_model_len 8,192 -> 4,096"]
+        up, changed = list(track(stage).marks)[-2:]
+        assert changed.effect and changed.since is not None and changed.since < up.time
         points = [point for _, point in track(stage).series["output_tokens_per_s"]]
         gap = points.index(None, points.index(next(p for p in points if p)))
         assert any(point for point in points[gap:])  # a gap, and numbers again behind it

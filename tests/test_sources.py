@@ -201,6 +201,7 @@ async def test_somebody_elses_change_is_told_once(socket: Path) -> None:
             await rig.beat(2.0)
         assert rig.told == [("change", "max_num_seqs 256 -> 64 (by ann@pts/3)")]
         assert [(mark.time, mark.label) for mark in rig.track.marks] == [(NOW + 1, "seqs 256->64")]
+        assert rig.track.marks[0].effect  # what it did will be told
         assert rig.store.events[0].time == NOW + 1
         await rig.source.close()
 

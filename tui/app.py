@@ -29,8 +29,9 @@ class LlmtopApp(App[None]):
 
     store: read only, but for events of what went wrong here. interval: seconds between samples,
     and between two paints. themes: by name, as ``load_themes`` gives them; problems: theme files
-    that were left out, shown as events. zone: for times of day, None is the
-    operator's own. background: runs beside the screen for as long as it is shown.
+    that were left out, shown as events. gpu_hour: what one GPU costs an hour. low_bandwidth: paint
+    seldom. zone: for times of day, None is the operator's own. background: runs beside the screen
+    for as long as it is shown.
     """
 
     CSS_PATH = Path(__file__).with_name("llmtop.tcss")  # whole: subclasses may live elsewhere
@@ -58,6 +59,8 @@ class LlmtopApp(App[None]):
         theme: str | None = None,
         readonly: bool = False,
         ascii: bool = False,
+        gpu_hour: float | None = None,
+        low_bandwidth: bool = False,
         clock: Callable[[], float] = time.time,
         zone: tzinfo | None = None,
         background: Callable[[], Coroutine[Any, Any, None]] | None = None,
@@ -70,6 +73,8 @@ class LlmtopApp(App[None]):
         self._interval = interval
         self._readonly = readonly
         self._glyphs = ASCII if ascii else UNICODE
+        self._gpu_hour = gpu_hour
+        self._low_bandwidth = low_bandwidth
         self._now = clock
         self._zone = zone
         self._background = background
@@ -105,7 +110,14 @@ class LlmtopApp(App[None]):
     def look(self) -> View:
         """The view of this moment."""
         return View(
-            self.store, self._now(), self._interval, self._glyphs, self._readonly, self._zone
+            self.store,
+            self._now(),
+            self._interval,
+            self._glyphs,
+            self._readonly,
+            self._zone,
+            self._gpu_hour,
+            self._low_bandwidth,
         )
 
     def show_now(self) -> None:

@@ -147,6 +147,7 @@ class Conductor:
         if engine in self._restarting:
             raise LlmtopError(f"{engine} is restarting already")
         self._restarting.add(engine)
+        began = self._now()
         before = {option.name: option.value for option in source.track.options}
         asked = ", ".join(
             change_words(Change(name, before.get(name), value, Outcome.APPLIED))
@@ -158,7 +159,7 @@ class Conductor:
             if not rolling:
                 await self._interrupt(engine)
             done = await asyncio.to_thread(self._restart_engine, record, changes, hand_over)
-            self._tell(engine, done, asked)
+            self._tell(engine, done, asked, began)
             return done
         finally:
             self._restarting.discard(engine)
@@ -222,7 +223,7 @@ class Conductor:
             await asyncio.sleep(DRAIN_BEAT_S)
         source.resting = True
 
-    def _tell(self, engine: str, done: Restarted, asked: str) -> None:
+    def _tell(self, engine: str, done: Restarted, asked: str, began: float) -> None:
         track = self._source(engine).track
         if done.rolled_back:
             track.marks.append(Mark(self._now(), "rolled back"))
@@ -231,7 +232,7 @@ class Conductor:
             self._say("error", clean(f"{engine} {words}: the new configuration failed, {why}"))
             return
         if asked:
-            track.marks.append(Mark(self._now(), asked))
+            track.marks.append(Mark(self._now(), asked, effect=True, since=began))
         self._say("info", f"{engine} restarted in {done.took_s:.0f}s, down for {done.down_s:.0f}s")
 
     async def log_lines(self, engine: str, count: int) -> list[str]:

@@ -21,7 +21,10 @@ class SeriesName(StrEnum):
     ITL_P95 = "itl_p95"  # the engine's own
     CLIENT_TTFT_P50 = "client_ttft_p50"
     CLIENT_TTFT_P95 = "client_ttft_p95"
+    CLIENT_TTFT_P99 = "client_ttft_p99"
+    CLIENT_ITL_P95 = "client_itl_p95"
     OLDEST_WAIT = "oldest_wait"  # age of the oldest request without a first token, the client's
     ASKED = "asked"  # the level that the load's shape calls for
-    IN_FLIGHT = "in_flight"
+    ACHIEVED = "achieved"  # what came of it: streams that get tokens, or requests a second
+    SPEC_ACCEPTANCE = "spec_acceptance"  # 0..1, of the tokens that were drafted
     REQUESTS = "requests_per_s"

@@ -18,7 +18,16 @@ from llmtop.loadgen.plan import Plan, Prompts, Target
 from llmtop.loadgen.pool import Load
 from llmtop.tui.conductor import Conductor
 from llmtop.tui.session import EngineSession
-from llmtop.tui.sources import EngineSource, GpuSource, LoadSource, Sampling, Source, Timeline
+from llmtop.tui.sources import (
+    CostSource,
+    EffectSource,
+    EngineSource,
+    GpuSource,
+    LoadSource,
+    Sampling,
+    Source,
+    Timeline,
+)
 from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.wiring import Wiring, fresh_seed
 
@@ -78,7 +87,12 @@ class Stage:
         self.timeline = Timeline()
         self._known: set[str] = set()
         self.load_source = LoadSource(self.store, self.timeline.now)
-        sources: list[Source] = [GpuSource(Gpus(), self.store), self.load_source]
+        sources: list[Source] = [
+            GpuSource(Gpus(), self.store),
+            self.load_source,
+            EffectSource(self.store, self.timeline.now),
+            CostSource(self.store, self.timeline.now),
+        ]
         self.sampling = Sampling(sources, interval, on_fault=self._fault)
         for endpoint in endpoints:
             self.add(endpoint)

@@ -7,7 +7,7 @@ list is a ring.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from llmtop.engines.anatomy import Anatomy
@@ -15,6 +15,7 @@ from llmtop.engines.options import Option
 from llmtop.engines.records import EngineStatus
 from llmtop.engines.samples import EngineSample, GpuSample
 from llmtop.loadgen.results import LoadSnapshot
+from llmtop.tui.cost import Cost
 
 CAPACITY = 1200  # points kept of each series: 20 minutes at a beat of one second
 
@@ -36,6 +37,11 @@ class Series:
         """The newest value, None when there is none or it is a gap."""
         return self._points[-1][1] if self._points else None
 
+    @property
+    def newest(self) -> float | None:
+        """When the newest point was, unix seconds; None when there is none."""
+        return self._points[-1][0] if self._points else None
+
     def since(self, time: float) -> list[tuple[float, float | None]]:
         """The points at or after ``time``, oldest first."""
         found: list[tuple[float, float | None]] = []
@@ -55,19 +61,29 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment at which something was changed: a line through every chart, its words below."""
+    """A moment at which something was changed: a line through every chart, its words below.
+
+    effect: an option changed, so what it did will be told. since: when what was before came to an
+    end, where that was not the same moment (a restart).
+    """
 
     time: float
     label: str
+    effect: bool = False
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the event list. level: info, change, warning or error. text is already clean."""
+    """One line of the event list. level: info, change, effect, warning or error.
+
+    text is already clean. parts: the same text in pieces, for a list too narrow for one line.
+    """
 
     time: float
     level: str
     text: str
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -93,12 +109,28 @@ class EngineTrack:
     trouble: str = ""
     log_tail: str = ""
     anatomy: Anatomy | None = None  # what its start told of its GPU memory
+    cost: Cost | None = None
     series: dict[str, Series] = field(default_factory=dict)
     marks: deque[Mark] = field(default_factory=lambda: deque(maxlen=50))
 
     def record(self, name: str, time: float, value: float | None) -> None:
         """Append to the series called ``name``, making it on first use."""
         self.series.setdefault(name, Series()).append(time, value)
+
+    def is_on(self, gpu: GpuSample, gpus: Sequence[GpuSample]) -> bool:
+        """Whether it runs on this one of the machine's GPUs, as far as can be told."""
+        anatomy = self.anatomy
+        if self.simulated or gpu.mig_of is not None:
+            return False
+        asked = self.status.record.spec.gpus if self.status is not None else ()
+        if asked:
+            named = gpu.index in asked
+            return named and (anatomy is None or anatomy.is_on(gpu.processes))
+        if anatomy is None:
+            return False
+        if len(gpus) > 1 and not (anatomy.pids and gpu.processes):
+            return False  # on one of several, and nothing says on which
+        return anatomy.is_on(gpu.processes)
 
 
 @dataclass(slots=True)

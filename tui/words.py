@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from llmtop.engines.options import Change, OptionValue, Outcome
 from llmtop.engines.records import EngineStatus, State
-from llmtop.tui.format import duration
+from llmtop.tui.effects import Effect
+from llmtop.tui.format import count, duration, quantile, rate, short, span
 
 SHORT = {
     "max_num_seqs": "seqs",
@@ -82,6 +83,33 @@ def mark_words(change: Change) -> str:
         value_words(change.option, change.after),
     )
     return f"{SHORT.get(change.option, change.option)} {before}->{after}"
+
+
+def effect_words(effect: Effect) -> tuple[str, ...]:
+    """What a change did, in pieces that belong together, the most telling first.
+
+    ``seqs 64->256: TTFT p95 412ms -> 188ms``, ``tok/s 3,173 -> 6,390``, ``n=812, 1,640 in 10s``.
+    """
+    before, after = effect.before, effect.after
+    if before is None or after is None:
+        return (f"{effect.label}: before and after not told", effect.missing)
+    windows = [span(round(figures.window_s)) for figures in (before, after)]
+    over = windows[0] if windows[0] == windows[1] else " and ".join(windows)
+    parts = [
+        f"{effect.label}: TTFT p95 {quantile(before.ttft_p95)} -> {quantile(after.ttft_p95)}",
+        f"tok/s {rate(before.tokens_per_s)} -> {rate(after.tokens_per_s)}",
+        f"n={count(before.n)}, {count(after.n)} in {over}",
+    ]
+    if effect.by == "server":
+        parts.append("the server's own")
+    if effect.levels is not None:
+        low, high = effect.levels
+        parts.append(f"load changed meanwhile, {short(low)}..{short(high)}")
+    elif effect.load_came_or_went:
+        parts.append("load came or went meanwhile")
+    if effect.disturbed:
+        parts.append("another change meanwhile")
+    return tuple(parts)
 
 
 def startup_words(elapsed: float, before: float | None) -> str:

@@ -20,6 +20,7 @@ from llmtop.engines.samples import EngineSample, GpuProcess, GpuSample, Latency,
 from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.control import FakeControl
+from llmtop.tui.cost import CostMeter
 from llmtop.tui.series import SeriesName as S
 from llmtop.tui.store import EngineTrack, Event, Mark, Store
 
@@ -39,6 +40,8 @@ class Scene:
         self.ok = 0
         self.kv = 0.0
         self.waiting = 0.0
+        self.joules = 1e6
+        self.meter = CostMeter()
         self.track = EngineTrack(
             name, "vllm", "vLLM", "http://127.0.0.1:8000", owned=True, version="0.26.0"
         )
@@ -61,7 +64,7 @@ class Scene:
         rows: list[tuple[str, OptionValue, OptionValue, Applies]] = [
             ("max_num_seqs", self.cap, 1024, Applies.LIVE_UP_TO_LAUNCH),
             ("max_num_batched_tokens", 8192, 8192, Applies.LIVE_UP_TO_LAUNCH),
-            ("num_speculative_tokens", 0, 3, Applies.LIVE),
+            ("num_speculative_tokens", 3, 3, Applies.LIVE),
             ("enable_prefix_caching", True, True, Applies.RESTART),
             ("gpu_memory_utilization", 0.92, 0.92, Applies.RESTART),
             ("max_model_len", 8192, 8192, Applies.RESTART),
@@ -98,21 +101,28 @@ class Scene:
             S.RUNNING: round(running), S.WAITING: round(self.waiting), S.CAP: self.cap,
             S.KV_USAGE: self.kv, S.OUTPUT_TOKENS: tokens, S.PROMPT_TOKENS: tokens * 4.1,
             S.TTFT_P95: p95 * 0.93 if n else None, S.ITL_P95: 0.006 + running * 1.3e-4,
-            S.REQUESTS: rate, S.ASKED: asked, S.IN_FLIGHT: asked,
+            S.REQUESTS: rate, S.ASKED: asked, S.ACHIEVED: running,
         }  # fmt: skip
         if not self.idle:
             values |= {
-                S.CLIENT_TTFT_P50: ttft, S.CLIENT_TTFT_P95: p95,
+                S.CLIENT_TTFT_P50: ttft, S.CLIENT_TTFT_P95: p95, S.CLIENT_TTFT_P99: p95 * 1.4,
+                S.CLIENT_ITL_P95: (0.006 + running * 1.3e-4) * (1 + noise(0, 0.04)),
                 S.OLDEST_WAIT: p95 * 1.2,
             }  # fmt: skip
         for name, value in values.items():
             t.record(name, now, value)
         own = Quantiles(Quantile(ttft), Quantile(p95 * 0.93), Quantile(p95), ttft, n, 10.0)
         itl = Quantiles(None, Quantile(0.006 + running * 1.3e-4), None, None, n * 128, 10.0)
+        accepted = 0.62 + noise(0, 0.03)
+        if running:
+            t.record(S.SPEC_ACCEPTANCE, now, accepted)
         t.sample = EngineSample(
             now, 1.0, t.model, round(running), round(self.waiting), self.kv,
             int(self.kv * KV_TOKENS), KV_TOKENS, tokens, tokens * 4.1, rate,
             prefix_hit_rate=0.26 if running else None, preemptions=0,
+            spec_acceptance=accepted if running else None,
+            spec_accepted_length=1 + 3 * accepted if running else None,
+            spec_acceptance_by_position=(0.84, 0.61, 0.4) if running else (),
             latencies={Latency.TTFT: own, Latency.ITL: itl} if n else {},
         )  # fmt: skip
         watts = 76.0 if self.idle else min(692.0, 420 + 4 * running) + noise(0, 3)
@@ -124,6 +134,10 @@ class Scene:
                 ("power cap",) if watts > 670 else (), (GpuProcess(4243, int(130 * GIB)),),
             ),
         )  # fmt: skip
+        self.joules += watts
+        board = replace(self.store.gpus[0], energy_j=self.joules)
+        self.store.gpus = (board,)
+        t.cost = self.meter.note(now, tokens, self.kv, (board,), 112.3 * GIB)
         if not self.idle:
             self.store.load = self.snapshot(now, asked, ttft, p95, n, rate, tokens)
 
@@ -232,7 +246,10 @@ def live(arguments: argparse.Namespace) -> None:
                 count = range(len(others) + 1)
                 scene.store.gpus = tuple(replace(first, index=number) for number in count)
 
-    Fed(scene.store, SceneControl(scene), theme=arguments.theme, ascii=arguments.ascii).run()
+    Fed(
+        scene.store, SceneControl(scene), theme=arguments.theme, ascii=arguments.ascii,
+        low_bandwidth=arguments.low_bandwidth,
+    ).run()  # fmt: skip
 
 
 def main() -> None:
@@ -243,6 +260,7 @@ def main() -> None:
     parser.add_argument("--size", default="120x40")
     parser.add_argument("--theme", default="dark")
     parser.add_argument("--ascii", action="store_true")
+    parser.add_argument("--low-bandwidth", action="store_true")
     parser.add_argument("--engines", type=int, default=1)
     parser.add_argument("--keys", nargs="*", default=[])
     arguments = parser.parse_args()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from llmtop.engines.samples import Latency
 from llmtop.tui import format as f
+from llmtop.tui.panels import per_token, speculation
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import View
 from llmtop.tui.series import SeriesName
@@ -14,7 +15,7 @@ from llmtop.tui.store import Mark
 from llmtop.tui.widgets.axis import Scale, TimeGrid, columns, time_grid
 from llmtop.tui.widgets.chart import GUTTER, Trace, chart_rows
 from llmtop.tui.widgets.frame import Ranked, frame, head_room
-from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span
+from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, join
 from llmtop.tui.widgets.row import width as cells
 
 
@@ -34,6 +35,8 @@ class ChartKind:
     for that many cells.
 
     floor: the smallest axis maximum. fixed: an axis that never moves (percentages).
+    foot: more words for the lower border of a box so wide, [] for none. empty: what stands in a
+    chart without a single value.
     """
 
     title: str
@@ -42,6 +45,8 @@ class ChartKind:
     head: Callable[[View, int], Sequence[Ranked]]
     floor: float
     fixed: bool = False
+    foot: Callable[[View, int], list[Span]] = lambda view, width: []
+    empty: Callable[[View], str] = lambda view: "no data yet"
 
 
 class ChartPanel(Panel):
@@ -83,7 +88,7 @@ class ChartPanel(Panel):
             view.glyphs,
             label=kind.label,
             marks=[m.time for m in marks],
-            empty="no data yet",
+            empty=kind.empty(view),
         )
         return frame(
             body,
@@ -92,9 +97,17 @@ class ChartPanel(Panel):
             view.glyphs,
             title=kind.title,
             head=_head(kind, view, width),
-            foot=[(f"{grid.window_s}s", MUTED)],
+            foot=_foot(kind, view, grid, width),
             foot_right=_mark_words(marks, grid),
         )
+
+
+def _foot(kind: ChartKind, view: View, grid: TimeGrid, width: int) -> list[Span]:
+    window: list[Span] = [(f"{grid.window_s}s", MUTED)]
+    more = kind.foot(view, width)
+    if not more or cells([*window, *more]) + 22 > width:  # a mark's words have their room first
+        return window
+    return [*window, ("  ", MUTED), *more]
 
 
 def _mark_words(marks: Sequence[Mark], grid: TimeGrid) -> list[Span]:
@@ -160,10 +173,24 @@ def _ttft_head(view: View, room: int) -> Sequence[Ranked]:
     ]
 
 
+def _ttft_foot(view: View, width: int) -> list[Span]:
+    """What the upper border has no room for: the client's p99, and the oldest that still waits."""
+    load, oldest = view.client, view.value(SeriesName.OLDEST_WAIT)
+    out: list[Span] = []
+    if load is not None and load.ttft.n:
+        p99, room = _pair("p99", f.latency(load.ttft.p99), "ttft-high"), head_room(width, "TTFT")
+        if p99[0] not in join(_ttft_head(view, room), room):
+            out = [*p99, ("  ", MUTED)]
+    if load is not None and oldest is not None:
+        out += _pair("oldest wait", f.latency(oldest), "waiting")
+    return out
+
+
 def _tokens_head(view: View, room: int) -> Sequence[Ranked]:
     return [
         (0, _pair("decode", f.rate(view.value(SeriesName.OUTPUT_TOKENS)), "tokens")),
         (1, _pair("prefill", f.rate(view.value(SeriesName.PROMPT_TOKENS)), "prefill")),
+        (2, _pair("requests", f.rate(view.value(SeriesName.REQUESTS)) + "/s", "requests")),
     ]
 
 
@@ -192,7 +219,20 @@ def _queue_head(view: View, room: int) -> Sequence[Ranked]:
 
 
 def _itl_head(view: View, room: int) -> Sequence[Ranked]:
-    return _own_head(view, Latency.ITL, room)
+    return per_token.client_itl(view) or per_token.itl(view)
+
+
+def _itl_foot(view: View, width: int) -> list[Span]:
+    both = per_token.client_itl(view) and per_token.server_itl(view)
+    return list(both[0][1]) if both else []
+
+
+def _spec_head(view: View, room: int) -> Sequence[Ranked]:
+    return speculation.figures(view) or [(0, speculation.state_words(view))]
+
+
+def _spec_empty(view: View) -> str:
+    return "nothing was drafted in this time"
 
 
 def _requests_head(view: View, room: int) -> Sequence[Ranked]:
@@ -203,6 +243,8 @@ S = SeriesName
 TTFT = ChartKind(
     "TTFT",
     (
+        Line(S.OLDEST_WAIT, "waiting"),
+        Line(S.CLIENT_TTFT_P99, "ttft-high"),
         Line(S.CLIENT_TTFT_P50, "ttft-low"),
         Line(S.TTFT_P95, "server"),
         Line(S.CLIENT_TTFT_P95, "ttft"),
@@ -210,6 +252,7 @@ TTFT = ChartKind(
     f.latency,
     _ttft_head,
     floor=0.1,
+    foot=_ttft_foot,
 )
 TOKENS = ChartKind(
     "tokens/s", (Line(S.OUTPUT_TOKENS, "tokens"),), f.short, _tokens_head, floor=100.0
@@ -233,7 +276,24 @@ QUEUE = ChartKind(
     _queue_head,
     floor=10.0,
 )
-ITL = ChartKind("inter-token latency", (Line(S.ITL_P95, "itl"),), f.latency, _itl_head, floor=0.02)
+ITL = ChartKind(
+    "inter-token latency",
+    (Line(S.ITL_P95, "server"), Line(S.CLIENT_ITL_P95, "itl")),
+    f.latency,
+    _itl_head,
+    floor=0.02,
+    foot=_itl_foot,
+)
+SPECULATION = ChartKind(
+    "speculation",
+    (Line(S.SPEC_ACCEPTANCE, "itl"),),
+    f.percent,
+    _spec_head,
+    floor=1.0,
+    fixed=True,
+    foot=lambda view, width: speculation.positions(view),
+    empty=_spec_empty,
+)
 REQUESTS = ChartKind("requests/s", (Line(S.REQUESTS, "requests"),), f.rate, _requests_head, floor=5)
 
 CHARTS: dict[str, ChartKind] = {
@@ -242,5 +302,6 @@ CHARTS: dict[str, ChartKind] = {
     "kv": KV,
     "queue": QUEUE,
     "itl": ITL,
+    "speculation": SPECULATION,
     "requests": REQUESTS,
 }

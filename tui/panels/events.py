@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from llmtop.tui import format as f
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import View
 from llmtop.tui.store import Event
 from llmtop.tui.widgets.frame import frame
-from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span, shorten
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, shorten
 
-ROLE = {"info": TEXT, "change": "mark", "warning": "warn", "error": "bad"}
+ROLE = {"info": TEXT, "change": "mark", "effect": STRONG, "warning": "warn", "error": "bad"}
+CLOCK = 10  # cells of the time before an event
+ROWS = 4  # of one event at most
 
 
 class EventsPanel(Panel):
@@ -22,8 +22,11 @@ class EventsPanel(Panel):
         bare = height < 3
         room = height if bare else height - 2
         cells = width if bare else width - 2
-        events = list(islice(reversed(view.store.events), room))
-        rows: list[Row] = [tuple(_line(event, view, cells)) for event in events]
+        rows: list[Row] = []
+        for event in reversed(view.store.events):
+            if len(rows) >= room:
+                break
+            rows += _lines(event, view, cells, room - len(rows))
         if not rows:
             rows = [((" nothing yet", MUTED),)]
         return rows if bare else frame(rows, width, height, view.glyphs, title="events")
@@ -31,10 +34,25 @@ class EventsPanel(Panel):
     def shows(self, event: Event, view: View) -> bool:
         """Whether an event's line has room here for all of its words."""
         cells = self.size.width if self.size.height < 3 else self.size.width - 2
-        return _line(event, view, cells) == _line(event, view, 10_000)
+        return _lines(event, view, cells, 1) == _lines(event, view, 10_000, 1)
 
 
-def _line(event: Event, view: View, cells: int) -> list[Span]:
-    glyph = f"{view.glyphs.up} " if event.level in ("warning", "error") else ""
-    text = shorten(f.clean(glyph + event.text), cells - 11)
-    return [(f" {f.clock(event.time, view.zone)} ", MUTED), (text, ROLE.get(event.level, TEXT))]
+def _lines(event: Event, view: View, cells: int, room: int) -> list[Row]:
+    """An event in one row; one in pieces in as many as they need, none of them torn."""
+    role = ROLE.get(event.level, TEXT)
+    stamp: Span = (f" {f.clock(event.time, view.zone)} ", MUTED)
+    later: Span = (" " * CLOCK, MUTED)
+    if not event.parts:
+        glyph = f"{view.glyphs.up} " if event.level in ("warning", "error") else ""
+        return [(stamp, (shorten(f.clean(glyph + event.text), cells - CLOCK - 1), role))]
+    gap = f" {view.glyphs.dot} "
+    lines: list[str] = []
+    for part in (f.clean(part) for part in event.parts):
+        if lines and len(lines[-1]) + len(gap) + len(part) < cells - CLOCK:
+            lines[-1] += gap + part
+        else:
+            lines.append(part)
+    return [
+        (later if number else stamp, (shorten(line, cells - CLOCK - 1), role))
+        for number, line in enumerate(lines[: min(room, ROWS)])
+    ]

@@ -9,7 +9,8 @@ from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.series import SeriesName
 from llmtop.tui.widgets.axis import columns, nice, time_grid
-from llmtop.tui.widgets.braille import braille_rows
+from llmtop.tui.widgets.braille import overlay, plot
+from llmtop.tui.widgets.chart import merged
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten, width
 
@@ -41,7 +42,7 @@ class LoadPanel(Panel):
         body: list[Row] = [row for _, row in rows]
         free = room - len(body)
         if free > 0:
-            body = [*_history(view, inner, min(free, 8)), *body]
+            body = [*_history(view, inner, min(free, 9)), *body]
         state = "held" if load.held else "" if load.running else "ended"
         head: list[Ranked] = [
             (0, [(state, "warn" if load.held else MUTED)] if state else []),
@@ -141,16 +142,30 @@ def _over(found: LatencySummary) -> str:
 
 
 def _history(view: View, cells: int, height: int) -> list[Row]:
-    """What was asked over time: the shape as it happened."""
-    label = "asked "
-    grid = time_grid(view.now, max(1, cells - len(label)))
+    """What was asked and what came of it over time, on one axis: where they part, it is full."""
+    column = 6
+    grid = time_grid(view.now, max(1, cells - column))
     gap_s = max(3.0, 2.5 * view.interval)
-    points = view.points(SeriesName.ASKED, grid.start - gap_s)
-    data = columns(points, grid, view.now, gap_s)
-    top = nice(max((v for v in data if v is not None), default=0.0)) or 1.0
-    lines = braille_rows(data, grid.cells, height, top, fill=True, braille=view.glyphs.braille)
-    words = [label if y == height - 1 else " " * len(label) for y in range(height)]
-    return [((f" {word}", MUTED), (line, "load")) for word, line in zip(words, lines, strict=True)]
+
+    def data(name: SeriesName) -> list[float | None]:
+        return columns(view.points(name, grid.start - gap_s), grid, view.now, gap_s)
+
+    asked, got = data(SeriesName.ASKED), data(SeriesName.ACHIEVED)
+    top = nice(max((v for v in (*asked, *got) if v is not None), default=0.0)) or 1.0
+    layers = [
+        (plot(got, grid.cells, height, top, fill=True), "requests"),
+        (plot(asked, grid.cells, height, top), "load"),
+    ]
+    drawn = overlay(layers, grid.cells, height, braille=view.glyphs.braille)
+    words: list[Span] = [("", MUTED)] * height
+    words[-1] = ("got", "requests")
+    words[0] = ("asked", "load")
+    if height > 3:
+        words[1:3] = [(f.short(top), MUTED), words[1]]
+    return [
+        ((" ", MUTED), (word.ljust(column), role), *merged(line))
+        for (word, role), line in zip(words, drawn, strict=True)
+    ]
 
 
 def _keys(view: View, load: LoadSnapshot, cells: int) -> list[Span]:

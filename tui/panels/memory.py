@@ -18,14 +18,9 @@ def on_gpu(gpu: GpuSample, view: View) -> Division | None:
     """The selected engine's memory on this GPU; None when it is not on it, or told nothing."""
     engine = view.engine
     anatomy = engine.anatomy if engine is not None and view.stage is Stage.RUNNING else None
-    if engine is None or anatomy is None or anatomy.simulated or gpu.mig_of is not None:
+    if engine is None or anatomy is None or anatomy.simulated or gpu.memory_used_bytes is None:
         return None
-    asked = engine.status.record.spec.gpus if engine.status is not None else ()
-    if asked and gpu.index not in asked:
-        return None
-    if not asked and len(view.store.gpus) > 1 and not (anatomy.pids and gpu.processes):
-        return None  # on one of several, and nothing says on which
-    if gpu.memory_used_bytes is None or not anatomy.is_on(gpu.processes):
+    if not engine.is_on(gpu, view.store.gpus):
         return None
     return divide(
         anatomy,

@@ -68,7 +68,8 @@ class Pulse(Panel):
     def _identity(self, view: View, engine: EngineTrack, width: int) -> Row:
         state = state_spans(engine, view)
         words = [(0, [(" llmtop", "brand")]), *_names(engine, view)]
-        right = [*state, (f"   every {f.span(view.interval)} ", MUTED)]
+        slow = "low bandwidth, " if view.low_bandwidth else ""
+        right = [*state, (f"   {slow}every {f.span(view.interval)} ", MUTED)]
         left = join(words, width - cells(right) - 2)
         return sides(left, right, width)
 

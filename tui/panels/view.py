@@ -34,6 +34,8 @@ class View:
     glyphs: Glyphs = UNICODE
     readonly: bool = False
     zone: tzinfo | None = None
+    gpu_hour: float | None = None  # what one GPU costs an hour
+    low_bandwidth: bool = False  # painted seldom
 
     @property
     def engine(self) -> EngineTrack | None:

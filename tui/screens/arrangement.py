@@ -1,7 +1,8 @@
 """Which panels are shown, and where: three designed layouts, chosen by size. Pure.
 
-What leaves first when it gets small: requests/s and inter-token latency (the large layout's),
-then GPU, events, tokens/s and queue. KV cache, TTFT and the pulse never leave.
+What leaves first when it gets small: the charts of ITL and of speculation or requests/s and the
+cost (the large layout's), then the figures per token, GPU, events, tokens/s and queue. KV cache,
+TTFT and the pulse never leave.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from llmtop.tui.panels.view import Stage
 SMALLEST = (60, 16)
 NORMAL = (100, 32)
 LARGE = (160, 44)
+ROOMY = 35  # rows below the pulse from which the normal layout has the figures per token
+CHARTS = ("ttft", "tokens", "kv", "queue", "itl", "speculation", "requests")
 
 
 class Box(NamedTuple):
@@ -36,8 +39,13 @@ def arrange(
     gpus: int = 1,
     options: int = 8,
     editing: bool = False,
+    speculates: bool = False,
 ) -> Boxes:
-    """A box for each panel that is shown. editing: the options have the keyboard and get room."""
+    """A box for each panel that is shown.
+
+    editing: the options have the keyboard and get room. speculates: the engine drafts tokens, or
+    could at once.
+    """
     if width < SMALLEST[0] or height < SMALLEST[1]:
         return {"small": Box(0, 0, width, height)}
     boxes = {"keys": Box(0, height - 1, width, 1)}
@@ -53,7 +61,7 @@ def arrange(
     top += 2
     body = Box(0, top, width, height - 1 - top)
     if width >= LARGE[0] and height >= LARGE[1]:
-        boxes |= _large(body, gpus, options, editing)
+        boxes |= _large(body, gpus, options, editing, speculates)
     elif width >= NORMAL[0] and height >= NORMAL[1]:
         boxes |= _normal(body, gpus, options, editing)
     else:
@@ -99,18 +107,21 @@ def _small(body: Box, options: int, editing: bool) -> Boxes:
 
 
 def _normal(body: Box, gpus: int, options: int, editing: bool) -> Boxes:
-    """Four charts above; GPU and load at the left below, options and events at the right."""
+    """Four charts above; GPU, figures per token and load at the left below, options and events."""
     x, y, width, height = body
     half = width // 2
-    low = max(13, min(20, height * 2 // 5 + 1))
+    token = 5 if height >= ROOMY else 0
+    low = max(13 + token, min(20, height * 2 // 5 + 1))
     first = (height - low + 1) // 2
     second = height - low - first
     boxes = _row(("ttft", "tokens"), x, y, width, first)
     boxes |= _row(("kv", "queue"), x, y + first, width, second)
     y += first + second
-    gpu = 5 if gpus <= 3 else min((gpus + 1) // 2 + 2, low - 7)
+    gpu = 5 if gpus <= 3 else min((gpus + 1) // 2 + 2, low - token - 7)
     boxes["gpu"] = Box(x, y, half, gpu)
-    boxes["load"] = Box(x, y + gpu, half, low - gpu)
+    if token:
+        boxes["token"] = Box(x, y + gpu, half, token)
+    boxes["load"] = Box(x, y + gpu + token, half, low - gpu - token)
     table = max(5, min(options + (3 if editing else 2), low - (0 if editing else 4)))
     boxes["options"] = Box(x + half, y, width - half, table)
     if table < low:
@@ -118,7 +129,7 @@ def _normal(body: Box, gpus: int, options: int, editing: bool) -> Boxes:
     return boxes
 
 
-def _large(body: Box, gpus: int, options: int, editing: bool) -> Boxes:
+def _large(body: Box, gpus: int, options: int, editing: bool, speculates: bool) -> Boxes:
     """Six charts in two columns; everything else in a third one."""
     x, y, width, height = body
     side = max(60, width // 3)
@@ -126,18 +137,21 @@ def _large(body: Box, gpus: int, options: int, editing: bool) -> Boxes:
     rows = (height - height // 3 * 2, height // 3, height // 3)
     boxes: Boxes = {}
     top = y
-    names = (("ttft", "tokens"), ("kv", "queue"), ("itl", "requests"))
+    last = "speculation" if speculates else "requests"
+    names = (("ttft", "tokens"), ("kv", "queue"), ("itl", last))
     for pair, tall in zip(names, rows, strict=True):
         boxes |= _row(pair, x, top, wide, tall)
         top += tall
     x += wide
     gpu = 7 if gpus <= 1 else min(gpus, 8) + 2
-    load = 13
-    table = max(8, min(options + 3, height - gpu - load - 8))
+    cost = 6
+    table = max(8, min(options + 3, height - gpu - cost - 13 - 8))
+    load = max(9, min(15, height - gpu - cost - table - 8))
     boxes["gpu"] = Box(x, y, side, gpu)
-    boxes["load"] = Box(x, y + gpu, side, load)
-    boxes["options"] = Box(x, y + gpu + load, side, table)
-    used = gpu + load + table
+    boxes["cost"] = Box(x, y + gpu, side, cost)
+    boxes["load"] = Box(x, y + gpu + cost, side, load)
+    boxes["options"] = Box(x, y + gpu + cost + load, side, table)
+    used = gpu + cost + load + table
     boxes["events"] = Box(x, y + used, side, height - used)
     return boxes
 
@@ -152,9 +166,7 @@ def _row(names: tuple[str, ...], x: int, y: int, width: int, height: int) -> Box
 
 def _startup(boxes: Boxes) -> Boxes:
     """The charts' place belongs to the start-up view: there is nothing to draw yet."""
-    charts = [
-        boxes.pop(n) for n in ("ttft", "tokens", "kv", "queue", "itl", "requests") if n in boxes
-    ]
+    charts = [boxes.pop(name) for name in CHARTS if name in boxes]
     left, top = min(b.x for b in charts), min(b.y for b in charts)
     right = max(b.x + b.width for b in charts)
     bottom = max(b.y + b.height for b in charts)

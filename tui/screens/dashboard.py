@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
@@ -25,11 +26,14 @@ from llmtop.tui.panels.keys import KeysPanel
 from llmtop.tui.panels.load import LoadPanel
 from llmtop.tui.panels.options import OptionsPanel
 from llmtop.tui.panels.panel import Panel
+from llmtop.tui.panels.per_token import CostPanel, PerTokenPanel
 from llmtop.tui.panels.pulse import Pulse
+from llmtop.tui.panels.speculation import speculates
 from llmtop.tui.panels.startup import SmallPanel, StartupPanel, WelcomePanel
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.screens.arrangement import Boxes, arrange
 from llmtop.tui.screens.boxed import BoxLayout, TightCompositor
+from llmtop.tui.screens.pace import Pace
 from llmtop.tui.screens.restart import RestartScreen
 from llmtop.tui.store import EngineTrack, Event
 from llmtop.tui.widgets.row import MUTED
@@ -58,6 +62,7 @@ class Dashboard(Screen[None]):
         self._beat: Timer | None = None
         self._away = False  # the terminal is the shell's
         self._arranged: tuple[object, ...] = ()
+        self._pace = Pace(CHARTS)
         self._compositor = TightCompositor()
         self._layout = BoxLayout(self._boxes)
 
@@ -68,6 +73,8 @@ class Dashboard(Screen[None]):
         for name, kind in CHARTS.items():
             yield ChartPanel(kind, id=name)
         yield GpuPanel(id="gpu")
+        yield PerTokenPanel(id="token")
+        yield CostPanel(id="cost")
         yield LoadPanel(id="load")
         yield OptionsPanel(id="options")
         yield EventsPanel(id="events")
@@ -79,7 +86,7 @@ class Dashboard(Screen[None]):
     def on_mount(self) -> None:
         """Begin the beat."""
         self._arranged = self._facts(self._look())
-        self._beat = self.set_interval(self._beat_s, self.beat)
+        self._beat = self.set_interval(self._beat_s, lambda: self.beat(whole=False))
         # At once: after the signal the process is stopped, and its next turn may be in the shell's
         # time.
         self.app.app_suspend_signal.subscribe(self, self._leave, immediate=True)
@@ -95,13 +102,14 @@ class Dashboard(Screen[None]):
         """Whether the options have the keyboard."""
         return isinstance(self.focused, OptionsPanel)
 
-    def _facts(self, view: View) -> tuple[Stage, int, int, int, bool]:
-        engine = view.engine
+    def _facts(self, view: View) -> tuple[Stage, int, int, int, bool, bool]:
+        engine, store = view.engine, view.store
         options = len(engine.options) if engine else 0
-        return view.stage, len(view.store.engines), len(view.store.gpus), options, self.editing
+        drafts = speculates(engine)
+        return view.stage, len(store.engines), len(store.gpus), options, self.editing, drafts
 
     def _boxes(self, size: Size) -> Boxes:
-        stage, engines, gpus, options, editing = self._facts(self._look())
+        stage, engines, gpus, options, editing, drafts = self._facts(self._look())
         return arrange(
             size.width,
             size.height,
@@ -110,24 +118,30 @@ class Dashboard(Screen[None]):
             gpus=gpus,
             options=options,
             editing=editing,
+            speculates=drafts,
         )
 
-    def beat(self) -> None:
-        """One look at the store; what changed is painted, nothing else."""
+    def beat(self, *, whole: bool = True) -> None:
+        """One look at the store; what changed is painted, nothing else.
+
+        whole: also what a slow line gets only now and then.
+        """
         if not self.is_mounted or self._away:
             return
         view = self._look()
         facts = self._facts(view)
         if facts != self._arranged:
             self._arranged = facts
+            whole = True
             # Asked through a child: the screen would answer from its cache of arrangements.
             self.query_one(KeysPanel).refresh(layout=True)
         shown = self._boxes(self.size)
+        seldom, steady = view.low_bandwidth and not whole, time.monotonic()
         with self.app.batch_update():
             self.query_one(KeysPanel).editing = self.editing
             for panel in self.query(Panel):
                 panel.view = view  # for those that get a box before the next beat
-                if panel.id in shown:
+                if panel.id in shown and self._pace.due(panel.id, steady, seldom=seldom):
                     panel.show(view)
 
     def _leave(self, app: App[object]) -> None:

@@ -5,10 +5,21 @@ A source that fails marks its own part stale; it never takes another one, or the
 
 from __future__ import annotations
 
+from llmtop.tui.sources.cost import CostSource
+from llmtop.tui.sources.effects import EffectSource
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.gpu import GpuSource
 from llmtop.tui.sources.load import LoadSource
 from llmtop.tui.sources.sampling import Sampling, Source
 from llmtop.tui.sources.timeline import Timeline
 
-__all__ = ["EngineSource", "GpuSource", "LoadSource", "Sampling", "Source", "Timeline"]
+__all__ = [
+    "CostSource",
+    "EffectSource",
+    "EngineSource",
+    "GpuSource",
+    "LoadSource",
+    "Sampling",
+    "Source",
+    "Timeline",
+]

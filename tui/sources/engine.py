@@ -246,6 +246,7 @@ def numbers(
         (SeriesName.REQUESTS, sample.requests_per_s),
         (SeriesName.TTFT_P95, p95(sample.latencies.get(Latency.TTFT))),
         (SeriesName.ITL_P95, p95(sample.latencies.get(Latency.ITL))),
+        (SeriesName.SPEC_ACCEPTANCE, sample.spec_acceptance),
     )
 
 

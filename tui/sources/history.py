@@ -42,4 +42,5 @@ class ChangeHistory:
             level = "warning" if refused else "change"
             self._store.events.append(Event(moment, level, change_words(change, me)))
             if not refused:
-                self._track.marks.append(Mark(moment, mark_words(change)))
+                applied = change.outcome is Outcome.APPLIED
+                self._track.marks.append(Mark(moment, mark_words(change), effect=applied))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from llmtop.loadgen.plan import Loop
 from llmtop.loadgen.pool import Load
 from llmtop.tui.series import SeriesName
 from llmtop.tui.store import Store
@@ -29,12 +30,17 @@ class LoadSource:
             return
         now = self._now()
         idle = not snapshot.running and snapshot.in_flight == 0
+        closed = snapshot.loop == Loop.CLOSED
+        served = float(max(0, snapshot.in_flight - snapshot.waiting_first))
+        achieved = served if closed else snapshot.requests_per_s
         for name, value in (
             (SeriesName.CLIENT_TTFT_P50, snapshot.ttft.p50),
             (SeriesName.CLIENT_TTFT_P95, snapshot.ttft.p95),
+            (SeriesName.CLIENT_TTFT_P99, snapshot.ttft.p99),
+            (SeriesName.CLIENT_ITL_P95, snapshot.itl.p95),
             (SeriesName.OLDEST_WAIT, snapshot.oldest_wait_s),
             (SeriesName.ASKED, None if idle else snapshot.asked),
-            (SeriesName.IN_FLIGHT, None if idle else float(snapshot.in_flight)),
+            (SeriesName.ACHIEVED, None if idle else achieved),
         ):
             track.record(name, now, value)
 

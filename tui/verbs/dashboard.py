@@ -98,6 +98,8 @@ def show(
         theme=look.theme,
         readonly=look.readonly,
         ascii=look.ascii,
+        gpu_hour=look.gpu_hour,
+        low_bandwidth=look.low_bandwidth,
         clock=stage.timeline.now,
         background=background,
     )

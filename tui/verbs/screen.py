@@ -27,6 +27,8 @@ class ScreenFlags:
     theme: str | None = None
     ascii: bool = False
     readonly: bool = False
+    gpu_hour: float | None = None
+    low_bandwidth: bool = False
     config: Config | None = None
 
 
@@ -44,6 +46,14 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--readonly/--no-readonly", default=None, help="Without every key that changes something."
     )
+    @click.option(
+        "--gpu-hour", type=Real(min=0), metavar="PRICE", help="Of one GPU, for the cost of tokens."
+    )
+    @click.option(
+        "--low-bandwidth/--no-low-bandwidth",
+        default=None,
+        help="Paint seldom: at most 1,000 bytes a second at 120x40.",
+    )
     @config_flag
     @functools.wraps(command)
     def wrapped(
@@ -52,6 +62,8 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         theme: str | None,
         ascii: bool | None,
         readonly: bool | None,
+        gpu_hour: float | None,
+        low_bandwidth: bool | None,
         config_file: str | None,
         **rest: Any,
     ) -> Any:
@@ -65,6 +77,8 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
             theme=theme or wanted.theme or None,
             ascii=wanted.ascii if ascii is None else ascii,
             readonly=wanted.readonly if readonly is None else readonly,
+            gpu_hour=wanted.gpu_hour if gpu_hour is None else gpu_hour,
+            low_bandwidth=wanted.low_bandwidth if low_bandwidth is None else low_bandwidth,
             config=config,
         )
         return command(*args, screen=screen, **rest)

@@ -75,7 +75,12 @@ def _label(y: int, height: int, maximum: float, label: Callable[[float], str]) -
 
 
 def _row(label: str, line: Sequence[Span]) -> Row:
-    spans: list[Span] = [(label, MUTED)]
+    return merged(line, (label, MUTED))
+
+
+def merged(line: Sequence[Span], first: Span = ("", MUTED)) -> Row:
+    """Cells of one character each as stretches of one role."""
+    spans: list[Span] = [first]
     for char, role in line:
         # A blank takes the role of its neighbour: one stretch, one colour, fewer bytes.
         role = spans[-1][1] if char == " " else role

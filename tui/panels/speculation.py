@@ -1,0 +1,74 @@
+"""Speculative decoding in words: is it on, how much of it is accepted, how many tokens a step."""
+
+from __future__ import annotations
+
+from llmtop.engines.options import Applies, Option
+from llmtop.engines.samples import EngineSample
+from llmtop.tui import format as f
+from llmtop.tui.panels.view import View
+from llmtop.tui.store import EngineTrack
+from llmtop.tui.widgets.frame import Ranked
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Span
+
+# What each engine calls the number of tokens that it drafts.
+DRAFTING = ("num_speculative_tokens", "speculative_num_draft_tokens")
+
+
+def drafted(sample: EngineSample) -> float | None:
+    """Draft tokens proposed a step, the mean: accepted a step over the share accepted."""
+    if not sample.spec_acceptance or sample.spec_accepted_length is None:
+        return None
+    return max(0.0, sample.spec_accepted_length - 1) / sample.spec_acceptance
+
+
+def drafting(engine: EngineTrack | None) -> Option | None:
+    """The option that says how many tokens are drafted; None where there is none."""
+    options = engine.options if engine is not None else ()
+    return next((option for option in options if option.name in DRAFTING), None)
+
+
+def speculates(engine: EngineTrack | None) -> bool:
+    """Whether it drafts, or could at once: then its figures have a place on the large screen."""
+    if engine is None:
+        return False
+    option = drafting(engine)
+    armed = option is not None and bool(option.value or option.launch)
+    return armed or (engine.sample is not None and engine.sample.spec_acceptance is not None)
+
+
+def state_words(view: View) -> list[Span]:
+    """Why there are no figures: it is off, it needs a restart, or nothing was drafted."""
+    option = drafting(view.engine)
+    if option is None:
+        return [(f.ABSENT, TEXT)]
+    if option.value:
+        return [("on", STRONG), (", nothing drafted in the window", MUTED)]
+    if option.applies is Applies.RESTART:
+        return [("off", STRONG), (", a restart can arm it", MUTED)]
+    return [("off", STRONG), (f", armed for {f.option(option.launch)}: o turns it on", MUTED)]
+
+
+def figures(view: View) -> list[Ranked]:
+    """Acceptance, tokens a step, drafts a step; () where nothing was drafted in the window."""
+    sample = view.sample
+    if sample is None or sample.spec_acceptance is None:
+        return []
+    words: list[Ranked] = [
+        (0, [("accepted ", MUTED), (f.percent(sample.spec_acceptance), STRONG)]),
+    ]
+    length, drafts = sample.spec_accepted_length, drafted(sample)
+    if length is not None:
+        words.append((1, [(f"{length:.2f}", STRONG), (" tok/step", MUTED)]))
+    if drafts is not None:
+        words.append((2, [("of ", MUTED), (f"{drafts:.1f}", STRONG), (" drafted", MUTED)]))
+    return words
+
+
+def positions(view: View) -> list[Span]:
+    """The share accepted at each position in the draft; [] where it is not known."""
+    sample = view.sample
+    shares = sample.spec_acceptance_by_position if sample is not None else ()
+    if not shares:
+        return []
+    told = " ".join(f"{share * 100:.0f}" for share in shares[:8])
+    return [("by position ", MUTED), (told, STRONG), (" %", MUTED)]

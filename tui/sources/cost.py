@@ -1,0 +1,48 @@
+"""What every engine's tokens cost, beside its other facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmtop.tui.cost import CostMeter
+from llmtop.tui.series import SeriesName
+from llmtop.tui.store import EngineTrack, Store
+
+
+class CostSource:
+    """Lays an engine's numbers beside those of its GPUs, at each sample."""
+
+    def __init__(self, store: Store, now: Callable[[], float]) -> None:
+        self._store, self._now = store, now
+        self._meters: dict[str, CostMeter] = {}
+        self._pids: dict[str, int] = {}
+
+    async def beat(self) -> None:
+        """Look at what the other sources have written since."""
+        for gone in self._meters.keys() - self._store.engines.keys():
+            del self._meters[gone]
+            self._pids.pop(gone, None)
+        for name, track in self._store.engines.items():
+            meter = self._meters.setdefault(name, CostMeter())
+            pid = track.status.record.pid if track.status is not None else 0
+            restarted = track.sample is not None and track.sample.restarted
+            if restarted or self._pids.get(name, pid) != pid:
+                meter.begin()
+            self._pids[name] = pid
+            self._note(meter, track)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def _note(self, meter: CostMeter, track: EngineTrack) -> None:
+        sample = track.sample
+        if sample is None or track.stale_since is not None:
+            return
+        rates = track.series.get(SeriesName.OUTPUT_TOKENS)
+        track.cost = meter.note(
+            self._now(),
+            rates.last if rates is not None else None,
+            sample.kv_usage,
+            [gpu for gpu in self._store.gpus if track.is_on(gpu, self._store.gpus)],
+            track.anatomy.kv if track.anatomy is not None else None,
+        )
