@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmtop.loadgen.compare import Finding, Measure, judge, noise_floor, order
 from llmtop.loadgen.level import Energy, LevelMeter, LevelResult, Traffic
@@ -76,6 +76,7 @@ class Duel:
 
     pairs: how many, even. A pair in which the client could not keep up is run again, for at most
     half of the pairs. now: seconds on the clock of the records, of whichever load is at work.
+    keep_records: False lets the requests of a run go once it is measured; a screen needs none.
     """
 
     def __init__(
@@ -88,8 +89,9 @@ class Duel:
         seconds: float = 8.0,
         energy: Energy = lambda: None,
         seed: int = 0,
+        keep_records: bool = True,
     ) -> None:
-        self._seed = seed
+        self._seed, self._keep = seed, keep_records
         self._now, self._level, self._seconds, self._energy = now, level, seconds, energy
         noise = [(True, ("A", "A"))] * noise_pairs
         self._program = noise + [(False, arms) for arms in order(pairs)]
@@ -181,6 +183,8 @@ class Duel:
         if run is None:
             return None
         self._meter = None
+        if not self._keep:
+            run = replace(run, records=())
         self._runs.append(run)
         self._spent.append(run.seconds + run.warm_up_s)
         if len(self._runs) < 2:
