@@ -117,10 +117,11 @@ def curve_rows(drawing: Drawing, width: int, height: int, glyphs: Glyphs) -> lis
                 line[x] = (glyphs.mark, NOW)
     if drawing.curve is not None:
         _points(canvas, drawing.curve.points, at, tall, glyphs)
-    elif not drawing.ghosts:
+    if not any(curve.points for curve in _curves(drawing)):
         _words(canvas, tall // 2, "the curve draws itself as levels finish")
+    known = any(curve.points for curve in _curves(drawing))
     rows = [
-        _joined(_left(y, tall, at), line, _right(y, tall, at), cells)
+        _joined(_left(y, tall, at) if known else "", line, _right(y, tall, at), cells)
         for y, line in enumerate(canvas)
     ]
     rows.append(_ticks(at, drawing.level))

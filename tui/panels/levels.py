@@ -6,6 +6,7 @@ from llmtop.loadgen.level import LevelResult
 from llmtop.loadgen.saturate import SaturationResult
 from llmtop.loadgen.slo import Slo
 from llmtop.tui import format as f
+from llmtop.tui.panels.curve import INVALID
 from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, shorten
 
@@ -80,7 +81,8 @@ def _standing(share: float | None) -> str:
 
 def _note(level: LevelResult) -> tuple[str, str]:
     if not level.valid:
-        return f.clean(level.health.verdict, 100), "warn"
+        causes = "; ".join(level.health.causes) or level.health.verdict
+        return f"{INVALID} {f.clean(causes, 100)}", "warn"
     if level.stalled:
         return "nothing ended", "bad"
     if level.failed or level.cut:

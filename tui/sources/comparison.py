@@ -40,6 +40,7 @@ class ComparisonRun(Experiment):
         self._playing = "A"
         self._owes = False  # the option may have another value than before
         self._before: OptionValue = None
+        self._in_force: OptionValue = None
         self._back = ""
         self._duel = Duel(
             lambda: self._clocks[self._playing].seconds(),
@@ -142,15 +143,18 @@ class ComparisonRun(Experiment):
             reason = settings.refusal(option, value)
             if reason:
                 raise LlmtopError(reason)
-        self._before = option.value
+        self._before = self._in_force = option.value
 
     async def _place(self, arm: str, loads: dict[str, Load]) -> Load:
         """Put A or B in force; the load that goes to it."""
         source = self._sources[arm]
         if self._plan.other is None:
-            self._owes = True
-            await self._set(source.session, self._plan.a if arm == "A" else self._plan.b)
-            source.look_again()
+            wanted = self._plan.a if arm == "A" else self._plan.b
+            if wanted != self._in_force:
+                self._owes = True
+                await self._set(source.session, wanted)
+                self._in_force = wanted
+                source.look_again()
         elif arm != self._playing:
             # What is in flight ends first: the two may share a GPU.
             await self.drain(loads[self._playing], DRAIN_S)
