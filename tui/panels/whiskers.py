@@ -15,7 +15,7 @@ from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, Row, Span, fit, s
 REACHES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0, 9.0)  # of the axis: 1 + that, and 1 / that
 NAME, VALUE, CHANGE = 14, 9, 9  # cells of the columns
 WORDS = {Verdict.BETTER: "good", Verdict.WORSE: "bad", Verdict.CANNOT_TELL: "warn"}
-LEAST = 15  # cells of a whisker's axis, and those of the verdict
+LEAST, WORD = 15, 17  # cells of a whisker's axis, and those of the verdict
 ROOMY = 3  # rows a measure from which each pair is shown, too
 
 
@@ -72,7 +72,7 @@ def whisker(finding: Finding, reach: float, cells: int, glyphs: Glyphs) -> list[
 
 def pair_rows(result: CompareResult, width: int, height: int) -> list[Row]:
     """Each pair of runs, the newest on top."""
-    head = f"{'pair':>6}  {'order':<7}{'tok/s':>16}{'':>9}{'TTFT p50':>18}{'':>9}{'requests':>12}"
+    head = f"{'pair':>6}  {'order':<7}{'tok/s A B':>16}{'':>9}{'TTFT p50 A B':>18}{'':>9}{'requests':>12}"
     rows: list[Row] = [fit([(head, MUTED)], width, MUTED)]
     numbered = list(enumerate(result.pairs, 1))
     for number, pair in list(reversed(numbered))[: max(0, height - 1)]:
@@ -83,7 +83,7 @@ def pair_rows(result: CompareResult, width: int, height: int) -> list[Row]:
 
 
 def _pair(number: int, pair: PairResult, width: int) -> Row:
-    first, second = pair.runs
+    first, second = pair.runs if pair.arms != ("B", "A") else reversed(pair.runs)
     rates = f"{f.rate(first.output_tokens_per_s)} {f.rate(second.output_tokens_per_s)}"
     waits = f"{f.latency(first.ttft.p50)} {f.latency(second.ttft.p50)}"
     requests = f"{first.ok:,} {second.ok:,}"
@@ -112,7 +112,7 @@ def _change(pair: PairResult, measure: Measure) -> str:
 def _widths(width: int) -> tuple[int, int]:
     """Cells of the whisker (odd: 1 lies in the middle) and of the verdict."""
     left = width - NAME - 2 * VALUE - CHANGE - 2
-    words = max(LEAST, min(48, left // 3))
+    words = max(WORD, min(48, left // 3))
     cells = max(LEAST, min(81, left - words))
     return cells - 1 + cells % 2, max(0, left - cells)
 
@@ -127,7 +127,7 @@ def _line(
 ) -> Row:
     tokens = finding.measure.direction is Direction.HIGHER
     a, b = (f.rate(v) if tokens else f.latency(v) for v in (finding.a, finding.b))
-    told = verdict(finding) if finding.ratio is not None else "no pair yet"
+    told = verdict(finding) if finding.ratio is not None else "no pair"
     if len(told) + 3 > words:
         told = _briefly(finding)
     role = WORDS[finding.verdict] if finding.ratio is not None else MUTED
@@ -146,12 +146,13 @@ def _line(
 
 
 def _briefly(finding: Finding) -> str:
-    """The verdict where there is room for a word or two; how many more pairs is said as +k."""
+    """The verdict where there is room for a word or two; how many more pairs, as +k."""
     if finding.ratio is None:
         return f.ABSENT
     if finding.verdict is not Verdict.CANNOT_TELL:
         return finding.verdict.value
-    return f"? {finding.more_pairs} more" if finding.more_pairs is not None else "cannot tell"
+    more = f" +{finding.more_pairs}" if finding.more_pairs is not None else ""
+    return f"cannot tell{more}"
 
 
 def _dots(

@@ -142,7 +142,8 @@ class CompareScreen(ExperimentScreen):
     ) -> list[Row]:
         title = "A and B"
         if state is None:
-            return frame([], width, height, view.glyphs, title=title)
+            words = "  one row a measure: A, B, and B / A with its interval around 1"
+            return frame([((words, MUTED),)], width, height, view.glyphs, title=title)
         a, b = (f.clean(label, 40) for label in state.plan.labels)
         body = comparison_rows(state.result, width - 2, height - 2, view.glyphs)
         n = max((finding.n for finding in state.result.findings), default=0)
