@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from llmtop.loadgen.compare import Finding, Measure, judge, noise_floor, order
@@ -78,6 +78,7 @@ class Duel:
     pairs: how many, even. A pair in which the client could not keep up is run again, for at most
     half of the pairs. now: seconds on the clock of the records, of whichever load is at work.
     switch_s: about how long it takes to put a setting in force, for the time that is left.
+    keep_records: False lets the requests of a run go once it is measured; a screen needs none.
     """
 
     def __init__(
@@ -91,8 +92,9 @@ class Duel:
         energy: Energy = lambda: None,
         seed: int = 0,
         switch_s: float = 0.0,
+        keep_records: bool = True,
     ) -> None:
-        self._seed, self._switch_s = seed, switch_s
+        self._seed, self._switch_s, self._keep = seed, switch_s, keep_records
         self._now, self._level, self._seconds, self._energy = now, level, seconds, energy
         noise = [(True, ("A", "A"))] * noise_pairs
         self._program = noise + [(False, arms) for arms in order(pairs)]
@@ -202,6 +204,8 @@ class Duel:
         if self._settling:
             self._settling = False
             return None
+        if not self._keep:
+            run = replace(run, records=())
         self._runs.append(run)
         self._spent.append(run.seconds + run.warm_up_s)
         if len(self._runs) < 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmtop.loadgen.calibration import Calibration
 from llmtop.loadgen.knee import Knee
@@ -54,6 +54,7 @@ class Saturation:
     """One search. Hand ``take`` to the load as on_record, ``begin``, then call ``beat``.
 
     ``beat`` never blocks; call it some five times a second. now: seconds on the records' clock.
+    keep_records: False lets the requests of a level go once it is measured; a screen needs none.
     """
 
     def __init__(
@@ -68,8 +69,10 @@ class Saturation:
         search: Search | None = None,
         gauges: Gauges | None = None,
         calibration: Calibration | None = None,
+        keep_records: bool = True,
     ) -> None:
-        self._seed, self._gauges, self._calibration = seed, gauges, calibration
+        self._seed, self._keep = seed, keep_records
+        self._gauges, self._calibration = gauges, calibration
         self.search = search or Search(top=top, with_limits=slo is not None)
         self._slo, self._now, self._seconds, self._energy = slo, now, seconds, energy
         self._levels: list[LevelResult] = []
@@ -100,6 +103,8 @@ class Saturation:
         result = self._meter.beat()
         if result is None:
             return None
+        if not self._keep:
+            result = replace(result, records=())
         self._levels.append(result)
         self.search.feed(trial(result))
         self._next()

@@ -19,6 +19,7 @@ from llmtop.tui.control import Control, refusal
 from llmtop.tui.format import clean
 from llmtop.tui.panels.view import View
 from llmtop.tui.screens.dashboard import Dashboard
+from llmtop.tui.screens.experiment import ExperimentScreen
 from llmtop.tui.store import Event, Store
 from llmtop.tui.theming import textual_name, to_textual, variables
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
@@ -122,8 +123,27 @@ class LlmtopApp(App[None]):
 
     def show_now(self) -> None:
         """Paint what the store says now, not only at the next beat: a sample has just come in."""
-        if isinstance(self.screen, Dashboard):
+        if isinstance(self.screen, Dashboard | ExperimentScreen):
             self.screen.beat()
+
+    def action_saturation(self) -> None:
+        """The saturation screen: the search that runs, or the form of one."""
+        from llmtop.tui.screens.saturation import SaturationScreen
+
+        if self._may_measure("a search sends load"):
+            self.push_screen(SaturationScreen(self.look, self.control, self._interval))
+
+    def action_compare(self) -> None:
+        """The compare screen: the comparison that runs, or the form of one."""
+        from llmtop.tui.screens.compare import CompareScreen
+
+        if self._may_measure("a comparison sends load and changes options"):
+            self.push_screen(CompareScreen(self.look, self.control, self._interval))
+
+    def _may_measure(self, words: str) -> bool:
+        if self._readonly:
+            self.notify(f"read-only: {words}", markup=False, timeout=3)
+        return not self._readonly and self.store.engine is not None
 
     def action_log(self) -> None:
         """The log of the selected engine."""

@@ -14,7 +14,8 @@ from llmtop.engines.records import EngineRecord, State
 from llmtop.engines.restart import HandOver, Restarted
 from llmtop.loadgen.plan import Loop, Plan
 from llmtop.loadgen.pool import Load
-from llmtop.tui.sources import EngineSource, LoadSource, Sampling
+from llmtop.tui.experiments import ComparisonPlan, SearchPlan
+from llmtop.tui.sources import EngineSource, Experiments, LoadSource, Sampling
 from llmtop.tui.store import Event, Mark, Store
 from llmtop.tui.words import change_words
 
@@ -31,7 +32,8 @@ class Conductor:
 
     new_load: makes the load for an engine. stop_engine: ends one, blocking. seed: a new one each
     time. restart_engine: restarts one with new option values, blocking; rolling where it is given
-    what to do while both run. now: the screen's clock, for marks and events.
+    what to do while both run. now: the screen's clock, for marks and events. experiments: searches
+    and comparisons, which have a load of their own.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Conductor:
             [EngineRecord, Mapping[str, OptionValue], HandOver | None], Restarted
         ],
         now: Callable[[], float],
+        experiments: Experiments,
     ) -> None:
         self._store = store
         self._sampling = sampling
@@ -55,6 +58,7 @@ class Conductor:
         self._seed = seed
         self._restart_engine = restart_engine
         self._now = now
+        self._experiments = experiments
         self._restarting: set[str] = set()
         self._interrupted: Load | None = None
 
@@ -124,6 +128,7 @@ class Conductor:
         self, engine: str, option: str, value: OptionValue, *, evict: bool = False
     ) -> Change:
         """Change an option; look at the engine again at once, so that the screen shows it."""
+        self._experiments.guard()
         source = self._source(engine)
         changes = await source.session.change({option: value}, evict=evict)
         if not changes:
@@ -146,6 +151,7 @@ class Conductor:
             raise LlmtopError(f"llmtop did not start {engine}, so it cannot restart it")
         if engine in self._restarting:
             raise LlmtopError(f"{engine} is restarting already")
+        self._experiments.guard()
         self._restarting.add(engine)
         began = self._now()
         before = {option.name: option.value for option in source.track.options}
@@ -235,6 +241,38 @@ class Conductor:
             track.marks.append(Mark(self._now(), asked, effect=True, since=began))
         self._say("info", f"{engine} restarted in {done.took_s:.0f}s, down for {done.down_s:.0f}s")
 
+    async def start_search(self, plan: SearchPlan) -> None:
+        """Begin a search on an engine, in place of the load that runs."""
+        source = self._source(plan.engine)
+        await self._make_room()
+        self._experiments.start_search(source, plan)
+
+    async def start_comparison(self, plan: ComparisonPlan) -> None:
+        """Begin a comparison, in place of the load that runs."""
+        source = self._source(plan.engine)
+        other = self._source(plan.other) if plan.other is not None else None
+        await self._make_room()
+        self._experiments.start_comparison(source, other, plan)
+
+    async def stop_experiment(self) -> None:
+        """End the search or the comparison; what is known by then is kept."""
+        self._experiments.stop()
+
+    async def recall_curves(self, engine: str) -> None:
+        """Bring the curves of earlier searches on this kind of engine and model into the store."""
+        await self._experiments.recall(self._source(engine))
+
+    async def _make_room(self) -> None:
+        load = self._running()
+        if self._restarting:
+            raise LlmtopError(f"{', '.join(self._restarting)} is restarting")
+        if load is not None:
+            load.stop(drain=False)
+            self._say("info", "load stopped: a measurement has a load of its own")
+        if (load := self._load_source.load) is not None:
+            self._load_source.let_go()
+            await asyncio.to_thread(load.close)
+
     async def log_lines(self, engine: str, count: int) -> list[str]:
         """The end of an engine's log."""
         record = self._source(engine).session.endpoint.record
@@ -254,6 +292,7 @@ class Conductor:
                 f"{', '.join(self._restarting)} is restarting", "stop it when it is ready"
             )
         self._interrupted = None
+        await self._experiments.close()
         load = self._load_source.load
         if load is not None and not load.finished:
             load.stop(drain=False)
@@ -279,6 +318,7 @@ class Conductor:
         return self._source(self._store.selected)
 
     def _running(self) -> Load | None:
+        self._experiments.guard()
         if self._interrupted is not None:
             raise LlmtopError(
                 f"{self._store.load_target} restarts, and the load comes back with it",

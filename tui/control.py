@@ -9,6 +9,7 @@ from llmtop import LlmtopError
 from llmtop.engines.options import Change, OptionValue, Outcome
 from llmtop.engines.records import EngineRecord, LaunchSpec
 from llmtop.engines.restart import Restarted
+from llmtop.tui.experiments import ComparisonPlan, SearchPlan
 
 
 class Control(Protocol):
@@ -45,6 +46,21 @@ class Control(Protocol):
         rolling: start the new one beside it and move the load over; nothing is cut. Returns when
         an engine is ready: the new one, or the last good one when the new one did not start.
         """
+
+    async def start_search(self, plan: SearchPlan) -> None:
+        """Begin a search for what an engine holds; a load that runs is stopped first.
+
+        It goes on by itself, in ``Store.search``. Until its end load and options are its own.
+        """
+
+    async def start_comparison(self, plan: ComparisonPlan) -> None:
+        """Begin a comparison, in ``Store.comparison``; a load that runs is stopped first."""
+
+    async def stop_experiment(self) -> None:
+        """End the search or comparison that runs; what is known is kept, options are put back."""
+
+    async def recall_curves(self, engine: str) -> None:
+        """Bring the curves of earlier sessions on this kind of engine into ``Store.curves``."""
 
     async def log_lines(self, engine: str, count: int) -> list[str]:
         """The last ``count`` lines of an engine's log, as they are: the screen cleans them."""
@@ -108,6 +124,21 @@ class FakeControl:
         url = "http://127.0.0.1:8000"
         record = EngineRecord(spec, (), (), 1, 1, "", url, "", None, 0.0)
         return Restarted(record, url, took_s=38.0, down_s=38.0, failure=self.failure)
+
+    async def start_search(self, plan: SearchPlan) -> None:
+        """Note the call."""
+        self._note("start_search", plan)
+
+    async def start_comparison(self, plan: ComparisonPlan) -> None:
+        """Note the call."""
+        self._note("start_comparison", plan)
+
+    async def stop_experiment(self) -> None:
+        """Note the call."""
+        self._note("stop_experiment")
+
+    async def recall_curves(self, engine: str) -> None:
+        """Not noted: a screen asks for it by itself."""
 
     async def log_lines(self, engine: str, count: int) -> list[str]:
         """The last lines of the log that was given."""

@@ -9,21 +9,27 @@ from typing import Any
 
 from llmtop import LlmtopError
 from llmtop.engines.endpoint import Endpoint
+from llmtop.engines.energy import EngineEnergy
 from llmtop.engines.gpu import Gpus
 from llmtop.engines.logs import clean
 from llmtop.engines.options import OptionValue
 from llmtop.engines.records import EngineRecord, State
 from llmtop.engines.restart import HandOver, Restarted, Wanted, carry_out, room_beside
+from llmtop.loadgen.level import LoadClock
 from llmtop.loadgen.plan import Plan, Prompts, Target
 from llmtop.loadgen.pool import Load
+from llmtop.loadgen.results import RequestRecord
 from llmtop.tui.conductor import Conductor
+from llmtop.tui.curves import CurveShelf
 from llmtop.tui.session import EngineSession
 from llmtop.tui.sources import (
     CostSource,
     EffectSource,
     EngineSource,
+    Experiments,
     GpuSource,
     LoadSource,
+    Parts,
     Sampling,
     Source,
     Timeline,
@@ -32,6 +38,7 @@ from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.wiring import Wiring, fresh_seed
 
 RESCAN_S = 5.0
+MEASURING_TIMEOUT_S = 120.0  # of a request in a search or a comparison, as `llmtop saturate` has it
 
 
 class NewEngines:
@@ -87,7 +94,22 @@ class Stage:
         self.timeline = Timeline()
         self._known: set[str] = set()
         self.load_source = LoadSource(self.store, self.timeline.now)
+        self.store.prompts = self._prompts
+        self.experiments = Experiments(
+            Parts(
+                self.store,
+                self.load_source,
+                self._measuring_load,
+                self._energy,
+                lambda source: wiring.session(source.session.endpoint),
+                CurveShelf(wiring.state.root / "curves"),
+                fresh_seed,
+                self.timeline.now,
+                lambda: self.news(),
+            )
+        )
         sources: list[Source] = [
+            self.experiments,  # first: what it still has to put back needs the engines' sources
             GpuSource(Gpus(), self.store),
             self.load_source,
             EffectSource(self.store, self.timeline.now),
@@ -109,6 +131,7 @@ class Stage:
             fresh_seed,
             self._restart,
             self.timeline.now,
+            self.experiments,
         )
 
     def add(self, endpoint: Endpoint) -> None:
@@ -173,6 +196,7 @@ class Stage:
 
     def release(self) -> None:
         """End the load's workers, however the screen ended. May be called twice."""
+        self.experiments.release()
         if self.load_source.load is not None:
             self.load_source.load.close()
 
@@ -197,12 +221,38 @@ class Stage:
         return None
 
     def _new_load(self, source: EngineSource) -> Load:
+        return Load(self._target(source), self._prompts)
+
+    def _measuring_load(
+        self,
+        source: EngineSource,
+        prompts: Prompts,
+        *,
+        clock: LoadClock,
+        window_s: float,
+        on_record: Callable[[RequestRecord], None],
+    ) -> Load:
+        return Load(
+            self._target(source),
+            prompts,
+            timeout_s=MEASURING_TIMEOUT_S,
+            window_s=window_s,
+            on_record=on_record,
+            monotonic=clock.ns,
+        )
+
+    def _target(self, source: EngineSource) -> Target:
         from llmtop.loadgen.discovery import discover_model  # it brings httpx, which costs 60 ms
 
         endpoint = source.session.endpoint
         key = self._wiring.key_for(endpoint)
-        model = discover_model(endpoint.url, key)
-        return Load(Target(url=endpoint.url, model=model, api_key=key), self._prompts)
+        return Target(url=endpoint.url, model=discover_model(endpoint.url, key), api_key=key)
+
+    def _energy(self, source: EngineSource) -> EngineEnergy | None:
+        record = source.session.endpoint.record
+        if record is None or record.simulated:
+            return None
+        return EngineEnergy(record, Gpus(), self._wiring.processes)
 
     def _reopen(self, record: EngineRecord) -> EngineSession:
         return self._wiring.session(self._wiring.of(record))

@@ -14,8 +14,11 @@ from llmtop.engines.anatomy import Anatomy
 from llmtop.engines.options import Option
 from llmtop.engines.records import EngineStatus
 from llmtop.engines.samples import EngineSample, GpuSample
+from llmtop.loadgen.plan import Prompts
 from llmtop.loadgen.results import LoadSnapshot
 from llmtop.tui.cost import Cost
+from llmtop.tui.curves import Curve
+from llmtop.tui.experiments import ComparisonState, SearchState
 
 CAPACITY = 1200  # points kept of each series: 20 minutes at a beat of one second
 
@@ -135,7 +138,11 @@ class EngineTrack:
 
 @dataclass(slots=True)
 class Store:
-    """The whole timeline. load: the newest snapshot of the load that ``load_target`` gets."""
+    """The whole timeline. load: the newest snapshot of the load that ``load_target`` gets.
+
+    prompts: what the screen's load asks. search, comparison: the newest of each, running or over.
+    curves: those that searches have drawn, of this and of earlier sessions, oldest first.
+    """
 
     engines: dict[str, EngineTrack] = field(default_factory=dict)
     selected: str | None = None
@@ -143,6 +150,10 @@ class Store:
     gpu_note: str = ""  # why there are no GPU numbers
     load: LoadSnapshot | None = None
     load_target: str | None = None
+    prompts: Prompts = field(default_factory=Prompts)
+    search: SearchState | None = None
+    comparison: ComparisonState | None = None
+    curves: tuple[Curve, ...] = ()
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=500))
 
     @property

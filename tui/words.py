@@ -45,6 +45,12 @@ def value_words(option: str, value: OptionValue) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def lengths(bounds: tuple[int, int]) -> str:
+    """Lengths in tokens as they are typed: ``128``, ``448..576``."""
+    low, high = bounds
+    return f"{low}" if low == high else f"{low}..{high}"
+
+
 def change_words(change: Change, me: str = "") -> str:
     """One change as one line: what, from, to, how it went, and who when it was somebody else."""
     before, after = (

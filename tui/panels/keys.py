@@ -27,7 +27,7 @@ class KeysPanel(Panel):
             return [("q", "quit"), ("?", "help"), ("t", "theme")]
         keys = [("q", "quit"), ("?", "help"), ("l", "log"), ("t", "theme")]
         if view.stage is Stage.RUNNING and not view.readonly:
-            keys.insert(2, ("o", "options"))
+            keys[2:2] = [("o", "options"), ("s", "saturation"), ("c", "compare")]
         if len(view.store.engines) > 1:
             keys.insert(2, ("tab", "next engine"))
         if view.stage is Stage.RUNNING and view.load is None and not view.readonly:

@@ -125,6 +125,10 @@ class SmallPanel(Panel):
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The line, in the middle."""
-        words = "llmtop needs 60x16 or more"
-        line: Row = ((shorten(words, width), "warn"),)
-        return [*[()] * (height // 2), line]
+        return small_rows(width, height)
+
+
+def small_rows(width: int, height: int) -> list[Row]:
+    """What is said where nothing has room."""
+    line: Row = ((shorten("llmtop needs 60x16 or more", width), "warn"),)
+    return [*[()] * (height // 2), line]

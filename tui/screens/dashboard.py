@@ -50,6 +50,8 @@ class Dashboard(Screen[None]):
         Binding("b", "load('burst')", "a burst of load", id="load.burst"),
         Binding("0", "load('stop_load')", "stop the load", id="load.stop"),
         Binding("o", "options", "change options", id="options"),
+        Binding("s", "app.saturation", "saturation: what it holds", id="saturation"),
+        Binding("c", "app.compare", "compare A with B", id="compare"),
         Binding("n,tab", "next_engine(1)", "next engine", id="engine.next"),
         Binding("shift+tab", "next_engine(-1)", "engine before", id="engine.before"),
     ]

@@ -22,6 +22,8 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("b", "a short burst on top of it"),
     ("0", "stop the load"),
     ("o", "change options"),
+    ("s", "saturation: search for what the engine holds, and see the curve of it"),
+    ("c", "compare two values of an option, or two engines"),
     ("l", "the engine's log"),
     ("n  tab", "the next engine"),
     ("shift+tab", "the engine before"),

@@ -10,6 +10,14 @@ from llmtop.loadgen.pool import Load
 from llmtop.tui.series import SeriesName
 from llmtop.tui.store import Store
 
+CLIENT = (
+    SeriesName.CLIENT_TTFT_P50,
+    SeriesName.CLIENT_TTFT_P95,
+    SeriesName.OLDEST_WAIT,
+    SeriesName.ASKED,
+    SeriesName.IN_FLIGHT,
+)
+
 
 class LoadSource:
     """Keeps the load's snapshot, and the client's figures on the loaded engine's charts."""
@@ -43,6 +51,17 @@ class LoadSource:
             (SeriesName.ACHIEVED, None if idle else achieved),
         ):
             track.record(name, now, value)
+
+    def let_go(self) -> None:
+        """The load is over and somebody else ends its workers: keep how it ended, and a gap."""
+        load, self.load = self.load, None
+        if load is None:
+            return
+        self._store.load = load.snapshot()
+        track = self._store.engines.get(self._store.load_target or "")
+        if track is not None:
+            for name in CLIENT:
+                track.record(name, self._now(), None)
 
     async def close(self) -> None:
         """End the load's workers."""

@@ -26,6 +26,9 @@ class Glyphs:
     bullet: str
     hollow: str
     up: str  # beside a number that is too high
+    band: str  # a span that is only background
+    left_end: str  # of an interval, and its right end
+    right_end: str
     cursor: str
     arrow: str
     dot: str
@@ -50,6 +53,9 @@ UNICODE = Glyphs(
     bullet="●",
     hollow="○",
     up="▲",
+    band="░",
+    left_end="├",
+    right_end="┤",
     cursor="▸",
     arrow="→",
     dot="·",
@@ -74,6 +80,9 @@ ASCII = Glyphs(
     bullet="*",
     hollow="o",
     up="^",
+    band=":",
+    left_end="[",
+    right_end="]",
     cursor=">",
     arrow="->",
     dot="-",

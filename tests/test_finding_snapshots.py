@@ -1,0 +1,30 @@
+"""Pictures of the saturation and the compare screen. After a wanted change: --snapshot-update."""
+
+from collections.abc import Callable
+from datetime import UTC
+
+import pytest
+
+from llmtop.tui.app import LlmtopApp
+from llmtop.tui.control import FakeControl
+from llmtop.tui.store import Store
+from tests.finding_states import comparing, earlier, searching
+
+SIZES = [(80, 24), (120, 40), (200, 60)]
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40", "200x60"])
+@pytest.mark.parametrize("key", ["s", "c"], ids=["saturation", "compare"])
+def test_screen(
+    snap_compare: Callable[..., bool],
+    store: Store,
+    now: float,
+    key: str,
+    size: tuple[int, int],
+    theme: str,
+) -> None:
+    store.search, store.comparison = searching(now - 200), comparing(now - 300)
+    store.curves = (earlier(now - 90_000, 0.6, 64), earlier(now - 7500, 0.8, 96))
+    app = LlmtopApp(store, FakeControl(), clock=lambda: now, zone=UTC, theme=theme, interval=3600)
+    assert snap_compare(app, terminal_size=size, press=[key])

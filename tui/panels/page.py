@@ -1,0 +1,59 @@
+"""The blocks that a page of its own is put together from: title, sentence, progress, keys. Pure."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from llmtop.tui import format as f
+from llmtop.tui.panels.view import View
+from llmtop.tui.store import EngineTrack
+from llmtop.tui.widgets.bar import bar
+from llmtop.tui.widgets.frame import Ranked
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, shorten, sides
+
+BAR = 20  # cells of the bar of what is done
+Keys = Sequence[tuple[str, str]]
+
+
+def title_row(name: str, engine: EngineTrack | None, state: Span, view: View, width: int) -> Row:
+    """What this is, of which engine, and how it stands."""
+    groups: list[Ranked] = [(0, [("llmtop", "brand")]), (0, [(name, "title")])]
+    if engine is not None:
+        groups += [
+            (1, [(f.clean(engine.name, 40), STRONG)]),
+            (3, [(f.clean(f"{engine.title} {engine.version or ''}".strip(), 40), MUTED)]),
+            (4, [(f.clean(engine.model or "", 50), MUTED)]),
+            (2, [("simulated", "warn")] if engine.simulated else []),
+        ]
+    right: list[Span] = [(f"{view.glyphs.bullet} {state[0]} ", state[1])]
+    return sides([(" ", TEXT), *join(groups, width - len(state[0]) - 5)], right, width)
+
+
+def sentence_rows(words: str, role: str, width: int, most: int) -> list[Row]:
+    """A sentence in ``most`` rows, broken between words; cut at the end where it has no room."""
+    lines = textwrap.wrap(words, max(10, width - 2)) or [""]
+    if len(lines) > most:
+        lines = [*lines[: most - 1], shorten(" ".join(lines[most - 1 :]), width - 2)]
+    lines += [""] * (most - len(lines))
+    return [fit([(f" {line}", role)], width) for line in lines]
+
+
+def progress_row(words: str, share: float | None, left: str, view: View, width: int) -> Row:
+    """What is done now, how much of all is done, and how long it will take."""
+    right: list[Span] = [*bar(share, BAR, "load", view.glyphs), (f"  {left} ", STRONG)]
+    room = width - BAR - len(left) - 5
+    return sides([(f" {shorten(words, room)}", TEXT)], right if room > 10 else [], width)
+
+
+def keys_row(keys: Keys, width: int) -> Row:
+    """The keys that do something now; the last ones leave where it is narrow."""
+    groups: list[Ranked] = [
+        (rank, [(key, "key"), (f" {word}", MUTED)]) for rank, (key, word) in enumerate(keys)
+    ]
+    return fit([(" ", TEXT), *join(groups, width - 2)], width)
+
+
+def beside(left: Sequence[Row], right: Sequence[Row]) -> list[Row]:
+    """Two blocks of the same height next to each other."""
+    return [(*a, *b) for a, b in zip(left, right, strict=True)]

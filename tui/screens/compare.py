@@ -1,0 +1,273 @@
+"""The compare screen: A against B, each measure as a whisker around 1, and a word for it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from llmtop import LlmtopError, UsageError
+from llmtop.engines import settings
+from llmtop.engines.options import Applies, Option, OptionValue
+from llmtop.tui import format as f
+from llmtop.tui.experiments import PREPARING, ComparisonPlan, ComparisonState
+from llmtop.tui.findings import comparison_sentence
+from llmtop.tui.panels.form import Field, Form, form_rows
+from llmtop.tui.panels.page import keys_row, progress_row, sentence_rows, title_row
+from llmtop.tui.panels.view import View
+from llmtop.tui.panels.whiskers import comparison_rows, pair_rows
+from llmtop.tui.screens.arrangement import LARGE
+from llmtop.tui.screens.experiment import ExperimentScreen
+from llmtop.tui.screens.saturation import MOST_SECONDS, MOST_STREAMS, length, number
+from llmtop.tui.widgets.frame import Ranked, frame
+from llmtop.tui.widgets.row import MUTED, Row, Span
+from llmtop.tui.words import lengths, value_words
+
+WHAT, A, B = "compare", "A", "B"
+LEVEL, PAIRS, SECONDS = "streams", "pairs", "seconds a run"
+PROMPT, OUTPUT = "prompt tokens", "output tokens"
+AGAINST = "engine "  # before the name of the engine that is B
+WITH_RESTART = "needs a restart; `llmtop compare` does that"
+MEASURES = 4
+
+
+class CompareScreen(ExperimentScreen):
+    """Table, sentence, pairs and progress of ``Store.comparison``."""
+
+    NAME = "compare"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c", "back", "back; what runs goes on", id="compare.back"),
+    ]
+
+    def new_form(self, view: View) -> Form:
+        """The first option that is live, its value now, and another one."""
+        engine, prompts = view.engine, view.store.prompts
+        options = sorted(engine.options if engine else (), key=_restarts)
+        others = [name for name in view.store.engines if engine and name != engine.name]
+        choices = (*(o.name for o in options), *(f"{AGAINST}{name}" for name in others))
+        form = Form(
+            [
+                Field(WHAT, choices[0] if choices else "", "", choices),
+                Field(A, ""),
+                Field(B, ""),
+                Field(LEVEL, "32", "in flight in every run"),
+                Field(PAIRS, "8", "an even number: A B B A is two pairs, and drift cancels in it"),
+                Field(SECONDS, "8", "each run is measured this long, after its warm-up"),
+                Field(PROMPT, lengths(prompts.prompt_tokens), "a number, or a range: 448..576"),
+                Field(OUTPUT, lengths(prompts.output_tokens), "a number, or a range: 112..144"),
+            ]
+        )
+        _propose(form, options)
+        return form
+
+    def typed(self, name: str | None) -> None:
+        """Another option: its own values."""
+        engine = self._look().engine
+        if name == WHAT and engine is not None:
+            _propose(self.form, engine.options)
+
+    def shows(self, view: View) -> bool:
+        """Whether there is a comparison to show."""
+        return _state(view) is not None
+
+    def running(self, view: View) -> bool:
+        """Whether a comparison is running, on whichever engine."""
+        return view.store.comparison is not None and not view.store.comparison.over
+
+    def most_streams(self) -> int:
+        """The streams of every run."""
+        return int(number(self.form, LEVEL, 1, MOST_STREAMS))
+
+    def command(self, view: View) -> Callable[[], Awaitable[None]]:
+        """A comparison on the selected engine."""
+        engine, form = view.engine, self.form
+        if engine is None:
+            raise LlmtopError("there is no engine to compare", "start one: llmtop run sim")
+        pairs = int(number(form, PAIRS, 4, 200))
+        if pairs % 2:
+            raise UsageError(f"{PAIRS} is even, not {pairs}", form.find(PAIRS).hint)
+        plan = ComparisonPlan(
+            engine.name,
+            level=self.most_streams(),
+            pairs=pairs,
+            seconds=number(form, SECONDS, 0.5, MOST_SECONDS),
+            prompts=replace(
+                view.store.prompts,
+                prompt_tokens=length(form, PROMPT),
+                output_tokens=length(form, OUTPUT),
+            ),
+        )
+        if form[WHAT].startswith(AGAINST):
+            plan = replace(plan, other=form[WHAT].removeprefix(AGAINST))
+        else:
+            option = settings.find(engine.options, form[WHAT])
+            plan = replace(
+                plan, option=option.name, a=_value(option, form[A]), b=_value(option, form[B])
+            )
+            if plan.a == plan.b:
+                raise UsageError("A and B are the same", "give them different values")
+        return lambda: self._control.start_comparison(plan)
+
+    def page(self, view: View, width: int, height: int) -> list[Row]:
+        """Title, sentence, table, form or pairs, progress, keys."""
+        state = _state(view)
+        told = 1 if width >= LARGE[0] else 2
+        head = [
+            title_row(self.NAME, view.engine, _standing(state), view, width),
+            *sentence_rows(*_sentence(state, view), width, told),
+        ]
+        foot = [keys_row(self._keys(view), width)]
+        if state is not None and not self.form_open:
+            foot.insert(0, _progress(state, view, width))
+        room = height - len(head) - len(foot)
+        form = len(self.form.fields) + 3
+        if self.form_open:
+            top = room - form if room - form >= MEASURES + 4 else 0
+            rows = self._table(state, view, width, top) if top else []
+            return [*head, *rows, *self._form(view, width, room - top), *foot]
+        # Two or three rows a measure where there is room, and the rest for the pairs.
+        each = 3 if height >= LARGE[1] else 2 if room >= 2 * MEASURES + 4 + 6 else 1
+        top = min(room, each * MEASURES + 4)
+        if room - top < 4:
+            top = room
+        rows = self._table(state, view, width, top)
+        if room > top:
+            rows += self._pairs(state, view, width, room - top)
+        return [*head, *rows, *foot]
+
+    def _table(
+        self, state: ComparisonState | None, view: View, width: int, height: int
+    ) -> list[Row]:
+        title = "A and B"
+        if state is None:
+            words = "  one row a measure: A, B, and B / A with its interval around 1"
+            return frame([((words, MUTED),)], width, height, view.glyphs, title=title)
+        a, b = (f.clean(label, 40) for label in state.plan.labels)
+        body = comparison_rows(state.result, width - 2, height - 2, view.glyphs)
+        n = max((finding.n for finding in state.result.findings), default=0)
+        head: list[Ranked] = [
+            (0, [("A ", "key"), (a, MUTED), ("  B ", "key"), (b, MUTED)]),
+            (1, [(f"n={n} pairs", MUTED)]),
+            (2, [(f"at {state.plan.level:,} streams", MUTED)]),
+        ]
+        back = [(f.clean(state.back), "good" if "again" in state.back else "bad")]
+        foot: list[Span] = back if state.back else []
+        return frame(body, width, height, view.glyphs, title=title, head=head, foot=foot)
+
+    def _pairs(
+        self, state: ComparisonState | None, view: View, width: int, height: int
+    ) -> list[Row]:
+        body = pair_rows(state.result, width - 2, height - 2) if state else []
+        left_out = state.result.left_out if state else 0
+        head: list[Ranked] = [(0, [(f"{left_out} not counted", "warn")] if left_out else [])]
+        return frame(body, width, height, view.glyphs, title="pairs", head=head)
+
+    def _form(self, view: View, width: int, height: int) -> list[Row]:
+        engine, what = view.engine, self.form.find(WHAT)
+        what.hint = _about(engine.options if engine else (), what.text)
+        body = form_rows(self.form, width - 2, height - 2, view.glyphs)
+        busy = view.load is not None and view.load.running
+        head: list[Ranked] = [
+            (0, [("the load that runs is stopped first", "warn")] if busy else [])
+        ]
+        return frame(body, width, height, view.glyphs, title="a comparison", head=head, lit=True)
+
+    def _keys(self, view: View) -> list[tuple[str, str]]:
+        if self.form_open:
+            return [("enter", "start"), ("up down", "choose"), ("esc", "back")]
+        keys = [("t", "theme"), ("?", "help")]
+        if self.running(view):
+            return [("x", "stop"), ("esc", "back, it goes on"), *keys]
+        return [("enter", "another comparison"), ("esc", "back"), *keys]
+
+
+def _state(view: View) -> ComparisonState | None:
+    """The comparison to show: the one that runs, else the selected engine's last one."""
+    state, engine = view.store.comparison, view.engine
+    if state is None or engine is None or not state.over:
+        return state
+    return state if engine.name in (state.plan.engine, state.plan.other) else None
+
+
+def _standing(state: ComparisonState | None) -> Span:
+    if state is None:
+        return ("no comparison yet", MUTED)
+    if not state.over:
+        return ("comparing", "load")
+    if state.trouble:
+        return ("ended early", "bad")
+    return ("done", "good") if state.result.complete else ("stopped", "warn")
+
+
+def _sentence(state: ComparisonState | None, view: View) -> tuple[str, str]:
+    if state is None:
+        return "Is B better than A? A against A first, for the noise, then A B B A.", MUTED
+    words = comparison_sentence(state.result, *state.plan.labels)
+    counted = any(finding.n for finding in state.result.findings)
+    if state.trouble:
+        return f"Ended early: {f.clean(state.trouble)}.", "bad"
+    if not counted:
+        first = "Measuring how far A and A lie apart ..." if state.standing else PREPARING + " ..."
+        return ("Stopped before a pair was run." if state.over else first), "title"
+    if not state.over:
+        return f"So far: {words}", "title"
+    return (words if state.result.complete else f"Stopped. Known by then: {words}"), "title"
+
+
+def _progress(state: ComparisonState, view: View, width: int) -> Row:
+    now = state.standing
+    if now is not None:
+        pairs = len(state.result.pairs)
+        words = f"run {now.run} of {now.runs} (pair {pairs + 1} of {now.runs // 2}): {now.arm}"
+        left = f"about {f.duration(now.left_s)} left"
+        share = (now.run - 1) / now.runs
+        return progress_row(f"{words}, {now.phase}", share, left, view, width)
+    if not state.over:
+        return progress_row(PREPARING, 0.0, "", view, width)
+    words = f"{len(state.result.pairs)} pairs were run"
+    return progress_row(words, 1.0 if state.result.complete else None, "", view, width)
+
+
+def _restarts(option: Option) -> bool:
+    return option.applies is Applies.RESTART
+
+
+def _propose(form: Form, options: tuple[Option, ...] | list[Option]) -> None:
+    """The value in force as A; as B the launch value, else half of it, else the other one."""
+    a, b = form.find(A), form.find(B)
+    option = next((one for one in options if one.name == form[WHAT]), None)
+    if option is None:
+        a.text, b.text, a.choices, b.choices = f"{'--'}", f"{'--'}", (), ()
+        return
+    a.choices = b.choices = ("on", "off") if option.spec.kind is bool else option.spec.choices
+    value, launch = option.value, option.launch
+    other: OptionValue = launch if launch != value else None
+    if other is None and isinstance(value, bool):
+        other = not value
+    elif other is None and isinstance(value, int) and value > 1:
+        other = value // 2
+    a.text = "" if value is None else value_words(option.name, value)
+    b.text = "" if other is None else value_words(option.name, other)
+    a.hint = b.hint = f.clean(option.spec.summary, 120)
+
+
+def _about(options: tuple[Option, ...], what: str) -> str:
+    option = next((one for one in options if one.name == what), None)
+    if option is None:
+        return "the selected engine is A" if what else "no option is known, and no other engine"
+    if _restarts(option):
+        return WITH_RESTART
+    return f"{option.applies.value}. {f.clean(option.spec.summary, 120)}"
+
+
+def _value(option: Option, text: str) -> OptionValue:
+    """What was typed as the option's value; UsageError when it cannot be had as it runs."""
+    value = settings.parse(option, text)
+    if _restarts(option):
+        raise UsageError(f"{option.name} {WITH_RESTART}")
+    reason = settings.refusal(option, value)
+    if reason:
+        raise UsageError(reason)
+    return value

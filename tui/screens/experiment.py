@@ -1,0 +1,207 @@
+"""What the saturation and the compare screen share: a form, a beat, and one canvas to paint on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import ClassVar
+
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.events import Key, Resize, ScreenResume, ScreenSuspend
+from textual.screen import Screen
+from textual.timer import Timer
+
+from llmtop import LlmtopError
+from llmtop.tui import format as f
+from llmtop.tui.control import Control, refusal
+from llmtop.tui.panels.form import Form
+from llmtop.tui.panels.startup import small_rows
+from llmtop.tui.panels.view import View
+from llmtop.tui.screens.arrangement import SMALLEST
+from llmtop.tui.screens.boxed import TightCompositor
+from llmtop.tui.store import Event
+from llmtop.tui.widgets.canvas import Canvas
+from llmtop.tui.widgets.row import Row, fit
+
+
+class ExperimentScreen(Screen[None]):
+    """One experiment: its form while there is none, then its picture. It keeps no facts itself.
+
+    look: makes the view of this moment. ``form`` has the keyboard while it is open.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "back", "back; what runs goes on", id="experiment.back"),
+        Binding("enter", "start", "start", id="experiment.start"),
+        Binding("e", "open_form", "other settings", id="experiment.form"),
+        Binding("x,0", "stop", "stop it and keep what is known", id="experiment.stop"),
+    ]
+    NAME: ClassVar[str] = ""
+
+    def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
+        super().__init__()
+        self._look = look
+        self._control = control
+        self._beat_s = beat_s
+        self._beat: Timer | None = None
+        self._away = False  # the terminal is the shell's
+        self._sure = ""  # the other machine that may be loaded: it was asked about once
+        self._compositor = TightCompositor()
+        self.form = self.new_form(look())
+        self.form_open = not self.shows(look())
+
+    def new_form(self, view: View) -> Form:
+        """The form with what is usual in it."""
+        raise NotImplementedError
+
+    def shows(self, view: View) -> bool:
+        """Whether there is an experiment to show, running or over."""
+        raise NotImplementedError
+
+    def running(self, view: View) -> bool:
+        """Whether one of this kind is running."""
+        raise NotImplementedError
+
+    def command(self, view: View) -> Callable[[], Awaitable[None]]:
+        """What enter starts; LlmtopError when the form cannot be meant."""
+        raise NotImplementedError
+
+    def most_streams(self) -> int:
+        """The highest load that the form asks for."""
+        raise NotImplementedError
+
+    def page(self, view: View, width: int, height: int) -> list[Row]:
+        """``height`` rows of ``width`` cells."""
+        raise NotImplementedError
+
+    def compose(self) -> ComposeResult:
+        """One canvas."""
+        yield Canvas(id="experiment")
+
+    def on_mount(self) -> None:
+        """Begin the beat."""
+        self._beat = self.set_interval(self._beat_s, self.beat)
+        self.call_after_refresh(self.beat)
+        self.app.app_suspend_signal.subscribe(self, self._leave, immediate=True)
+        self.app.app_resume_signal.subscribe(self, self._come_back)
+
+    def on_resize(self, event: Resize) -> None:
+        """Paint anew."""
+        self.call_after_refresh(self.beat)
+
+    def on_screen_suspend(self, event: ScreenSuspend) -> None:
+        """Another screen is on top: no work."""
+        if self._beat is not None:
+            self._beat.pause()
+
+    def on_screen_resume(self, event: ScreenResume) -> None:
+        """On top again."""
+        if self._beat is not None:
+            self._beat.resume()
+        self.call_after_refresh(self.beat)
+
+    def beat(self) -> None:
+        """One look at the store; the cells that changed are painted."""
+        if not self.is_mounted or not self.is_current or self._away:
+            return
+        view, canvas = self._look(), self.query_one(Canvas)
+        width, height = canvas.size
+        if not width or not height:
+            return
+        if self.running(view):
+            self.form_open = False
+        small = width < SMALLEST[0] or height < SMALLEST[1]
+        try:
+            rows = small_rows(width, height) if small else self.page(view, width, height)
+        except Exception as error:  # a bug here must not take the screen down
+            rows = [fit([(f" ! {self.NAME}: {type(error).__name__}", "bad")], width)]
+        canvas.put(rows, view.glyphs)
+
+    async def on_key(self, event: Key) -> None:
+        """What is typed into the form reaches nobody else."""
+        if not self.form_open or not self.form.takes(event.key, event.character):
+            return
+        event.stop()
+        event.prevent_default()
+        self.typed(self.form.key(event.key, event.character))
+        self.beat()
+
+    def typed(self, name: str | None) -> None:
+        """A field of the form changed."""
+
+    def action_back(self) -> None:
+        """To the dashboard, or from the form to what it lies on."""
+        if self.form_open and self.shows(self._look()):
+            self.form_open = False
+            self.beat()
+        else:
+            self.app.pop_screen()
+
+    def action_open_form(self) -> None:
+        """Show the form, unless something runs."""
+        if not self.running(self._look()):
+            self.form_open = True
+            self.beat()
+
+    def action_start(self) -> None:
+        """Start what the form says; from a result, first show the form."""
+        view = self._look()
+        if self.running(view):
+            return
+        if not self.form_open:
+            self.action_open_form()
+            return
+        try:
+            command = self.command(view)
+            asked = self._ask(view)
+        except LlmtopError as error:
+            self.form.say(f.clean(refusal(error)), "bad")
+        else:
+            if asked:
+                self.form.say(asked, "warn")
+            else:
+                self._act(command)
+        self.beat()
+
+    def _ask(self, view: View) -> str:
+        """What to ask before another machine is loaded, once; "" when nothing."""
+        from llmtop.loadgen.transport import is_loopback
+
+        engine, modest = view.engine, 8  # streams above which `llmtop load` asks, too
+        if engine is None or is_loopback(engine.url) or self.most_streams() <= modest:
+            return ""
+        if self._sure == engine.url:
+            return ""
+        self._sure = engine.url
+        return f"{f.clean(engine.url, 60)} is another machine. enter again sends load to it"
+
+    def action_stop(self) -> None:
+        """Stop what runs."""
+        if self.running(self._look()):
+            self._act(self._control.stop_experiment)
+
+    def _act(self, command: Callable[[], Awaitable[None]]) -> None:
+        view = self._look()
+        if view.readonly:
+            self.form.say("read-only", "warn")
+            return
+
+        async def run() -> None:
+            try:
+                await command()
+            except Exception as error:
+                words = f.clean(refusal(error))
+                view.store.events.append(Event(self._look().now, "error", words))
+                self.form.say(words, "bad")
+                if not self.form_open:
+                    self.notify(words, severity="error", markup=False)
+            self.beat()
+
+        self.run_worker(run(), group="commands", exit_on_error=False)
+
+    def _leave(self, app: App[object]) -> None:
+        self._away = True
+
+    def _come_back(self, app: App[object]) -> None:
+        self._away = False
+        self.beat()

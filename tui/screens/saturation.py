@@ -1,0 +1,289 @@
+"""The saturation screen: a search's curve as it draws itself, and what it says in a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from llmtop import LlmtopError, UsageError
+from llmtop.loadgen import slo as slos
+from llmtop.loadgen.search import MAIN_SHARE
+from llmtop.tui import format as f
+from llmtop.tui.config.checks import span
+from llmtop.tui.curves import Curve
+from llmtop.tui.experiments import PREPARING, SearchPlan, SearchState
+from llmtop.tui.findings import limits, saturation_sentence, streams
+from llmtop.tui.panels.curve import INVALID, LATENCY, LIMIT, SPOILT, THROUGHPUT, Drawing, curve_rows
+from llmtop.tui.panels.form import Field, Form, form_rows
+from llmtop.tui.panels.levels import level_rows
+from llmtop.tui.panels.page import beside, keys_row, progress_row, sentence_rows, title_row
+from llmtop.tui.panels.view import View
+from llmtop.tui.screens.arrangement import LARGE
+from llmtop.tui.screens.experiment import ExperimentScreen
+from llmtop.tui.widgets.frame import Ranked, frame
+from llmtop.tui.widgets.row import MUTED, Row, Span
+from llmtop.tui.words import lengths
+
+LIMITS, TOP, SECONDS = "limits", "max streams", "seconds a level"
+PROMPT, OUTPUT = "prompt tokens", "output tokens"
+GHOSTS = ("all", "newest", "none")
+MOST_STREAMS, MOST_SECONDS = 20_000, 3600.0
+
+
+class SaturationScreen(ExperimentScreen):
+    """Curve, sentence, table and progress of ``Store.search``."""
+
+    NAME = "saturation"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "back", "back; what runs goes on", id="saturation.back"),
+        Binding("g", "ghosts", "earlier curves: all, the newest, none", id="saturation.ghosts"),
+    ]
+    ghosts = GHOSTS[0]
+
+    def on_mount(self) -> None:
+        """Begin the beat, and fetch the curves of earlier sessions."""
+        super().on_mount()
+        self.run_worker(self._recall(), group="recall", exit_on_error=False)
+
+    async def _recall(self) -> None:
+        engine = self._look().engine
+        if engine is not None:
+            await self._control.recall_curves(engine.name)
+            self.beat()
+
+    def new_form(self, view: View) -> Form:
+        """The usual limits, and what the screen's load asks."""
+        prompts = view.store.prompts
+        return Form(
+            [
+                Field(LIMITS, "ttft=500ms,tpot=50ms", "of a request: ttft, tpot, e2e; empty: none"),
+                Field(TOP, "1024", "streams in flight at most; doubled from 4 on"),
+                Field(SECONDS, "8", "each level is measured this long, after its warm-up"),
+                Field(PROMPT, lengths(prompts.prompt_tokens), "a number, or a range: 448..576"),
+                Field(OUTPUT, lengths(prompts.output_tokens), "a number, or a range: 112..144"),
+            ]
+        )
+
+    def shows(self, view: View) -> bool:
+        """Whether there is a search to show."""
+        return _state(view) is not None
+
+    def running(self, view: View) -> bool:
+        """Whether a search is running, on whichever engine."""
+        return view.store.search is not None and not view.store.search.over
+
+    def most_streams(self) -> int:
+        """The highest level that the search may try."""
+        return int(number(self.form, TOP, 1, MOST_STREAMS))
+
+    def command(self, view: View) -> Callable[[], Awaitable[None]]:
+        """A search on the selected engine."""
+        engine = view.engine
+        if engine is None:
+            raise LlmtopError("there is no engine to search", "start one: llmtop run sim")
+        text = self.form[LIMITS]
+        plan = SearchPlan(
+            engine.name,
+            slos.parse(text) if text else None,
+            top=self.most_streams(),
+            seconds=number(self.form, SECONDS, 0.5, MOST_SECONDS),
+            prompts=replace(
+                view.store.prompts,
+                prompt_tokens=length(self.form, PROMPT),
+                output_tokens=length(self.form, OUTPUT),
+            ),
+        )
+        return lambda: self._control.start_search(plan)
+
+    def action_ghosts(self) -> None:
+        """All earlier curves, the newest, none."""
+        self.ghosts = GHOSTS[(GHOSTS.index(self.ghosts) + 1) % len(GHOSTS)]
+        self.beat()
+
+    def page(self, view: View, width: int, height: int) -> list[Row]:
+        """Title, sentence, curve, table or form, progress, keys."""
+        state = _state(view)
+        told = 1 if width >= LARGE[0] else 2 if width >= 100 else 3
+        head = [
+            title_row(self.NAME, view.engine, _standing(state), view, width),
+            *sentence_rows(*self._sentence(state, view), width, told),
+        ]
+        foot = [keys_row(self._keys(state, view), width)]
+        if state is not None and not self.form_open:
+            foot.insert(0, _progress(state, view, width))
+        room = height - len(head) - len(foot)
+        if width >= LARGE[0] and height >= LARGE[1]:
+            side = 68
+            form = len(self.form.fields) + 3 if self.form_open else 0
+            right = self._form(view, side, form) if form else []
+            right += self._table(state, view, side, room - form)
+            return [*head, *beside(self._chart(state, view, width - side, room), right), *foot]
+        low = max(6, height // 3)
+        if self.form_open:
+            low = min(len(self.form.fields) + 3, max(4, room - 8))
+        if height < 20 and not self.form_open:
+            low = 0
+        below = self._form(view, width, low) if self.form_open else []
+        if not self.form_open and low:
+            below = self._table(state, view, width, low)
+        return [*head, *self._chart(state, view, width, room - low), *below, *foot]
+
+    def _sentence(self, state: SearchState | None, view: View) -> tuple[str, str]:
+        if state is None:
+            name = f.clean(view.engine.name, 40) if view.engine else "an engine"
+            return f"How much does {name} hold, and where does its throughput peak?", MUTED
+        words = saturation_sentence(state.result)
+        if state.trouble:
+            return f"Ended early: {f.clean(state.trouble)}. Known by then: {words}", "bad"
+        if not state.over:
+            return (f"So far: {words}" if state.result.levels else PREPARING + " ..."), "title"
+        return (words if state.result.complete else f"Stopped. Known by then: {words}"), "title"
+
+    def _chart(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
+        earlier = self._earlier(state, view)
+        answers = state.result.answers if state else ()
+        drawing = Drawing(
+            curve=state.curve if state else None,
+            ghosts=earlier,
+            knee=state.result.knee if state else None,
+            holds=next((a for a in answers if a.share == MAIN_SHARE), None),
+            limit=self._limit(state),
+            level=state.progress.level if state and state.progress else None,
+            top=state.plan.top if state else MOST_STREAMS,
+        )
+        glyphs = view.glyphs
+        legend: list[Ranked] = [
+            (0, [(f"{glyphs.bullet} tok/s", THROUGHPUT)]),
+            (0, [(f"{glyphs.hollow} TTFT p95", LATENCY)]),
+            (1, [(f"{glyphs.rule}{glyphs.rule} limit", LIMIT)] if drawing.limit else []),
+            (2, [(f"{INVALID} client-bound", SPOILT)] if _spoilt(state) else []),
+        ]
+        return frame(
+            curve_rows(drawing, width - 2, height - 2, glyphs),
+            width,
+            height,
+            glyphs,
+            title="throughput and latency",
+            head=legend,
+            foot=[("streams in flight", MUTED)],
+            foot_right=self._ghost_words(earlier, state, view),
+        )
+
+    def _limit(self, state: SearchState | None) -> float | None:
+        if state is not None:
+            return state.plan.slo.ttft if state.plan.slo else None
+        try:
+            return slos.parse(self.form[LIMITS]).ttft
+        except UsageError:
+            return None
+
+    def _earlier(self, state: SearchState | None, view: View) -> list[Curve]:
+        engine = view.engine
+        key = state.curve.key if state else (engine.kind, engine.model or "") if engine else None
+        mine = state.curve.time if state else None
+        found = [c for c in view.store.curves if c.key == key and c.time != mine]
+        keep = {"all": len(found), "newest": 1, "none": 0}[self.ghosts]
+        return found[len(found) - keep :] if keep else []
+
+    def _ghost_words(
+        self, earlier: list[Curve], state: SearchState | None, view: View
+    ) -> list[Span]:
+        if not earlier:
+            return [("earlier curves are hidden", MUTED)] if self.ghosts == "none" else []
+        newest = earlier[-1]
+        words = f"{'newest ' if len(earlier) > 1 else ''}{f.duration(view.now - newest.time)} ago"
+        otherwise = (
+            newest.differs(state.curve) if state else newest.differs(replace(newest, options=()))
+        )
+        number = f"{len(earlier)} earlier curve{'s' if len(earlier) > 1 else ''}, {words}"
+        return [(number, MUTED), (f": {f.clean(otherwise, 60)}" if otherwise else "", "mark")]
+
+    def _table(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
+        if state is None:
+            return frame([], width, height, view.glyphs, title="levels")
+        plan, body = state.plan, level_rows(state.result, width - 2, height - 2, view.glyphs)
+        tokens = f"{lengths(plan.prompts.prompt_tokens)}+{lengths(plan.prompts.output_tokens)} tok"
+        head: list[Ranked] = [
+            (0, [(limits(plan.slo) if plan.slo else "no limits", MUTED)]),
+            (1, [(tokens, MUTED)]),
+            (2, [(f"{f.span(plan.seconds)} a level", MUTED)]),
+        ]
+        return frame(body, width, height, view.glyphs, title="levels", head=head)
+
+    def _form(self, view: View, width: int, height: int) -> list[Row]:
+        body = form_rows(self.form, width - 2, height - 2, view.glyphs)
+        busy = view.load is not None and view.load.running
+        head: list[Ranked] = [
+            (0, [("the load that runs is stopped first", "warn")] if busy else [])
+        ]
+        return frame(body, width, height, view.glyphs, title="a search", head=head, lit=True)
+
+    def _keys(self, state: SearchState | None, view: View) -> list[tuple[str, str]]:
+        if self.form_open:
+            return [("enter", "start"), ("up down", "choose"), ("esc", "back")]
+        keys = [("esc", "back"), ("g", f"ghosts: {self.ghosts}"), ("t", "theme"), ("?", "help")]
+        if self.running(view):
+            return [("x", "stop"), ("esc", "back, it goes on"), *keys[1:]]
+        return [("enter", "another search"), *keys]
+
+
+def _state(view: View) -> SearchState | None:
+    """The search to show: the one that runs, else the selected engine's last one."""
+    state, engine = view.store.search, view.engine
+    if state is None or (state.over and engine is not None and state.plan.engine != engine.name):
+        return None
+    return state
+
+
+def _standing(state: SearchState | None) -> Span:
+    if state is None:
+        return ("no search yet", MUTED)
+    if not state.over:
+        return ("searching", "load")
+    if state.trouble:
+        return ("ended early", "bad")
+    return ("done", "good") if state.result.complete else ("stopped", "warn")
+
+
+def _spoilt(state: SearchState | None) -> bool:
+    return state is not None and any(not level.valid for level in state.result.levels)
+
+
+def _progress(state: SearchState, view: View, width: int) -> Row:
+    now = state.progress
+    if now is not None:
+        words = f"level {now.done + 1}: {streams(now.level)}, {now.phase}"
+        whole = now.elapsed_s + now.left_s
+        left = f"about {f.duration(now.left_s)} left"
+        return progress_row(words, now.elapsed_s / whole if whole else 0.0, left, view, width)
+    if not state.over:
+        return progress_row(PREPARING, 0.0, "", view, width)
+    count = len(state.result.levels)
+    words = f"{count} level{'' if count == 1 else 's'} measured"
+    return progress_row(words, 1.0 if state.result.complete else None, "", view, width)
+
+
+def number(form: Form, name: str, low: float, high: float) -> float:
+    """A number of the form; UsageError when it is none, or out of range."""
+    text = form[name].replace(",", "").replace("_", "").removesuffix("s")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise UsageError(f"{name}: {form[name] or 'nothing'!r} is not {low:g} to {high:,g}")
+    return value
+
+
+def length(form: Form, name: str) -> tuple[int, int]:
+    """Lengths in tokens; UsageError when they cannot be meant."""
+    try:
+        return span(form[name])
+    except ValueError:
+        raise UsageError(
+            f"{name}: {form[name]!r} is not a length", "write 512, or 448..576"
+        ) from None

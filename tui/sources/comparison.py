@@ -1,0 +1,179 @@
+"""A against B beside the screen: the option is switched for each run, and put back at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+
+from llmtop import LlmtopError
+from llmtop.engines import settings
+from llmtop.engines.options import OptionValue, Outcome
+from llmtop.loadgen.duel import CompareResult, Duel, PairResult, Turn
+from llmtop.loadgen.level import LoadClock
+from llmtop.loadgen.pool import Load
+from llmtop.tui.control import refusal
+from llmtop.tui.experiments import ComparisonPlan, ComparisonState
+from llmtop.tui.findings import comparison_sentence
+from llmtop.tui.format import clean
+from llmtop.tui.session import EngineSession
+from llmtop.tui.sources.engine import EngineSource
+from llmtop.tui.sources.experiment import BEAT_S, Experiment, Parts
+from llmtop.tui.words import value_words
+
+DRAIN_S = 30.0  # how long one engine gets to finish before the other has its turn
+
+
+class ComparisonRun(Experiment):
+    """Runs one comparison and keeps ``Store.comparison`` up to date.
+
+    source: the engine of A. other: that of B; None when both are values of one option.
+    """
+
+    def __init__(
+        self, parts: Parts, source: EngineSource, other: EngineSource | None, plan: ComparisonPlan
+    ) -> None:
+        super().__init__(parts)
+        self._plan = plan
+        self._sources = {"A": source, "B": other or source}
+        self._clocks = {arm: LoadClock() for arm in self._sources}
+        self._playing = "A"
+        self._owes = False  # the option may have another value than before
+        self._before: OptionValue = None
+        self._in_force: OptionValue = None
+        self._back = ""
+        self._duel = Duel(
+            lambda: self._clocks[self._playing].seconds(),
+            level=plan.level,
+            pairs=plan.pairs,
+            seconds=plan.seconds,
+            seed=parts.seed(),
+            keep_records=False,
+        )
+        self._publish(ComparisonState(plan, parts.now(), self._duel.result()))
+
+    async def measure(self) -> None:
+        """A against itself, then in turns, until all pairs are run."""
+        if self._plan.other is None:
+            await self._read_option()
+        loads = {"A": await self._begin("A")}
+        loads["B"] = await self._begin("B") if self._plan.other is not None else loads["A"]
+        self.show_load(loads["A"], self._sources["A"])
+        while not self.stopping:
+            self.check(loads[self._playing], self._sources[self._playing])
+            fact = self._duel.beat()
+            standing = self._duel.standing
+            state = replace(self._state, standing=standing)
+            if isinstance(fact, PairResult | CompareResult):
+                state = replace(state, result=self._duel.result())
+            self._publish(state)
+            match fact:
+                case CompareResult():
+                    return
+                case PairResult():
+                    self.parts.news()
+                case Turn(arm):
+                    self._duel.placed(await self._place(arm, loads))
+                case None if self._duel.running:
+                    await self.parts.sleep(BEAT_S)
+
+    async def settle(self) -> None:
+        """Put the option back, whatever happened."""
+        if not self._owes:
+            return
+        name, source = self._plan.option, self._sources["A"]
+        value = value_words(name, self._before)
+        try:
+            await self._set(source.session, self._before)
+        except Exception as error:
+            self._back = f"{name} could not be put back to {value}: {clean(refusal(error))}"
+            self.say("error", self._back)
+            return
+        self._owes = False
+        self._back = f"{name} is {value} again"
+        source.look_again()
+
+    def release(self) -> None:
+        """Also put the option back where the screen's loop ended too soon for that."""
+        super().release()
+        if self._owes:
+            self._owes = False
+            with suppress(Exception):  # the engine may be gone, and nobody is left to be told
+                asyncio.run(self._set_anew())
+
+    async def tell(self, trouble: str) -> None:
+        """The answer as an event."""
+        result, plan = self._duel.result(), self._plan
+        counted = any(finding.n for finding in result.findings)
+        if result.complete and not trouble and not counted:
+            trouble = "no pair could be counted: the client could not keep up, or nothing ended"
+        self._publish(
+            replace(
+                self._state,
+                result=result,
+                standing=None,
+                over=True,
+                trouble=trouble,
+                back=self._back,
+            )
+        )
+        back = f"; {self._back}" if self._back else ""
+        if trouble:
+            self.say("error", f"the comparison ended early: {trouble}{back}")
+            return
+        words = comparison_sentence(result, *plan.labels) if counted else ""
+        stopped = "" if result.complete else "the comparison was stopped. "
+        self.say("info", f"{stopped}{words}{back}")
+
+    async def _begin(self, arm: str) -> Load:
+        return await self.begin_load(
+            self._sources[arm],
+            self._plan.prompts,
+            clock=self._clocks[arm],
+            window_s=self._plan.seconds,
+            on_record=self._duel.take,
+        )
+
+    async def _read_option(self) -> None:
+        """The value in force, and whether both of the plan can be had; LlmtopError when not."""
+        plan = self._plan
+        options, _ = await self._sources["A"].session.options()
+        option = settings.find(options, plan.option)
+        for value in (plan.a, plan.b):
+            reason = settings.refusal(option, value)
+            if reason:
+                raise LlmtopError(reason)
+        self._before = self._in_force = option.value
+
+    async def _place(self, arm: str, loads: dict[str, Load]) -> Load:
+        """Put A or B in force; the load that goes to it."""
+        source = self._sources[arm]
+        if self._plan.other is None:
+            wanted = self._plan.a if arm == "A" else self._plan.b
+            if wanted != self._in_force:
+                self._owes = True
+                await self._set(source.session, wanted)
+                self._in_force = wanted
+                source.look_again()
+        elif arm != self._playing:
+            # What is in flight ends first: the two may share a GPU.
+            await self.drain(loads[self._playing], DRAIN_S)
+        self._playing = arm
+        self.show_load(loads[arm], source)
+        return loads[arm]
+
+    async def _set(self, session: EngineSession, value: OptionValue) -> None:
+        name = self._plan.option
+        for change in await session.change({name: value}):
+            if change.outcome is Outcome.REFUSED:
+                raise LlmtopError(f"{name} could not be set to {change.after}: {change.reason}")
+
+    async def _set_anew(self) -> None:
+        session = self.parts.reopen(self._sources["A"])
+        try:
+            await self._set(session, self._before)
+        finally:
+            await session.close()
+
+    def _publish(self, state: ComparisonState) -> None:
+        self._state = self.parts.store.comparison = state

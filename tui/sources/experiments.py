@@ -1,0 +1,98 @@
+"""The one search or comparison that runs at a time, and who may not disturb it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from llmtop import LlmtopError
+from llmtop.engines.records import State
+from llmtop.tui.experiments import ComparisonPlan, SearchPlan
+from llmtop.tui.sources.comparison import ComparisonRun
+from llmtop.tui.sources.engine import EngineSource
+from llmtop.tui.sources.experiment import Experiment, Parts
+from llmtop.tui.sources.search import SearchRun
+
+
+class Experiments:
+    """Starts, guards and ends experiments. As a source of the screen it is closed with it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._running: Experiment | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._recalled: set[tuple[str, str]] = set()
+
+    def start_search(self, source: EngineSource, plan: SearchPlan) -> None:
+        """Begin a search; LlmtopError when something else runs or the engine is not ready."""
+        self._may_start(source)
+        self._start(SearchRun(self._parts, source, plan))
+
+    def start_comparison(
+        self, source: EngineSource, other: EngineSource | None, plan: ComparisonPlan
+    ) -> None:
+        """Begin a comparison; LlmtopError when something else runs or an engine is not ready."""
+        self._may_start(source, *([other] if other is not None else []))
+        self._start(ComparisonRun(self._parts, source, other, plan))
+
+    def stop(self) -> None:
+        """End it soon and keep what is known; LlmtopError when nothing runs."""
+        if self._running is None:
+            raise LlmtopError("no search and no comparison is running")
+        self._running.stop()
+
+    async def recall(self, source: EngineSource) -> None:
+        """Bring the earlier curves of an engine's kind and model into the store, once."""
+        track, store = source.track, self._parts.store
+        key = track.kind, track.model or ""
+        if key in self._recalled:
+            return
+        self._recalled.add(key)
+        known = {curve.time for curve in store.curves if curve.key == key}
+        found = await asyncio.to_thread(self._parts.shelf.earlier, *key)
+        earlier = [curve for curve in found if curve.time not in known]
+        store.curves = tuple(sorted((*earlier, *store.curves), key=lambda curve: curve.time))
+
+    def guard(self) -> None:
+        """LlmtopError, with the way out, while something runs that must not be disturbed."""
+        if isinstance(self._running, SearchRun):
+            raise LlmtopError("a search is running, and the load is its own", "s, then x stops it")
+        if self._running is not None:
+            raise LlmtopError(
+                "a comparison is running, and load and options are its own", "c, then x stops it"
+            )
+
+    async def beat(self) -> None:
+        """Nothing: an experiment has a beat of its own."""
+
+    async def close(self) -> None:
+        """End what runs and wait until its load is gone and the option is back."""
+        if self._running is not None:
+            self._running.stop()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def release(self) -> None:
+        """The same where the screen's loop has ended in the middle. Blocks."""
+        if self._running is not None:
+            self._running.release()
+            self._running = None
+
+    def _may_start(self, *sources: EngineSource) -> None:
+        self.guard()
+        for source in sources:
+            status = source.track.status
+            if status is not None and status.state is not State.READY:
+                raise LlmtopError(f"{source.track.name} is {status.state.value}")
+
+    def _start(self, experiment: Experiment) -> None:
+        self._running = experiment
+        self._task = asyncio.create_task(self._run(experiment))
+
+    async def _run(self, experiment: Experiment) -> None:
+        try:
+            await experiment.run()
+        except Exception as error:
+            experiment.say("error", f"{type(error).__name__}: {error}")
+            await asyncio.to_thread(experiment.release)
+        # Not when cancelled: then what is left to do is left to ``release``.
+        self._running = None
