@@ -188,7 +188,8 @@ class Stage:
         endpoint = source.session.endpoint
         key = self._wiring.key_for(endpoint)
         model = discover_model(endpoint.url, key)
-        return Load(Target(url=endpoint.url, model=model, api_key=key), self._prompts)
+        prompts = self.conductor.prompts or self._prompts
+        return Load(Target(url=endpoint.url, model=model, api_key=key), prompts)
 
     def _reopen(self, record: EngineRecord) -> EngineSession:
         return self._wiring.session(self._wiring.of(record))
