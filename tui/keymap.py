@@ -63,7 +63,7 @@ COMMANDS: tuple[Command, ...] = (
         ),
         ("load.less", "minus", "less load, held at the new level: its shape stops", "less"),
         ("load.hold", "space", "hold the load where it is; again: let its shape go on", "hold"),
-        ("load.burst", "b", "a short burst on top of it", "burst"),
+        ("load.burst", "b", "a short burst of load", "burst"),
         (
             "load.loop",
             "u",
@@ -98,7 +98,7 @@ COMMANDS: tuple[Command, ...] = (
             "let the mouse go, so that the terminal selects text; again: take it",
             "mouse",
         ),
-        ("help", "question_mark,f1", "this help", "help"),
+        ("help", "question_mark,f1", "help: every key, every number", "help"),
         ("suspend", "ctrl+z", "suspend; fg brings it back", "suspend"),
         ("quit", "q", "quit: asks whether the engines go on running", "quit"),
         ("quit.now", "ctrl+c,ctrl+q", "the same, from every screen", "quit"),

@@ -11,7 +11,7 @@ from llmtop import LlmtopError
 from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.gpu import Gpus
 from llmtop.engines.logs import clean
-from llmtop.engines.options import OptionValue
+from llmtop.engines.options import Option, OptionValue
 from llmtop.engines.records import EngineRecord, State
 from llmtop.engines.restart import HandOver, Restarted, Wanted, carry_out, room_beside
 from llmtop.loadgen.plan import Plan, Prompts, Target
@@ -20,6 +20,7 @@ from llmtop.tui.conductor import Conductor
 from llmtop.tui.session import EngineSession
 from llmtop.tui.sources import EngineSource, GpuSource, LoadSource, Sampling, Source, Timeline
 from llmtop.tui.store import EngineTrack, Event, Store
+from llmtop.tui.tour import Tour
 from llmtop.tui.wiring import Wiring, fresh_seed
 
 RESCAN_S = 5.0
@@ -146,6 +147,21 @@ class Stage:
                 await self._wiring.fetch.close()
 
         return run
+
+    def tour(self, speed: float) -> Tour:
+        """A tour on the selected engine; it begins once the engine is ready."""
+
+        async def ready() -> Sequence[Option]:
+            while (source := self._selected()) is not None and not source.settled.is_set():
+                await source.settled.wait()
+            if source is None or source.track.sample is None:
+                raise LlmtopError("no tour: the engine does not run")
+            return source.track.options
+
+        track = self.store.engine
+        if track is None:
+            raise LlmtopError("no tour: there is no engine")
+        return Tour(track.name, self.conductor, ready, self._say, speed)
 
     async def _open_with(self, plan: Plan) -> None:
         while (source := self._selected()) is not None and not source.settled.is_set():

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from llmtop import LlmtopError
 from llmtop.engines import settings
 from llmtop.engines.options import Applies, Option, OptionValue, Outcome
 from llmtop.loadgen.plan import Prompts
@@ -16,15 +17,17 @@ from llmtop.tui.panels.view import Caption
 
 CAP = "max_num_seqs"
 CAPS = (CAP, "max_running_requests")
+CONTEXT = ("max_model_len", "context_length", "max_seq_len")
 SPECULATION = "num_speculative_tokens"
-MOST = 512  # streams: enough for any single GPU's knee, and one load process carries them
+MOST = 1024  # streams at the cap: enough for any single GPU's knee
 USUAL_CAP = 256  # where the engine does not tell its own
 SKIPPED_S = 6.0  # a scene that cannot be shown says so for so long
 
 # Short answers show what batching does; long prompts fill the KV cache without more streams.
-CHAT = Prompts(prompt_tokens=(448, 576), output_tokens=(112, 144), text=False)
+CHAT = Prompts(prompt_tokens=(448, 576), output_tokens=(112, 144))
 REPETITIVE = Prompts(prompt_tokens=(448, 576), output_tokens=(112, 144), repetitive=True)
 LONG = Prompts(prompt_tokens=(3072, 4096), output_tokens=(224, 288))
+LONGEST = LONG.prompt_tokens[1] + LONG.output_tokens[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +52,21 @@ class Scene:
     steps: tuple[Step, ...] = ()
 
 
-def script(options: Sequence[Option], *, long_prompts: bool = True) -> tuple[Scene, ...]:
+def script(options: Sequence[Option]) -> tuple[Scene, ...]:
     """The scenes for an engine with these options, five minutes where it can do all of it.
 
-    What it cannot do is left out, and the caption says so. long_prompts: whether it takes prompts
-    of 4,096 tokens.
+    What it cannot do is left out, and the caption says so.
     """
     live = {o.name: o for o in options if o.applies is not Applies.RESTART}
     cap = next((live[name] for name in CAPS if name in live), None)
-    value = next((o.value for o in options if o.name in CAPS), None)
-    size = min(MOST, value if isinstance(value, int) and value > 0 else USUAL_CAP)
+    known = {option.name: option.value for option in options}
+    value = next((known[name] for name in CAPS if isinstance(known.get(name), int)), None)
+    size = max(1, min(MOST, value if isinstance(value, int) else USUAL_CAP))
+    context = next((known[name] for name in CONTEXT if isinstance(known.get(name), int)), None)
+    roomy = not isinstance(context, int) or context >= LONGEST
     small, half, over = max(2, size // 8), max(4, size // 2), max(8, size * 5 // 4)
     low = max(1, size // 16)
+    beyond = ", more than the batch holds" if isinstance(value, int) and over > value else ""
     return (
         Scene("idle", "nothing is asked: no queue, an empty KV cache, power near idle", 12),
         Scene(
@@ -77,13 +83,13 @@ def script(options: Sequence[Option], *, long_prompts: bool = True) -> tuple[Sce
         ),
         Scene(
             "overload",
-            f"{over} streams, more than the batch holds: the rest waits, and oldest grows first",
+            f"{over} streams{beyond}: what has no room waits, and oldest grows before p95 does",
             35,
             (Step(shape=f"ramp {half}..{over} over 12s, hold {over}"),),
         ),
         *_cap_scenes(cap, half, small),
         *_speculation_scenes(live.get(SPECULATION), low),
-        *_kv_scenes(half, long_prompts),
+        *_kv_scenes(half, roomy),
         Scene(
             "recovery",
             f"back to {low} streams: the queue empties, TTFT comes down, nothing was restarted",
@@ -140,8 +146,8 @@ def _speculation_scenes(speculation: Option | None, low: int) -> tuple[Scene, ..
     )
 
 
-def _kv_scenes(half: int, long_prompts: bool) -> tuple[Scene, ...]:
-    if not long_prompts:
+def _kv_scenes(half: int, roomy: bool) -> tuple[Scene, ...]:
+    if not roomy:
         words = "prompts of 4,096 tokens do not fit into this engine's context: left out"
         return (Scene("KV pressure", words, SKIPPED_S),)
     return (
@@ -169,7 +175,6 @@ class Tour:
     ready: Callable[[], Awaitable[Sequence[Option]]]
     tell: Callable[[str, str], None]
     speed: float = 1.0
-    long_prompts: bool = True
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     caption: Caption | None = None
     running: bool = False
@@ -179,11 +184,15 @@ class Tour:
 
     async def play(self) -> None:
         """From the first scene to the last; options are put back however it ends."""
-        options = await self.ready()
+        try:
+            options = await self.ready()
+        except LlmtopError as error:
+            self.tell("error", refusal(error))
+            return
         if self._stopped:
             return
         self._options = {option.name: option for option in options}
-        scenes = script(options, long_prompts=self.long_prompts)
+        scenes = script(options)
         whole = sum(scene.seconds for scene in scenes)
         gone = 0.0
         self.running = True

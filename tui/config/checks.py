@@ -12,6 +12,7 @@ from llmtop.engines.state import check_name
 from llmtop.loadgen import prompts as making
 from llmtop.loadgen import shape
 from llmtop.loadgen.plan import Prompts
+from llmtop.tui import keymap
 from llmtop.tui.config.faults import Fault
 from llmtop.tui.config.lines import Key
 from llmtop.tui.config.tables import ConfigTable, EngineTable, PromptsTable, SloTable
@@ -40,6 +41,8 @@ def faults(table: ConfigTable) -> Iterator[Fault]:
         yield from _prompts(("prompts", name), asked)
     for name, slo in table.slos.items():
         yield from _slo(("slos", name), slo)
+    for name, words, hint in keymap.misfits(table.keys):
+        yield Fault(("keys", name), words, hint)
     for name, engine in table.engines.items():
         yield from _engine(("engines", name), name, engine, table)
 

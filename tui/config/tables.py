@@ -82,6 +82,9 @@ class ScreenTable(Struct, frozen=True, forbid_unknown_fields=True):
     )
     ascii: Annotated[bool, Meta(description="Draw with ASCII characters alone.")] = False
     readonly: Annotated[bool, Meta(description="No key that changes something.")] = False
+    mouse: Annotated[
+        bool, Meta(description="Clicks and the wheel; false: the terminal selects text with it.")
+    ] = True
 
 
 class ConfigTable(Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,3 +97,7 @@ class ConfigTable(Struct, frozen=True, forbid_unknown_fields=True):
     prompts: Mapping[str, PromptsTable] = field(default_factory=dict)
     slos: Mapping[str, SloTable] = field(default_factory=dict)
     screen: ScreenTable = field(default_factory=ScreenTable)
+    keys: Annotated[
+        Mapping[str, str],
+        Meta(description='Other keys for what the screen can do: "load.more" = "plus,w".'),
+    ] = field(default_factory=dict)

@@ -14,7 +14,8 @@ from llmtop.tui.widgets.braille import braille_rows
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten, width
 
-RUNNING = ("load.stop", "load.hold", "load.burst", "load.cut", "load.loop")  # the last leave first
+RUNNING = ("load.hold", "load.burst", "load.stop", "load.cut", "load.loop")
+RANKS = {"load.stop": 1, "load.hold": 2}  # what stays longest where there is no room
 
 
 class LoadPanel(Panel):
@@ -171,7 +172,7 @@ def _keys(view: View, load: LoadSnapshot, cells: int) -> list[Span]:
 
     steer: list[Ranked] = [(0, words("load.more")), (0, words("load.less"))]
     for names in (RUNNING, RUNNING[:-1], RUNNING[:-2]):
-        rest: list[Ranked] = [(rank, words(name)) for rank, name in enumerate(names, 1)]
+        rest: list[Ranked] = [(RANKS.get(name, 3), words(name)) for name in names]
         if width(out := join([*steer, *rest], 10_000)) <= cells - 5:
             return out
     pair: Ranked = (0, [(keys.pair("load.more", "load.less"), "key")])

@@ -18,6 +18,7 @@ from llmtop.engines.restart import Restarted, room_beside
 from llmtop.tui import format as f
 from llmtop.tui.bindings import bindings
 from llmtop.tui.control import Control, refusal
+from llmtop.tui.panels.caption import CaptionPanel
 from llmtop.tui.panels.charts import CHARTS, ChartPanel
 from llmtop.tui.panels.engines import EnginesPanel
 from llmtop.tui.panels.events import EventsPanel
@@ -29,7 +30,7 @@ from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.pulse import Pulse
 from llmtop.tui.panels.startup import SmallPanel, StartupPanel, WelcomePanel
 from llmtop.tui.panels.view import Stage, View
-from llmtop.tui.screens.arrangement import Boxes, arrange
+from llmtop.tui.screens.arrangement import SMALLEST, Box, Boxes, arrange
 from llmtop.tui.screens.boxed import BoxLayout, TightCompositor
 from llmtop.tui.screens.quit import ALIVE
 from llmtop.tui.screens.restart import RestartScreen
@@ -83,6 +84,7 @@ class Dashboard(Screen[None]):
         yield WelcomePanel(id="welcome")
         yield SmallPanel(id="small")
         yield KeysPanel(id="keys")
+        yield CaptionPanel(id="caption")
 
     def on_mount(self) -> None:
         """Begin the beat."""
@@ -103,22 +105,30 @@ class Dashboard(Screen[None]):
         """Whether the options have the keyboard."""
         return isinstance(self.focused, OptionsPanel)
 
-    def _facts(self, view: View) -> tuple[Stage, int, int, int, bool]:
+    def _facts(self, view: View) -> tuple[Stage, int, int, int, bool, bool]:
         engine = view.engine
         options = len(engine.options) if engine else 0
-        return view.stage, len(view.store.engines), len(view.store.gpus), options, self.editing
+        engines, gpus = len(view.store.engines), len(view.store.gpus)
+        return view.stage, engines, gpus, options, self.editing, view.caption is not None
 
     def _boxes(self, size: Size) -> Boxes:
-        stage, engines, gpus, options, editing = self._facts(self._look())
-        return arrange(
+        view = self._look()
+        stage, engines, gpus, options, editing, told = self._facts(view)
+        # A tour has two lines below, one of which is that of the keys: one of them ends it.
+        more = 1 if told and size.height > SMALLEST[1] else 0
+        boxes = arrange(
             size.width,
-            size.height,
+            size.height - more,
             stage,
             engines=engines,
             gpus=gpus,
             options=options,
             editing=editing,
         )
+        if told and "keys" in boxes:
+            x, y, width, height = boxes.pop("keys")
+            boxes["caption"] = Box(x, y, width, height + more)
+        return boxes
 
     def beat(self) -> None:
         """One look at the store; what changed is painted, nothing else."""

@@ -27,6 +27,7 @@ class ScreenFlags:
     theme: str | None = None
     ascii: bool = False
     readonly: bool = False
+    mouse: bool = True
     config: Config | None = None
 
 
@@ -44,6 +45,9 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--readonly/--no-readonly", default=None, help="Without every key that changes something."
     )
+    @click.option(
+        "--mouse/--no-mouse", default=None, help="Without it the terminal selects text; m changes."
+    )
     @config_flag
     @functools.wraps(command)
     def wrapped(
@@ -52,6 +56,7 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         theme: str | None,
         ascii: bool | None,
         readonly: bool | None,
+        mouse: bool | None,
         config_file: str | None,
         **rest: Any,
     ) -> Any:
@@ -65,6 +70,7 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
             theme=theme or wanted.theme or None,
             ascii=wanted.ascii if ascii is None else ascii,
             readonly=wanted.readonly if readonly is None else readonly,
+            mouse=wanted.mouse if mouse is None else mouse,
             config=config,
         )
         return command(*args, screen=screen, **rest)
