@@ -11,7 +11,7 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from llmtop.engines.redaction import conceal
@@ -129,6 +129,28 @@ class LogCursor:
 def tail(path: Path, lines: int) -> list[str]:
     """The last ``lines`` clean lines, [] when there is no log; looks back at most 4 MiB."""
     return _tail(path, lines)[0]
+
+
+class LogFeed:
+    """A log's last lines at the first ``read``, later what was added. ``read`` blocks on the disk.
+
+    path: asked each time; another one (the engine was restarted) is begun like the first.
+    """
+
+    def __init__(self, path: Callable[[], Path], lines: int) -> None:
+        self._where = path
+        self._lines = lines
+        self._path: Path | None = None
+        self._cursor: LogCursor | None = None
+
+    def read(self) -> list[str]:
+        """The new whole lines; [] when there are none, or no log."""
+        path = self._where()
+        if self._cursor is None or path != self._path:
+            found, offset = _tail(path, self._lines, partial=False)
+            self._path, self._cursor = path, LogCursor(path, offset)
+            return found
+        return self._cursor.read()
 
 
 def follow(

@@ -484,5 +484,21 @@ def test_keys_of_the_load_leave_whole(view: View) -> None:
         foot = text(LoadPanel(id="load"), view, width, 6).splitlines()[-1]
         assert len(foot) == width
         assert set(foot.strip("╰╯─ ").split()) <= set(
-            ["+", "more", "-", "less", "space", "hold", "b", "burst", "0", "stop", "+-"]
+            [
+                "+",
+                "more",
+                "-",
+                "less",
+                "space",
+                "hold",
+                "b",
+                "burst",
+                "0",
+                "stop",
+                "+-",
+                "X",
+                "cut",
+                "u",
+                "unit",
+            ]
         )

@@ -11,17 +11,27 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.app import App
-from textual.binding import Binding, BindingType
-from textual.events import Key
+from textual.binding import BindingType
+from textual.events import Event as TextualEvent
+from textual.events import Key, MouseDown
 
 from llmtop.themes.theme import Theme, ThemeProblem, load_themes
+from llmtop.tui.bindings import bindings
+from llmtop.tui.config.file import Config
 from llmtop.tui.control import Control, refusal
 from llmtop.tui.format import clean
+from llmtop.tui.keymap import DEFAULT, Keymap, Place
+from llmtop.tui.offers import offers
+from llmtop.tui.palette import Entry
 from llmtop.tui.panels.view import View
+from llmtop.tui.picture import keep
 from llmtop.tui.screens.dashboard import Dashboard
 from llmtop.tui.screens.experiment import ExperimentScreen
+from llmtop.tui.screens.question import Question
+from llmtop.tui.screens.typing import TypedAhead
 from llmtop.tui.store import Event, Store
 from llmtop.tui.theming import textual_name, to_textual, variables
+from llmtop.tui.tour import Tour
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
 
 
@@ -32,7 +42,8 @@ class LlmtopApp(App[None]):
     and between two paints. themes: by name, as ``load_themes`` gives them; problems: theme files
     that were left out, shown as events. gpu_hour: what one GPU costs an hour. low_bandwidth: paint
     seldom. zone: for times of day, None is the operator's own. background: runs beside the screen
-    for as long as it is shown.
+    for as long as it is shown. keys: those in force. mouse: whether it is ours at first. config:
+    the loads and prompts that have names. tour: a show that runs until a key is pressed.
     """
 
     CSS_PATH = Path(__file__).with_name("llmtop.tcss")  # whole: subclasses may live elsewhere
@@ -40,14 +51,17 @@ class LlmtopApp(App[None]):
     AUTO_FOCUS = None
     ENABLE_COMMAND_PALETTE = False
     ALLOW_SELECT = False
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("l", "log", "log", id="log"),
-        Binding("question_mark,f1", "help", "help", id="help"),
-        Binding("t", "next_theme", "next theme", id="theme"),
-        Binding("q", "ask_quit", "quit", id="quit"),
-        Binding("ctrl+c,ctrl+q", "ask_quit", "quit", id="quit.now", priority=True),
-        Binding("ctrl+z", "suspend_process", "suspend", id="suspend"),
-    ]
+    ACTIONS: ClassVar[dict[str, str]] = {
+        "log": "log",
+        "palette": "palette",
+        "help": "help",
+        "theme": "next_theme",
+        "mouse": "mouse",
+        "quit": "ask_quit",
+        "quit.now": "ask_quit",
+        "suspend": "suspend_process",
+    }
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
     def __init__(
         self,
@@ -65,6 +79,10 @@ class LlmtopApp(App[None]):
         clock: Callable[[], float] = time.time,
         zone: tzinfo | None = None,
         background: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        keys: Keymap = DEFAULT,
+        mouse: bool = True,
+        config: Config | None = None,
+        tour: Tour | None = None,
     ) -> None:
         self._themes = dict(themes) if themes else load_themes()[0]
         super().__init__()
@@ -79,6 +97,11 @@ class LlmtopApp(App[None]):
         self._now = clock
         self._zone = zone
         self._background = background
+        self.keys = keys
+        self.mouse = mouse
+        self.config = config or Config()
+        self.tour = tour
+        self.set_keymap(keys.bindings)
         for each in self._themes.values():
             self.register_theme(to_textual(each))
         wanted = theme if theme in self._themes else "dark"
@@ -105,8 +128,24 @@ class LlmtopApp(App[None]):
 
     async def on_key(self, event: Key) -> None:
         """Keys that nothing took, before they are looked up as bindings."""
-        if isinstance(self.screen, Dashboard) and await self.screen.typed_ahead(event):
+        screen = self.screen
+        if isinstance(screen, TypedAhead) and await screen.typed_ahead(event):
             event.prevent_default()
+
+    async def on_event(self, event: TextualEvent) -> None:
+        """Whoever presses a key or a button during the tour has taken over."""
+        tour = self.tour
+        if tour is not None and tour.running and not getattr(event, "is_forwarded", False):
+            if isinstance(event, Key) and self.keys.meant(Place.LOAD, event.key) == "load.hold":
+                self._take_over(tour)  # which holds the load: the key has nothing left to do
+                return
+            if isinstance(event, Key | MouseDown):
+                self._take_over(tour)
+        await super().on_event(event)
+
+    def _take_over(self, tour: Tour) -> None:
+        self.run_worker(tour.stop(), group="tour", exit_on_error=False)
+        self.show_now()
 
     def look(self) -> View:
         """The view of this moment."""
@@ -119,7 +158,17 @@ class LlmtopApp(App[None]):
             self._zone,
             self._gpu_hour,
             self._low_bandwidth,
+            self.keys,
+            self.mouse,
+            self.tour.caption if self.tour is not None else None,
         )
+
+    @property
+    def dashboard(self) -> Dashboard:
+        """The screen that all others lie on."""
+        ground = self.screen_stack[0]
+        assert isinstance(ground, Dashboard)
+        return ground
 
     def show_now(self) -> None:
         """Paint what the store says now, not only at the next beat: a sample has just come in."""
@@ -149,24 +198,75 @@ class LlmtopApp(App[None]):
         """The log of the selected engine."""
         from llmtop.tui.screens.log import LogScreen
 
-        if self.store.selected is not None:
+        if self.store.selected is not None and not isinstance(self.screen, LogScreen):
             self.push_screen(
-                LogScreen(self.store.selected, self.control, self._glyphs, self._interval)
+                LogScreen(self.store.selected, self.control, self.look, self._interval)
             )
 
     def action_help(self) -> None:
         """Keys and numbers."""
         from llmtop.tui.screens.help import HelpScreen
 
-        self.push_screen(HelpScreen(self._glyphs))
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.look))
+
+    def action_palette(self) -> None:
+        """Everything by name."""
+        from llmtop.tui.screens.palette import PaletteScreen
+
+        if isinstance(self.screen, PaletteScreen | Question):
+            return
+
+        def chosen(entry: Entry | None) -> None:
+            if entry is not None:
+                # The palette has to leave first: what it does may be a picture of the screen.
+                self.call_after_refresh(entry.run)
+
+        here = self.screen
+        self.push_screen(PaletteScreen(lambda text: offers(self, here, text), self.look), chosen)
+
+    def action_mouse(self) -> None:
+        """Let the mouse go, or take it back; the last line and a toast say which."""
+        self.mouse = not self.mouse
+        driver = self._driver
+        # Textual 8 has no way of its own; without the flag a resume would take the mouse back.
+        if driver is not None and hasattr(driver, "_enable_mouse_support"):
+            if self.mouse:
+                driver._mouse = True
+                driver._enable_mouse_support()
+            else:
+                driver._disable_mouse_support()  # type: ignore[attr-defined]
+                driver._mouse = False
+        words = "the mouse is llmtop's" if self.mouse else "mouse let go: the terminal selects text"
+        self.notify(words, markup=False, timeout=3)
+        self.show_now()
+
+    def choose_theme(self, name: str) -> None:
+        """This theme; its name as a toast."""
+        self.theme = textual_name(name)
+        self.notify(f"theme: {name}", markup=False, timeout=2)
+
+    @property
+    def theme_names(self) -> list[str]:
+        """The themes that there are."""
+        return list(self._themes)
+
+    def save_picture(self) -> None:
+        """The screen as an SVG, in the folder that llmtop was started from, else in one of ours."""
+        try:
+            path = keep(self.export_screenshot(title="llmtop"), self._now())
+        except OSError as error:
+            words = f"no picture: {error.strerror or error}"
+            self.notify(clean(words), severity="error", markup=False)
+            return
+        self.notify(clean(f"picture: {path}", 300), markup=False, timeout=8)
 
     def action_next_theme(self) -> None:
         """The next theme; its name as a toast."""
         names = list(self._themes)
         shown = next((i for i, n in enumerate(names) if textual_name(n) == self.theme), 0)
         name = names[(shown + 1) % len(names)]
-        self.theme = textual_name(name)
-        self.notify(f"theme: {name}", markup=False, timeout=2)
+        self.choose_theme(name)
 
     def action_suspend_process(self) -> None:
         """Stop the whole foreground job, as ctrl+z does: under ``make demo`` that is make too.
@@ -194,7 +294,7 @@ class LlmtopApp(App[None]):
             for engine in self.store.engines.values()
             if engine.owned and engine.status is not None and engine.status.state in ALIVE
         ]
-        self.push_screen(QuitScreen(engines, self._glyphs, self._readonly), self._leave)
+        self.push_screen(QuitScreen(engines, self.look()), self._leave)
 
     def _leave(self, stop: bool | None) -> None:
         if stop is not None:
@@ -204,6 +304,8 @@ class LlmtopApp(App[None]):
         if stop:
             self.notify("stopping the engines", markup=False, timeout=60)
         try:
+            if self.tour is not None:
+                await self.tour.stop()
             await self.control.quit(stop)
         except Exception as error:
             words = clean(refusal(error))

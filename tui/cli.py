@@ -17,6 +17,7 @@ import click
 
 from llmtop import LlmtopError, UsageError, __version__
 from llmtop.tui.verbs.screen import ScreenFlags, screen_flags
+from llmtop.tui.verbs.touring import TourFlags, speed_flag
 
 # One line a verb, here rather than in the modules, so that --help imports none of them.
 VERBS = {
@@ -83,8 +84,13 @@ class Verbs(click.Group):
 )
 @click.version_option(__version__, prog_name="llmtop", message="%(prog)s %(version)s")
 @screen_flags
+@click.option("--tour", metavar="NAME|URL", help="Show a tour of five minutes on this engine.")
+@speed_flag
+@click.option("--yes", is_flag=True, help="Do not ask before the tour loads an engine.")
 @click.pass_context
-def group(ctx: click.Context, screen: ScreenFlags) -> None:
+def group(
+    ctx: click.Context, tour: str | None, tour_speed: float, yes: bool, screen: ScreenFlags
+) -> None:
     """Start, watch, load and tune LLM engines on a GPU box from one terminal.
 
     Without a command: the dashboard on every engine that llmtop knows here.
@@ -94,7 +100,12 @@ def group(ctx: click.Context, screen: ScreenFlags) -> None:
         from llmtop.tui.wiring import Wiring
 
         dashboard.require_terminal()
+        if tour is not None:
+            dashboard.show_tour(tour, TourFlags(tour_speed), screen, yes=yes)
+            return
         dashboard.show(Wiring(), screen=screen)
+    elif tour is not None:
+        raise UsageError("--tour goes without a command", "or: llmtop demo --tour")
 
 
 def short(text: str) -> str:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from llmtop import LlmtopError
-from llmtop.engines.logs import clean, tail
+from llmtop.engines.logs import LogFeed, clean
 from llmtop.engines.options import Change, OptionValue, Outcome
 from llmtop.engines.records import EngineRecord, State
 from llmtop.engines.restart import HandOver, Restarted
-from llmtop.loadgen.plan import Loop, Plan
+from llmtop.loadgen.plan import Loop, Plan, Prompts
 from llmtop.loadgen.pool import Load
+from llmtop.tui.control import EngineLog
 from llmtop.tui.experiments import ComparisonPlan, SearchPlan
+from llmtop.tui.keymap import DEFAULT, Keymap
 from llmtop.tui.sources import EngineSource, Experiments, LoadSource, Sampling
 from llmtop.tui.store import Event, Mark, Store
 from llmtop.tui.words import change_words
@@ -59,6 +62,7 @@ class Conductor:
         self._restart_engine = restart_engine
         self._now = now
         self._experiments = experiments
+        self.keys: Keymap = DEFAULT  # for the ways out that name one
         self._restarting: set[str] = set()
         self._interrupted: Load | None = None
 
@@ -115,14 +119,52 @@ class Conductor:
         self._look()
 
     async def stop_load(self) -> None:
+        """Send nothing more; what is in flight finishes."""
+        self._end_load(drain=True)
+
+    async def cut_load(self) -> None:
         """Cut what is in flight and send nothing more."""
+        self._end_load(drain=False)
+
+    def _end_load(self, drain: bool) -> None:
         if self._interrupted is not None:
             self._interrupted = None
             self._say("info", "the load stays stopped")
             return
-        self._need().stop(drain=False)
-        self._say("info", "load stopped")
+        load = self._need()
+        load.stop(drain=drain)
+        left = load.snapshot().in_flight
+        ends = "finish" if drain else "are cut"
+        self._say("info", f"load stopped; {left:,} requests {ends}" if left else "load stopped")
         self._look()
+
+    async def switch_loop(self) -> None:
+        """From streams to requests a second or back, holding what is achieved now."""
+        load = self._need()
+        load.switch_loop()
+        now = load.snapshot()
+        unit = "requests a second" if now.loop == Loop.OPEN else "streams"
+        self._say("info", f"load: {now.asked:.3g} {unit} ({now.loop} loop), held")
+        self._look()
+
+    async def freeze(self) -> None:
+        """Hold the load where it is; nothing where none runs, or it is held already."""
+        load = self._load_source.load
+        if self._interrupted is None and load is not None and not load.finished:
+            if load.snapshot().running:
+                load.hold()
+            self._look()
+
+    async def load(self, plan: Plan, prompts: Prompts | None = None) -> None:
+        """Load the selected engine so; other prompts begin a load of their own."""
+        if prompts is not None:
+            self._store.prompts = prompts
+            load = self._running()
+            if load is not None:
+                load.stop(drain=False)
+                await self._cut(load)
+                await asyncio.to_thread(load.close)
+        await self.start(replace(plan, seed=self._seed()))
 
     async def set_option(
         self, engine: str, option: str, value: OptionValue, *, evict: bool = False
@@ -180,11 +222,31 @@ class Conductor:
             return
         load.interrupt()
         self._interrupted = load
+        await self._cut(load)
+        self._look()
+
+    async def _cut(self, load: Load) -> None:
+        """Wait until what was cut has been counted, for a while."""
         for _ in range(round(CUT_S / CUT_BEAT_S)):
             if load.finished:
                 break
             await asyncio.sleep(CUT_BEAT_S)
-        self._look()
+
+    async def stop_engine(self, engine: str) -> None:
+        """End an engine that llmtop started: its load first, then its processes."""
+        source = self._source(engine)
+        record = source.session.endpoint.record
+        if record is None:
+            raise LlmtopError(f"llmtop did not start {engine}, so it does not stop it")
+        if engine in self._restarting:
+            raise LlmtopError(f"{engine} is restarting", "stop it when it is ready")
+        load = self._load_source.load
+        if load is not None and not load.finished and self._store.load_target == engine:
+            load.stop(drain=False)
+            await self._cut(load)
+        self._say("change", f"{engine} is being stopped")
+        await asyncio.to_thread(self._stop_engine, record)
+        await self._sampling.beat(source, again=True)
 
     def _go_on(self, source: EngineSource) -> None:
         if self._store.load_target != source.track.name:
@@ -273,12 +335,19 @@ class Conductor:
             self._load_source.let_go()
             await asyncio.to_thread(load.close)
 
-    async def log_lines(self, engine: str, count: int) -> list[str]:
-        """The end of an engine's log."""
-        record = self._source(engine).session.endpoint.record
-        if record is None:
-            raise LlmtopError(f"llmtop did not start {engine}, so it does not have its log")
-        return await asyncio.to_thread(tail, Path(record.log_path), count)
+    def open_log(self, engine: str, count: int) -> EngineLog:
+        """An engine's log from its last ``count`` lines on; also of the process after a restart."""
+
+        def path() -> Path:
+            record = self._source(engine).session.endpoint.record
+            if record is None:
+                raise LlmtopError(
+                    f"llmtop did not start {engine}, so it does not have its log",
+                    "look where it was started",
+                )
+            return Path(record.log_path)
+
+        return _Log(LogFeed(path, count))
 
     async def select(self, engine: str) -> None:
         """Make an engine the one that the screen and the load keys are about."""
@@ -322,7 +391,7 @@ class Conductor:
         if self._interrupted is not None:
             raise LlmtopError(
                 f"{self._store.load_target} restarts, and the load comes back with it",
-                "0 leaves it stopped",
+                f"{self.keys.label('load.stop')} leaves it stopped",
             )
         load = self._load_source.load
         return load if load is not None and not load.finished else None
@@ -330,7 +399,7 @@ class Conductor:
     def _need(self) -> Load:
         load = self._running()
         if load is None:
-            raise LlmtopError("no load is running", "+ starts one")
+            raise LlmtopError("no load is running", f"{self.keys.label('load.more')} starts one")
         return load
 
     def _look(self) -> None:
@@ -343,3 +412,14 @@ class Conductor:
         track = self._store.engines.get(self._store.load_target or "")
         if track is not None:
             track.marks.append(Mark(self._now(), label))
+
+
+class _Log:
+    """A feed, read beside the screen."""
+
+    def __init__(self, feed: LogFeed) -> None:
+        self._feed = feed
+
+    async def more(self) -> list[str]:
+        """The new lines."""
+        return await asyncio.to_thread(self._feed.read)

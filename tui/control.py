@@ -9,7 +9,15 @@ from llmtop import LlmtopError
 from llmtop.engines.options import Change, OptionValue, Outcome
 from llmtop.engines.records import EngineRecord, LaunchSpec
 from llmtop.engines.restart import Restarted
+from llmtop.loadgen.plan import Plan, Prompts
 from llmtop.tui.experiments import ComparisonPlan, SearchPlan
+
+
+class EngineLog(Protocol):
+    """A log that is read on and on."""
+
+    async def more(self) -> list[str]:
+        """What came since the last call, at first the log's end; the screen cleans it."""
 
 
 class Control(Protocol):
@@ -31,7 +39,23 @@ class Control(Protocol):
         """A short burst on top of the load."""
 
     async def stop_load(self) -> None:
-        """End the load; requests in flight are cut."""
+        """Send nothing more; requests in flight finish."""
+
+    async def cut_load(self) -> None:
+        """End the load at once; requests in flight are cut."""
+
+    async def switch_loop(self) -> None:
+        """From streams to requests a second or back, holding what is achieved now."""
+
+    async def freeze(self) -> None:
+        """Hold the load where it is; nothing where none runs, or it is held already."""
+
+    async def load(self, plan: Plan, prompts: Prompts | None = None) -> None:
+        """Load the selected engine in this shape; a running load takes it over.
+
+        prompts: what is asked from now on, None for what was asked so far. A running load is then
+        cut: its requests are of another kind.
+        """
 
     async def set_option(
         self, engine: str, option: str, value: OptionValue, *, evict: bool = False
@@ -62,8 +86,11 @@ class Control(Protocol):
     async def recall_curves(self, engine: str) -> None:
         """Bring the curves of earlier sessions on this kind of engine into ``Store.curves``."""
 
-    async def log_lines(self, engine: str, count: int) -> list[str]:
-        """The last ``count`` lines of an engine's log, as they are: the screen cleans them."""
+    async def stop_engine(self, engine: str) -> None:
+        """End an engine that llmtop started, after the load on it."""
+
+    def open_log(self, engine: str, count: int) -> EngineLog:
+        """An engine's log from its last ``count`` lines on."""
 
     async def select(self, engine: str) -> None:
         """Make an engine the one that the screen and the load keys are about."""
@@ -108,6 +135,26 @@ class FakeControl:
         """Note the call."""
         self._note("stop_load")
 
+    async def cut_load(self) -> None:
+        """Note the call."""
+        self._note("cut_load")
+
+    async def switch_loop(self) -> None:
+        """Note the call."""
+        self._note("switch_loop")
+
+    async def freeze(self) -> None:
+        """Note the call."""
+        self._note("freeze")
+
+    async def load(self, plan: Plan, prompts: Prompts | None = None) -> None:
+        """Note the call."""
+        self._note("load", plan, prompts)
+
+    async def stop_engine(self, engine: str) -> None:
+        """Note the call."""
+        self._note("stop_engine", engine)
+
     async def set_option(
         self, engine: str, option: str, value: OptionValue, *, evict: bool = False
     ) -> Change:
@@ -140,10 +187,9 @@ class FakeControl:
     async def recall_curves(self, engine: str) -> None:
         """Not noted: a screen asks for it by itself."""
 
-    async def log_lines(self, engine: str, count: int) -> list[str]:
-        """The last lines of the log that was given."""
-        self._note("log_lines", engine, count)
-        return self.log[-count:]
+    def open_log(self, engine: str, count: int) -> EngineLog:
+        """The log that was given; lines appended to it come later."""
+        return FakeLog(self, count)
 
     async def select(self, engine: str) -> None:
         """Note the call."""
@@ -152,6 +198,22 @@ class FakeControl:
     async def quit(self, stop_engines: bool) -> None:
         """Note the call."""
         self._note("quit", stop_engines)
+
+
+class FakeLog:
+    """The lines of a ``FakeControl``, each once."""
+
+    def __init__(self, control: FakeControl, count: int) -> None:
+        self._control = control
+        self._at = max(0, len(control.log) - count)
+
+    async def more(self) -> list[str]:
+        """What was appended since."""
+        if self._control.error is not None:
+            raise self._control.error
+        found = self._control.log[self._at :]
+        self._at = len(self._control.log)
+        return found
 
 
 def refusal(error: Exception) -> str:

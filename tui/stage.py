@@ -12,7 +12,7 @@ from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.energy import EngineEnergy
 from llmtop.engines.gpu import Gpus
 from llmtop.engines.logs import clean
-from llmtop.engines.options import OptionValue
+from llmtop.engines.options import Option, OptionValue
 from llmtop.engines.records import EngineRecord, State
 from llmtop.engines.restart import HandOver, Restarted, Wanted, carry_out, room_beside
 from llmtop.loadgen.level import LoadClock
@@ -35,6 +35,7 @@ from llmtop.tui.sources import (
     Timeline,
 )
 from llmtop.tui.store import EngineTrack, Event, Store
+from llmtop.tui.tour import Tour
 from llmtop.tui.wiring import Wiring, fresh_seed
 
 RESCAN_S = 5.0
@@ -90,11 +91,10 @@ class Stage:
         self.store = Store()
         self.news: Callable[[], None] = lambda: None
         self._wiring = wiring
-        self._prompts = prompts or Prompts()
         self.timeline = Timeline()
         self._known: set[str] = set()
         self.load_source = LoadSource(self.store, self.timeline.now)
-        self.store.prompts = self._prompts
+        self.store.prompts = prompts or Prompts()
         self.experiments = Experiments(
             Parts(
                 self.store,
@@ -184,6 +184,21 @@ class Stage:
 
         return run
 
+    def tour(self, speed: float) -> Tour:
+        """A tour on the selected engine; it begins once the engine is ready."""
+
+        async def ready() -> Sequence[Option]:
+            while (source := self._selected()) is not None and not source.settled.is_set():
+                await source.settled.wait()
+            if source is None or source.track.sample is None:
+                raise LlmtopError("no tour: the engine does not run")
+            return source.track.options
+
+        track = self.store.engine
+        if track is None:
+            raise LlmtopError("no tour: there is no engine")
+        return Tour(track.name, self.conductor, ready, self._say, speed)
+
     async def _open_with(self, plan: Plan) -> None:
         while (source := self._selected()) is not None and not source.settled.is_set():
             await source.settled.wait()
@@ -221,7 +236,7 @@ class Stage:
         return None
 
     def _new_load(self, source: EngineSource) -> Load:
-        return Load(self._target(source), self._prompts)
+        return Load(self._target(source), self.store.prompts)
 
     def _measuring_load(
         self,

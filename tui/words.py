@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llmtop.engines.options import Change, OptionValue, Outcome
 from llmtop.engines.records import EngineStatus, State
+from llmtop.loadgen.lengths import Lengths, LogNormal
 from llmtop.tui.effects import Effect
 from llmtop.tui.format import count, duration, quantile, rate, short, span
 
@@ -45,9 +46,11 @@ def value_words(option: str, value: OptionValue) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def lengths(bounds: tuple[int, int]) -> str:
-    """Lengths in tokens as they are typed: ``128``, ``448..576``."""
-    low, high = bounds
+def lengths(spread: Lengths) -> str:
+    """Lengths in tokens as they are typed: ``128``, ``448..576``, ``lognormal 512 cv 1``."""
+    if isinstance(spread, LogNormal):
+        return f"lognormal {spread.mean:g} cv {spread.cv:g} max {spread.highest:g}"
+    low, high = spread
     return f"{low}" if low == high else f"{low}..{high}"
 
 

@@ -16,6 +16,7 @@ from llmtop.loadgen import shape
 from llmtop.loadgen.lengths import parse_lengths, parse_pauses
 from llmtop.loadgen.plan import Prompts
 from llmtop.loadgen.trace import unread
+from llmtop.tui import keymap
 from llmtop.tui.config.faults import Fault
 from llmtop.tui.config.lines import Key
 from llmtop.tui.config.tables import ConfigTable, EngineTable, PromptsTable, SloTable
@@ -48,6 +49,8 @@ def faults(table: ConfigTable) -> Iterator[Fault]:
         yield from _prompts(("prompts", name), asked)
     for name, slo in table.slos.items():
         yield from _slo(("slos", name), slo)
+    for name, words, hint in keymap.misfits(table.keys):
+        yield Fault(("keys", name), words, hint)
     for name, engine in table.engines.items():
         yield from _engine(("engines", name), name, engine, table)
 

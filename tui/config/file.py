@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -145,11 +145,22 @@ def load(path: Path) -> Config:
     except RecursionError:
         raise ConfigError(shown, 1, "", "values lie too deep in each other") from None
     lines = lines_of(text.replace("\r\n", "\n"))
+    _complain(shown, lines, _unquoted(values))
     _complain(shown, lines, misshapen(values, ConfigTable))
     table = msgspec.convert(values, ConfigTable)
     _complain(shown, lines, checks.faults(table))
     folder = Path(os.path.abspath(path.expanduser())).parent
     return Config(table, shown, folder, lines)
+
+
+def _unquoted(values: Mapping[str, object]) -> Iterator[Fault]:
+    """Commands of [keys] that TOML took for tables: a name with a dot in it stands in quotes."""
+    keys = values.get("keys")
+    for name, value in keys.items() if isinstance(keys, dict) else ():
+        if isinstance(value, dict):
+            inner = next(iter(value), "more")
+            words = "a command with a dot in its name stands in quotes"
+            yield Fault(("keys", name), words, f'write "{name}.{inner}" = "w"')
 
 
 def _complain(file: str, lines: Mapping[Key, int], faults: Iterable[Fault]) -> None:

@@ -8,12 +8,15 @@ import msgspec
 
 from llmtop.engines.catalog import ADAPTERS
 from llmtop.tui.config.tables import ConfigTable
+from llmtop.tui.keymap import COMMANDS
 
 
 def schema() -> dict[str, Any]:
     """JSON Schema 2020-12; ``docs/llmtop.schema.json`` is this, and a test keeps it so."""
     made = msgspec.json.schema(ConfigTable)
     made["$defs"]["EngineTable"]["properties"]["engine"]["enum"] = list(ADAPTERS)
+    keys = made["$defs"]["ConfigTable"]["properties"]["keys"]
+    keys["propertyNames"] = {"enum": [command.id for command in COMMANDS]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "llmtop.toml",

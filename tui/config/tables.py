@@ -123,6 +123,9 @@ class ScreenTable(Struct, frozen=True, forbid_unknown_fields=True):
     low_bandwidth: Annotated[
         bool, Meta(description="Paint seldom: at most 1,000 bytes a second at 120x40.")
     ] = False
+    mouse: Annotated[
+        bool, Meta(description="Clicks and the wheel; false: the terminal selects text with it.")
+    ] = True
 
 
 class ConfigTable(Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,3 +138,7 @@ class ConfigTable(Struct, frozen=True, forbid_unknown_fields=True):
     prompts: Mapping[str, PromptsTable] = field(default_factory=dict)
     slos: Mapping[str, SloTable] = field(default_factory=dict)
     screen: ScreenTable = field(default_factory=ScreenTable)
+    keys: Annotated[
+        Mapping[str, str],
+        Meta(description='Other keys for what the screen can do: "load.more" = "plus,w".'),
+    ] = field(default_factory=dict)

@@ -13,7 +13,6 @@ from llmtop.tui.panels.view import View
 
 EVICTING = "max_num_seqs"  # lowering it can put running requests back into the queue
 LONGEST = 40
-EDITING_KEYS = (("enter", "change"), ("esc", "back"))
 
 
 @dataclass(slots=True)
@@ -83,6 +82,14 @@ class Edit:
         if low is None and high is None:
             return ""
         return f"{_bound(low)} to {_bound(high)}"
+
+
+def editing_keys(view: View) -> tuple[tuple[str, str], ...]:
+    """The keys that change a value and leave it, with their words."""
+    return (
+        (view.keys.label("options.change"), "change"),
+        (view.keys.label("options.leave"), "back"),
+    )
 
 
 def wants_eviction(option: Option, value: OptionValue) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from textual.events import Click
+from textual.message import Message
+
 from llmtop.engines.records import State
 from llmtop.tui import format as f
 from llmtop.tui.panels.panel import Panel
@@ -16,13 +19,29 @@ from llmtop.tui.widgets.row import width as cells
 class EnginesPanel(Panel):
     """One line an engine. More engines than rows: the rows around the selected one."""
 
+    class Chosen(Message):
+        """An engine's row was clicked."""
+
+        def __init__(self, engine: str) -> None:
+            super().__init__()
+            self.engine = engine
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self._shown: list[str] = []
+
+    def on_click(self, event: Click) -> None:
+        """The engine of this row."""
+        if 0 <= event.y < len(self._shown):
+            self.post_message(self.Chosen(self._shown[event.y]))
+
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The lines."""
         names = list(view.store.engines)
         at = names.index(view.store.selected) if view.store.selected in names else 0
         first = max(0, min(at - height // 2, len(names) - height))
-        shown = names[first : first + height]
-        return [self._line(view.store.engines[name], view, width) for name in shown]
+        self._shown = names[first : first + height]
+        return [self._line(view.store.engines[name], view, width) for name in self._shown]
 
     def _line(self, engine: EngineTrack, view: View, width: int) -> Row:
         here = engine.name == view.store.selected

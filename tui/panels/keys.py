@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from llmtop.tui.panels.edit import EDITING_KEYS
+from llmtop.tui.keymap import BY_ID
+from llmtop.tui.panels.edit import editing_keys
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.widgets.frame import Ranked
-from llmtop.tui.widgets.row import MUTED, TEXT, Row, join, sides
+from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span, join, sides
+from llmtop.tui.widgets.row import width as width_of
 
 
 class KeysPanel(Panel):
@@ -18,26 +20,35 @@ class KeysPanel(Panel):
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """What works now, and only that."""
-        return [_line(self._keys(view), width)]
+        state: list[Span] = [] if view.mouse else [("mouse let go ", "warn")]
+        return [_line(self._keys(view), state, width)]
 
     def _keys(self, view: View) -> list[tuple[str, str]]:
+        keys = view.keys
         if self.editing:
-            return [("up down", "choose"), *EDITING_KEYS]
-        if view.stage is Stage.EMPTY:
-            return [("q", "quit"), ("?", "help"), ("t", "theme")]
-        keys = [("q", "quit"), ("?", "help"), ("l", "log"), ("t", "theme")]
-        if view.stage is Stage.RUNNING and not view.readonly:
-            keys[2:2] = [("o", "options"), ("s", "saturation"), ("c", "compare")]
-        if len(view.store.engines) > 1:
-            keys.insert(2, ("tab", "next engine"))
-        if view.stage is Stage.RUNNING and view.load is None and not view.readonly:
-            keys.insert(0, ("+", "start a load at 1"))
-        return keys
+            return [(keys.pair("options.up", "options.down"), "choose"), *editing_keys(view)]
+        running, empty = view.stage is Stage.RUNNING, view.stage is Stage.EMPTY
+        names = ["quit", "help"]
+        if not empty and len(view.store.engines) > 1:
+            names.append("engine.next")
+        if running and not view.readonly:
+            names += ["options", "saturation", "compare"]
+        names += ["palette"] if empty else ["log", "palette"]
+        names.append("theme")
+        if not view.mouse:
+            names.insert(2, "mouse")
+        if not (empty or view.readonly) and view.engine is not None and view.engine.owned:
+            names += ["engine.restart", "engine.stop"] if running else []
+        found = [(keys.label(name), BY_ID[name].short) for name in names]
+        if running and view.load is None and not view.readonly:
+            found.insert(0, (keys.label("load.more"), "start a load at 1"))
+        return found
 
 
-def _line(keys: list[tuple[str, str]], cells: int) -> Row:
+def _line(keys: list[tuple[str, str]], state: list[Span], cells: int) -> Row:
     """Keys and their words; the last ones leave when it is narrow."""
     groups: list[Ranked] = [
         (rank, [(key, "key"), (f" {word}", MUTED)]) for rank, (key, word) in enumerate(keys)
     ]
-    return sides([(" ", TEXT), *join(groups, cells - 2)], [], cells)
+    room = cells - 2 - width_of(state)
+    return sides([(" ", TEXT), *join(groups, room)], state, cells)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from llmtop.loadgen.health import VALID
 from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.tui import format as f
+from llmtop.tui.keymap import BY_ID
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.series import SeriesName
@@ -14,9 +15,8 @@ from llmtop.tui.widgets.chart import merged
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten, width
 
-KEYS = (("+", "more"), ("-", "less"), ("space", "hold"), ("b", "burst"), ("0", "stop"))
-NARROW_KEYS = (("+-", ""), *KEYS[2:])
-RANKS = {"0": 1, "space": 2, "b": 3}  # what leaves first where there is no room
+RUNNING = ("load.hold", "load.burst", "load.stop", "load.cut", "load.loop")
+RANKS = {"load.stop": 1, "load.hold": 2}  # what stays longest where there is no room
 
 
 class LoadPanel(Panel):
@@ -43,7 +43,9 @@ class LoadPanel(Panel):
         free = room - len(body)
         if free > 0:
             body = [*_history(view, inner, min(free, 9)), *body]
-        state = "held" if load.held else "" if load.running else "ended"
+        ending = "draining" if load.in_flight else "ended"
+        state = "" if load.running else ending
+        state = "held" if load.held and load.running else state
         head: list[Ranked] = [
             (0, [(state, "warn" if load.held else MUTED)] if state else []),
             (1, [(f.clean(load.shape, 60), "load")]),
@@ -60,7 +62,8 @@ class LoadPanel(Panel):
         elif view.store.load is not None and view.store.load_target:
             words = [(f" the load goes to {f.clean(view.store.load_target, 24)}", MUTED)]
         else:
-            words = [(" no load yet.  ", MUTED), ("+", "key"), (" starts one at 1", MUTED)]
+            key = view.keys.label("load.more")
+            words = [(" no load yet.  ", MUTED), (key, "key"), (" starts one at 1", MUTED)]
         return frame([tuple(words)], width, height, view.glyphs, title="load")
 
 
@@ -171,17 +174,21 @@ def _history(view: View, cells: int, height: int) -> list[Row]:
 def _keys(view: View, load: LoadSnapshot, cells: int) -> list[Span]:
     if view.readonly:
         return []
+    keys = view.keys
     if not load.running:
-        return [("+", "key"), (" starts one at 1", MUTED)]
-    groups: list[Ranked] = []
-    for keys in (KEYS, NARROW_KEYS):
-        groups = []
-        for key, word in keys:
-            word = "resume" if load.held and word == "hold" else word
-            groups.append(
-                (RANKS.get(key, 0), [(key, "key"), *([(f" {word}", MUTED)] if word else [])])
-            )
-        out = join(groups, 10_000)
-        if width(out) <= cells - 5:
+        start: list[Span] = [(keys.label("load.more"), "key"), (" starts one at 1", MUTED)]
+        cut: list[Span] = [(keys.label("load.cut"), "key"), (" cut the rest", MUTED)]
+        return join([(1, start), (0, cut if load.in_flight else [])], cells - 5)
+
+    def words(command: str) -> list[Span]:
+        word = BY_ID[command].short
+        word = "resume" if load.held and command == "load.hold" else word
+        return [(keys.label(command), "key"), (f" {word}", MUTED)]
+
+    steer: list[Ranked] = [(0, words("load.more")), (0, words("load.less"))]
+    for names in (RUNNING, RUNNING[:-1], RUNNING[:-2]):
+        rest: list[Ranked] = [(RANKS.get(name, 3), words(name)) for name in names]
+        if width(out := join([*steer, *rest], 10_000)) <= cells - 5:
             return out
-    return join(groups, cells - 5)
+    pair: Ranked = (0, [(keys.pair("load.more", "load.less"), "key")])
+    return join([pair, *rest], cells - 5)

@@ -6,6 +6,7 @@ from llmtop.engines.anatomy import Division, divide
 from llmtop.engines.samples import GpuSample
 from llmtop.tui import format as f
 from llmtop.tui.panels.view import Stage, View
+from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.bar import parts_bar
 from llmtop.tui.widgets.frame import Ranked
 from llmtop.tui.widgets.glyphs import Glyphs
@@ -90,3 +91,25 @@ def memory_words(parts: Division, cells: int, rows: int = 1) -> list[list[Span]]
 
 def _part(word: str, size: float, role: str) -> list[Span]:
     return [(f"{word} ", MUTED), (f.gib(size), role)] if size >= LITTLE else []
+
+
+def held_words(engine: EngineTrack, view: View) -> str:
+    """How much GPU memory an engine holds: by NVML where its processes are known, else its own
+    report; ``--`` where neither tells."""
+    anatomy = engine.anatomy
+    if anatomy is None:
+        return f.ABSENT
+    told = [
+        process.memory_bytes
+        for gpu in view.store.gpus
+        if gpu.mig_of is None
+        for process in gpu.processes
+        if process.pid in anatomy.pids and process.memory_bytes is not None
+    ]
+    if told:
+        return f"{f.gib(sum(told))} GiB"
+    parts = (anatomy.weights, anatomy.kv, anatomy.graphs, anatomy.runtime)
+    if all(part is None for part in parts):
+        return f.ABSENT
+    size = f"{f.gib(sum(part for part in parts if part is not None))} GiB"
+    return f"{size}, simulated" if anatomy.simulated else f"about {size}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from textual.events import Key
+from textual.events import Click, Key
 from textual.message import Message
 
 from llmtop import UsageError
 from llmtop.engines.options import Applies, Option, OptionValue
 from llmtop.tui import format as f
-from llmtop.tui.panels.edit import EDITING_KEYS, Edit, frozen, wants_eviction
+from llmtop.tui.keymap import DEFAULT, Keymap, Place, is_text
+from llmtop.tui.panels.edit import Edit, editing_keys, frozen, wants_eviction
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.widgets.frame import Ranked, frame
@@ -20,18 +21,6 @@ def _can(view: View) -> bool:
     return view.stage is Stage.RUNNING and not view.readonly
 
 
-CHOOSING = {
-    "up": "up",
-    "k": "up",
-    "down": "down",
-    "j": "down",
-    "enter": "change",
-    "space": "change",
-    "escape": "leave",
-    "o": "leave",
-    "q": "leave",
-}
-TYPING = {"enter": "apply", "escape": "cancel", "e": "evict"}  # e only where it is a question
 ROOMY = 50  # below, the launch value and the bound leave the table
 
 
@@ -53,10 +42,11 @@ class OptionsPanel(Panel, can_focus=True):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self.edit = Edit()
+        self._first = self._seen = 0  # the options that are shown
 
-    def open(self) -> None:
+    def open(self, at: int = 0) -> None:
         """Take the keyboard, at once: keys typed ahead must not reach the dashboard."""
-        self.edit = Edit()
+        self.edit = Edit(at)
         self.screen.set_focus(self)
 
     def say(self, words: str, role: str) -> None:
@@ -77,6 +67,7 @@ class OptionsPanel(Panel, can_focus=True):
         at = self.edit.at = max(0, min(self.edit.at, len(options) - 1))
         extra = 1 if lit and room > 2 else 0
         first = max(0, min(at - (room - extra) // 2, len(options) - (room - extra))) if lit else 0
+        self._first, self._seen = first, min(room - extra, len(options) - first)
         narrow = inner < ROOMY
         name_cells = min(max(len(o.name) for o in options) + 1, inner - (16 if narrow else 34))
         body: list[Row] = []
@@ -84,11 +75,16 @@ class OptionsPanel(Panel, can_focus=True):
             here = lit and number == at
             body.append(self._line(option, view, inner, name_cells, here))
         if extra:
-            body.append(((" ", TEXT), *self._hint(options[at], inner - 2)))
+            body.append(((" ", TEXT), *self._hint(options[at], inner - 2, view)))
         changed = sum(o.value != o.launch for o in options)
         head: list[Ranked] = [
             (1, [(f"{changed} changed since launch", "mark")] if changed else []),
-            (0, [("o", "key"), (" to change", MUTED)] if not lit and _can(view) else []),
+            (
+                0,
+                [(view.keys.label("options"), "key"), (" to change", MUTED)]
+                if not lit and _can(view)
+                else [],
+            ),
         ]
         said = shorten(f.clean(self.edit.said), max(0, inner - 6))
         note = f.clean(engine.options_note, 100) if engine and not said else ""
@@ -125,15 +121,16 @@ class OptionsPanel(Panel, can_focus=True):
         spans.append((f" {how}", "good" if live else MUTED))
         return tuple(spans)
 
-    def _hint(self, option: Option, cells: int) -> list[Span]:
+    def _hint(self, option: Option, cells: int, view: View) -> list[Span]:
         if self.edit.text is None:
             return [(shorten(f.clean(option.spec.summary, 200), cells), MUTED)]
-        enter, back = ([(key, "key"), (f" {word}", MUTED)] for key, word in EDITING_KEYS)
+        enter, back = ([(key, "key"), (f" {word}", MUTED)] for key, word in editing_keys(view))
         groups: list[Ranked] = [(0, enter)]
         if self.edit.evicts(option):
             words = " evict running requests: " if cells > 50 else " evict: "
             answer = "yes" if self.edit.evict else "no"
-            groups.append((1, [("e", "key"), (words, MUTED), (answer, "warn")]))
+            evict = view.keys.label("options.evict")
+            groups.append((1, [(evict, "key"), (words, MUTED), (answer, "warn")]))
         groups.append((2, back))
         groups.append((3, [(self.edit.bounds(option), MUTED)]))
         return join(groups, cells)
@@ -141,6 +138,27 @@ class OptionsPanel(Panel, can_focus=True):
     def takes(self, key: str) -> bool:
         """Whether a key is the panel's own while it has the keyboard."""
         return key not in ("tab", "shift+tab") and not key.startswith("ctrl+")
+
+    @property
+    def _keymap(self) -> Keymap:
+        return self.view.keys if self.view is not None else DEFAULT
+
+    def on_click(self, event: Click) -> None:
+        """A row takes the cursor; the row that has it is changed, as by its key."""
+        view = self.view
+        row = event.y - 1
+        if view is None or view.stage is not Stage.RUNNING or not 0 <= row < self._seen:
+            return
+        event.stop()
+        options = view.engine.options if view.engine is not None else ()
+        at = self._first + row
+        if not self.has_focus:
+            self.open(at)
+        elif self.edit.text is None and at == self.edit.at and at < len(options):
+            self._begin(options[at])
+        elif self.edit.text is None:
+            self.edit.move(at - self.edit.at, len(options))
+        self._again()
 
     async def on_key(self, event: Key) -> None:
         """The keys of the panel; nothing that is typed here reaches the dashboard's keys."""
@@ -161,27 +179,32 @@ class OptionsPanel(Panel, can_focus=True):
         self._again()
 
     def _choose(self, event: Key, option: Option, count: int) -> None:
-        what = CHOOSING.get(event.key)
-        if what == "leave":
+        what = self._keymap.meant(Place.OPTIONS, event.key)
+        if what == "options.leave":
             self.screen.set_focus(None)
-        elif what == "up":
+        elif what == "options.up":
             self.edit.move(-1, count)
-        elif what == "down":
+        elif what == "options.down":
             self.edit.move(1, count)
-        elif what == "change":
-            why = frozen(option, self.view)
-            if why:
-                self.edit.said, self.edit.role = why, "warn"
-            elif option.spec.kind is bool:
-                self._ask(option, not option.value)
-            else:
-                self.edit.begin(option)
+        elif what == "options.change":
+            self._begin(option)
+
+    def _begin(self, option: Option) -> None:
+        why = frozen(option, self.view)
+        if why:
+            self.edit.said, self.edit.role = why, "warn"
+        elif option.spec.kind is bool:
+            self._ask(option, not option.value)
+        else:
+            self.edit.begin(option)
 
     def _type(self, event: Key, option: Option) -> None:
-        what = TYPING.get(event.key)
-        if what == "cancel":
+        what = self._keymap.meant(Place.OPTIONS, event.key)
+        if is_text(event.key) and what != "options.evict":
+            what = None  # a character is typed
+        if what == "options.leave":
             self.edit.cancel()
-        elif what == "apply":
+        elif what == "options.change":
             try:
                 value = self.edit.value(option)
             except UsageError as error:
@@ -189,10 +212,11 @@ class OptionsPanel(Panel, can_focus=True):
                 self.edit.said, self.edit.role = error.message + hint, "bad"
                 return
             self._ask(option, value)
-        elif what == "evict" and self.edit.evicts(option):
+        elif what == "options.evict" and self.edit.evicts(option):
             self.edit.evict = not self.edit.evict
         else:
-            self.edit.key(event.key, event.character, option)
+            arrow = {"options.up": "up", "options.down": "down"}.get(what or "", event.key)
+            self.edit.key(arrow, event.character, option)
 
     def _ask(self, option: Option, value: OptionValue) -> None:
         evict = self.edit.evict and wants_eviction(option, value)

@@ -59,12 +59,13 @@ class StartupPanel(Panel):
         cause = record.cause or engine.status.phase or "it ended and left no reason"
         code = f"exit code {record.exit_code}" if record.exit_code is not None else ""
         ended = f"{f.duration(view.now - record.ended_at)} ago" if record.ended_at else ""
+        key = view.keys.label("log")
         small = f"   {view.glyphs.dot} ".join(w for w in (code, ended) if w)
         rows: list[Row] = [(_in, (shorten(f.clean(cause), cells), STRONG))]
         if record.advice:
             rows.append((_in, (shorten(f.clean(record.advice), cells), TEXT)))
         rows += [(_in, (small, MUTED)), ()]
-        return [*rows, *_log(engine, cells), (_in, ("l", "key"), (" shows the log", MUTED))]
+        return [*rows, *_log(engine, cells), (_in, (key, "key"), (" shows the log", MUTED))]
 
 
 _in: Span = ("   ", TEXT)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from llmtop.engines.records import State
 from llmtop.engines.samples import EngineSample
 from llmtop.loadgen.results import LoadSnapshot
+from llmtop.tui.keymap import DEFAULT, Keymap
 from llmtop.tui.series import SeriesName
 from llmtop.tui.store import EngineTrack, Store
 from llmtop.tui.widgets.glyphs import UNICODE, Glyphs
@@ -25,8 +26,21 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Caption:
+    """What a tour says of what is seen: a few words, a sentence, and how far it has come (0..1)."""
+
+    title: str
+    words: str
+    share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class View:
-    """One beat's look at the world. zone: None for the operator's own."""
+    """One beat's look at the world. zone: None for the operator's own.
+
+    keys: the keys in force. mouse: whether it is ours; else the terminal selects text with it.
+    caption: what a tour says, None without one.
+    """
 
     store: Store
     now: float
@@ -36,6 +50,9 @@ class View:
     zone: tzinfo | None = None
     gpu_hour: float | None = None  # what one GPU costs an hour
     low_bandwidth: bool = False  # painted seldom
+    keys: Keymap = DEFAULT
+    mouse: bool = True
+    caption: Caption | None = None
 
     @property
     def engine(self) -> EngineTrack | None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from textual.app import App, ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.events import Key, ScreenResume, ScreenSuspend
 from textual.geometry import Size
 from textual.layout import Layout
@@ -17,7 +17,9 @@ from textual.timer import Timer
 from llmtop.engines.options import Applies, Change, Option, OptionValue, Outcome
 from llmtop.engines.restart import Restarted, room_beside
 from llmtop.tui import format as f
+from llmtop.tui.bindings import bindings
 from llmtop.tui.control import Control, refusal
+from llmtop.tui.panels.caption import CaptionPanel
 from llmtop.tui.panels.charts import CHARTS, ChartPanel
 from llmtop.tui.panels.engines import EnginesPanel
 from llmtop.tui.panels.events import EventsPanel
@@ -31,10 +33,12 @@ from llmtop.tui.panels.pulse import Pulse
 from llmtop.tui.panels.speculation import speculates
 from llmtop.tui.panels.startup import SmallPanel, StartupPanel, WelcomePanel
 from llmtop.tui.panels.view import Stage, View
-from llmtop.tui.screens.arrangement import Boxes, arrange
+from llmtop.tui.screens.arrangement import SMALLEST, Box, Boxes, arrange
 from llmtop.tui.screens.boxed import BoxLayout, TightCompositor
 from llmtop.tui.screens.pace import Pace
+from llmtop.tui.screens.quit import ALIVE
 from llmtop.tui.screens.restart import RestartScreen
+from llmtop.tui.screens.stop import StopScreen
 from llmtop.tui.store import EngineTrack, Event
 from llmtop.tui.widgets.row import MUTED
 from llmtop.tui.words import change_words, cost_words
@@ -43,18 +47,23 @@ from llmtop.tui.words import change_words, cost_words
 class Dashboard(Screen[None]):
     """All panels. look: makes the view of this moment; the screen itself keeps no facts."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("plus,equals_sign", "load('more')", "more load", id="load.more"),
-        Binding("minus", "load('less')", "less load", id="load.less"),
-        Binding("space", "load('hold')", "hold or resume the load", id="load.hold"),
-        Binding("b", "load('burst')", "a burst of load", id="load.burst"),
-        Binding("0", "load('stop_load')", "stop the load", id="load.stop"),
-        Binding("o", "options", "change options", id="options"),
-        Binding("s", "app.saturation", "saturation: what it holds", id="saturation"),
-        Binding("c", "app.compare", "compare A with B", id="compare"),
-        Binding("n,tab", "next_engine(1)", "next engine", id="engine.next"),
-        Binding("shift+tab", "next_engine(-1)", "engine before", id="engine.before"),
-    ]
+    ACTIONS: ClassVar[dict[str, str]] = {
+        "load.more": "load('more')",
+        "load.less": "load('less')",
+        "load.hold": "load('hold')",
+        "load.burst": "load('burst')",
+        "load.loop": "load('switch_loop')",
+        "load.stop": "load('stop_load')",
+        "load.cut": "load('cut_load')",
+        "options": "options",
+        "saturation": "app.saturation",
+        "compare": "app.compare",
+        "engine.restart": "restart",
+        "engine.stop": "stop",
+        "engine.next": "next_engine(1)",
+        "engine.before": "next_engine(-1)",
+    }
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
     def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
         super().__init__()
@@ -84,6 +93,7 @@ class Dashboard(Screen[None]):
         yield WelcomePanel(id="welcome")
         yield SmallPanel(id="small")
         yield KeysPanel(id="keys")
+        yield CaptionPanel(id="caption")
 
     def on_mount(self) -> None:
         """Begin the beat."""
@@ -104,17 +114,20 @@ class Dashboard(Screen[None]):
         """Whether the options have the keyboard."""
         return isinstance(self.focused, OptionsPanel)
 
-    def _facts(self, view: View) -> tuple[Stage, int, int, int, bool, bool]:
+    def _facts(self, view: View) -> tuple[Stage, int, int, int, bool, bool, bool]:
         engine, store = view.engine, view.store
         options = len(engine.options) if engine else 0
-        drafts = speculates(engine)
-        return view.stage, len(store.engines), len(store.gpus), options, self.editing, drafts
+        drafts, told = speculates(engine), view.caption is not None
+        return view.stage, len(store.engines), len(store.gpus), options, self.editing, drafts, told
 
     def _boxes(self, size: Size) -> Boxes:
-        stage, engines, gpus, options, editing, drafts = self._facts(self._look())
-        return arrange(
+        view = self._look()
+        stage, engines, gpus, options, editing, drafts, told = self._facts(view)
+        # A tour has two lines below, one of which is that of the keys: one of them ends it.
+        more = 1 if told and size.height > SMALLEST[1] else 0
+        boxes = arrange(
             size.width,
-            size.height,
+            size.height - more,
             stage,
             engines=engines,
             gpus=gpus,
@@ -122,6 +135,10 @@ class Dashboard(Screen[None]):
             editing=editing,
             speculates=drafts,
         )
+        if told and "keys" in boxes:
+            x, y, width, height = boxes.pop("keys")
+            boxes["caption"] = Box(x, y, width, height + more)
+        return boxes
 
     def beat(self, *, whole: bool = True) -> None:
         """One look at the store; what changed is painted, nothing else.
@@ -204,24 +221,75 @@ class Dashboard(Screen[None]):
             self.set_focus(None)
             self.act(lambda: self._control.select(name), free=True)
 
-    def on_options_panel_asked(self, message: OptionsPanel.Asked) -> None:
-        """A new value: ask the engine, show its answer."""
-        engine = self._look().engine
+    def on_engines_panel_chosen(self, message: EnginesPanel.Chosen) -> None:
+        """A click on an engine's row."""
+        self.set_focus(None)
+        self.act(lambda: self._control.select(message.engine), free=True)
+
+    def action_stop(self) -> None:
+        """Stop the selected engine, once that is confirmed."""
+        engine = self._ours("stop")
         if engine is None:
             return
+        view, name = self._look(), engine.name
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.act(lambda: self._control.stop_engine(name))
+
+        self.app.push_screen(StopScreen(engine, view), answered)
+
+    def action_restart(self) -> None:
+        """Restart the selected engine with the options that it has, once that is confirmed."""
+        engine = self._ours("restart")
+        if engine is None:
+            return
+        name = engine.name
+
+        def answered(way: str | None) -> None:
+            if way is not None:
+                self.act(lambda: self._control.restart(name, {}, rolling=way == "rolling"))
+
+        self._ask_way(engine, "with the options that it was started with", answered)
+
+    def _ours(self, verb: str) -> EngineTrack | None:
+        """The selected engine, where it may be stopped or restarted; else why not is said."""
+        view = self._look()
+        engine = view.engine
+        if engine is None:
+            return None
+        why = ""
+        if view.readonly:
+            why = "read-only"
+        elif engine.status is None or not engine.owned:
+            why = f"llmtop did not start {engine.name}, so it does not {verb} it"
+        elif engine.status.state not in ALIVE:
+            why = f"{engine.name} does not run"
+        if why:
+            self.notify(f.clean(why), markup=False, timeout=4)
+        return None if why else engine
+
+    def on_options_panel_asked(self, message: OptionsPanel.Asked) -> None:
+        """A new value from the panel."""
+        engine = self._look().engine
+        if engine is not None:
+            self.change(engine, message.option, message.value, evict=message.evict)
+
+    def change(
+        self, engine: EngineTrack, wanted: str, value: OptionValue, *, evict: bool = False
+    ) -> None:
+        """A new value for an option: ask the engine, show its answer. A restart asks first."""
         name, panel = engine.name, self.query_one(OptionsPanel)
-        option = next((one for one in engine.options if one.name == message.option), None)
+        option = next((one for one in engine.options if one.name == wanted), None)
         if option is not None and option.applies is Applies.RESTART:
-            self._ask_restart(engine, option, message.value)
+            self._ask_restart(engine, option, value)
             return
 
         async def ask() -> None:
             try:
-                change = await self._control.set_option(
-                    name, message.option, message.value, evict=message.evict
-                )
+                change = await self._control.set_option(name, wanted, value, evict=evict)
             except Exception:
-                panel.say(f"{message.option} stays as it is", "bad")
+                panel.say(f"{wanted} stays as it is", "bad")
                 raise
             panel.say(*_answer(change))
 
@@ -229,24 +297,11 @@ class Dashboard(Screen[None]):
 
     def _ask_restart(self, engine: EngineTrack, option: Option, value: OptionValue) -> None:
         """Say what a restart will cost; do it when that is wanted."""
-        view, panel = self._look(), self.query_one(OptionsPanel)
-        record = engine.status.record if engine.status else None
-        if record is None or value == option.value:
+        panel = self.query_one(OptionsPanel)
+        if engine.status is None or value == option.value:
             panel.say(f"{option.name} is {f.option(option.value)} already", MUTED)
             return
-        name, sample = engine.name, engine.sample
-        in_flight = None
-        if sample is not None and sample.running is not None:
-            in_flight = sample.running + (sample.waiting or 0)
-        expected_s = record.startup_s or record.previous_startup_s
-        room = room_beside(record, view.store.gpus)
-        screen = RestartScreen(
-            f.clean(name, 40),
-            f.clean(change_words(Change(option.name, option.value, value, Outcome.APPLIED))),
-            cost_words(expected_s, in_flight),
-            cost_words(expected_s, in_flight, rolling=True) if room is not None else "",
-            view.glyphs,
-        )
+        name = engine.name
 
         async def restart(rolling: bool) -> None:
             panel.say(f"{option.name} = {f.option(value)}: {name} restarts", MUTED)
@@ -263,7 +318,25 @@ class Dashboard(Screen[None]):
             else:
                 self.act(lambda: restart(way == "rolling"))
 
-        self.app.push_screen(screen, answered)
+        words = change_words(Change(option.name, option.value, value, Outcome.APPLIED))
+        self._ask_way(engine, f.clean(words), answered)
+
+    def _ask_way(
+        self, engine: EngineTrack, change: str, answered: Callable[[str | None], None]
+    ) -> None:
+        """The question before a restart: what it costs, in place and rolling."""
+        view, sample = self._look(), engine.sample
+        record = engine.status.record if engine.status else None
+        if record is None:
+            return
+        in_flight = None
+        if sample is not None and sample.running is not None:
+            in_flight = sample.running + (sample.waiting or 0)
+        expected_s = record.startup_s or record.previous_startup_s
+        room = room_beside(record, view.store.gpus)
+        rolling = cost_words(expected_s, in_flight, rolling=True) if room is not None else ""
+        cost = cost_words(expected_s, in_flight)
+        self.app.push_screen(RestartScreen(engine, change, cost, rolling, view), answered)
 
     def act(self, command: Callable[[], Awaitable[object]], *, free: bool = False) -> None:
         """Run a command of the control; what goes wrong becomes an event.

@@ -1,49 +1,78 @@
-"""The log of the selected engine, followed; a screen of its own."""
+"""The log of the selected engine: followed, filtered, searched; a screen of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.events import Resize
+from textual.binding import BindingType
+from textual.events import Key, MouseScrollDown, MouseScrollUp, Resize
 from textual.screen import Screen
 
 from llmtop.tui import format as f
-from llmtop.tui.control import Control, refusal
+from llmtop.tui.bindings import bindings
+from llmtop.tui.control import Control, EngineLog, refusal
+from llmtop.tui.keymap import BY_ID
+from llmtop.tui.logview import KEEP_LINES, Level, Line, LogView
+from llmtop.tui.panels.view import View
 from llmtop.tui.screens.boxed import TightCompositor
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.frame import Ranked, frame
-from llmtop.tui.widgets.glyphs import Glyphs
-from llmtop.tui.widgets.row import MUTED, TEXT, Row, shorten
+from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span, join, shorten
+from llmtop.tui.widgets.row import width as cells_of
 
-KEEP = 2000
-LEVELS = (("ERROR", "bad"), ("CRITICAL", "bad"), ("Traceback", "bad"), ("WARN", "warn"))
+LINE_CHARS = 4000  # of a line; what the engine prints beyond is said by the reader
+STEP = 16  # cells to the left and right
+WHEEL = 3
+LONGEST = 100
+ROLES = {Level.ERROR: "bad", Level.WARNING: "warn", Level.PLAIN: TEXT}
+WORDS = {
+    Level.PLAIN: "all lines",
+    Level.WARNING: "warnings and errors",
+    Level.ERROR: "errors alone",
+}
+KEYS = ("log.back", "log.search", "log.level", "log.error", "log.follow")
+HUNTING = ("log.next", "log.previous", "log.back")
 
 
 class LogScreen(Screen[None]):
-    """The last lines, the newest at the bottom. Up leaves the tail, end follows it again."""
+    """The newest line at the bottom, followed until one scrolls up. Nothing is wrapped."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,l,q", "app.pop_screen", "back", id="log.back"),
-        Binding("up,k", "scroll(1)", "up", id="log.up"),
-        Binding("down,j", "scroll(-1)", "down", id="log.down"),
-        Binding("pageup", "page(1)", "a page up", id="log.page_up"),
-        Binding("pagedown", "page(-1)", "a page down", id="log.page_down"),
-        Binding("home,g", "scroll(100000)", "the first line kept", id="log.first"),
-        Binding("end,G", "scroll(-100000)", "follow", id="log.follow"),
-    ]
+    ACTIONS: ClassVar[dict[str, str]] = {
+        "log.up": "scroll(1)",
+        "log.down": "scroll(-1)",
+        "log.page_up": "page(1)",
+        "log.page_down": "page(-1)",
+        "log.first": "scroll(1000000)",
+        "log.last": "last",
+        "log.left": "sideways(-1)",
+        "log.right": "sideways(1)",
+        "log.follow": "follow",
+        "log.level": "level",
+        "log.error": "error",
+        "log.search": "search",
+        "log.next": "jump(True)",
+        "log.previous": "jump(False)",
+        "log.back": "back",
+    }
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
-    def __init__(self, engine: str, control: Control, glyphs: Glyphs, beat_s: float) -> None:
+    def __init__(
+        self, engine: str, control: Control, look: Callable[[], View], beat_s: float
+    ) -> None:
         super().__init__()
         self._engine = engine
-        self._control = control
-        self._glyphs = glyphs
+        self._look = look
         self._beat_s = max(beat_s, 0.5)
-        self._lines: list[str] = []
-        self._note = ""
+        self._log: EngineLog = control.open_log(engine, KEEP_LINES)
+        self._text = LogView()
+        self._note = ""  # why there is no log
+        self._said = ""  # what came of the last key
+        self._typing = False  # the word to search is being typed
+        self._here: int | None = None  # the line that was jumped to
+        self._left = 0  # cells that are out of sight at the left
         self._asking = False
-        self._up = 0  # lines between the last one shown and the newest
         self._compositor = TightCompositor()
 
     def compose(self) -> ComposeResult:
@@ -60,23 +89,26 @@ class LogScreen(Screen[None]):
         self.call_after_refresh(self.paint)
 
     def read(self) -> None:
-        """Ask for the log: one question at a time, and none once the tail was left."""
-        if self.is_current and not self._asking and not self._up:
+        """Ask for what is new: one question at a time."""
+        if self.is_current and not self._asking:
             self._asking = True
             self.run_worker(self._read(), group="log", exit_on_error=False)
 
     async def _read(self) -> None:
         try:
-            lines = await self._control.log_lines(self._engine, KEEP)
+            lines = await self._log.more()
         except Exception as error:
             self._note = f.clean(refusal(error))
         else:
             self._note = ""
-            if not self._up:  # who scrolled up meanwhile goes on reading what they read
-                self._lines = [f.clean(line, 1000) for line in lines[-KEEP:]]
+            self._text.add(f.clean(line, LINE_CHARS) for line in lines)
         finally:
             self._asking = False
         self.paint()
+
+    @property
+    def _room(self) -> int:
+        return max(1, self.size.height - 2)
 
     def paint(self) -> None:
         """The lines that fit."""
@@ -84,33 +116,190 @@ class LogScreen(Screen[None]):
         width, height = canvas.size
         if width < 8 or height < 3:
             return
-        room, inner = height - 2, width - 4
-        self._up = max(0, min(self._up, len(self._lines) - room))
-        end = len(self._lines) - self._up
-        rows: list[Row] = [
-            ((" ", TEXT), (shorten(line, inner), _role(line)))
-            for line in self._lines[max(0, end - room) : end]
-        ]
+        view, inner = self._look(), width - 4
+        lines = self._text.window(height - 2)
+        rows = [self._line(line, inner, view) for line in lines]
         if self._note or not rows:
-            rows = [((" ", TEXT), (self._note or "the log is empty so far", MUTED))]
-        follow = "following" if not self._up else f"{self._up} lines below"
-        head: list[Ranked] = [(0, [(follow, "good" if not self._up else "warn")])]
-        keys = [("esc", "key"), (" back  ", MUTED), ("up down", "key"), (" scroll  ", MUTED)]
-        foot = [*keys, ("end", "key"), (" follow", MUTED)]
-        title = f"log {self._glyphs.dot} {f.clean(self._engine, 24)}"
-        box = frame(rows, width, height, self._glyphs, title=title, head=head, foot=foot)
-        canvas.put(box, self._glyphs)
+            words = "the log is empty so far"
+            if self._text.kept:
+                words = f"none of {self._text.kept:,} lines: {WORDS[self._text.least]} are shown"
+            rows = [((" ", TEXT), (shorten(self._note or words, inner), MUTED))]
+        title = f"log {view.glyphs.dot} {f.clean(self._engine, 24)}"
+        head, foot = self._head(), self._foot(view, inner)
+        box = frame(rows, width, height, view.glyphs, title=title, head=head, foot=foot)
+        canvas.put(box, view.glyphs)
+
+    def _line(self, line: Line, cells: int, view: View) -> Row:
+        role = ROLES[line.level]
+        text = line.text[self._left :]
+        spans: list[Span] = [(view.glyphs.cursor if line.number == self._here else " ", "key")]
+        at = 0
+        for begin, end in self._text.spans(line.text):
+            begin, end = max(0, begin - self._left), end - self._left
+            if end <= at:
+                continue
+            spans += [(text[at:begin], role), (text[begin:end], "edit")]
+            at = end
+        spans.append((text[at:], role))
+        out: list[Span] = []
+        free = cells + 1
+        for words, kind in spans:
+            shown = shorten(words, free)
+            out.append((shown, kind))
+            free -= cells_of([(shown, kind)])
+            if shown != words or free <= 0:
+                break
+        return tuple(out)
+
+    def _head(self) -> list[Ranked]:
+        text = self._text
+        following = text.end is None
+        below = f"{text.below:,} lines below" if text.below else "not following"
+        count = f"{text.count:,} of {text.kept:,} lines" if text.least else f"{text.kept:,} lines"
+        older = f", {text.dropped:,} older ones dropped" if text.dropped else ""
+        shown = [(WORDS[text.least], "mark")] if text.least else []
+        return [
+            (4, [(count + older, MUTED)]),
+            (3, [(f"from column {self._left + 1}", "mark")] if self._left else []),
+            (1, shown),
+            (0, [("following" if following else below, "good" if following else "warn")]),
+        ]
+
+    def _foot(self, view: View, cells: int) -> list[Span]:
+        text = self._text
+        if self._typing:
+            return [("search: ", MUTED), (text.needle, "strong"), ("_", "edit"), *self._count()]
+        if self._said:
+            return [(shorten(self._said, cells), "warn")]
+        names = HUNTING if text.needle else KEYS
+        groups: list[Ranked] = [
+            (rank, [(view.keys.label(name), "key"), (f" {BY_ID[name].short}", MUTED)])
+            for rank, name in enumerate(names)
+        ]
+        if text.needle:
+            found = [(f"'{shorten(text.needle, 24)}'", "strong"), *self._count()]
+            groups = [(0, found), *((rank + 1, spans) for rank, spans in groups)]
+        return join(groups, cells - 2)
+
+    def _count(self) -> list[Span]:
+        text, at = self._text, self._text.which(self._here)
+        if not text.needle:
+            return []
+        if not text.hits:
+            return [("  nothing", "warn")]
+        return [(f"  {at:,} of {text.hits:,}" if at else f"  {text.hits:,} lines", MUTED)]
+
+    async def on_key(self, event: Key) -> None:
+        """While a word is typed, characters belong to it."""
+        self._said = ""
+        if self._type(event):
+            event.stop()
+            event.prevent_default()
+
+    async def typed_ahead(self, event: Key) -> bool:
+        """A key that was typed before the line for the word was there."""
+        return self._type(event)
+
+    def _type(self, event: Key) -> bool:
+        if not self._typing:
+            return False
+        needle = self._text.needle
+        if event.key == "enter":
+            self._typing = False
+            if self._here is None:
+                self.action_jump(True)
+        elif event.key == "escape":
+            self._typing, needle = False, ""
+        elif event.key == "backspace":
+            needle = needle[:-1]
+        elif event.character and event.character.isprintable():
+            needle += event.character
+        else:
+            return False
+        if needle != self._text.needle:
+            self._here = None
+            self._text.search(needle[:LONGEST])
+        self.paint()
+        return True
 
     def action_scroll(self, lines: int) -> None:
         """Up (positive) or down."""
-        self._up = max(0, self._up + lines)
+        self._text.scroll(lines, self._room)
         self.paint()
 
     def action_page(self, direction: int) -> None:
         """A page up (1) or down (-1)."""
-        self.action_scroll(direction * max(1, self.size.height - 4))
+        self.action_scroll(direction * max(1, self._room - 2))
 
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        """Up."""
+        self.action_scroll(WHEEL)
 
-def _role(line: str) -> str:
-    head = line[:80]
-    return next((role for word, role in LEVELS if word in head), TEXT)
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        """Down."""
+        self.action_scroll(-WHEEL)
+
+    def action_last(self) -> None:
+        """The newest line, and follow."""
+        self._text.follow(True)
+        self._here = None
+        self.paint()
+
+    def action_follow(self) -> None:
+        """Follow, or stay."""
+        self._text.follow(self._text.end is not None)
+        self.paint()
+
+    def action_sideways(self, direction: int) -> None:
+        """Left (-1) or right (1), as far as the lines on screen go."""
+        longest = max((len(line.text) for line in self._text.window(self._room)), default=0)
+        most = max(0, longest - max(1, self.size.width - 4))
+        self._left = max(0, min(self._left + direction * STEP, -(-most // STEP) * STEP))
+        self.paint()
+
+    def action_level(self) -> None:
+        """The next filter."""
+        self._text.show(Level((self._text.least + 1) % len(Level)))
+        self.paint()
+
+    def action_error(self) -> None:
+        """The first error that is kept."""
+        number = self._text.first_error()
+        if number is None:
+            self._said = f"no error in {self._text.kept:,} lines"
+        else:
+            self._go(number)
+        self.paint()
+
+    def action_search(self) -> None:
+        """Type a word."""
+        self._typing = True
+        self._here = None
+        self._text.search("")
+        self.paint()
+
+    def action_jump(self, forward: bool) -> None:
+        """The next hit, or the one before; the first jump goes on from what is on screen."""
+        start = self._here
+        if start is None:
+            shown = self._text.window(self._room)
+            start = (shown[0].number - 1 if forward else shown[-1].number + 1) if shown else None
+        number = self._text.jump(forward, start)
+        if number is None:
+            self._said = f"nothing has '{self._text.needle}'" if self._text.needle else ""
+        else:
+            self._go(number)
+        self.paint()
+
+    def _go(self, number: int) -> None:
+        self._here = number
+        self._text.bring(number, self._room)
+
+    def action_back(self) -> None:
+        """First the search ends, then the log is left."""
+        if self._text.needle:
+            self._text.search("")
+            self._here = None
+            self.paint()
+        else:
+            self.app.pop_screen()

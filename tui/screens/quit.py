@@ -5,76 +5,63 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.screen import ModalScreen
+from textual.binding import BindingType
 
 from llmtop.engines.records import State
 from llmtop.tui import format as f
+from llmtop.tui.bindings import bindings
+from llmtop.tui.panels.memory import held_words
+from llmtop.tui.panels.view import View
+from llmtop.tui.screens.question import Question
 from llmtop.tui.store import EngineTrack
-from llmtop.tui.widgets.canvas import Canvas
-from llmtop.tui.widgets.frame import frame
-from llmtop.tui.widgets.glyphs import Glyphs
-from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, shorten
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, shorten, width
 
 ALIVE = (State.STARTING, State.READY, State.UNRESPONSIVE, State.STOPPING)
-WIDTH = 58
 SHOWN = 6
 
 
-class QuitScreen(ModalScreen[bool | None]):
+class QuitScreen(Question[bool | None]):
     """Answers False: leave them running, True: stop them, None: stay."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,q,y", "answer(False)", "quit, leave them running", id="quit.leave"),
-        Binding("S", "answer(True)", "quit and stop them", id="quit.stop"),
-        Binding("escape,c,n", "stay", "stay", id="quit.stay"),
-    ]
+    ACTIONS: ClassVar[dict[str, str]] = {
+        "quit.leave": "answer(False)",
+        "quit.stop": "answer(True)",
+        "quit.stay": "stay",
+    }
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
+    title_words = "quit"
 
-    def __init__(self, engines: Sequence[EngineTrack], glyphs: Glyphs, readonly: bool) -> None:
-        super().__init__()
+    def __init__(self, engines: Sequence[EngineTrack], view: View) -> None:
+        super().__init__(view)
         self._engines = engines
-        self._glyphs = glyphs
-        self._readonly = readonly
-
-    def compose(self) -> ComposeResult:
-        """A box in the middle."""
-        canvas = Canvas(id="quit")
-        canvas.styles.width = WIDTH
-        canvas.styles.height = len(self._rows()) + 2
-        yield canvas
-
-    def on_mount(self) -> None:
-        """Paint once there is a size."""
-        self.call_after_refresh(self._paint)
-
-    def _paint(self) -> None:
-        canvas = self.query_one(Canvas)
-        width, height = canvas.size
-        rows = frame(self._rows(), width, height, self._glyphs, title="quit", lit=True)
-        canvas.put(rows, self._glyphs)
 
     @property
     def _can_stop(self) -> bool:
-        return bool(self._engines) and not self._readonly
+        return bool(self._engines) and not self._view.readonly
 
-    def _rows(self) -> list[Row]:
+    def rows(self, cells: int) -> list[Row]:
+        """The engines that would go on, and the ways."""
         rows: list[Row] = [()]
         if self._engines:
             rows.append(((" Started by llmtop and still running:", TEXT),))
-        for engine in self._engines[:SHOWN]:
-            record = engine.status.record if engine.status else None
-            facts = f"  pid {record.pid}  port {record.spec.port}" if record else ""
-            name = shorten(f.clean(engine.name, 40), WIDTH - len(facts) - 8)
-            rows.append((("   ", TEXT), (name, STRONG), (facts, MUTED)))
+        rows += [self._line(engine, cells) for engine in self._engines[:SHOWN]]
         if len(self._engines) > SHOWN:
             rows.append(((f"   and {len(self._engines) - SHOWN} more", MUTED),))
         words = "quit, leave them running" if self._engines else "quit"
-        rows += [(), (("   enter ", "key"), (words, TEXT))]
+        rows += [(), *self.way("quit.leave", words, cells)]
         if self._can_stop:
-            rows.append((("   S     ", "key"), ("quit and stop them", TEXT)))
-        rows += [(("   esc   ", "key"), ("stay", TEXT)), ()]
-        return rows
+            rows += self.way("quit.stop", "quit and stop them", cells)
+        return [*rows, *self.way("quit.stay", "stay", cells), ()]
+
+    def _line(self, engine: EngineTrack, cells: int) -> Row:
+        record = engine.status.record if engine.status else None
+        facts = f"  pid {record.pid}  port {record.spec.port}" if record else ""
+        held = f"  {held_words(engine, self._view)}"
+        name = f.clean(engine.name, 40)
+        if width([("   " + name + facts + held, TEXT)]) <= cells - 1:
+            facts += held
+        name = shorten(name, cells - len(facts) - 4)
+        return (("   ", TEXT), (name, STRONG), (facts, MUTED))
 
     def action_answer(self, stop: bool) -> None:
         """Done."""

@@ -11,9 +11,9 @@ from textual.binding import Binding, BindingType
 
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen import slo as slos
+from llmtop.loadgen.lengths import Lengths, parse_lengths
 from llmtop.loadgen.search import MAIN_SHARE
 from llmtop.tui import format as f
-from llmtop.tui.config.checks import span
 from llmtop.tui.curves import Curve
 from llmtop.tui.experiments import PREPARING, SearchPlan, SearchState
 from llmtop.tui.findings import limits, saturation_sentence, streams
@@ -279,11 +279,6 @@ def number(form: Form, name: str, low: float, high: float) -> float:
     return value
 
 
-def length(form: Form, name: str) -> tuple[int, int]:
+def length(form: Form, name: str) -> Lengths:
     """Lengths in tokens; UsageError when they cannot be meant."""
-    try:
-        return span(form[name])
-    except ValueError:
-        raise UsageError(
-            f"{name}: {form[name]!r} is not a length", "write 512, or 448..576"
-        ) from None
+    return parse_lengths(form[name])

@@ -13,9 +13,11 @@ from llmtop.tui.store import Store
 CLIENT = (
     SeriesName.CLIENT_TTFT_P50,
     SeriesName.CLIENT_TTFT_P95,
+    SeriesName.CLIENT_TTFT_P99,
+    SeriesName.CLIENT_ITL_P95,
     SeriesName.OLDEST_WAIT,
     SeriesName.ASKED,
-    SeriesName.IN_FLIGHT,
+    SeriesName.ACHIEVED,
 )
 
 
@@ -41,15 +43,16 @@ class LoadSource:
         closed = snapshot.loop == Loop.CLOSED
         served = float(max(0, snapshot.in_flight - snapshot.waiting_first))
         achieved = served if closed else snapshot.requests_per_s
-        for name, value in (
-            (SeriesName.CLIENT_TTFT_P50, snapshot.ttft.p50),
-            (SeriesName.CLIENT_TTFT_P95, snapshot.ttft.p95),
-            (SeriesName.CLIENT_TTFT_P99, snapshot.ttft.p99),
-            (SeriesName.CLIENT_ITL_P95, snapshot.itl.p95),
-            (SeriesName.OLDEST_WAIT, snapshot.oldest_wait_s),
-            (SeriesName.ASKED, None if idle else snapshot.asked),
-            (SeriesName.ACHIEVED, None if idle else achieved),
-        ):
+        values = (
+            snapshot.ttft.p50,
+            snapshot.ttft.p95,
+            snapshot.ttft.p99,
+            snapshot.itl.p95,
+            snapshot.oldest_wait_s,
+            None if idle else snapshot.asked,
+            None if idle else achieved,
+        )
+        for name, value in zip(CLIENT, values, strict=True):
             track.record(name, now, value)
 
     def let_go(self) -> None:

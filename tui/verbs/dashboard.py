@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +18,7 @@ from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.records import EngineRecord, State
 from llmtop.loadgen.plan import Plan, Prompts
 from llmtop.tui.verbs.screen import ScreenFlags
+from llmtop.tui.verbs.touring import TourFlags, ask, put_back
 
 if TYPE_CHECKING:
     from llmtop.tui.wiring import Wiring
@@ -48,15 +50,18 @@ def show(
     prompts: Prompts | None = None,
     launched: EngineRecord | None = None,
     screen: ScreenFlags | None = None,
+    tour: TourFlags | None = None,
 ) -> None:
     """Run the dashboard until the person leaves it.
 
     endpoints: which engines (default: all that llmtop started and that live, and those that
     another llmtop starts meanwhile). plan: a load for the selected engine as soon as it is ready.
     launched: the engine that was just started for this; LlmtopError when it did not come up.
+    tour: play it on the selected engine.
     """
     from llmtop.themes.theme import load_themes
     from llmtop.tui.app import LlmtopApp
+    from llmtop.tui.keymap import DEFAULT, Keymap
     from llmtop.tui.stage import Stage
 
     look = screen or ScreenFlags()
@@ -74,6 +79,9 @@ def show(
         follow_new=follow_new,
     )
     perform = stage.perform(plan)
+    keys = Keymap(look.config.table.keys) if look.config is not None else DEFAULT
+    stage.conductor.keys = keys
+    show_tour = stage.tour(tour.speed) if tour is not None else None
 
     def leave(signum: signal.Signals) -> None:
         app.exit()
@@ -87,7 +95,16 @@ def show(
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(signum, leave, signum)
-        await perform()
+        if show_tour is None:
+            await perform()
+            return
+        show = asyncio.create_task(show_tour.play())
+        try:
+            await perform()
+        finally:
+            show.cancel()
+            with suppress(asyncio.CancelledError):
+                await show
 
     app = LlmtopApp(
         stage.store,
@@ -102,12 +119,18 @@ def show(
         low_bandwidth=look.low_bandwidth,
         clock=stage.timeline.now,
         background=background,
+        keys=keys,
+        mouse=look.mouse,
+        config=look.config,
+        tour=show_tour,
     )
     stage.news = app.show_now
     try:
-        app.run()
+        app.run(mouse=look.mouse)
     finally:
         stage.release()
+        if show_tour is not None:
+            put_back(wiring, show_tour)
     for line in stage.farewell():
         click.echo(line)
     if launched is not None:
@@ -119,3 +142,22 @@ def show(
             )
     if app.return_code:
         raise LlmtopError("the dashboard ended with a fault", "engines go on; see `llmtop ps`")
+
+
+def show_tour(name: str, tour: TourFlags, screen: ScreenFlags, *, yes: bool) -> None:
+    """The tour on an engine that runs, by name or URL, once that was agreed to."""
+    from llmtop.tui.wiring import Wiring
+
+    if screen.readonly:
+        raise UsageError("a tour changes what it shows", "leave --tour or --readonly away")
+    wiring = Wiring()
+
+    async def find() -> Endpoint:
+        try:
+            return await wiring.endpoint(name)
+        finally:
+            await wiring.fetch.close()
+
+    endpoint = asyncio.run(find())
+    ask(endpoint.name, endpoint.url, simulated=endpoint.adapter.simulated, yes=yes)
+    show(Wiring(), endpoints=[endpoint], select=endpoint.name, screen=screen, tour=tour)

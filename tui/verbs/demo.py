@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from llmtop import UsageError
 from llmtop.tui.verbs.screen import ScreenFlags, screen_flags
+from llmtop.tui.verbs.touring import TourFlags, speed_flag
 
 # Steps of the shape are slow enough to watch, and end well past what the virtual GPU carries.
 SHAPE = "hold 4 for 5s, ramp 4..320 over 75s, hold 320"
@@ -29,8 +31,17 @@ SHAPE = "hold 4 for 5s, ramp 4..320 over 75s, hold 320"
 @click.option("--shape", default=SHAPE, show_default=True, help="The load over time.")
 @screen_flags
 @click.option("--no-load", is_flag=True, help="Start without the load ramp.")
+@click.option("--tour", is_flag=True, help="A show of five minutes with captions; any key ends it.")
+@speed_flag
 def command(
-    gpu: str, model: str, port: int | None, shape: str, no_load: bool, screen: ScreenFlags
+    gpu: str,
+    model: str,
+    port: int | None,
+    shape: str,
+    no_load: bool,
+    tour: bool,
+    tour_speed: float,
+    screen: ScreenFlags,
 ) -> None:
     """Show a simulated engine under a load ramp; every key works. Nothing real is measured."""
     from llmtop.engines.ports import next_free
@@ -42,6 +53,8 @@ def command(
     from llmtop.tui.wiring import Wiring, fresh_seed
 
     dashboard.require_terminal()
+    if tour and screen.readonly:
+        raise UsageError("a tour changes what it shows", "leave --tour or --readonly away")
     shapes.parse(shape)
     wiring = Wiring()
     supervisor = wiring.supervisor
@@ -64,7 +77,8 @@ def command(
         endpoints=[wiring.owned(record.name)],
         select=record.name,
         launched=record,
-        plan=None if no_load else Plan(shape=shape, seed=fresh_seed()),
+        plan=None if no_load or tour else Plan(shape=shape, seed=fresh_seed()),
         prompts=Prompts(prompt_tokens=(448, 576), output_tokens=(112, 144)),
         screen=screen,
+        tour=TourFlags(tour_speed) if tour else None,
     )

@@ -29,6 +29,7 @@ class ScreenFlags:
     readonly: bool = False
     gpu_hour: float | None = None
     low_bandwidth: bool = False
+    mouse: bool = True
     config: Config | None = None
 
 
@@ -54,6 +55,9 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         default=None,
         help="Paint seldom: at most 1,000 bytes a second at 120x40.",
     )
+    @click.option(
+        "--mouse/--no-mouse", default=None, help="Without it the terminal selects text; m changes."
+    )
     @config_flag
     @functools.wraps(command)
     def wrapped(
@@ -64,6 +68,7 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         readonly: bool | None,
         gpu_hour: float | None,
         low_bandwidth: bool | None,
+        mouse: bool | None,
         config_file: str | None,
         **rest: Any,
     ) -> Any:
@@ -79,6 +84,7 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
             readonly=wanted.readonly if readonly is None else readonly,
             gpu_hour=wanted.gpu_hour if gpu_hour is None else gpu_hour,
             low_bandwidth=wanted.low_bandwidth if low_bandwidth is None else low_bandwidth,
+            mouse=wanted.mouse if mouse is None else mouse,
             config=config,
         )
         return command(*args, screen=screen, **rest)

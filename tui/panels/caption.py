@@ -1,0 +1,31 @@
+"""The caption of a tour: what is seen and what to look at, over one or two lines."""
+
+from __future__ import annotations
+
+from llmtop.tui.panels.panel import Panel
+from llmtop.tui.panels.view import View
+from llmtop.tui.widgets.bar import bar
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, shorten, sides
+from llmtop.tui.widgets.row import width as cells
+
+TAKE_OVER = "any key takes over"
+BAR = 20
+
+
+class CaptionPanel(Panel):
+    """In the place of the keys, which a tour makes all the same: one of them ends it."""
+
+    def draw(self, view: View, width: int, height: int) -> list[Row]:
+        """Title and progress above, the sentence below; in one line only title and sentence."""
+        caption = view.caption
+        if caption is None:
+            return [fit([], width)] * height
+        title: list[Span] = [(" tour  ", "brand"), (caption.title, "title")]
+        if height < 2:
+            room = width - cells(title) - 3
+            return [fit([*title, ("  ", TEXT), (shorten(caption.words, room), STRONG)], width)]
+        right: list[Span] = [(f"{TAKE_OVER} ", MUTED)]
+        if width - cells(title) - cells(right) > BAR + 4:
+            right = [*bar(caption.share, BAR, "brand", view.glyphs), ("  ", TEXT), *right]
+        words: list[Span] = [(" ", TEXT), (shorten(caption.words, width - 2), STRONG)]
+        return [sides(title, right, width), fit(words, width)]

@@ -1,0 +1,49 @@
+"""The question before an engine is stopped."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import BindingType
+
+from llmtop.tui.bindings import bindings
+from llmtop.tui.panels.view import View
+from llmtop.tui.screens.question import Question, identity
+from llmtop.tui.store import EngineTrack
+from llmtop.tui.widgets.row import TEXT, Row, shorten
+
+
+class StopScreen(Question[bool | None]):
+    """Answers True: stop it, None: leave it. Enter is no answer."""
+
+    ACTIONS: ClassVar[dict[str, str]] = {"stop.yes": "answer", "stop.no": "leave"}
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
+    title_words = "stop"
+
+    def __init__(self, engine: EngineTrack, view: View) -> None:
+        super().__init__(view)
+        self._engine = engine
+
+    def rows(self, cells: int) -> list[Row]:
+        """The engine, what is lost, and the keys."""
+        sample = self._engine.sample
+        busy = 0 if sample is None else (sample.running or 0) + (sample.waiting or 0)
+        noun = "request is" if busy == 1 else "requests are"
+        lost = f"   {busy:,} {noun} in it and will be lost" if busy else "   no request is in it"
+        return [
+            (),
+            *identity(self._engine, self._view, cells),
+            ((shorten(lost, cells - 1), "warn" if busy else TEXT),),
+            (),
+            *self.way("stop.yes", "stop it", cells),
+            *self.way("stop.no", "leave it running", cells),
+            (),
+        ]
+
+    def action_answer(self) -> None:
+        """Stop it."""
+        self.dismiss(True)
+
+    def action_leave(self) -> None:
+        """Leave it."""
+        self.dismiss(None)

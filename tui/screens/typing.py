@@ -1,0 +1,19 @@
+"""Screens in which text is typed."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from textual.events import Key
+
+
+@runtime_checkable
+class TypedAhead(Protocol):
+    """A screen that may get keys which were read before it was there.
+
+    Textual sends a key to the screen that is on top when the key is read, and looks bindings up
+    later: in a burst, what follows the key that opens a line would be taken for other keys.
+    """
+
+    async def typed_ahead(self, event: Key) -> bool:
+        """Take the key as typed here; False when it is not."""
