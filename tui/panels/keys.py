@@ -30,6 +30,7 @@ class KeysPanel(Panel):
             keys.insert(2, ("o", "options"))
         if len(view.store.engines) > 1:
             keys.insert(2, ("tab", "next engine"))
+            keys.insert(3, ("v", "side by side"))
         if view.stage is Stage.RUNNING and view.load is None and not view.readonly:
             keys.insert(0, ("+", "start a load at 1"))
         return keys
