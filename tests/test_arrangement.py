@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtop.tui.panels.view import Stage
-from llmtop.tui.screens.arrangement import arrange
+from llmtop.tui.screens.arrangement import BESIDE, PAIRED, Facts, arrange
 
 STAGES = st.sampled_from(list(Stage))
 
@@ -21,10 +21,7 @@ def test_panels_never_overlap_and_never_leave_the_screen(
     editing: bool,
     speculates: bool,
 ) -> None:
-    boxes = arrange(
-        width, height, stage, engines=engines, gpus=gpus, options=options, editing=editing,
-        speculates=speculates,
-    )  # fmt: skip
+    boxes = arrange(width, height, Facts(stage, engines, gpus, options, editing, speculates))
     taken: set[tuple[int, int]] = set()
     for name, (x, y, w, h) in boxes.items():
         assert w > 0 and h > 0, name
@@ -40,7 +37,7 @@ def test_panels_never_overlap_and_never_leave_the_screen(
 def test_pulse_kv_and_ttft_never_leave(
     width: int, height: int, engines: int, editing: bool
 ) -> None:
-    boxes = arrange(width, height, engines=engines, editing=editing)
+    boxes = arrange(width, height, Facts(engines=engines, editing=editing))
     assert {"pulse", "kv", "ttft", "keys", "options"} <= set(boxes)
     assert boxes["kv"].height >= 5 and boxes["ttft"].height >= 5
     assert boxes["kv"].width >= 30 and boxes["ttft"].width >= 30
@@ -53,7 +50,7 @@ def test_the_three_designs() -> None:
     }  # fmt: skip
     assert set(normal) == set(small) | {"token"}
     assert set(large) == set(small) | {"itl", "requests", "cost"}
-    drafting = arrange(200, 60, speculates=True)
+    drafting = arrange(200, 60, Facts(speculates=True))
     assert set(drafting) == set(large) - {"requests"} | {"speculation"}
 
 
@@ -68,7 +65,7 @@ def test_too_small_is_one_panel() -> None:
 
 
 def test_while_options_are_edited_the_charts_that_show_the_effect_stay() -> None:
-    boxes = arrange(80, 24, options=6, editing=True)
+    boxes = arrange(80, 24, Facts(options=6, editing=True))
     assert {"ttft", "kv", "tokens", "queue"} <= set(boxes)
     assert boxes["options"].width == 80
     assert boxes["options"].height >= 9
@@ -76,5 +73,28 @@ def test_while_options_are_edited_the_charts_that_show_the_effect_stay() -> None
 
 def test_a_start_and_an_end_take_the_place_of_the_charts() -> None:
     for stage in (Stage.STARTING, Stage.ENDED):
-        boxes = arrange(120, 40, stage)
+        boxes = arrange(120, 40, Facts(stage))
         assert "startup" in boxes and "ttft" not in boxes and "events" in boxes
+
+
+@given(st.integers(100, 300), st.integers(32, 120), st.integers(2, 12))
+def test_two_engines_side_by_side_have_the_same_room(width: int, height: int, engines: int) -> None:
+    boxes = arrange(width, height, Facts(engines=engines, beside=True))
+    assert {"pulse", f"{BESIDE}pulse", "engines", "load", "events", "keys"} <= set(boxes)
+    taken: set[tuple[int, int]] = set()
+    for name, (x, y, w, h) in boxes.items():
+        assert w > 0 and h > 0 and x + w <= width and y + h <= height, name
+        cells = {(a, b) for a in range(x, x + w) for b in range(y, y + h)}
+        assert not cells & taken, name
+        taken |= cells
+    for name in PAIRED[:4]:
+        one, other = boxes[name], boxes[BESIDE + name]
+        assert (one.y, one.width, one.height) == (other.y, other.width, other.height)
+        assert one.height >= 4
+
+
+def test_side_by_side_gives_way_to_the_options_and_to_a_small_terminal() -> None:
+    assert arrange(120, 40, Facts(engines=2, beside=True, editing=True)) == arrange(
+        120, 40, Facts(engines=2, editing=True)
+    )
+    assert arrange(80, 24, Facts(engines=2, beside=True)) == arrange(80, 24, Facts(engines=2))

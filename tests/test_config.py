@@ -83,6 +83,7 @@ def test_the_documented_example_is_read_as_it_says(write: Write, tmp_path: Path)
     assert (screen.theme, screen.interval, screen.ascii, screen.readonly) == (
         "dark", 1.0, False, False,
     )  # fmt: skip
+    assert (screen.gpu_hour, screen.low_bandwidth) == (3.5, False)
 
 
 def test_the_published_schema_is_that_of_the_tables() -> None:

@@ -308,3 +308,63 @@ async def test_what_a_panel_forgot_to_clean_still_never_reaches_the_terminal(
         await pilot.pause()
         sent = "".join(strip.text for strip in app.screen._compositor.render_strips())
         assert "a?[2Jb?c?" in sent and "\x1b" not in sent and "\u202e" not in sent
+
+
+async def test_two_engines_side_by_side_on_the_same_axes_and_back(
+    settle: Settle,
+    screen_text: Text,
+    make_app: Make,
+    make_engine: Callable[..., EngineTrack],
+    store: Store,
+    control: FakeControl,
+    now: float,
+) -> None:
+    slow, third = make_engine("slow", 8001), make_engine("third", 8002)
+    for second in range(60):
+        slow.record(S.OUTPUT_TOKENS, now - 59 + second, 90.0)  # alone, its axis would end at 100
+        slow.record(S.KV_USAGE, now - 59 + second, 0.11)
+    store.engines |= {"slow": slow, "third": third}
+    app = make_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("v")
+        await settle(pilot)
+        twin = app.screen.query_one("#beside-tokens", Panel)
+        one = app.screen.query_one("#tokens", Panel)
+        assert "decode 90.0" in plain(twin.rows)[0]
+        labels = [plain(panel.rows)[1][1:6] for panel in (one, twin)]
+        assert labels == ["  8k "] * 2
+        assert "slow" in "".join(plain(app.screen.query_one("#beside-pulse", Pulse).rows))
+        assert "▸ llama" in screen_text(app) and "· slow" in screen_text(app)
+        store.selected = "third"
+        app.show_now()
+        await settle(pilot)
+        # The next one after the last is the first.
+        assert "llama" in "".join(plain(app.screen.query_one("#beside-pulse", Pulse).rows))
+        await pilot.press("v")
+        await settle(pilot)
+        assert not twin.size.height
+        assert "· slow" not in screen_text(app)
+        assert control.calls == []
+
+
+@pytest.mark.parametrize(
+    ("size", "engines", "why"),
+    [(WIDE, 1, "only one engine"), ((80, 24), 2, "needs a terminal of 100x32")],
+)
+async def test_side_by_side_says_why_it_cannot_be(
+    settle: Settle,
+    make_app: Make,
+    make_engine: Callable[..., EngineTrack],
+    store: Store,
+    size: tuple[int, int],
+    engines: int,
+    why: str,
+) -> None:
+    if engines > 1:
+        store.engines["other"] = make_engine("other", 8001)
+    app = make_app()
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("v")
+        await settle(pilot)
+        assert [why in toast.message for toast in app._notifications] == [True]
+        assert not app.screen.query("#beside-pulse")

@@ -88,6 +88,7 @@ COMMANDS: tuple[Command, ...] = (
         Place.ENGINES,
         ("engine.next", "n,tab", "the next engine", "next engine"),
         ("engine.before", "shift+tab", "the engine before", "engine before"),
+        ("engine.beside", "v", "two engines side by side; again: one", "side by side"),
         ("log", "l", "the engine's log", "log"),
     ),
     *_rows(

@@ -116,10 +116,9 @@ class ScreenTable(Struct, frozen=True, forbid_unknown_fields=True):
     )
     ascii: Annotated[bool, Meta(description="Draw with ASCII characters alone.")] = False
     readonly: Annotated[bool, Meta(description="No key that changes something.")] = False
-    gpu_hour: (
-        Annotated[float, Meta(ge=0, description="What one GPU costs an hour, for the cost line.")]
-        | None
-    ) = None
+    gpu_hour: Annotated[
+        float, Meta(ge=0, description="What one GPU costs an hour, for the cost line; 0: not said.")
+    ] = 0.0
     low_bandwidth: Annotated[
         bool, Meta(description="Paint seldom: at most 1,000 bytes a second at 120x40.")
     ] = False

@@ -56,29 +56,22 @@ class ChartPanel(Panel):
         super().__init__(id=id)
         self._kind = kind
         self._scale = Scale(kind.floor)
-        self._shown: str | None = None
+        self._shown: frozenset[str] = frozenset()
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The box with its chart."""
         kind = self._kind
-        name = view.engine.name if view.engine else None
-        if name != self._shown:  # another engine: its axis, not the last one's
-            self._shown, self._scale = name, Scale(kind.floor)
+        other = view.other
+        shown = frozenset(v.engine.name for v in (view, other) if v is not None and v.engine)
+        if shown != self._shown:  # another engine: its axis, not the last one's
+            self._shown, self._scale = shown, Scale(kind.floor)
         grid = time_grid(view.now, max(1, width - 2 - GUTTER - 1))
         gap_s = max(3.0, 2.5 * view.interval)
-        since = grid.start - gap_s
-        traces: list[Trace] = []
-        peak = 0.0
-        for line in kind.lines:
-            data = columns(view.points(line.series, since), grid, view.now, gap_s)
-            known = [v for v in data if v is not None]
-            if known and not line.rule:
-                peak = max(peak, *known)
-            traces.append(Trace(data, line.role, line.fill, line.rule))
-        # A limit comes into view once it is near; far above, it would only flatten the rest.
-        limits = [t.columns[-2] or 0.0 for t in traces if t.rule and grid.cells > 1]
-        peak = max([peak, *(limit for limit in limits if limit <= 2 * peak)])
-        maximum = kind.floor if kind.fixed else self._scale.fit(peak)
+        traces = _traces(kind, view, grid, gap_s)
+        peak = _peak(traces, grid)
+        if other is not None:  # both on one axis, or they could not be compared
+            peak = max(peak, _peak(_traces(kind, other, grid, gap_s), grid))
+        maximum = kind.floor if kind.fixed else self._scale.fit(peak, view.now)
         marks = [m for m in view.engine.marks if m.time >= grid.start] if view.engine else []
         body = chart_rows(
             traces,
@@ -100,6 +93,27 @@ class ChartPanel(Panel):
             foot=_foot(kind, view, grid, width),
             foot_right=_mark_words(marks, grid),
         )
+
+
+def _traces(kind: ChartKind, view: View, grid: TimeGrid, gap_s: float) -> list[Trace]:
+    since = grid.start - gap_s
+    return [
+        Trace(
+            columns(view.points(line.series, since), grid, view.now, gap_s),
+            line.role,
+            line.fill,
+            line.rule,
+        )
+        for line in kind.lines
+    ]
+
+
+def _peak(traces: Sequence[Trace], grid: TimeGrid) -> float:
+    """The highest value that must be seen, limits that are near included."""
+    peak = max((v for t in traces if not t.rule for v in t.columns if v is not None), default=0.0)
+    # A limit comes into view once it is near; far above, it would only flatten the rest.
+    limits = [t.columns[-2] or 0.0 for t in traces if t.rule and grid.cells > 1]
+    return max([peak, *(limit for limit in limits if limit <= 2 * peak)])
 
 
 def _foot(kind: ChartKind, view: View, grid: TimeGrid, width: int) -> list[Span]:

@@ -46,7 +46,9 @@ class EnginesPanel(Panel):
     def _line(self, engine: EngineTrack, view: View, width: int) -> Row:
         here = engine.name == view.store.selected
         sample = engine.sample
-        mark = view.glyphs.cursor if here else " "
+        mark = (
+            view.glyphs.cursor if here else view.glyphs.dot if engine.name == view.beside else " "
+        )
         name = f.clean(engine.name, 16).ljust(16)
         left: list[Span] = [(f" {mark} ", "key"), (name, STRONG if here else TEXT)]
         left += [("  ", TEXT), *state_spans(engine, view)]

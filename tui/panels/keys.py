@@ -30,7 +30,7 @@ class KeysPanel(Panel):
         running, empty = view.stage is Stage.RUNNING, view.stage is Stage.EMPTY
         names = ["quit", "help"]
         if not empty and len(view.store.engines) > 1:
-            names.append("engine.next")
+            names += ["engine.next", "engine.beside"]
         if running and not view.readonly:
             names += ["options", "saturation", "compare"]
         names += ["palette"] if empty else ["log", "palette"]

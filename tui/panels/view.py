@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from enum import StrEnum
 
@@ -53,11 +53,21 @@ class View:
     keys: Keymap = DEFAULT
     mouse: bool = True
     caption: Caption | None = None
+    subject: str | None = None  # the engine it is about, None: the selected one
+    beside: str | None = None  # another one, that is shown beside it on the same axes
 
     @property
     def engine(self) -> EngineTrack | None:
-        """The selected engine."""
-        return self.store.engine
+        """The engine that it is about."""
+        return self.store.engines.get(self.subject) if self.subject else self.store.engine
+
+    @property
+    def other(self) -> View | None:
+        """The same look at the engine beside it; None when there is none."""
+        engine = self.engine
+        if engine is None or self.beside not in self.store.engines:
+            return None
+        return replace(self, subject=self.beside, beside=engine.name)
 
     @property
     def load(self) -> LoadSnapshot | None:

@@ -72,9 +72,7 @@ def whisker(finding: Finding, reach: float, cells: int, glyphs: Glyphs) -> list[
 
 def pair_rows(result: CompareResult, width: int, height: int) -> list[Row]:
     """Each pair of runs, the newest on top."""
-    head = (
-        f"{'pair':>6}  {'order':<7}{'tok/s A B':>16}{'TTFT p50 A B':>27}{'requests':>21}"
-    )
+    head = f"{'pair':>6}  {'order':<7}{'tok/s A B':>16}{'TTFT p50 A B':>27}{'requests':>21}"
     rows: list[Row] = [fit([(head, MUTED)], width, MUTED)]
     numbered = list(enumerate(result.pairs, 1))
     for number, pair in list(reversed(numbered))[: max(0, height - 1)]:

@@ -7,6 +7,7 @@ TTFT and the pulse never leave.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from llmtop.tui.panels.view import Stage
@@ -15,6 +16,8 @@ SMALLEST = (60, 16)
 NORMAL = (100, 32)
 LARGE = (160, 44)
 ROOMY = 35  # rows below the pulse from which the normal layout has the figures per token
+BESIDE = "beside-"  # begins the name of a panel about the engine beside the selected one
+PAIRED = ("ttft", "tokens", "kv", "queue", "itl")  # of two engines side by side
 CHARTS = ("ttft", "tokens", "kv", "queue", "itl", "speculation", "requests")
 
 
@@ -30,22 +33,43 @@ class Box(NamedTuple):
 Boxes = dict[str, Box]
 
 
-def arrange(
-    width: int,
-    height: int,
-    stage: Stage = Stage.RUNNING,
-    *,
-    engines: int = 1,
-    gpus: int = 1,
-    options: int = 8,
-    editing: bool = False,
-    speculates: bool = False,
-) -> Boxes:
-    """A box for each panel that is shown.
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What decides which panels there are, but for the size.
 
     editing: the options have the keyboard and get room. speculates: the engine drafts tokens, or
-    could at once.
+    could at once. beside: two engines side by side, where there is room and nothing is edited.
+    told: a tour has two lines below, one of which is that of the keys: one of them ends it.
     """
+
+    stage: Stage = Stage.RUNNING
+    engines: int = 1
+    gpus: int = 1
+    options: int = 8
+    editing: bool = False
+    speculates: bool = False
+    beside: bool = False
+    told: bool = False
+
+
+COMMON = Facts()
+
+
+def arrange(width: int, height: int, facts: Facts = COMMON) -> Boxes:
+    """A box for each panel that is shown."""
+    if not facts.told:
+        return _arrange(width, height, facts)
+    more = 1 if height > SMALLEST[1] else 0
+    boxes = _arrange(width, height - more, facts)
+    if "keys" in boxes:
+        x, y, breadth, lines = boxes.pop("keys")
+        boxes["caption"] = Box(x, y, breadth, lines + more)
+    return boxes
+
+
+def _arrange(width: int, height: int, facts: Facts) -> Boxes:
+    stage, engines, editing = facts.stage, facts.engines, facts.editing
+    gpus, options = facts.gpus, facts.options
     if width < SMALLEST[0] or height < SMALLEST[1]:
         return {"small": Box(0, 0, width, height)}
     boxes = {"keys": Box(0, height - 1, width, 1)}
@@ -57,17 +81,43 @@ def arrange(
         most = min(8, height - 26) if height >= NORMAL[1] else 3 if height >= 22 else 1
         top = min(engines, most)
         boxes["engines"] = Box(0, 0, width, top)
+    if facts.beside and not editing and pairs(width, height):
+        return boxes | _pair(Box(0, top, width, height - 1 - top))
     boxes["pulse"] = Box(0, top, width, 2)
     top += 2
     body = Box(0, top, width, height - 1 - top)
     if width >= LARGE[0] and height >= LARGE[1]:
-        boxes |= _large(body, gpus, options, editing, speculates)
+        boxes |= _large(body, gpus, options, editing, facts.speculates)
     elif width >= NORMAL[0] and height >= NORMAL[1]:
         boxes |= _normal(body, gpus, options, editing)
     else:
         boxes |= _small(body, options, editing)
     if stage in (Stage.STARTING, Stage.ENDED):
         boxes = _startup(boxes)
+    return boxes
+
+
+def pairs(width: int, height: int) -> bool:
+    """Whether there is room for two engines side by side."""
+    return width >= NORMAL[0] and height >= NORMAL[1]
+
+
+def _pair(body: Box) -> Boxes:
+    """Two columns of the same charts, as wide as each other; load and events below both."""
+    x, y, width, height = body
+    half = width // 2
+    names = PAIRED if height >= 50 else PAIRED[:4]
+    low = max(5, min(9, height - 2 - 6 * len(names)))
+    room = height - 2 - low
+    boxes = {"pulse": Box(x, y, half, 2), f"{BESIDE}pulse": Box(x + half, y, width - half, 2)}
+    y += 2
+    for number, name in enumerate(names):
+        tall = room * (number + 1) // len(names) - room * number // len(names)
+        boxes[name] = Box(x, y, half, tall)
+        boxes[BESIDE + name] = Box(x + half, y, half, tall)
+        y += tall
+    boxes["load"] = Box(x, y, half, low)
+    boxes["events"] = Box(x + half, y, width - half, low)
     return boxes
 
 

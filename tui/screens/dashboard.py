@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.app import App, ComposeResult
@@ -33,7 +34,7 @@ from llmtop.tui.panels.pulse import Pulse
 from llmtop.tui.panels.speculation import speculates
 from llmtop.tui.panels.startup import SmallPanel, StartupPanel, WelcomePanel
 from llmtop.tui.panels.view import Stage, View
-from llmtop.tui.screens.arrangement import SMALLEST, Box, Boxes, arrange
+from llmtop.tui.screens.arrangement import BESIDE, NORMAL, PAIRED, Boxes, Facts, arrange, pairs
 from llmtop.tui.screens.boxed import BoxLayout, TightCompositor
 from llmtop.tui.screens.pace import Pace
 from llmtop.tui.screens.quit import ALIVE
@@ -62,6 +63,7 @@ class Dashboard(Screen[None]):
         "engine.stop": "stop",
         "engine.next": "next_engine(1)",
         "engine.before": "next_engine(-1)",
+        "engine.beside": "beside",
     }
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
@@ -72,8 +74,9 @@ class Dashboard(Screen[None]):
         self._beat_s = beat_s
         self._beat: Timer | None = None
         self._away = False  # the terminal is the shell's
-        self._arranged: tuple[object, ...] = ()
-        self._pace = Pace(CHARTS)
+        self._arranged: Facts | None = None
+        self._pace = Pace([*CHARTS, *(BESIDE + name for name in PAIRED)])
+        self._paired = False  # the next engine stands beside the selected one
         self._compositor = TightCompositor()
         self._layout = BoxLayout(self._boxes)
 
@@ -114,31 +117,29 @@ class Dashboard(Screen[None]):
         """Whether the options have the keyboard."""
         return isinstance(self.focused, OptionsPanel)
 
-    def _facts(self, view: View) -> tuple[Stage, int, int, int, bool, bool, bool]:
+    def _facts(self, view: View) -> Facts:
         engine, store = view.engine, view.store
-        options = len(engine.options) if engine else 0
-        drafts, told = speculates(engine), view.caption is not None
-        return view.stage, len(store.engines), len(store.gpus), options, self.editing, drafts, told
+        return Facts(
+            view.stage,
+            engines=len(store.engines),
+            gpus=len(store.gpus),
+            options=len(engine.options) if engine else 0,
+            editing=self.editing,
+            speculates=speculates(engine),
+            beside=self._paired and len(store.engines) > 1,
+            told=view.caption is not None,
+        )
 
     def _boxes(self, size: Size) -> Boxes:
+        return arrange(size.width, size.height, self._facts(self._look()))
+
+    def _view(self, shown: Boxes) -> View:
+        """This moment's view; with the engine that stands beside, where one does."""
         view = self._look()
-        stage, engines, gpus, options, editing, drafts, told = self._facts(view)
-        # A tour has two lines below, one of which is that of the keys: one of them ends it.
-        more = 1 if told and size.height > SMALLEST[1] else 0
-        boxes = arrange(
-            size.width,
-            size.height - more,
-            stage,
-            engines=engines,
-            gpus=gpus,
-            options=options,
-            editing=editing,
-            speculates=drafts,
-        )
-        if told and "keys" in boxes:
-            x, y, width, height = boxes.pop("keys")
-            boxes["caption"] = Box(x, y, width, height + more)
-        return boxes
+        names = list(view.store.engines)
+        if f"{BESIDE}pulse" not in shown or view.store.selected not in names:
+            return view
+        return replace(view, beside=names[(names.index(view.store.selected) + 1) % len(names)])
 
     def beat(self, *, whole: bool = True) -> None:
         """One look at the store; what changed is painted, nothing else.
@@ -147,21 +148,27 @@ class Dashboard(Screen[None]):
         """
         if not self.is_mounted or self._away:
             return
-        view = self._look()
-        facts = self._facts(view)
+        facts = self._facts(self._look())
         if facts != self._arranged:
             self._arranged = facts
             whole = True
             # Asked through a child: the screen would answer from its cache of arrangements.
             self.query_one(KeysPanel).refresh(layout=True)
         shown = self._boxes(self.size)
+        view = self._view(shown)
+        other = view.other
         seldom, steady = view.low_bandwidth and not whole, time.monotonic()
         with self.app.batch_update():
             self.query_one(KeysPanel).editing = self.editing
             for panel in self.query(Panel):
-                panel.view = view  # for those that get a box before the next beat
+                seen = view
+                if panel.id is not None and panel.id.startswith(BESIDE):
+                    if other is None:
+                        continue
+                    seen = other
+                panel.view = seen  # for those that get a box before the next beat
                 if panel.id in shown and self._pace.due(panel.id, steady, seldom=seldom):
-                    panel.show(view)
+                    panel.show(seen)
 
     def _leave(self, app: App[object]) -> None:
         self._away = True
@@ -220,6 +227,23 @@ class Dashboard(Screen[None]):
             name = names[(names.index(store.selected) + by) % len(names)]
             self.set_focus(None)
             self.act(lambda: self._control.select(name), free=True)
+
+    async def action_beside(self) -> None:
+        """The next engine beside this one, and back."""
+        if not self._paired:
+            refused = ""
+            if len(self._look().store.engines) < 2:
+                refused = "side by side: there is only one engine"
+            elif not pairs(self.size.width, self.size.height):
+                refused = f"side by side needs a terminal of {NORMAL[0]}x{NORMAL[1]} or more"
+            if refused:
+                self.notify(refused, markup=False, timeout=4)
+                return
+            if not self.query(f"#{BESIDE}pulse"):
+                twins = [ChartPanel(CHARTS[name], id=BESIDE + name) for name in PAIRED]
+                await self.mount_all([Pulse(id=f"{BESIDE}pulse"), *twins])
+        self._paired = not self._paired
+        self.beat()
 
     def on_engines_panel_chosen(self, message: EnginesPanel.Chosen) -> None:
         """A click on an engine's row."""

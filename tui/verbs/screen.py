@@ -82,7 +82,7 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
             theme=theme or wanted.theme or None,
             ascii=wanted.ascii if ascii is None else ascii,
             readonly=wanted.readonly if readonly is None else readonly,
-            gpu_hour=wanted.gpu_hour if gpu_hour is None else gpu_hour,
+            gpu_hour=(wanted.gpu_hour if gpu_hour is None else gpu_hour) or None,
             low_bandwidth=wanted.low_bandwidth if low_bandwidth is None else low_bandwidth,
             mouse=wanted.mouse if mouse is None else mouse,
             config=config,

@@ -34,16 +34,22 @@ class Scale:
         self._floor = floor
         self._patience = patience
         self._calm = 0
+        self._at: float | None = None
         self.maximum = floor
 
-    def fit(self, peak: float | None) -> float:
-        """The maximum for a chart whose highest visible value is ``peak``."""
+    def fit(self, peak: float | None, at: float | None = None) -> float:
+        """The maximum for a chart whose highest visible value is ``peak``.
+
+        at: the beat's moment; asked again at the same one, it counts no second beat.
+        """
+        again = at is not None and at == self._at
+        self._at = at
         wanted = max(self._floor, nice((peak or 0.0) * 1.04))
         if wanted >= self.maximum:
             self._calm = 0
             self.maximum = wanted
         elif wanted <= self.maximum * 0.67:
-            self._calm += 1
+            self._calm += not again
             if self._calm >= self._patience:
                 self._calm = 0
                 self.maximum = wanted
