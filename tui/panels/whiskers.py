@@ -12,7 +12,10 @@ from llmtop.tui.findings import NAMES, percent_change, verdict
 from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, Row, Span, fit, shorten
 
-REACHES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0, 9.0)  # of the axis: 1 + that, and 1 / that
+# Of the axis: 1 + that, and 1 / that. What lies further is at its edge: a longer axis would flatten
+# what is small, and noise is.
+REACHES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+BEYOND = ("<", ">")
 NAME, VALUE, CHANGE = 14, 9, 9  # cells of the columns
 WORDS = {Verdict.BETTER: "good", Verdict.WORSE: "bad", Verdict.CANNOT_TELL: "warn"}
 LEAST, WORD = 15, 17  # cells of a whisker's axis, and those of the verdict
@@ -35,7 +38,10 @@ def comparison_rows(result: CompareResult, width: int, height: int, glyphs: Glyp
 
 
 def axis_reach(findings: Sequence[Finding]) -> float:
-    """How far from 1 the axis goes: the same factor up and down, one of a few round ones."""
+    """How far from 1 the axis goes: the same factor up and down, one of a few round ones.
+
+    At most twice and half.
+    """
     logs = [
         abs(math.log(value))
         for finding in findings
@@ -66,13 +72,16 @@ def whisker(finding: Finding, reach: float, cells: int, glyphs: Glyphs) -> list[
         if finding.high <= 1 + reach:
             line[high] = (glyphs.right_end, role)
     if finding.ratio is not None:
-        line[_cell(finding.ratio, reach, cells)] = (glyphs.bullet, role)
+        inside = 1 / (1 + reach) <= finding.ratio <= 1 + reach
+        glyph = glyphs.bullet if inside else BEYOND[finding.ratio > 1]
+        line[_cell(finding.ratio, reach, cells)] = (glyph, role)
     return line
 
 
 def pair_rows(result: CompareResult, width: int, height: int) -> list[Row]:
     """Each pair of runs, the newest on top."""
-    head = f"{'pair':>6}  {'order':<7}{'tok/s A B':>16}{'TTFT p50 A B':>27}{'requests':>21}"
+    head = f"{'pair':>6}  {'order':<7}{'tok/s A B':>16}{'':>9}{'TTFT p50 A B':>18}{'':>9}"
+    head += f"{'requests':>12}"
     rows: list[Row] = [fit([(head, MUTED)], width, MUTED)]
     numbered = list(enumerate(result.pairs, 1))
     for number, pair in list(reversed(numbered))[: max(0, height - 1)]:
@@ -112,7 +121,7 @@ def _change(pair: PairResult, measure: Measure) -> str:
 def _widths(width: int) -> tuple[int, int]:
     """Cells of the whisker (odd: 1 lies in the middle) and of the verdict."""
     left = width - NAME - 2 * VALUE - CHANGE - 2
-    words = max(WORD, min(48, left // 3))
+    words = max(WORD, min(48, left * 12 // 25))
     cells = max(LEAST, min(81, left - words))
     return cells - 1 + cells % 2, max(0, left - cells)
 

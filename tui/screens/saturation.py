@@ -117,12 +117,12 @@ class SaturationScreen(ExperimentScreen):
             foot.insert(0, _progress(state, view, width))
         room = height - len(head) - len(foot)
         if width >= LARGE[0] and height >= LARGE[1]:
-            side = 68
+            side = 80
             form = len(self.form.fields) + 3 if self.form_open else 0
             right = self._form(view, side, form) if form else []
             right += self._table(state, view, side, room - form)
             return [*head, *beside(self._chart(state, view, width - side, room), right), *foot]
-        low = max(6, height // 3)
+        low = 7 if height < 30 else height // 3
         if self.form_open:
             low = min(len(self.form.fields) + 3, max(4, room - 8))
         if height < 20 and not self.form_open:
