@@ -55,10 +55,9 @@ def sample(path: str, *, chat: bool, turns: int, seed: int) -> list[Entry]:
     for entry in _entries(path, chat, turns):
         # Vitter's algorithm R: after n records each of them is kept equally likely.
         seen += 1
-        place = len(kept) if len(kept) < room else chosen.randrange(seen)
-        if place == len(kept):
+        if len(kept) < room:
             kept.append(entry)
-        elif place < room:
+        elif (place := chosen.randrange(seen)) < room:
             size -= kept[place].size
             kept[place] = entry
         else:

@@ -43,10 +43,9 @@ class Answers:
             self.broken = True  # it speaks without being asked
             return True
         self._at_ns = at_ns
-        if self._in_head:
-            if not reply.first_byte_ns:
-                reply.first_byte_ns = at_ns
-            self._head_size += len(data)
+        if self._in_head and not reply.first_byte_ns:
+            reply.first_byte_ns = at_ns
+        self._head_size += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -54,9 +53,9 @@ class Answers:
             # Bytes after a complete answer spoil the connection, not that answer.
             reply.fail(f"not HTTP: {error}")
             return True
-        if self._in_head and self._head_size > MAX_HEAD:
+        if self._head_size > MAX_HEAD:
             self.broken = True
-            reply.fail("headers without end")
+            reply.fail("headers without end" if self._in_head else "framing without end")
         elif reply.over and self._reply is not None:
             self.broken = True  # it was judged before its end: the rest is not worth reading
         return reply.over
@@ -96,6 +95,7 @@ class Answers:
 
     def on_body(self, body: bytes) -> None:
         """Callback: a piece of the body."""
+        self._head_size = 0  # from now on of what is neither body nor its end, such as trailers
         if self._reply is not None:
             self._reply.body(body, self._at_ns)
 

@@ -32,11 +32,14 @@ class Quirk(StrEnum):
     CLOSE = "close"  # closes before the headers
     HALF = "half"  # closes in the middle of an event
     BUSY = "busy"  # 429
+    BUSY_FOR_LONG = "busy-for-long"  # 429 that asks to come again in an hour
     BROKEN = "broken"  # 500
     ENDLESS_LINE = "endless-line"  # a line that does not end
     ENDLESS_HEAD = "endless-head"  # headers that do not end
     ENDLESS_ERROR = "endless-error"  # a 500 whose body does not end
     NONSENSE = "nonsense"  # not HTTP
+    NOISE = "noise"  # a gigabyte that is not HTTP
+    PINGS = "pings"  # a stream of comments that does not end
     NO_USAGE = "no-usage"  # 200 and [DONE], nothing else: an engine that died
     ERROR_EVENT = "error-event"  # an error as an event of a good stream
     ROLE_FIRST = "role-first"  # chat: a chunk without content at once, the tokens later
@@ -114,12 +117,19 @@ class PacedServer:
                 return False
             case Quirk.BUSY:
                 return await _whole(writer, 429, {"error": {"message": "too many requests"}})
+            case Quirk.BUSY_FOR_LONG:
+                answer = {"error": {"message": "come again"}}
+                return await _whole(writer, 429, answer, b"retry-after: 3600\r\n")
             case Quirk.BROKEN:
                 return await _whole(writer, 500, {"error": {"message": "out of \x1b[31mmemory"}})
             case Quirk.WHOLE:
                 return await _whole(writer, 200, {"choices": [{"text": "all at once"}]})
             case Quirk.NONSENSE:
                 writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+            case Quirk.NOISE:
+                await self._endless(writer, b"", b"\xa7\x00\r\n" * 250)
+            case Quirk.PINGS:
+                await self._endless(writer, _HEAD, b"9\r\n: pings \n\r\n")
             case Quirk.ENDLESS_HEAD:
                 await self._endless(writer, b"HTTP/1.1 200 OK\r\n", b"x-y: " + b"z" * 900 + b"\r\n")
             case Quirk.ENDLESS_LINE:
@@ -219,11 +229,13 @@ def _chunk(read_ns: int, chat: bool, last: bool) -> bytes:
     return data[:-2] + b"x" * missing + data[-2:]
 
 
-async def _whole(writer: asyncio.StreamWriter, status: int, answer: object) -> bool:
+async def _whole(
+    writer: asyncio.StreamWriter, status: int, answer: object, header: bytes = b""
+) -> bool:
     body = json.dumps(answer).encode()
     writer.write(
-        b"HTTP/1.1 %d Paced\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-        % (status, len(body), body)
+        b"HTTP/1.1 %d Paced\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n%b"
+        % (status, header, len(body), body)
     )
     await writer.drain()
     return True

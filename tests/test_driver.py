@@ -1,6 +1,8 @@
 """The closed and the open loop on a clock that stands still until it is moved."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,8 @@ from llmtop.loadgen.board import Board, Cell
 from llmtop.loadgen.clock import NS
 from llmtop.loadgen.course import Course
 from llmtop.loadgen.driver import REST_NS, Driver
-from llmtop.loadgen.plan import Arrival, Loop, Plan, Target
+from llmtop.loadgen.envelope import Envelope
+from llmtop.loadgen.plan import Arrival, Loop, Plan, Prompts, Target
 from llmtop.loadgen.reply import Reply
 from llmtop.loadgen.results import Fate, RequestRecord
 from llmtop.loadgen.talk import Talk
@@ -48,20 +51,31 @@ class Transport:
 
 
 class Supply:
-    """Says nothing of interest."""
+    """Requests that say nothing of interest; conversations of so many turns."""
+
+    def __init__(self, turns: int = 1, pause_s: float = 0.0) -> None:
+        self.turns, self.pause_s = turns, pause_s
+        self.sizes: list[Size | None] = []
 
     def next(self, size: Size | None = None) -> bytes:
+        self.sizes.append(size)
         return b"{}"
 
     def talk(self, size: Size | None = None) -> Talk | None:
-        return None
+        if self.turns == 1:
+            return None
+        envelope = Envelope(Prompts(), Target("http://127.0.0.1:1", "m", chat=True))
+        said = (b'{"role":"user","content":"turn %d"}' % n for n in range(1, self.turns + 1))
+        return Talk(envelope, ((message, 5) for message in said))
 
     def pause_ns(self) -> int:
-        return 0
+        return int(self.pause_s * NS)
 
 
 class Rig:
-    def __init__(self, limit: int = 1000, index: int = 0, count: int = 1) -> None:
+    def __init__(
+        self, limit: int = 1000, index: int = 0, count: int = 1, supply: Supply | None = None
+    ) -> None:
         self.now = 0
         self.records: list[RequestRecord] = []
         self.board = Board()
@@ -69,7 +83,7 @@ class Rig:
         self.driver = Driver(
             self.transport,
             self.board,
-            Supply(),
+            supply or Supply(),
             self.records.append,
             zero_ns=0,
             timeout_s=60,
@@ -92,10 +106,10 @@ class Rig:
             self.now = min(self.now + int(step * NS), end)
         self.driver.tick()
 
-    def answer(self, count: int = 1) -> None:
+    def answer(self, count: int = 1, chunk: bytes = CHUNK) -> None:
         for reply in self.transport.open[:count]:
             reply.head(200, b"text/event-stream", self.now)
-            reply.body(CHUNK + USAGE + DONE, self.now)
+            reply.body(chunk + USAGE + DONE, self.now)
             reply.end(self.now)
         del self.transport.open[:count]
 
@@ -248,3 +262,144 @@ def test_streams_beyond_the_limit_are_told() -> None:
     rig.until(0.1)
     assert len(rig.transport.open) == 3
     assert rig.cell(Cell.SHORT) == 7
+
+
+SAID = b'data: {"choices":[{"delta":{"content":"yes"},"finish_reason":"length"}]}\n\n'
+
+
+def asked(reply: Reply) -> list[str]:
+    return [message["content"] for message in json.loads(reply.request)["messages"]]
+
+
+def test_a_stream_carries_a_conversation_to_its_end_and_begins_another() -> None:
+    rig = Rig(supply=Supply(turns=3, pause_s=1.0))
+    rig.follow("hold 1")
+    rig.until(0.1)
+    for turn, history in enumerate(
+        (["turn 1"], ["turn 1", "yes", "turn 2"], ["turn 1", "yes", "turn 2", "yes", "turn 3"]), 1
+    ):
+        (reply,) = rig.transport.open
+        assert (asked(reply), reply.turn) == (history, turn)
+        ended = rig.now
+        rig.answer(chunk=SAID)
+        rig.until(rig.now / NS + 0.5)
+        assert rig.cell(Cell.THINKING) == (turn < 3)
+        assert bool(rig.transport.open) == (turn == 3)  # a new one needs no thought
+        rig.until(rig.now / NS + 0.6)
+        if turn < 3:
+            assert rig.transport.open[0].intended_ns == ended + NS
+    assert asked(rig.transport.open[0]) == ["turn 1"]
+    assert [record.turn for record in rig.records] == [1, 2, 3]
+
+
+def test_those_who_think_hold_their_streams() -> None:
+    rig = Rig(supply=Supply(turns=9, pause_s=5.0))
+    rig.follow("hold 4")
+    rig.until(0.1)
+    rig.answer(3, SAID)
+    rig.until(1)
+    assert (len(rig.transport.open), rig.cell(Cell.THINKING)) == (1, 3)
+    rig.until(6)
+    assert (len(rig.transport.open), rig.cell(Cell.THINKING)) == (4, 0)
+
+
+def test_a_lower_level_ends_conversations_that_are_too_many() -> None:
+    rig = Rig(supply=Supply(turns=9, pause_s=1.0))
+    course = rig.follow("hold 4")
+    rig.until(0.1)
+    rig.driver.steer(course.hold_at(2, rig.now))
+    rig.answer(2, SAID)
+    rig.until(3)
+    assert (len(rig.transport.open), rig.cell(Cell.THINKING)) == (2, 0)
+
+
+def test_a_turn_that_failed_ends_its_conversation() -> None:
+    rig = Rig(supply=Supply(turns=9))
+    rig.follow("hold 1")
+    rig.until(0.1)
+    rig.transport.open.pop().fail("connection reset")
+    rig.until(2)
+    assert asked(rig.transport.open[0]) == ["turn 1"]
+
+
+@pytest.mark.parametrize("how", ["stop", "end"])
+def test_nobody_goes_on_talking_after_the_end(how: str) -> None:
+    rig = Rig(supply=Supply(turns=9, pause_s=1.0))
+    course = rig.follow("hold 3 for 2s")
+    rig.until(0.5 if how == "stop" else 1.5)
+    rig.answer(3, SAID)
+    if how == "stop":
+        rig.driver.steer(course.stop(False, rig.now))
+    rig.until(4)
+    assert not rig.transport.open and rig.driver.idle and rig.cell(Cell.THINKING) == 0
+
+
+def test_arrivals_of_an_open_loop_begin_conversations() -> None:
+    rig = Rig(supply=Supply(turns=2, pause_s=0.25))
+    rig.follow("hold 10", Loop.OPEN)
+    rig.until(0.55)
+    assert len(rig.transport.open) == 5
+    rig.answer(5, SAID)
+    rig.until(0.95)
+    turns = [reply.turn for reply in rig.transport.open]
+    assert (turns.count(1), turns.count(2)) == (4, 5)
+    later = [reply.intended_ns for reply in rig.transport.open if reply.turn == 2]
+    assert later == [int(0.8 * NS)] * 5
+
+
+def test_a_turn_that_cannot_be_sent_is_late_and_at_last_given_up() -> None:
+    rig = Rig(limit=2, supply=Supply(turns=2, pause_s=0.2))
+    rig.follow("hold 10", Loop.OPEN)
+    rig.until(0.21)
+    rig.answer(1, SAID)
+    rig.until(0.5)  # the next arrival took its place
+    assert [reply.turn for reply in rig.transport.open] == [1, 1]
+    assert rig.cell(Cell.OLDEST) > 0
+    rig.until(59)
+    assert rig.cell(Cell.NOT_SENT) == 0
+    rig.transport.refuse = True  # those in flight time out at 60 s; nothing goes well any more
+    rig.until(62, 0.1)
+    assert rig.cell(Cell.NOT_SENT) > 0
+    assert any(record.error.startswith("not sent: ") for record in rig.records)
+
+
+def test_late_sends_are_counted() -> None:
+    rig = Rig()
+    rig.follow("hold 10", Loop.OPEN)
+    rig.until(0.95, 0.005)
+    assert rig.cell(Cell.LATE) == 0
+    rig.now = 2 * NS
+    rig.driver.tick()
+    assert rig.cell(Cell.LATE) == pytest.approx(10, abs=1)
+
+
+def test_what_was_due_when_the_load_changed_is_not_forgotten() -> None:
+    rig = Rig(limit=3)
+    course = rig.follow("hold 10", Loop.OPEN)
+    rig.until(1.05)
+    stopped = course.stop(True, rig.now)
+    rig.driver.steer(stopped)
+    fates = [record.fate for record in rig.records]
+    assert fates == [Fate.CUT] * 10
+    assert rig.cell(Cell.NOT_SENT) == 7
+    assert {record.error for record in rig.records} == {"cut", "not sent: the load was stopped"}
+
+
+def test_a_drain_still_sends_what_is_due_at_that_moment() -> None:
+    rig = Rig()
+    course = rig.follow("hold 10", Loop.OPEN)
+    rig.until(0.95)
+    rig.now = int(1.05 * NS)
+    rig.driver.steer(course.stop(False, rig.now))
+    assert len(rig.transport.open) == 10 and rig.cell(Cell.NOT_SENT) == 0
+
+
+def test_recorded_arrivals_have_their_lengths(tmp_path: Path) -> None:
+    file = tmp_path / "trace.csv"
+    file.write_text("time,prompt_tokens,output_tokens\n5,10,20\n5.5,30,\n6,,\n")
+    supply = Supply()
+    rig = Rig(supply=supply)
+    rig.follow(f"trace {file}", Loop.OPEN)
+    rig.until(2)
+    assert supply.sizes == [(10, 20), (30, 0), (0, 0)]
+    assert [reply.intended_ns for reply in rig.transport.open] == [0, NS // 2, NS]

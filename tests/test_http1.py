@@ -298,6 +298,97 @@ def test_headers_without_end_are_given_up() -> None:
     assert line.now < 1000 * MS + (MAX_HEAD // 1000 + 5) * MS
 
 
+@pytest.mark.parametrize(
+    ("name", "endless"),
+    [
+        ("trailers", b"0\r\nx-a: " + b"z" * 1000),
+        ("more trailers", b"0\r\n" + b"x-a: z\r\n" * 100),
+        ("a chunk's extension", b"5;" + b"x" * 1000),
+    ],
+)
+def test_framing_without_end_is_given_up(name: str, endless: bytes) -> None:
+    line = Line()
+    whole = chunked(text("a"), text("b"))
+    more = endless[endless.index(b"x") :]
+    record = line.feed(whole[: -len(b"0\r\n\r\n")], endless, *[more] * 1000)
+    assert line.answers.broken, name
+    assert (record.fate, record.error) == (Fate.FAILED, "framing without end")
+    assert line.now < 1000 * MS + (MAX_HEAD // len(more) + 6) * MS
+
+
+def test_interim_answers_without_end_are_given_up() -> None:
+    line = Line()
+    record = line.feed(*[b"HTTP/1.1 100 Continue\r\n\r\n" * 40] * 1000)
+    assert record.error == "headers without end"
+    assert line.now < 1000 * MS + 100 * MS
+
+
+def test_a_long_stream_is_no_framing() -> None:
+    line = Line()
+    record = line.feed(*[piece for piece in _pieces(chunked(*[text("a")] * 4000, USAGE, DONE))])
+    assert (record.fate, record.tokens) == (Fate.OK, 3)
+
+
+def _pieces(stream: bytes) -> list[bytes]:
+    return [stream[at : at + 5000] for at in range(0, len(stream), 5000)]
+
+
+FRAMES = ["chunked", "content-length", "close-delimited"]
+
+
+@given(
+    st.lists(st.sampled_from(["a", "role", "comment", "two lines", "keep"]), max_size=6),
+    st.sampled_from(FRAMES),
+    st.sampled_from([b"\n", b"\r\n", b"\r"]),
+    st.lists(st.integers(0, 1500), max_size=12),
+    st.one_of(st.none(), st.integers(0, 1500)),
+)
+def test_any_stream_in_any_frame_cut_anywhere_and_perhaps_broken_off(
+    parts: list[str], frame: str, end: bytes, cuts: list[int], broken: int | None
+) -> None:
+    words = {
+        "a": text("a"),
+        "role": delta('"role":"assistant","content":""'),
+        "comment": b": a remark\n\n",
+        "two lines": b'data: {"choices":[{"text":\ndata: "b","finish_reason":null}]}\n\n',
+        "keep": b"\n\nevent: token\nid: 3\n\n",
+    }
+    body = b"".join((*(words[part] for part in parts), USAGE, DONE)).replace(b"\n", end)
+    close = frame == "close-delimited"
+    if frame == "chunked":
+        stream = chunked(*_pieces(body))
+    elif frame == "content-length":
+        stream = sized(body)
+    else:
+        stream = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + body
+    whole = broken is None or broken >= len(stream)
+    stream = stream[:broken]
+    places = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
+    line = Line()
+    record = line.feed(*[stream[a:b] for a, b in pairwise(places)], close=close or not whole)
+    assert len(line.listener.ended) == 1
+    if whole:
+        assert (record.fate, record.tokens) == (Fate.OK, 3)
+    elif record.fate is Fate.OK:  # only what came after [DONE] may be missing
+        assert b"[DONE]" in stream
+    else:
+        assert record.error
+
+
+@pytest.mark.parametrize("status", [b"429 No", b"500 No", b"503 No"])
+@given(st.binary(max_size=300), st.lists(st.integers(0, 400), max_size=8))
+def test_any_error_body_is_one_failure_in_clean_words(
+    status: bytes, body: bytes, cuts: list[int]
+) -> None:
+    stream = sized(body, status, b"application/json")
+    places = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
+    line = Line()
+    record = line.feed(*[stream[a:b] for a, b in pairwise(places)])
+    assert record.error.startswith(f"HTTP {status[:3].decode()}")
+    assert record.error.isprintable() and len(record.error) <= 120
+    assert len(line.listener.ended) == 1
+
+
 def test_an_error_body_without_end_is_given_up() -> None:
     line = Line()
     head = b"HTTP/1.1 500 No\r\ncontent-length: 1000000000\r\n\r\n"

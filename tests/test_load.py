@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -156,11 +157,14 @@ EXPECTED = {
     Quirk.CLOSE: "closed before the answer",
     Quirk.HALF: "closed in the middle of the answer",
     Quirk.BUSY: "HTTP 429: too many requests",
+    Quirk.BUSY_FOR_LONG: "HTTP 429: come again",
     Quirk.BROKEN: "HTTP 500: out of [31mmemory",
     Quirk.ENDLESS_LINE: "a line without end in the stream",
     Quirk.ENDLESS_HEAD: "headers without end",
     Quirk.ENDLESS_ERROR: "HTTP 500: aaa",
     Quirk.NONSENSE: "not HTTP",
+    Quirk.NOISE: "not HTTP",
+    Quirk.PINGS: "time-out after 1 s",
     Quirk.NO_USAGE: "[DONE] without the usage that was asked for",
     Quirk.ERROR_EVENT: "error in the stream: the engine died",
     Quirk.WHOLE: "answered in one piece instead of a stream",
@@ -187,10 +191,26 @@ def test_a_server_that_misbehaves_costs_an_error_row(quirk: Quirk) -> None:
 _STALLS = (Quirk.STALL, Quirk.STALL_LATER)
 
 
-def test_a_gigabyte_of_nonsense_is_not_kept() -> None:
+def test_a_server_that_asks_for_patience_is_neither_waited_for_nor_tried_again() -> None:
+    records: list[RequestRecord] = []
     with serving() as (server, url):
-        target = Target(url, Quirk.ENDLESS_ERROR.value)
-        with Load(target, SHORT, workers=1) as load:
+        target = Target(url, Quirk.BUSY_FOR_LONG.value)
+        with Load(target, SHORT, workers=1, on_record=records.append) as load:
+            load.start(Plan(shape="hold 1"))
+            # An hour was asked for; a failed stream rests for half a second.
+            wait_for(lambda: load.snapshot().failed >= 3, "failures")
+            load.stop()
+            wait_for(lambda: load.finished, "the load did not end")
+        assert server.requests == len(records)
+    gaps = [b.intended - a.intended for a, b in pairwise(records)]
+    assert all(gap >= 0.5 for gap in gaps)
+
+
+@pytest.mark.parametrize("quirk", [Quirk.ENDLESS_ERROR, Quirk.NOISE, Quirk.PINGS])
+def test_a_gigabyte_of_nonsense_is_not_kept(quirk: Quirk) -> None:
+    with serving() as (server, url):
+        target = Target(url, quirk.value)
+        with Load(target, SHORT, workers=1, timeout_s=0.5) as load:
             load.start(Plan(shape="hold 8"))
             wait_for(lambda: load.snapshot().failed >= 24, "failures")
             (pid,) = load.pids

@@ -1,11 +1,17 @@
 import json
+import statistics
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmtop import UsageError
+from llmtop.loadgen import answer_format
+from llmtop.loadgen.dataset import Entry
+from llmtop.loadgen.lengths import LogNormal
 from llmtop.loadgen.plan import Prompts, Target
 from llmtop.loadgen.prompts import NONCE, PATTERN, Bodies, check
+from llmtop.loadgen.talk import MAX_HISTORY
 
 TARGET = Target("http://127.0.0.1:1", "some/model")
 
@@ -88,9 +94,131 @@ def test_text(chat: bool) -> None:
     assert found[0]["model"] == 'a "quoted" \\ model'
 
 
+def test_requests_are_the_same_whatever_the_number_of_workers() -> None:
+    prompts = Prompts(LogNormal(60, 1, 500), (3, 90), 16, 0.5)
+    alone = bodies(prompts, 30)
+    shared = [bodies(prompts, 10, index=index, count=3) for index in range(3)]
+    assert [body for turn in zip(*shared, strict=True) for body in turn] == alone
+
+
+def test_log_normal_lengths_are_sent_exactly() -> None:
+    found = bodies(Prompts(LogNormal(200, 0.8, 1500), LogNormal(50, 0.5, 200)), 1024)
+    lengths = [len(body["prompt"]) for body in found]
+    assert statistics.mean(lengths) == pytest.approx(200, rel=0.03)
+    assert max(lengths) <= 1500 and len(set(lengths)) > 200
+    assert statistics.mean(body["max_tokens"] for body in found) == pytest.approx(50, rel=0.03)
+
+
+def test_a_recorded_request_has_its_recorded_lengths() -> None:
+    supply = Bodies(Prompts((10, 10), (5, 5)), TARGET, seed=1)
+    sizes = [(70_000, 3), (0, 7), (20, 0), (1, 1)]
+    found = [json.loads(supply.next(size)) for size in sizes]
+    assert [len(body["prompt"]) for body in found] == [70_000, 10, 20, NONCE]
+    assert [body["max_tokens"] for body in found] == [3, 7, 5, 1]
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_json_schema_is_asked_for_and_lets_answers_end(chat: bool) -> None:
+    target = Target("http://127.0.0.1:1", "m", chat=chat)
+    schema = '{"type": "object"}'
+    (body,) = bodies(Prompts(json_schema=schema), 1, target)
+    assert body["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "strict": True, "schema": {"type": "object"}},
+    }
+    assert "ignore_eos" not in body
+    assert "ignore_eos" not in bodies(Prompts(ignore_eos=False), 1, target)[0]
+
+
+def test_the_built_in_schema_and_those_of_files(tmp_path: Path) -> None:
+    found = json.loads(answer_format.load("builtin"))
+    assert found["type"] == "object" and "required" in found
+    path = tmp_path / "schema.json"
+    path.write_text('{"type": "object"}')
+    assert answer_format.load(str(path)) == '{"type": "object"}'
+    for text, words in (("{", "not JSON"), ("[]", "is a JSON object"), ("x" * 70_000, "at most")):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=words):
+            answer_format.load(str(path))
+    path.write_bytes(b"\xff")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        answer_format.load(str(path))
+    with pytest.raises(UsageError, match="no such file"):
+        answer_format.load(str(tmp_path / "none"))
+
+
+CHAT = Target("http://127.0.0.1:1", "m", chat=True)
+
+
+def test_a_conversation_carries_all_that_was_said() -> None:
+    supply = Bodies(Prompts((8, 8), (5, 7), turns=3), CHAT, seed=1)
+    talk = supply.talk()
+    assert talk is not None
+    first = json.loads(talk.body())
+    assert [message["role"] for message in first["messages"]] == ["user"]
+    assert talk.turn == 1 and talk.answered('so "it" \n is \ud800')
+    second = json.loads(talk.body())
+    assert second["messages"][:1] == first["messages"]
+    assert second["messages"][1] == {"role": "assistant", "content": 'so "it" \n is \ud800'}
+    assert len(second["messages"][2]["content"].split()) == 8
+    assert talk.turn == 2 and talk.answered("") and not talk.answered("the end")
+    assert len(json.loads(talk.body())["messages"]) == 5
+    other = supply.talk()
+    assert other is not None and json.loads(other.body())["messages"] != first["messages"]
+    assert Bodies(Prompts(), CHAT, seed=1).talk() is None
+
+
+def test_a_conversation_that_grows_too_long_ends() -> None:
+    talk = Bodies(Prompts(turns=1000), CHAT, seed=1).talk()
+    assert talk is not None
+    turns = 0
+    while talk.answered("x" * 200_000):
+        turns += 1
+        assert len(talk.body()) <= MAX_HISTORY + 1000
+    assert turns == 5
+
+
+def test_a_datasets_prompts_are_gone_through_in_turn() -> None:
+    entries = [Entry([b'"a"'], [3]), Entry([b"[1,2]"], [0])]
+    supply = [Bodies(Prompts(), TARGET, 1, index, 2, entries) for index in (0, 1)]
+    found = [json.loads(supply[i % 2].next()) for i in range(4)]
+    assert [body["prompt"] for body in found] == ["a", [1, 2], "a", [1, 2]]
+    assert [body["max_tokens"] for body in found] == [3, 128, 3, 128]
+
+
+def test_a_datasets_conversation_has_its_own_turns() -> None:
+    said = [b'{"role":"user","content":"a"}', b'{"role":"user","content":"b"}']
+    prompts = Prompts(turns=9, output_tokens=(4, 4))
+    talk = Bodies(prompts, CHAT, 1, entries=[Entry(said, [0, 6])]).talk()
+    assert talk is not None
+    assert json.loads(talk.body())["max_tokens"] == 4
+    assert talk.answered("yes")
+    body = json.loads(talk.body())
+    assert [message["content"] for message in body["messages"]] == ["a", "yes", "b"]
+    assert body["max_tokens"] == 6 and not talk.answered("no")
+
+
+def test_a_user_thinks_as_long_as_was_asked_for() -> None:
+    supply = Bodies(Prompts(turns=2, think_s=(0.1, 0.2)), CHAT, seed=1)
+    pauses = [supply.pause_ns() for _ in range(100)]
+    assert 100_000_000 <= min(pauses) < max(pauses) <= 200_000_000
+
+
+def test_what_does_not_go_together() -> None:
+    with pytest.raises(UsageError, match="is a chat"):
+        check(Prompts(turns=2), chat=False)
+    check(Prompts(turns=2), chat=True)
+    with pytest.raises(UsageError, match="sent as they are"):
+        check(Prompts(dataset="x", repetitive=True))
+
+
 @pytest.mark.parametrize(
     "prompts",
     [
+        Prompts(turns=0),
+        Prompts(json_schema="["),
+        Prompts(think_s=(2.0, 1.0)),
+        Prompts(prompt_tokens=LogNormal(5, 1, 2)),
         Prompts(prompt_tokens=(0, 5)),
         Prompts(prompt_tokens=(6, 5)),
         Prompts(output_tokens=(0, 0)),

@@ -8,9 +8,11 @@ import pytest
 
 from llmtop import UsageError
 from llmtop.loadgen.board import Board, Cell
+from llmtop.loadgen.course import Course
+from llmtop.loadgen.driver import Driver
 from llmtop.loadgen.fallback import HttpxTransport
 from llmtop.loadgen.paced_server import Quirk, serving
-from llmtop.loadgen.plan import Prompts, Target
+from llmtop.loadgen.plan import Plan, Prompts, Target
 from llmtop.loadgen.prompts import Bodies
 from llmtop.loadgen.reply import Reply
 from llmtop.loadgen.results import Fate, RequestRecord
@@ -88,6 +90,35 @@ def test_a_bad_answer(kind: str, quirk: Quirk, error: str) -> None:
         rig.transport.close()
     assert record.fate is Fate.FAILED
     assert record.error and record.error.startswith(error)
+
+
+GOOD = (Quirk.ROLE_FIRST, Quirk.CLOSE_DELIMITED, Quirk.SHORT_KEEP_ALIVE)
+
+
+@pytest.mark.parametrize("quirk", list(Quirk))
+def test_no_server_hangs_the_transport_for_https(quirk: Quirk) -> None:
+    records: list[RequestRecord] = []
+    board = Board()
+    with serving(0.01, 0.005) as (_, url):
+        target = Target(url, quirk.value)
+        transport = HttpxTransport(target, board)
+        bodies = Bodies(Prompts((8, 8), (5, 5)), target, seed=1)
+        driver = Driver(
+            transport, board, bodies, records.append, zero_ns=0, timeout_s=0.5, limit=100
+        )
+        now = time.monotonic_ns()
+        driver.steer(Course(Plan(shape="hold 3 for 50ms"), now, now))
+        deadline = time.monotonic() + DEADLINE_S
+        while not driver.idle:
+            assert time.monotonic() < deadline, "it hangs"
+            transport.turn(driver.tick())
+        transport.close()
+    assert len(records) >= 3
+    if quirk in GOOD:
+        assert {record.fate for record in records} == {Fate.OK}
+    else:
+        assert {record.fate for record in records} == {Fate.FAILED}
+        assert all(record.error for record in records)
 
 
 @pytest.mark.parametrize("kind", KINDS)
