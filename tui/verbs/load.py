@@ -106,6 +106,12 @@ def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[st
 @click.option(
     "--timeout", default=600.0, show_default=True, type=TIMEOUT, help="Of one request, seconds."
 )
+@click.option(
+    "--save-hlog", metavar="FILE", help="Write latencies by the second as an HdrHistogram log."
+)
+@click.option(
+    "--save-bench", metavar="FILE", help="Write what `vllm bench serve --save-result` writes."
+)
 @click.option("--yes", is_flag=True, help="Do not ask before loading another machine.")
 @config_flag
 @json_flag
@@ -125,6 +131,8 @@ def command(
     seed: int | None,
     workers: int | None,
     timeout: float,
+    save_hlog: str | None,
+    save_bench: str | None,
     yes: bool,
     config_file: str | None,
     as_json: bool,
@@ -139,6 +147,7 @@ def command(
     from llmtop.loadgen.transport import is_loopback
     from llmtop.tui.report import load_lines
     from llmtop.tui.verbs.aim import require_running
+    from llmtop.tui.verbs.harvest import Harvest
     from llmtop.tui.wiring import Wiring, fresh_seed, is_url
 
     if concurrency is not None and rate is not None:
@@ -181,17 +190,15 @@ def command(
             )
         click.confirm(f"{url} is another machine. Send load to it?", abort=True, err=True)
     served = model or discover_model(url, key)
-    load = Load(
-        Target(url=url, model=served, chat=chat, api_key=key),
-        prompts,
-        workers=workers,
-        timeout_s=timeout,
-    )
+    harvest = Harvest(save_hlog, save_bench)
+    aimed = Target(url=url, model=served, chat=chat, api_key=key)
+    load = Load(aimed, prompts, workers=workers, timeout_s=timeout, on_record=harvest.add)
     try:
         load.start(plan)
         result = watch(load, parsed.duration, timeout, quiet=as_json and not sys.stderr.isatty())
     finally:
         load.close()
+    harvest.write(plan, aimed, result)
     if as_json:
         document(entry(name, simulated, plan, result))
     else:
