@@ -1,4 +1,4 @@
-"""Results in other programs' forms: CSV, and the JSON of ``vllm bench serve --save-result``."""
+"""Results in other programs' forms: CSV, an HdrHistogram log, and ``vllm bench serve``'s JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from datetime import datetime
 from statistics import fmean, pstdev
 from typing import Any
 
+from llmtop.loadgen import hlog
 from llmtop.loadgen.level import LevelResult
-from llmtop.loadgen.results import Fate
+from llmtop.loadgen.results import Fate, LatencySummary, RequestRecord
 
 CSV_HEAD = (
     "streams", "seconds", "warm_up_s", "ok", "failed", "cut", "in_time",
@@ -53,15 +54,48 @@ def bench_serve(
 ) -> dict[str, Any]:
     """One level as ``vllm bench serve --save-result --save-detailed`` writes a run.
 
+    limits: there were some. See ``bench_run``.
+    """
+    return bench_run(
+        level.records,
+        seconds=level.seconds,
+        model=model,
+        chat=chat,
+        at=at,
+        itl=level.itl,
+        verdict=level.health.verdict,
+        output_tokens_per_s=level.output_tokens_per_s,
+        streams=level.level,
+        goodput_per_s=level.goodput_per_s if limits else None,
+    )
+
+
+def bench_run(
+    records: Sequence[RequestRecord],
+    *,
+    seconds: float,
+    model: str,
+    chat: bool,
+    at: datetime,
+    itl: LatencySummary,
+    verdict: str,
+    output_tokens_per_s: float,
+    streams: int | None = None,
+    rate: float | None = None,
+    burstiness: float = 1.0,
+    goodput_per_s: float | None = None,
+) -> dict[str, Any]:
+    """Requests as ``vllm bench serve --save-result --save-detailed`` writes a run.
+
     Names and units as in vllm/benchmarks/serve.py of 0.11 to 0.27: lists in seconds, summaries in
     milliseconds. What is not measured the same way is null or left out: the mean and the spread of
-    ITL (kept as a histogram), texts, and the lists of single gaps. limits: there were some.
+    ITL (kept as a histogram), texts, and the lists of single gaps. streams: most at a time, None:
+    no limit. rate: requests a second that were asked for, None: as the streams allowed.
     """
-    ok = [record for record in level.records if record.fate is Fate.OK]
-    prompts = [record.prompt_tokens or 0 for record in level.records]
+    ok = [record for record in records if record.fate is Fate.OK]
     tokens_in = sum(record.prompt_tokens or 0 for record in ok)
-    tokens_out = sum(record.tokens for record in ok)
     backend = "openai-chat" if chat else "openai"
+    span = seconds if seconds > 0 else None
     document: dict[str, Any] = {
         "date": at.strftime("%Y%m%d-%H%M%S"),
         "endpoint_type": backend,
@@ -69,24 +103,24 @@ def bench_serve(
         "label": "llmtop",
         "model_id": model,
         "tokenizer_id": model,
-        "num_prompts": level.n,
-        "request_rate": "inf",
-        "burstiness": 1.0,
-        "max_concurrency": level.level,
-        "client_verdict": level.health.verdict,  # ours, as --metadata would add it
-        "duration": level.seconds,
-        "completed": level.ok,
-        "failed": level.failed + level.cut,
+        "num_prompts": len(records),
+        "request_rate": "inf" if rate is None else rate,
+        "burstiness": burstiness,
+        "max_concurrency": streams,
+        "client_verdict": verdict,  # ours, as --metadata would add it
+        "duration": seconds,
+        "completed": len(ok),
+        "failed": len(records) - len(ok),
         "total_input_tokens": tokens_in,
-        "total_output_tokens": tokens_out,
-        "request_throughput": level.requests_per_s,
-        "request_goodput": level.goodput_per_s if limits else None,
-        "output_throughput": level.output_tokens_per_s,
-        "total_token_throughput": level.output_tokens_per_s + tokens_in / level.seconds,
-        "input_lens": prompts,
-        "output_lens": [record.tokens for record in level.records],
-        "ttfts": [record.ttft or 0.0 for record in level.records],  # 0.0: no token, as there
-        "errors": [record.error for record in level.records],
+        "total_output_tokens": sum(record.tokens for record in ok),
+        "request_throughput": len(ok) / span if span else None,
+        "request_goodput": goodput_per_s,
+        "output_throughput": output_tokens_per_s,
+        "total_token_throughput": output_tokens_per_s + tokens_in / span if span else None,
+        "input_lens": [record.prompt_tokens or 0 for record in records],
+        "output_lens": [record.tokens for record in records],
+        "ttfts": [record.ttft or 0.0 for record in records],  # 0.0: no token, as there
+        "errors": [record.error for record in records],
     }
     for name, values in (
         ("ttft", [record.ttft for record in ok]),
@@ -94,11 +128,47 @@ def bench_serve(
         ("e2el", [record.e2e for record in ok]),
     ):
         document |= _summary(name, sorted(value for value in values if value is not None))
-    itl = level.itl
     for word, value in (("median", itl.p50), ("p99", itl.p99)):
         document[f"{word}_itl_ms"] = None if value is None else value * 1000
     document["mean_itl_ms"] = document["std_itl_ms"] = None
     return document
+
+
+def levels_log(levels: Sequence[LevelResult], *, start: float) -> str:
+    """Levels as an HdrHistogram log: an interval a level, tagged ``ttft-64`` at 64 streams.
+
+    Only requests that ended well. start: unix seconds of the records' zero.
+    """
+    intervals = []
+    for level in levels:
+        ok = [record for record in level.records if record.fate is Fate.OK]
+        end = max((record.last for record in ok if record.last is not None), default=0.0)
+        named = latencies(ok, f"-{level.level}")
+        intervals.append(hlog.Interval(max(0.0, end - level.seconds), end, named))
+    return hlog.log(intervals, start=start, comments=["llmtop saturate, nanoseconds"])
+
+
+def seconds_log(records: Iterable[RequestRecord], *, start: float, every_s: float = 1.0) -> str:
+    """Requests as an HdrHistogram log, by the second in which they ended; those that ended well."""
+    bins: dict[int, list[RequestRecord]] = {}
+    for record in records:
+        if record.fate is Fate.OK and record.last is not None:
+            bins.setdefault(int(record.last / every_s), []).append(record)
+    intervals = [
+        hlog.Interval(number * every_s, (number + 1) * every_s, latencies(bins[number]))
+        for number in sorted(bins)
+    ]
+    return hlog.log(intervals, start=start, comments=["llmtop load, nanoseconds"])
+
+
+def latencies(records: Sequence[RequestRecord], suffix: str = "") -> dict[str, list[float]]:
+    """The latencies of requests by name, seconds."""
+    found = {
+        "ttft": [record.ttft for record in records],
+        "tpot": [record.tpot for record in records],
+        "e2e": [record.e2e for record in records],
+    }
+    return {f"{name}{suffix}": [v for v in each if v is not None] for name, each in found.items()}
 
 
 def _summary(name: str, ordered: list[float]) -> dict[str, float | None]:

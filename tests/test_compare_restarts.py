@@ -1,4 +1,4 @@
-"""``llmtop compare`` of options that need a restart, on simulated engines: real processes."""
+"""``llmtop compare`` of options that need a restart, on simulated engines as real processes."""
 
 from __future__ import annotations
 

@@ -123,6 +123,53 @@ def test_saturate_finds_the_cap_of_a_real_process(home: Home, engine: str, tmp_p
     assert run["median_ttft_ms"] == pytest.approx(1000 * levels[0]["ttft_s"]["p50"], rel=0.2)
 
 
+def test_a_search_is_held_against_the_client_and_the_cache_and_fits_other_readers(
+    home: Home, engine: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "found.hlog"
+    args = ("saturate", engine, "--max", "4", "--level-seconds", "0.5", "--output-tokens", "4",
+            *SHORT, "--save", str(log))  # fmt: skip
+    done = home.run(*args, "--calibrate", "--json", timeout=120)
+    found = done.json
+    check(found, resolve({"$ref": "#/$defs/saturation"}))
+    assert found["calibration"]["workers"] == 1 and found["calibration"]["chunks_per_s"] > 0
+    cache = found["kv_cache"]
+    assert 0 <= cache["peak"] < 0.5 and cache["reserved_bytes"] > 2**30
+    assert cache["unused_bytes"] == pytest.approx(
+        (1 - cache["peak"]) * cache["reserved_bytes"], rel=1e-6
+    )
+    assert all(level["gpu_idle"] is None for level in found["levels"])  # there is no GPU
+    lines = log.read_text().splitlines()
+    tags = [line.split(",")[0] for line in lines if line.startswith("Tag=")]
+    assert tags[:3] == ["Tag=ttft-4", "Tag=tpot-4", "Tag=e2e-4"]
+    said = home.run(*args, timeout=120)
+    assert "this client can carry about" in said.err  # remembered, so there is no waiting for it
+    assert "of the KV cache was reserved and never used" in said.out
+    without = home.run(*args, "--no-calibrate", "--json", timeout=120)
+    assert without.json["calibration"] is None and "can carry" not in without.err
+
+
+def test_a_load_is_written_as_other_programs_write_it(
+    home: Home, engine: str, tmp_path: Path
+) -> None:
+    log, bench = tmp_path / "run.hlog", tmp_path / "run.json"
+    done = home.run(
+        "load", engine, "-c", "3", "-d", "2", "--output-tokens", "4", *SHORT,
+        "--save-hlog", str(log), "--save-bench", str(bench), "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    run = json.loads(bench.read_text())
+    assert run["completed"] == done.json["requests"]["ok"] == len(run["ttfts"])
+    assert run["max_concurrency"] == 3 and run["request_rate"] == "inf"
+    assert run["total_output_tokens"] == 4 * run["completed"]
+    assert run["median_ttft_ms"] == pytest.approx(1000 * done.json["ttft_s"]["p50"], rel=0.2)
+    lines = [line.split(",") for line in log.read_text().splitlines() if line[:3] == "Tag"]
+    assert {line[0] for line in lines} == {"Tag=ttft", "Tag=tpot", "Tag=e2e"}
+    assert all(float(line[2]) == 1.0 for line in lines)
+    nowhere = home.run("load", engine, "--save-bench", "/no/such/folder/x.json")
+    assert nowhere.code == 2 and "no folder" in nowhere.err
+
+
 def test_compare_tells_a_small_batch_from_a_large_one(home: Home, engine: str) -> None:
     done = home.run(
         "compare", engine, "--a", "max_num_seqs=2", "--b", f"max_num_seqs={CAP}", "--pairs", "4",
@@ -196,6 +243,8 @@ def value_of(home: Home, engine: str) -> int:
         (("saturate", "found", "--slo", "@none"), "'none'"),
         (("saturate", "nobody"), "nobody"),
         (("saturate", "found", "--save", "/no/such/folder/x.json"), "no folder"),
+        (("compare", "found", "--a", "max_num_seqs=4", "--b", "max_num_seqs=8", "--save", "x.hlog"),
+         ".hlog"),
         (("compare", "found"), "--a"),
         (("compare", "found", "--a", "max_num_seqs=4"), "--a"),
         (("compare", "found", "--a", "max_num_seqs=4", "--b", "max_num_seqs=4"), "the same"),

@@ -11,7 +11,7 @@ import msgspec
 
 from llmtop import LlmtopError
 from llmtop.engines.files import read_whole, write_whole
-from llmtop.loadgen.calibration import Calibration, calibrate, machine_load
+from llmtop.loadgen.calibration import RATE, Calibration, calibrate, machine_load
 from llmtop.loadgen.pool import default_workers
 
 KEPT_S = 3600.0  # a laptop is unplugged, a governor changes
@@ -61,7 +61,7 @@ def calibration_words(found: Calibration) -> str:
     """``this client can carry about 48,000 chunks/s here: 960 streams of 50 tok/s``."""
     workers = f"{found.workers} worker{'' if found.workers == 1 else 's'}"
     about = float(f"{found.chunks_per_s:.2g}")
-    streams = int(float(f"{found.streams:.2g}"))
+    streams = int(about / RATE)
     words = (
         f"this client can carry about {about:,.0f} chunks/s here ({streams:,} streams of 50 tok/s; "
         f"{workers}, {found.us_per_chunk:.0f} us of CPU a chunk)"

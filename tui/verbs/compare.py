@@ -99,6 +99,8 @@ def command(
             f"--pairs is even, not {pairs}", "A B B A is two pairs, and drift cancels over them"
         )
     check(save)
+    if any(path.endswith(".hlog") for path in save):
+        raise UsageError("a comparison has no .hlog", "save it as .csv or .json")
     asked, wiring = asking(shared, read(shared["config_file"]), targets[0]), Wiring()
     # A hung-up terminal or a polite kill must put the options back too.
     for signum in (signal.SIGTERM, signal.SIGHUP):

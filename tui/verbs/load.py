@@ -13,7 +13,7 @@ import click
 
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.plan import Arrival, Loop, Plan
-from llmtop.loadgen.results import LatencySummary, LoadResult, LoadSnapshot
+from llmtop.loadgen.results import LatencySummary, LoadResult, LoadSnapshot, RequestRecord
 from llmtop.tui.verbs.configured import config_flag, read
 from llmtop.tui.verbs.kinds import TIMEOUT, Real
 from llmtop.tui.verbs.output import document, json_flag, note
@@ -109,6 +109,12 @@ def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[st
     "--timeout", default=600.0, show_default=True, type=TIMEOUT, help="Of one request, seconds."
 )
 @click.option("--save", metavar="FILE", help="Write each request to a .jsonl or .csv file.")
+@click.option(
+    "--save-hlog", metavar="FILE", help="Write latencies by the second as an HdrHistogram log."
+)
+@click.option(
+    "--save-bench", metavar="FILE", help="Write what `vllm bench serve --save-result` writes."
+)
 @click.option("--yes", is_flag=True, help="Do not ask before loading another machine.")
 @config_flag
 @json_flag
@@ -121,6 +127,7 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
     from llmtop.loadgen.pool import Load
     from llmtop.tui.report import load_lines
     from llmtop.tui.verbs.aim import Asking, aim
+    from llmtop.tui.verbs.harvest import Harvest
     from llmtop.tui.verbs.recording import Recording
     from llmtop.tui.wiring import Wiring
 
@@ -134,14 +141,21 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
     prompts = prompts_of(given, config, target)
     asked = Asking(prompts, given["chat"], given["model"], given["workers"], timeout, yes)
     found = aim(Wiring(), target, asked, parsed.highest)
+    harvest = Harvest(given["save_hlog"], given["save_bench"])
     saved = Recording(given["save"]) if given["save"] else None
+
+    def keep(record: RequestRecord) -> None:
+        harvest.add(record)
+        if saved is not None:
+            saved.add(record)
+
     try:
         load = Load(
             found.target,
             prompts,
             workers=given["workers"],
             timeout_s=timeout,
-            on_record=saved.add if saved is not None else None,
+            on_record=keep,
         )
         try:
             load.start(plan)
@@ -149,6 +163,7 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
             result = watch(load, parsed.duration, timeout, quiet=quiet)
         finally:
             load.close()
+        harvest.write(plan, found.target, result)
         if as_json:
             document(entry(found.name, found.simulated, plan, result))
         else:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     multiple=True,
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Write the result: CSV to FILE.csv, else JSON. May be repeated.",
+    help="Write the result: FILE.csv, FILE.hlog (HdrHistogram), else JSON. May be repeated.",
 )
 @click.option(
     "--save-bench",

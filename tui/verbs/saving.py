@@ -12,7 +12,7 @@ from typing import Any
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.compare import Finding
 from llmtop.loadgen.duel import CompareResult
-from llmtop.loadgen.export import bench_serve, table
+from llmtop.loadgen.export import bench_serve, levels_log, table
 from llmtop.loadgen.level import LevelResult
 from llmtop.loadgen.plan import Target
 from llmtop.loadgen.saturate import SaturationResult
@@ -183,8 +183,11 @@ def check(files: Sequence[str], folder: str | None = None) -> None:
 
 
 def save_saturation(path: str, report: dict[str, Any], result: SaturationResult) -> None:
-    """Write a search: CSV, one row a level, or the JSON document."""
-    if path.endswith(".csv"):
+    """Write a search: CSV, one row a level; an HdrHistogram log; or the JSON document."""
+    if path.endswith(".hlog"):
+        ends = [r.last for level in result.levels for r in level.records if r.last is not None]
+        write(Path(path), levels_log(result.levels, start=report["time"] - max(ends, default=0.0)))
+    elif path.endswith(".csv"):
         write(Path(path), table(((), level) for level in result.levels))
     else:
         write(Path(path), dumps(report))

@@ -1,0 +1,132 @@
+"""What the client can carry: tried out with real workers, remembered, and held against levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from llmtop.loadgen.calibration import Calibration, calibrate
+from llmtop.loadgen.health import VALID
+from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
+from llmtop.loadgen.saturate import Saturation, SaturationResult
+from llmtop.tui.calibrated import calibrated, calibration_words
+from tests.llmtop_process import Home
+from tests.virtual_load import VirtualLoad
+
+FOUND = Calibration(48_000.0, 1, 20.8, 0.02, 1000.0, 0.5)
+
+
+def test_real_workers_tell_what_a_chunk_costs() -> None:
+    left: list[float] = []
+    found = calibrate(1, seconds=1.0, on_left=left.append)
+    # A chunk takes some 10 us, several times that where the machine is crowded.
+    assert 2 < found.us_per_chunk < 1000
+    assert found.chunks_per_s == pytest.approx(1e6 / found.us_per_chunk, rel=0.01)
+    assert found.streams == int(found.chunks_per_s / 50)
+    assert left == sorted(left, reverse=True) and left[0] > 1.0
+
+
+def test_a_level_above_seven_tenths_of_it_is_the_clients() -> None:
+    health = ClientHealth(VALID, "kernel")
+    assert FOUND.judge(health, 33_000.0) is health
+    assert FOUND.judge(health, None) is health
+    judged = FOUND.judge(health, 36_000.0)
+    assert judged.verdict == (
+        "client-bound, because 36,000 chunks/s are more than 70% of the 48,000 that this machine "
+        "was found to carry"
+    )
+    assert judged.causes == ("75% of what it carries",)
+    twice = FOUND.judge(replace(health, verdict="client-bound, because x", causes=("x",)), 36_000.0)
+    assert twice.verdict.startswith("client-bound, because x; 36,000 chunks/s")
+    assert twice.causes[0] == "x" and len(twice.causes) == 2
+
+
+class Chunky(VirtualLoad):
+    """An engine whose snapshots tell how many gaps there were in the last second."""
+
+    def snapshot(self) -> LoadSnapshot:
+        gaps = 1000 * self.level  # a thousand chunks a second and stream
+        return replace(
+            super().snapshot(), itl=LatencySummary(0.001, 0.001, 0.001, gaps, window_s=1.0)
+        )
+
+
+def test_a_search_ends_where_the_client_would_be_the_limit() -> None:
+    load = Chunky(3, 64)
+    found = replace(FOUND, chunks_per_s=20_000.0)  # so at most 14 streams
+    saturation = Saturation(None, load.now, top=64, seconds=1.0, calibration=found)
+    load.on_record = saturation.take
+    saturation.begin(load)
+    while not isinstance(result := saturation.beat(), SaturationResult):
+        load.pass_time(0.1)
+    assert result.ceiling == 16 and result.calibration == found
+    assert {level.level: level.valid for level in result.levels}[8]
+    assert all("was found to carry" in one.health.verdict for one in result.levels if not one.valid)
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Callable[..., tuple[Calibration, bool]]:
+    tried: list[int] = []
+
+    def asked(boot: str = "b", workers: int = 1, now: float = 1000.0, load: float = 0.5,
+              anew: bool = False) -> tuple[Calibration, bool]:  # fmt: skip
+        def try_out(count: int, **_: object) -> Calibration:
+            tried.append(count)
+            return replace(FOUND, workers=count, at=now, load=load)
+
+        return calibrated(
+            tmp_path / "state", boot, workers, anew=anew, clock=lambda: now,
+            try_out=try_out, load=lambda: load,
+        )  # fmt: skip
+
+    return asked
+
+
+def test_it_is_remembered_for_this_boot_an_hour_and_a_machine_as_busy(
+    ask: Callable[..., tuple[Calibration, bool]], tmp_path: Path
+) -> None:
+    assert ask() == (FOUND, False)
+    assert ask() == (FOUND, True)
+    assert ask(workers=2)[1] is False
+    assert ask()[1] and ask(workers=2)[1]
+    assert ask(now=1000.0 + 3601)[1] is False  # too old
+    assert ask(now=4700.0, load=1.6)[1] is False  # busier than it was
+    assert ask(now=4700.0, load=0.2)[1] is True
+    assert ask(boot="c", now=4700.0)[1] is False
+    assert ask(boot="c", now=4700.0, anew=True)[1] is False
+    (tmp_path / "state" / "calibration.json").write_text("{nonsense")
+    assert ask(boot="c", now=4700.0)[1] is False
+    assert ask(boot="c", now=4700.0)[1] is True
+
+
+def test_where_nothing_can_be_written_it_is_tried_out_each_time(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the folder should be")
+    for _ in range(2):
+        found, remembered = calibrated(
+            tmp_path / "state", "b", 1, try_out=lambda *_, **__: FOUND, load=lambda: 0.5
+        )
+        assert (found, remembered) == (FOUND, False)
+
+
+def test_it_is_said_in_round_numbers() -> None:
+    assert calibration_words(replace(FOUND, chunks_per_s=48_321.0)) == (
+        "this client can carry about 48,000 chunks/s here (960 streams of 50 tok/s; 1 worker, "
+        "21 us of CPU a chunk)"
+    )
+    assert "waited for a core 60% of the time" in calibration_words(replace(FOUND, waited=0.6))
+
+
+def test_the_verb_says_it_and_needs_no_engine(tmp_path: Path) -> None:
+    home = Home.make(tmp_path)
+    done = home.run("calibrate", "--workers", "1", "--json")
+    assert done.code == 0, done.err
+    found = done.json
+    assert found["workers"] == 1 and found["chunks_per_s"] > 0
+    assert found["streams_of_50_tokens_per_s"] == int(found["chunks_per_s"] / 50)
+    assert done.err == ""
+    said = home.run("calibrate", "--workers", "1")
+    assert said.out.startswith("This client can carry about ") and said.out.count("\n") == 1
+    assert "socket.send" not in said.err
