@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from llmtop import LlmtopError
 from llmtop.engines.processes import Identity, Processes
 
 ORPHAN_GRACE_S = 1.0  # what children get to end by themselves once their leader is gone
@@ -14,6 +15,10 @@ KILL_WAIT_S = 5.0  # a process in the driver may take seconds to die
 REAP_WAIT_S = 3.0
 _BEAT_S = 0.02
 _RESCAN_S = 0.5  # a scan of /proc costs milliseconds on a large machine
+
+
+class StopFailed(LlmtopError):
+    """Processes of an engine are still there after a SIGKILL."""
 
 
 def end(
@@ -61,6 +66,27 @@ def end(
             return tuple(sorted(known, key=lambda one: one.pid))
         _signal(known, signal.SIGKILL, processes)
         sleep(_BEAT_S)
+
+
+def end_wholly(
+    name: str,
+    processes: Processes,
+    leader: Identity,
+    log: Path,
+    *,
+    grace_s: float,
+    monotonic: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> None:
+    """End an engine's processes, and see that its pid is free. StopFailed when one remains."""
+    left = end(processes, leader, log, grace_s=grace_s, monotonic=monotonic, sleep=sleep)
+    reaped(processes, leader, monotonic=monotonic, sleep=sleep)
+    if left:
+        pids = ", ".join(str(one.pid) for one in left)
+        raise StopFailed(
+            f"{name!r} cannot be ended: pid {pids} survived SIGKILL",
+            "it hangs in the kernel or a driver (see dmesg), or belongs to another user",
+        )
 
 
 def reaped(

@@ -56,12 +56,7 @@ class Intents:
         self, name: str, good: LaunchSpec, folder: str | None, *, rolling: bool = False
     ) -> None:
         """Write a restart down. NameBusy: another llmtop is at it. StateError: no room for it."""
-        found = self.of(name)
-        if found is not None and found.by.pid != getpid() and self._processes.alive(found.by):
-            raise NameBusy(
-                f"another llmtop (pid {found.by.pid}) is restarting {name!r}",
-                "wait until it is done: llmtop ps",
-            )
+        self.refuse_second(name)
         entry = self._processes.entry(getpid())
         ticks = entry.start_ticks if entry is not None else 0
         shown = replace(good, program=redact(good.program), args=redact(good.args), environment=())
@@ -69,6 +64,15 @@ class Intents:
         intent = Intent(shown, folder, by, self._clock(), rolling)
         text = msgspec.json.format(msgspec.json.encode(_IntentFile(intent))).decode()
         self._state.write_file(name, FILE, text + "\n")
+
+    def refuse_second(self, name: str) -> None:
+        """NameBusy when another llmtop is just restarting this engine."""
+        found = self.of(name)
+        if found is not None and found.by.pid != getpid() and self._processes.alive(found.by):
+            raise NameBusy(
+                f"another llmtop (pid {found.by.pid}) is restarting {name!r}",
+                "wait until it is done: llmtop ps",
+            )
 
     def end(self, name: str) -> None:
         """The restart has come to an end, or nobody will ask for it any more."""

@@ -56,8 +56,7 @@ def before_restart(record: EngineRecord, cut: Intent | None, *, alive: bool) -> 
     What was written down of that has no secrets: they come from the process that was started
     instead, while it lives. Else OriginLost.
     """
-    up = alive and record.ready_at is not None
-    if cut is None or cut.rolling or up:
+    if cut is None or cut.rolling:
         return origin_of(record, alive=alive)
     good, environ = cut.good, None
     if alive:

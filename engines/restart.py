@@ -155,11 +155,9 @@ def restart(
     """
     supervisor.check(spec, origin)
     intents = supervisor.intents
-    # Whoever asks may have the record of the launch, from before it was ready. Where a restart was
-    # cut short the origin is the configuration from before that one.
-    good = intents.cut_short(record.name) is not None or (
-        supervisor.alive(record) and supervisor.find(record.name).ready_at is not None
-    )
+    intents.refuse_second(record.name)
+    # Where a restart was cut short the origin is the configuration from before that one.
+    good = supervisor.ready(record) or intents.cut_short(record.name) is not None
     begin = monotonic()
     if good:
         intents.begin(record.name, origin.spec, origin.folder)

@@ -18,7 +18,7 @@ from llmtop import LlmtopError, UsageError
 from llmtop.engines import logs
 from llmtop.engines.adapter import Adapter
 from llmtop.engines.anatomy import Anatomy, read_anatomy
-from llmtop.engines.ending import end, reaped, remove_socket
+from llmtop.engines.ending import end_wholly, remove_socket
 from llmtop.engines.gpu_memory import GpuMemory, Held, chosen_gpus
 from llmtop.engines.intents import Intents
 from llmtop.engines.launch import LaunchFailed, prepare, start_engine, vacate
@@ -37,10 +37,6 @@ LOCK_WAIT_S = 2.0
 _BEAT_S = 0.2
 _AT_ONCE_S = 2.0  # ready at the first look: so young that its age is its start-up time
 _OVER = (State.STOPPED, State.FAILED, State.LOST)
-
-
-class StopFailed(LlmtopError):
-    """Processes of an engine are still there after a SIGKILL."""
 
 
 class Supervisor:
@@ -174,12 +170,16 @@ class Supervisor:
 
         LlmtopError when its secrets cannot be had any more.
         """
-        alive = self._processes.alive(identity(record))
-        return before_restart(record, self.intents.cut_short(record.name), alive=alive)
+        cut = None if self.ready(record) else self.intents.cut_short(record.name)
+        return before_restart(record, cut, alive=self.alive(record))
 
     def alive(self, record: EngineRecord) -> bool:
         """Whether the very process that a record speaks of still runs."""
         return self._processes.alive(identity(record))
+
+    def ready(self, record: EngineRecord) -> bool:
+        """Whether it runs and was ready; who asks may have its record from before that."""
+        return self.alive(record) and self._roster.fresh(record).ready_at is not None
 
     def expected_startup_s(self, record: EngineRecord) -> float | None:
         """How long a start of this engine takes, by its last one; None when none was timed."""
@@ -299,7 +299,8 @@ class Supervisor:
                 lambda r: r if r.stop_requested_at else replace(r, stop_requested_at=now),
             )
         held = self._held(record)
-        left = end(
+        end_wholly(
+            record.name,
             self._processes,
             leader,
             Path(record.log_path),
@@ -307,13 +308,6 @@ class Supervisor:
             monotonic=self._monotonic,
             sleep=self._sleep,
         )
-        reaped(self._processes, leader, monotonic=self._monotonic, sleep=self._sleep)
-        if left:
-            pids = ", ".join(str(one.pid) for one in left)
-            raise StopFailed(
-                f"{record.name!r} cannot be ended: pid {pids} survived SIGKILL",
-                "it hangs in the kernel or a driver (see dmesg), or belongs to another user",
-            )
         remove_socket(record.live_socket)
         record = self._dead.verdict(self._dead.ended(record, self._clock())).record
         if held is not None and self._gpu_memory is not None:

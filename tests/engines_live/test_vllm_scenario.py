@@ -174,8 +174,7 @@ def test_stop_with_open_streams_ends_within_its_grace(
     assert len(pids) >= 3  # API server, engine core, worker
     with start_load(home, 300) as load:
         seen(lambda: metric(engine, "vllm:num_requests_running") >= 14, 60)
-        os.kill(load.pid, signal.SIGSTOP)  # vLLM waits for clients that hold their streams open
-        begun = time.monotonic()
+        begun = time.monotonic()  # by itself vLLM would wait for its clients, which do not go
         done = home.run("stop", "real", "--grace", "4", timeout=60)
         assert done.code == 0, done.err
         assert time.monotonic() - begun < 4 + 6  # what is killed is gone at once

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import os
+import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -137,15 +140,18 @@ def perform(
     values = {key: value for key, value in wanted.items() if always or key in proposal.restart}
     expected_s = supervisor.expected_startup_s(record)
     ask(name, expected_s, in_flight, how, as_json=as_json)
+    if supervisor.intents.cut_short(name) is not None and not supervisor.ready(record):
+        note(f"{name}: the restart before was cut short; this goes on from the last good one")
     try:
-        done = carry_out(
-            supervisor,
-            record,
-            Wanted(values, flags, gpu_list(how.gpus)),
-            hand_over(wiring, record, how.drain) if how.rolling else None,
-            ready_timeout_s=how.ready_timeout,
-            on_phase=say_phase,
-        )
+        with past_the_terminal():
+            done = carry_out(
+                supervisor,
+                record,
+                Wanted(values, flags, gpu_list(how.gpus)),
+                hand_over(wiring, record, how.drain) if how.rolling else None,
+                ready_timeout_s=how.ready_timeout,
+                on_phase=say_phase,
+            )
     except KeyboardInterrupt:
         note(f"{name} is left as it is now; `llmtop ps` shows it")
         raise
@@ -153,6 +159,24 @@ def perform(
     changes = [settled(before[key], value, done) for key, value in wanted.items()]
     cost = {"expected_s": expected_s, "in_flight": in_flight, "rolling": how.rolling}
     return finish(name, changes, done, cost, as_json=as_json)
+
+
+@contextlib.contextmanager
+def past_the_terminal() -> Iterator[None]:
+    """A connection that drops (SIGHUP) does not end what goes on in here, it only silences it."""
+
+    def silence(*_: object) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for fd in (1, 2):
+            os.dup2(nowhere, fd)
+        os.close(nowhere)
+
+    # A handler, not SIG_IGN: that would be the engine's too.
+    before = signal.signal(signal.SIGHUP, silence)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 async def facts(wiring: Wiring, record: EngineRecord) -> tuple[tuple[Option, ...], int | None]:

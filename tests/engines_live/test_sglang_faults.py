@@ -1,0 +1,147 @@
+"""What befalls a real SGLang, and what llmtop makes of it: restarts, rollbacks, sudden deaths.
+
+The tests run in order: each takes the engine that the one before it left, and a death is followed
+by the restart that mends it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engines_live.scenario import (
+    NAME,
+    alive,
+    child,
+    died,
+    family,
+    frozen_and_back,
+    metric,
+    seen,
+    told,
+    value,
+    watcher_dies,
+)
+from tests.engines_live.test_sglang_scenario import CPU, FLAGS, HERE
+from tests.llmtop_process import Home, command
+
+START_S = 300
+
+
+@pytest.fixture(scope="module")
+def home(
+    tmp_path_factory: pytest.TempPathFactory, sglang_python: Path, small_model: Path
+) -> Iterator[Home]:
+    home = Home.make(tmp_path_factory.mktemp("home"), extra=CPU, path=(HERE / "sglang_cpu",))
+    done = home.run(
+        *("run", "sglang", str(small_model), "--python", str(sglang_python), "--name", NAME),
+        *("--detach", "--", *FLAGS),
+        timeout=START_S,
+    )
+    assert done.code == 0, done.err
+    yield home
+    home.stop_all()
+
+
+def longest(home: Home) -> int:
+    """The longest request that the engine itself says it takes."""
+    with urllib.request.urlopen(f"{told(home)['url']}/v1/models", timeout=10) as answer:
+        return int(json.load(answer)["data"][0]["max_model_len"])
+
+
+def mended(home: Home) -> None:
+    """The engine is started again as it was."""
+    done = home.run("restart", NAME, "--yes", timeout=START_S)
+    assert done.code == 0, done.err
+    assert told(home)["state"] == "ready"
+
+
+def test_an_engine_that_a_signal_holds_is_unresponsive_until_it_goes_on(home: Home) -> None:
+    pid = int(told(home)["pid"])
+    frozen_and_back(home, pid)
+    frozen_and_back(home, child(family(pid), "sglang::scheduler"))
+
+
+def test_it_outlives_the_llmtop_that_watches(home: Home) -> None:
+    watcher_dies(home, int(told(home)["pid"]), signal.SIGKILL)
+
+
+def test_an_option_that_needs_a_restart_gets_one(home: Home) -> None:
+    pids = family(int(told(home)["pid"]))
+    done = home.run(
+        "set", NAME, "context_length=1024", "--restart", "--yes", "--json", timeout=START_S
+    )
+    assert done.code == 0, done.err
+    assert f"{NAME}: restart, about " in done.err and "no request is in flight" in done.err
+    assert done.json["restart"]["outcome"] == "restarted"
+    assert done.json["restart"]["pid"] == told(home)["pid"] not in pids
+    assert [pid for pid in pids if alive(pid)] == []
+    assert longest(home) == value(home, "context_length") == 1024
+
+
+def test_what_does_not_start_is_rolled_back_and_the_words_say_why(home: Home) -> None:
+    done = home.run(
+        *("restart", NAME, "max_queued_requests=50", "--json"),
+        *("--", "--speculative-algorithm", "PSYCHIC"),
+        timeout=2 * START_S,
+    )
+    assert done.code == 1
+    restart = done.json["restart"]
+    assert restart["outcome"] == "rolled back"
+    assert "PSYCHIC" in restart["reason"] and restart["log_excerpt"]
+    assert "Traceback" not in done.err.replace("| Traceback", "")
+    assert told(home)["state"] == "ready" and longest(home) == 1024
+    assert value(home, "max_queued_requests") != 50
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ("sglang::scheduler", "its process scheduler_0 was killed"),
+        ("sglang::detokenizer", "its process detokenizer was killed"),
+    ],
+)
+def test_a_killed_process_is_the_engines_end_and_is_named(
+    home: Home, title: str, words: str
+) -> None:
+    pids = family(int(told(home)["pid"]))
+    os.kill(child(pids, title), signal.SIGKILL)
+    assert words in died(home, pids)["detail"]
+    mended(home)
+
+
+def test_stop_with_open_streams_ends_within_its_grace(home: Home) -> None:
+    # By itself SGLang waits until all of its requests are served.
+    found = told(home)
+    pids = family(int(found["pid"]))
+    flags = ("-c", "4", "-d", "300", "--prompt-tokens", "16", "--output-tokens", "900")
+    with subprocess.Popen(
+        command("load", NAME, *flags, "--json"),
+        env=home.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as load:
+        seen(lambda: metric(found["url"], "sglang:num_running_reqs") >= 4, 60)
+        begun = time.monotonic()
+        done = home.run("stop", NAME, "--grace", "4", timeout=60)
+        assert done.code == 0, done.err
+        assert time.monotonic() - begun < 4 + 6  # what is killed is gone at once
+        assert [pid for pid in pids if alive(pid)] == []
+        assert told(home)["state"] == "stopped"
+        os.kill(load.pid, signal.SIGKILL)
+    mended(home)
+
+
+def test_what_a_killed_server_leaves_behind_is_ended(home: Home) -> None:
+    pids = family(int(told(home)["pid"]))
+    assert len(pids) >= 3
+    os.kill(pids[0], signal.SIGKILL)
+    assert "its main process was gone while" in died(home, pids)["detail"]
