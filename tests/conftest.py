@@ -14,8 +14,9 @@ from llmtop.engines.samples import EngineSample, GpuSample, Latency, Quantile, Q
 from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.control import FakeControl
+from llmtop.tui.marks import Mark
 from llmtop.tui.series import SeriesName as S
-from llmtop.tui.store import EngineTrack, Event, Mark, Store
+from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.row import plain
 

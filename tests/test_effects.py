@@ -11,11 +11,12 @@ from llmtop.engines.records import EngineStatus, State
 from llmtop.engines.samples import EngineSample, Latency, Quantile, Quantiles
 from llmtop.loadgen.results import LatencySummary, LoadSnapshot
 from llmtop.tui.effects import KEPT, Effect, Effects, Figures, mean_rate
+from llmtop.tui.marks import Mark
 from llmtop.tui.panels.events import EventsPanel
 from llmtop.tui.panels.view import View
 from llmtop.tui.series import SeriesName
 from llmtop.tui.sources.effects import EffectSource
-from llmtop.tui.store import EngineTrack, Event, Mark, Store
+from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.widgets.row import plain
 from llmtop.tui.words import effect_words
 

@@ -18,8 +18,9 @@ from llmtop.loadgen.pool import Load
 from llmtop.tui.control import EngineLog
 from llmtop.tui.experiments import ComparisonPlan, SearchPlan
 from llmtop.tui.keymap import DEFAULT, Keymap
+from llmtop.tui.marks import Mark
 from llmtop.tui.sources import EngineSource, Experiments, LoadSource, Sampling
-from llmtop.tui.store import Event, Mark, Store
+from llmtop.tui.store import Event, Store
 from llmtop.tui.words import change_words
 
 BURST_FACTOR = 2.0

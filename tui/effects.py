@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from llmtop.engines.samples import Quantile
-from llmtop.tui.store import Mark
+from llmtop.tui.marks import Mark
 
 KEPT = 400  # moments of each side: over a minute at the shortest interval
 MOST = 8  # changes that are waited for at once

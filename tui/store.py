@@ -19,6 +19,7 @@ from llmtop.loadgen.results import LoadSnapshot
 from llmtop.tui.cost import Cost
 from llmtop.tui.curves import Curve
 from llmtop.tui.experiments import ComparisonState, SearchState
+from llmtop.tui.marks import Mark
 
 CAPACITY = 1200  # points kept of each series: 20 minutes at a beat of one second
 
@@ -60,20 +61,6 @@ class Series:
 
     def __iter__(self) -> Iterator[tuple[float, float | None]]:
         return iter(self._points)
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A moment at which something was changed: a line through every chart, its words below.
-
-    effect: an option changed, so what it did will be told. since: when what was before came to an
-    end, where that was not the same moment (a restart).
-    """
-
-    time: float
-    label: str
-    effect: bool = False
-    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

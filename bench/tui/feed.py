@@ -21,8 +21,9 @@ from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.control import FakeControl
 from llmtop.tui.cost import CostMeter
+from llmtop.tui.marks import Mark
 from llmtop.tui.series import SeriesName as S
-from llmtop.tui.store import EngineTrack, Event, Mark, Store
+from llmtop.tui.store import EngineTrack, Event, Store
 
 GIB = 2**30
 KV_TOKENS = 920_000

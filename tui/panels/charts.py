@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from llmtop.engines.samples import Latency
 from llmtop.tui import format as f
+from llmtop.tui.marks import Mark
 from llmtop.tui.panels import per_token, speculation
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import View
 from llmtop.tui.series import SeriesName
-from llmtop.tui.store import Mark
 from llmtop.tui.widgets.axis import Scale, TimeGrid, columns, time_grid
 from llmtop.tui.widgets.chart import GUTTER, Trace, chart_rows
 from llmtop.tui.widgets.frame import Ranked, frame, head_room

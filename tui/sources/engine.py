@@ -12,10 +12,11 @@ from llmtop.engines.anatomy import Anatomy
 from llmtop.engines.logs import tail
 from llmtop.engines.records import EngineRecord, EngineStatus, State
 from llmtop.engines.samples import EngineSample, Latency, Quantiles
+from llmtop.tui.marks import Mark
 from llmtop.tui.series import SeriesName
 from llmtop.tui.session import EngineSession
 from llmtop.tui.sources.history import ChangeHistory
-from llmtop.tui.store import EngineTrack, Event, Mark, Store
+from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.words import status_words
 
 # A start ends between two beats, and its phases are short: it is looked at more often.

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from llmtop.engines.options import Change, Outcome
-from llmtop.tui.store import EngineTrack, Event, Mark, Store
+from llmtop.tui.marks import Mark
+from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.words import change_words, mark_words
 
 GRACE_S = 1.0  # changes older than this before we came are history, not news

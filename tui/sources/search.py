@@ -10,9 +10,9 @@ from llmtop.loadgen.saturate import Saturation, SaturationResult
 from llmtop.tui.curves import Curve
 from llmtop.tui.experiments import SearchPlan, SearchState
 from llmtop.tui.findings import saturation_sentence
+from llmtop.tui.marks import Mark
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.experiment import BEAT_S, Experiment, Parts
-from llmtop.tui.store import Mark
 from llmtop.tui.words import lengths
 
 TOLD = 12  # options that a curve remembers
