@@ -46,3 +46,17 @@ def test_what_is_not_told_is_not_guessed() -> None:
     assert EngineEnergy(RECORD, Gpus(half), Family())() is None
     simulated = replace(RECORD, simulated=True)
     assert EngineEnergy(simulated, Gpus(FakeNvml(gpu("a", 5.0, me))), Family())() is None
+
+
+def test_a_gpu_is_as_busy_as_nvml_says_and_only_the_engines_own_count() -> None:
+    me = os.getpid()
+    nvml = FakeNvml(
+        replace(gpu("a", 1.0, me), utilisation=0.9),
+        replace(gpu("b", 1.0, me + 1), utilisation=0.0),
+        replace(gpu("c", 1.0, me), utilisation=0.5),
+    )
+    assert EngineEnergy(RECORD, Gpus(nvml), Family()).utilisation() == 0.7
+    silent = FakeNvml(gpu("a", 1.0, me), replace(gpu("c", 1.0, me), utilisation=None))
+    assert EngineEnergy(RECORD, Gpus(silent), Family()).utilisation() is None
+    simulated = replace(RECORD, simulated=True)
+    assert EngineEnergy(simulated, Gpus(nvml), Family()).utilisation() is None

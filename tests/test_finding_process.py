@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -166,6 +167,8 @@ def test_a_load_is_written_as_other_programs_write_it(
     lines = [line.split(",") for line in log.read_text().splitlines() if line[:3] == "Tag"]
     assert {line[0] for line in lines} == {"Tag=ttft", "Tag=tpot", "Tag=e2e"}
     assert all(float(line[2]) == 1.0 for line in lines)
+    said = home.run("load", engine, "-c", "2", "-d", "3", "--output-tokens", "4", *SHORT)
+    assert re.search(r"^[12]s left  \d+ in flight", said.err, re.MULTILINE), said.err
     nowhere = home.run("load", engine, "--save-bench", "/no/such/folder/x.json")
     assert nowhere.code == 2 and "no folder" in nowhere.err
 

@@ -230,7 +230,7 @@ def watch(load: Load, duration: float, timeout: float, *, quiet: bool) -> LoadRe
             select.select([load], [], [], 0.2)
             if not quiet and time.monotonic() - said >= 1.0:
                 said = time.monotonic()
-                progress(load.snapshot())
+                progress(load.snapshot(), begun + duration - said)
     except KeyboardInterrupt:
         note("\ncutting what is in flight ...")
         load.stop(drain=False)
@@ -242,12 +242,16 @@ def watch(load: Load, duration: float, timeout: float, *, quiet: bool) -> LoadRe
     return load.result()
 
 
-def progress(now: LoadSnapshot) -> None:
-    """One line that rewrites itself on a terminal, one line a second elsewhere."""
-    from llmtop.tui.format import count
+def progress(now: LoadSnapshot, left_s: float) -> None:
+    """One line that rewrites itself on a terminal, one line a second elsewhere.
+
+    left_s: until the shape has ended; what is in flight then still finishes.
+    """
+    from llmtop.tui.format import count, duration
     from llmtop.tui.format import latency as seconds
 
     words = (
+        f"{duration(max(0.0, left_s))} left  "
         f"{now.in_flight} in flight  {now.ok:,} ok  {now.failed:,} failed  "
         f"{count(now.output_tokens_per_s)} tok/s  TTFT p95 {seconds(now.ttft.p95)}"
     )

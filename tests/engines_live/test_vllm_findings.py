@@ -1,0 +1,90 @@
+"""``llmtop saturate`` and ``llmtop compare`` on real vLLM: a small model on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.llmtop_process import Home, free_port
+
+CAP = 16
+FLAGS = (
+    *("--served-model-name", "small", "--dtype", "bfloat16", "--max-model-len", "2048"),
+    *("--max-num-seqs", str(CAP), "--max-num-batched-tokens", "2048"),
+    *("--num-gpu-blocks-override", "200", "--enforce-eager"),
+)
+VARIABLES = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    # One core for the engine's threads: the client needs one too, or it would be the limit.
+    "VLLM_CPU_OMP_THREADS_BIND": "0",
+}
+SMALL = ("--prompt-tokens", "32", "--output-tokens", "8", "--workers", "1")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home.make(tmp_path_factory.mktemp("home"), extra=VARIABLES)
+    yield home
+    home.stop_all()
+
+
+@pytest.fixture(scope="module")
+def engine(home: Home, vllm_program: Path, small_model: Path) -> str:
+    done = home.run(
+        *("run", "vllm", str(small_model), "--bin", str(vllm_program), "--name", "found"),
+        *("--port", str(free_port()), "--detach", "--json", "--", *FLAGS),
+        timeout=300,
+    )
+    assert done.code == 0, done.err
+    return str(done.json["name"])
+
+
+def test_saturate_measures_a_real_engine(home: Home, engine: str) -> None:
+    done = home.run(
+        *("saturate", engine, "--slo", "ttft=1s", "--max", "32", "--level-seconds", "2"),
+        *(*SMALL, "--gpu-hour", "1", "--json"),
+        timeout=300,
+    )
+    found = done.json
+    assert found["simulated"] is False and found["complete"] is True
+    levels = found["levels"]
+    assert levels[0]["streams"] == 4
+    assert sum(level["requests"]["ok"] for level in levels) >= 20
+    assert all(level["requests"]["failed"] == 0 for level in levels)
+    assert found["calibration"]["chunks_per_s"] > 0
+    # 40 tokens of 4 streams and more are in the cache at a time, and far from all of it.
+    assert 0 < found["kv_cache"]["peak"] < 0.9
+    valid = [level for level in levels if level["client"]["verdict"] == "valid"]
+    if valid:
+        assert found["knee"]["streams"] in [level["streams"] for level in valid]
+        assert all(level["dollars_per_million_tokens"] > 0 for level in valid)
+    else:
+        assert found["client_limit_streams"] == 4
+
+
+def test_compare_tells_two_slots_from_sixteen(home: Home, engine: str) -> None:
+    done = home.run(
+        *("compare", engine, "--a", "max_num_seqs=2", "--b", f"max_num_seqs={CAP}"),
+        *("--pairs", "4", "-c", str(CAP), "--run-seconds", "1", *SMALL, "--json"),
+        timeout=300,
+    )
+    found = done.json
+    assert found["restarts"] == 0
+    runs = [run for pair in found["pairs"] for run in pair["runs"]]
+    assert all(run["requests"]["failed"] == 0 for run in runs)
+    findings = {finding["measure"]: finding for finding in found["findings"]}
+    tokens = findings["output_tokens_per_s"]
+    if tokens["pairs"] == 4:
+        assert done.code == 0, done.err
+        assert (tokens["verdict"], findings["ttft_p50_s"]["verdict"]) == ("better", "better")
+        assert tokens["low"] > 1
+    else:  # no room for the client on this machine: then no winner is made up
+        assert found["pairs_left_out"] > 0
+    options = home.run("options", engine, "--json").json["options"]
+    assert next(one["value"] for one in options if one["name"] == "max_num_seqs") == CAP
