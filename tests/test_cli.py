@@ -150,7 +150,7 @@ def test_a_trace_of_conversations_is_replayed_and_saved(
     )
     saved = tmp_path / "run.jsonl"
     done = home.run(
-        "load", engine, "--config", str(tmp_path / "llmtop.toml"), "--shape", "@day", "--chat",
+        "load", engine, "--config", str(tmp_path / "llmtop.toml"), "--shape", "@day",
         "--prompts", "talk", "--save", str(saved), "--json",
     )  # fmt: skip
     assert done.code == 0, done.err
@@ -218,7 +218,7 @@ def test_logs_are_printed_without_escape_sequences(home: Home, engine: str) -> N
         (("load", "one", "-c", "1", "-r", "1"), 2, "not both"),
         (("load", "one", "-c", "1", "--prompt-tokens", "x"), 2, "448..576"),
         (("load", "one", "-c", "0"), 2, "0"),
-        (("load", "one", "--turns", "3"), 2, "is a chat"),
+        (("load", "one", "--turns", "0"), 2, "--turns"),
         (("load", "one", "--dataset", "/no/such.json"), 2, "/no/such.json cannot be read"),
         (("load", "one", "--trace", "/no/such.csv"), 2, "/no/such.csv cannot be read"),
         (("load", "one", "--trace", "x", "-c", "3"), 2, "--trace alone"),
@@ -227,7 +227,7 @@ def test_logs_are_printed_without_escape_sequences(home: Home, engine: str) -> N
         (("load", "one", "-r", "1", "--burstiness", "nan"), 2, "nan"),
         (("load", "one", "--save", "run.txt"), 2, "neither .csv nor .jsonl"),
         (("load", "http://192.0.2.1:80", "-r", "9", "--burstiness", "2"), 2, "another machine"),
-        (("saturate", "one", "--chat", "--turns", "2", "--think", "1s"), 2, "not in flight"),
+        (("saturate", "one", "--turns", "2", "--think", "1s"), 2, "not in flight"),
         (("load", "one", "--timeout", "nan"), 2, "nan"),
         (("load", "one", "--timeout", "-1"), 2, "-1"),
         (("once", "one", "--window", "nan"), 2, "nan"),

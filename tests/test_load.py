@@ -383,7 +383,7 @@ def test_conversations_carry_the_servers_own_words() -> None:
     records: list[RequestRecord] = []
     prompts = Prompts((8, 8), (3, 3), turns=3, think_s=(0.01, 0.02))
     with serving(0.01, 0.001) as (server, url):
-        target = Target(url, "m", chat=True)
+        target = Target(url, "m")  # conversations are chats in any case
         with Load(target, prompts, workers=2, on_record=records.append) as load:
             load.start(Plan(shape="hold 4 for 1s"))
             wait_for(lambda: load.finished, "the load did not finish")
