@@ -232,7 +232,7 @@ class Driver:
             if not over:
                 self._ask(talk, due)
             elif not closed:
-                self._never_sent(due, f"{most} requests were in flight")
+                self._never_sent(due, f"{most} requests were in flight", turn=talk.turn)
         return min(until, self._thinking[0][0]) if self._thinking else until
 
     def _settle_overdue(self, course: Course) -> None:
@@ -250,9 +250,9 @@ class Driver:
             self._arrivals.take()
             self._never_sent(due, words, cut=True)
 
-    def _never_sent(self, intended_ns: int, why: str, cut: bool = False) -> None:
+    def _never_sent(self, intended_ns: int, why: str, cut: bool = False, turn: int = 1) -> None:
         self._board.cells[Cell.NOT_SENT] += 1
-        reply = Reply(b"", intended_ns, self._board, self)
+        reply = Reply(b"", intended_ns, self._board, self, turn)
         if cut:
             reply.cut(f"not sent: {why}")
         else:

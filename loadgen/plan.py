@@ -39,12 +39,14 @@ class Prompts:
 
     shared_prefix_tokens of every prompt are the same in a share (0..1) of the requests.
     repetitive: a text that repeats itself, which n-gram speculation guesses well.
-    text: send words instead of token ids; lengths are then about right instead of exact. Chat is
-    always text.
+    text: send words instead of token ids; lengths are then about right instead of exact. Chats
+    always are.
     ignore_eos: answers have the length that was asked for; else that is the most they can have.
     json_schema: the text of a JSON schema that answers must follow, "" for none; they then end
     when they are complete, whatever ignore_eos says.
-    turns: of a conversation; each carries the ones before, with the model's own answers. Chat only.
+    chat: ask as chats, whatever the target says.
+    turns: of a conversation; each carries the ones before, with the model's own answers. More than
+    one are always chats.
     think_s: pause between an answer and the conversation's next turn.
     dataset: path of a file of prompts that replace the made ones, "" for none, see ``dataset``.
     """
@@ -61,6 +63,12 @@ class Prompts:
     turns: int = 1
     think_s: Pauses = (0.0, 0.0)
     dataset: str = ""
+    chat: bool = False
+
+    @property
+    def as_chat(self) -> bool:
+        """Whether they can only be asked as chats."""
+        return self.chat or self.turns > 1
 
 
 @dataclass(frozen=True, slots=True)

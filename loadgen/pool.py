@@ -59,8 +59,9 @@ class Load:
         address(target.url)
         if not (target.api_key.isascii() and target.api_key.isprintable()):
             raise UsageError("the API key holds a character that cannot be sent in a header")
-        self._target, self._prompts = target, prompts or Prompts()
-        check(self._prompts, target.chat)
+        self._prompts = prompts or Prompts()
+        self._target = replace(target, chat=target.chat or self._prompts.as_chat)
+        check(self._prompts)
         self._count = default_workers() if workers is None else max(1, workers)
         self._timeout_s = timeout_s
         self._now = monotonic

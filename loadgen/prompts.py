@@ -45,8 +45,8 @@ TAPE = 65_536  # tokens that prompts are cut from
 MAX_TURNS = 1000
 
 
-def check(prompts: Prompts, chat: bool | None = None) -> None:
-    """Raise UsageError when such prompts cannot be made. chat: None where it is not known yet."""
+def check(prompts: Prompts) -> None:
+    """Raise UsageError when such prompts cannot be made."""
     check_lengths("prompt_tokens", prompts.prompt_tokens)
     check_lengths("output_tokens", prompts.output_tokens)
     check_pauses("think", prompts.think_s)
@@ -56,8 +56,6 @@ def check(prompts: Prompts, chat: bool | None = None) -> None:
         raise UsageError("a shared prefix has a share from 0 to 1 and at least 0 tokens")
     if not 1 <= prompts.turns <= MAX_TURNS:
         raise UsageError(f"a conversation has 1 to {MAX_TURNS} turns")
-    if prompts.turns > 1 and chat is False:
-        raise UsageError("a conversation of several turns is a chat", "add --chat")
     if prompts.json_schema:
         answer_format.check(prompts.json_schema)
     if prompts.dataset and (prompts.repetitive or prompts.shared_prefix_share):

@@ -140,6 +140,31 @@ def test_load_reports_every_documented_field(home: Home, engine: str) -> None:
     assert report["client"]["verdict"]
 
 
+def test_a_trace_of_conversations_is_replayed_and_saved(
+    home: Home, engine: str, tmp_path: Path
+) -> None:
+    (tmp_path / "day.csv").write_text("time,prompt_tokens\n0,64\n0.5,64\n1,64\n")
+    (tmp_path / "llmtop.toml").write_text(
+        '[shapes]\nday = "trace day.csv speed 2 for 4s"\n'
+        '[prompts.talk]\nturns = 2\noutput_tokens = "lognormal 8 cv 0.5 max 20"\n'
+    )
+    saved = tmp_path / "run.jsonl"
+    done = home.run(
+        "load", engine, "--config", str(tmp_path / "llmtop.toml"), "--shape", "@day",
+        "--prompts", "talk", "--save", str(saved), "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert done.json["loop"] == "open"
+    rows = [json.loads(line) for line in saved.read_text().splitlines()]
+    assert sorted(row["turn"] for row in rows) == [1, 1, 1, 2, 2, 2]
+    assert done.json["requests"]["ok"] == 6
+    first = sorted(row["intended_s"] for row in rows if row["turn"] == 1)
+    assert [at - first[0] for at in first] == pytest.approx([0, 0.25, 0.5])
+    # The second turn begins as the first one did, and the engine's prefix cache knows that.
+    assert all(row["cached_tokens"] > 0 for row in rows if row["turn"] == 2)
+    assert done.json["cached_tokens"] == sum(row["cached_tokens"] for row in rows)
+
+
 def test_load_and_once_by_url(home: Home, engine: str) -> None:
     url = home.run("ps", "--json").json["engines"][0]["url"]
     loaded = home.run("load", url, "-c", "2", "-d", "1", "--output-tokens", "5", "--json")
@@ -193,6 +218,16 @@ def test_logs_are_printed_without_escape_sequences(home: Home, engine: str) -> N
         (("load", "one", "-c", "1", "-r", "1"), 2, "not both"),
         (("load", "one", "-c", "1", "--prompt-tokens", "x"), 2, "448..576"),
         (("load", "one", "-c", "0"), 2, "0"),
+        (("load", "one", "--turns", "0"), 2, "--turns"),
+        (("load", "one", "--dataset", "/no/such.json"), 2, "/no/such.json cannot be read"),
+        (("load", "one", "--trace", "/no/such.csv"), 2, "/no/such.csv cannot be read"),
+        (("load", "one", "--trace", "x", "-c", "3"), 2, "--trace alone"),
+        (("load", "one", "--json-schema", "/no/such.json"), 2, "/no/such.json cannot be read"),
+        (("load", "one", "--arrival", "gamma"), 2, "no arrivals"),
+        (("load", "one", "-r", "1", "--burstiness", "nan"), 2, "nan"),
+        (("load", "one", "--save", "run.txt"), 2, "neither .csv nor .jsonl"),
+        (("load", "http://192.0.2.1:80", "-r", "9", "--burstiness", "2"), 2, "another machine"),
+        (("saturate", "one", "--turns", "2", "--think", "1s"), 2, "not in flight"),
         (("load", "one", "--timeout", "nan"), 2, "nan"),
         (("load", "one", "--timeout", "-1"), 2, "-1"),
         (("once", "one", "--window", "nan"), 2, "nan"),

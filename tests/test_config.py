@@ -78,6 +78,18 @@ def test_the_documented_example_is_read_as_it_says(write: Write, tmp_path: Path)
     )
     parrot = Prompts(prompt_tokens=(256, 256), repetitive=True, text=True)
     assert config.prompts("@parrot") == parrot
+    talk = config.prompts("talk")
+    assert (talk.turns, talk.think_s) == (6, (1.0, 5.0))
+    assert json.loads(config.prompts("answers").json_schema)["type"] == "object"
+    recorded = config.prompts("recorded")
+    assert (recorded.dataset, recorded.ignore_eos) == (str(tmp_path / "sharegpt.json"), False)
+    crowd = config.shape_table("@crowd")
+    assert (crowd.shape, crowd.loop, crowd.arrival, crowd.burstiness) == (
+        "hold 20 for 60s", "open", "gamma", 0.5,
+    )  # fmt: skip
+    yesterday = config.shape_table("@yesterday")
+    assert yesterday.shape == f'trace "{tmp_path}/yesterday.csv" speed 2 for 10m'
+    assert yesterday.loop == "open"
     assert config.slo("interactive") == {"ttft": 0.5, "tpot": 0.05}
     screen = config.table.screen
     assert (screen.theme, screen.interval, screen.ascii, screen.readonly) == (
@@ -96,7 +108,7 @@ def test_the_schema_knows_every_key_of_the_example() -> None:
     assert engine["additionalProperties"] is False
     assert set(re.findall(r"^(\w+) = ", example(), re.MULTILINE)) <= {
         name for table in schema()["$defs"].values() for name in table["properties"]
-    } | {"knee", "lunch"}
+    } | {"knee", "lunch", "yesterday"}
     assert "vllm" in engine["properties"]["engine"]["enum"]
 
 
@@ -263,6 +275,36 @@ SIM = '[engines.a]\nengine = "sim"\n'
         (
             "[screen]\ninterval = 0",
             "llmtop.toml:2: screen.interval: expected a number from 0.2 to 60",
+            "",
+        ),
+        (
+            '[shapes.x]\nshape = "hold 3"\nloop = "round"',
+            "llmtop.toml:3: shapes.x.loop: expected closed or open",
+            "",
+        ),
+        (
+            '[shapes.x]\nshape = "wobble 3"',
+            "llmtop.toml:2: shapes.x.shape: cannot read 'wobble 3'",
+            "pieces are",
+        ),
+        (
+            '[shapes.x]\nshape = "trace x.csv"\nloop = "closed"',
+            "llmtop.toml:3: shapes.x.loop: a trace needs",
+            "",
+        ),
+        (
+            '[shapes.x]\nshape = "hold 3"\nloops = "open"',
+            "llmtop.toml:3: shapes.x.loops: there is no such key",
+            "did you mean loop?",
+        ),
+        (
+            '[prompts.p]\nthink = "3"',
+            "llmtop.toml:2: prompts.p.think: this is not a pause",
+            "500ms..3s",
+        ),
+        (
+            '[prompts.p]\ndataset = "x"\nrepetitive = true',
+            "llmtop.toml:1: prompts.p: the prompts of a dataset are sent as they are",
             "",
         ),
         (

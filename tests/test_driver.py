@@ -347,20 +347,25 @@ def test_arrivals_of_an_open_loop_begin_conversations() -> None:
     assert later == [int(0.8 * NS)] * 5
 
 
-def test_a_turn_that_cannot_be_sent_is_late_and_at_last_given_up() -> None:
-    rig = Rig(limit=2, supply=Supply(turns=2, pause_s=0.2))
+def test_a_turn_that_cannot_be_sent_goes_out_late_or_is_at_last_given_up() -> None:
+    rig = Rig(limit=2, supply=Supply(turns=2, pause_s=5))
     rig.follow("hold 10", Loop.OPEN)
-    rig.until(0.21)
-    rig.answer(1, SAID)
-    rig.until(0.5)  # the next arrival took its place
+    for moment in (0.21, 0.41):
+        rig.until(moment)
+        rig.answer(2, SAID)
+    rig.until(6, 0.1)  # four users have thought; others' arrivals took both places
     assert [reply.turn for reply in rig.transport.open] == [1, 1]
-    assert rig.cell(Cell.OLDEST) > 0
-    rig.until(59)
-    assert rig.cell(Cell.NOT_SENT) == 0
-    rig.transport.refuse = True  # those in flight time out at 60 s; nothing goes well any more
-    rig.until(62, 0.1)
-    assert rig.cell(Cell.NOT_SENT) > 0
-    assert any(record.error.startswith("not sent: ") for record in rig.records)
+    rig.until(20, 0.5)
+    rig.answer(2)
+    rig.until(21, 0.5)
+    assert [reply.turn for reply in rig.transport.open] == [2, 2]
+    assert [reply.intended_ns / NS for reply in rig.transport.open] == pytest.approx(
+        [5.2] * 2, abs=0.05
+    )
+    rig.until(66, 0.5)
+    given_up = [record for record in rig.records if record.turn == 2]
+    assert [record.error for record in given_up] == ["not sent: 2 requests were in flight"] * 2
+    assert all(record.fate is Fate.FAILED and record.sent is None for record in given_up)
 
 
 def test_late_sends_are_counted() -> None:

@@ -1,5 +1,6 @@
 """The whole load generator: worker processes against a server that streams at a known pace."""
 
+import json
 import os
 import signal
 import socket
@@ -376,3 +377,93 @@ def test_a_load_moves_to_another_server_without_losing_a_request(loop: Loop) -> 
         assert result.ok == old.requests + new.requests
         with pytest.raises(UsageError):
             load.aim("https://127.0.0.1:1")
+
+
+def test_conversations_carry_the_servers_own_words() -> None:
+    records: list[RequestRecord] = []
+    prompts = Prompts((8, 8), (3, 3), turns=3, think_s=(0.01, 0.02))
+    with serving(0.01, 0.001) as (server, url):
+        target = Target(url, "m")  # conversations are chats in any case
+        with Load(target, prompts, workers=2, on_record=records.append) as load:
+            load.start(Plan(shape="hold 4 for 1s"))
+            wait_for(lambda: load.finished, "the load did not finish")
+            result = load.result()
+        bodies = [json.loads(body) for body in server.bodies]
+    assert result.failed == 0 and result.ok == len(records) == server.requests
+    assert {record.turn for record in records} == {1, 2, 3}
+    for body in bodies:
+        roles = [message["role"] for message in body["messages"]]
+        assert roles == ["user", "assistant", "user", "assistant", "user"][: len(roles)]
+        said = {m["content"] for m in body["messages"] if m["role"] == "assistant"}
+        assert said <= {" token token token"}
+    assert {len(body["messages"]) for body in bodies} == {1, 3, 5}
+
+
+def test_a_dataset_reaches_every_worker(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    lines = [{"prompt": f"prompt {number}", "max_tokens": 1 + number % 3} for number in range(40)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    with serving(0.01, 0.001) as (server, url):
+        with Load(Target(url, "m"), Prompts(dataset=str(path)), workers=2) as load:
+            load.start(Plan(shape="hold 4"))
+            wait_for(lambda: server.requests >= 100, "requests")
+            load.stop()
+            wait_for(lambda: load.finished, "the load did not end")
+        asked = {json.loads(body)["prompt"] for body in server.bodies}
+    assert asked == {line["prompt"] for line in lines}
+
+
+def test_a_dataset_with_a_fault_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "a"}\n{"prompt": 3}\n')
+    with (
+        serving() as (server, url),
+        Load(Target(url, "m"), Prompts(dataset=str(path)), workers=1) as load,
+        pytest.raises(UsageError, match=r"prompts.jsonl:2: "),
+    ):
+        load.start(Plan())
+    assert server.requests == 0
+
+
+def test_a_trace_is_replayed_once_by_all_workers(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    moments = [number / 20 for number in range(40)]
+    path.write_text("time,prompt_tokens\n" + "".join(f"{at},{30 + at:.0f}\n" for at in moments))
+    records: list[RequestRecord] = []
+    with serving(0.01, 0.001) as (server, url):
+        with Load(Target(url, "m"), SHORT, workers=2, on_record=records.append) as load:
+            load.start(Plan(Loop.OPEN, f"trace {path} speed 2"))
+            wait_for(lambda: load.finished, "the load did not finish")
+        assert server.requests == len(records) == 40
+    intended = sorted(record.intended for record in records)
+    assert [at - intended[0] for at in intended] == pytest.approx([at / 2 for at in moments])
+    assert {record.prompt_tokens for record in records} == {30, 31, 32}
+
+
+def test_each_record_says_when_what_happened_and_how_it_was_counted() -> None:
+    records: list[RequestRecord] = []
+    with (
+        serving(0.05, 0.01) as (_, url),
+        Load(Target(url, "m"), SHORT, workers=1, on_record=records.append) as load,
+    ):
+        load.start(Plan(Loop.OPEN, "hold 20 for 500ms"))
+        wait_for(lambda: load.finished, "the load did not finish")
+        result = load.result()
+    for record in records:
+        assert record.sent is not None and record.first_byte is not None
+        assert record.first is not None and record.last is not None
+        moments = [record.intended, record.sent, record.first_byte, record.first, record.last]
+        assert moments == sorted(moments)
+        assert (record.first_reasoning, record.counted, record.error) == (None, False, "")
+    late = sum((r.sent or 0) - r.intended > 0.01 for r in records)
+    assert (result.late, result.not_sent, result.timed_out) == (late, 0, 0)
+    assert result.service_ttft.n == result.service_e2e.n == result.ok
+    assert result.service_ttft.p50 is not None and result.ttft.p50 is not None
+    assert result.service_ttft.p50 <= result.ttft.p50
+    assert result.prompt_tokens == 16 * result.ok
+
+
+def test_those_that_took_too_long_are_told_apart() -> None:
+    with serving() as (_, url):
+        result = run(url, Plan(shape="hold 2 for 50ms"), model=Quirk.STALL.value, timeout_s=0.3)
+    assert (result.failed, result.timed_out) == (2, 2)

@@ -205,9 +205,7 @@ def test_a_user_thinks_as_long_as_was_asked_for() -> None:
 
 
 def test_what_does_not_go_together() -> None:
-    with pytest.raises(UsageError, match="is a chat"):
-        check(Prompts(turns=2), chat=False)
-    check(Prompts(turns=2), chat=True)
+    assert Prompts(turns=2).as_chat and Prompts(chat=True).as_chat and not Prompts().as_chat
     with pytest.raises(UsageError, match="sent as they are"):
         check(Prompts(dataset="x", repetitive=True))
 

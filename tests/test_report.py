@@ -1,5 +1,8 @@
 """A run of load as plain lines."""
 
+from dataclasses import replace
+from typing import Any
+
 from llmtop.loadgen.plan import Loop, Plan
 from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadResult
 from llmtop.tui.report import load_lines
@@ -25,3 +28,29 @@ def test_whether_the_client_kept_up_is_said_once() -> None:
     assert client_line(late) == f"{LAG} (kernel clock)"
     busy = ClientHealth(CPU, "kernel", lag=SECONDS, causes=("worker CPU 98%",))
     assert client_line(busy) == f"{CPU} (kernel clock, lag p99 10ms n=461)"
+
+
+def lines_of(loop: Loop, **more: Any) -> list[str]:
+    health = ClientHealth("valid", "kernel")
+    result = LoadResult(
+        8, 2, 0, 1.0, 9, 9.0, 1.0, SECONDS, SECONDS, SECONDS, SECONDS, health=health, **more
+    )
+    return [line.strip() for line in load_lines(Plan(loop, "hold 1"), result, False)]
+
+
+def test_late_and_unsent_requests_stand_in_a_row_of_their_own_in_the_open_loop() -> None:
+    sent = replace(SECONDS, p50=0.0005)
+    lines = lines_of(Loop.OPEN, late=3, not_sent=1, timed_out=1, service_ttft=sent)
+    assert "requests 8 ok  2 failed  0 cut" in lines
+    assert "of these 1 timed out  3 sent late  1 not sent" in lines
+    at = lines.index("from sending, not from when it was due:")
+    assert lines[at + 1].startswith("TTFT  p50 500us")
+    closed = lines_of(Loop.CLOSED, late=3)
+    assert not [line for line in closed if "late" in line or "from sending" in line]
+
+
+def test_what_a_prefix_cache_saved_and_how_tokens_were_counted() -> None:
+    lines = lines_of(Loop.CLOSED, prompt_tokens=1000, cached_tokens=620, counted=4)
+    assert "prompt 1,000 tokens  62% of them cached" in lines
+    assert "4 requests without usage: their tokens are chunks" in lines
+    assert not [line for line in lines_of(Loop.CLOSED) if "cached" in line or "chunks" in line]

@@ -115,6 +115,8 @@ def _expected(info: inspect.Type) -> str:
             return word if info.ge is None else f"{word}, at least {info.ge:g}"
         case inspect.StrType():
             return "text in quotes"
+        case inspect.LiteralType():
+            return " or ".join(map(str, info.values))
         case inspect.BoolType():
             return "true or false"
         case inspect.VarTupleType():

@@ -76,6 +76,7 @@ class Config:
             text=table.text,
             ignore_eos=table.ignore_eos,
             json_schema=self._answer_format(table.json_schema),
+            chat=table.chat,
             turns=table.turns,
             think_s=parse_pauses(table.think),
             dataset=str(self._beside(table.dataset)) if table.dataset else "",

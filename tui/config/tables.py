@@ -75,8 +75,9 @@ class PromptsTable(Struct, frozen=True, forbid_unknown_fields=True):
     dataset: Annotated[
         str, Meta(description="Prompts from this file: ShareGPT's JSON, or JSON lines.")
     ] = ""
+    chat: Annotated[bool, Meta(description="Ask as chats.")] = False
     turns: Annotated[
-        int, Meta(ge=1, le=1000, description="Turns of a conversation; more than 1 need --chat.")
+        int, Meta(ge=1, le=1000, description="Turns of a conversation; more than one are chats.")
     ] = 1
     think: Annotated[
         str, Meta(description='Pause before the next turn: "2s", "1s..5s", "lognormal 5s cv 1".')

@@ -36,7 +36,6 @@ class Asking:
     """How requests are made: the options that the loading verbs share."""
 
     prompts: Prompts
-    chat: bool
     model: str | None
     workers: int | None
     timeout_s: float
@@ -84,7 +83,6 @@ def asking(given: dict[str, Any], config: Config, target: str) -> Asking:
         )
     return Asking(
         prompts,
-        given["chat"],
         given["model"],
         given["workers"],
         given["timeout"],
@@ -122,7 +120,7 @@ def aim(wiring: Wiring, text: str, asked: Asking, highest: float) -> Aim:
             )
         click.confirm(f"{url} is another machine. Send load to it?", abort=True, err=True)
     served = asked.model or discover_model(url, key)
-    target = Target(url=url, model=served, chat=asked.chat, api_key=key)
+    target = Target(url=url, model=served, chat=asked.prompts.as_chat, api_key=key)
     return Aim(name, target, simulated, endpoint)
 
 

@@ -139,7 +139,7 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
             f"the shape {plan.shape!r} has no end", "end it with a part like `hold 64 for 10s`"
         )
     prompts = prompts_of(given, config, target)
-    asked = Asking(prompts, given["chat"], given["model"], given["workers"], timeout, yes)
+    asked = Asking(prompts, given["model"], given["workers"], timeout, yes)
     found = aim(Wiring(), target, asked, parsed.highest)
     harvest = Harvest(given["save_hlog"], given["save_bench"])
     saved = Recording(given["save"]) if given["save"] else None

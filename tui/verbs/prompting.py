@@ -35,7 +35,7 @@ def prompt_options(function: Callable[..., Any]) -> Callable[..., Any]:
             default=1,
             show_default=True,
             type=click.IntRange(1, 1000),
-            help="Turns of a conversation, each with all that was said before. Needs --chat.",
+            help="Turns of a conversation, each with all that was said before: chats.",
         ),
         click.option(
             "--dataset", metavar="FILE", help="Prompts from a ShareGPT JSON file or JSON lines."
@@ -116,7 +116,7 @@ def prompts_of(given: Mapping[str, Any], config: Config, target: str) -> Prompts
     if flags.get("shared_prefix_tokens") and not base.shared_prefix_share:
         flags.setdefault("shared_prefix_share", 1.0)
     prompts = replace(base, **flags)
-    check(prompts, given["chat"])
+    check(prompts)
     return prompts
 
 
@@ -127,4 +127,5 @@ _AS_THEY_ARE = (
     "temperature",
     "text",
     "turns",
+    "chat",
 )
