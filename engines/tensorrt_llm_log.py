@@ -31,8 +31,8 @@ PHASES = (
 )
 
 
-# What a start reports of its memory; its GB are GiB (2^30 bytes). Of the KV cache the estimate, which
-# is told once: first a short cache is allocated, to measure with, by the same words as the whole one.
+# What a start reports of its memory; its GB are GiB (2^30 bytes). Of the KV cache the estimate, as
+# that is told once: a short cache to measure with comes first, in the words of the whole one.
 MEMORY = (
     re.compile(r"Use (?P<weights>[\d.]{1,12}) GB for model weights\."),
     re.compile(
