@@ -277,7 +277,7 @@ class StateDirectory:
         check_name(name)
         # Two state directories may hold the same name; the temporary folder is the user's.
         mark = hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()[:8]
-        spare = Path(tempfile.gettempdir()) / f"llmtop-{os.getuid()}"
+        spare = _temporary() / f"llmtop-{os.getuid()}"
         choices = (spare, self.root / "sockets")
         for folder in choices if self._runtime is None else (self._runtime, *choices):
             path = folder / f"{name}.{mark}.sock"
@@ -319,6 +319,13 @@ class StateDirectory:
             return msgspec.json.decode(data, type=_StartupFile)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return _StartupFile({})
+
+
+def _temporary() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:  # each of them was tried with a file, and the disk is full
+        return Path("/tmp")
 
 
 def _sound(record: EngineRecord) -> bool:

@@ -14,7 +14,7 @@ from llmtop.engines import tensorrt_llm_prometheus as prometheus
 from llmtop.engines.adapter import Adapter
 from llmtop.engines.argv import given
 from llmtop.engines.records import LaunchSpec
-from llmtop.engines.tensorrt_llm_log import FAILURES, PHASES
+from llmtop.engines.tensorrt_llm_log import FAILURES, MEMORY, PHASES
 from llmtop.engines.tensorrt_llm_options import OPTIONS, launch_options, with_options
 from llmtop.engines.tensorrt_llm_reader import TensorRtReader
 
@@ -77,5 +77,6 @@ ADAPTER = Adapter(
     with_options=with_options,
     phases=PHASES,
     failures=FAILURES,
+    memory=MEMORY,
     min_version="1.0",
 )

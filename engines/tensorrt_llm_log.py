@@ -31,6 +31,27 @@ PHASES = (
 )
 
 
+# What a start reports of its memory; its GB are GiB (2^30 bytes). Of the KV cache the estimate, as
+# that is told once: a short cache to measure with comes first, in the words of the whole one.
+MEMORY = (
+    re.compile(r"Use (?P<weights>[\d.]{1,12}) GB for model weights\."),
+    re.compile(
+        r"loading model weights \(inside torch\) in memory usage profiling: "
+        r"(?P<weights>[\d.]{1,12}) GiB"
+    ),
+    re.compile(
+        r"loading model weights \(outside torch\) in memory usage profiling: "
+        r"(?P<runtime>[\d.]{1,12}) GiB"
+    ),
+    re.compile(
+        r"Memory dynamically allocated during inference \(inside torch\) in memory usage "
+        r"profiling: (?P<activations>[\d.]{1,12}) GiB"
+    ),
+    re.compile(r"Estimated max memory in KV cache ?: (?P<kv>[\d.]{1,12}) GiB"),
+    re.compile(r"device total memory (?P<total>[\d.]{1,12}) GiB"),
+)
+
+
 def _failure(pattern: str, cause: str, advice: str) -> FailurePattern:
     return FailurePattern(re.compile(pattern), cause, advice)
 
@@ -72,6 +93,16 @@ FAILURES = (
         r"No GPU devices found on the node",
         "TensorRT-LLM found no GPU that it can use",
         "is the driver loaded (nvidia-smi), and does CUDA_VISIBLE_DEVICES name GPUs that exist?",
+    ),
+    _failure(
+        r"invalid device ordinal",
+        "the model is to be split over more GPUs than there are",
+        "lower --tp_size and --pp_size, or give more GPUs",
+    ),
+    _failure(  # Open MPI's, which starts a worker for each rank
+        r"There are not enough slots available in the system",
+        "MPI does not start as many workers as the model is split over",
+        "lower --tp_size and --pp_size, or allow more in OMPI_MCA_rmaps_base_oversubscribe",
     ),
     # It prints the component and what to turn on lines of their own, after the first.
     _failure(

@@ -69,6 +69,29 @@ def test_sglang_tells_keys_and_values_apart() -> None:
     assert parts(find_anatomy(recorded, ADAPTERS["sglang"].memory))[:3] == [15.02, 110.6, 1.71]
 
 
+def test_tensorrt_llms_report_counts_the_whole_cache_and_not_the_one_it_measures_with() -> None:
+    # After the words of its PyTorch backend and of its KV-cache manager.
+    lines = [
+        "[TRT-LLM] [I] Use 15.01 GB for model weights.",
+        "[TensorRT-LLM][INFO] [MemUsageChange] Allocated 0.56 GiB for max tokens in paged KV cache "
+        "(8224).",
+        "[TRT-LLM] [I] Memory used after loading model weights (inside torch) in memory usage "
+        "profiling: 15.90 GiB",
+        "[TRT-LLM] [I] Memory used after loading model weights (outside torch) in memory usage "
+        "profiling: 1.75 GiB",
+        "[TRT-LLM] [I] Memory dynamically allocated during inference (inside torch) in memory "
+        "usage profiling: 2.25 GiB",
+        "[TRT-LLM] [I] Peak memory during memory usage profiling (torch + non-torch): 19.90 GiB, "
+        "available KV cache memory when calculating max tokens: 108.10 GiB, fraction is set 0.9, "
+        "kv size is 131072. device total memory 139.80 GiB, , tmp kv_mem 0.56 GiB",
+        "[TRT-LLM] [I] Estimated max memory in KV cache : 108.10 GiB",
+        "[TensorRT-LLM][INFO] [MemUsageChange] Allocated 108.10 GiB for max tokens in paged KV "
+        "cache (885552).",
+    ]
+    told = parts(find_anatomy(lines, ADAPTERS["tensorrt-llm"].memory))
+    assert told == [15.01, 108.1, None, 2.25, 1.75, 139.8]
+
+
 def test_a_start_that_tells_nothing_or_nonsense() -> None:
     assert find_anatomy(["Loading 3 GiB of something"], MEMORY) is None
     assert find_anatomy(["Available KV cache memory: -0.73 GiB"], MEMORY) is None

@@ -270,6 +270,24 @@ def test_phases_of_a_start() -> None:
             "its port was taken by another process (0.0.0.0:80)",
         ),
         (["RuntimeError: Executor worker returned error"], "a worker process did not start"),
+        (["enable_typo", "  Extra inputs are not permitted [type=extra_forbidden]"], "has a key"),
+        (
+            ["Executor creation failed due to insufficient GPU memory.", "see above"],
+            "out of GPU memory",
+        ),
+        (["Executor creation failed with NCCL error: unhandled"], "(NCCL)"),
+        (
+            ["CUDA error: invalid device ordinal", "RuntimeError: Executor worker returned error"],
+            "over more GPUs than there are",
+        ),
+        (
+            ["There are not enough slots available in the system to satisfy the 8 slots"],
+            "MPI does not start as many workers",
+        ),
+        (["CppExecutorError: forwardAsync failed"], "the server shut itself down"),
+        (["RuntimeError: The NVIDIA driver on your system is too old (found 11040)."], "driver is"),
+        (["Cannot access gated repo for url https://hub/x"], "gated"),
+        (["mpirun noticed that process rank 1 was killed by signal 9"], "out-of-memory killer"),
     ],
 )
 def test_failures_are_told_in_words(lines: list[str], cause: str) -> None:

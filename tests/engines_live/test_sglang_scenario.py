@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,9 +100,24 @@ def test_the_cap_turns_under_load_and_no_request_fails(
     assert report["requests"]["ok"] > 8
 
 
-def test_stop_leaves_no_process(home: Home, engine: dict[str, object]) -> None:
+def test_stop_with_open_streams_ends_within_its_grace(
+    home: Home, engine: dict[str, object]
+) -> None:
     pids = family(int(str(engine["pid"])))
     assert len(pids) >= 3  # HTTP server, scheduler, detokenizer
-    done = home.run("stop", "real", "--grace", "20", timeout=60)
-    assert done.code == 0, done.err
-    assert [pid for pid in pids if alive(pid)] == []
+    flags = ("-c", "4", "-d", "300", "--prompt-tokens", "16", "--output-tokens", "900")
+    with subprocess.Popen(
+        command("load", "real", *flags),
+        env=home.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as load:
+        seen(lambda: running(engine) >= 4, 60)
+        begun = time.monotonic()  # by itself SGLang would wait until all is served
+        done = home.run("stop", "real", "--grace", "4", timeout=60)
+        assert done.code == 0, done.err
+        assert time.monotonic() - begun < 4 + 6  # what is killed is gone at once
+        assert [pid for pid in pids if alive(pid)] == []
+        os.kill(load.pid, signal.SIGKILL)
+    (record,) = home.run("ps", "--json").json["engines"]
+    assert record["state"] == "stopped"
