@@ -106,8 +106,9 @@ def test_a_simulated_engine_says_so_and_invents_no_energy(now: float) -> None:
     track.sample = EngineSample(now, 10.0)
     track.cost = Cost(60.0, tokens_per_s=1000.0, kv_peak=0.5, kv_since=now, kv_unused=20.0 * GIB)
     view = View(Store(engines={"demo": track}, selected="demo"), now, gpu_hour=3.6)
-    small = plain(PerTokenPanel(id="token").draw(view, 80, 5))[3]
-    assert "simulated" in small and "-- tok/J" in small and "$1.00/M tok" in small
+    head, *_, small, _ = plain(PerTokenPanel(id="token").draw(view, 60, 5))
+    assert "simulated" in head
+    assert "-- tok/J  $1.00/M tok  KV never used 20.0 GiB" in small
     large = plain(CostPanel(id="cost").draw(view, 66, 6))
     assert all("simulated" in line for line in large[1:4])
     assert "20.0 GiB" in large[4] and "peak 50%" in large[4]

@@ -69,7 +69,25 @@ NUMBERS: tuple[tuple[str, str], ...] = (
         "ITL",
         "gap between two pieces of a stream. Lies: with speculation several tokens share one gap.",
     ),
+    ("accepted", "draft tokens that the model kept / tokens drafted, over the window."),
+    (
+        "tok/step",
+        "tokens a step brings each request with speculation: 1 + accepted a draft. by position: "
+        "kept so far into the draft.",
+    ),
+    (
+        "tok/J",
+        "generated tokens over NVML's energy counter, last minute. Lies: NVML counts whole GPUs, "
+        "so what others do on them too.",
+    ),
+    ("$/M tok", "--gpu-hour over what the engine generated an hour, from its last minute."),
+    (
+        "idle",
+        "share of GPU time without any kernel, from NVML. Lies: a busy GPU can be badly used.",
+    ),
+    ("KV never used", "KV memory above the highest occupancy seen since llmtop watches."),
     ("asked", "what the load's shape calls for now: streams, or requests a second."),
+    ("got", "streams past their first token, or requests done a second: beside what was asked."),
     ("in flight", "requests of our load that were sent and have not ended."),
     ("first token awaited", "those of them without a first token: queued, or in prefill."),
     ("ok, failed, cut", "requests that ended well, ended badly, were ended by us. Counted here."),

@@ -1,130 +1,166 @@
-"""What the screen costs a terminal and a machine, on made-up numbers once a second.
+"""What the screen costs a terminal and a machine, beside what it may cost.
 
-    python -m bench.tui.cost [--seconds 30]
+    python -m bench.tui.cost [--seconds 30] [--only WORDS]
 
-Runs ``bench.tui.feed`` in a pseudo terminal of each size and prints bytes a second, CPU as a share
-of one core, memory, and the time to the first full paint. The feed's own work is in the CPU column.
+Two kinds of scenes in pseudo terminals: ``llmtop attach`` on simulated engines that it starts (the
+program as it is; its load workers and the engines are not counted), and ``bench.tui.feed``, the
+same screen on made-up numbers once a second (the feed's own work is in its CPU column). Where btop
+is installed it is measured in the same run. Exit code 1 when a bound is missed.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
-import pty
-import re
-import select
-import signal
-import struct
+import shutil
+import socket
+import subprocess
 import sys
-import termios
-import time
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import psutil
-import pyte
+from bench.tui.terminal import Cost, measure
 
-WARM_UP_S = 4.0  # after the first byte
-LONGEST_START_S = 60.0
-# Sequences that pyte would print as text: private modes, string sequences.
-_UNKNOWN = re.compile(rb"\x1b\[\?[0-9;]*\$p|\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\][^\x07\x1b]*\x07")
+LLMTOP = [sys.executable, "-m", "llmtop"]
+FEED = [sys.executable, "-m", "bench.tui.feed"]
+NORMAL = (120, 40)
+MORE = "+" * 20  # about 70 streams
+ENGINES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    bytes_per_s: float
-    worst_second: int
-    cpu: float
-    rss_mib: float
-    first_paint_s: float | None
+class Bounds:
+    """At most: bytes a second, per cent of a core, MiB, seconds to the first full paint."""
+
+    bytes_per_s: float | None = None
+    cpu: float | None = None
+    rss_mib: float | None = None
+    first_paint_s: float | None = None
 
 
-def measure(arguments: list[str], columns: int, lines: int, seconds: float) -> Cost:
-    started = time.monotonic()
-    pid, terminal = pty.fork()
-    if pid == 0:
-        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-        command = [sys.executable, "-m", "bench.tui.feed", *arguments]
-        os.execvpe(command[0], command, environment)
-    process = psutil.Process(pid)
-    chunks: list[tuple[float, bytes]] = []
-    cpu_before = 0.0
-    opened: float | None = None
-    try:
-        while True:
-            at = time.monotonic() - started
-            if opened is None and chunks and at >= chunks[0][0] + WARM_UP_S:
-                opened, cpu_before = at, sum(process.cpu_times()[:2])
-            if at > (opened + seconds if opened is not None else LONGEST_START_S):
-                break
-            if select.select([terminal], [], [], 0.1)[0]:
-                chunks.append((time.monotonic() - started, os.read(terminal, 1 << 16)))
-        cpu = sum(process.cpu_times()[:2]) - cpu_before
-        rss = process.memory_info().rss / 2**20
-    finally:
-        os.kill(pid, signal.SIGTERM)
-        while select.select([terminal], [], [], 0.5)[0]:
-            try:
-                if not os.read(terminal, 1 << 16):
-                    break
-            except OSError:
-                break
-        os.waitpid(pid, 0)
-        os.close(terminal)
-    if opened is None:
-        raise SystemExit("the screen wrote nothing within a minute")
-    late = [(t, len(data)) for t, data in chunks if t >= opened]
-    buckets: dict[int, int] = {}
-    for t, size in late:
-        buckets[int(t - opened)] = buckets.get(int(t - opened), 0) + size
-    return Cost(
-        sum(size for _, size in late) / seconds,
-        max(buckets.values(), default=0),
-        cpu / seconds,
-        rss,
-        first_paint([c for c in chunks if c[0] < opened], columns, lines),
+LOAD = Bounds(4000, 2.5, 65)
+IDLE = Bounds(500, 1.0, 60, 0.8)
+SLOW = Bounds(1000)
+MANY = Bounds(cpu=8.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One line of the table."""
+
+    name: str
+    command: list[str]
+    size: tuple[int, int] = NORMAL
+    bounds: Bounds = Bounds()
+    keys: str = ""
+    warm_up_s: float = 5.0
+    paints: bool = False  # its first full paint says something
+
+
+def scenes(urls: list[str]) -> list[Scene]:
+    """All of them, those of the real program first."""
+    attach = [*LLMTOP, "attach"]
+    feed = [*FEED, "--at", "30"]
+    found = [
+        Scene("attach, idle", [*attach, urls[0]], bounds=IDLE, paints=True),
+        Scene("attach, load", [*attach, urls[0]], NORMAL, LOAD, MORE, 15.0),
+        Scene(
+            "attach, load, low bandwidth",
+            [*attach, urls[0], "--low-bandwidth"], NORMAL, SLOW, MORE, 15.0,
+        ),
+        Scene(f"attach, {len(urls)} engines", [*attach, *urls], bounds=MANY),
+        Scene("feed, load", feed, (80, 24)),
+        Scene("feed, load", feed, NORMAL, LOAD),
+        Scene("feed, load", feed, (200, 60)),
+        Scene("feed, idle", [*feed, "--idle"], NORMAL, Bounds(500, 1.0, 60)),
+        Scene("feed, load, low bandwidth", [*feed, "--low-bandwidth"], NORMAL, SLOW),
+        Scene("feed, 8 engines, 8 GPUs", [*feed, "--engines", "8"], NORMAL, MANY),
+    ]  # fmt: skip
+    if shutil.which("btop"):
+        found.append(Scene("btop", ["btop"], paints=True))
+    return found
+
+
+@contextmanager
+def engines(count: int) -> Iterator[tuple[list[str], Mapping[str, str]]]:
+    """Simulated engines in a state directory of their own: their addresses, the environment."""
+    with tempfile.TemporaryDirectory(prefix="llmtop-bench-") as folder:
+        environ = {"XDG_STATE_HOME": f"{folder}/state", "XDG_CONFIG_HOME": f"{folder}/config"}
+        urls = []
+
+        def llmtop(*args: str) -> None:
+            subprocess.run(
+                [*LLMTOP, *args],
+                env={**os.environ, **environ},
+                check=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=os.getcwd(),
+            )
+
+        try:
+            for number in range(count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", 0))
+                    port = int(probe.getsockname()[1])
+                llmtop("run", "sim", "--detach", "--name", f"bench{number}", "--port", str(port))
+                urls.append(f"http://127.0.0.1:{port}")
+            yield urls, environ
+        finally:
+            for number in range(len(urls)):
+                llmtop("stop", f"bench{number}")
+
+
+def line(scene: Scene, cost: Cost) -> tuple[str, bool]:
+    """A line of the table, and whether it keeps its bounds; what does not has a ``!``."""
+    kept = True
+
+    def cell(value: float, bound: float | None, form: str, cells: int) -> str:
+        nonlocal kept
+        over = bound is not None and value > bound
+        kept = kept and not over
+        return (format(value, form) + ("!" if over else " ")).rjust(cells)
+
+    paint = cost.first_paint_s if scene.paints else None
+    columns, lines = scene.size
+    text = (
+        f"{scene.name:28} {columns}x{lines:<4}"
+        + cell(cost.bytes_per_s, scene.bounds.bytes_per_s, ",.0f", 10)
+        + f"{cost.worst_second:9,}"
+        + cell(cost.cpu * 100, scene.bounds.cpu, ".1f", 9)
+        + cell(cost.rss_mib, scene.bounds.rss_mib, ".1f", 10)
+        + ("--".rjust(10) if paint is None else cell(paint, scene.bounds.first_paint_s, ".2f", 11))
     )
+    return text, kept
 
 
-def first_paint(chunks: list[tuple[float, bytes]], columns: int, lines: int) -> float | None:
-    """When the screen first held nine tenths of what it holds half a second later."""
-
-    def filled(screen: pyte.Screen) -> int:
-        return sum(c != " " for line in screen.display for c in line)
-
-    screen = pyte.Screen(columns, lines)
-    stream = pyte.ByteStream(screen)
-    seen: list[tuple[float, int]] = []
-    for t, data in chunks:
-        stream.feed(_UNKNOWN.sub(b"", data))
-        seen.append((t, filled(screen)))
-    begun = next((t for t, n in seen if n), None)
-    if begun is None:
-        return None
-    full = max(n for t, n in seen if t <= begun + 0.5)
-    return next(t for t, n in seen if n >= 0.9 * full)
-
-
-def main() -> None:
+def main() -> int:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0)
-    seconds = parser.parse_args().seconds
-    print("scene              size     bytes/s  worst s   CPU %  RSS MiB  first paint s")
-    for name, arguments, size in (
-        ("load", ["--at", "30"], (80, 24)),
-        ("load", ["--at", "30"], (120, 40)),
-        ("load", ["--at", "30"], (200, 60)),
-        ("idle", ["--at", "30", "--idle"], (120, 40)),
-        ("8 engines, 8 GPUs", ["--at", "30", "--engines", "8"], (120, 40)),
-    ):
-        cost = measure(arguments, *size, seconds)
-        paint = "--" if cost.first_paint_s is None else f"{cost.first_paint_s:.2f}"
-        print(
-            f"{name:18} {size[0]}x{size[1]:<4} {cost.bytes_per_s:8,.0f} {cost.worst_second:8,} "
-            f"{cost.cpu * 100:7.1f} {cost.rss_mib:8.1f}  {paint:>13}"
-        )
+    parser.add_argument("--only", default="", help="scenes whose name has this in it")
+    arguments = parser.parse_args()
+    print(
+        f"{'scene':28} {'size':8}{'bytes/s':>9}{'worst s':>10}{'CPU %':>8}{'RSS MiB':>11}"
+        f"{'paint s':>9}"
+    )
+    kept = True
+    with engines(ENGINES) as (urls, environ):
+        for scene in scenes(urls):
+            if arguments.only not in scene.name:
+                continue
+            cost = measure(
+                scene.command, *scene.size, arguments.seconds,
+                environ=environ, keys=scene.keys, warm_up_s=scene.warm_up_s,
+            )  # fmt: skip
+            text, good = line(scene, cost)
+            kept = kept and good
+            print(text, flush=True)
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; ! is over its bound")
+    return 0 if kept else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -25,7 +25,9 @@ class PerTokenPanel(Panel):
             ((" ", TEXT), (name.ljust(NAMES), role if role != TEXT else MUTED), *join(groups, room))
             for name, groups, role in rows
         ]
-        return frame(body, width, height, view.glyphs, title="per token")
+        virtual = view.engine is not None and view.engine.simulated
+        head: list[Ranked] = [(0, [("simulated", "warn")])] if virtual else []
+        return frame(body, width, height, view.glyphs, title="per token", head=head)
 
 
 class CostPanel(Panel):
@@ -120,8 +122,7 @@ def cost(view: View) -> list[Ranked]:
     facts = engine.cost if engine is not None else None
     if engine is None or facts is None:
         return [(0, [(f.ABSENT, TEXT)])]
-    groups: list[Ranked] = [(1, [("simulated", "warn")] if engine.simulated else [])]
-    groups.append((0, [(f.rate(facts.tokens_per_joule), STRONG), (" tok/J", MUTED)]))
+    groups: list[Ranked] = [(0, [(f.rate(facts.tokens_per_joule), STRONG), (" tok/J", MUTED)])]
     price = facts.per_million(view.gpu_hour)
     if view.gpu_hour is not None:
         money = f.ABSENT if price is None else f"{price:.2f}"
