@@ -85,16 +85,18 @@ class SearchRun(Experiment):
         if not trouble and result.levels and not any(level.ok for level in result.levels):
             trouble = "no request succeeded at any level"
         state = replace(self._state, result=result, progress=None, over=True, trouble=trouble)
-        self._publish(state)
         if trouble:
             self.say("error", f"the search on {name} ended early: {trouble}")
         elif not result.complete:
             self.say("info", f"the search on {name} was stopped; {saturation_sentence(result)}")
         else:
             self.say("info", f"{name}: {saturation_sentence(result)}")
-        if result.knee is not None and any(level.ok for level in result.levels):
-            self._source.track.marks.append(Mark(parts.now(), f"knee {result.knee.level}"))
-            await self._keep(state.curve)
+        try:
+            if result.knee is not None and any(level.ok for level in result.levels):
+                self._source.track.marks.append(Mark(parts.now(), f"knee {result.knee.level}"))
+                await self._keep(state.curve)
+        finally:
+            self._publish(state)  # last: from now on something else may begin
 
     async def _keep(self, curve: Curve) -> None:
         store = self.parts.store
