@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from textual.binding import Binding
@@ -330,3 +331,15 @@ async def test_every_box_fits(
             assert lines[0][0] + lines[-1][-1] == "╭╯" and len(set(map(len, lines))) == 1
             await pilot.press("escape")
             await settle(pilot)
+
+
+def test_the_documents_name_every_key_and_every_command() -> None:
+    docs = Path(__file__).resolve().parent.parent / "docs"
+    screens, configuration = (
+        (docs / name).read_text() for name in ("screens.md", "configuration.md")
+    )
+    for command in COMMANDS:
+        for key in command.keys:
+            assert f"`{spell(key)}`" in screens, command.id
+        shown = " ".join(spell(key) for key in command.keys)
+        assert f"`{command.id}` {shown}" in configuration

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
+import click
 import pytest
+from click.testing import CliRunner
 from textual.events import MouseDown
 from textual.pilot import Pilot
 
@@ -17,6 +19,7 @@ from llmtop.tui.panels.view import Caption
 from llmtop.tui.screens.help import HelpScreen
 from llmtop.tui.store import Store
 from llmtop.tui.tour import LONG, Tour, script
+from llmtop.tui.verbs.touring import ask
 
 Make = Callable[..., LlmtopApp]
 Text = Callable[[LlmtopApp], str]
@@ -264,3 +267,24 @@ async def test_a_click_takes_over_too_and_leaving_puts_back(
         ("set_option", "llama", "max_num_seqs", 256, False),
         ("quit", False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "simulated", "yes", "code", "asked"),
+    [
+        ("n", False, False, 1, True),
+        ("y", False, False, 0, True),
+        ("", False, True, 0, False),
+        ("", True, False, 0, False),
+    ],
+)
+def test_a_real_engine_is_asked_about_once(
+    answer: str, simulated: bool, yes: bool, code: int, asked: bool
+) -> None:
+    @click.command()
+    def verb() -> None:
+        ask("big", "http://gpu:8000", simulated=simulated, yes=yes)
+
+    done = CliRunner().invoke(verb, input=f"{answer}\n")
+    assert done.exit_code == code
+    assert ("The tour loads big at http://gpu:8000" in done.output) == asked
