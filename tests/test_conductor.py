@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -224,3 +225,87 @@ async def test_a_change_is_on_the_screen_when_its_look_ends(
         assert track(stage).series["cap"].last == 2
         assert track(stage).marks[-1].label.endswith("->2")
         assert sum("max_num_seqs" in text for text in texts(stage)) == 1
+
+
+async def test_a_stopped_load_drains_and_a_cut_one_does_not(
+    wiring: Wiring, engine: EngineRecord
+) -> None:
+    async with staged(wiring, engine) as stage:
+        await loaded(stage)
+        await stage.conductor.stop_load()
+        load = stage.load_source.load
+        assert load is not None
+        await until(lambda: load.finished, "the end of what was in flight")
+        assert snapshot(stage).cut == 0 and snapshot(stage).failed == 0
+        await loaded(stage)
+        await stage.conductor.cut_load()
+        again = stage.load_source.load
+        assert again is not None
+        await until(lambda: again.finished, "the end of what was cut")
+        assert snapshot(stage).cut > 0
+        with pytest.raises(LlmtopError, match="no load is running"):
+            await stage.conductor.cut_load()
+        await stage.conductor.freeze()  # nothing to hold is no mistake
+
+
+async def test_the_kind_of_loop_is_switched_and_back(wiring: Wiring, engine: EngineRecord) -> None:
+    async with staged(wiring, engine) as stage:
+        await loaded(stage)
+        await stage.conductor.switch_loop()
+        assert snapshot(stage).loop == Loop.OPEN and snapshot(stage).held
+        assert "requests a second (open loop), held" in texts(stage)[-1]
+        await stage.conductor.switch_loop()
+        assert snapshot(stage).loop == Loop.CLOSED
+        assert "streams (closed loop), held" in texts(stage)[-1]
+
+
+async def test_other_prompts_begin_a_load_of_their_own(
+    wiring: Wiring, engine: EngineRecord
+) -> None:
+    async with staged(wiring, engine) as stage:
+        await loaded(stage)
+        before = stage.load_source.load
+        await stage.conductor.load(f"hold {LEVEL}")
+        assert stage.load_source.load is before
+        await stage.conductor.load(f"hold {LEVEL}", Prompts((8, 8), (3, 3)))
+        assert stage.load_source.load is not before
+        await until(lambda: snapshot(stage).ok > LEVEL, "the other load")
+        load = stage.load_source.load
+        assert load is not None and load.result().output_tokens == 3 * load.result().ok
+        ramp = "ramp 1..9 over 60s"
+        await stage.conductor.load(ramp)
+        await stage.conductor.freeze()
+        assert snapshot(stage).held and snapshot(stage).shape == ramp
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+async def test_an_engine_is_stopped_after_its_load(wiring: Wiring, engine: EngineRecord) -> None:
+    async with staged(wiring, engine) as stage:
+        await loaded(stage)
+        await stage.conductor.stop_engine("one")
+        after = snapshot(stage)
+        assert (after.failed, after.errors) == (0, {}) and after.cut > 0
+        await until(
+            lambda: (status := track(stage).status) and status.state is State.STOPPED, "its end"
+        )
+        log = stage.conductor.open_log("one", 5)
+        lines = await log.more()
+        assert 0 < len(lines) <= 5 and await log.more() == []
+        append(Path(engine.log_path), "one more\nhalf")
+        assert await log.more() == ["one more"]
+
+
+async def test_an_engine_of_somebody_else_is_not_stopped_and_has_no_log(
+    wiring: Wiring, engine: EngineRecord
+) -> None:
+    async with staged(wiring, engine) as stage:
+        (source,) = (each for each in stage.sampling.sources if isinstance(each, EngineSource))
+        source.session.endpoint = replace(source.session.endpoint, record=None)
+        with pytest.raises(LlmtopError, match="so it does not stop it"):
+            await stage.conductor.stop_engine("one")
+        with pytest.raises(LlmtopError, match="so it does not have its log"):
+            await stage.conductor.open_log("one", 5).more()

@@ -416,3 +416,29 @@ def test_engines_without_gpus_may_be_on_any_of_those_there_are() -> None:
     assert crowded([spec("a", 1), spec("b")], gpus=0) == ()
     assert crowded([spec("a"), spec("s", kind="sim")], {"sim"}, gpus=2) == ()
     assert crowded([spec("a", 0), spec("s", 0, kind="sim")], {"sim"}) != ()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('"load.mor" = "w"', 'keys."load.mor": no command of the screen is called so'),
+        ('"load.more" = "b"', "keys.\"load.more\": 'b' is load.burst already"),
+        ('"load.more" = "hyper"', "keys.\"load.more\": 'hyper' is not a key"),
+        ('load.more = "w"', "keys.load: a command with a dot in its name stands in quotes"),
+        ("options = 3", "keys.options: expected text in quotes"),
+    ],
+)
+def test_other_keys_that_cannot_be_meant_name_their_line(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    file = tmp_path / "llmtop.toml"
+    file.write_text(f"[screen]\nmouse = false\n[keys]\n{text}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert caught.value.message.startswith(f"{file}:4: {words}")
+
+
+def test_other_keys_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "llmtop.toml"
+    file.write_text('[keys]\n"load.more" = "plus,w"\noptions = "p"\n')
+    assert load(file).table.keys == {"load.more": "plus,w", "options": "p"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmtop.engines import logs
-from llmtop.engines.logs import LINE_CHARS, LineReader, LogCursor, clean
+from llmtop.engines.logs import LINE_CHARS, LineReader, LogCursor, LogFeed, clean
 
 
 @pytest.mark.parametrize(
@@ -171,3 +171,19 @@ def test_a_cursor_reads_a_long_log_in_pieces(tmp_path: Path) -> None:
     assert cursor.read(most=5) == ["two"]
     assert cursor.read() == ["three"]
     assert cursor.read() == []
+
+
+def test_a_feed_gives_the_end_once_then_what_is_new_also_of_another_file(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.log", tmp_path / "second.log"
+    first.write_text("a\nb\nc\nhalf")
+    where = [first]
+    feed = LogFeed(lambda: where[0], 2)
+    assert feed.read() == ["b", "c"] and feed.read() == []
+    with first.open("a") as file:
+        file.write(" done\nnext\n")
+    assert feed.read() == ["half done", "next"]
+    second.write_text("1\n2\n3\n")
+    where[0] = second
+    assert feed.read() == ["2", "3"] and feed.read() == []
+    where[0] = tmp_path / "no such.log"
+    assert feed.read() == []

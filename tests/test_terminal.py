@@ -106,3 +106,52 @@ def test_a_dumb_terminal_is_refused_politely(home: Home) -> None:
         assert terminal.wait() == 2
         assert "--json" in terminal.text
     assert home.run("ps", "--json").json["engines"] == []
+
+
+def test_a_tour_plays_and_a_key_takes_over(home: Home) -> None:
+    with Terminal(demo("--tour", "--tour-speed", "8"), home.environ, 80, 24) as terminal:
+        terminal.see("tour  idle")
+        terminal.see("any key takes over")
+        terminal.see("tour  linear growth", 120)
+        terminal.see(lambda text: number(r"run (\d+)", text) > 2, 120)
+        terminal.type("z")
+        terminal.see(lambda text: "tour  " not in text and "? help" in text)
+        terminal.see("held")
+        terminal.type("q")
+
+
+def test_a_tour_that_is_terminated_puts_options_back(home: Home) -> None:
+    with Terminal(demo("--tour", "--tour-speed", "8"), home.environ) as terminal:
+        terminal.see("tour  batch limit, live", 180)
+        os.kill(terminal.pid, signal.SIGTERM)
+        assert terminal.wait() == 0
+    (engine,) = home.run("ps", "--json").json["engines"]
+    options = home.run("options", engine["name"], "--json").json["options"]
+    values = {option["name"]: option["value"] for option in options}
+    assert values["max_num_seqs"] == 512
+
+
+def test_the_mouse_is_let_go_for_the_terminal_and_taken_back(home: Home) -> None:
+    with Terminal(demo("--no-load", "--no-mouse"), home.environ) as terminal:
+        terminal.see("mouse let go")
+        assert b"\x1b[?1000h" not in terminal.raw
+        terminal.type("m")
+        terminal.see(lambda text: "mouse let go" not in text)
+        assert terminal.raw.rindex(b"\x1b[?1000h") > terminal.raw.rfind(b"\x1b[?1000l")
+        terminal.type("m")
+        terminal.see("mouse let go")
+        assert terminal.raw.rindex(b"\x1b[?1000l") > terminal.raw.rindex(b"\x1b[?1000h")
+        terminal.type("q")
+
+
+def test_an_engine_is_stopped_from_the_screen_once_that_is_confirmed(home: Home) -> None:
+    with Terminal(demo(*FAST), home.environ, 80, 24) as terminal:
+        terminal.see(lambda text: number(r"run (\d+)", text) > 4, 120)
+        terminal.type("K")
+        terminal.see("leave it running")
+        (engine,) = home.run("ps", "--json").json["engines"]
+        assert f"pid {engine['pid']}" in terminal.text and "GiB, simulated" in terminal.text
+        terminal.type("Y")
+        terminal.see("stopped", 60)
+        terminal.type("q")
+    assert [e["state"] for e in home.run("ps", "--json").json["engines"]] == ["stopped"]

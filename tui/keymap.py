@@ -278,7 +278,7 @@ def is_key(key: str) -> bool:
 
 def is_text(key: str) -> bool:
     """Whether a key types a character."""
-    return key == "space" or ("+" not in key and _character(key) is not None)
+    return key == "space" or (key not in _NAMED and "+" not in key and _character(key) is not None)
 
 
 def misfits(chosen: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -356,4 +356,5 @@ def _character(name: str) -> str | None:
         character = unicodedata.lookup(_RENAMED.get(name) or name.replace("_", " "))
     except KeyError:
         return None
-    return None if character.isalnum() else character  # letters are called as they are written
+    # Letters are called as they are written; a control character types nothing.
+    return character if character.isprintable() and not character.isalnum() else None

@@ -4,8 +4,9 @@ engine can do; the tour plays it on a clock that is passed in."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from llmtop import LlmtopError
 from llmtop.engines import settings
@@ -212,18 +213,20 @@ class Tour:
             if not self._stopped:
                 await self.put_back()
 
-    async def stop(self) -> None:
-        """Somebody takes over: the caption leaves, the load stays, options are put back."""
-        self._stopped = True
-        if not self.running:
-            await self.put_back()
-            return
-        self.running, self.caption = False, None
-        try:
-            await self.control.freeze()
-        except Exception as error:
-            self.tell("error", refusal(error))
-        self.tell("info", "the tour ends: the load stays where it is, the keys are yours")
+    def stop(self) -> Coroutine[Any, Any, None]:
+        """Somebody takes over: the caption leaves at once; then, awaited, the load is held where it
+        is and options are put back."""
+        played = self.running
+        self.running, self.caption, self._stopped = False, None, True
+        return self._hand_over(played)
+
+    async def _hand_over(self, played: bool) -> None:
+        if played:
+            try:
+                await self.control.freeze()
+            except Exception as error:
+                self.tell("error", refusal(error))
+            self.tell("info", "the tour ends: the load stays where it is, the keys are yours")
         await self.put_back()
 
     async def put_back(self) -> None:

@@ -388,7 +388,7 @@ class Dashboard(Screen[None]):
 
     def _shows(self, event: Event, view: View) -> bool:
         """Whether the newest event can be read whole on the screen."""
-        here = self.is_current and "events" in self._boxes(self.size)
+        here = self.is_active and "events" in self._boxes(self.size)
         return here and self.query_one(EventsPanel).shows(event, view)
 
 

@@ -90,7 +90,7 @@ class LogScreen(Screen[None]):
 
     def read(self) -> None:
         """Ask for what is new: one question at a time."""
-        if self.is_current and not self._asking:
+        if self.is_active and not self._asking:
             self._asking = True
             self.run_worker(self._read(), group="log", exit_on_error=False)
 

@@ -1,0 +1,290 @@
+"""The tour: its script is a function of what the engine can do; the clock is the test's."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+import click
+import pytest
+from click.testing import CliRunner
+from textual.events import MouseDown
+from textual.pilot import Pilot
+
+from llmtop import LlmtopError
+from llmtop.engines.options import Applies, Option, OptionValue, Outcome
+from llmtop.loadgen import shape
+from llmtop.tui.app import LlmtopApp
+from llmtop.tui.control import FakeControl
+from llmtop.tui.panels.view import Caption
+from llmtop.tui.screens.help import HelpScreen
+from llmtop.tui.store import Store
+from llmtop.tui.tour import LONG, Tour, script
+from llmtop.tui.verbs.touring import ask
+
+Make = Callable[..., LlmtopApp]
+Text = Callable[[LlmtopApp], str]
+Settle = Callable[[Pilot[None]], Awaitable[None]]
+
+
+class Clock:
+    """Sleeping takes no time; ``at`` is called whenever somebody sleeps."""
+
+    def __init__(self, at: Callable[[float], Awaitable[None]] | None = None) -> None:
+        self.now = 0.0
+        self.at = at
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.at is not None:
+            await self.at(self.now)
+
+
+@pytest.fixture
+def options(store: Store) -> tuple[Option, ...]:
+    """Live: max_num_seqs 256 of 1,024, speculation off now and armed with 3."""
+    return tuple(
+        replace(o, minimum=0) if o.name == "num_speculative_tokens" else o
+        for o in store.engines["llama"].options
+    )
+
+
+def played(
+    control: FakeControl,
+    options: Sequence[Option],
+    clock: Clock | None = None,
+    *,
+    speed: float = 1.0,
+) -> tuple[Tour, list[str]]:
+    said: list[str] = []
+
+    async def ready() -> Sequence[Option]:
+        return options
+
+    def tell(level: str, words: str) -> None:
+        said.append(f"{level}: {words}")
+
+    clock = clock or Clock()
+    return Tour("llama", control, ready, tell, speed, clock.sleep), said
+
+
+def test_the_script_is_five_minutes_of_the_scenes_in_order(options: tuple[Option, ...]) -> None:
+    scenes = script(options)
+    assert [scene.title for scene in scenes] == [
+        "idle", "linear growth", "the knee", "overload", "batch limit, live", "batch limit back",
+        "speculation off", "speculation on", "KV pressure", "recovery", "the end",
+    ]  # fmt: skip
+    assert 280 <= sum(scene.seconds for scene in scenes) <= 320
+    assert scenes == script(options)
+    for scene in scenes:
+        for step in scene.steps:
+            if step.shape:
+                assert shape.parse(step.shape).highest <= 1280
+    assert "320 streams, more than the batch holds" in scenes[3].words
+
+
+def test_what_the_engine_cannot_do_is_left_out_and_said(options: tuple[Option, ...]) -> None:
+    fixed = tuple(replace(option, applies=Applies.RESTART) for option in options)
+    context = replace(
+        fixed[0], spec=replace(fixed[0].spec, name="max_model_len"), value=2048, launch=2048
+    )
+    scenes = {scene.title: scene for scene in script((*fixed, context))}
+    for title in ("batch limit", "speculation", "KV pressure"):
+        assert "left out" in scenes[title].words and scenes[title].seconds < 10
+    assert not any(step.option for scene in scenes.values() for step in scene.steps)
+    assert not any(step.prompts == LONG for scene in scenes.values() for step in scene.steps)
+    assert [scene.title for scene in script(())][:4] == [
+        "idle", "linear growth", "the knee", "overload",
+    ]  # fmt: skip
+
+
+async def test_it_plays_to_the_end_and_leaves_options_as_they_were(
+    control: FakeControl, options: tuple[Option, ...]
+) -> None:
+    captions: list[Caption] = []
+    clock = Clock()
+    tour, said = played(control, options, clock)
+
+    async def look(now: float) -> None:
+        assert tour.caption is not None
+        captions.append(tour.caption)
+
+    clock.at = look
+    await tour.play()
+    assert clock.now == sum(scene.seconds for scene in script(options))
+    shares = [caption.share for caption in captions]
+    assert shares == sorted(shares) and shares[0] == 0.0 and 0.9 < shares[-1] < 1.0
+    assert not tour.running and tour.caption is None and tour.owed == {} and said == []
+    last: dict[str, OptionValue] = {}
+    for call in control.calls:
+        if call[0] == "set_option":
+            last[str(call[2])] = call[3]  # type: ignore[assignment]
+    assert last == {"max_num_seqs": 256, "num_speculative_tokens": 0}
+    assert control.calls[-1] == ("stop_load",)
+
+
+async def test_twice_as_fast_the_ramps_are_half_as_long(
+    control: FakeControl, options: tuple[Option, ...]
+) -> None:
+    clock = Clock()
+    tour, _ = played(control, options, clock, speed=2.0)
+    await tour.play()
+    assert clock.now == sum(scene.seconds for scene in script(options)) / 2
+    shapes = [str(call[1]) for call in control.calls if call[0] == "load"]
+    assert shapes[0] == "ramp 1..32 over 19.000s, hold 32"
+
+
+async def test_who_takes_over_keeps_the_load_and_gets_the_options_back(
+    control: FakeControl, options: tuple[Option, ...]
+) -> None:
+    clock = Clock()
+    tour, said = played(control, options, clock)
+
+    async def look(now: float) -> None:
+        if tour.owed:
+            await tour.stop()
+
+    clock.at = look
+    await tour.play()
+    assert control.calls[-3:] == [
+        ("set_option", "llama", "max_num_seqs", 32, False),
+        ("freeze",),
+        ("set_option", "llama", "max_num_seqs", 256, False),
+    ]
+    assert said == [
+        "info: the tour ends: the load stays where it is, the keys are yours",
+        "info: max_num_seqs is 256 again, as before the tour",
+    ]
+    assert tour.owed == {} and tour.caption is None
+
+
+async def test_however_it_ends_options_are_put_back(
+    control: FakeControl, options: tuple[Option, ...]
+) -> None:
+    clock = Clock()
+    tour, _ = played(control, options, clock)
+
+    async def look(now: float) -> None:
+        if tour.owed:
+            raise asyncio.CancelledError
+
+    clock.at = look
+    with pytest.raises(asyncio.CancelledError):
+        await tour.play()
+    assert control.calls[-1] == ("set_option", "llama", "max_num_seqs", 256, False)
+    assert tour.owed == {}
+
+
+async def test_what_the_engine_refuses_is_said_and_stays_owed_only_when_it_was_changed(
+    control: FakeControl, options: tuple[Option, ...]
+) -> None:
+    control.outcome, control.reason = Outcome.REFUSED, "not now"
+    tour, said = played(control, options)
+    await tour.play()
+    assert "warning: tour: max_num_seqs = 32 was refused: not now" in said
+    control.error = LlmtopError("the socket is gone")
+    tour, said = played(control, options)
+    await tour.play()
+    assert any("the socket is gone" in words for words in said)
+
+
+async def test_an_engine_that_does_not_run_gets_no_tour(control: FakeControl) -> None:
+    said: list[str] = []
+
+    async def ready() -> Sequence[Option]:
+        raise LlmtopError("no tour: the engine does not run")
+
+    tour = Tour("llama", control, ready, lambda level, words: said.append(words))
+    await tour.play()
+    assert said == ["no tour: the engine does not run"] and control.calls == []
+
+
+def touring(control: FakeControl) -> Tour:
+    tour, _ = played(control, ())
+    tour.running, tour.caption = True, Caption("the knee", "tokens/s bend, TTFT begins to rise")
+    return tour
+
+
+@pytest.mark.parametrize("size", [(60, 16), (60, 17), (80, 24), (120, 40), (200, 60)])
+async def test_the_caption_fits_at_all_sizes_and_the_pulse_stays(
+    screen_text: Text, make_app: Make, control: FakeControl, size: tuple[int, int]
+) -> None:
+    app = make_app(tour=touring(control))
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        text = screen_text(app)
+        assert "tour  the knee" in text and "tokens/s bend, TTFT begins" in text
+        assert "run 256/256" in text and "TTFT" in text and "KV" in text
+        assert ("any key takes over" in text) == (size[1] > 16)
+        assert "? help" not in text
+        heights = [panel.region.bottom for panel in app.screen.query("Panel") if panel.size]
+        assert max(heights) == size[1]
+
+
+@pytest.mark.parametrize(
+    ("key", "calls"),
+    [
+        ("plus", [("freeze",), ("more",)]),
+        ("space", [("freeze",)]),  # to hold is what taking over does
+        ("question_mark", [("freeze",)]),
+        ("z", [("freeze",)]),  # means nothing, and ends it all the same
+    ],
+)
+async def test_any_key_takes_over(
+    settle: Settle,
+    screen_text: Text,
+    make_app: Make,
+    control: FakeControl,
+    key: str,
+    calls: list[object],
+) -> None:
+    tour = touring(control)
+    app = make_app(tour=tour)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press(key)
+        await settle(pilot)
+        assert control.calls == calls and not tour.running
+        assert isinstance(app.screen, HelpScreen) == (key == "question_mark")
+        if key != "question_mark":
+            assert "the knee" not in screen_text(app) and "? help" in screen_text(app)
+
+
+async def test_a_click_takes_over_too_and_leaving_puts_back(
+    settle: Settle, make_app: Make, control: FakeControl, options: tuple[Option, ...]
+) -> None:
+    tour = touring(control)
+    app = make_app(tour=tour)
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.post_message(MouseDown(None, 5, 5, 0, 0, 1, False, False, False))
+        await pilot.pause()
+        await settle(pilot)
+        assert control.calls == [("freeze",)] and not tour.running
+        tour.owed = {"max_num_seqs": 256}
+        tour._options = {option.name: option for option in options}
+        await pilot.press("q", "enter")
+        await settle(pilot)
+    assert control.calls[1:] == [
+        ("set_option", "llama", "max_num_seqs", 256, False),
+        ("quit", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "simulated", "yes", "code", "asked"),
+    [
+        ("n", False, False, 1, True),
+        ("y", False, False, 0, True),
+        ("", False, True, 0, False),
+        ("", True, False, 0, False),
+    ],
+)
+def test_a_real_engine_is_asked_about_once(
+    answer: str, simulated: bool, yes: bool, code: int, asked: bool
+) -> None:
+    @click.command()
+    def verb() -> None:
+        ask("big", "http://gpu:8000", simulated=simulated, yes=yes)
+
+    done = CliRunner().invoke(verb, input=f"{answer}\n")
+    assert done.exit_code == code
+    assert ("The tour loads big at http://gpu:8000" in done.output) == asked
