@@ -265,15 +265,15 @@ async def test_other_prompts_begin_a_load_of_their_own(
     async with staged(wiring, engine) as stage:
         await loaded(stage)
         before = stage.load_source.load
-        await stage.conductor.load(f"hold {LEVEL}")
+        await stage.conductor.load(Plan(shape=f"hold {LEVEL}"))
         assert stage.load_source.load is before
-        await stage.conductor.load(f"hold {LEVEL}", Prompts((8, 8), (3, 3)))
+        await stage.conductor.load(Plan(shape=f"hold {LEVEL}"), Prompts((8, 8), (3, 3)))
         assert stage.load_source.load is not before
         await until(lambda: snapshot(stage).ok > LEVEL, "the other load")
         load = stage.load_source.load
         assert load is not None and load.result().output_tokens == 3 * load.result().ok
         ramp = "ramp 1..9 over 60s"
-        await stage.conductor.load(ramp)
+        await stage.conductor.load(Plan(shape=ramp))
         await stage.conductor.freeze()
         assert snapshot(stage).held and snapshot(stage).shape == ramp
 
