@@ -138,6 +138,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. No traceback reaches the terminal."""
+    # httpx brings a command line of its own where click and rich are installed, and with it a
+    # highlighter: half of its import, a tenth of a second before the screen. None: not to be had.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     try:
         check_text(sys.argv[1:] if argv is None else argv)
         result: Any = group.main(args=argv, prog_name="llmtop", standalone_mode=False)

@@ -132,6 +132,7 @@ def line(scene: Scene, cost: Cost) -> tuple[str, bool]:
         + cell(cost.cpu * 100, scene.bounds.cpu, ".1f", 9)
         + cell(cost.rss_mib, scene.bounds.rss_mib, ".1f", 10)
         + ("--".rjust(10) if paint is None else cell(paint, scene.bounds.first_paint_s, ".2f", 11))
+        + ("--".rjust(9) if paint is None else format(cost.start_cpu_s or 0.0, ".2f").rjust(9))
     )
     return text, kept
 
@@ -144,7 +145,7 @@ def main() -> int:
     arguments = parser.parse_args()
     print(
         f"{'scene':28} {'size':8}{'bytes/s':>9}{'worst s':>10}{'CPU %':>8}{'RSS MiB':>11}"
-        f"{'paint s':>9}"
+        f"{'paint s':>9}{'CPU s':>10}"
     )
     kept = True
     with engines(ENGINES) as (urls, environ):

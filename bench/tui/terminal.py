@@ -29,7 +29,8 @@ _UNKNOWN = re.compile(rb"\x1b\[\?[0-9;]*\$p|\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\][^\
 class Cost:
     """cpu: share of one core, of the program itself without its children. rss_mib: likewise.
 
-    first_paint_s: from the call that starts the program.
+    first_paint_s: from the call that starts the program. start_cpu_s: CPU seconds until then, which
+    a crowded machine does not stretch as much.
     """
 
     bytes_per_s: float
@@ -37,6 +38,7 @@ class Cost:
     cpu: float
     rss_mib: float
     first_paint_s: float | None
+    start_cpu_s: float | None
 
 
 def measure(
@@ -58,6 +60,7 @@ def measure(
         os.execvpe(command[0], list(command), kept)
     process = psutil.Process(pid)
     chunks: list[tuple[float, bytes]] = []
+    used: list[float] = []  # CPU seconds at each of them
     cpu_before = 0.0
     opened: float | None = None
     typed = list(keys)
@@ -73,6 +76,7 @@ def measure(
                 break
             if select.select([terminal], [], [], 0.05)[0]:
                 chunks.append((time.monotonic() - started, os.read(terminal, 1 << 16)))
+                used.append(sum(process.cpu_times()[:2]))
         cpu = sum(process.cpu_times()[:2]) - cpu_before
         rss = process.memory_info().rss / 2**20
     except OSError:  # it has ended
@@ -86,12 +90,15 @@ def measure(
     buckets: dict[int, int] = {}
     for t, size in late:
         buckets[int(t - opened)] = buckets.get(int(t - opened), 0) + size
+    painted = first_paint([c for c in chunks if c[0] < opened], columns, lines)
+    at_paint = next((cpu for (t, _), cpu in zip(chunks, used, strict=True) if t == painted), None)
     return Cost(
         sum(size for _, size in late) / seconds,
         max(buckets.values(), default=0),
         cpu / seconds,
         rss,
-        first_paint([c for c in chunks if c[0] < opened], columns, lines),
+        painted,
+        at_paint,
     )
 
 

@@ -190,14 +190,14 @@ def _ttft_head(view: View, room: int) -> Sequence[Ranked]:
 def _ttft_foot(view: View, width: int) -> list[Span]:
     """What the upper border has no room for: the client's p99, and the oldest that still waits."""
     load, oldest = view.client, view.value(SeriesName.OLDEST_WAIT)
-    out: list[Span] = []
+    groups: list[Ranked] = []
     if load is not None and load.ttft.n:
         p99, room = _pair("p99", f.latency(load.ttft.p99), "ttft-high"), head_room(width, "TTFT")
         if p99[0] not in join(_ttft_head(view, room), room):
-            out = [*p99, ("  ", MUTED)]
+            groups.append((1, p99))
     if load is not None and oldest is not None:
-        out += _pair("oldest wait", f.latency(oldest), "waiting")
-    return out
+        groups.append((0, _pair("oldest wait", f.latency(oldest), "waiting")))
+    return join(groups, width)
 
 
 def _tokens_head(view: View, room: int) -> Sequence[Ranked]:

@@ -61,9 +61,11 @@ def show(
     """
     from llmtop.themes.theme import load_themes
     from llmtop.tui.app import LlmtopApp
+    from llmtop.tui.arenas import share_one_heap
     from llmtop.tui.keymap import DEFAULT, Keymap
     from llmtop.tui.stage import Stage
 
+    share_one_heap()
     look = screen or ScreenFlags()
     follow_new = endpoints is None
     if endpoints is None:
