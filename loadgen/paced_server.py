@@ -59,11 +59,13 @@ class PacedServer:
         self.bodies: list[bytes] = []  # the last 100
         self.written = 0  # bytes of endless answers that were taken off our hands
         self._never = asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen; returns the port."""
-        self._server = await asyncio.start_server(self._serve, host, port, backlog=4096)
+        self._server = await asyncio.start_server(self._begin, host, port, backlog=4096)
         port = self._server.sockets[0].getsockname()[1]
         return port
 
@@ -75,6 +77,16 @@ class PacedServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in self._writers:  # also of those whose task was cancelled before it began
+            writer.transport.abort()
+        for _ in range(2):  # an aborted connection lets go of its socket in the loop's next turn
+            await asyncio.sleep(0)
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -86,6 +98,9 @@ class PacedServer:
             while await self._answer(reader, writer):
                 pass
         writer.close()
+        with suppress(OSError, asyncio.CancelledError):
+            await writer.wait_closed()
+            self._writers.discard(writer)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()

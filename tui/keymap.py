@@ -21,6 +21,7 @@ class Place(StrEnum):
     LOG = "In the log"
     HELP = "In help"
     PALETTE = "In the palette"
+    EXPERIMENT = "Searching and comparing"
     QUIT = "When leaving"
     STOP = "Before an engine is stopped"
     RESTART = "Before a restart"
@@ -170,6 +171,17 @@ COMMANDS: tuple[Command, ...] = (
         ("palette.take", "tab", "take the line's words, to go on typing", "complete"),
         ("palette.back", "escape,ctrl+p", "back", "back"),
         typed=True,
+    ),
+    *_rows(
+        Place.EXPERIMENT,
+        ("experiment.start", "enter", "start; from a result: show the form", "start"),
+        ("experiment.form", "e", "show the form", "other settings"),
+        ("experiment.stop", "x,0", "stop it, and keep what is known", "stop"),
+        ("experiment.back", "escape,q", "back; what runs goes on", "back"),
+        ("saturation.ghosts", "g", "earlier curves: all, the newest, none", "ghosts"),
+        ("saturation.back", "s", "back from the saturation screen", "back"),
+        ("compare.back", "c", "back from the compare screen", "back"),
+        changes=True,
     ),
     *_rows(
         Place.QUIT,

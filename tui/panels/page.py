@@ -57,3 +57,27 @@ def keys_row(keys: Keys, width: int) -> Row:
 def beside(left: Sequence[Row], right: Sequence[Row]) -> list[Row]:
     """Two blocks of the same height next to each other."""
     return [(*a, *b) for a, b in zip(left, right, strict=True)]
+
+
+def form_keys(view: View) -> list[tuple[str, str]]:
+    """The keys while the form is open; the arrows are the form's own."""
+    keys = view.keys
+    return [
+        (keys.label("experiment.start"), "start"),
+        ("up down", "choose"),
+        (keys.label("experiment.back"), "back"),
+    ]
+
+
+def running_keys(view: View) -> list[tuple[str, str]]:
+    """The keys of what runs."""
+    keys = view.keys
+    return [
+        (keys.label("experiment.stop"), "stop"),
+        (keys.label("experiment.back"), "back, it goes on"),
+    ]
+
+
+def usual_keys(view: View) -> list[tuple[str, str]]:
+    """Those of every screen."""
+    return [(view.keys.label("theme"), "theme"), (view.keys.label("help"), "help")]

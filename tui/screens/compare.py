@@ -6,16 +6,25 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
 from llmtop import LlmtopError, UsageError
 from llmtop.engines import settings
 from llmtop.engines.options import Applies, Option, OptionValue
 from llmtop.tui import format as f
+from llmtop.tui.bindings import bindings
 from llmtop.tui.experiments import PREPARING, ComparisonPlan, ComparisonState
 from llmtop.tui.findings import comparison_sentence
 from llmtop.tui.panels.form import Field, Form, form_rows
-from llmtop.tui.panels.page import keys_row, progress_row, sentence_rows, title_row
+from llmtop.tui.panels.page import (
+    form_keys,
+    keys_row,
+    progress_row,
+    running_keys,
+    sentence_rows,
+    title_row,
+    usual_keys,
+)
 from llmtop.tui.panels.view import View
 from llmtop.tui.panels.whiskers import comparison_rows, pair_rows
 from llmtop.tui.screens.arrangement import LARGE
@@ -37,9 +46,8 @@ class CompareScreen(ExperimentScreen):
     """Table, sentence, pairs and progress of ``Store.comparison``."""
 
     NAME = "compare"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("c", "back", "back; what runs goes on", id="compare.back"),
-    ]
+    ACTIONS: ClassVar[dict[str, str]] = {**ExperimentScreen.ACTIONS, "compare.back": "back"}
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
     def new_form(self, view: View) -> Form:
         """The first option that is live, its value now, and another one."""
@@ -176,11 +184,12 @@ class CompareScreen(ExperimentScreen):
 
     def _keys(self, view: View) -> list[tuple[str, str]]:
         if self.form_open:
-            return [("enter", "start"), ("up down", "choose"), ("esc", "back")]
-        keys = [("t", "theme"), ("?", "help")]
+            return form_keys(view)
         if self.running(view):
-            return [("x", "stop"), ("esc", "back, it goes on"), *keys]
-        return [("enter", "another comparison"), ("esc", "back"), *keys]
+            return [*running_keys(view), *usual_keys(view)]
+        keys = view.keys
+        back = (keys.label("experiment.back"), "back")
+        return [(keys.label("experiment.start"), "another comparison"), back, *usual_keys(view)]
 
 
 def _state(view: View) -> ComparisonState | None:

@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from textual.app import App, ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.events import Key, Resize, ScreenResume, ScreenSuspend
 from textual.screen import Screen
 from textual.timer import Timer
 
 from llmtop import LlmtopError
 from llmtop.tui import format as f
+from llmtop.tui.bindings import bindings
 from llmtop.tui.control import Control, refusal
 from llmtop.tui.panels.form import Form
 from llmtop.tui.panels.startup import small_rows
@@ -30,12 +31,13 @@ class ExperimentScreen(Screen[None]):
     look: makes the view of this moment. ``form`` has the keyboard while it is open.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "back", "back; what runs goes on", id="experiment.back"),
-        Binding("enter", "start", "start", id="experiment.start"),
-        Binding("e", "open_form", "other settings", id="experiment.form"),
-        Binding("x,0", "stop", "stop it and keep what is known", id="experiment.stop"),
-    ]
+    ACTIONS: ClassVar[dict[str, str]] = {
+        "experiment.start": "start",
+        "experiment.form": "open_form",
+        "experiment.stop": "stop",
+        "experiment.back": "back",
+    }
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     NAME: ClassVar[str] = ""
 
     def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:

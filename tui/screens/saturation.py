@@ -7,20 +7,30 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen import slo as slos
 from llmtop.loadgen.lengths import Lengths, parse_lengths
 from llmtop.loadgen.search import MAIN_SHARE
 from llmtop.tui import format as f
+from llmtop.tui.bindings import bindings
 from llmtop.tui.curves import Curve
 from llmtop.tui.experiments import PREPARING, SearchPlan, SearchState
 from llmtop.tui.findings import limits, saturation_sentence, streams
 from llmtop.tui.panels.curve import INVALID, LATENCY, LIMIT, SPOILT, THROUGHPUT, Drawing, curve_rows
 from llmtop.tui.panels.form import Field, Form, form_rows
 from llmtop.tui.panels.levels import level_rows
-from llmtop.tui.panels.page import beside, keys_row, progress_row, sentence_rows, title_row
+from llmtop.tui.panels.page import (
+    beside,
+    form_keys,
+    keys_row,
+    progress_row,
+    running_keys,
+    sentence_rows,
+    title_row,
+    usual_keys,
+)
 from llmtop.tui.panels.view import View
 from llmtop.tui.screens.arrangement import LARGE
 from llmtop.tui.screens.experiment import ExperimentScreen
@@ -38,10 +48,12 @@ class SaturationScreen(ExperimentScreen):
     """Curve, sentence, table and progress of ``Store.search``."""
 
     NAME = "saturation"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "back", "back; what runs goes on", id="saturation.back"),
-        Binding("g", "ghosts", "earlier curves: all, the newest, none", id="saturation.ghosts"),
-    ]
+    ACTIONS: ClassVar[dict[str, str]] = {
+        **ExperimentScreen.ACTIONS,
+        "saturation.ghosts": "ghosts",
+        "saturation.back": "back",
+    }
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     ghosts = GHOSTS[0]
 
     def on_mount(self) -> None:
@@ -224,11 +236,16 @@ class SaturationScreen(ExperimentScreen):
 
     def _keys(self, state: SearchState | None, view: View) -> list[tuple[str, str]]:
         if self.form_open:
-            return [("enter", "start"), ("up down", "choose"), ("esc", "back")]
-        keys = [("esc", "back"), ("g", f"ghosts: {self.ghosts}"), ("t", "theme"), ("?", "help")]
+            return form_keys(view)
+        keys = view.keys
+        rest = [
+            (keys.label("saturation.ghosts"), f"ghosts: {self.ghosts}"),
+            *usual_keys(view),
+        ]
         if self.running(view):
-            return [("x", "stop"), ("esc", "back, it goes on"), *keys[1:]]
-        return [("enter", "another search"), *keys]
+            return [*running_keys(view), *rest]
+        back = (keys.label("experiment.back"), "back")
+        return [(keys.label("experiment.start"), "another search"), back, *rest]
 
 
 def _state(view: View) -> SearchState | None:

@@ -90,10 +90,11 @@ def asking(given: dict[str, Any], config: Config, target: str) -> Asking:
     )
 
 
-def aim(wiring: Wiring, text: str, asked: Asking, highest: float) -> Aim:
+def aim(wiring: Wiring, text: str, asked: Asking, highest: float, known: bool = True) -> Aim:
     """Find the engine behind a name or a URL, and ask before another machine is loaded.
 
-    highest: the most streams, or requests a second, that it will be asked for.
+    highest: the most streams, or requests a second, that it will be asked for. known: an engine of
+    ours is recognised by its URL too, and then gets its own key.
     """
     from llmtop.engines.recognise import is_simulator, normalise
     from llmtop.loadgen.discovery import discover_model
@@ -104,7 +105,7 @@ def aim(wiring: Wiring, text: str, asked: Asking, highest: float) -> Aim:
     if is_url(text):
         url, name, key = normalise(text), text, wiring.api_key
         simulated = asyncio.run(wiring.ask(lambda fetch: is_simulator(url, fetch)))
-        for record in wiring.supervisor.records():
+        for record in wiring.supervisor.records() if known else ():
             if record.url == url and record.ended_at is None:
                 endpoint = wiring.owned(record.name)
                 key = wiring.key_for(endpoint)

@@ -140,7 +140,7 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
         )
     prompts = prompts_of(given, config, target)
     asked = Asking(prompts, given["model"], given["workers"], timeout, yes)
-    found = aim(Wiring(), target, asked, parsed.highest)
+    found = aim(Wiring(), target, asked, parsed.highest, known=False)
     harvest = Harvest(given["save_hlog"], given["save_bench"])
     saved = Recording(given["save"]) if given["save"] else None
 
