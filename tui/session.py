@@ -103,7 +103,7 @@ class EngineSession:
         try:
             live = await self.live.get()
         except LlmtopError as error:
-            silent = NO_SOCKET if self.endpoint.owned else NO_STOCK
+            silent = NO_STOCK if self.endpoint.by_http else NO_SOCKET
             return Options(self.assemble(None), f"{silent}: {error.message}")
         why_not = f"live options are off: {live.disabled}" if live.disabled else ""
         return Options(self.assemble(live), why_not, live)
