@@ -209,7 +209,7 @@ async def test_nonsense_is_an_error_in_words(info: Any) -> None:
 
 async def test_an_engine_that_tells_no_cap_offers_none() -> None:
     engine = Engine()
-    engine.states = [{KEY: "8", "chunked_prefill_size": True}]  # type: ignore[dict-item]
+    engine.states = [{KEY: "8", "chunked_prefill_size": True}]
     stock = client(engine)
     assert (await stock.get()).options == {}
     (change,) = await stock.set({"max_running_requests": 3})
