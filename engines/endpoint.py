@@ -35,3 +35,18 @@ class Endpoint:
         if self.record is None or not self.record.live_socket:
             return None
         return Path(self.record.live_socket)
+
+    @property
+    def by_http(self) -> bool:
+        """Whether options change through the engine's own HTTP way and not through our socket.
+
+        Those of somebody else's engine, and of one whose ranks must all take a value in the same
+        round: the socket reaches one of them.
+        """
+        if self.adapter.stock_live is None:
+            return False
+        if self.record is None:
+            return True
+        told = self.adapter.launch_options(self.record.spec.args)
+        ranks = (told.get(name) for name in ("tp_size", "dp_size", "pp_size"))
+        return any(isinstance(size, int) and size > 1 for size in ranks)

@@ -101,7 +101,7 @@ class StockLive:
 
     def _state(self, told: Mapping[str, Any]) -> LiveState:
         info = _Info(told)
-        names = (CAP, *(name for name in OTHERS if name in self._taken))
+        names = (CAP, *(name for name in OTHERS if name in self._taken | info.offered))
         options = {name: option for name in names if (option := info.option(name)) is not None}
         return LiveState(
             engine="sglang",
@@ -137,7 +137,7 @@ class StockLive:
             if name != CAP:
                 self._taken.add(name)
             return Outcome.APPLIED, None
-        if name != CAP:
+        if name != CAP and name not in before.offered:
             return Outcome.REFUSED, f"SGLang {before.version} does not change this while it runs"
         return Outcome.REFUSED, "SGLang refused it; its log says why"
 
@@ -159,6 +159,9 @@ class _Info:
         self._states = [state for state in states if isinstance(state, dict)]
         self.ranks = len(states)
         self.stages = _count(told.get("pp_size")) or 1
+        # Our plugin says so, where it takes them on every rank (engines/plugins/sglang).
+        offers = self._states[0].get("llmtop_live")
+        self.offered = {name for name in OTHERS if isinstance(offers, list) and name in offers}
 
     def values(self, name: str) -> set[int]:
         """In force, over the ranks that tell: one value, unless somebody changed a part of them."""

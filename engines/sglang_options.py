@@ -111,6 +111,24 @@ OPTIONS = (
         default=1,
     ),
     OptionSpec(
+        "dp_size",
+        "--dp-size",
+        "Copies of the model, each on GPUs of its own, that share the requests.",
+        _RESTART,
+        int,
+        minimum=1,
+        default=1,
+    ),
+    OptionSpec(
+        "pp_size",
+        "--pp-size",
+        "GPUs that the layers are spread over, one after the other.",
+        _RESTART,
+        int,
+        minimum=1,
+        default=1,
+    ),
+    OptionSpec(
         "quantization",
         "--quantization",
         "How the weights are quantised; usually the model's own configuration says so.",
@@ -144,7 +162,11 @@ OPTIONS = (
     ),
 )
 
-ALIASES = {"--tensor-parallel-size": "--tp-size"}
+ALIASES = {
+    "--tensor-parallel-size": "--tp-size",
+    "--data-parallel-size": "--dp-size",
+    "--pipeline-parallel-size": "--pp-size",
+}
 
 
 def launch_options(command: Sequence[str]) -> dict[str, OptionValue]:

@@ -57,7 +57,7 @@ class Scheduler0512(Scheduler):
 
 
 class Registry:
-    """SGLang's hooks, as hook_registry.py applies them: BEFORE and AFTER on methods."""
+    """SGLang's hooks, as hook_registry.py applies them: BEFORE, AFTER and AROUND on methods."""
 
     def __init__(self) -> None:
         self.hooks: list[tuple[str, Callable[..., Any], str]] = []
@@ -84,7 +84,10 @@ class Registry:
             changed = hook(result, *args, **named)
             return result if changed is None else changed
 
-        return before if hook_type == "before" else after
+        def around(*args: Any, **named: Any) -> Any:
+            return hook(original, *args, **named)
+
+        return {"before": before, "after": after, "around": around}[hook_type]
 
 
 class Launch:

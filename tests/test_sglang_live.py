@@ -28,7 +28,7 @@ class Engine:
         self.stages = stages
         self.takes = takes
         self.honest = honest  # 0.5.12 says true whatever it did
-        self.states = [
+        self.states: list[dict[str, Any]] = [
             {KEY: self.most // stages, "chunked_prefill_size": 1024, "max_prefill_tokens": 16384}
             for _ in range(ranks)
         ]
@@ -87,6 +87,32 @@ async def test_the_cap_is_told_and_set() -> None:
     state = await stock.get()
     assert state.options["max_running_requests"].value == 3
     assert [(past.by, past.after) for past in state.history] == [("ann@pts/3", 3)]
+
+
+async def test_what_our_plugin_takes_on_every_rank_is_offered_from_the_start() -> None:
+    engine = Engine(ranks=2, takes=("chunked_prefill_size",))
+    for state in engine.states:
+        state["llmtop_live"] = ["chunked_prefill_size", "no_such"]
+    stock = client(engine)
+    options = (await stock.get()).options
+    assert set(options) == {"max_running_requests", "chunked_prefill_size"}
+    assert (options["chunked_prefill_size"].value, options["chunked_prefill_size"].maximum) == (
+        1024,
+        1024,
+    )
+    (done,) = await stock.set({"chunked_prefill_size": 64})
+    assert (done.outcome, done.before, done.after) == (Outcome.APPLIED, 1024, 64)
+    assert (await stock.get()).options["chunked_prefill_size"].value == 64
+    engine.takes = ()  # a value that the ranks refuse
+    (done,) = await stock.set({"chunked_prefill_size": 63})
+    assert done.outcome is Outcome.REFUSED and "its log says why" in (done.reason or "")
+
+
+@pytest.mark.parametrize("nonsense", ["x", None, [1, {}], {"a": 1}])
+async def test_nonsense_in_what_is_offered_offers_nothing(nonsense: Any) -> None:
+    engine = Engine()
+    engine.states[0]["llmtop_live"] = nonsense
+    assert set((await client(engine).get()).options) == {"max_running_requests"}
 
 
 async def test_what_is_out_of_range_is_not_even_sent() -> None:
@@ -183,7 +209,7 @@ async def test_nonsense_is_an_error_in_words(info: Any) -> None:
 
 async def test_an_engine_that_tells_no_cap_offers_none() -> None:
     engine = Engine()
-    engine.states = [{KEY: "8", "chunked_prefill_size": True}]  # type: ignore[dict-item]
+    engine.states = [{KEY: "8", "chunked_prefill_size": True}]
     stock = client(engine)
     assert (await stock.get()).options == {}
     (change,) = await stock.set({"max_running_requests": 3})

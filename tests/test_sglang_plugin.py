@@ -50,7 +50,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch, path: Path, registry: Registry) -> I
         "sglang.srt.plugins": {},
         "sglang.srt.plugins.hook_registry": {
             "HookRegistry": registry,
-            "HookType": SimpleNamespace(BEFORE="before", AFTER="after"),
+            "HookType": SimpleNamespace(BEFORE="before", AFTER="after", AROUND="around"),
         },
     }
     for name, contents in modules.items():
@@ -235,6 +235,60 @@ def test_the_guard_restores_the_launch_values_and_never_runs_again(
     assert change["outcome"] == "refused"
     engine.loop()
     assert scheduler.args[CAP] == 8
+
+
+def ask_all(ranks: list[Launch], **values: Any) -> list[bool]:
+    """What each rank answers to SGLang's own request, which reaches all of them."""
+    request = SimpleNamespace(server_args=dict(values))
+    return [rank.scheduler.set_internal_state(request).updated for rank in ranks]
+
+
+def test_several_ranks_take_a_value_that_sglang_brings_them_in_the_same_round(
+    launch: Callable[..., Launch],
+) -> None:
+    ranks = [
+        launch(Scheduler, 8, 1024, tp_size=2, ps=SimpleNamespace(tp_rank=rank, pp_rank=0))
+        for rank in range(2)
+    ]
+
+    def chunks() -> list[int]:
+        return [rank.scheduler.chunked_prefill_size for rank in ranks]
+
+    assert ask_all(ranks, chunked_prefill_size=64) == [True, True]
+    assert chunks() == [64, 64]  # at once, not when each comes around to it
+    assert ask_all(ranks, max_prefill_tokens=500) == [True, True]
+    for rank in ranks:
+        told = rank.scheduler.get_internal_state(SimpleNamespace()).internal_state
+        assert (told["chunked_prefill_size"], told["max_prefill_tokens"]) == (64, 500)
+        assert told["llmtop_live"] == ["chunked_prefill_size", "max_prefill_tokens"]
+    # What one would refuse all refuse, and a mixture is SGLang's to refuse.
+    for bad in (0, 1025, -1, "64", True, None):
+        assert ask_all(ranks, chunked_prefill_size=bad) == [False, False]
+    assert ask_all(ranks, chunked_prefill_size=32, **{CAP: 4}) == [False, False]
+    assert chunks() == [64, 64]
+    assert ask_all(ranks, **{CAP: 4}) == [True, True]
+    # The socket reaches one of them, so it stays out of it.
+    assert "only /set_internal_state reaches all of them" in ranks[0].get()["disabled"]
+    assert ask_all(ranks, chunked_prefill_size=1024) == [True, True]
+
+
+def test_pieces_on_several_ranks_are_whole_pages(launch: Callable[..., Launch]) -> None:
+    rank = launch(Scheduler, 8, 1024, dp_size=2, page_size=16)
+    assert ask_all([rank], chunked_prefill_size=40) == [False]
+    assert ask_all([rank], chunked_prefill_size=48) == [True]
+
+
+def test_the_stages_of_a_pipeline_take_nothing(launch: Callable[..., Launch]) -> None:
+    rank = launch(Scheduler, 8, 1024, tp_size=2, pp_size=2)
+    assert ask_all([rank], chunked_prefill_size=64) == [False]
+    told = rank.scheduler.get_internal_state(SimpleNamespace()).internal_state
+    assert "llmtop_live" not in told
+
+
+def test_one_rank_alone_is_changed_over_the_socket_only(launch: Callable[..., Launch]) -> None:
+    rank = launch()
+    assert ask_all([rank], chunked_prefill_size=64) == [False]
+    assert rank.scheduler.chunked_prefill_size == 1024
 
 
 def test_an_unknown_scheduler_is_left_stock(launch: Callable[..., Launch]) -> None:

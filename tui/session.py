@@ -13,6 +13,7 @@ from llmtop import LlmtopError
 from llmtop.engines import settings
 from llmtop.engines.adapter import Live
 from llmtop.engines.endpoint import Endpoint
+from llmtop.engines.evictions import Evictions
 from llmtop.engines.live import LiveState
 from llmtop.engines.options import Applies, Change, Option, OptionValue
 from llmtop.engines.recognise import version_of
@@ -58,10 +59,11 @@ class EngineSession:
         self.who = who
         self._fetch = fetch
         self._reader = open_reader(endpoint.adapter, endpoint.url, fetch, locks)
+        self._evictions = Evictions(live)
 
     async def sample(self) -> EngineSample:
         """Scrape once and say what the window up to now holds. ScrapeError when it cannot."""
-        return self.window.add(await self._reader.read())
+        return self.window.add(await self._evictions.out_of(await self._reader.read()))
 
     @property
     def why_not_live(self) -> str:
@@ -101,7 +103,7 @@ class EngineSession:
         try:
             live = await self.live.get()
         except LlmtopError as error:
-            silent = NO_SOCKET if self.endpoint.owned else NO_STOCK
+            silent = NO_STOCK if self.endpoint.by_http else NO_SOCKET
             return Options(self.assemble(None), f"{silent}: {error.message}")
         why_not = f"live options are off: {live.disabled}" if live.disabled else ""
         return Options(self.assemble(live), why_not, live)

@@ -180,12 +180,12 @@ class Wiring:
         """All that it takes to read and change an engine, on real sockets."""
         changeable = any(o.applies is not Applies.RESTART for o in endpoint.adapter.options)
         path = endpoint.live_socket if changeable else None
-        stock = endpoint.adapter.stock_live if not endpoint.owned else None
+        stock = endpoint.adapter.stock_live
         live: Live | None = None
-        if path is not None:
-            live = LiveClient(path)
-        elif stock is not None:
+        if stock is not None and endpoint.by_http:
             live = stock(endpoint.url, self.key_for(endpoint))
+        elif path is not None:
+            live = LiveClient(path)
         return EngineSession(
             endpoint,
             self.fetch,

@@ -38,7 +38,8 @@ def register() -> None:
         HookRegistry.register(
             f"{MODULE}.Scheduler.process_input_requests", between_batches, HookType.BEFORE
         )
-        HookRegistry.register(f"{MODULE}.Scheduler.set_internal_state", overheard, HookType.AFTER)
+        HookRegistry.register(f"{MODULE}.Scheduler.set_internal_state", asked, HookType.AROUND)
+        HookRegistry.register(f"{MODULE}.Scheduler.get_internal_state", told, HookType.AFTER)
     except Exception:
         log.exception("llmtop: no live options: this SGLang is laid out differently")
 
@@ -52,11 +53,25 @@ def between_batches(scheduler: Any, *_: Any, **__: Any) -> None:
         reins.step()
 
 
-def overheard(answer: Any, scheduler: Any, request: Any, *_: Any, **__: Any) -> None:
-    """After ``set_internal_state``: somebody may have used SGLang's own way to set what we show."""
+def asked(original: Any, scheduler: Any, request: Any, *rest: Any, **more: Any) -> Any:
+    """Around ``set_internal_state``, which SGLang hands to all ranks in the same round.
+
+    Where there are several ranks it is the way for our values too. Else somebody may have used it
+    to set what we show.
+    """
+    reins = getattr(scheduler, "llmtop_reins", None)
+    if reins is None:
+        return original(scheduler, request, *rest, **more)
+    answer = original(scheduler, reins.take_on_every_rank(request) or request, *rest, **more)
+    reins.overheard(request, answer)
+    return answer
+
+
+def told(answer: Any, scheduler: Any, *_: Any, **__: Any) -> None:
+    """After ``get_internal_state``: it would tell the launch values of what it cannot change."""
     reins = getattr(scheduler, "llmtop_reins", None)
     if reins is not None:
-        reins.overheard(request, answer)
+        reins.tell(answer)
 
 
 def attach(scheduler: Any) -> Reins | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -16,6 +17,7 @@ DRAINS = "drains"
 # admits as many requests as this leaves room for beside those that run.
 CAP_KEY = "pp_max_micro_batch_size"
 OWN_WAY = "/set_internal_state"
+TOLD_KEY = "llmtop_live"  # in what a rank tells of itself: our options that OWN_WAY takes
 
 
 class Reins:
@@ -31,9 +33,16 @@ class Reins:
         self._grid = _grid(scheduler)
         obstacle = _obstacle(scheduler.server_args)
         self._cap = None if obstacle else self._cap_dial()
-        self._chunk = None if obstacle else self._chunk_dial()
-        self._prefill = None if obstacle else self._prefill_dial()
-        dials = [dial for dial in (self._cap, self._chunk, self._prefill) if dial is not None]
+        self._chunk = self._chunk_dial()
+        self._prefill = self._prefill_dial()
+        # A pipeline's stages take a request one after the other, each in a round of its own.
+        stages = getattr(scheduler.server_args, "pp_size", 1)
+        self._alike = bool(obstacle) and not (_is_count(stages) and stages > 1)
+        dials = [
+            dial
+            for dial in (self._cap, self._chunk, self._prefill)
+            if dial is not None and not obstacle
+        ]
         self.desk = Desk("sglang", version, os.getpid(), dials, self._counts)
         if obstacle:
             self.desk.disable(obstacle)
@@ -142,6 +151,53 @@ class Reins:
         # It remembers that the batch was full until a request leaves it: under a raised cap that
         # is no longer so, and waiting ones need not wait for that.
         self._scheduler.running_batch.batch_is_full = False
+
+    # The way of several ranks.
+
+    def take_on_every_rank(self, request: Any) -> Any:
+        """Take values that SGLang brought to all ranks in this round; None: it is SGLang's to say.
+
+        Else what is left for SGLang to answer: the same request, for nothing.
+
+        Nothing here depends on one rank's own state, so all ranks take it or none does. It is in
+        force before this round makes its batch, on every rank.
+        """
+        if not self._alike:
+            return None
+        try:
+            wanted = request.server_args
+            dials = {d.name: d for d in (self._chunk, self._prefill) if d is not None}
+            if not wanted or any(name not in dials for name in wanted):
+                return None
+            for name, to in wanted.items():
+                objection = dials[name].objection(to, False)
+                if objection is None and self._rounded(dials[name], to) != to:
+                    objection = f"must be a multiple of {self._grid}"
+                if objection is not None:
+                    self._log.warning("llmtop: %s=%s: %s", name, to, objection)
+                    return None
+            rest = copy.copy(request)
+            rest.server_args = {}
+        except Exception:
+            self._log.exception("llmtop: a change by %s was not understood", OWN_WAY)
+            return None
+        for name, to in wanted.items():
+            self._apply(dials[name], to)
+            dials[name].value = to
+            self._log.info("llmtop: %s -> %s on this rank", name, to)
+        return rest
+
+    def tell(self, answer: Any) -> None:
+        """Put the values in force into what this rank tells of itself."""
+        if not self._alike:
+            return
+        try:
+            dials = [dial for dial in (self._chunk, self._prefill) if dial is not None]
+            for dial in dials:
+                answer.internal_state[dial.name] = getattr(self._scheduler, dial.name)
+            answer.internal_state[TOLD_KEY] = [dial.name for dial in dials]
+        except Exception:
+            self._log.exception("llmtop: the options could not be told")
 
     def overheard(self, request: Any, answer: Any) -> None:
         """Somebody set something through SGLang's own endpoint: make ours say so too."""

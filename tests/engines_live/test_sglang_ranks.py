@@ -1,0 +1,96 @@
+"""A real SGLang split over two tensor-parallel ranks: what is changed reaches both, or neither."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engines_live.scenario import NAME, alive, family, metric, seen, told
+from tests.engines_live.test_sglang_scenario import CPU, FLAGS, HERE
+from tests.llmtop_process import Home, command
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home.make(tmp_path_factory.mktemp("home"), extra=CPU, path=(HERE / "sglang_cpu",))
+    yield home
+    home.stop_all()
+
+
+@pytest.fixture(scope="module")
+def engine(home: Home, sglang_python: Path, small_model: Path) -> dict[str, Any]:
+    done = home.run(
+        *("run", "sglang", str(small_model), "--python", str(sglang_python), "--name", NAME),
+        *("--detach", "--json", "--", *FLAGS, "--tp-size", "2", "--decode-log-interval", "2"),
+        timeout=400,
+    )
+    assert done.code == 0, done.err
+    return dict(done.json)
+
+
+def test_limits_change_under_load_on_both_ranks(home: Home, engine: dict[str, Any]) -> None:
+    log = Path(engine["log_path"])
+    options = {o["name"]: o for o in home.run("options", NAME, "--json").json["options"]}
+    assert options["max_running_requests"]["applies"] == "drains"
+    assert options["chunked_prefill_size"]["applies"] == "live, up to the launch value"
+    assert options["tp_size"]["value"] == 2
+
+    def running() -> float:
+        # The first rank alone tells its numbers.
+        return metric(engine["url"], "sglang:num_running_reqs")
+
+    def pieces() -> list[int]:
+        return [
+            int(tokens)
+            for tokens in re.findall(
+                r"Prefill batch.*?#new-token: (\d+)", log.read_text(errors="replace")
+            )
+        ]
+
+    flags = ("-c", "6", "-d", "25", "--prompt-tokens", "200", "--output-tokens", "30")
+    with subprocess.Popen(
+        command("load", NAME, *flags, "--json"),
+        env=home.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as load:
+        seen(lambda: running() >= 5, 60)
+        done = home.run("set", NAME, "max_running_requests=2", "chunked_prefill_size=64", "--json")
+        assert done.code == 0, done.err
+        assert {change["outcome"] for change in done.json["changes"]} == {"applied"}
+        before = len(pieces())
+        seen(lambda: running() <= 2, 60)
+        seen(lambda: len(pieces()) > before + 3, 60)
+        assert max(pieces()[before + 1 :]) <= 64
+        done = home.run("set", NAME, "max_running_requests=8", "chunked_prefill_size=1024")
+        assert done.code == 0, done.err
+        seen(lambda: running() >= 5, 60)
+        out, _ = load.communicate(timeout=240)
+    report = json.loads(out)
+    assert report["requests"]["failed"] == 0, report["errors"]
+    assert report["requests"]["ok"] > 6
+    # Each rank says what it took, in the same order.
+    took = re.findall(
+        r"TP(\d)\].*?llmtop: chunked_prefill_size -> (\d+) on this rank", log.read_text()
+    )
+    assert sorted(took) == [("0", "1024"), ("0", "64"), ("1", "1024"), ("1", "64")]
+
+
+def test_what_the_ranks_refuse_stays_as_it_was(home: Home, engine: dict[str, Any]) -> None:
+    done = home.run("set", NAME, "chunked_prefill_size=2048")
+    assert done.code == 1 and "1024" in done.err
+    assert told(home)["state"] == "ready"
+
+
+def test_stop_leaves_no_process(home: Home, engine: dict[str, Any]) -> None:
+    pids = family(int(engine["pid"]))
+    assert len(pids) >= 4  # HTTP server, two schedulers, detokenizer
+    assert home.run("stop", NAME, timeout=60).code == 0
+    assert [pid for pid in pids if alive(pid)] == []
