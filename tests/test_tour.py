@@ -15,6 +15,7 @@ from llmtop.engines.options import Applies, Option, OptionValue, Outcome
 from llmtop.loadgen import shape
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.control import FakeControl
+from llmtop.tui.panels.caption import within
 from llmtop.tui.panels.view import Caption
 from llmtop.tui.screens.help import HelpScreen
 from llmtop.tui.store import Store
@@ -79,7 +80,26 @@ def test_the_script_is_five_minutes_of_the_scenes_in_order(options: tuple[Option
         for step in scene.steps:
             if step.shape:
                 assert shape.parse(step.shape).highest <= 1280
-    assert "320 streams, more than the batch holds" in scenes[3].words
+    assert "320 streams, above the batch limit" in scenes[3].words
+
+
+def test_every_caption_fits_into_80_columns(options: tuple[Option, ...]) -> None:
+    large = tuple(
+        replace(o, value=4096, launch=4096, spec=replace(o.spec, name="max_running_requests"))
+        if o.name == "max_num_seqs"
+        else o
+        for o in options
+    )
+    for some in (options, large, ()):
+        for scene in script(some):
+            assert within(scene.words, 78) == scene.words, scene.words
+
+
+def test_a_narrow_caption_is_cut_between_its_parts() -> None:
+    words = "640 streams, above the batch limit: the rest waits, oldest grows first"
+    assert within(words, 60) == "640 streams, above the batch limit: the rest waits"
+    assert within(words, 40) == "640 streams, above the batch limit"
+    assert within(words, 8) == "640 str…"
 
 
 def test_what_the_engine_cannot_do_is_left_out_and_said(options: tuple[Option, ...]) -> None:
@@ -212,7 +232,7 @@ async def test_the_caption_fits_at_all_sizes_and_the_pulse_stays(
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         text = screen_text(app)
-        assert "tour  the knee" in text and "tokens/s bend, TTFT begins" in text
+        assert "tour  the knee" in text and "tokens/s bend" in text
         assert "run 256/256" in text and "TTFT" in text and "KV" in text
         assert ("any key takes over" in text) == (size[1] > 16)
         assert "? help" not in text

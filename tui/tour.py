@@ -67,7 +67,7 @@ def script(options: Sequence[Option]) -> tuple[Scene, ...]:
     roomy = not isinstance(context, int) or context >= LONGEST
     small, half, over = max(2, size // 8), max(4, size // 2), max(8, size * 5 // 4)
     low = max(1, size // 16)
-    beyond = ", more than the batch holds" if isinstance(value, int) and over > value else ""
+    beyond = ", above the batch limit" if isinstance(value, int) and over > value else ""
     return (
         Scene("idle", "nothing is asked: no queue, an empty KV cache, power near idle", 12),
         Scene(
@@ -78,13 +78,13 @@ def script(options: Sequence[Option]) -> tuple[Scene, ...]:
         ),
         Scene(
             "the knee",
-            f"on to {half} streams: tokens/s bend, TTFT begins to rise; more load buys less",
+            f"on to {half} streams: tokens/s bend, TTFT rises; more load buys less",
             45,
             (Step(shape=f"ramp {small}..{half} over 43s, hold {half}"),),
         ),
         Scene(
             "overload",
-            f"{over} streams{beyond}: what has no room waits, and oldest grows before p95 does",
+            f"{over} streams{beyond}: the rest waits, oldest grows first",
             35,
             (Step(shape=f"ramp {half}..{over} over 12s, hold {over}"),),
         ),
@@ -93,11 +93,11 @@ def script(options: Sequence[Option]) -> tuple[Scene, ...]:
         *_kv_scenes(half, roomy),
         Scene(
             "recovery",
-            f"back to {low} streams: the queue empties, TTFT comes down, nothing was restarted",
+            f"back to {low} streams: the queue empties, TTFT falls, nothing was restarted",
             28,
             (Step(shape=f"hold {low}", prompts=CHAT),),
         ),
-        Scene("the end", "the load stops, and options are as they were; the keys are yours", 8,
+        Scene("the end", "the load stops, options are as they were; the keys are yours", 8,
               (Step(stop=True),)),
     )  # fmt: skip
 
@@ -110,13 +110,13 @@ def _cap_scenes(cap: Option | None, half: int, small: int) -> tuple[Scene, ...]:
     return (
         Scene(
             "batch limit, live",
-            f"{cap.name} down to {low} as it runs: gaps between tokens shrink, the queue grows",
+            f"{cap.name} down to {low}, live: token gaps shrink, the queue grows",
             24,
             (Step(shape=f"hold {half}"), Step(option=cap.name, value=low)),
         ),
         Scene(
             "batch limit back",
-            f"{cap.name} is as it was: the queue is gone after a moment, no request was lost",
+            f"{cap.name} is as it was: the queue empties, no request was lost",
             18,
             (Step(option=cap.name),),
         ),
@@ -154,8 +154,7 @@ def _kv_scenes(half: int, roomy: bool) -> tuple[Scene, ...]:
     return (
         Scene(
             "KV pressure",
-            f"{half} streams of 4k prompts: the cache fills, and what has no room waits or is "
-            "put back",
+            f"{half} streams of 4k prompts: the cache fills, what has no room waits",
             44,
             (Step(option=SPECULATION), Step(shape=f"hold {half}", prompts=LONG)),
         ),

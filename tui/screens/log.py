@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -23,6 +24,7 @@ from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span, join, shorten
 from llmtop.tui.widgets.row import width as cells_of
 
 LINE_CHARS = 4000  # of a line; what the engine prints beyond is said by the reader
+MANY = 200  # lines: 20,000 that are not ASCII take a second to clean, and keys must not wait
 STEP = 16  # cells to the left and right
 WHEEL = 3
 LONGEST = 100
@@ -97,11 +99,15 @@ class LogScreen(Screen[None]):
     async def _read(self) -> None:
         try:
             lines = await self._log.more()
+            if len(lines) > MANY:
+                texts = await asyncio.to_thread(_cleaned, lines)
+            else:
+                texts = _cleaned(lines)
         except Exception as error:
             self._note = f.clean(refusal(error))
         else:
             self._note = ""
-            self._text.add(f.clean(line, LINE_CHARS) for line in lines)
+            self._text.add(texts)
         finally:
             self._asking = False
         self.paint()
@@ -303,3 +309,7 @@ class LogScreen(Screen[None]):
             self.paint()
         else:
             self.app.pop_screen()
+
+
+def _cleaned(lines: Sequence[str]) -> list[str]:
+    return [f.clean(line, LINE_CHARS) for line in lines]
