@@ -13,6 +13,7 @@ from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.samples import EngineSample, GpuSample, Latency, Quantile, Quantiles
 from llmtop.engines.scraper import FakeFetch
 from llmtop.loadgen.results import LoadSnapshot
+from llmtop.tui.marks import Mark
 from llmtop.tui.panels.charts import CHARTS, ChartPanel
 from llmtop.tui.panels.events import EventsPanel
 from llmtop.tui.panels.load import LoadPanel
@@ -21,7 +22,7 @@ from llmtop.tui.panels.pulse import Pulse
 from llmtop.tui.panels.view import View
 from llmtop.tui.session import EngineSession
 from llmtop.tui.sources import CostSource, EffectSource, EngineSource, LoadSource, Source
-from llmtop.tui.store import CAPACITY, EngineTrack, Event, Mark, Store
+from llmtop.tui.store import CAPACITY, EngineTrack, Event, Store
 
 HOURS = 4
 URL = "http://127.0.0.1:9"

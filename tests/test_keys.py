@@ -12,14 +12,17 @@ from textual.pilot import Pilot
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.control import FakeControl
 from llmtop.tui.keymap import BY_ID, COMMANDS, Keymap, Place, misfits, spell, split
+from llmtop.tui.screens.compare import CompareScreen
 from llmtop.tui.screens.dashboard import Dashboard
 from llmtop.tui.screens.help import HelpScreen
 from llmtop.tui.screens.log import LogScreen
 from llmtop.tui.screens.palette import PaletteScreen
 from llmtop.tui.screens.quit import QuitScreen
 from llmtop.tui.screens.restart import RestartScreen
+from llmtop.tui.screens.saturation import SaturationScreen
 from llmtop.tui.screens.stop import StopScreen
 from llmtop.tui.store import EngineTrack, Store
+from tests.finding_states import comparing, searching
 
 Make = Callable[..., LlmtopApp]
 Text = Callable[[LlmtopApp], str]
@@ -27,7 +30,12 @@ Settle = Callable[[Pilot[None]], Awaitable[None]]
 WIDE = (120, 40)
 SCREENS: tuple[type[DOMNode], ...] = (
     Dashboard, HelpScreen, LogScreen, PaletteScreen, QuitScreen, RestartScreen, StopScreen,
+    SaturationScreen, CompareScreen,
 )  # fmt: skip
+EXPERIMENTS = {  # which are about one that there is
+    "experiment.form", "experiment.stop", "experiment.back", "saturation.ghosts",
+    "saturation.back", "compare.back",
+}  # fmt: skip
 LOWER = ("o", "enter", "6")
 
 
@@ -35,8 +43,8 @@ LOWER = ("o", "enter", "6")
 class Case:
     """Keys before, and what the command's own key then brings about.
 
-    calls: what the control was asked for. shows, hides: on the screen after. on: which screen it
-    is then. done: the app has ended.
+    calls: what the control was asked for; asked: the name of the only call. shows, hides: on the
+    screen after. on: which screen it is then. done: the app has ended.
     """
 
     before: tuple[str, ...] = ()
@@ -45,6 +53,7 @@ class Case:
     hides: str = ""
     on: type | None = None
     done: bool = False
+    asked: str = ""
 
 
 L = ("l",)
@@ -63,6 +72,16 @@ CASES: dict[str, Case] = {
     "engine.stop": Case(shows="leave it running", on=StopScreen),
     "engine.next": Case(calls=SELECT),
     "engine.before": Case(calls=SELECT),
+    "engine.beside": Case(hides="to change ─╮"),
+    "saturation": Case(on=SaturationScreen, shows="max streams"),
+    "compare": Case(on=CompareScreen, shows="seconds a run"),
+    "experiment.start": Case(("s",), asked="start_search"),
+    "experiment.form": Case(("s",), shows="max streams"),
+    "experiment.stop": Case(("s",), asked="stop_experiment"),
+    "experiment.back": Case(("s",), on=Dashboard),
+    "saturation.ghosts": Case(("s",), shows="ghosts: newest"),
+    "saturation.back": Case(("s",), on=Dashboard),
+    "compare.back": Case(("c",), on=Dashboard),
     "log": Case(on=LogScreen, shows="line 99"),
     "palette": Case(on=PaletteScreen, shows="entries"),
     "theme": Case(),
@@ -143,6 +162,9 @@ async def test_a_key_does_what_the_table_says(
     case, key = CASES[name], BY_ID[name].keys[0]
     store.engines["second"] = make_engine("second", 8001)
     simulate(store.engines["llama"])
+    if name in EXPERIMENTS:
+        store.search = searching(store.events[0].time, over=name != "experiment.stop")
+        store.comparison = comparing(store.events[0].time)
     suspended: list[object] = []
     monkeypatch.setattr(LlmtopApp, "action_suspend_process", lambda self: suspended.append(1))
     app = make_app()
@@ -164,6 +186,7 @@ async def test_a_key_does_what_the_table_says(
         assert case.on is None or isinstance(app.screen, case.on)
         if case.calls is not None:
             assert control.calls == list(case.calls)
+        assert not case.asked or [call[0] for call in control.calls] == [case.asked]
         assert (app.theme != theme) == (name == "theme")
         assert bool(suspended) == (name == "suspend")
 
