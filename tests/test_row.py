@@ -4,7 +4,18 @@ from hypothesis import strategies as st
 from llmtop.tui.widgets.bar import bar, parts_bar
 from llmtop.tui.widgets.frame import frame
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
-from llmtop.tui.widgets.row import Row, changed, fit, join, plain, shorten, sides, to_ascii, width
+from llmtop.tui.widgets.row import (
+    NARROW,
+    Row,
+    changed,
+    fit,
+    join,
+    plain,
+    shorten,
+    sides,
+    to_ascii,
+    width,
+)
 
 SPANS = st.lists(st.tuples(st.text("ab 雪…", max_size=8), st.sampled_from("xy")), max_size=5)
 
@@ -99,3 +110,10 @@ def test_ascii_rows_keep_their_width() -> None:
     row = (("64 → 256 · 雪…", "text"),)
     assert plain([to_ascii(row)]) == ["64 > 256 - ??~"]
     assert width(to_ascii(row)) == width(row)
+
+
+def test_what_counts_as_narrow_is_one_cell_wide() -> None:
+    drawn = [chr(code) for code in range(0x3000) if NARROW.fullmatch(chr(code))]
+    assert len(drawn) > 500
+    assert {width([(character, "text")]) for character in drawn} == {1}
+    assert not NARROW.fullmatch("界") and not NARROW.fullmatch("e\u0301")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -9,6 +10,8 @@ from rich.cells import cell_len, set_cell_size
 Span = tuple[str, str]  # text, role
 Row = tuple[Span, ...]
 
+# What the screen itself is drawn with takes a cell each: nothing has to be looked up for it.
+NARROW = re.compile("[ -~·…→≤│─-▿●○⠀-⣿]*")
 TEXT, MUTED, FAINT, STRONG = "text", "muted", "faint", "strong"
 
 
@@ -100,7 +103,7 @@ def changed(before: Row, after: Row, bridge: int = 10) -> list[tuple[int, int]]:
 def _cells(row: Row) -> list[Span]:
     cells: list[Span] = []
     for text, role in row:
-        if text.isascii():
+        if NARROW.fullmatch(text):
             cells.extend((c, role) for c in text)
             continue
         for c in text:
