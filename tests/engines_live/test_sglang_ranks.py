@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +17,13 @@ from tests.engines_live.scenario import NAME, alive, family, metric, seen, told
 from tests.engines_live.test_sglang_scenario import CPU, FLAGS, HERE
 from tests.llmtop_process import Home, command
 
+# One core for each rank: without it SGLang wants as many NUMA nodes as there are ranks.
+SPLIT = {**CPU, "SGLANG_CPU_OMP_THREADS_BIND": "0|1"}
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    home = Home.make(tmp_path_factory.mktemp("home"), extra=CPU, path=(HERE / "sglang_cpu",))
+    home = Home.make(tmp_path_factory.mktemp("home"), extra=SPLIT, path=(HERE / "sglang_cpu",))
     yield home
     home.stop_all()
 
@@ -32,6 +37,16 @@ def engine(home: Home, sglang_python: Path, small_model: Path) -> dict[str, Any]
     )
     assert done.code == 0, done.err
     return dict(done.json)
+
+
+def turned(home: Home, *pairs: str) -> None:
+    # An answer waits for the end of a batch, and two ranks on two cores may take their time.
+    for pair in pairs:
+        seen(functools.partial(applied, home, pair), 120)
+
+
+def applied(home: Home, pair: str) -> bool:
+    return home.run("set", NAME, pair).code == 0
 
 
 def test_limits_change_under_load_on_both_ranks(home: Home, engine: dict[str, Any]) -> None:
@@ -53,7 +68,7 @@ def test_limits_change_under_load_on_both_ranks(home: Home, engine: dict[str, An
             )
         ]
 
-    flags = ("-c", "6", "-d", "25", "--prompt-tokens", "200", "--output-tokens", "30")
+    flags = ("-c", "4", "-d", "300", "--prompt-tokens", "200", "--output-tokens", "20")
     with subprocess.Popen(
         command("load", NAME, *flags, "--json"),
         env=home.environ,
@@ -61,17 +76,15 @@ def test_limits_change_under_load_on_both_ranks(home: Home, engine: dict[str, An
         stderr=subprocess.DEVNULL,
         text=True,
     ) as load:
-        seen(lambda: running() >= 5, 60)
-        done = home.run("set", NAME, "max_running_requests=2", "chunked_prefill_size=64", "--json")
-        assert done.code == 0, done.err
-        assert {change["outcome"] for change in done.json["changes"]} == {"applied"}
+        seen(lambda: running() >= 3, 120)
+        turned(home, "max_running_requests=2", "chunked_prefill_size=64")
         before = len(pieces())
-        seen(lambda: running() <= 2, 60)
-        seen(lambda: len(pieces()) > before + 3, 60)
+        seen(lambda: running() <= 2, 120)
+        seen(lambda: len(pieces()) > before + 3, 120)
         assert max(pieces()[before + 1 :]) <= 64
-        done = home.run("set", NAME, "max_running_requests=8", "chunked_prefill_size=1024")
-        assert done.code == 0, done.err
-        seen(lambda: running() >= 5, 60)
+        turned(home, "max_running_requests=8", "chunked_prefill_size=1024")
+        seen(lambda: running() >= 3, 120)
+        load.send_signal(signal.SIGINT)  # enough: it reports what it has
         out, _ = load.communicate(timeout=240)
     report = json.loads(out)
     assert report["requests"]["failed"] == 0, report["errors"]
@@ -80,12 +93,14 @@ def test_limits_change_under_load_on_both_ranks(home: Home, engine: dict[str, An
     took = re.findall(
         r"TP(\d)\].*?llmtop: chunked_prefill_size -> (\d+) on this rank", log.read_text()
     )
-    assert sorted(took) == [("0", "1024"), ("0", "64"), ("1", "1024"), ("1", "64")]
+    for rank in "01":
+        assert [to for which, to in took if which == rank][:1] == ["64"]
+        assert [to for which, to in took if which == rank][-1:] == ["1024"]
 
 
 def test_what_the_ranks_refuse_stays_as_it_was(home: Home, engine: dict[str, Any]) -> None:
     done = home.run("set", NAME, "chunked_prefill_size=2048")
-    assert done.code == 1 and "1024" in done.err
+    assert done.code == 1 and "1 to 1,024, the launch value" in done.err
     assert told(home)["state"] == "ready"
 
 
