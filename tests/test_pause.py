@@ -102,7 +102,8 @@ class Line:
     """A transport on a clock that only its own rests move, as after a tenth of a second's load."""
 
     def __init__(self, port: int) -> None:
-        self.now, self.rests = NS, []
+        self.now = NS
+        self.rests: list[int] = []
         self.board, self.usage_seen = Board(), False
         self.transport = SocketTransport(
             Target(f"http://127.0.0.1:{port}", "m"),
