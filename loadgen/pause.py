@@ -24,8 +24,8 @@ class Pause:
     It is at most a quarter of the gaps between a stream's tokens, so that no two of them come in
     one read, under one stamp. It is at most one part in 500 of what requests take, because in the
     closed loop a stream's next request waits for it, half of it on average. There is none where it
-    would collect few reads, and none until something is known. Who rests sees to it that no send
-    and no new connection waits.
+    would collect few reads, none where the kernel does not stamp them, and none until something is
+    known. Who rests sees to it that no send and no new connection waits.
     """
 
     def __init__(self, board: Board) -> None:
@@ -41,12 +41,12 @@ class Pause:
         span = now_ns - self._looked_ns
         first_look = not self._looked_ns
         counted = self._count()
-        reads, tokens, ended, *closer = (
+        reads, unstamped, tokens, ended, *closer = (
             new - old for new, old in zip(counted, self._before, strict=True)
         )
         self._before, self._looked_ns, self.due_ns = counted, now_ns, now_ns + LOOK_NS
         self.ns = 0
-        if first_look:
+        if first_look or unstamped:
             return
         in_flight = self._cells[Cell.IN_FLIGHT]
         for pause, close in zip(PAUSES_NS, closer, strict=True):
@@ -62,4 +62,5 @@ class Pause:
         cells = self._cells
         ended = cells[Cell.OK] + cells[Cell.FAILED] + cells[Cell.CUT]
         closer = (sum(self._gaps[:place]) for place in self._closer)
-        return [cells[Cell.READS], cells[Cell.TOKENS], ended, *closer]
+        reads, unstamped = cells[Cell.READS], cells[Cell.UNSTAMPED]
+        return [reads, unstamped, cells[Cell.TOKENS], ended, *closer]

@@ -137,6 +137,8 @@ class SocketTransport:
             if rest > 0:
                 self._sleep(rest / NS)
                 now = self._now()
+                if now >= until_ns:
+                    return  # the send that is due first: what lies unread has its stamp
         left = (until_ns - now) / NS
         # epoll counts whole milliseconds: the last one is waited for by select, which counts
         # microseconds, so that a send is not up to a millisecond late.

@@ -98,6 +98,16 @@ def test_nothing_is_known_at_first_and_after_silence() -> None:
     assert pause.ns == 0
 
 
+def test_reads_that_the_kernel_does_not_stamp_are_not_kept_waiting() -> None:
+    board = Board()
+    pause = Pause(board)
+    pause.look(NS)
+    see(board, 256, 20)
+    board.cells[Cell.UNSTAMPED] += 50
+    pause.look(NS + LOOK_NS)
+    assert pause.ns == 0
+
+
 class Line:
     """A transport on a clock that only its own rests move, as after a tenth of a second's load."""
 
@@ -124,13 +134,19 @@ class Line:
     def over(self, reply: Reply) -> None: ...
 
 
-def test_a_send_that_is_due_does_not_wait_for_a_rest() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
+def test_a_send_that_is_due_waits_neither_for_a_rest_nor_for_what_is_unread() -> None:
+    near, far = socket.socketpair()
+    with socket.create_server(("127.0.0.1", 0)) as server, near, far:
         line = Line(server.getsockname()[1])
+        read: list[bytes] = []
+        line.transport.watch(near.fileno(), lambda: read.append(near.recv(1)))
         line.transport.turn(line.now)
         assert line.rests == []
+        far.send(b"x")
         line.transport.turn(line.now + MS // 4)
-        assert line.rests == [MS // 4]
+        assert line.rests == [MS // 4] and read == []
+        line.transport.turn(line.now + 10 * MS)
+        assert line.rests == [MS // 4, 3 * MS // 4] and read == [b"x"]
         line.transport.close()
 
 
@@ -144,6 +160,6 @@ def test_no_rest_while_a_request_waits_for_its_connection() -> None:
         assert line.rests == []
         with server.accept()[0] as other_end:
             assert other_end.recv(4) == b"POST"
-        line.transport.turn(line.now + MS)
-        assert line.rests == [MS]
+        line.transport.turn(line.now + MS // 2)
+        assert line.rests == [MS // 2]
         line.transport.close()
