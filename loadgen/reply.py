@@ -18,6 +18,7 @@ _KEPT_ERROR_BODY = 4 * 1024
 # vLLM and SGLang end a stream that they gave up on as if all were well, but for this word.
 _GIVEN_UP = ("abort", "error")
 MAX_ANSWER = 256 * 1024  # characters of an answer that are kept for the next turn
+_DONE = b"[DONE]"
 _TOKENS = int(Cell.TOKENS)  # the enum's own attribute would cost as much as all else per token
 
 
@@ -124,9 +125,14 @@ class Reply:
         if self.status != 200:
             self._collect(data)
             return
+        splitter = self._splitter
         try:
-            for event in self._splitter.feed(data):
-                if event == b"[DONE]":
+            event = splitter.whole(data)
+            if event is not None and event != _DONE:
+                self._event(event, at_ns)
+                return
+            for event in splitter.feed(data):
+                if event == _DONE:
                     self._done = True
                 else:
                     self._event(event, at_ns)
@@ -206,26 +212,28 @@ class Reply:
             words = error_words(event)
             self.fail(f"error in the stream: {words}" if words else "error in the stream")
             return
-        if chunk.usage is not None and chunk.usage.completion_tokens is not None:
-            self._usage = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
-            if chunk.usage.prompt_tokens_details is not None:
-                self._cached = chunk.usage.prompt_tokens_details.cached_tokens
+        usage = chunk.usage
+        if usage is not None and usage.completion_tokens is not None:
+            self._usage = (usage.prompt_tokens, usage.completion_tokens)
+            if usage.prompt_tokens_details is not None:
+                self._cached = usage.prompt_tokens_details.cached_tokens
         if not chunk.choices:
             return
         choice = chunk.choices[0]
         if choice.finish_reason is not None:
             self._finish = choice.finish_reason
-        if choice.delta is None:
+        delta = choice.delta
+        if delta is None:
             if choice.text:
                 self._token(at_ns, False)
             elif not self._tokenless_ns:
                 self._tokenless_ns = at_ns
-        elif choice.delta.content:
+        elif delta.content:
             if self._words is not None and self._words_size < MAX_ANSWER:
-                self._words.append(choice.delta.content)
-                self._words_size += len(choice.delta.content)
+                self._words.append(delta.content)
+                self._words_size += len(delta.content)
             self._token(at_ns, False)
-        elif choice.delta.reasoning_content or choice.delta.reasoning:
+        elif delta.reasoning_content or delta.reasoning:
             self._token(at_ns, True)
 
     def _token(self, at_ns: int, reasoning: bool) -> None:

@@ -16,6 +16,7 @@ from llmtop.loadgen.board import Board, Cell
 from llmtop.loadgen.clock import NS, StampClock
 from llmtop.loadgen.histogram import bucket
 from llmtop.loadgen.http1 import Answers
+from llmtop.loadgen.pause import Pause
 from llmtop.loadgen.plan import Target
 from llmtop.loadgen.reply import Reply
 from llmtop.loadgen.transport import address, endpoint
@@ -68,17 +69,21 @@ class SocketTransport:
         board: Board,
         monotonic: Callable[[], int] = time.monotonic_ns,
         stamps: StampClock | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._aimed = 0
         self._idle: list[_Connection] = []
         self.aim(target)
         self._cells, self._lag = board.cells, board.lag.counts
-        self._now = monotonic
+        self._now, self._sleep = monotonic, sleep
         self._stamps = stamps or StampClock()
+        self._pause = Pause(board)
+        self._polled_ns = 0
         self.clock = "kernel"
         self._epoll = select.epoll()
         self._connections: dict[int, _Connection] = {}
         self._by_reply: dict[Reply, _Connection] = {}
+        self._sending: set[_Connection] = set()  # requests that are not out in full
         self._closing: list[socket.socket] = []
         self._watched: dict[int, Callable[[], None]] = {}
         buffer = bytearray(_READ_SIZE)
@@ -124,6 +129,16 @@ class SocketTransport:
         now = self._now()
         if now >= self._stamps.due_ns:
             self._stamps.align()
+        if now >= self._pause.due_ns:
+            self._pause.look(now)
+        # Not while a connection comes about: its request would go out later.
+        if self._pause.ns and not self._sending:
+            rest = min(self._polled_ns + self._pause.ns, until_ns) - now
+            if rest > 0:
+                self._sleep(rest / NS)
+                now = self._now()
+                if now >= until_ns:
+                    return  # the send that is due first: what lies unread has its stamp
         left = (until_ns - now) / NS
         # epoll counts whole milliseconds: the last one is waited for by select, which counts
         # microseconds, so that a send is not up to a millisecond late.
@@ -131,7 +146,9 @@ class SocketTransport:
             select.select([self._epoll], [], [], left)
             left = 0.0
         wait = int(left * 1000) / 1000 if left > 0 else 0
-        for fd, events in self._epoll.poll(wait, _MAX_EVENTS):
+        found = self._epoll.poll(wait, _MAX_EVENTS)
+        self._polled_ns = self._now()
+        for fd, events in found:
             connection = self._connections.get(fd)
             if connection is None:
                 if ready := self._watched.get(fd):
@@ -190,6 +207,7 @@ class SocketTransport:
         body = reply.request
         connection.out = memoryview(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
         connection.writing = True
+        self._sending.add(connection)
 
     def _begin(self, connection: _Connection, reply: Reply) -> None:
         self._assign(connection, reply)
@@ -223,6 +241,7 @@ class SocketTransport:
             self._epoll.modify(connection.fd, select.EPOLLOUT | select.EPOLLIN)
             return
         connection.writing = False
+        self._sending.discard(connection)
         reply.sent(at)
         self._epoll.modify(connection.fd, select.EPOLLIN)
 
@@ -284,6 +303,7 @@ class SocketTransport:
     def _close(self, connection: _Connection) -> None:
         if self._connections.pop(connection.fd, None) is None:
             return
+        self._sending.discard(connection)
         if connection.reply is not None:
             self._by_reply.pop(connection.reply, None)
         elif connection in self._idle:

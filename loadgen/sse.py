@@ -4,6 +4,7 @@ from __future__ import annotations
 
 MAX_LINE = 64 * 1024  # also of one event's data: a token's chunk is some 250 bytes
 _BOM = b"\xef\xbb\xbf"
+_LF, _CR = b"\n\r"
 
 
 class TooLong(Exception):
@@ -25,19 +26,24 @@ class Splitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of each event that ``data`` completes. TooLong ends the stream."""
-        # Nearly every read holds one whole event; this way through costs a third.
-        if (
-            self._clean
-            and data.find(b"\n") == len(data) - 2
-            and data.startswith(b"data: ")
-            and data.endswith(b"\n")
-            and b"\r" not in data
-            and len(data) < MAX_LINE
-        ):
-            return [data[6:-2]]
+        whole = self.whole(data)
+        if whole is not None:
+            return [whole]
         events = self._feed_lines(data)
         self._clean = self._begun and not (self._line or self._data or self._skip_lf)
         return events
+
+    def whole(self, data: bytes) -> bytes | None:
+        """The event's data when ``data`` is one event and nothing else; None: ``feed`` must look.
+
+        Nearly every read is that, and this way costs a quarter of the other.
+        """
+        if self._clean and data[:6] == b"data: " and data[-2:] == b"\n\n":
+            event = data[6:-2]
+            # Numbers, not bytes: looked for in a third of the time.
+            if _LF not in event and _CR not in event and len(event) < MAX_LINE - 8:
+                return event
+        return None
 
     def _feed_lines(self, data: bytes) -> list[bytes]:
         if not data:

@@ -1,8 +1,9 @@
 """The Python clients of the benchmark, each a closed loop in a process of its own; prints JSON.
 
 Usage: python clients.py ours|aiohttp|httpx PORT STREAMS SECONDS cost|truth. All split and decode
-every chunk with the same code, so that only the way to the bytes differs. "cost" measures CPU time;
-"truth" also reads the server's two stamps out of each chunk, which costs some itself.
+every chunk with the same code and without garbage collections, so that only the way to the bytes
+differs. "cost" measures CPU time; "truth" also reads the server's two stamps out of each chunk,
+which costs some itself.
 
 Usage: python clients.py pool PORT STREAMS SECONDS WORKERS. The load as users run it, in so many
 worker processes; what each of them costs is read from outside.
@@ -11,10 +12,12 @@ worker processes; what each of them costs is read from outside.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import select
 import sys
 import time
+from array import array
 from collections.abc import AsyncIterator, Callable
 
 import aiohttp
@@ -28,6 +31,7 @@ from llmtop.loadgen.chunk import Chunk
 from llmtop.loadgen.chunk import decode as decode_plain
 from llmtop.loadgen.course import Course
 from llmtop.loadgen.driver import Driver
+from llmtop.loadgen.histogram import quantiles
 from llmtop.loadgen.plan import Plan, Prompts, Target
 from llmtop.loadgen.pool import Load
 from llmtop.loadgen.prompts import Bodies
@@ -144,6 +148,8 @@ def ours(port: int, streams: int, seconds: float, truth: bool) -> dict[str, floa
     score.reads = board.cells[Cell.READS] - reads
     report = score.report()
     report["failed"], report["lost"] = board.cells[Cell.FAILED], score.lost
+    (p50, p99), _ = quantiles(array("q", board.lag.counts), (0.5, 0.99))
+    report["unread_p50_ms"], report["unread_p99_ms"] = 1e3 * (p50 or 0.0), 1e3 * (p99 or 0.0)
     driver.cut()
     transport.close()
     return report
@@ -246,6 +252,9 @@ def pool(port: int, streams: int, seconds: float, workers: int) -> dict[str, flo
 def main() -> None:
     kind, port, streams, seconds = sys.argv[1], *map(int, sys.argv[2:5])
     truth = sys.argv[5] == "truth"
+    if kind != "pool":  # whose workers do so themselves
+        gc.freeze()
+        gc.disable()
     if kind == "pool":
         report = pool(port, streams, seconds, int(sys.argv[5]))
     elif kind == "ours":

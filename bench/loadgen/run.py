@@ -4,10 +4,10 @@ Usage: python bench/loadgen/run.py [--streams 256] [--rate 50] [--seconds 8] [--
            [--clients ours,...] [--workers]
 
 The server runs on one core, each client in turn on another. The budget (at 256 streams of 50
-tokens a second): CPU per chunk at most 2.2 times the C client's and 0.7 times aiohttp's; lag by
-kernel stamps p99 under 0.1 ms; TTFT error p50 under 0.2 ms. At any number of streams ours must
-carry what is offered with no chunk lost (``--streams 1000 --clients ours`` is the load that one
-core must hold). Exit code 1 when it does not hold. Needs gcc and two cores.
+tokens a second): CPU per chunk at most 2.2 times the C client's in the same round and 0.7 times
+aiohttp's; lag by kernel stamps p99 under 0.1 ms; TTFT error p50 under 0.2 ms. At any number of
+streams ours must carry what is offered with no chunk lost (``--streams 1000 --clients ours`` is the
+load that one core must hold). Exit code 1 when it does not hold. Needs gcc and two cores.
 
 ``--workers``: the real load in one worker process and in two, and what two would carry of what
 one would, were each given a core of its own, by the CPU time that the busiest of them used: at
@@ -28,7 +28,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-COSTS = ("us_per_chunk", "cpu", "chunks_per_s", "chunks_per_read")
+COSTS = (
+    "us_per_chunk",
+    "cpu",
+    "chunks_per_s",
+    "chunks_per_read",
+    "unread_p50_ms",
+    "unread_p99_ms",
+)
 TTFT_MS, TOKENS = 100, 125
 HELD = 0.98  # of what is offered: a closed loop that falls behind offers less
 SCALING = 1.7
@@ -52,7 +59,7 @@ def measure(
     for name in ("lost", "failed"):
         if name in cost:
             found[name] += cost[name]
-    return found | {key: cost[key] for key in COSTS}
+    return found | {key: cost[key] for key in COSTS if key in cost}
 
 
 def _run(command: list[str], cores: str, seconds: int) -> dict[str, float]:
@@ -93,6 +100,9 @@ def main() -> int:
                 for client in () if asked.workers else clients:
                     found = measure(client, folder, *given, str(cores[-1]))
                     rounds.setdefault(client, []).append(found)
+                    # Within a round, since a shared machine is faster in one than in the next.
+                    floor = rounds[CLIENTS[0]][-1]
+                    found["of_floor"] = found["us_per_chunk"] / floor["us_per_chunk"]
     best = {c: {k: statistics.median(r[k] for r in rs) for k in rs[0]} for c, rs in rounds.items()}
     load = " ".join(f"{one:.1f}" for one in os.getloadavg())
     print(
@@ -151,36 +161,38 @@ def clients_table(best: dict[str, dict[str, float]], offered: float) -> int:
     heads = ("client", "chunks/s", "a read", "CPU us/chunk", "of floor", "CPU", "lag ms", "TTFT ms")
     print(f"| {' | '.join(heads)} |")
     print("|---|---|---|---|---|---|---|---|")
-    floor = best[CLIENTS[0]]["us_per_chunk"]
     for client, row in best.items():
         cells = (
             client,
             f"{row['chunks_per_s']:.0f}",
             f"{row['chunks_per_read']:.2f}",
             f"{row['us_per_chunk']:.2f}",
-            f"{row['us_per_chunk'] / floor:.2f}",
+            f"{row['of_floor']:.2f}",
             f"{row['cpu']:.0%}",
             f"{row['lag_p50_ms']:.3f}/{row['lag_p99_ms']:.3f}",
             f"{row['ttft_error_p50_ms']:.3f}/{row['ttft_error_p99_ms']:.3f}",
         )
         print(f"| {' | '.join(cells)} |")
+    if "ours" in best:
+        waited = best["ours"]["unread_p50_ms"], best["ours"]["unread_p99_ms"]
+        print("ours leaves chunks unread for {:.3f}/{:.3f} ms (p50/p99)".format(*waited))
     return _judge(best, offered)
 
 
 def _judge(best: dict[str, dict[str, float]], offered: float) -> int:
     if "ours" not in best:
         return 0
-    ours, floor = best["ours"], best[CLIENTS[0]]
+    ours = best["ours"]
     checks = {
         f"{offered:,.0f} chunks/s carried": ours["chunks_per_s"] >= HELD * offered,
         "no chunk lost": ours["lost"] == 0 and ours["failed"] == 0,
-        "CPU per chunk <= 2.2 x C": ours["us_per_chunk"] <= 2.2 * floor["us_per_chunk"],
+        "CPU per chunk <= 2.2 x C": ours["of_floor"] <= 2.2,
         "lag p99 < 0.1 ms": ours["lag_p99_ms"] < 0.1,
         "TTFT error p50 < 0.2 ms": ours["ttft_error_p50_ms"] < 0.2,
     }
     if "aiohttp" in best:
-        limit = 0.7 * best["aiohttp"]["us_per_chunk"]
-        checks["CPU per chunk <= 0.7 x aiohttp"] = ours["us_per_chunk"] <= limit
+        limit = 0.7 * best["aiohttp"]["of_floor"]
+        checks["CPU per chunk <= 0.7 x aiohttp"] = ours["of_floor"] <= limit
     for what, held in checks.items():
         print(f"{'held  ' if held else 'BROKEN'} {what}")
     return 0 if all(checks.values()) else 1
