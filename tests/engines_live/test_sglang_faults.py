@@ -28,7 +28,7 @@ from tests.engines_live.scenario import (
     watcher_dies,
 )
 from tests.engines_live.test_sglang_scenario import CPU, FLAGS, HERE
-from tests.llmtop_process import Home
+from tests.llmtop_process import Home, free_port
 
 START_S = 300
 
@@ -40,6 +40,7 @@ def home(
     home = Home.make(tmp_path_factory.mktemp("home"), extra=CPU, path=(HERE / "sglang_cpu",))
     done = home.run(
         *("run", "sglang", str(small_model), "--python", str(sglang_python), "--name", NAME),
+        *("--port", str(free_port())),
         *("--detach", "--", *FLAGS),
         timeout=START_S,
     )

@@ -15,7 +15,7 @@ import pytest
 
 from tests.engines_live.scenario import NAME, alive, family, metric, seen, told
 from tests.engines_live.test_sglang_scenario import CPU, FLAGS, HERE
-from tests.llmtop_process import Home, command
+from tests.llmtop_process import Home, command, free_port
 
 # One core for each rank: without it SGLang wants as many NUMA nodes as there are ranks.
 SPLIT = {**CPU, "SGLANG_CPU_OMP_THREADS_BIND": "0|1"}
@@ -32,6 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 def engine(home: Home, sglang_python: Path, small_model: Path) -> dict[str, Any]:
     done = home.run(
         *("run", "sglang", str(small_model), "--python", str(sglang_python), "--name", NAME),
+        *("--port", str(free_port())),
         *("--detach", "--json", "--", *FLAGS, "--tp-size", "2", "--decode-log-interval", "2"),
         timeout=400,
     )

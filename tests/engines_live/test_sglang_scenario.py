@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.engines_live.scenario import alive, family, seen
-from tests.llmtop_process import Home, command
+from tests.llmtop_process import Home, command, free_port
 
 HERE = Path(__file__).resolve().parent
 FLAGS = (
@@ -40,6 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 def engine(home: Home, sglang_python: Path, small_model: Path) -> dict[str, object]:
     done = home.run(
         *("run", "sglang", str(small_model), "--python", str(sglang_python), "--name", "real"),
+        *("--port", str(free_port())),
         *("--detach", "--json", "--", *FLAGS),
         timeout=300,
     )

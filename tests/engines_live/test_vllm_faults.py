@@ -33,7 +33,7 @@ from tests.engines_live.scenario import (
     watcher_dies,
 )
 from tests.engines_live.test_vllm_scenario import OFFLINE
-from tests.llmtop_process import Home
+from tests.llmtop_process import Home, free_port
 
 FLAGS = (
     *("--served-model-name", "small", "--dtype", "bfloat16", "--max-model-len", "2048"),
@@ -51,6 +51,7 @@ def home(
     home = Home.make(tmp_path_factory.mktemp("home"), extra=OFFLINE)
     done = home.run(
         *("run", "vllm", str(small_model), "--bin", str(vllm_program), "--name", NAME),
+        *("--port", str(free_port())),
         *("--detach", "--", *FLAGS),
         timeout=START_S,
     )

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.engines_live.scenario import alive, family, seen
-from tests.llmtop_process import Home, command
+from tests.llmtop_process import Home, command, free_port
 from tests.terminal import Terminal
 
 SEEN_WITHIN_S = 2.0
@@ -52,6 +52,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 def engine(home: Home, vllm_program: Path, small_model: Path) -> dict[str, object]:
     done = home.run(
         *("run", "vllm", str(small_model), "--bin", str(vllm_program), "--name", "real"),
+        *("--port", str(free_port())),
         *("--detach", "--json", "--", *FLAGS),
         timeout=300,
     )
