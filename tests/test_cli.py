@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import signal
 import subprocess
 import threading
 import time
@@ -84,9 +85,9 @@ def test_options_say_how_each_applies(home: Home, engine: str) -> None:
     assert by_name["num_speculative_tokens"]["applies"] == "restart"
 
 
-def test_set_under_load_is_acknowledged_and_seen_within_a_second(home: Home, engine: str) -> None:
+def test_set_under_load_is_acknowledged_and_seen(home: Home, engine: str) -> None:
     load = subprocess.Popen(
-        command("load", engine, "-c", "32", "-d", "8", "--output-tokens", "400", "--json"),
+        command("load", engine, "-c", "32", "-d", "600", "--output-tokens", "400", "--json"),
         env=home.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -107,6 +108,7 @@ def test_set_under_load_is_acknowledged_and_seen_within_a_second(home: Home, eng
         assert sample["running"] <= 5
         assert sample["waiting"] >= 10
         assert home.run("set", engine, "max_num_seqs=64", "--json").code == 0
+        load.send_signal(signal.SIGINT)  # however long the steps above took, it ran through them
         out, _ = load.communicate(timeout=60)
     assert load.returncode == 0
     assert '"failed": 0' in out
