@@ -6,8 +6,8 @@ import http.server
 import json
 import os
 import shutil
-import socket
 import signal
+import socket
 import subprocess
 import threading
 import time
