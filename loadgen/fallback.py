@@ -49,6 +49,7 @@ class HttpxTransport:
         self._verify = verify
         self._client: httpx.AsyncClient | None = None
         self._tasks: dict[Reply, asyncio.Task[None]] = {}
+        self._ending = False
 
     def send(self, reply: Reply) -> None:
         """Send a request; it goes out in the next turn."""
@@ -83,6 +84,7 @@ class HttpxTransport:
 
     def close(self) -> None:
         """End every request and the client."""
+        self._ending = True  # a request that ends now must not stop the loop that waits for all
         self._loop.run_until_complete(self._end())
         self._loop.close()
 
@@ -128,4 +130,5 @@ class HttpxTransport:
             reply.fail(clean(str(error)).lower() or type(error).__name__)
         finally:
             self._tasks.pop(reply, None)
-            self._loop.stop()
+            if not self._ending:
+                self._loop.stop()

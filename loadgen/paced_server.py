@@ -73,7 +73,13 @@ class PacedServer:
         """Stop listening and end every stream."""
         assert self._server is not None
         self._server.close()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        # A connection that is just being accepted belongs to nobody yet: it is waited for.
+        others = asyncio.all_tasks() - self._tasks - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=1.0)
+        for _ in range(2):
+            await asyncio.sleep(0)
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
