@@ -13,7 +13,7 @@ from llmtop.loadgen.histogram import bucket
 PAUSES_NS = (1_000_000, 500_000, 250_000)  # the longest that is allowed is taken
 LOOK_NS = 100_000_000  # how often it is decided anew
 WORTH_READS = 3  # a pause that collects fewer saves little
-APART = 4  # gaps between two tokens of a stream are at least this many pauses ...
+APART = 8  # gaps between two tokens of a stream are at least this many pauses ...
 MOST_CLOSER = 0.01  # ... but for this share of them
 MOST_SILENT = 0.001  # of a stream's time may pass between an answer's end and our seeing it
 
@@ -21,7 +21,7 @@ MOST_SILENT = 0.001  # of a stream's time may pass between an answer's end and o
 class Pause:
     """The pause in force, ``ns``. board: of the worker that rests.
 
-    It is at most a quarter of the gaps between a stream's tokens, so that no two of them come in
+    It is at most an eighth of the gaps between a stream's tokens, so that no two of them come in
     one read, under one stamp. It is at most one part in 500 of what requests take, because in the
     closed loop a stream's next request waits for it, half of it on average. There is none where it
     would collect few reads, none where the kernel does not stamp them, and none until something is
