@@ -8,7 +8,7 @@ import pytest
 from textual.events import Key, Paste
 from textual.pilot import Pilot
 
-from llmtop.loadgen.plan import Prompts
+from llmtop.loadgen.plan import Plan, Prompts
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.config.file import load
 from llmtop.tui.control import FakeControl
@@ -61,10 +61,10 @@ async def type_into(pilot: Pilot[None], text: str) -> None:
         ("async", ("set_option", "llama", "async_scheduling", False, False)),
         ("set second max_num_seqs = 7", ("set_option", "second", "max_num_seqs", 7, False)),
         ("engine sec", ("select", "second")),
-        ("load ramp 1..256 over 60s", ("load", "ramp 1..256 over 60s", None)),
-        ("load @knee", ("load", "double 1..64 every 5s", None)),
-        ("load hold 4 asking @chat", ("load", "hold 4", Prompts((10, 20), (5, 5)))),
-        ("asking @chat", ("load", "ramp 1..400 over 120s", Prompts((10, 20), (5, 5)))),
+        ("load ramp 1..256 over 60s", ("load", Plan(shape="ramp 1..256 over 60s"), None)),
+        ("load @knee", ("load", Plan(shape="double 1..64 every 5s"), None)),
+        ("load hold 4 asking @chat", ("load", Plan(shape="hold 4"), Prompts((10, 20), (5, 5)))),
+        ("asking @chat", ("load", Plan(shape="ramp 1..400 over 120s"), Prompts((10, 20), (5, 5)))),
     ],
 )
 async def test_a_line_does_what_it_says(

@@ -182,6 +182,15 @@ def test_the_load_says_asked_achieved_and_failed(view: View) -> None:
     assert "hold" in lines and "resume" not in lines
 
 
+def test_sends_that_were_late_or_never_left_are_shown(store: Store, now: float) -> None:
+    assert store.load is not None
+    quiet = text(LoadPanel(id="load"), View(store, now), 60, 12)
+    assert "late" not in quiet and "not sent" not in quiet
+    store.load = replace(store.load, late=7, not_sent=2)
+    lines = text(LoadPanel(id="load"), View(store, now), 60, 12)
+    assert "late 7" in lines and "not sent 2" in lines and "failed 3" in lines
+
+
 def test_a_held_load_says_so_and_can_be_resumed(
     store: Store, now: float, make_load: Callable[..., LoadSnapshot]
 ) -> None:

@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 from llmtop import LlmtopError
 from llmtop.engines.options import Applies, Option, OptionValue, Outcome
 from llmtop.loadgen import shape
+from llmtop.loadgen.plan import Plan
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.control import FakeControl
 from llmtop.tui.panels.caption import within
@@ -149,7 +150,8 @@ async def test_twice_as_fast_the_ramps_are_half_as_long(
     tour, _ = played(control, options, clock, speed=2.0)
     await tour.play()
     assert clock.now == sum(scene.seconds for scene in script(options)) / 2
-    shapes = [str(call[1]) for call in control.calls if call[0] == "load"]
+    plans = [call[1] for call in control.calls if call[0] == "load"]
+    shapes = [plan.shape for plan in plans if isinstance(plan, Plan)]
     assert shapes[0] == "ramp 1..32 over 19.000s, hold 32"
 
 

@@ -84,9 +84,13 @@ def _outcome(load: LoadSnapshot, cells: int) -> list[Span]:
         [
             (0, [("ok ", MUTED), (f.count(load.ok), "good" if load.ok else STRONG)]),
             (1, [("failed ", MUTED), (f.count(load.failed), "bad" if load.failed else STRONG)]),
-            (3, [("cut ", MUTED), (f.count(load.cut), STRONG)]),
-            (2, [(f.rate(load.requests_per_s), STRONG), (" req/s", MUTED)]),
-            (4, [(f.rate(load.output_tokens_per_s), STRONG), (" tok/s", MUTED)]),
+            (4, [("cut ", MUTED), (f.count(load.cut), STRONG)]),
+            # What was late or never left is part of what was asked: shown as soon as there is any.
+            (2, [("late ", MUTED), (f.count(load.late), "warn")] if load.late else []),
+            (2, [("not sent ", MUTED), (f.count(load.not_sent), "bad")] if load.not_sent else []),
+            (5, [("thinking ", MUTED), (f.count(load.thinking), STRONG)] if load.thinking else []),
+            (3, [(f.rate(load.requests_per_s), STRONG), (" req/s", MUTED)]),
+            (6, [(f.rate(load.output_tokens_per_s), STRONG), (" tok/s", MUTED)]),
         ],
         cells,
     )
