@@ -1,0 +1,67 @@
+"""Pictures of the other screens. After a wanted change: pytest with --snapshot-update."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from llmtop.engines.records import EngineStatus, State, Step
+from llmtop.tui.app import LlmtopApp
+from llmtop.tui.store import Store
+
+SIZES = {"80x24": (80, 24), "120x40": (120, 40), "200x60": (200, 60)}
+KEYS = {"options": ("o", "enter", "6"), "help": ("question_mark",), "palette": ("ctrl+p", *"max")}
+Make = Callable[..., LlmtopApp]
+
+
+def begin(store: Store, now: float) -> None:
+    """The engine is in the middle of its start, which its last one is known of."""
+    track = store.engines["llama"]
+    assert track.status is not None
+    steps = (Step("weights", 1.49, 1.6), Step("compile", 11.24, 17.2), Step("CUDA graphs", 3.7))
+    record = replace(track.status.record, started_at=now - 40)
+    track.status = EngineStatus(record, State.STARTING, now - 40, "CUDA graphs", steps)
+    track.log_tail = "Capturing CUDA graphs (decode, FULL): 67%"
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("screen", [*KEYS, "startup"])
+def test_screen(
+    snap_compare: Callable[..., bool],
+    make_app: Make,
+    store: Store,
+    now: float,
+    screen: str,
+    size: str,
+    theme: str,
+) -> None:
+    if screen == "startup":
+        begin(store, now)
+    press = KEYS.get(screen, ())
+    assert snap_compare(make_app(theme=theme), press=press, terminal_size=SIZES[size])
+
+
+@pytest.mark.parametrize("screen", [*KEYS, "dashboard", "startup"])
+def test_without_colour(
+    snap_compare: Callable[..., bool],
+    monkeypatch: pytest.MonkeyPatch,
+    make_app: Make,
+    store: Store,
+    now: float,
+    screen: str,
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    if screen == "startup":
+        begin(store, now)
+    assert snap_compare(make_app(), press=KEYS.get(screen, ()), terminal_size=SIZES["80x24"])
+
+
+@pytest.mark.parametrize("screen", [*KEYS, "startup"])
+def test_in_ascii(
+    snap_compare: Callable[..., bool], make_app: Make, store: Store, now: float, screen: str
+) -> None:
+    if screen == "startup":
+        begin(store, now)
+    press = KEYS.get(screen, ())
+    assert snap_compare(make_app(ascii=True), press=press, terminal_size=SIZES["80x24"])
