@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from llmtop import LlmtopError
-from llmtop.engines.logs import LogFeed, clean
+from llmtop.engines.logs import LogFeed
 from llmtop.engines.options import Change, OptionValue, Outcome
-from llmtop.engines.records import EngineRecord, State
-from llmtop.engines.restart import HandOver, Restarted
+from llmtop.engines.records import EngineRecord
+from llmtop.engines.restart import Restarted
 from llmtop.loadgen.plan import Loop, Plan, Prompts
 from llmtop.loadgen.pool import Load
 from llmtop.tui.control import EngineLog
 from llmtop.tui.experiments import ComparisonPlan, SearchPlan
 from llmtop.tui.keymap import DEFAULT, Keymap
 from llmtop.tui.marks import Mark
+from llmtop.tui.restarts import RestartEngine, Restarts, counted
 from llmtop.tui.sources import EngineSource, Experiments, LoadSource, Sampling
 from llmtop.tui.store import Event, Store
 from llmtop.tui.words import change_words
 
 BURST_FACTOR = 2.0
 BURST_S = 5.0
-CUT_S = 5.0  # how long cut requests get to be counted
-CUT_BEAT_S = 0.02
-DRAIN_S = 300.0  # how long the old engine gets to finish its requests in a rolling restart
-DRAIN_BEAT_S = 0.5
 
 
 class Conductor:
     """Turns keys into commands. What comes of them returns through the store.
 
     new_load: makes the load for an engine. stop_engine: ends one, blocking. seed: a new one each
-    time. restart_engine: restarts one with new option values, blocking; rolling where it is given
-    what to do while both run. now: the screen's clock, for marks and events. experiments: searches
-    and comparisons, which have a load of their own.
+    time. restart_engine: restarts one with new option values, blocking. now: the screen's clock,
+    for marks and events. experiments: searches and comparisons, which have a load of their own.
     """
 
     def __init__(
@@ -48,9 +43,7 @@ class Conductor:
         new_load: Callable[[EngineSource], Load],
         stop_engine: Callable[[EngineRecord], object],
         seed: Callable[[], int],
-        restart_engine: Callable[
-            [EngineRecord, Mapping[str, OptionValue], HandOver | None], Restarted
-        ],
+        restart_engine: RestartEngine,
         now: Callable[[], float],
         experiments: Experiments,
     ) -> None:
@@ -60,12 +53,10 @@ class Conductor:
         self._new_load = new_load
         self._stop_engine = stop_engine
         self._seed = seed
-        self._restart_engine = restart_engine
+        self._restarts = Restarts(store, sampling, load_source, restart_engine, now)
         self._now = now
         self._experiments = experiments
         self.keys: Keymap = DEFAULT  # for the ways out that name one
-        self._restarting: set[str] = set()
-        self._interrupted: Load | None = None
 
     async def start(self, plan: Plan) -> None:
         """Start the load on the selected engine, or give a running load a new plan."""
@@ -128,8 +119,8 @@ class Conductor:
         self._end_load(drain=False)
 
     def _end_load(self, drain: bool) -> None:
-        if self._interrupted is not None:
-            self._interrupted = None
+        if self._restarts.interrupted is not None:
+            self._restarts.interrupted = None
             self._say("info", "the load stays stopped")
             return
         load = self._need()
@@ -151,7 +142,7 @@ class Conductor:
     async def freeze(self) -> None:
         """Hold the load where it is; nothing where none runs, or it is held already."""
         load = self._load_source.load
-        if self._interrupted is None and load is not None and not load.finished:
+        if self._restarts.interrupted is None and load is not None and not load.finished:
             if load.snapshot().running:
                 load.hold()
             self._look()
@@ -163,7 +154,7 @@ class Conductor:
             load = self._running()
             if load is not None:
                 load.stop(drain=False)
-                await self._cut(load)
+                await counted(load)
                 await asyncio.to_thread(load.close)
         await self.start(replace(plan, seed=self._seed()))
 
@@ -192,46 +183,10 @@ class Conductor:
         record = source.session.endpoint.record
         if record is None:
             raise LlmtopError(f"llmtop did not start {engine}, so it cannot restart it")
-        if engine in self._restarting:
+        if engine in self._restarts.names:
             raise LlmtopError(f"{engine} is restarting already")
         self._experiments.guard()
-        self._restarting.add(engine)
-        began = self._now()
-        before = {option.name: option.value for option in source.track.options}
-        asked = ", ".join(
-            change_words(Change(name, before.get(name), value, Outcome.APPLIED))
-            for name, value in changes.items()
-        )
-        self._say("change", f"{engine} restarts{': ' if asked else ''}{asked}")
-        hand_over = self._hand_over(source) if rolling else None
-        try:
-            if not rolling:
-                await self._interrupt(engine)
-            done = await asyncio.to_thread(self._restart_engine, record, changes, hand_over)
-            self._tell(engine, done, asked, began)
-            return done
-        finally:
-            self._restarting.discard(engine)
-            source.resting = False
-            await self._sampling.beat(source, again=True)
-            self._go_on(source)
-
-    async def _interrupt(self, engine: str) -> None:
-        """Cut the load's requests before their engine goes, so that none of them fails."""
-        load = self._running()
-        if load is None or self._store.load_target != engine:
-            return
-        load.interrupt()
-        self._interrupted = load
-        await self._cut(load)
-        self._look()
-
-    async def _cut(self, load: Load) -> None:
-        """Wait until what was cut has been counted, for a while."""
-        for _ in range(round(CUT_S / CUT_BEAT_S)):
-            if load.finished:
-                break
-            await asyncio.sleep(CUT_BEAT_S)
+        return await self._restarts.carry_out(source, record, changes, rolling=rolling)
 
     async def stop_engine(self, engine: str) -> None:
         """End an engine that llmtop started: its load first, then its processes."""
@@ -239,70 +194,15 @@ class Conductor:
         record = source.session.endpoint.record
         if record is None:
             raise LlmtopError(f"llmtop did not start {engine}, so it does not stop it")
-        if engine in self._restarting:
+        if engine in self._restarts.names:
             raise LlmtopError(f"{engine} is restarting", "stop it when it is ready")
         load = self._load_source.load
         if load is not None and not load.finished and self._store.load_target == engine:
             load.stop(drain=False)
-            await self._cut(load)
+            await counted(load)
         self._say("change", f"{engine} is being stopped")
         await asyncio.to_thread(self._stop_engine, record)
         await self._sampling.beat(source, again=True)
-
-    def _go_on(self, source: EngineSource) -> None:
-        if self._store.load_target != source.track.name:
-            return
-        load, self._interrupted = self._interrupted, None
-        if load is None or self._load_source.load is not load:
-            return
-        status = source.track.status
-        if status is not None and status.state is State.READY:
-            load.go_on()
-            self._say("info", "the load goes on")
-        else:
-            self._say("warning", f"the load stays stopped: {source.track.name} does not run")
-        self._look()
-
-    def _hand_over(self, source: EngineSource) -> HandOver:
-        loop = asyncio.get_running_loop()
-
-        def hand_over(fresh: EngineRecord) -> None:
-            asyncio.run_coroutine_threadsafe(self._move(source, fresh.url), loop).result()
-
-        return hand_over
-
-    async def _move(self, source: EngineSource, url: str) -> None:
-        """Send the load to the new engine and wait until the old one has nothing left to do."""
-        load, name = self._load_source.load, source.track.name
-        if load is not None and not load.finished and self._store.load_target == name:
-            load.aim(url)
-            self._say("info", f"the load moves to {url}")
-        deadline = time.monotonic() + DRAIN_S
-        while True:
-            before = source.track.sample
-            # One that began before the load moved could say that nothing is left to do.
-            await self._sampling.beat(source, again=True)
-            sample = source.track.sample
-            fresh = sample is not before and source.track.trouble == ""
-            if fresh and sample is not None and sample.running == 0 and not sample.waiting:
-                break
-            if time.monotonic() >= deadline:
-                self._say("warning", f"{name} still had requests after {DRAIN_S:.0f} s: cut")
-                break
-            await asyncio.sleep(DRAIN_BEAT_S)
-        source.resting = True
-
-    def _tell(self, engine: str, done: Restarted, asked: str, began: float) -> None:
-        track = self._source(engine).track
-        if done.rolled_back:
-            track.marks.append(Mark(self._now(), "rolled back"))
-            why = f"{done.failure}; {done.advice}" if done.advice else done.failure
-            words = "runs on as before" if done.down_s == 0 else "runs as before again"
-            self._say("error", clean(f"{engine} {words}: the new configuration failed, {why}"))
-            return
-        if asked:
-            track.marks.append(Mark(self._now(), asked, effect=True, since=began))
-        self._say("info", f"{engine} restarted in {done.took_s:.0f}s, down for {done.down_s:.0f}s")
 
     async def start_search(self, plan: SearchPlan) -> None:
         """Begin a search on an engine, in place of the load that runs."""
@@ -327,8 +227,8 @@ class Conductor:
 
     async def _make_room(self) -> None:
         load = self._running()
-        if self._restarting:
-            raise LlmtopError(f"{', '.join(self._restarting)} is restarting")
+        if self._restarts.names:
+            raise LlmtopError(f"{', '.join(self._restarts.names)} is restarting")
         if load is not None:
             load.stop(drain=False)
             self._say("info", "load stopped: a measurement has a load of its own")
@@ -357,11 +257,11 @@ class Conductor:
 
     async def quit(self, stop_engines: bool) -> None:
         """End the load and, if asked to, the engines that llmtop started."""
-        if stop_engines and self._restarting:
+        if stop_engines and self._restarts.names:
             raise LlmtopError(
-                f"{', '.join(self._restarting)} is restarting", "stop it when it is ready"
+                f"{', '.join(self._restarts.names)} is restarting", "stop it when it is ready"
             )
-        self._interrupted = None
+        self._restarts.interrupted = None
         await self._experiments.close()
         load = self._load_source.load
         if load is not None and not load.finished:
@@ -389,7 +289,7 @@ class Conductor:
 
     def _running(self) -> Load | None:
         self._experiments.guard()
-        if self._interrupted is not None:
+        if self._restarts.interrupted is not None:
             raise LlmtopError(
                 f"{self._store.load_target} restarts, and the load comes back with it",
                 f"{self.keys.label('load.stop')} leaves it stopped",

@@ -7,6 +7,7 @@ import asyncio
 from llmtop import LlmtopError
 from llmtop.engines.records import State
 from llmtop.tui.experiments import ComparisonPlan, SearchPlan
+from llmtop.tui.keymap import DEFAULT, Keymap
 from llmtop.tui.sources.comparison import ComparisonRun
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.experiment import Experiment, Parts
@@ -17,6 +18,7 @@ class Experiments:
     """Starts, guards and ends experiments. As a source of the screen it is closed with it."""
 
     def __init__(self, parts: Parts) -> None:
+        self.keys: Keymap = DEFAULT  # for the ways out that name one
         self._parts = parts
         self._running: Experiment | None = None
         self._task: asyncio.Task[None] | None = None
@@ -55,11 +57,17 @@ class Experiments:
     def guard(self) -> None:
         """LlmtopError, with the way out, while something runs that must not be disturbed."""
         if isinstance(self._running, SearchRun):
-            raise LlmtopError("a search is running, and the load is its own", "s, then x stops it")
+            raise LlmtopError(
+                "a search is running, and the load is its own", self._way_out("saturation")
+            )
         if self._running is not None:
             raise LlmtopError(
-                "a comparison is running, and load and options are its own", "c, then x stops it"
+                "a comparison is running, and load and options are its own",
+                self._way_out("compare"),
             )
+
+    def _way_out(self, screen: str) -> str:
+        return f"{self.keys.label(screen)}, then {self.keys.label('experiment.stop')} stops it"
 
     async def beat(self) -> None:
         """Nothing: an experiment has a beat of its own."""

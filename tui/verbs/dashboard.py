@@ -82,7 +82,7 @@ def show(
     )
     perform = stage.perform(plan)
     keys = Keymap(look.config.table.keys) if look.config is not None else DEFAULT
-    stage.conductor.keys = keys
+    stage.conductor.keys = stage.experiments.keys = keys
     show_tour = stage.tour(tour.speed) if tour is not None else None
 
     def leave(signum: signal.Signals) -> None:
