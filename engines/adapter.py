@@ -120,6 +120,8 @@ class Adapter:
     name, as far as the operator's arguments (``LaunchSpec.args``) tell them.
     with_options: the other way round, for a restart; None where each option has a flag of its own
     (``rewrite.rewritten``).
+    effective: log lines in which a start tells what the engine itself decided for options, see
+    ``effective.find_effective``.
     memory: log lines in which a start reports what its parts take of a GPU's memory, see
     ``anatomy.find_anatomy``.
     files: name and text of what is written into ``LaunchSpec.folder`` before the launch, for its
@@ -139,6 +141,7 @@ class Adapter:
     options: tuple[OptionSpec, ...]
     phases: tuple[Phase, ...] = ()
     failures: tuple[FailurePattern, ...] = ()
+    effective: tuple[re.Pattern[str], ...] = ()
     memory: tuple[re.Pattern[str], ...] = ()
     ready_path: str = "/health"
     metrics_path: str = "/metrics"

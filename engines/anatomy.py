@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 
-from llmtop.engines.logs import older
 from llmtop.engines.samples import GpuProcess
-from llmtop.engines.startup import run_lines, run_start
+from llmtop.engines.startup import start_lines
 
 GIB = 2**30
 # Some engines tell a part in pieces.
@@ -139,17 +137,9 @@ def read_anatomy(
 
     None when the log no longer goes back that far, or tells nothing.
     """
-    if not patterns or all(run_start(path, started_at) is None for path in (log, older(log))):
+    if not patterns:
         return None
-    left = READ_CHARS
-
-    def within(line: str) -> bool:
-        nonlocal left
-        left -= len(line)
-        return left > 0
-
-    lines = takewhile(within, run_lines(log, started_at))
-    return find_anatomy(lines, patterns, simulated=simulated)
+    return find_anatomy(start_lines(log, started_at, READ_CHARS), patterns, simulated=simulated)
 
 
 def _made(found: Mapping[str, float], simulated: bool) -> Anatomy:

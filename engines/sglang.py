@@ -10,7 +10,7 @@ from llmtop import UsageError
 from llmtop.engines.adapter import Adapter, Live
 from llmtop.engines.argv import given
 from llmtop.engines.records import LaunchSpec
-from llmtop.engines.sglang_log import FAILURES, MEMORY, PHASES
+from llmtop.engines.sglang_log import EFFECTIVE, FAILURES, MEMORY, PHASES
 from llmtop.engines.sglang_metrics import read
 from llmtop.engines.sglang_options import OPTIONS, launch_options
 
@@ -99,6 +99,7 @@ ADAPTER = Adapter(
     launch_options=launch_options,
     phases=PHASES,
     failures=FAILURES,
+    effective=EFFECTIVE,
     memory=MEMORY,
     ready_path="/health",
     min_version="0.5.12",

@@ -33,6 +33,30 @@ PHASES = (
 )
 
 
+def _argument(name: str, value: str) -> re.Pattern[str]:
+    # A call up to 0.5.16, a dict in 0.5.21 and later.
+    return re.compile(
+        rf"\bserver_args=.{{1,3900}}?(?:, {name}=|, '{name}': )'?(?P<{name}>{value})'?[,)}}]"
+    )
+
+
+# What it decided for options that the arguments left open. Recorded.
+EFFECTIVE = (
+    _argument("mem_fraction_static", r"[\d.]{1,20}"),
+    _argument("chunked_prefill_size", r"-?\d{1,12}"),
+    _argument("max_prefill_tokens", r"\d{1,12}"),
+    _argument("schedule_policy", r"[\w-]{1,40}"),
+    _argument("quantization", r"(?!None)[\w-]{1,40}"),
+    _argument("kv_cache_dtype", r"\w{1,40}"),
+    _argument("disable_radix_cache", r"True|False"),
+    _argument("disable_overlap_schedule", r"True|False"),
+    re.compile(
+        r"max_total_num_tokens=\d+, .{0,200}?max_running_requests=(?P<max_running_requests>\d+), "
+        r"context_len=(?P<context_length>\d+)"
+    ),
+)
+
+
 def _failure(pattern: str, cause: str, advice: str) -> FailurePattern:
     return FailurePattern(re.compile(pattern), cause, advice)
 

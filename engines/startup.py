@@ -114,6 +114,18 @@ def run_lines(path: Path, started_at: float) -> Iterator[str]:
     yield from read_lines(path, begin or 0)
 
 
+def start_lines(path: Path, started_at: float, most: int) -> Iterator[str]:
+    """The clean lines that one start begins with, ``most`` characters of them; none when the log
+    no longer goes back that far."""
+    if all(run_start(part, started_at) is None for part in (path, older(path))):
+        return
+    for line in run_lines(path, started_at):
+        most -= len(line)
+        if most <= 0:
+            return
+        yield line
+
+
 def _progress(found: re.Match[str]) -> str:
     groups = found.groupdict()
     done, total = groups.get("done"), groups.get("total")

@@ -14,7 +14,7 @@ from llmtop.engines.argv import given
 from llmtop.engines.histograms import histogram
 from llmtop.engines.records import LaunchSpec
 from llmtop.engines.samples import Counter, Latency, Reading
-from llmtop.engines.vllm_log import FAILURES, MEMORY, PHASES
+from llmtop.engines.vllm_log import EFFECTIVE, FAILURES, MEMORY, PHASES
 from llmtop.engines.vllm_options import OPTIONS, launch_options, with_options
 
 PLUGINS = Path(__file__).resolve().parent / "plugins"
@@ -206,6 +206,7 @@ ADAPTER = Adapter(
     with_options=with_options,
     phases=PHASES,
     failures=FAILURES,
+    effective=EFFECTIVE,
     memory=MEMORY,
     min_version="0.20",
 )

@@ -61,6 +61,24 @@ MEMORY = (
 )
 
 
+_CONFIG = r"Initializing a V1 LLM engine .{1,3000}?, "
+
+# What it decided for options that the arguments left open. "Desired ... utilization" comes from
+# GPUs alone. Recorded: all but "disabled" (source).
+EFFECTIVE = (
+    re.compile(_CONFIG + r"max_seq_len=(?P<max_model_len>\d{1,12}),"),
+    re.compile(_CONFIG + r"tensor_parallel_size=(?P<tensor_parallel_size>\d{1,6}),"),
+    # The word None is what vLLM itself calls it, and takes.
+    re.compile(_CONFIG + r"quantization=(?P<quantization>[\w-]{1,40}),"),
+    re.compile(_CONFIG + r"enforce_eager=(?P<enforce_eager>True|False),"),
+    re.compile(_CONFIG + r"kv_cache_dtype=(?P<kv_cache_dtype>\w{1,40}),"),
+    re.compile(_CONFIG + r"enable_prefix_caching=(?P<enable_prefix_caching>True|False),"),
+    re.compile(r"Asynchronous scheduling is (?P<async_scheduling>enabled|disabled)\."),  # 0.26
+    re.compile(r"Async scheduling .{1,160}?\b(?:will be|is) (?P<async_scheduling>disabled)\b"),
+    re.compile(r"Desired GPU memory utilization is \((?P<gpu_memory_utilization>[\d.]{1,12}), "),
+)
+
+
 def _failure(pattern: str, cause: str, advice: str) -> FailurePattern:
     return FailurePattern(re.compile(pattern), cause, advice)
 

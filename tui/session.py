@@ -12,6 +12,7 @@ from pathlib import Path
 from llmtop import LlmtopError
 from llmtop.engines import settings
 from llmtop.engines.adapter import Live
+from llmtop.engines.effective import read_effective
 from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.evictions import Evictions
 from llmtop.engines.live import LiveState
@@ -60,6 +61,8 @@ class EngineSession:
         self._fetch = fetch
         self._reader = open_reader(endpoint.adapter, endpoint.url, fetch, locks)
         self._evictions = Evictions(live)
+        self._effective: Mapping[str, OptionValue] = {}
+        self._effective_of: float | None = None
 
     async def sample(self) -> EngineSample:
         """Scrape once and say what the window up to now holds. ScrapeError when it cannot."""
@@ -93,11 +96,14 @@ class EngineSession:
     def assemble(self, live: LiveState | None) -> tuple[Option, ...]:
         """The options as they stand, given what the engine said last."""
         adapter, record = self.endpoint.adapter, self.endpoint.record
-        launch = adapter.launch_options(record.spec.args) if record is not None else {}
+        launch: Mapping[str, OptionValue] = {}
+        if record is not None:
+            launch = {**adapter.launch_options(record.spec.args), **self._effective}
         return settings.assemble(adapter.options, launch, live, known=record is not None)
 
     async def look(self) -> Options:
         """Ask for the options as they stand. Raises nothing: why there is no answer is in it."""
+        await self._learn_effective()
         if self.live is None:
             return Options(self.assemble(None), self.why_not_live)
         try:
@@ -107,6 +113,16 @@ class EngineSession:
             return Options(self.assemble(None), f"{silent}: {error.message}")
         why_not = f"live options are off: {live.disabled}" if live.disabled else ""
         return Options(self.assemble(live), why_not, live)
+
+    async def _learn_effective(self) -> None:
+        record, adapter = self.endpoint.record, self.endpoint.adapter
+        if record is None or self._effective_of == record.started_at:
+            return
+        log, began = Path(record.log_path), record.started_at
+        self._effective = await asyncio.to_thread(
+            read_effective, log, began, adapter.effective, adapter.options
+        )
+        self._effective_of = began
 
     async def options(self) -> tuple[tuple[Option, ...], str]:
         """The options, and why none can be changed live ("" when some can)."""
