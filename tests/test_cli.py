@@ -157,6 +157,7 @@ def test_a_trace_of_conversations_is_replayed_and_saved(
     )  # fmt: skip
     assert done.code == 0, done.err
     assert done.json["loop"] == "open"
+    assert done.json["arrival"] is None  # recorded, not drawn
     rows = [json.loads(line) for line in saved.read_text().splitlines()]
     assert sorted(row["turn"] for row in rows) == [1, 1, 1, 2, 2, 2]
     assert done.json["requests"]["ok"] == 6

@@ -33,14 +33,20 @@ def latency(summary: LatencySummary) -> dict[str, Any]:
 
 def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[str, Any]:
     """A whole run as ``load --json`` shows it. docs/json.md describes the fields."""
+    from llmtop.loadgen.shape import parse
+    from llmtop.loadgen.trace import unread
+
     health = result.health
+    spaced = plan.loop is Loop.OPEN and any(
+        piece.recorded is None for piece in parse(plan.shape, unread).pieces
+    )
     return {
         "name": name,
         "simulated": simulated,
         "loop": plan.loop.value,
         "shape": plan.shape,
-        "arrival": plan.arrival.value if plan.loop is Loop.OPEN else None,
-        "burstiness": plan.burstiness if plan.arrival is Arrival.GAMMA else None,
+        "arrival": plan.arrival.value if spaced else None,
+        "burstiness": plan.burstiness if spaced and plan.arrival is Arrival.GAMMA else None,
         "seed": plan.seed,
         "requests": {
             "ok": result.ok,
