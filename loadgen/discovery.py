@@ -44,6 +44,11 @@ def discover_model(
         ) from None
     except (httpx.InvalidURL, UnicodeError):
         raise UsageError(f"{where.authority[:80]} is no host name", hint="check the URL") from None
+    except httpx.ProtocolError:
+        raise NotAnEngine(
+            f"{where.authority} broke off or does not speak HTTP",
+            "check the URL and its scheme (http or https)",
+        ) from None
     except httpx.TransportError as error:
         raise NotAnEngine(
             f"nothing can be reached at {where.authority}: {clean(str(error)).lower()}",

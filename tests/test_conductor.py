@@ -259,6 +259,19 @@ async def test_the_kind_of_loop_is_switched_and_back(wiring: Wiring, engine: Eng
         assert "streams (closed loop), held" in texts(stage)[-1]
 
 
+async def test_a_switch_above_a_thousand_streams_says_a_plain_number(
+    wiring: Wiring, engine: EngineRecord
+) -> None:
+    async with staged(wiring, engine) as stage:
+        await stage.conductor.start(Plan(shape="hold 1200"))
+        await until(lambda: snapshot(stage).in_flight >= 1200, "the load")
+        await stage.conductor.switch_loop()
+        await stage.conductor.switch_loop()
+        level = snapshot(stage).asked
+        assert level >= 1000
+        assert f"load: {round(level):,} streams (closed loop), held" == texts(stage)[-1]
+
+
 async def test_other_prompts_begin_a_load_of_their_own(
     wiring: Wiring, engine: EngineRecord
 ) -> None:

@@ -43,6 +43,7 @@ def test_the_key_is_sent() -> None:
         (httpx.Response(200, content=b" " * (MAX_ANSWER + 1)), "does not answer as an OpenAI"),
         (httpx.ConnectError("[Errno 111] Connection refused"), "connection refused"),
         (httpx.ConnectTimeout("x"), "did not answer within 5 s"),
+        (httpx.RemoteProtocolError("illegal request line"), "or does not speak HTTP"),
         (httpx.ReadError(""), "nothing can be reached at 127.0.0.1:8000"),
     ],
 )

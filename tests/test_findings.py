@@ -63,6 +63,12 @@ def test_a_client_at_its_limit_is_not_the_engines() -> None:
     assert "this client reached its limit: the engine may hold more" in saturation_sentence(result)
 
 
+def test_a_client_that_could_not_carry_the_first_level_is_named_as_the_reason() -> None:
+    answer = Answer(0.95, End.UNDECIDED, None, None)
+    result = replace(FOUND, answers=(answer,), ceiling=4, knee=None)
+    assert saturation_sentence(result).endswith(": this client could not carry 4 streams.")
+
+
 def compared(*findings: Finding) -> CompareResult:
     return CompareResult(32, 8.0, (), findings, 0, True)
 

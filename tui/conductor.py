@@ -16,6 +16,7 @@ from llmtop.loadgen.plan import Loop, Plan, Prompts
 from llmtop.loadgen.pool import Load
 from llmtop.tui.control import EngineLog
 from llmtop.tui.experiments import ComparisonPlan, SearchPlan
+from llmtop.tui.format import count, rate
 from llmtop.tui.keymap import DEFAULT, Keymap
 from llmtop.tui.marks import Mark
 from llmtop.tui.restarts import RestartEngine, Restarts, counted
@@ -135,8 +136,12 @@ class Conductor:
         load = self._need()
         load.switch_loop()
         now = load.snapshot()
-        unit = "requests a second" if now.loop == Loop.OPEN else "streams"
-        self._say("info", f"load: {now.asked:.3g} {unit} ({now.loop} loop), held")
+        level = (
+            f"{rate(now.asked)} requests a second"
+            if now.loop == Loop.OPEN
+            else f"{count(now.asked)} streams"
+        )
+        self._say("info", f"load: {level} ({now.loop} loop), held")
         self._look()
 
     async def freeze(self) -> None:

@@ -40,7 +40,10 @@ def held(slo: Slo, answer: Answer, top: int, ceiling: int | None) -> str:
             return (
                 f"Does not hold {what} at {streams(answer.fails)}; below, too few requests to tell"
             )
-        return f"Cannot tell whether it holds {what}: too few requests at each level"
+        told = f"Cannot tell whether it holds {what}"
+        if ceiling is not None:
+            return f"{told}: this client could not carry {streams(ceiling)}"
+        return f"{told}: too few requests at each level"
     told = f"Holds {what} up to {streams(answer.level)}"
     if answer.end is End.BEYOND:
         if ceiling is not None:
