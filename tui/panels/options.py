@@ -6,7 +6,8 @@ from textual.events import Click, Key
 from textual.message import Message
 
 from llmtop import UsageError
-from llmtop.engines.options import Applies, Option, OptionValue
+from llmtop.engines.options import Applies, Change, Option, OptionValue, Outcome
+from llmtop.engines.restart import Restarted
 from llmtop.tui import format as f
 from llmtop.tui.keymap import DEFAULT, Keymap, Place, is_text
 from llmtop.tui.panels.edit import Edit, editing_keys, frozen, wants_eviction
@@ -228,3 +229,20 @@ class OptionsPanel(Panel, can_focus=True):
     def _again(self) -> None:
         if self.view is not None:
             self.show(self.view)
+
+
+def answer_words(change: Change) -> tuple[str, str]:
+    """What the engine said to a change, and its role."""
+    name, value = f.clean(change.option, 60), f.option(change.after)
+    if change.outcome is Outcome.REFUSED:
+        return f"{name}: refused, {f.clean(change.reason or 'no reason given', 200)}", "bad"
+    when = f" after {change.ack_ms:.0f} ms" if change.ack_ms is not None else ""
+    evicted = f", {change.evicted} put back" if change.evicted else ""
+    return f"{name} = {value}: {change.outcome.value}{when}{evicted}", "good"
+
+
+def restarted_words(name: str, value: OptionValue, done: Restarted) -> tuple[str, str]:
+    """What came of a restart, and its role."""
+    if done.rolled_back:
+        return f"rolled back: {f.clean(done.failure, 200)}", "bad"
+    return f"{name} = {f.option(value)}: restarted in {f.duration(done.took_s)}", "good"

@@ -16,7 +16,7 @@ from textual.screen import Screen
 from textual.timer import Timer
 
 from llmtop.engines.options import Applies, Change, Option, OptionValue, Outcome
-from llmtop.engines.restart import Restarted, room_beside
+from llmtop.engines.restart import room_beside
 from llmtop.tui import format as f
 from llmtop.tui.bindings import bindings
 from llmtop.tui.control import Control, refusal
@@ -27,7 +27,7 @@ from llmtop.tui.panels.events import EventsPanel
 from llmtop.tui.panels.gpu import GpuPanel
 from llmtop.tui.panels.keys import KeysPanel
 from llmtop.tui.panels.load import LoadPanel
-from llmtop.tui.panels.options import OptionsPanel
+from llmtop.tui.panels.options import OptionsPanel, answer_words, restarted_words
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.per_token import CostPanel, PerTokenPanel
 from llmtop.tui.panels.pulse import Pulse
@@ -315,7 +315,7 @@ class Dashboard(Screen[None]):
             except Exception:
                 panel.say(f"{wanted} stays as it is", "bad")
                 raise
-            panel.say(*_answer(change))
+            panel.say(*answer_words(change))
 
         self.act(ask)
 
@@ -334,7 +334,7 @@ class Dashboard(Screen[None]):
             except Exception:
                 panel.say(f"{option.name}: the restart of {name} failed", "bad")
                 raise
-            panel.say(*_restarted(option.name, value, done))
+            panel.say(*restarted_words(option.name, value, done))
 
         def answered(way: str | None) -> None:
             if way is None:
@@ -390,20 +390,3 @@ class Dashboard(Screen[None]):
         """Whether the newest event can be read whole on the screen."""
         here = self.is_active and "events" in self._boxes(self.size)
         return here and self.query_one(EventsPanel).shows(event, view)
-
-
-def _answer(change: Change) -> tuple[str, str]:
-    """What the engine said to a change, and its role."""
-    name, value = f.clean(change.option, 60), f.option(change.after)
-    if change.outcome is Outcome.REFUSED:
-        return f"{name}: refused, {f.clean(change.reason or 'no reason given', 200)}", "bad"
-    when = f" after {change.ack_ms:.0f} ms" if change.ack_ms is not None else ""
-    evicted = f", {change.evicted} put back" if change.evicted else ""
-    return f"{name} = {value}: {change.outcome.value}{when}{evicted}", "good"
-
-
-def _restarted(name: str, value: OptionValue, done: Restarted) -> tuple[str, str]:
-    """What came of a restart, and its role."""
-    if done.rolled_back:
-        return f"rolled back: {f.clean(done.failure, 200)}", "bad"
-    return f"{name} = {f.option(value)}: restarted in {f.duration(done.took_s)}", "good"

@@ -186,9 +186,14 @@ class StatusLine:
         self._every_s = 0.5 if self._live else every_s
         self._said = -1e9
 
+    @property
+    def due(self) -> bool:
+        """Whether words would be shown now."""
+        return not self._quiet and time.monotonic() - self._said >= self._every_s
+
     def show(self, words: str, *, now: bool = False) -> None:
         """Say where it stands, now and then. now: at once, it is news."""
-        if self._quiet or (not now and time.monotonic() - self._said < self._every_s):
+        if self._quiet or not (now or self.due):
             return
         self._said = time.monotonic()
         click.echo(f"\r\x1b[K{words}" if self._live else words, nl=not self._live, err=True)

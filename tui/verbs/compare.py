@@ -24,10 +24,10 @@ from llmtop.tui.verbs.aim import (
     load_on,
     wait_a_beat,
 )
+from llmtop.tui.verbs.changes import split
 from llmtop.tui.verbs.configured import read
 from llmtop.tui.verbs.kinds import Real
 from llmtop.tui.verbs.output import document, json_flag, note
-from llmtop.tui.verbs.set import split
 
 if TYPE_CHECKING:
     from llmtop.engines.records import EngineStatus

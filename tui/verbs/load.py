@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +12,11 @@ import click
 
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.plan import Arrival, Loop, Plan
-from llmtop.loadgen.results import LatencySummary, LoadResult, LoadSnapshot, RequestRecord
+from llmtop.loadgen.results import LoadResult, LoadSnapshot, RequestRecord
+from llmtop.tui.verbs.aim import Asking, StatusLine, aim
 from llmtop.tui.verbs.configured import config_flag, read
 from llmtop.tui.verbs.kinds import TIMEOUT, Real
-from llmtop.tui.verbs.output import document, json_flag, note
+from llmtop.tui.verbs.output import document, json_flag, latency, note
 from llmtop.tui.verbs.prompting import prompt_options, prompts_of, typed
 
 if TYPE_CHECKING:
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from llmtop.tui.config.file import Config
 
 WORKER_GRACE_S = 10.0  # after which a silent worker is given up on
-
-
-def latency(summary: LatencySummary) -> dict[str, Any]:
-    """A latency as JSON, in seconds."""
-    return {"p50": summary.p50, "p95": summary.p95, "p99": summary.p99, "n": summary.n}
 
 
 def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[str, Any]:
@@ -132,7 +127,6 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
     from llmtop.loadgen.course import check
     from llmtop.loadgen.pool import Load
     from llmtop.tui.report import load_lines
-    from llmtop.tui.verbs.aim import Asking, aim
     from llmtop.tui.verbs.harvest import Harvest
     from llmtop.tui.verbs.recording import Recording
     from llmtop.tui.wiring import Wiring
@@ -165,8 +159,8 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
         )
         try:
             load.start(plan)
-            quiet = as_json and not sys.stderr.isatty()
-            result = watch(load, parsed.duration, timeout, quiet=quiet)
+            status = StatusLine(quiet=as_json, every_s=1.0)
+            result = watch(load, parsed.duration, timeout, status)
         finally:
             load.close()
         harvest.write(plan, found.target, result)
@@ -223,9 +217,9 @@ def planned(given: Mapping[str, Any], config: Config) -> Plan:
     )
 
 
-def watch(load: Load, duration: float, timeout: float, *, quiet: bool) -> LoadResult:
-    """Wait for the run's end, saying where it stands once a second. Ctrl+C cuts what is left."""
-    said = begun = time.monotonic()
+def watch(load: Load, duration: float, timeout: float, line: StatusLine) -> LoadResult:
+    """Wait for the run's end, saying where it stands. Ctrl+C cuts what is left."""
+    begun = time.monotonic()
     patience = duration + timeout + WORKER_GRACE_S
     try:
         while not load.finished:
@@ -234,22 +228,20 @@ def watch(load: Load, duration: float, timeout: float, *, quiet: bool) -> LoadRe
                 note("a load worker does not answer; what it sent is not in the figures")
                 return load.result()
             select.select([load], [], [], 0.2)
-            if not quiet and time.monotonic() - said >= 1.0:
-                said = time.monotonic()
-                progress(load.snapshot(), begun + duration - said)
+            if line.due:
+                line.show(progress(load.snapshot(), begun + duration - time.monotonic()))
     except KeyboardInterrupt:
         note("\ncutting what is in flight ...")
         load.stop(drain=False)
         begun = time.monotonic()
         while not load.finished and time.monotonic() < begun + WORKER_GRACE_S:
             select.select([load], [], [], 0.2)
-    if not quiet and sys.stderr.isatty():
-        click.echo("\r\x1b[K", nl=False, err=True)
+    line.clear()
     return load.result()
 
 
-def progress(now: LoadSnapshot, left_s: float) -> None:
-    """One line that rewrites itself on a terminal, one line a second elsewhere.
+def progress(now: LoadSnapshot, left_s: float) -> str:
+    """Where the run stands, in one line.
 
     left_s: until the shape has ended; what is in flight then still finishes.
     """
@@ -267,7 +259,4 @@ def progress(now: LoadSnapshot, left_s: float) -> None:
         words += f"  {now.late:,} late  {now.not_sent:,} not sent"
     if now.thinking:
         words += f"  {now.thinking:,} think"
-    if sys.stderr.isatty():
-        click.echo(f"\r\x1b[K{words}", nl=False, err=True)
-    else:
-        click.echo(words, err=True)
+    return words

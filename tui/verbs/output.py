@@ -6,9 +6,12 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.results import LatencySummary
 
 json_flag = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else."
@@ -29,6 +32,11 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return value
+
+
+def latency(summary: LatencySummary) -> dict[str, Any]:
+    """A latency as JSON, in seconds."""
+    return {"p50": summary.p50, "p95": summary.p95, "p99": summary.p99, "n": summary.n}
 
 
 def note(text: str) -> None:

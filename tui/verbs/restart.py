@@ -16,6 +16,7 @@ import click
 
 from llmtop import LlmtopError, UsageError
 from llmtop.engines.options import Change, Option, OptionValue, Outcome
+from llmtop.tui.verbs.changes import entry, say, split
 from llmtop.tui.verbs.kinds import SECONDS
 from llmtop.tui.verbs.output import document, json_flag, note
 from llmtop.tui.verbs.run import FLAGS, PassingFlags, gpu_list
@@ -213,7 +214,6 @@ def sort(
 ) -> tuple[dict[str, OptionValue], tuple[str, ...]]:
     """Changes of options, and flags that are in no table: those are written with their dashes."""
     from llmtop.engines import settings
-    from llmtop.tui.verbs.set import split
 
     names = {option.name for option in options}
     wanted: dict[str, OptionValue] = {}
@@ -309,8 +309,6 @@ def finish(
     as_json: bool,
 ) -> int:
     """Print what came of it; 1 when something was refused or rolled back."""
-    from llmtop.tui.verbs.set import entry, say
-
     if as_json:
         document(
             {

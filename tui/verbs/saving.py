@@ -18,8 +18,7 @@ from llmtop.loadgen.plan import Target
 from llmtop.loadgen.saturate import SaturationResult
 from llmtop.tui.findings import comparison_sentence, saturation_sentence
 from llmtop.tui.verbs.aim import Aim
-from llmtop.tui.verbs.load import latency
-from llmtop.tui.verbs.output import finite
+from llmtop.tui.verbs.output import finite, latency
 
 
 def level_entry(level: LevelResult, dollars_an_hour: float | None = None) -> dict[str, Any]:

@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import click
 
 from llmtop import UsageError
 from llmtop.engines.options import Change, OptionValue, Outcome
-from llmtop.tui.verbs.options import shown
-from llmtop.tui.verbs.output import document, json_flag, note
-from llmtop.tui.verbs.restart import HowToRestart, restart_flags
-
-
-def entry(change: Change) -> dict[str, Any]:
-    """One change as ``set --json`` shows it."""
-    return {
-        "option": change.option,
-        "from": change.before,
-        "to": change.after,
-        "outcome": change.outcome.value,
-        "reason": change.reason,
-        "ack_ms": change.ack_ms,
-        "evicted": change.evicted,
-    }
-
-
-def distinct(pairs: tuple[str, ...]) -> dict[str, str]:
-    """Each option's text; UsageError when one is given twice, since only one can be meant."""
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, text = split(pair)
-        if name in found:
-            raise UsageError(f"{name} is given twice", "give it once")
-        found[name] = text
-    return found
-
-
-def split(pair: str) -> tuple[str, str]:
-    """``max_num_seqs=64`` as name and text. Flags spelled with dashes are understood too."""
-    name, equals, text = pair.partition("=")
-    if not equals or not name or not text:
-        raise UsageError(f"{pair!r} is not a change", "write it as max_num_seqs=64")
-    return name.strip().lstrip("-").replace("-", "_"), text
+from llmtop.tui.verbs.changes import distinct, entry, say
+from llmtop.tui.verbs.output import document, json_flag
+from llmtop.tui.verbs.restart import HowToRestart, perform, restart_flags
 
 
 @click.command()
@@ -71,7 +38,6 @@ def command(
         llmtop set vllm max_model_len=4096 --restart -- --enforce-eager
     """
     from llmtop.engines import settings
-    from llmtop.tui.verbs.restart import perform
     from llmtop.tui.wiring import Wiring
 
     if restart:
@@ -100,19 +66,3 @@ def command(
     for item in changes:
         say(item, as_json=as_json)
     return int(any(item.outcome is Outcome.REFUSED for item in changes))
-
-
-def say(change: Change, *, as_json: bool) -> None:
-    """One change in words; beside a JSON document only one that was refused."""
-    before, after = shown(change.before), shown(change.after)
-    words = f"{change.option} {before} -> {after}: {change.outcome.value}"
-    if change.reason:
-        words += f", {change.reason}"
-    elif change.ack_ms is not None:
-        words += f" in {change.ack_ms:.0f} ms"
-    if change.evicted:
-        words += f", {change.evicted} requests put back into the queue"
-    if change.outcome is Outcome.REFUSED:
-        note(f"llmtop: {words}")
-    elif not as_json:
-        note(words)
