@@ -284,7 +284,9 @@ async def test_other_prompts_begin_a_load_of_their_own(
         assert stage.load_source.load is not before
         await until(lambda: snapshot(stage).ok > LEVEL, "the other load")
         load = stage.load_source.load
-        assert load is not None and load.result().output_tokens == 3 * load.result().ok
+        assert load is not None
+        result = load.result()
+        assert result.output_tokens == 3 * result.ok
         ramp = "ramp 1..9 over 60s"
         await stage.conductor.load(Plan(shape=ramp))
         await stage.conductor.freeze()
