@@ -25,6 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from llmtop.engines import sglang, vllm
 from llmtop.engines.adapter import Adapter
 from llmtop.engines.records import LaunchSpec
+from tests.engines_live.scenario import DTYPE
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("LLMTOP_ENGINE_CACHE") or Path.home() / ".cache" / "llmtop-engines")
@@ -214,9 +215,11 @@ def start_vllm(
 
     def start(*flags: str, **variables: str) -> contextlib.AbstractContextManager[Engine]:
         given = (
-            *("--served-model-name", "small", "--dtype", "bfloat16", "--enforce-eager"),
+            *("--served-model-name", "small", "--dtype", DTYPE, "--enforce-eager"),
             *("--max-model-len", "2048", "--max-num-seqs", "16"),
-            *("--max-num-batched-tokens", "2048", "--num-gpu-blocks-override", "200"),
+            *("--max-num-batched-tokens", "2048"),
+            # Small blocks, as on a GPU: what was evicted finds nearly all of its prefix again.
+            *("--block-size", "32", "--num-gpu-blocks-override", "800"),
             *flags,
         )
         base = {
@@ -242,7 +245,7 @@ def start_sglang(sglang_python: Path, tmp_path_factory: pytest.TempPathFactory) 
         *flags: str, PYTHONPATH: str = "", **variables: str
     ) -> contextlib.AbstractContextManager[Engine]:
         given = (
-            *("--served-model-name", "small", "--dtype", "bfloat16", "--device", "cpu"),
+            *("--served-model-name", "small", "--dtype", DTYPE, "--device", "cpu"),
             *("--attention-backend", "torch_native", "--mem-fraction-static", "0.3"),
             *("--max-total-tokens", "8192", "--context-length", "2048"),
             *("--max-running-requests", "8", "--chunked-prefill-size", "1024"),

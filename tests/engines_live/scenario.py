@@ -7,6 +7,7 @@ import signal
 import time
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,6 +17,16 @@ from tests.llmtop_process import Home, command
 from tests.terminal import Terminal
 
 NAME = "real"
+
+
+def _dtype() -> str:
+    flags = Path("/proc/cpuinfo").read_text()
+    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+# A CPU without bfloat16 arithmetic emulates it: with 16 streams of the small model vLLM 0.32 made
+# 98 tokens/s on an AVX2 core (EPYC 7003), and 271 in float32. What is tested is the same in either.
+DTYPE = _dtype()
 
 
 def seen(what: Callable[[], bool], within_s: float) -> float:

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.engines_live.scenario import alive, family, seen
+from tests.engines_live.scenario import DTYPE, alive, family, seen
 from tests.llmtop_process import Home, command, free_port
 
 HERE = Path(__file__).resolve().parent
 FLAGS = (
-    *("--served-model-name", "small", "--dtype", "bfloat16", "--device", "cpu"),
+    *("--served-model-name", "small", "--dtype", DTYPE, "--device", "cpu"),
     *("--attention-backend", "torch_native", "--mem-fraction-static", "0.3"),
     *("--max-total-tokens", "8192", "--context-length", "2048", "--max-running-requests", "8"),
     *("--chunked-prefill-size", "1024", "--sleep-on-idle"),

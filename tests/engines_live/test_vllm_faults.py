@@ -22,6 +22,7 @@ from llmtop.loadgen.results import LoadSnapshot
 from llmtop.tui.stage import Stage
 from llmtop.tui.wiring import Wiring
 from tests.engines_live.scenario import (
+    DTYPE,
     NAME,
     alive,
     child,
@@ -36,7 +37,7 @@ from tests.engines_live.test_vllm_scenario import OFFLINE
 from tests.llmtop_process import Home, free_port
 
 FLAGS = (
-    *("--served-model-name", "small", "--dtype", "bfloat16", "--max-model-len", "2048"),
+    *("--served-model-name", "small", "--dtype", DTYPE, "--max-model-len", "2048"),
     *("--max-num-seqs", "16", "--max-num-batched-tokens", "2048"),
     *("--num-gpu-blocks-override", "200", "--enforce-eager"),
 )

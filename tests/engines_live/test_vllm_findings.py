@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines_live.scenario import DTYPE
 from tests.llmtop_process import Home, free_port
 
 CAP = 16
 FLAGS = (
-    *("--served-model-name", "small", "--dtype", "bfloat16", "--max-model-len", "2048"),
+    *("--served-model-name", "small", "--dtype", DTYPE, "--max-model-len", "2048"),
     *("--max-num-seqs", str(CAP), "--max-num-batched-tokens", "2048"),
     *("--num-gpu-blocks-override", "200", "--enforce-eager"),
 )
