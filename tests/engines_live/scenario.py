@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
@@ -61,6 +63,13 @@ def metric(url: str, name: str) -> float:
         for sample in found.samples
         if sample.name == name
     )
+
+
+def drained(load: subprocess.Popen[str]) -> dict[str, Any]:
+    """What a load says at its end: it is asked to send no more, and what is in flight finishes."""
+    load.send_signal(signal.SIGINT)
+    out, _ = load.communicate(timeout=240)
+    return dict(json.loads(out))
 
 
 def told(home: Home) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 import urllib.request
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.engines_live.scenario import DTYPE, alive, family, seen
+from tests.engines_live.scenario import DTYPE, alive, drained, family, seen
 from tests.llmtop_process import Home, command, free_port
 
 HERE = Path(__file__).resolve().parent
@@ -76,7 +75,7 @@ def test_the_cap_turns_under_load_and_no_request_fails(
         done = home.run("set", "real", pair, "--json")
         assert done.code == 0, done.err + done.out
 
-    flags = ("-c", "8", "-d", "45", "--prompt-tokens", "64", "--output-tokens", "60")
+    flags = ("-c", "8", "-d", "300", "--prompt-tokens", "64", "--output-tokens", "60")
     with subprocess.Popen(
         command("load", "real", *flags, "--json"),
         env=home.environ,
@@ -93,8 +92,7 @@ def test_the_cap_turns_under_load_and_no_request_fails(
         change("max_running_requests=8")
         seen(lambda: running(engine) >= 6, 30)
         change("chunked_prefill_size=256")
-        out, _ = load.communicate(timeout=240)
-    report = json.loads(out)
+        report = drained(load)
     assert report["requests"]["failed"] == 0, report["errors"]
     assert report["requests"]["ok"] > 8
 

@@ -218,26 +218,35 @@ def planned(given: Mapping[str, Any], config: Config) -> Plan:
 
 
 def watch(load: Load, duration: float, timeout: float, line: StatusLine) -> LoadResult:
-    """Wait for the run's end, saying where it stands. Ctrl+C cuts what is left."""
-    begun = time.monotonic()
-    patience = duration + timeout + WORKER_GRACE_S
+    """Wait for the run's end, saying where it stands. Ctrl+C drains it, a second one cuts it."""
+    ends = time.monotonic() + duration
     try:
-        while not load.finished:
-            if time.monotonic() > begun + patience:
-                # Its own time-outs are long over: a worker hangs, stopped or starved.
-                note("a load worker does not answer; what it sent is not in the figures")
-                return load.result()
-            select.select([load], [], [], 0.2)
-            if line.due:
-                line.show(progress(load.snapshot(), begun + duration - time.monotonic()))
+        _finish(load, ends, ends + timeout + WORKER_GRACE_S, line)
     except KeyboardInterrupt:
-        note("\ncutting what is in flight ...")
-        load.stop(drain=False)
-        begun = time.monotonic()
-        while not load.finished and time.monotonic() < begun + WORKER_GRACE_S:
-            select.select([load], [], [], 0.2)
+        try:
+            note("\nnothing more is sent; Ctrl+C again cuts what is in flight")
+            load.stop(drain=True)
+            now = time.monotonic()
+            _finish(load, now, now + timeout + WORKER_GRACE_S, line)
+        except KeyboardInterrupt:
+            note("\ncutting what is in flight ...")
+            load.stop(drain=False)
+            now = time.monotonic()
+            _finish(load, now, now + WORKER_GRACE_S, line)
     line.clear()
     return load.result()
+
+
+def _finish(load: Load, ends: float, deadline: float, line: StatusLine) -> None:
+    """Wait for the load's last request, no longer than to the deadline. ends: of its shape."""
+    while not load.finished:
+        if time.monotonic() > deadline:
+            # Its own time-outs are long over: a worker hangs, stopped or starved.
+            note("a load worker does not answer; what it sent is not in the figures")
+            return
+        select.select([load], [], [], 0.2)
+        if line.due:
+            line.show(progress(load.snapshot(), ends - time.monotonic()))
 
 
 def progress(now: LoadSnapshot, left_s: float) -> str:
