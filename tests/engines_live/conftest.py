@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 import pytest
@@ -25,7 +25,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from llmtop.engines import sglang, vllm
 from llmtop.engines.adapter import Adapter
 from llmtop.engines.records import LaunchSpec
-from tests.engines_live.scenario import DTYPE
+from tests.engines_live.scenario import DTYPE, NAME
+from tests.engines_live.vllm_served import FLAGS as VLLM_FLAGS
+from tests.engines_live.vllm_served import NGRAM
+from tests.engines_live.vllm_served import VARIABLES as VLLM_VARIABLES
+from tests.llmtop_process import Home, free_port
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("LLMTOP_ENGINE_CACHE") or Path.home() / ".cache" / "llmtop-engines")
@@ -204,6 +208,28 @@ def small_model(vllm_program: Path) -> Path:
     return CACHE / "models" / "small"
 
 
+@pytest.fixture(scope="session")
+def vllm_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """Where the vLLM that several modules take over from each other is at home."""
+    home = Home.make(tmp_path_factory.mktemp("home"), extra=VLLM_VARIABLES)
+    yield home
+    home.stop_all()
+
+
+@pytest.fixture(scope="session")
+def vllm_engine(vllm_home: Home, vllm_program: Path, small_model: Path) -> dict[str, Any]:
+    """What ``llmtop run`` told of it. It is started once, for a start takes most of a minute."""
+    done = vllm_home.run(
+        *("run", "vllm", str(small_model), "--bin", str(vllm_program), "--name", NAME),
+        *("--port", str(free_port())),
+        *("--detach", "--json", "--", *VLLM_FLAGS, *NGRAM),
+        timeout=300,
+    )
+    assert done.code == 0, done.err
+    assert "weights" in done.err  # the start-up phases were told
+    return dict(done.json)
+
+
 Start = Callable[..., contextlib.AbstractContextManager[Engine]]
 
 
@@ -214,24 +240,10 @@ def start_vllm(
     """``with start_vllm(*flags, PYTHONPATH=...)``: a ready engine; nothing is left of it after."""
 
     def start(*flags: str, **variables: str) -> contextlib.AbstractContextManager[Engine]:
-        given = (
-            *("--served-model-name", "small", "--dtype", DTYPE, "--enforce-eager"),
-            *("--max-model-len", "2048", "--max-num-seqs", "16"),
-            *("--max-num-batched-tokens", "2048"),
-            # Small blocks, as on a GPU: what was evicted finds nearly all of its prefix again.
-            *("--block-size", "32", "--num-gpu-blocks-override", "800"),
-            *flags,
-        )
-        base = {
-            "HF_HUB_OFFLINE": "1",
-            "TRANSFORMERS_OFFLINE": "1",
-            "VLLM_NO_USAGE_STATS": "1",
-            "DO_NOT_TRACK": "1",
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            **variables,
-        }
+        base = {**VLLM_VARIABLES, **variables}
         program = (str(vllm_program),)
         folder = tmp_path_factory.mktemp("vllm")
+        given = (*VLLM_FLAGS, *flags)
         return _running(vllm.ADAPTER, program, str(small_model), given, base, folder)
 
     return start

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.engines_live.scenario import DTYPE, alive, drained, family, seen
+from tests.engines_live.scenario import DTYPE, NAME, alive, drained, family, seen
 from tests.llmtop_process import Home, command, free_port
 
 HERE = Path(__file__).resolve().parent
@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 @pytest.fixture(scope="module")
 def engine(home: Home, sglang_python: Path, small_model: Path) -> dict[str, object]:
     done = home.run(
-        *("run", "sglang", str(small_model), "--python", str(sglang_python), "--name", "real"),
+        *("run", "sglang", str(small_model), "--python", str(sglang_python), "--name", NAME),
         *("--port", str(free_port())),
         *("--detach", "--json", "--", *FLAGS),
         timeout=300,
@@ -62,7 +62,7 @@ def running(engine: dict[str, object]) -> float:
 def test_the_engine_is_described(home: Home, engine: dict[str, object]) -> None:
     assert engine["state"] == "ready"
     assert engine["version"] == "0.5.23"
-    options = {o["name"]: o for o in home.run("options", "real", "--json").json["options"]}
+    options = {o["name"]: o for o in home.run("options", NAME, "--json").json["options"]}
     assert options["max_running_requests"]["launch"] == 8
     assert options["max_running_requests"]["applies"] != "restart"
     assert options["chunked_prefill_size"]["value"] == 1024
@@ -72,19 +72,19 @@ def test_the_cap_turns_under_load_and_no_request_fails(
     home: Home, engine: dict[str, object]
 ) -> None:
     def change(pair: str) -> None:
-        done = home.run("set", "real", pair, "--json")
+        done = home.run("set", NAME, pair, "--json")
         assert done.code == 0, done.err + done.out
 
     flags = ("-c", "8", "-d", "300", "--prompt-tokens", "64", "--output-tokens", "60")
     with subprocess.Popen(
-        command("load", "real", *flags, "--json"),
+        command("load", NAME, *flags, "--json"),
         env=home.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     ) as load:
         seen(lambda: running(engine) >= 6, 60)
-        sample = home.run("once", "real", "--window", "3", "--json").json
+        sample = home.run("once", NAME, "--window", "3", "--json").json
         assert sample["kv_tokens_total"] == 8192
         assert sample["output_tokens_per_s"] > 0
         change("max_running_requests=3")
@@ -104,7 +104,7 @@ def test_stop_with_open_streams_ends_within_its_grace(
     assert len(pids) >= 3  # HTTP server, scheduler, detokenizer
     flags = ("-c", "4", "-d", "300", "--prompt-tokens", "16", "--output-tokens", "900")
     with subprocess.Popen(
-        command("load", "real", *flags),
+        command("load", NAME, *flags),
         env=home.environ,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -112,7 +112,7 @@ def test_stop_with_open_streams_ends_within_its_grace(
         try:
             seen(lambda: running(engine) >= 4, 60)
             begun = time.monotonic()  # by itself SGLang would wait until all is served
-            done = home.run("stop", "real", "--grace", "4", timeout=60)
+            done = home.run("stop", NAME, "--grace", "4", timeout=60)
             assert done.code == 0, done.err
             assert time.monotonic() - begun < 4 + 20  # the rest is a crowded machine
             assert [pid for pid in pids if alive(pid)] == []

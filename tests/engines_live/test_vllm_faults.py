@@ -22,7 +22,6 @@ from llmtop.loadgen.results import LoadSnapshot
 from llmtop.tui.stage import Stage
 from llmtop.tui.wiring import Wiring
 from tests.engines_live.scenario import (
-    DTYPE,
     NAME,
     alive,
     child,
@@ -33,14 +32,9 @@ from tests.engines_live.scenario import (
     value,
     watcher_dies,
 )
-from tests.engines_live.test_vllm_scenario import OFFLINE
+from tests.engines_live.vllm_served import FLAGS, VARIABLES
 from tests.llmtop_process import Home, free_port
 
-FLAGS = (
-    *("--served-model-name", "small", "--dtype", DTYPE, "--max-model-len", "2048"),
-    *("--max-num-seqs", "16", "--max-num-batched-tokens", "2048"),
-    *("--num-gpu-blocks-override", "200", "--enforce-eager"),
-)
 START_S = 300
 LEVEL = 4
 
@@ -49,7 +43,7 @@ LEVEL = 4
 def home(
     tmp_path_factory: pytest.TempPathFactory, vllm_program: Path, small_model: Path
 ) -> Iterator[Home]:
-    home = Home.make(tmp_path_factory.mktemp("home"), extra=OFFLINE)
+    home = Home.make(tmp_path_factory.mktemp("home"), extra=VARIABLES)
     done = home.run(
         *("run", "vllm", str(small_model), "--bin", str(vllm_program), "--name", NAME),
         *("--port", str(free_port())),
@@ -93,7 +87,7 @@ def test_an_option_that_needs_a_restart_gets_one(home: Home) -> None:
 
 
 def test_what_does_not_start_is_rolled_back_and_the_words_say_why(home: Home) -> None:
-    # Four blocks of 128 tokens hold less than one request.
+    # Four blocks of 32 tokens hold less than one request.
     done = home.run(
         *("restart", NAME, "max_num_seqs=8", "--json", "--", "--num-gpu-blocks-override", "4"),
         timeout=2 * START_S,

@@ -2,83 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from tests.engines_live.scenario import DTYPE, alive, drained, family, seen
-from tests.llmtop_process import Home, command, free_port
+from tests.engines_live.scenario import NAME, alive, drained, family, metric, seen
+from tests.engines_live.vllm_served import KV_TOKENS
+from tests.llmtop_process import Home, command
 from tests.terminal import Terminal
 
 SEEN_WITHIN_S = 2.0
-FLAGS = (
-    *("--served-model-name", "small", "--dtype", DTYPE, "--max-model-len", "2048"),
-    *("--max-num-seqs", "16", "--max-num-batched-tokens", "2048"),
-    # Small blocks, as on a GPU: what was evicted finds nearly all of its prefix again.
-    *("--block-size", "32", "--num-gpu-blocks-override", "800", "--enforce-eager"),
-    "--speculative-config",
-    json.dumps(
-        {
-            "method": "ngram",
-            "num_speculative_tokens": 4,
-            "prompt_lookup_max": 4,
-            "prompt_lookup_min": 1,
-        }
-    ),
-)
-OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-}
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    home = Home.make(tmp_path_factory.mktemp("home"), extra=OFFLINE)
-    yield home
-    home.stop_all()
+def home(vllm_home: Home) -> Home:
+    return vllm_home
 
 
 @pytest.fixture(scope="module")
-def engine(home: Home, vllm_program: Path, small_model: Path) -> dict[str, object]:
-    done = home.run(
-        *("run", "vllm", str(small_model), "--bin", str(vllm_program), "--name", "real"),
-        *("--port", str(free_port())),
-        *("--detach", "--json", "--", *FLAGS),
-        timeout=300,
-    )
-    assert done.code == 0, done.err
-    assert "weights" in done.err  # the start-up phases were told
-    started: dict[str, object] = done.json
-    return started
-
-
-def metric(engine: dict[str, object], name: str) -> float:
-    with urllib.request.urlopen(f"{engine['url']}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == name
-    )
+def engine(vllm_engine: dict[str, Any]) -> dict[str, Any]:
+    return vllm_engine
 
 
 def start_load(home: Home, seconds: int) -> subprocess.Popen[str]:
     """16 streams whose text n-gram speculation guesses well."""
     flags = ("-c", "16", "-d", str(seconds), "--prompt-tokens", "64", "--output-tokens", "200")
     return subprocess.Popen(
-        command("load", "real", *flags, "--repetitive", "--temperature", "0", "--json"),
+        command("load", NAME, *flags, "--repetitive", "--temperature", "0", "--json"),
         env=home.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -86,26 +40,26 @@ def start_load(home: Home, seconds: int) -> subprocess.Popen[str]:
     )
 
 
-def test_the_engine_is_described(home: Home, engine: dict[str, object]) -> None:
+def test_the_engine_is_described(home: Home, engine: dict[str, Any]) -> None:
     assert engine["state"] == "ready"
     assert engine["version"] == "0.32.0"
     assert engine["simulated"] is False
-    options = {o["name"]: o for o in home.run("options", "real", "--json").json["options"]}
+    options = {o["name"]: o for o in home.run("options", NAME, "--json").json["options"]}
     assert options["max_num_seqs"]["launch"] == 16
     assert options["num_speculative_tokens"]["applies"].startswith("live")
     assert options["max_model_len"]["value"] == 2048
     assert options["max_model_len"]["applies"] == "restart"
 
 
-def test_knobs_turn_under_load_and_no_request_fails(home: Home, engine: dict[str, object]) -> None:
+def test_knobs_turn_under_load_and_no_request_fails(home: Home, engine: dict[str, Any]) -> None:
     def running() -> float:
-        return metric(engine, "vllm:num_requests_running")
+        return metric(engine["url"], "vllm:num_requests_running")
 
     def drafts() -> float:
-        return metric(engine, "vllm:spec_decode_num_drafts_total")
+        return metric(engine["url"], "vllm:spec_decode_num_drafts_total")
 
     def change(*pairs: str) -> None:
-        done = home.run("set", "real", *pairs, "--json")
+        done = home.run("set", NAME, *pairs, "--json")
         assert done.code == 0, done.err
         assert {c["outcome"] for c in done.json["changes"]} == {"applied"}, done.out
 
@@ -115,8 +69,8 @@ def test_knobs_turn_under_load_and_no_request_fails(home: Home, engine: dict[str
         seen(lambda: running() <= 2, SEEN_WITHIN_S)
         change("max_num_seqs=16")
         seen(lambda: running() >= 14, SEEN_WITHIN_S)
-        sample = home.run("once", "real", "--window", "2", "--json").json
-        assert sample["kv_tokens_total"] == 800 * 32
+        sample = home.run("once", NAME, "--window", "2", "--json").json
+        assert sample["kv_tokens_total"] == KV_TOKENS
         assert 0 < sample["kv_usage"] < 1
         assert sample["output_tokens_per_s"] > 0
         assert sample["spec_acceptance"] is not None
@@ -124,12 +78,12 @@ def test_knobs_turn_under_load_and_no_request_fails(home: Home, engine: dict[str
         change("num_speculative_tokens=0")
         time.sleep(0.2)  # the step in flight may still be counted
         before = drafts()
-        tokens = metric(engine, "vllm:generation_tokens_total")
-        seen(lambda: metric(engine, "vllm:generation_tokens_total") > tokens + 50, 20)
+        tokens = metric(engine["url"], "vllm:generation_tokens_total")
+        seen(lambda: metric(engine["url"], "vllm:generation_tokens_total") > tokens + 50, 20)
         assert drafts() == before, "drafts were made with speculation off"
         change("num_speculative_tokens=4")
         seen(lambda: drafts() > before, SEEN_WITHIN_S)
-        seen(lambda: metric(engine, "vllm:request_success_total") > 16, 60)
+        seen(lambda: metric(engine["url"], "vllm:request_success_total") > 16, 60)
         report = drained(load)
     assert report["requests"]["failed"] == 0, report["errors"]
     assert report["requests"]["cut"] == 0
@@ -137,7 +91,7 @@ def test_knobs_turn_under_load_and_no_request_fails(home: Home, engine: dict[str
     assert report["output_tokens"] == 200 * report["requests"]["ok"]
 
 
-def test_the_options_panel_turns_the_real_engine(home: Home, engine: dict[str, object]) -> None:
+def test_the_options_panel_turns_the_real_engine(home: Home, engine: dict[str, Any]) -> None:
     def number(text: str) -> int:
         found = re.search(r"run (\d+)", text)
         return int(found[1]) if found else -1
@@ -152,10 +106,10 @@ def test_the_options_panel_turns_the_real_engine(home: Home, engine: dict[str, o
         screen.type("\r")
         begun = time.monotonic()
         screen.see(lambda text: 0 <= number(text) <= 3, 10)
-        assert metric(engine, "vllm:num_requests_running") <= 3
+        assert metric(engine["url"], "vllm:num_requests_running") <= 3
         # One beat of the screen is a second; the rest is two crowded cores.
         assert time.monotonic() - begun < 5
-        assert home.run("set", "real", "max_num_seqs=16").code == 0
+        assert home.run("set", NAME, "max_num_seqs=16").code == 0
         screen.type("\x1b")
         screen.see("q quit")
         screen.type("q")
@@ -166,17 +120,15 @@ def test_the_options_panel_turns_the_real_engine(home: Home, engine: dict[str, o
     assert (report["requests"]["failed"], report["requests"]["cut"]) == (0, 0)
 
 
-def test_stop_with_open_streams_ends_within_its_grace(
-    home: Home, engine: dict[str, object]
-) -> None:
+def test_stop_with_open_streams_ends_within_its_grace(home: Home, engine: dict[str, Any]) -> None:
     pid = int(str(engine["pid"]))
     pids = family(pid)
     assert len(pids) >= 3  # API server, engine core, worker
     with start_load(home, 300) as load:
         try:
-            seen(lambda: metric(engine, "vllm:num_requests_running") >= 14, 60)
+            seen(lambda: metric(engine["url"], "vllm:num_requests_running") >= 14, 60)
             begun = time.monotonic()  # by itself vLLM would wait for its clients, which do not go
-            done = home.run("stop", "real", "--grace", "4", timeout=60)
+            done = home.run("stop", NAME, "--grace", "4", timeout=60)
             assert done.code == 0, done.err
             assert time.monotonic() - begun < 4 + 20  # the rest is a crowded machine
             assert [one for one in pids if alive(one)] == []

@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.engines_live.scenario import DTYPE
-from tests.llmtop_process import Home, free_port
+from tests.engines_live.vllm_served import CAP
+from tests.llmtop_process import Home
 
-CAP = 16
-FLAGS = (
-    *("--served-model-name", "small", "--dtype", DTYPE, "--max-model-len", "2048"),
-    *("--max-num-seqs", str(CAP), "--max-num-batched-tokens", "2048"),
-    *("--num-gpu-blocks-override", "200", "--enforce-eager"),
-)
-VARIABLES = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    # One core for the engine's threads: the client needs one too, or it would be the limit.
-    "VLLM_CPU_OMP_THREADS_BIND": "0",
-}
 SMALL = ("--prompt-tokens", "32", "--output-tokens", "8", "--workers", "1")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    home = Home.make(tmp_path_factory.mktemp("home"), extra=VARIABLES)
-    yield home
-    home.stop_all()
+def home(vllm_home: Home) -> Home:
+    return vllm_home
 
 
 @pytest.fixture(scope="module")
-def engine(home: Home, vllm_program: Path, small_model: Path) -> str:
-    done = home.run(
-        *("run", "vllm", str(small_model), "--bin", str(vllm_program), "--name", "found"),
-        *("--port", str(free_port()), "--detach", "--json", "--", *FLAGS),
-        timeout=300,
-    )
-    assert done.code == 0, done.err
-    return str(done.json["name"])
+def engine(vllm_engine: dict[str, Any]) -> str:
+    return str(vllm_engine["name"])
 
 
 def test_saturate_measures_a_real_engine(home: Home, engine: str) -> None:
