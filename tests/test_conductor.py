@@ -131,6 +131,18 @@ async def test_a_restart_cuts_the_load_and_brings_it_back_at_its_level(
         assert any(point for point in points[gap:])  # a gap, and numbers again behind it
 
 
+async def test_a_restart_takes_flags_that_are_in_no_table(
+    wiring: Wiring, engine: EngineRecord
+) -> None:
+    async with staged(wiring, engine) as stage:
+        flags = ("--max-model-len", "2048")
+        done = await stage.conductor.restart("one", {}, flags=flags)
+        assert not done.rolled_back, done.failure
+        await until(lambda: value(stage, "max_model_len") == 2048, "the new value")
+        assert track(stage).marks[-1].label == "--max-model-len 2048"
+        assert "one restarts: --max-model-len 2048" in texts(stage)
+
+
 async def test_a_value_that_does_not_start_is_undone_and_the_load_comes_back(
     wiring: Wiring, engine: EngineRecord
 ) -> None:

@@ -129,6 +129,32 @@ async def test_an_option_that_needs_a_restart_asks(
         assert isinstance(app.screen, RestartScreen) and control.calls == []
 
 
+async def test_any_flag_can_be_given_with_a_restart(
+    settle: Settle, screen_text: Text, make_app: Make, control: FakeControl
+) -> None:
+    app = make_app()
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("ctrl+p")
+        await type_into(pilot, 'restart with "')
+        await settle(pilot)
+        assert "a quote is not closed" in screen_text(app)
+        await pilot.press("ctrl+w")
+        await type_into(pilot, " eager")
+        await settle(pilot)
+        assert "flags begin with a dash" in screen_text(app)
+        await pilot.press("ctrl+w")
+        await type_into(pilot, " --enforce-eager --api-key hush --name 'a b'")
+        await pilot.press("enter")
+        await settle(pilot)
+        await settle(pilot)
+        assert isinstance(app.screen, RestartScreen) and control.calls == []
+        assert "--enforce-eager --api-key [hidden] --name" in screen_text(app)
+        await pilot.press("y")
+        await settle(pilot)
+        flags = ("--enforce-eager", "--api-key", "hush", "--name", "a b")
+        assert control.calls == [("restart", "llama", {}, flags, False)]
+
+
 async def test_it_works_on_other_screens_too(
     settle: Settle, screen_text: Text, make_app: Make, control: FakeControl
 ) -> None:

@@ -11,7 +11,7 @@ from llmtop import LlmtopError
 from llmtop.engines.logs import LogFeed
 from llmtop.engines.options import Change, OptionValue, Outcome
 from llmtop.engines.records import EngineRecord
-from llmtop.engines.restart import Restarted
+from llmtop.engines.restart import Restarted, Wanted
 from llmtop.loadgen.plan import Loop, Plan, Prompts
 from llmtop.loadgen.pool import Load
 from llmtop.tui.control import EngineLog
@@ -181,7 +181,12 @@ class Conductor:
         return change
 
     async def restart(
-        self, engine: str, changes: Mapping[str, OptionValue], *, rolling: bool = False
+        self,
+        engine: str,
+        changes: Mapping[str, OptionValue],
+        *,
+        flags: tuple[str, ...] = (),
+        rolling: bool = False,
     ) -> Restarted:
         """Restart an engine with new values; its load stops cleanly before and resumes after."""
         source = self._source(engine)
@@ -191,7 +196,8 @@ class Conductor:
         if engine in self._restarts.names:
             raise LlmtopError(f"{engine} is restarting already")
         self._experiments.guard()
-        return await self._restarts.carry_out(source, record, changes, rolling=rolling)
+        wanted = Wanted(changes, flags)
+        return await self._restarts.carry_out(source, record, wanted, rolling=rolling)
 
     async def stop_engine(self, engine: str) -> None:
         """End an engine that llmtop started: its load first, then its processes."""

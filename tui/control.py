@@ -63,12 +63,18 @@ class Control(Protocol):
         """Change an option of a running engine. evict: put running requests back to make room."""
 
     async def restart(
-        self, engine: str, changes: Mapping[str, OptionValue], *, rolling: bool = False
+        self,
+        engine: str,
+        changes: Mapping[str, OptionValue],
+        *,
+        flags: tuple[str, ...] = (),
+        rolling: bool = False,
     ) -> Restarted:
         """Restart an engine with new option values. Its load stops cleanly and comes back after.
 
-        rolling: start the new one beside it and move the load over; nothing is cut. Returns when
-        an engine is ready: the new one, or the last good one when the new one did not start.
+        flags: of the engine, as they are, in place of what it got for the same ones. rolling: start
+        the new one beside it and move the load over; nothing is cut. Returns when an engine is
+        ready: the new one, or the last good one when the new one did not start.
         """
 
     async def start_search(self, plan: SearchPlan) -> None:
@@ -163,10 +169,15 @@ class FakeControl:
         return Change(option, None, value, self.outcome, self.reason, ack_ms=12.0)
 
     async def restart(
-        self, engine: str, changes: Mapping[str, OptionValue], *, rolling: bool = False
+        self,
+        engine: str,
+        changes: Mapping[str, OptionValue],
+        *,
+        flags: tuple[str, ...] = (),
+        rolling: bool = False,
     ) -> Restarted:
         """Note the call; rolled back when a ``failure`` was set."""
-        self._note("restart", engine, dict(changes), rolling)
+        self._note("restart", engine, dict(changes), *([flags] if flags else []), rolling)
         spec = LaunchSpec("fake", engine, "model", "127.0.0.1", 8000)
         url = "http://127.0.0.1:8000"
         record = EngineRecord(spec, (), (), 1, 1, "", url, "", None, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from llmtop.tui.app import LlmtopApp
 
 NOTHING = "palette"  # it is open already
+RESTART_WITH = "restart with "
 WITH = " asking "  # between a shape and a name of prompts
 
 
@@ -86,6 +88,9 @@ def _options(app: LlmtopApp, view: View, typed: str) -> Iterator[Entry]:
     """Options of the selected engine; of the others once something was typed."""
     if view.stage is not Stage.RUNNING:
         return
+    if view.engine is not None and view.engine.owned:
+        note = 'flags of the engine, such as "--enforce-eager"'
+        yield Entry(RESTART_WITH, _nothing, note=note, text=RESTART_WITH)
     for engine in view.store.engines.values():
         ours = engine.name == view.store.selected
         if not (ours or typed):
@@ -158,7 +163,7 @@ def _load(app: LlmtopApp, plan: Plan, prompts: str = "") -> Callable[[], None]:
 
 
 def _typed(app: LlmtopApp, view: View, typed: str) -> Iterator[Entry]:
-    """``load SHAPE``, ``load SHAPE asking @PROMPTS`` and ``set OPTION = VALUE`` as typed."""
+    """What was typed with a value: a load, an option, flags for a restart."""
     text = typed.strip()
     if view.stage is not Stage.RUNNING:
         return
@@ -166,6 +171,8 @@ def _typed(app: LlmtopApp, view: View, typed: str) -> Iterator[Entry]:
         yield _typed_load(app, text.removeprefix("load ").strip())
     elif text.startswith("set ") and "=" in text:
         yield from _typed_option(app, view, text)
+    elif text.startswith(RESTART_WITH) and view.engine is not None and view.engine.owned:
+        yield _typed_flags(app, text)
 
 
 def _typed_load(app: LlmtopApp, text: str) -> Entry:
@@ -198,6 +205,16 @@ def _typed_option(app: LlmtopApp, view: View, text: str) -> Iterator[Entry]:
         return
     how = f.applies(option.applies, option.launch)
     yield Entry(text, _change(app, engine, option, wanted), note=f"as typed, {how}")
+
+
+def _typed_flags(app: LlmtopApp, text: str) -> Entry:
+    try:
+        flags = tuple(shlex.split(text.removeprefix(RESTART_WITH)))
+    except ValueError:
+        return Entry(text, _nothing, note="a quote is not closed", text=text)
+    if not flags[0].startswith("-"):
+        return Entry(text, _nothing, note="flags begin with a dash", text=text)
+    return Entry(text, lambda: app.dashboard.restart(flags), note="as typed, asks first")
 
 
 def _why(error: LlmtopError) -> str:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from llmtop.engines.logs import clean
-from llmtop.engines.options import Change, OptionValue, Outcome
+from llmtop.engines.options import Change, Outcome
 from llmtop.engines.records import EngineRecord, State
-from llmtop.engines.restart import HandOver, Restarted
+from llmtop.engines.restart import HandOver, Restarted, Wanted
 from llmtop.loadgen.pool import Load
 from llmtop.tui.marks import Mark
 from llmtop.tui.sources import EngineSource, LoadSource, Sampling
 from llmtop.tui.store import Event, Store
-from llmtop.tui.words import change_words
+from llmtop.tui.words import change_words, flag_words
 
 CUT_S = 5.0  # how long cut requests get to be counted
 CUT_BEAT_S = 0.02
 DRAIN_S = 300.0  # how long the old engine gets to finish its requests in a rolling restart
 DRAIN_BEAT_S = 0.5
 
-RestartEngine = Callable[[EngineRecord, Mapping[str, OptionValue], HandOver | None], Restarted]
+RestartEngine = Callable[[EngineRecord, Wanted, HandOver | None], Restarted]
 
 
 async def counted(load: Load) -> None:
@@ -60,7 +60,7 @@ class Restarts:
         self,
         source: EngineSource,
         record: EngineRecord,
-        changes: Mapping[str, OptionValue],
+        wanted: Wanted,
         *,
         rolling: bool,
     ) -> Restarted:
@@ -69,16 +69,17 @@ class Restarts:
         self.names.add(engine)
         began = self._now()
         before = {option.name: option.value for option in source.track.options}
-        asked = ", ".join(
+        changed = [
             change_words(Change(name, before.get(name), value, Outcome.APPLIED))
-            for name, value in changes.items()
-        )
+            for name, value in wanted.changes.items()
+        ]
+        asked = ", ".join(filter(None, [*changed, flag_words(wanted.flags)]))
         self._say("change", f"{engine} restarts{': ' if asked else ''}{asked}")
         hand_over = self._hand_over(source) if rolling else None
         try:
             if not rolling:
                 await self._interrupt(engine)
-            done = await asyncio.to_thread(self._restart_engine, record, changes, hand_over)
+            done = await asyncio.to_thread(self._restart_engine, record, wanted, hand_over)
             self._tell(source, done, asked, began)
             return done
         finally:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llmtop import LlmtopError
@@ -12,7 +13,7 @@ from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.energy import EngineEnergy
 from llmtop.engines.gpu import Gpus
 from llmtop.engines.logs import clean
-from llmtop.engines.options import Option, OptionValue
+from llmtop.engines.options import Option
 from llmtop.engines.records import EngineRecord, State
 from llmtop.engines.restart import HandOver, Restarted, Wanted, carry_out, room_beside
 from llmtop.loadgen.level import LoadClock
@@ -273,12 +274,11 @@ class Stage:
         return self._wiring.session(self._wiring.of(record))
 
     def _restart(
-        self, record: EngineRecord, changes: Mapping[str, OptionValue], hand_over: HandOver | None
+        self, record: EngineRecord, wanted: Wanted, hand_over: HandOver | None
     ) -> Restarted:
         room = room_beside(record, self.store.gpus) if hand_over is not None else ()
-        return carry_out(
-            self._wiring.supervisor, record, Wanted(changes, gpus=room or ()), hand_over
-        )
+        wanted = replace(wanted, gpus=room or ())
+        return carry_out(self._wiring.supervisor, record, wanted, hand_over)
 
     def _stop(self, record: EngineRecord) -> object:
         return self._wiring.supervisor.stop(record)

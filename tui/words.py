@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from llmtop.engines.logs import clean
 from llmtop.engines.options import Change, OptionValue, Outcome
 from llmtop.engines.records import EngineStatus, State
+from llmtop.engines.redaction import redact
 from llmtop.loadgen.lengths import Lengths, LogNormal
 from llmtop.tui.effects import Effect
 from llmtop.tui.format import count, duration, quantile, rate, short, span
@@ -70,6 +74,11 @@ def change_words(change: Change, me: str = "") -> str:
     if change.by and change.by != me:
         text += f" (by {change.by})"
     return text
+
+
+def flag_words(flags: Iterable[str]) -> str:
+    """Flags of an engine as they were typed, on one line and without their secrets."""
+    return clean(" ".join(redact(flags)))
 
 
 def cost_words(expected_s: float | None, in_flight: int | None, *, rolling: bool = False) -> str:

@@ -42,7 +42,7 @@ from llmtop.tui.screens.restart import RestartScreen
 from llmtop.tui.screens.stop import StopScreen
 from llmtop.tui.store import EngineTrack, Event
 from llmtop.tui.widgets.row import MUTED
-from llmtop.tui.words import change_words, cost_words
+from llmtop.tui.words import change_words, cost_words, flag_words
 
 
 class Dashboard(Screen[None]):
@@ -265,6 +265,10 @@ class Dashboard(Screen[None]):
 
     def action_restart(self) -> None:
         """Restart the selected engine with the options that it has, once that is confirmed."""
+        self.restart()
+
+    def restart(self, flags: tuple[str, ...] = ()) -> None:
+        """The same, with these flags of the engine in place of what it got for the same ones."""
         engine = self._ours("restart")
         if engine is None:
             return
@@ -272,9 +276,11 @@ class Dashboard(Screen[None]):
 
         def answered(way: str | None) -> None:
             if way is not None:
-                self.act(lambda: self._control.restart(name, {}, rolling=way == "rolling"))
+                rolling = way == "rolling"
+                self.act(lambda: self._control.restart(name, {}, flags=flags, rolling=rolling))
 
-        self._ask_way(engine, "with the options that it was started with", answered)
+        words = flag_words(flags) or "with the options that it was started with"
+        self._ask_way(engine, words, answered)
 
     def _ours(self, verb: str) -> EngineTrack | None:
         """The selected engine, where it may be stopped or restarted; else why not is said."""
