@@ -24,7 +24,8 @@ from llmtop.loadgen.transport import address, endpoint
 # Not in Python's socket module before 3.14. 35 on every Linux but SPARC and PA-RISC; the stamp then
 # is a struct timespec of two longs, here 64 bits each.
 SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
-_TIMESPEC = struct.Struct("@ll")
+_timespec = struct.Struct("@ll").unpack
+_STAMP_SIZE = 64  # room for the stamp and what the kernel puts before it
 _SYN_RETRIES = 3  # a host that does not answer is given up after 1 + 2 + 4 + 8 seconds
 _READ_SIZE = 64 * 1024
 _MAX_EVENTS = 512  # dealt with in one go before sends that are due get their turn
@@ -40,6 +41,7 @@ class _Connection:
         "connecting",
         "fd",
         "out",
+        "receive",
         "reply",
         "sock",
         "tries",
@@ -48,7 +50,7 @@ class _Connection:
     )
 
     def __init__(self, sock: socket.socket, aimed: int) -> None:
-        self.sock = sock
+        self.sock, self.receive = sock, sock.recvmsg
         self.aimed = aimed  # at which of the targets so far
         self.fd = sock.fileno()
         self.answers = Answers()
@@ -86,8 +88,7 @@ class SocketTransport:
         self._sending: set[_Connection] = set()  # requests that are not out in full
         self._closing: list[socket.socket] = []
         self._watched: dict[int, Callable[[], None]] = {}
-        buffer = bytearray(_READ_SIZE)
-        self._buffers, self._view = [buffer], memoryview(buffer)
+        self._reads = 0  # in this turn
 
     def aim(self, target: Target) -> None:
         """Connect to another server from now on; connections to the one before end with their
@@ -157,6 +158,8 @@ class SocketTransport:
                 self._write(connection, events)
             else:
                 self._read(connection)
+        self._cells[_READS] += self._reads
+        self._reads = 0
         while self._closing:
             self._closing.pop().close()
 
@@ -247,30 +250,30 @@ class SocketTransport:
 
     def _read(self, connection: _Connection) -> None:
         try:
-            count, ancillary, _, _ = connection.sock.recvmsg_into(self._buffers, 64)
+            data, ancillary, _, _ = connection.receive(_READ_SIZE, _STAMP_SIZE)
         except BlockingIOError:
             return
         except OSError as error:
             self._broke(connection, error)
             return
         now = self._now()
-        if not count:
+        if not data:
             self._broke(connection, None)
             return
-        cells, stamps = self._cells, self._stamps
-        cells[_READS] += 1
+        self._reads += 1
         if ancillary:
-            seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
-            at = seconds * NS + nanoseconds + stamps.offset_ns
+            seconds, nanoseconds = _timespec(ancillary[0][2])
+            stamp = seconds * NS + nanoseconds
+            at = stamp + self._stamps.offset_ns
             if at > now:
-                at = stamps.at(at - stamps.offset_ns, now)
+                at = self._stamps.at(stamp, now)
             lag_us = (now - at) // 1000
             # Below 256 us a bucket is a microsecond: nearly all reads, so no call is spent on them.
             self._lag[lag_us if lag_us < 256 else bucket(now - at)] += 1
         else:
             at = now
-            cells[_UNSTAMPED] += 1
-        if connection.answers.feed(self._view[:count], at):
+            self._cells[_UNSTAMPED] += 1
+        if connection.answers.feed(data, at):
             self._settle(connection)
 
     def _settle(self, connection: _Connection) -> None:
