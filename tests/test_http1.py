@@ -1,5 +1,6 @@
 """Answers on a connection: HTTP, the stream in it and what it means, cut at every place."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -434,7 +435,7 @@ WORDS = {
     "no end": text("a")[:-1],
     "no space": text("a").replace(b"data: ", b"data:"),
 }
-FRAMINGS = {
+FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
     "plain": lambda data: b"%x\r\n%b\r\n" % (len(data), data),
     "capitals": lambda data: b"%X\r\n%b\r\n" % (len(data), data),
     "leading zero": lambda data: b"0%x\r\n%b\r\n" % (len(data), data),
