@@ -36,6 +36,7 @@ class Cell(IntEnum):
     LATE = 17  # sends that left more than ``LATE_NS`` after their moment
     NOT_SENT = 18  # requests that were due and never left
     THINKING = 19  # conversations whose user thinks, now
+    UNFINISHED = 20  # conversations that ended well before their last turn: its moment never came
 
 
 class Row(IntEnum):

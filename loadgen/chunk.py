@@ -42,12 +42,15 @@ class Usage(msgspec.Struct, gc=False):
 
 
 class Chunk(msgspec.Struct, gc=False):
-    """A chunk, or an error that was sent as one: an ``error`` member, or ``object`` = "error"."""
+    """A chunk, or an error that was sent as one: an ``error`` member, or ``object`` = "error".
 
+    In the order in which servers send them, so that the decoder looks for each in its place.
+    """
+
+    object: str | None = None
     choices: list[Choice] | None = None
     usage: Usage | None = None
     error: Any = None
-    object: str | None = None
 
 
 decode = msgspec.json.Decoder(Chunk).decode

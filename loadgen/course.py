@@ -95,6 +95,10 @@ class Course:
             return True
         return self.shape.running((now_ns - self.start_ns) / NS)
 
+    def bursting(self, now_ns: int) -> bool:
+        """Whether a burst lies on top of the level."""
+        return now_ns < self.burst_until_ns
+
     def more(self, now_ns: int) -> Course:
         """A quarter more than now and at least one more, held."""
         level = self.level(now_ns)

@@ -118,7 +118,9 @@ class Driver:
         course = self._course
         until = now + TICK_NS
         if course is not None and not course.running(now):
-            self._thinking.clear()  # what has ended, or was stopped, goes on with nothing
+            # What has ended, or was stopped, goes on with nothing.
+            self._board.cells[Cell.UNFINISHED] += len(self._thinking)
+            self._thinking.clear()
             self._kept = 0
         if course is not None and not course.stopped:
             if course.plan.loop is Loop.CLOSED:
@@ -206,11 +208,13 @@ class Driver:
 
     def _think(self, talk: Talk) -> None:
         """The user of a conversation reads the answer and thinks; its next turn is due then."""
-        if self._kept + talk.size <= MAX_KEPT:
-            self._kept += talk.size
-            self._serial += 1
-            due = self._now() + self._supply.pause_ns()
-            heapq.heappush(self._thinking, (due, self._serial, talk))
+        if self._kept + talk.size > MAX_KEPT:
+            self._board.cells[Cell.UNFINISHED] += 1
+            return
+        self._kept += talk.size
+        self._serial += 1
+        due = self._now() + self._supply.pause_ns()
+        heapq.heappush(self._thinking, (due, self._serial, talk))
 
     def _go_on(self, now: int, until: int, most: int) -> int:
         """Conversations whose users have thought ask their next turn, up to ``most`` in flight.
@@ -231,7 +235,9 @@ class Driver:
             self._kept -= talk.size
             if not over:
                 self._ask(talk, due)
-            elif not closed:
+            elif closed:
+                self._board.cells[Cell.UNFINISHED] += 1
+            else:
                 self._never_sent(due, f"{most} requests were in flight", turn=talk.turn)
         return min(until, self._thinking[0][0]) if self._thinking else until
 

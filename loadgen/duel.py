@@ -14,6 +14,7 @@ NOISE_PAIRS = 2
 LEAST_REQUESTS = (
     20  # in a run; the run is the unit, so this only keeps its p95 from being its worst
 )
+GIVE_UP_PAIRS = 3  # when the client was the limit in each of the first so many, it will stay so
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,14 @@ class PairResult:
     runs: tuple[LevelResult, LevelResult]
 
     @property
+    def client_bound(self) -> str:
+        """Why the client could not keep up in one of them; "" when it could."""
+        return next((run.health.verdict for run in self.runs if not run.valid), "")
+
+    @property
     def counted(self) -> bool:
         """Whether the client kept up in both, and requests ended in both."""
-        return all(run.valid and run.ok > 0 for run in self.runs)
+        return not self.client_bound and all(run.ok > 0 for run in self.runs)
 
     def values(self, measure: Measure) -> tuple[float, float] | None:
         """(A, B), or the first and the second run of a noise pair; None when one has no value."""
@@ -50,7 +56,8 @@ class PairResult:
 @dataclass(frozen=True, slots=True)
 class CompareResult:
     """What was found. left_out: pairs that do not count, because the client could not keep up or
-    nothing ended. complete: False when it was ended early."""
+    nothing ended. complete: False when it was ended early. gave_up: why it ended itself early, with
+    no pair that counts: what the client was short of in the last one."""
 
     level: int
     seconds: float
@@ -58,6 +65,7 @@ class CompareResult:
     findings: tuple[Finding, ...]
     left_out: int
     complete: bool
+    gave_up: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,8 @@ class Duel:
     CompareResult; whenever it returns a Turn, put that setting in force and call ``placed``.
 
     pairs: how many, even. A pair in which the client could not keep up is run again, for at most
-    half of the pairs. now: seconds on the clock of the records, of whichever load is at work.
+    half of the pairs; when it could not in any of the first three, the comparison ends there.
+    now: seconds on the clock of the records, of whichever load is at work.
     switch_s: about how long it takes to put a setting in force, for the time that is left.
     keep_records: False lets the requests of a run go once it is measured; a screen needs none.
     """
@@ -99,6 +108,7 @@ class Duel:
         noise = [(True, ("A", "A"))] * noise_pairs
         self._program = noise + [(False, arms) for arms in order(pairs)]
         self._spare = pairs // 2
+        self._gave_up = ""
         self._pairs: list[PairResult] = []
         self._runs: list[LevelResult] = []
         self._traffic: Traffic | None = None
@@ -189,7 +199,8 @@ class Duel:
             pairs=tuple(self._pairs),
             findings=tuple(findings),
             left_out=len(self._pairs) - len(counted),
-            complete=not self._program,
+            complete=not self._program and not self._gave_up,
+            gave_up=self._gave_up,
         )
 
     @property
@@ -217,6 +228,9 @@ class Duel:
         if not pair.counted and not noise and self._spare:
             self._spare -= 1
             self._program.append((False, (first, second)))
+        if len(self._pairs) >= GIVE_UP_PAIRS and all(p.client_bound for p in self._pairs):
+            self._gave_up = pair.client_bound
+            self._program.clear()
         return pair
 
 

@@ -13,17 +13,18 @@ SUB_BITS = 7
 SUB = 1 << SUB_BITS  # sub-buckets in an octave
 RESOLUTION = 1 / SUB  # relative width of the widest bucket; below 256 us a bucket is 1 us wide
 TOP_US = 1_000_000_000  # 1000 s; longer counts as this
+_EXACT, _BITS = 2 * SUB, SUB_BITS + 1  # what follows is worked out twice for each token
 
 
 def bucket(nanoseconds: int) -> int:
     """The bucket of a duration: exact microseconds below 256 us, then 128 to an octave."""
     us = nanoseconds // 1000
-    if us < 2 * SUB:
+    if us < _EXACT:
         return us if us > 0 else 0
     if us > TOP_US:
         us = TOP_US
-    shift = us.bit_length() - SUB_BITS - 1
-    return (shift << SUB_BITS) + (us >> shift)
+    shift = us.bit_length() - _BITS
+    return shift * SUB + (us >> shift)
 
 
 BUCKETS = bucket(TOP_US * 1000) + 1

@@ -7,6 +7,24 @@ import httptools
 from llmtop.loadgen.reply import Reply
 
 MAX_HEAD = 64 * 1024  # bytes of status line and headers; llhttp itself sets no limit
+_LF, _CR = b"\n\r"
+_EVENT_END = b"}\n\n\r\n"
+_PLAIN = 2048  # reads longer than this are not looked at in the short way
+
+
+def _opening(size: int) -> bytes:
+    """How a read of ``size`` bytes begins when it is one chunk that is one event of JSON.
+
+    Something that no such read begins with when none can have this size.
+    """
+    for digits in range(1, 5):
+        length = b"%x" % max(0, size - digits - len(b"\r\n\r\n"))
+        if len(length) == digits:
+            return length + b"\r\ndata: {"
+    return bytes(size + 1)
+
+
+_OPENINGS = [_opening(size) for size in range(_PLAIN)]
 
 
 class Answers:
@@ -14,11 +32,30 @@ class Answers:
 
     ``expect`` a reply, then ``feed``; when ``idle`` again the connection may be used for the next,
     unless ``broken``: then it must be closed.
+
+    Nearly every read is one chunk that holds one event. Between two chunks and two events such a
+    read leaves the parser and the splitter as they were, so it goes straight to the reply, which
+    costs a third of the way through both. Whatever looks different goes through them.
     """
+
+    __slots__ = (
+        "_at_ns",
+        "_chunk_over",
+        "_content_type",
+        "_framed",
+        "_head_size",
+        "_in_head",
+        "_parser",
+        "_reply",
+        "_steady",
+        "broken",
+    )
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._reply: Reply | None = None
+        self._steady: Reply | None = None  # the same, where the short way may be taken
+        self._chunk_over = False  # and of the next one not even the size is known
         self._at_ns = 0
         self._in_head = True
         self._head_size = 0
@@ -36,8 +73,24 @@ class Answers:
         self._reply = reply
         self._in_head, self._head_size = True, 0
 
-    def feed(self, data: memoryview, at_ns: int) -> bool:
+    def feed(self, data: bytes, at_ns: int) -> bool:
         """Bytes that arrived at ``at_ns``; whether this ends the answer or the connection."""
+        reply = self._steady
+        size = len(data)
+        if reply is not None and size < _PLAIN:
+            opening = _OPENINGS[size]
+            if data.startswith(opening) and data.endswith(_EVENT_END):
+                event = data[len(opening) - 1 : -4]
+                # Numbers, not bytes: looked for in a third of the time.
+                if _LF not in event and _CR not in event:
+                    reply.event(event, at_ns)
+                    if reply.over:
+                        self.broken = True
+                    return reply.over
+        return self._parse(data, at_ns)
+
+    def _parse(self, data: bytes, at_ns: int) -> bool:
+        self._steady = None
         reply = self._reply
         if reply is None:
             self.broken = True  # it speaks without being asked
@@ -58,12 +111,15 @@ class Answers:
             reply.fail("headers without end" if self._in_head else "framing without end")
         elif reply.over and self._reply is not None:
             self.broken = True  # it was judged before its end: the rest is not worth reading
+        # No part of a chunk's size ends with LF: with it, nothing of the next chunk is here yet.
+        elif self._chunk_over and not self._head_size and data[-1] == _LF and reply.between:
+            self._steady = self._reply
         return reply.over
 
     def eof(self, at_ns: int) -> None:
         """The server closed its side."""
         self.broken = True
-        reply, self._reply = self._reply, None
+        reply, self._reply, self._steady = self._reply, None, None
         if reply is None:
             return
         if self._in_head:
@@ -77,6 +133,7 @@ class Answers:
     def on_message_begin(self) -> None:
         """Callback: a status line follows."""
         self._in_head, self._framed, self._content_type = True, False, b""
+        self._chunk_over = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Callback: one header."""
@@ -98,6 +155,14 @@ class Answers:
         self._head_size = 0  # from now on of what is neither body nor its end, such as trailers
         if self._reply is not None:
             self._reply.body(body, self._at_ns)
+
+    def on_chunk_header(self) -> None:
+        """Callback: the size of a chunk."""
+        self._chunk_over = False
+
+    def on_chunk_complete(self) -> None:
+        """Callback: a chunk, and the line end after it."""
+        self._chunk_over = True
 
     def on_message_complete(self) -> None:
         """Callback: the end of an answer, or of a 1xx before it."""

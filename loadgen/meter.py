@@ -126,6 +126,7 @@ class Meter:
             late=new.total[Cell.LATE],
             not_sent=new.total[Cell.NOT_SENT],
             timed_out=ledger.timed_out,
+            unfinished=new.total[Cell.UNFINISHED],
             counted=ledger.counted,
             prompt_tokens=ledger.prompt_tokens,
             cached_tokens=ledger.cached_tokens,

@@ -74,6 +74,7 @@ class Load:
         self._memory: mmap.mmap | None = None
         self._epoll = select.epoll()
         self._course: Course | None = None
+        self._before_burst: LoadSnapshot | None = None
         self._closed = False
         self._last: list[Reading] = []  # of the workers, once they are gone
         self._watched: set[int] = set()
@@ -187,6 +188,8 @@ class Load:
 
     def burst(self, level: float, seconds: float) -> None:
         """Another level for some seconds, then on with what was before."""
+        if not self._steered.bursting(self._now()):
+            self._before_burst = self.snapshot()
         self._follow(self._steered.burst(level, seconds, self._now()))
 
     def stop(self, drain: bool = True) -> None:
@@ -219,9 +222,13 @@ class Load:
             process.send(Aim(self._target))
 
     def switch_loop(self) -> None:
-        """From streams to requests a second or back, holding what is achieved now."""
+        """From streams to requests a second or back, holding what is achieved now.
+
+        Under a burst: what was achieved when it began, which is what goes on after it.
+        """
         course, now = self._steered, self._now()
-        snapshot = self.snapshot()
+        burst = self._before_burst if course.bursting(now) else None
+        snapshot = burst or self.snapshot()
         loop = Loop.OPEN if course.plan.loop is Loop.CLOSED else Loop.CLOSED
         achieved = snapshot.requests_per_s if loop is Loop.OPEN else float(snapshot.in_flight)
         self._follow(course.switch(loop, max(achieved or 0.0, 1.0), now))

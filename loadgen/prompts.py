@@ -13,6 +13,7 @@ from llmtop.loadgen.dataset import Entry
 from llmtop.loadgen.envelope import Envelope
 from llmtop.loadgen.lengths import (
     MAX_TOKENS,
+    LogNormal,
     check_lengths,
     check_pauses,
     draw_pause,
@@ -63,6 +64,16 @@ def check(prompts: Prompts) -> None:
             "the prompts of a dataset are sent as they are",
             "leave out what made prompts would have: repetitive text, a shared prefix",
         )
+
+
+def prefix_room(prompts: Prompts) -> int | None:
+    """Tokens of the longest prompt that can be shared, where the shared prefix is longer than
+    that; None where it fits, or none is asked for."""
+    lengths = prompts.prompt_tokens
+    longest = lengths.highest if isinstance(lengths, LogNormal) else lengths[1]
+    room = max(0, int(longest) - NONCE)
+    wanted = prompts.shared_prefix_tokens if prompts.shared_prefix_share else 0
+    return room if wanted > room else None
 
 
 class Tape:

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from llmtop.loadgen.board import LATE_NS, Board, Cell
-from llmtop.loadgen.chunk import clean, decode, error_words
+from llmtop.loadgen.chunk import Usage, clean, decode, error_words
 from llmtop.loadgen.clock import NS
 from llmtop.loadgen.histogram import bucket
 from llmtop.loadgen.results import Fate, RequestRecord
@@ -46,6 +46,7 @@ class Reply:
     __slots__ = (
         "_board",
         "_cached",
+        "_cells",
         "_done",
         "_finish",
         "_itl",
@@ -91,7 +92,8 @@ class Reply:
         self.over = False
         self.fate = Fate.OK
         self.error = ""
-        self._board, self._itl, self._listener = board, board.itl.counts, listener
+        self._board, self._listener = board, listener
+        self._cells, self._itl = board.cells, board.itl.counts
         self._splitter = Splitter()
         self._done = False
         self._finish: str | None = None
@@ -125,21 +127,60 @@ class Reply:
         if self.status != 200:
             self._collect(data)
             return
-        splitter = self._splitter
         try:
-            event = splitter.whole(data)
-            if event is not None and event != _DONE:
-                self._event(event, at_ns)
-                return
-            for event in splitter.feed(data):
+            for event in self._splitter.feed(data):
                 if event == _DONE:
                     self._done = True
                 else:
-                    self._event(event, at_ns)
+                    self.event(event, at_ns)
         except TooLong:
             self.fail("a line without end in the stream")
+
+    @property
+    def between(self) -> bool:
+        """Whether the stream stands between two events: then ``event`` may be told of the next."""
+        return self.status == 200 and not self.over and self._splitter.clean
+
+    def event(self, event: bytes, at_ns: int) -> None:
+        """The data of one event but [DONE], which arrived at ``at_ns``."""
+        if self.over:
+            return
+        try:
+            chunk = decode(event)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.fail("a chunk that is not a completion chunk")
+            return
+        if chunk.error is not None or chunk.object == "error":
+            words = error_words(event)
+            self.fail(f"error in the stream: {words}" if words else "error in the stream")
+            return
+        if chunk.usage is not None:
+            self._count(chunk.usage)
+        if not chunk.choices:
+            return
+        choice = chunk.choices[0]
+        if choice.finish_reason is not None:
+            self._finish = choice.finish_reason
+        delta, reasoning = choice.delta, False
+        if delta is None:
+            if not choice.text:
+                self._tokenless_ns = self._tokenless_ns or at_ns
+                return
+        elif delta.content:
+            if self._words is not None and self._words_size < MAX_ANSWER:
+                self._words.append(delta.content)
+                self._words_size += len(delta.content)
+        elif delta.reasoning_content or delta.reasoning:
+            reasoning = True
+        else:
+            return
+        self.chunks += 1
+        self._cells[_TOKENS] += 1
+        last_ns, self.last_ns = self.last_ns, at_ns
+        if last_ns:
+            self._itl[bucket(at_ns - last_ns)] += 1
+        if not self.first_ns:
+            self._begin(at_ns, reasoning)
 
     def end(self, at_ns: int) -> None:
         """The answer is complete as far as HTTP goes."""
@@ -206,50 +247,20 @@ class Reply:
             cached_tokens=self._cached,
         )
 
-    def _event(self, event: bytes, at_ns: int) -> None:
-        chunk = decode(event)
-        if chunk.error is not None or chunk.object == "error":
-            words = error_words(event)
-            self.fail(f"error in the stream: {words}" if words else "error in the stream")
-            return
-        usage = chunk.usage
-        if usage is not None and usage.completion_tokens is not None:
+    def _count(self, usage: Usage) -> None:
+        if usage.completion_tokens is not None:
             self._usage = (usage.prompt_tokens, usage.completion_tokens)
             if usage.prompt_tokens_details is not None:
                 self._cached = usage.prompt_tokens_details.cached_tokens
-        if not chunk.choices:
-            return
-        choice = chunk.choices[0]
-        if choice.finish_reason is not None:
-            self._finish = choice.finish_reason
-        delta = choice.delta
-        if delta is None:
-            if choice.text:
-                self._token(at_ns, False)
-            elif not self._tokenless_ns:
-                self._tokenless_ns = at_ns
-        elif delta.content:
-            if self._words is not None and self._words_size < MAX_ANSWER:
-                self._words.append(delta.content)
-                self._words_size += len(delta.content)
-            self._token(at_ns, False)
-        elif delta.reasoning_content or delta.reasoning:
-            self._token(at_ns, True)
 
-    def _token(self, at_ns: int, reasoning: bool) -> None:
-        if self.over:
-            return
-        last_ns, self.last_ns = self.last_ns, at_ns
-        self.chunks += 1
-        self._board.cells[_TOKENS] += 1
-        if last_ns:
-            self._itl[bucket(at_ns - last_ns)] += 1
-        if reasoning:
-            if not self.first_reasoning_ns:
-                self.first_reasoning_ns = at_ns
-        elif not self.first_ns:
+    def _begin(self, at_ns: int, reasoning: bool) -> None:
+        """A token came, and none of content had."""
+        none_before = not self.first_reasoning_ns
+        if not reasoning:
             self.first_ns = at_ns
-        if not last_ns:
+        elif none_before:
+            self.first_reasoning_ns = at_ns
+        if none_before:
             self._first(at_ns)
 
     def _first(self, at_ns: int) -> None:

@@ -158,7 +158,8 @@ class LoadResult:
     late: sends that left more than 10 ms after their moment. not_sent: requests that were due and
     never left, timed_out: that took too long; both are among the failed or cut. counted: requests
     whose tokens are chunks, because the server sent no usage. service_ttft, service_e2e: counted
-    from the moment of sending. cached_tokens: None when no request was told about.
+    from the moment of sending. cached_tokens: None when no request was told about. unfinished:
+    conversations that went well and ended before their last turn, as the load did.
     """
 
     ok: int
@@ -177,6 +178,7 @@ class LoadResult:
     late: int = 0
     not_sent: int = 0
     timed_out: int = 0
+    unfinished: int = 0
     counted: int = 0
     prompt_tokens: int = 0
     cached_tokens: int | None = None

@@ -14,7 +14,7 @@ class TooLong(Exception):
 class Splitter:
     """Keeps what is incomplete between calls: at most ``MAX_LINE`` bytes of line and of data."""
 
-    __slots__ = ("_begun", "_clean", "_data", "_line", "_size", "_skip_lf")
+    __slots__ = ("_begun", "_data", "_line", "_size", "_skip_lf", "clean")
 
     def __init__(self) -> None:
         self._line = b""
@@ -22,28 +22,18 @@ class Splitter:
         self._size = 0
         self._skip_lf = False
         self._begun = False
-        self._clean = False  # nothing is kept from before
+        self.clean = False  # it has begun, and nothing is kept from before
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of each event that ``data`` completes. TooLong ends the stream."""
-        whole = self.whole(data)
-        if whole is not None:
-            return [whole]
-        events = self._feed_lines(data)
-        self._clean = self._begun and not (self._line or self._data or self._skip_lf)
-        return events
-
-    def whole(self, data: bytes) -> bytes | None:
-        """The event's data when ``data`` is one event and nothing else; None: ``feed`` must look.
-
-        Nearly every read is that, and this way costs a quarter of the other.
-        """
-        if self._clean and data[:6] == b"data: " and data[-2:] == b"\n\n":
+        if self.clean and data[:6] == b"data: " and data[-2:] == b"\n\n":
             event = data[6:-2]
-            # Numbers, not bytes: looked for in a third of the time.
+            # Nearly every piece is one event and nothing else: a quarter of the other way's cost.
             if _LF not in event and _CR not in event and len(event) < MAX_LINE - 8:
-                return event
-        return None
+                return [event]
+        events = self._feed_lines(data)
+        self.clean = self._begun and not (self._line or self._data or self._skip_lf)
+        return events
 
     def _feed_lines(self, data: bytes) -> list[bytes]:
         if not data:

@@ -311,6 +311,7 @@ def test_a_lower_level_ends_conversations_that_are_too_many() -> None:
     rig.answer(2, SAID)
     rig.until(3)
     assert (len(rig.transport.open), rig.cell(Cell.THINKING)) == (2, 0)
+    assert rig.cell(Cell.UNFINISHED) == 2
 
 
 def test_a_turn_that_failed_ends_its_conversation() -> None:
@@ -332,6 +333,25 @@ def test_nobody_goes_on_talking_after_the_end(how: str) -> None:
         rig.driver.steer(course.stop(False, rig.now))
     rig.until(4)
     assert not rig.transport.open and rig.driver.idle and rig.cell(Cell.THINKING) == 0
+    assert rig.cell(Cell.UNFINISHED) == 3
+
+
+def test_turns_that_fall_due_after_a_trace_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("0\n0.1\n0.2\n1\n")
+    rig = Rig(supply=Supply(turns=2, pause_s=0.7))
+    rig.follow(f'trace "{path}"', Loop.OPEN)
+    rig.until(0.15)
+    rig.answer(2, SAID)  # their next turns are due at 0.85, in time
+    rig.until(0.5)
+    rig.answer(1, SAID)  # and this one's at 1.2, too late
+    rig.until(3)
+    assert [reply.turn for reply in rig.transport.open] == [2, 2, 1]
+    rig.answer(3, SAID)
+    rig.until(4)
+    assert rig.driver.idle and not rig.transport.open
+    # Two conversations went to their end; the third and the fourth had a turn more.
+    assert (len(rig.records), rig.cell(Cell.UNFINISHED)) == (6, 2)
 
 
 def test_arrivals_of_an_open_loop_begin_conversations() -> None:

@@ -83,12 +83,23 @@ def test_a_pair_that_the_client_spoilt_is_run_again_and_left_out() -> None:
     assert all(finding.n == 4 for finding in result.findings)
 
 
-def test_a_client_that_never_keeps_up_ends_it_without_a_verdict() -> None:
+def test_a_client_that_never_keeps_up_ends_it_early_without_a_verdict() -> None:
     load = VirtualLoad(5, 64, verdict=lambda level: "client-bound, because x")
     result, _, seen = fight(load, lambda arm: None, level=4)
-    assert len(seen) == 2 + 4 + 2
+    assert len(seen) == 3, "two of noise and the first of A and B"
+    assert not result.complete and result.gave_up == "client-bound, because x"
     assert all(finding.n == 0 for finding in result.findings)
     assert {finding.verdict for finding in result.findings} == {Verdict.CANNOT_TELL}
+
+
+def test_a_client_that_keeps_up_once_is_given_its_pairs_to_the_end() -> None:
+    def verdict(level: int) -> str:
+        return "valid" if load.requests < 100 else "client-bound, because x"
+
+    load = VirtualLoad(5, 64, verdict=verdict)
+    result, _, seen = fight(load, lambda arm: None, level=4)
+    assert seen[0].counted and not any(pair.counted for pair in seen[1:])
+    assert len(seen) == 2 + 4 + 2 and result.complete and not result.gave_up
 
 
 def test_where_it_stands_is_told() -> None:

@@ -1,5 +1,6 @@
 """Answers on a connection: HTTP, the stream in it and what it means, cut at every place."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -43,7 +44,7 @@ class Line:
     def feed(self, *pieces: bytes, close: bool = False) -> RequestRecord:
         for piece in pieces:
             self.now += MS
-            self.answers.feed(memoryview(piece), self.now)
+            self.answers.feed(piece, self.now)
             if self.answers.broken:
                 break
         if close and not self.answers.broken:
@@ -185,7 +186,7 @@ def test_connection_close_is_heeded() -> None:
 def test_bytes_after_the_answer_spoil_the_connection_only() -> None:
     line = Line()
     assert line.feed(chunked(*GOOD) + b"HTTP/1.1 200 OK\r\n").fate is Fate.OK
-    line.answers.feed(memoryview(b"x"), line.now)
+    line.answers.feed(b"x", line.now)
     assert line.answers.broken
 
 
@@ -405,3 +406,94 @@ def test_a_reply_that_was_cut_ignores_the_rest() -> None:
     record = line.feed(chunked(*GOOD)[150:])
     assert (record.fate, record.error) == (Fate.CUT, "cut")
     assert line.board.cells[Cell.CUT] == 1 and line.board.cells[Cell.OK] == 0
+
+
+WORDS = {
+    "a": text("a"),
+    "long": text("x" * 300),
+    "longer than is looked at": text("x" * 3000),
+    "role": delta('"role":"assistant","content":""'),
+    "content": delta('"content":"hi"'),
+    "thought": delta('"reasoning":"hm"'),
+    "nothing": delta(""),
+    "usage": USAGE,
+    "usage with a token": USAGE.replace(b"[]", b'[{"text":"a"}]'),
+    "done": DONE,
+    "comment": b": a remark\n\n",
+    "error": b'data: {"error":{"message":"boom"}}\n\n',
+    "error object": b'data: {"object":"error","message":"boom"}\n\n',
+    "no JSON": b"data: {]}\n\n",
+    "no chunk": b'data: {"choices":{}}\n\n',
+    "two lines": b'data: {"choices":[{"text":\ndata: "b","finish_reason":null}]}\n\n',
+    "two events": text("a") + text("b"),
+    "a line of something else": b'data: {"choices":[{"text":"a"}\n]}\n\n',
+    "CRLF": text("a").replace(b"\n", b"\r\n"),
+    "CR": text("a").replace(b"\n", b"\r"),
+    "a stray CR": b'data: {"choices":[{"text":"a"}]\r}\n\n',
+    "half": text("a")[:20],
+    "the other half": text("a")[20:],
+    "no end": text("a")[:-1],
+    "no space": text("a").replace(b"data: ", b"data:"),
+}
+FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
+    "plain": lambda data: b"%x\r\n%b\r\n" % (len(data), data),
+    "capitals": lambda data: b"%X\r\n%b\r\n" % (len(data), data),
+    "leading zero": lambda data: b"0%x\r\n%b\r\n" % (len(data), data),
+    "extension": lambda data: b"%x;a=b\r\n%b\r\n" % (len(data), data),
+    "too short": lambda data: b"%x\r\n%b\r\n" % (len(data) - 1, data),
+    "too long": lambda data: b"%x\r\n%b\r\n" % (len(data) + 1, data),
+    "no end": lambda data: b"%x\r\n%b" % (len(data), data),
+    "the next one begun": lambda data: b"%x\r\n%b\r\n1" % (len(data), data),
+    "the next one's size": lambda data: b"%x\r\n%b\r\n10fa\r\n" % (len(data), data),
+    "unframed": lambda data: data,
+    "trailers": lambda data: b"0\r\n%b" % data,
+    "the end": lambda data: b"0\r\n\r\n",
+}
+READ = st.tuples(st.sampled_from(sorted(WORDS)), st.sampled_from(["plain"] * 12 + sorted(FRAMINGS)))
+
+
+@given(
+    st.lists(READ, max_size=12),
+    st.lists(st.integers(0, 4000), max_size=3),
+    st.sampled_from([b"transfer-encoding: chunked\r\n", b"content-length: 900\r\n", b""]),
+    st.booleans(),
+)
+def test_a_read_that_is_one_event_means_what_it_means_in_halves(
+    reads: list[tuple[str, str]], cuts: list[int], frame: bytes, close: bool
+) -> None:
+    pieces = [b"HTTP/1.1 200 OK\r\n" + frame + b"\r\n"]
+    for word, framing in reads:
+        piece = FRAMINGS[framing](WORDS[word])
+        places = sorted({min(cut, len(piece)) for cut in cuts} | {0, len(piece)})
+        pieces += [piece[a:b] for a, b in pairwise(places)]
+    seen = [_whole_and_halved(pieces, halved, close) for halved in (False, True)]
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("word", sorted(WORDS))
+@pytest.mark.parametrize("framing", sorted(FRAMINGS))
+def test_every_kind_of_event_in_every_frame_means_what_it_means_in_halves(
+    word: str, framing: str
+) -> None:
+    pieces = [chunked(text("a"), text("b"))[: -len(b"0\r\n\r\n")]]
+    pieces += [FRAMINGS[framing](WORDS[word]), *[FRAMINGS["plain"](text("c"))] * 20]
+    seen = [_whole_and_halved(pieces, halved, close=True) for halved in (False, True)]
+    assert seen[0] == seen[1]
+
+
+def _whole_and_halved(pieces: list[bytes], halved: bool, close: bool) -> tuple[object, ...]:
+    """What came of them; halved: each in two reads at the same moment."""
+    line, steps = Line(), []
+    for piece in pieces:
+        line.now += MS
+        middle = len(piece) // 2 if halved and len(piece) > 1 else len(piece)
+        for part in (piece[:middle], piece[middle:]):
+            if part and not line.answers.broken:
+                line.answers.feed(part, line.now)
+        reply = line.reply
+        steps.append(
+            (line.answers.broken, line.answers.idle, reply.over, reply.chunks, reply.last_ns)
+        )
+    if close and not line.answers.broken:
+        line.answers.eof(line.now)
+    return steps, line.reply.record(0), line.board.copy(), line.listener.firsts

@@ -136,6 +136,22 @@ def test_steering_while_it_runs() -> None:
         wait_for(lambda: server.requests > before, "it begins again after a stop")
 
 
+def test_switching_the_loop_under_a_burst_holds_what_was_achieved_before_it() -> None:
+    with serving(0.01, 0.01) as (_, url), Load(Target(url, "m"), SHORT, workers=1) as load:
+        load.start(Plan(shape="hold 4"))
+        wait_for(lambda: load.snapshot().ok > 20, "the start")
+        load.burst(40, 600)
+        wait_for(lambda: load.snapshot().in_flight == 40, "burst")
+        load.burst(30, 600)  # another one on top forgets nothing
+        before = load.result().ok
+        wait_for(lambda: load.result().ok > before + 200, "the rate of a burst")
+        at_burst = load.snapshot().requests_per_s
+        load.switch_loop()
+        snapshot = load.snapshot()
+        assert snapshot.loop == "open" and at_burst is not None
+        assert 1 <= snapshot.asked < at_burst / 2
+
+
 @pytest.mark.parametrize("drain", [True, False])
 def test_stop_drains_or_cuts(drain: bool) -> None:
     with serving(0.05, 0.1) as (server, url), Load(Target(url, "m"), SHORT, workers=1) as load:

@@ -10,7 +10,7 @@ from llmtop.loadgen import answer_format
 from llmtop.loadgen.dataset import Entry
 from llmtop.loadgen.lengths import LogNormal
 from llmtop.loadgen.plan import Prompts, Target
-from llmtop.loadgen.prompts import NONCE, PATTERN, Bodies, check
+from llmtop.loadgen.prompts import NONCE, PATTERN, Bodies, check, prefix_room
 from llmtop.loadgen.talk import MAX_HISTORY
 
 TARGET = Target("http://127.0.0.1:1", "some/model")
@@ -228,3 +228,19 @@ def test_what_does_not_go_together() -> None:
 def test_impossible_prompts_are_refused(prompts: Prompts) -> None:
     with pytest.raises(UsageError):
         check(prompts)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "room"),
+    [
+        (Prompts((128, 128), shared_prefix_tokens=512, shared_prefix_share=1.0), 124),
+        (Prompts((64, 256), shared_prefix_tokens=253, shared_prefix_share=0.1), 252),
+        (Prompts((64, 256), shared_prefix_tokens=252, shared_prefix_share=1.0), None),
+        (Prompts((128, 128), shared_prefix_tokens=512), None),
+        (Prompts((2, 2), shared_prefix_tokens=5, shared_prefix_share=1.0), 0),
+        (Prompts(LogNormal(100, 1, 900), shared_prefix_tokens=896, shared_prefix_share=1.0), None),
+        (Prompts(LogNormal(100, 1, 900), shared_prefix_tokens=897, shared_prefix_share=1.0), 896),
+    ],
+)
+def test_a_prefix_longer_than_any_prompt_is_told(prompts: Prompts, room: int | None) -> None:
+    assert prefix_room(prompts) == room

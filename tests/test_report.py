@@ -49,6 +49,12 @@ def test_late_and_unsent_requests_stand_in_a_row_of_their_own_in_the_open_loop()
     assert not [line for line in closed if "late" in line or "from sending" in line]
 
 
+def test_conversations_that_the_end_left_unfinished_are_said() -> None:
+    lines = lines_of(Loop.OPEN, unfinished=12)
+    assert [line for line in lines if line.startswith("12 conversations were not finished")]
+    assert not [line for line in lines_of(Loop.OPEN) if "conversations" in line]
+
+
 def test_what_a_prefix_cache_saved_and_how_tokens_were_counted() -> None:
     lines = lines_of(Loop.CLOSED, prompt_tokens=1000, cached_tokens=620, counted=4)
     assert "prompt 1,000 tokens  62% of them cached" in lines

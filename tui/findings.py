@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmtop.loadgen.compare import Direction, Finding, Measure, Verdict
 from llmtop.loadgen.duel import CompareResult, PairResult
 from llmtop.loadgen.knee import Knee
-from llmtop.loadgen.level import LevelResult
+from llmtop.loadgen.level import LEAST_REQUESTS, LevelResult
 from llmtop.loadgen.saturate import SaturationResult
 from llmtop.loadgen.search import MAIN_SHARE, Answer, End
 from llmtop.loadgen.slo import Slo
@@ -94,7 +94,8 @@ def level_line(level: LevelResult, slo: Slo | None) -> str:
     ]
     if slo is not None:
         words.append(f"{level.in_time / level.n:.1%} in time" if level.n else "none in time")
-    words.append(f"n={level.n:,} in {level.seconds:.1f}s")
+    few = f" ({LEAST_REQUESTS} wanted)" if level.n < LEAST_REQUESTS else ""
+    words.append(f"n={level.n:,} in {level.seconds:.1f}s{few}")
     if level.failed or level.cut:
         words.append(f"{level.failed + level.cut:,} failed")
     if level.stalled:
@@ -116,8 +117,7 @@ def pair_line(pair: PairResult) -> str:
     ]
     words = f"{'noise' if pair.noise else 'pair':<5}  {'   '.join(runs)}"
     if not pair.counted:
-        bad = next((run for run in pair.runs if not run.valid), None)
-        words += f"   not counted: {clean(bad.health.verdict) if bad else 'nothing ended well'}"
+        words += f"   not counted: {clean(pair.client_bound) or 'nothing ended well'}"
     return words
 
 
@@ -165,6 +165,13 @@ def comparison_sentence(result: CompareResult, a: str, b: str) -> str:
         f"{f.verdict.value} in {NAMES[f.measure]} ({percent_change(f.ratio)})" for f in settled
     ]
     return f"{clean(b)} is {', '.join(parts)} than {clean(a)}, {over}."
+
+
+def gave_up(result: CompareResult) -> str:
+    """Why a comparison ended itself early, as a sentence's part; "" when it did not."""
+    if not result.gave_up:
+        return ""
+    return f"the client was the limit in each of {len(result.pairs)} pairs"
 
 
 def noise_line(result: CompareResult) -> str | None:

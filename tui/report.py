@@ -102,4 +102,9 @@ def _counts(result: LoadResult) -> list[str]:
         lines.append(f"  prompt {result.prompt_tokens:,} tokens  {percent(share)} of them cached")
     if result.counted:
         lines.append(f"  {result.counted:,} requests without usage: their tokens are chunks")
+    if result.unfinished:
+        lines.append(
+            f"  {result.unfinished:,} conversations were not finished: the load ended,"
+            " or sank, before their next turn was due"
+        )
     return lines

@@ -116,9 +116,9 @@ def ours(port: int, streams: int, seconds: float, truth: bool) -> dict[str, floa
     class StampedReply(CountedReply):
         __slots__ = ()
 
-        def _event(self, event: bytes, at_ns: int) -> None:
+        def event(self, event: bytes, at_ns: int) -> None:
             before = self.chunks
-            super()._event(event, at_ns)
+            super().event(event, at_ns)
             if self.chunks > before:
                 # Two members at a known place from the end, so that this costs next to nothing.
                 stamps = event[event.index(b'"read_ns":') + 10 :]

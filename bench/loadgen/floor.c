@@ -3,6 +3,7 @@
  * Usage: floor PORT STREAMS SECONDS. Prints one JSON object. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -93,7 +94,7 @@ int main(int argc, char **argv) {
     }
     static char buffer[1 << 16];
     double warm = 2, cpu0 = 0;
-    int64_t begin = now_ns(), chunks0 = 0, measured = 0;
+    int64_t begin = now_ns(), chunks0 = 0, measured = 0, closed = 0;
     for (;;) {
         int64_t now = now_ns();
         if (!measured && now - begin > warm * 1e9) {
@@ -110,7 +111,12 @@ int main(int argc, char **argv) {
             int fd = events[i].data.fd, kept = tail_size[fd];
             memcpy(buffer, tail[fd], kept);
             ssize_t got = recv(fd, buffer + kept, sizeof buffer - 1 - kept, MSG_DONTWAIT);
-            if (got <= 0) continue;
+            if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+            if (got <= 0) {  /* or it would be found ready for ever, and spin */
+                close(fd);
+                closed++;
+                continue;
+            }
             reads++;
             int64_t at_ns = now_ns();
             buffer[kept + got] = 0;
@@ -130,8 +136,9 @@ int main(int argc, char **argv) {
     int64_t n = chunks - chunks0;
     qsort(ttft_error, errors_kept, sizeof *ttft_error, ascending);
     printf("{\"chunks_per_s\": %.0f, \"us_per_chunk\": %.2f, \"cpu\": %.3f, \"chunks_per_read\": %.2f, \"lag_p50_ms\": %.4f, "
-           "\"lag_p99_ms\": %.4f, \"ttft_error_p50_ms\": %.4f, \"ttft_error_p99_ms\": %.4f}\n",
-           n / span, 1e6 * used / n, used / span, (double)n / reads, lag_ms(0.5), lag_ms(0.99),
-           errors_kept ? ttft_error[errors_kept / 2] / 1e6 : 0,
-           errors_kept ? ttft_error[errors_kept * 99 / 100] / 1e6 : 0);
+           "\"lag_p99_ms\": %.4f, \"ttft_error_p50_ms\": %.4f, \"ttft_error_p99_ms\": %.4f, \"closed\": %lld}\n",
+           n / span, 1e6 * used / (n ? n : 1), used / span, (double)n / (reads ? reads : 1),
+           lags ? lag_ms(0.5) : -1, lags ? lag_ms(0.99) : -1,
+           errors_kept ? ttft_error[errors_kept / 2] / 1e6 : -1,
+           errors_kept ? ttft_error[errors_kept * 99 / 100] / 1e6 : -1, (long long)closed);
 }

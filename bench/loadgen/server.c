@@ -119,7 +119,12 @@ int main(int argc, char **argv) {
             int fd = events[i].data.fd;
             if (fd == listener) {
                 int c = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
-                if (c < 0 || c >= MAX_FD) continue;
+                if (c < 0 && (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR)) continue;
+                if (c < 0 || c >= MAX_FD) {  /* its client would wait for ever */
+                    fprintf(stderr, "server: cannot take another connection: %s\n",
+                            c < 0 ? strerror(errno) : "too many");
+                    return 1;
+                }
                 setsockopt(c, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
                 if (!streams[c]) streams[c] = calloc(1, sizeof(struct stream));
                 memset(streams[c], 0, sizeof(struct stream));

@@ -14,7 +14,7 @@ from llmtop.loadgen.level import LoadClock
 from llmtop.loadgen.pool import Load
 from llmtop.tui.control import refusal
 from llmtop.tui.experiments import ComparisonPlan, ComparisonState
-from llmtop.tui.findings import comparison_sentence
+from llmtop.tui.findings import comparison_sentence, gave_up
 from llmtop.tui.format import clean
 from llmtop.tui.session import EngineSession
 from llmtop.tui.sources.engine import EngineSource
@@ -105,6 +105,7 @@ class ComparisonRun(Experiment):
         """The answer as an event."""
         result, plan = self._duel.result(), self._plan
         counted = any(finding.n for finding in result.findings)
+        trouble = trouble or gave_up(result)
         if result.complete and not trouble and not counted:
             trouble = "no pair could be counted: the client could not keep up, or nothing ended"
         self._publish(

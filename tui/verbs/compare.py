@@ -61,7 +61,8 @@ Place = Callable[[str], bool]  # puts an arm in force; whether an engine was sta
     default=8.0,
     show_default=True,
     type=Real(0.5, 3600),
-    help="Each run is measured this long, after its warm-up.",
+    help="Each run is measured this long after its warm-up, or until 20 requests have ended,"
+    " three times as long at most.",
 )
 @click.option(
     "--save",
@@ -90,7 +91,7 @@ def command(
     said beforehand and asked about (--yes). At the end everything is as it
     was before, unless llmtop itself is killed with SIGKILL.
     """
-    from llmtop.tui.findings import comparison_sentence, finding_line, noise_line
+    from llmtop.tui.findings import comparison_sentence, finding_line, gave_up, noise_line
     from llmtop.tui.verbs.saving import check, comparison_document, save_comparison
     from llmtop.tui.wiring import Wiring
 
@@ -133,6 +134,10 @@ def command(
         raise outcome.failure
     if outcome.stopped:
         return 130
+    if result.gave_up:
+        raise LlmtopError(
+            f"stopped early: {gave_up(result)}", f"try fewer streams; {result.gave_up}"
+        )
     if not any(finding.n for finding in result.findings):
         raise LlmtopError(
             "no pair could be counted", "see `client` in --json, or try fewer streams"

@@ -52,6 +52,7 @@ def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[st
             "not_sent": result.not_sent,
             "counted": result.counted,
         },
+        "unfinished_conversations": result.unfinished,
         "errors": dict(result.errors),
         "duration_s": result.duration_s,
         "prompt_tokens": result.prompt_tokens,

@@ -11,6 +11,7 @@ import click
 
 from llmtop.loadgen.plan import Prompts
 from llmtop.tui.verbs.kinds import Real
+from llmtop.tui.verbs.output import note
 
 if TYPE_CHECKING:
     from llmtop.tui.config.file import Config
@@ -95,7 +96,7 @@ def prompts_of(given: Mapping[str, Any], config: Config, target: str) -> Prompts
     """
     from llmtop.loadgen import answer_format
     from llmtop.loadgen.lengths import parse_lengths, parse_pauses
-    from llmtop.loadgen.prompts import check
+    from llmtop.loadgen.prompts import check, prefix_room
 
     table = config.table.engines.get(target)
     named = given["prompts"] or (table.prompts if table is not None else "")
@@ -117,6 +118,12 @@ def prompts_of(given: Mapping[str, Any], config: Config, target: str) -> Prompts
         flags.setdefault("shared_prefix_share", 1.0)
     prompts = replace(base, **flags)
     check(prompts)
+    room = prefix_room(prompts)
+    if room is not None:
+        note(
+            f"a shared prefix of {prompts.shared_prefix_tokens:,} tokens is longer than any prompt:"
+            f" at most {room:,} of it are shared, see --prompt-tokens"
+        )
     return prompts
 
 

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     default=8.0,
     show_default=True,
     type=Real(0.5, 3600),
-    help="Each level is measured this long, after its warm-up.",
+    help="Each level is measured this long after its warm-up, or until 60 requests have ended,"
+    " three times as long at most.",
 )
 @click.option("--gpu-hour", type=Real(min=0), metavar="PRICE", help="Of one GPU.")
 @click.option(
