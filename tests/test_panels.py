@@ -436,6 +436,17 @@ def test_several_engines_each_have_a_line(
     assert "▸ e12" in text(panel, View(store, now), 100, 3)
 
 
+def test_an_engine_that_is_wanted_and_does_not_answer_has_a_line_too(
+    store: Store, now: float
+) -> None:
+    store.missing["http://10.0.0.7:8000"] = "nothing answers\x1b[2J"
+    lines = text(EnginesPanel(id="engines"), View(store, now), 60, 3).splitlines()
+    assert "▸ llama" in lines[0]
+    assert "10.0.0.7:8000" in lines[1]
+    assert "▲ not there: nothing answers" in lines[1]
+    assert lines[1].isprintable()
+
+
 def test_hostile_names_stay_text(store: Store, now: float) -> None:
     evil = "\x1b]0;owned\x07[red]x[/red]\x1b[2J\u202e\r\nnew" + "A" * 5000
     track = store.engines["llama"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.llmtop_process import Home, command, demo
+from tests.llmtop_process import Home, command, demo, free_port
 from tests.terminal import Terminal
 
 FAST = ("--shape", "ramp 1..48 over 4s, hold 48")
@@ -98,6 +98,26 @@ def test_a_hung_up_terminal_leaves_the_engine_and_ends_the_load(home: Home) -> N
     deadline = time.monotonic() + 60
     while home.run("once", engine["name"], "--window", "0.2", "--json").json["running"]:
         assert time.monotonic() < deadline, "the load outlived the screen"
+
+
+def test_of_several_urls_the_good_ones_come_up_and_the_bad_one_joins_later(home: Home) -> None:
+    first, second = str(free_port()), str(free_port())
+
+    def start(name: str, port: str) -> None:
+        done = home.run("run", "sim", "--detach", "--name", name, "--port", port)
+        assert done.code == 0, done.err
+
+    start("one", first)
+    with Terminal(command("attach", f":{second}", f":{first}"), home.environ) as terminal:
+        terminal.see(lambda text: "ready" in text and f":{second}" in text and "not there" in text)
+        start("two", second)
+        terminal.see(lambda text: "not there" not in text and "two answers now" in text)
+        terminal.type("n")
+        terminal.see(lambda text: "two" in text.splitlines()[2])
+        terminal.type("q")
+    with Terminal(command("attach", ":1", ":2"), home.environ) as terminal:
+        assert terminal.wait() == 1
+        assert "127.0.0.1:1" in terminal.text
 
 
 def test_a_dumb_terminal_is_refused_politely(home: Home) -> None:
