@@ -5,7 +5,7 @@ from datetime import UTC
 import pytest
 
 from llmtop.engines.anatomy import Anatomy
-from llmtop.engines.records import EngineStatus, State, Step
+from llmtop.engines.records import EngineStatus, Left, State, Step
 from llmtop.engines.samples import EngineSample, GpuProcess, GpuSample, Latency, Quantile, Quantiles
 from llmtop.loadgen.health import judge
 from llmtop.loadgen.plan import Loop
@@ -276,6 +276,20 @@ def test_options_say_value_launch_and_how_they_apply(view: View) -> None:
     ]
     assert "async_scheduling" in lines[4] and "on" in lines[4]
     assert "restart ~1m38s" in lines[5]
+
+
+def test_an_option_that_a_killed_comparison_left_says_what_it_was(
+    store: Store, now: float, view: View
+) -> None:
+    track = store.engines["llama"]
+    assert track.status is not None
+    left = Left("compare", "max_num_seqs", 16, 8)
+    track.status = replace(track.status, left=(left,))
+    for width in (40, 78):
+        lines = text(PANELS["options"](), view, width, 8).splitlines()
+        assert "▲ was 16" in next(line for line in lines if "max_num_seqs" in line)
+        assert "compare was killed: max_num_s" in lines[-1]
+        assert all(len(line) <= width for line in lines)
 
 
 def test_engines_that_tell_no_options_say_why(store: Store, now: float) -> None:

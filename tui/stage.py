@@ -192,7 +192,7 @@ class Stage:
         )
         session = self._wiring.session(endpoint)
         supervisor = self._wiring.supervisor
-        status = supervisor.status if record is not None else None
+        status = self._wiring.status if record is not None else None
         self.store.engines[endpoint.name] = track
         self._known.add(endpoint.name)
         self.sampling.sources.append(
