@@ -26,7 +26,7 @@ from llmtop.tui.series import SeriesName as S
 from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.widgets.canvas import ROLES
 from llmtop.tui.widgets.glyphs import ASCII
-from llmtop.tui.widgets.row import plain, to_ascii
+from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, plain, to_ascii
 
 PANELS: dict[str, Callable[[], Panel]] = {
     "token": lambda: PerTokenPanel(id="token"),
@@ -536,3 +536,28 @@ def test_keys_of_the_load_leave_whole(view: View) -> None:
                 "unit",
             ]
         )
+
+
+def test_stale_numbers_are_faded_with_their_age_and_no_verdict_is_made_of_them(
+    store: Store, now: float, make_engine: Callable[..., EngineTrack]
+) -> None:
+    track, other = store.engines["llama"], make_engine("other", 8001)
+    store.engines["other"] = other
+    other.sample = track.sample
+    store.load = None
+    fresh = View(store, now)
+    assert "▲" in text(Pulse(id="pulse"), fresh, 120, 2)
+    strong = {words for words, role in Pulse(id="pulse").draw(fresh, 120, 2)[1] if role == STRONG}
+    assert {"256", "64%"} & strong
+    track.stale_since = other.stale_since = now - 14
+    for width in (80, 120):
+        rows = Pulse(id="pulse").draw(View(store, now), width, 2)
+        assert "stale 14s" in "".join(words for words, _ in rows[0])
+        assert {role for _, role in rows[1]} <= {MUTED, TEXT, FAINT}
+        assert "knee" not in "".join(words for words, _ in rows[1])
+    for panel in (PerTokenPanel(id="token"), CostPanel(id="cost")):
+        rows = panel.draw(View(store, now), 60, 6)
+        assert "stale 14s" in "".join(words for words, _ in rows[0])
+        assert not any(role == STRONG for row in rows[1:] for _, role in row)
+    lines = EnginesPanel(id="engines").draw(View(store, now), 120, 2)
+    assert not any(role == STRONG for _, role in lines[1])

@@ -12,7 +12,7 @@ from llmtop.tui.panels.pulse import kv_role, state_spans
 from llmtop.tui.panels.view import View
 from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.bar import bar
-from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, shorten, sides
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, faded, fit, join, shorten, sides
 from llmtop.tui.widgets.row import width as cells
 
 
@@ -81,4 +81,6 @@ class EnginesPanel(Panel):
             ],
             max(0, width - cells(left) - 3),
         )
+        if engine.stale_since is not None:
+            right = faded(right)
         return sides(left, [*right, (" ", TEXT)], width)
