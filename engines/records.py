@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from llmtop.engines.options import OptionValue
+
 
 class State(StrEnum):
     """An engine's state, in words."""
@@ -95,12 +97,27 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """An option that a killed llmtop left changed. work: what it changed it for.
+
+    by_restart: the engine was started with ``now``; else it was changed as it ran.
+    """
+
+    work: str
+    option: str
+    before: OptionValue
+    now: OptionValue
+    by_restart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
     """A record and what is true of it now.
 
     phase: the start-up phase or the reason in a few words, "" when there is nothing to add.
     steps: the phases that a start has gone through, the present one last; () once it is over.
-    since: unix seconds at which this state began, as far as is known.
+    since: unix seconds at which this state began, as far as is known. left: options that a killed
+    comparison or tour left changed.
     """
 
     record: EngineRecord
@@ -108,3 +125,4 @@ class EngineStatus:
     since: float | None = None
     phase: str = ""
     steps: tuple[Step, ...] = ()
+    left: tuple[Left, ...] = ()

@@ -265,6 +265,7 @@ def test_logs_are_printed_without_escape_sequences(home: Home, engine: str) -> N
         (("demo",), 2, "terminal"),
         ((), 2, "terminal"),
         (("attach", "not a url"), 2, "terminal"),
+        (("attach", ":1", "--theme", "nosuch"), 2, "no theme is called 'nosuch'"),
         (("once", "http://user:pw@127.0.0.1:1"), 2, "user name"),
     ],
 )
@@ -278,6 +279,39 @@ def test_bad_input_costs_one_clear_line(
     assert done.out == ""
     said = [line for line in done.err.splitlines() if line.startswith("llmtop:")]
     assert len(said) == 1, done.err
+
+
+def piped(home: Home, shell: str, *args: str) -> tuple[int, str]:
+    """Run ``llmtop ARGS`` with its streams redirected by a shell: its exit code and stderr."""
+    words = ["bash", "-c", f'"$@" {shell}', "bash", *command(*args)]
+    done = subprocess.run(
+        words, env=home.environ, cwd=home.folder, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("shell", "args", "code", "said"),
+    [
+        (">&-", ("ps",), 1, "llmtop: standard output is closed"),
+        (">&-", ("ps", "--json"), 1, "llmtop: standard output is closed"),
+        (">/dev/full", ("ps",), 1, "llmtop: standard output cannot be written: No space"),
+        (">/dev/full", ("schema",), 1, "llmtop: standard output cannot be written: No space"),
+        (">/dev/full", ("--help",), 1, "llmtop: standard output cannot be written: No space"),
+        ("1</dev/null", ("schema",), 1, "llmtop: standard output cannot be written: Bad file"),
+        ("2>&- >/dev/null", ("ps",), 0, ""),
+        ("<&- >/dev/null", ("ps",), 0, ""),
+        ("| head -0; exit ${PIPESTATUS[0]}", ("schema",), 1, ""),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_one_line(
+    home: Home, engine: str, shell: str, args: tuple[str, ...], code: int, said: str
+) -> None:
+    found, err = piped(home, shell, *args)
+    assert found == code, err
+    assert err.startswith(said)
+    assert "fault in llmtop" not in err
+    assert len(err.splitlines()) <= (2 if said else 0)
 
 
 def test_a_failed_start_leaves_nothing_running(home: Home) -> None:

@@ -188,10 +188,12 @@ async def test_quitting_in_a_comparison_puts_the_option_back(
         await until(lambda: value(stage, "max_num_seqs") == CAP, "the options")
         await stage.conductor.start_comparison(replace(COMPARISON, seconds=600.0))
         await until(lambda: value(stage, "max_num_seqs") == 2, "A in force")
+        assert (loans := wiring.state.folder("one") / "loans.json").exists()  # for a SIGKILL
         with pytest.raises(LlmtopError, match="a comparison is running"):
             await stage.conductor.set_option("one", "max_num_seqs", 4)
         await stage.conductor.quit(False)
         assert children() == []
+        assert not loans.exists()
         session = wiring.session(wiring.of(engine))
         options, _ = await session.options()
         assert next(o.value for o in options if o.name == "max_num_seqs") == CAP

@@ -13,6 +13,26 @@ from tests.finding_states import comparing, earlier, searching
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
 
+@pytest.mark.parametrize("look", ["colourless", "ascii"])
+@pytest.mark.parametrize("key", ["s", "c"], ids=["saturation", "compare"])
+def test_in_other_ways(
+    snap_compare: Callable[..., bool],
+    monkeypatch: pytest.MonkeyPatch,
+    store: Store,
+    now: float,
+    key: str,
+    look: str,
+) -> None:
+    if look == "colourless":
+        monkeypatch.setenv("NO_COLOR", "1")
+    store.search, store.comparison = searching(now - 200), comparing(now - 300)
+    store.curves = (earlier(now - 7500, 0.8, 96),)
+    app = LlmtopApp(
+        store, FakeControl(), clock=lambda: now, zone=UTC, ascii=look == "ascii", interval=3600
+    )
+    assert snap_compare(app, terminal_size=(80, 24), press=[key])
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40", "200x60"])
 @pytest.mark.parametrize("key", ["s", "c"], ids=["saturation", "compare"])

@@ -21,6 +21,13 @@ LINES = [
 ]
 
 
+async def search(pilot: Pilot[None]) -> None:
+    await pilot.press("l")
+    await pilot.app.workers.wait_for_complete()
+    await pilot.press("slash", *"engine", "enter", "e")
+    await pilot.pause()
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize(
     "size", [(80, 24), (120, 40), (200, 60)], ids=["80x24", "120x40", "200x60"]
@@ -28,13 +35,28 @@ LINES = [
 def test_log(
     snap_compare: Callable[..., bool], store: Store, now: float, size: tuple[int, int], theme: str
 ) -> None:
-    async def search(pilot: Pilot[None]) -> None:
-        await pilot.press("l")
-        await pilot.app.workers.wait_for_complete()
-        await pilot.press("slash", *"engine", "enter", "e")
-        await pilot.pause()
-
     app = LlmtopApp(
         store, FakeControl(LINES), clock=lambda: now, zone=UTC, theme=theme, interval=3600
     )
     assert snap_compare(app, terminal_size=size, run_before=search)
+
+
+@pytest.mark.parametrize("look", ["colourless", "ascii"])
+def test_log_in_other_ways(
+    snap_compare: Callable[..., bool],
+    monkeypatch: pytest.MonkeyPatch,
+    store: Store,
+    now: float,
+    look: str,
+) -> None:
+    if look == "colourless":
+        monkeypatch.setenv("NO_COLOR", "1")
+    app = LlmtopApp(
+        store,
+        FakeControl(LINES),
+        clock=lambda: now,
+        zone=UTC,
+        ascii=look == "ascii",
+        interval=3600,
+    )
+    assert snap_compare(app, terminal_size=(80, 24), run_before=search)

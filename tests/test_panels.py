@@ -5,7 +5,7 @@ from datetime import UTC
 import pytest
 
 from llmtop.engines.anatomy import Anatomy
-from llmtop.engines.records import EngineStatus, State, Step
+from llmtop.engines.records import EngineStatus, Left, State, Step
 from llmtop.engines.samples import EngineSample, GpuProcess, GpuSample, Latency, Quantile, Quantiles
 from llmtop.loadgen.health import judge
 from llmtop.loadgen.plan import Loop
@@ -26,7 +26,7 @@ from llmtop.tui.series import SeriesName as S
 from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.widgets.canvas import ROLES
 from llmtop.tui.widgets.glyphs import ASCII
-from llmtop.tui.widgets.row import plain, to_ascii
+from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, plain, to_ascii
 
 PANELS: dict[str, Callable[[], Panel]] = {
     "token": lambda: PerTokenPanel(id="token"),
@@ -278,6 +278,20 @@ def test_options_say_value_launch_and_how_they_apply(view: View) -> None:
     assert "restart ~1m38s" in lines[5]
 
 
+def test_an_option_that_a_killed_comparison_left_says_what_it_was(
+    store: Store, now: float, view: View
+) -> None:
+    track = store.engines["llama"]
+    assert track.status is not None
+    left = Left("compare", "max_num_seqs", 16, 8)
+    track.status = replace(track.status, left=(left,))
+    for width in (40, 78):
+        lines = text(PANELS["options"](), view, width, 8).splitlines()
+        assert "▲ was 16" in next(line for line in lines if "max_num_seqs" in line)
+        assert "compare was killed: max_num_s" in lines[-1]
+        assert all(len(line) <= width for line in lines)
+
+
 def test_engines_that_tell_no_options_say_why(store: Store, now: float) -> None:
     track = store.engines["llama"]
     track.options, track.options_note = (), "attached: its options cannot be read"
@@ -436,6 +450,17 @@ def test_several_engines_each_have_a_line(
     assert "▸ e12" in text(panel, View(store, now), 100, 3)
 
 
+def test_an_engine_that_is_wanted_and_does_not_answer_has_a_line_too(
+    store: Store, now: float
+) -> None:
+    store.missing["http://10.0.0.7:8000"] = "nothing answers\x1b[2J"
+    lines = text(EnginesPanel(id="engines"), View(store, now), 60, 3).splitlines()
+    assert "▸ llama" in lines[0]
+    assert "10.0.0.7:8000" in lines[1]
+    assert "▲ not there: nothing answers" in lines[1]
+    assert lines[1].isprintable()
+
+
 def test_hostile_names_stay_text(store: Store, now: float) -> None:
     evil = "\x1b]0;owned\x07[red]x[/red]\x1b[2J\u202e\r\nnew" + "A" * 5000
     track = store.engines["llama"]
@@ -511,3 +536,28 @@ def test_keys_of_the_load_leave_whole(view: View) -> None:
                 "unit",
             ]
         )
+
+
+def test_stale_numbers_are_faded_with_their_age_and_no_verdict_is_made_of_them(
+    store: Store, now: float, make_engine: Callable[..., EngineTrack]
+) -> None:
+    track, other = store.engines["llama"], make_engine("other", 8001)
+    store.engines["other"] = other
+    other.sample = track.sample
+    store.load = None
+    fresh = View(store, now)
+    assert "▲" in text(Pulse(id="pulse"), fresh, 120, 2)
+    strong = {words for words, role in Pulse(id="pulse").draw(fresh, 120, 2)[1] if role == STRONG}
+    assert {"256", "64%"} & strong
+    track.stale_since = other.stale_since = now - 14
+    for width in (80, 120):
+        rows = Pulse(id="pulse").draw(View(store, now), width, 2)
+        assert "stale 14s" in "".join(words for words, _ in rows[0])
+        assert {role for _, role in rows[1]} <= {MUTED, TEXT, FAINT}
+        assert "knee" not in "".join(words for words, _ in rows[1])
+    for panel in (PerTokenPanel(id="token"), CostPanel(id="cost")):
+        rows = panel.draw(View(store, now), 60, 6)
+        assert "stale 14s" in "".join(words for words, _ in rows[0])
+        assert not any(role == STRONG for row in rows[1:] for _, role in row)
+    lines = EnginesPanel(id="engines").draw(View(store, now), 120, 2)
+    assert not any(role == STRONG for _, role in lines[1])

@@ -11,6 +11,7 @@ from llmtop.tui.store import Store
 
 SIZES = {"80x24": (80, 24), "120x40": (120, 40), "200x60": (200, 60)}
 KEYS = {"options": ("o", "enter", "6"), "help": ("question_mark",), "palette": ("ctrl+p", *"max")}
+DIALOGS = {"restart": ("R",), "stop": ("K",), "quit": ("q",)}
 Make = Callable[..., LlmtopApp]
 
 
@@ -40,6 +41,28 @@ def test_screen(
         begin(store, now)
     press = KEYS.get(screen, ())
     assert snap_compare(make_app(theme=theme), press=press, terminal_size=SIZES[size])
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("screen", DIALOGS)
+def test_dialog(
+    snap_compare: Callable[..., bool], make_app: Make, screen: str, size: str, theme: str
+) -> None:
+    app = make_app(theme=theme)
+    assert snap_compare(app, press=DIALOGS[screen], terminal_size=SIZES[size])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_engine_that_does_not_answer(
+    snap_compare: Callable[..., bool], make_app: Make, store: Store, now: float, size: str
+) -> None:
+    track = store.engines["llama"]
+    assert track.status is not None
+    track.status = replace(track.status, state=State.UNRESPONSIVE, since=now - 12)
+    track.stale_since, track.trouble, store.load = now - 14, "no answer within 2 s", None
+    store.missing["http://10.0.0.7:8000"] = "nothing answers"
+    assert snap_compare(make_app(), terminal_size=SIZES[size])
 
 
 @pytest.mark.parametrize("screen", [*KEYS, "dashboard", "startup"])

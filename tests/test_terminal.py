@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.llmtop_process import Home, command, demo
+from tests.llmtop_process import Home, command, demo, free_port
 from tests.terminal import Terminal
 
 FAST = ("--shape", "ramp 1..48 over 4s, hold 48")
@@ -100,6 +101,30 @@ def test_a_hung_up_terminal_leaves_the_engine_and_ends_the_load(home: Home) -> N
         assert time.monotonic() < deadline, "the load outlived the screen"
 
 
+def test_of_several_urls_the_good_ones_come_up_and_the_bad_one_joins_later(home: Home) -> None:
+    first = str(free_port())
+    held = socket.socket()  # bound and not listening: nobody else takes the port meanwhile
+    held.bind(("127.0.0.1", 0))
+    second = str(held.getsockname()[1])
+
+    def start(name: str, port: str) -> None:
+        done = home.run("run", "sim", "--detach", "--name", name, "--port", port)
+        assert done.code == 0, done.err
+
+    start("one", first)
+    with Terminal(command("attach", f":{second}", f":{first}"), home.environ) as terminal:
+        terminal.see(lambda text: "ready" in text and f":{second}" in text and "not there" in text)
+        held.close()
+        start("two", second)
+        terminal.see(lambda text: "not there" not in text and "two answers now" in text)
+        terminal.type("n")
+        terminal.see(lambda text: "two" in text.splitlines()[2])
+        terminal.type("q")
+    with Terminal(command("attach", ":1", ":2"), home.environ) as terminal:
+        assert terminal.wait() == 1
+        assert "127.0.0.1:1" in terminal.text
+
+
 def test_a_dumb_terminal_is_refused_politely(home: Home) -> None:
     environ = {**home.environ, "TERM": "dumb"}
     with Terminal(demo(), environ) as terminal:
@@ -123,12 +148,14 @@ def test_a_tour_plays_and_a_key_takes_over(home: Home) -> None:
 def test_a_tour_that_is_terminated_puts_options_back(home: Home) -> None:
     with Terminal(demo("--tour", "--tour-speed", "8"), home.environ) as terminal:
         terminal.see("tour  batch limit, live", 180)
+        (engine,) = (home.folder / "state" / "llmtop" / "engines").iterdir()
+        terminal.see(lambda _: (engine / "loans.json").exists())
         os.kill(terminal.pid, signal.SIGTERM)
         assert terminal.wait() == 0
-    (engine,) = home.run("ps", "--json").json["engines"]
-    options = home.run("options", engine["name"], "--json").json["options"]
+    options = home.run("options", engine.name, "--json").json["options"]
     values = {option["name"]: option["value"] for option in options}
     assert values["max_num_seqs"] == 512
+    assert not (engine / "loans.json").exists()
 
 
 def test_the_mouse_is_let_go_for_the_terminal_and_taken_back(home: Home) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError, UsageError
 from llmtop.engines import settings
+from llmtop.engines.loans import Purpose
 from llmtop.engines.options import Applies, Option, OptionValue, Outcome
 from llmtop.engines.restart import READY_TIMEOUT_S, OnPhase, Wanted, restart
 from llmtop.tui.words import value_words
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from llmtop.tui.wiring import Wiring
 
 ARMS = ("A", "B")
+WORK = "compare"
 SIDE_BY_SIDE = "compare two engines that run side by side: llmtop compare URL_A URL_B"
 Settings = dict[str, OptionValue]
 
@@ -121,6 +123,11 @@ class Arms:
             for option in options
             if option.name in arms["A"].live and option.applies is not Applies.RESTART
         }
+        self._launched = {
+            option.name: option.launch
+            for option in options
+            if any(option.name in arm.launch for arm in arms.values())
+        }
         self._record, self._version = endpoint.record, endpoint.version
         self._lost = False  # somebody else stopped or restarted it: nothing more is done to it
         self._origin: Origin | None = None
@@ -188,7 +195,7 @@ class Arms:
         """
         starts = self.starts_for(arm)
         if starts:
-            self._restart(self._specs[arm], self.arms[arm].label, on_phase)
+            self._restart(arm, on_phase)
         held = self._before if self._origin is not None else {}
         self._set({**held, **self.arms[arm].live}, lenient=self._origin is not None)
         return starts
@@ -218,16 +225,20 @@ class Arms:
         """Give the sockets back."""
         self._runner.run(self._session.close())
 
-    def _restart(self, spec: LaunchSpec, label: str, on_phase: OnPhase | None) -> None:
+    def _restart(self, name: str, on_phase: OnPhase | None) -> None:
         assert self._origin is not None and self._record is not None
+        spec, arm, loans = self._specs[name], self.arms[name], self._wiring.loans
         self._still_ours()
+        wanted = {**self._launched, **arm.launch}
+        loans.lend(self._record, Purpose(WORK, self._launched), wanted, launch=True)
         self._running = None  # whatever interrupts this, it is not as it was
         done = restart(self._wiring.supervisor, self._record, spec, self._origin, on_phase=on_phase)
         self._running = self._origin.spec if done.rolled_back else spec
         self._follow(done.record)
+        loans.told(done.record, self._launched if done.rolled_back else wanted)
         if done.rolled_back:
             raise DidNotStart(
-                f"{self.name} does not start with {label}: {done.failure}", done.advice
+                f"{self.name} does not start with {arm.label}: {done.failure}", done.advice
             )
 
     def _launch_again(
@@ -240,6 +251,7 @@ class Arms:
             supervisor.stop(supervisor.find(self.name))
             record = supervisor.launch(origin.spec, origin=origin)
             self._running = origin.spec
+            self._wiring.loans.told(record, self._launched)
         self._follow(supervisor.wait_ready(record, READY_TIMEOUT_S, on_phase).record)
 
     def _still_ours(self) -> None:
@@ -271,7 +283,11 @@ class Arms:
                 continue
             if not (lenient and settings.refusal(option, value)):
                 ask[name] = value
-        for change in self._runner.run(self._session.change(ask)) if ask else ():
+        if not ask:
+            return
+        purpose = Purpose(WORK, self._touched)
+        changing = self._session.change(ask, purpose=purpose)
+        for change in self._runner.run(changing):
             if change.outcome is Outcome.REFUSED:
                 value_now = value_words(change.option, change.after)
                 raise LlmtopError(

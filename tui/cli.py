@@ -6,6 +6,7 @@ Verbs live in ``llmtop.tui.verbs``, one module each, and are imported only when 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -117,9 +118,10 @@ def say(error: LlmtopError) -> None:
     """Print an error as a person should read it: one line, and a second one for the way out."""
     from llmtop.engines.logs import clean
 
-    click.echo(f"llmtop: {short(clean(error.message))}", err=True)
-    if error.hint:
-        click.echo(f"        {short(clean(error.hint))}", err=True)
+    with contextlib.suppress(OSError):  # standard error is full too: the exit code is left
+        click.echo(f"llmtop: {short(clean(error.message))}", err=True)
+        if error.hint:
+            click.echo(f"        {short(clean(error.hint))}", err=True)
 
 
 def check_text(argv: Sequence[str]) -> None:
@@ -129,6 +131,35 @@ def check_text(argv: Sequence[str]) -> None:
             raise UsageError(f"{argument!a} is not valid UTF-8")
         if "\0" in argument:
             raise UsageError(f"{argument!a} holds a NUL character")
+
+
+def check_streams() -> None:
+    """LlmtopError where standard output is closed; the other two are read and written as empty.
+
+    Else the next file or socket that is opened would get their number, and what is printed.
+    """
+    closed = [n for n, s in enumerate((sys.stdin, sys.stdout, sys.stderr)) if s is None]
+    for number in closed:
+        while os.open(os.devnull, os.O_RDWR) < number:
+            pass
+    if 0 in closed:
+        sys.stdin = open(os.devnull)  # noqa: SIM115
+    if 1 in closed:
+        raise LlmtopError("standard output is closed", "to print nothing: >/dev/null")
+
+
+def was_printing(error: OSError) -> bool:
+    """Whether it came of printing: the buffer forgets what it could not write, so only the place
+    tells a full disk under standard output from one under a file of ours."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code is click.echo.__code__
+
+
+def discard_output() -> None:
+    """Let what is still to be written go nowhere, so that the interpreter does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -142,6 +173,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     # highlighter: half of its import, a tenth of a second before the screen. None: not to be had.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     try:
+        check_streams()
         check_text(sys.argv[1:] if argv is None else argv)
         result: Any = group.main(args=argv, prog_name="llmtop", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -168,9 +200,13 @@ def run(argv: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         # The reader (head, less) has left: nothing to say, and nobody to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 1
     except Exception as error:
+        if isinstance(error, OSError) and was_printing(error):
+            discard_output()
+            say(LlmtopError(f"standard output cannot be written: {error.strerror or error}"))
+            return 1
         if os.environ.get("LLMTOP_TRACEBACK"):
             traceback.print_exc()
         say(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmtop import LlmtopError
+from llmtop.engines.loans import Purpose
 from llmtop.engines.logs import LogFeed
 from llmtop.engines.options import Change, OptionValue, Outcome
 from llmtop.engines.records import EngineRecord
@@ -164,12 +165,18 @@ class Conductor:
         await self.start(replace(plan, seed=self._seed()))
 
     async def set_option(
-        self, engine: str, option: str, value: OptionValue, *, evict: bool = False
+        self,
+        engine: str,
+        option: str,
+        value: OptionValue,
+        *,
+        evict: bool = False,
+        purpose: Purpose | None = None,
     ) -> Change:
         """Change an option; look at the engine again at once, so that the screen shows it."""
         self._experiments.guard()
         source = self._source(engine)
-        changes = await source.session.change({option: value}, evict=evict)
+        changes = await source.session.change({option: value}, evict=evict, purpose=purpose)
         if not changes:
             raise LlmtopError(f"{engine} did not answer the change of {option}")
         change = changes[0]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from llmtop import LlmtopError
+from llmtop.engines.loans import Purpose
 from llmtop.engines.options import Change, OptionValue, Outcome
 from llmtop.engines.records import EngineRecord, LaunchSpec
 from llmtop.engines.restart import Restarted
@@ -58,9 +59,18 @@ class Control(Protocol):
         """
 
     async def set_option(
-        self, engine: str, option: str, value: OptionValue, *, evict: bool = False
+        self,
+        engine: str,
+        option: str,
+        value: OptionValue,
+        *,
+        evict: bool = False,
+        purpose: Purpose | None = None,
     ) -> Change:
-        """Change an option of a running engine. evict: put running requests back to make room."""
+        """Change an option of a running engine. evict: put running requests back to make room.
+
+        purpose: what it is changed for, when that is for a while.
+        """
 
     async def restart(
         self,
@@ -162,7 +172,13 @@ class FakeControl:
         self._note("stop_engine", engine)
 
     async def set_option(
-        self, engine: str, option: str, value: OptionValue, *, evict: bool = False
+        self,
+        engine: str,
+        option: str,
+        value: OptionValue,
+        *,
+        evict: bool = False,
+        purpose: Purpose | None = None,
     ) -> Change:
         """Note the call and answer with the outcome that was set."""
         self._note("set_option", engine, option, value, evict)

@@ -16,7 +16,8 @@ from llmtop.engines.effective import read_effective
 from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.evictions import Evictions
 from llmtop.engines.live import LiveState
-from llmtop.engines.options import Applies, Change, Option, OptionValue
+from llmtop.engines.loans import Loans, Purpose
+from llmtop.engines.options import Applies, Change, Option, OptionValue, Outcome
 from llmtop.engines.recognise import version_of
 from llmtop.engines.samples import EngineSample
 from llmtop.engines.scraper import Fetch, open_reader
@@ -53,12 +54,14 @@ class EngineSession:
         window: Window | None = None,
         who: str = "",
         locks: Path | None = None,
+        loans: Loans | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.live = live
         self.window = window or Window()
         self.who = who
         self._fetch = fetch
+        self._loans = loans
         self._reader = open_reader(endpoint.adapter, endpoint.url, fetch, locks)
         self._evictions = Evictions(live)
         self._effective: Mapping[str, OptionValue] = {}
@@ -130,12 +133,18 @@ class EngineSession:
         return found.options, found.why_not
 
     async def change(
-        self, wanted: Mapping[str, OptionValue], *, evict: bool = False
+        self,
+        wanted: Mapping[str, OptionValue],
+        *,
+        evict: bool = False,
+        purpose: Purpose | None = None,
     ) -> tuple[Change, ...]:
         """Ask for changes; each gets its outcome, in the order asked.
 
         What cannot be asked of the running engine is refused here, with the reason, and the rest
-        is sent. LiveError when the engine does not answer.
+        is sent. LiveError when the engine does not answer. purpose: what they are changed for, when
+        that is for a while; it is written down first (StateError), in case nobody is left to put
+        them back.
         """
         options, why_not = await self.options()
         outcomes: dict[str, Change] = {}
@@ -152,8 +161,21 @@ class EngineSession:
             elif isinstance(value, int):
                 ask[name] = value
         if ask and self.live is not None:
+            loans, record = self._loans, self.endpoint.record
+            if loans is not None and record is not None and purpose is not None:
+                loans.lend(record, purpose, ask)
             for change in await self.live.set(ask, evict=evict, by=self.who):
                 outcomes[change.option] = change
+            if loans is not None and record is not None:
+                now = {
+                    name: change.before if change.outcome is Outcome.REFUSED else change.after
+                    for name, change in outcomes.items()
+                    if name in ask
+                }
+                if purpose is not None:
+                    loans.told(record, now)
+                else:
+                    loans.settle(record, now)
         return tuple(outcomes[name] for name in wanted if name in outcomes)
 
     @property

@@ -72,6 +72,42 @@ class NewEngines:
         """Nothing is held."""
 
 
+class MissingEngines:
+    """Adds engines that were asked for by URL and did not answer when the screen was opened.
+
+    add: gets each that answers. missing: the store's, by URL why it is not there.
+    """
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        add: Callable[[Endpoint], None],
+        missing: dict[str, str],
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wiring, self._add, self._missing, self._steady = wiring, add, missing, steady
+        self._due = steady() + RESCAN_S
+
+    async def beat(self) -> None:
+        """Ask again, every few seconds."""
+        if not self._missing or self._steady() < self._due:
+            return
+        await asyncio.gather(*map(self._ask, list(self._missing)))
+        self._due = self._steady() + RESCAN_S
+
+    async def _ask(self, url: str) -> None:
+        try:
+            endpoint = await self._wiring.endpoint(url)
+        except LlmtopError as error:
+            self._missing[url] = error.message
+            return
+        del self._missing[url]
+        self._add(endpoint)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
 class Stage:
     """Builds everything that the app shows, and runs it while the app does.
 
@@ -88,6 +124,7 @@ class Stage:
         prompts: Prompts | None = None,
         interval: float = 1.0,
         follow_new: bool = False,
+        missing: Mapping[str, str] | None = None,
     ) -> None:
         self.store = Store()
         self.news: Callable[[], None] = lambda: None
@@ -121,6 +158,12 @@ class Stage:
             self.add(endpoint)
         if follow_new:
             self.sampling.sources.append(NewEngines(wiring, self.add, self._known))
+        if missing:
+            self.store.missing.update(missing)
+            for url, why in missing.items():
+                self._say("error", clean(f"{url} is not shown yet: {why}"))
+            late = MissingEngines(wiring, self._join, self.store.missing)
+            self.sampling.sources.append(late)
         if select is not None:
             self.store.selected = select
         self.conductor = Conductor(
@@ -150,7 +193,7 @@ class Stage:
         )
         session = self._wiring.session(endpoint)
         supervisor = self._wiring.supervisor
-        status = supervisor.status if record is not None else None
+        status = self._wiring.status if record is not None else None
         self.store.engines[endpoint.name] = track
         self._known.add(endpoint.name)
         self.sampling.sources.append(
@@ -168,6 +211,11 @@ class Stage:
         )
         if self.store.selected is None:
             self.store.selected = endpoint.name
+
+    def _join(self, endpoint: Endpoint) -> None:
+        if endpoint.name not in self._known:
+            self.add(endpoint)
+            self._say("info", clean(f"{endpoint.name} answers now"))
 
     def perform(self, plan: Plan | None) -> Callable[[], Coroutine[Any, Any, None]]:
         """What runs beside the app: sampling, and a first load once the engine is ready."""

@@ -125,13 +125,16 @@ class EngineTrack:
 
 @dataclass(slots=True)
 class Store:
-    """The whole timeline. load: the newest snapshot of the load that ``load_target`` gets.
+    """The whole timeline. missing: URLs where an engine is wanted and none answers yet, with why.
+
+    load: the newest snapshot of the load that ``load_target`` gets.
 
     prompts: what the screen's load asks. search, comparison: the newest of each, running or over.
     curves: those that searches have drawn, of this and of earlier sessions, oldest first.
     """
 
     engines: dict[str, EngineTrack] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
     selected: str | None = None
     gpus: tuple[GpuSample, ...] = ()
     gpu_note: str = ""  # why there are no GPU numbers

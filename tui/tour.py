@@ -10,6 +10,7 @@ from typing import Any
 
 from llmtop import LlmtopError
 from llmtop.engines import settings
+from llmtop.engines.loans import Purpose
 from llmtop.engines.options import Applies, Option, OptionValue, Outcome
 from llmtop.loadgen.plan import Plan, Prompts
 from llmtop.tui import format as f
@@ -258,7 +259,8 @@ class Tour:
         try:
             if reason is not None:
                 raise ValueError(reason)
-            change = await self.control.set_option(self.engine, name, value)
+            purpose = Purpose("the tour", {name: option.value})
+            change = await self.control.set_option(self.engine, name, value, purpose=purpose)
         except Exception as error:
             words = reason or refusal(error)
             self.tell("warning", f"tour: {name} stays as it is: {words}")

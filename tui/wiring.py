@@ -22,10 +22,11 @@ from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.gpu import Gpus
 from llmtop.engines.gpu_memory import GpuMemory
 from llmtop.engines.live import LiveClient
+from llmtop.engines.loans import Loans
 from llmtop.engines.options import Applies
 from llmtop.engines.processes import Processes
 from llmtop.engines.recognise import recognise
-from llmtop.engines.records import EngineRecord
+from llmtop.engines.records import EngineRecord, EngineStatus
 from llmtop.engines.scraper import HttpFetch
 from llmtop.engines.state import StateDirectory
 from llmtop.engines.supervisor import Supervisor
@@ -66,6 +67,19 @@ class Wiring:
             processes=self.processes,
             gpu_memory=self.gpu_memory,
         )
+
+    @cached_property
+    def loans(self) -> Loans:
+        """The options that a comparison or a tour has changed for a while."""
+        return Loans(
+            self.state,
+            self.processes,
+            lambda record: adapter_named(record.spec.kind).launch_options(record.spec.args),
+        )
+
+    def status(self, record: EngineRecord) -> EngineStatus:
+        """What is true of an engine now, and what a killed llmtop left changed on it."""
+        return self.loans.status(self.supervisor.status(record))
 
     @cached_property
     def processes(self) -> Processes:
@@ -193,4 +207,5 @@ class Wiring:
             window=window,
             who=self.who,
             locks=self.state.locks,
+            loans=self.loans,
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from llmtop.engines.logs import clean
 from llmtop.engines.options import Change, OptionValue, Outcome
-from llmtop.engines.records import EngineStatus, State
+from llmtop.engines.records import EngineStatus, Left, State
 from llmtop.engines.redaction import redact
 from llmtop.loadgen.lengths import Lengths, LogNormal
 from llmtop.tui.effects import Effect
@@ -37,6 +37,25 @@ def status_words(name: str, status: EngineStatus) -> str:
         if status.record.advice:
             text += f"; {status.record.advice}"
     return text
+
+
+def left_words(name: str, left: Sequence[Left]) -> str:
+    """What a killed llmtop left changed, and how to mend that; "" when nothing was left."""
+    if not left:
+        return ""
+    was = ", ".join(
+        f"{one.option} is {value_words(one.option, one.now)}, "
+        f"was {value_words(one.option, one.before)}"
+        for one in left
+    )
+    pairs = " ".join(f"{one.option}={_typed(one.before)}" for one in left if one.before is not None)
+    restart = " --restart" if any(one.by_restart for one in left) else ""
+    mend = f": llmtop set {name} {pairs}{restart}" if pairs else ""
+    return f"{left[0].work} was killed: {was}{mend}"
+
+
+def _typed(value: OptionValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def value_words(option: str, value: OptionValue) -> str:

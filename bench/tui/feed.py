@@ -14,6 +14,7 @@ import time
 from dataclasses import replace
 
 from llmtop.engines.anatomy import Anatomy
+from llmtop.engines.loans import Purpose
 from llmtop.engines.options import Applies, Change, Option, OptionSpec, OptionValue, Outcome
 from llmtop.engines.records import EngineRecord, EngineStatus, LaunchSpec, State
 from llmtop.engines.samples import EngineSample, GpuProcess, GpuSample, Latency, Quantile, Quantiles
@@ -184,7 +185,13 @@ class SceneControl(FakeControl):
         self.scene.level = 0.0
 
     async def set_option(
-        self, engine: str, option: str, value: OptionValue, *, evict: bool = False
+        self,
+        engine: str,
+        option: str,
+        value: OptionValue,
+        *,
+        evict: bool = False,
+        purpose: Purpose | None = None,
     ) -> Change:
         if option == "max_num_seqs" and isinstance(value, int):
             self.scene.set_cap(value, time.time())

@@ -12,7 +12,7 @@ from llmtop.tui.panels.pulse import kv_role, state_spans
 from llmtop.tui.panels.view import View
 from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.bar import bar
-from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, sides
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, faded, fit, join, shorten, sides
 from llmtop.tui.widgets.row import width as cells
 
 
@@ -31,17 +31,32 @@ class EnginesPanel(Panel):
         self._shown: list[str] = []
 
     def on_click(self, event: Click) -> None:
-        """The engine of this row."""
-        if 0 <= event.y < len(self._shown):
-            self.post_message(self.Chosen(self._shown[event.y]))
+        """The engine of this row, where there is one."""
+        chosen = self._shown[event.y] if 0 <= event.y < len(self._shown) else ""
+        if self.view is not None and chosen in self.view.store.engines:
+            self.post_message(self.Chosen(chosen))
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The lines."""
-        names = list(view.store.engines)
+        names = [*view.store.engines, *view.store.missing]
         at = names.index(view.store.selected) if view.store.selected in names else 0
         first = max(0, min(at - height // 2, len(names) - height))
         self._shown = names[first : first + height]
-        return [self._line(view.store.engines[name], view, width) for name in self._shown]
+        engines = view.store.engines
+        return [
+            self._line(engines[name], view, width)
+            if name in engines
+            else self._absent(name, view, width)
+            for name in self._shown
+        ]
+
+    def _absent(self, url: str, view: View, width: int) -> Row:
+        """Where an engine is wanted and none answers."""
+        why = view.store.missing[url]
+        name = f.clean(url.removeprefix("http://"), 16).ljust(16)
+        left: list[Span] = [("   ", TEXT), (name, MUTED), (f"  {view.glyphs.up} ", "bad")]
+        words = shorten(f.clean(f"not there: {why}"), width - cells(left) - 1)
+        return (*left, (words, "bad"))
 
     def _line(self, engine: EngineTrack, view: View, width: int) -> Row:
         here = engine.name == view.store.selected
@@ -66,4 +81,6 @@ class EnginesPanel(Panel):
             ],
             max(0, width - cells(left) - 3),
         )
+        if engine.stale_since is not None:
+            right = faded(right)
         return sides(left, [*right, (" ", TEXT)], width)

@@ -13,13 +13,22 @@ from llmtop.tui.keymap import DEFAULT, Keymap, Place, is_text
 from llmtop.tui.panels.edit import Edit, editing_keys, frozen, wants_eviction
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
+from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten
+from llmtop.tui.words import left_words
 
 
 def _can(view: View) -> bool:
     """Whether options can be changed now."""
     return view.stage is Stage.RUNNING and not view.readonly
+
+
+def _left(engine: EngineTrack | None) -> str:
+    """What a killed comparison or tour left changed, "" as a rule."""
+    if engine is None or engine.status is None:
+        return ""
+    return f.clean(left_words(engine.name, engine.status.left), 200)
 
 
 ROOMY = 50  # below, the launch value and the bound leave the table
@@ -70,7 +79,9 @@ class OptionsPanel(Panel, can_focus=True):
         first = max(0, min(at - (room - extra) // 2, len(options) - (room - extra))) if lit else 0
         self._first, self._seen = first, min(room - extra, len(options) - first)
         narrow = inner < ROOMY
-        name_cells = min(max(len(o.name) for o in options) + 1, inner - (16 if narrow else 34))
+        left = _left(engine)
+        taken = (21 if left else 16) if narrow else 34
+        name_cells = min(max(len(o.name) for o in options) + 1, inner - taken)
         body: list[Row] = []
         for number, option in enumerate(options[first : first + room - extra], first):
             here = lit and number == at
@@ -90,7 +101,9 @@ class OptionsPanel(Panel, can_focus=True):
         said = shorten(f.clean(self.edit.said), max(0, inner - 6))
         note = f.clean(engine.options_note, 100) if engine and not said else ""
         foot: list[Span] = [(said, self.edit.role)] if said else []
-        if note and not said:
+        if left and not said:
+            foot = [(shorten(left, max(0, inner - 6)), "warn")]
+        elif note and not said:
             foot = [(shorten(note, max(0, inner - 6)), MUTED)]
         return frame(
             body, width, height, view.glyphs, title="options", head=head, foot=foot, lit=lit
@@ -113,11 +126,18 @@ class OptionsPanel(Panel, can_focus=True):
         differs = option.value != option.launch
         spans.append((value.rjust(7), "mark" if differs else STRONG))
         live = option.applies is not Applies.RESTART
-        if cells < ROOMY:
+        left = {one.option: one for one in status.left} if status else {}
+        if option.name in left:  # somebody who is gone has changed it, and did not mean it to stay
+            was = f" {view.glyphs.up} was {f.option(left[option.name].before)}"
+            spans.append((was.ljust(12) if cells >= ROOMY else was, "warn"))
+            if cells < ROOMY:
+                return tuple(spans)
+        elif cells < ROOMY:
             spans.append((" live" if live else " restart", "good" if live else MUTED))
             return tuple(spans)
-        of = f"  of {f.option(option.launch)}" if differs else ""
-        spans.append((of.ljust(11), MUTED))
+        else:
+            of = f"  of {f.option(option.launch)}" if differs else ""
+            spans.append((of.ljust(11), MUTED))
         how = f.applies(option.applies, option.launch, startup)
         spans.append((f" {how}", "good" if live else MUTED))
         return tuple(spans)

@@ -7,9 +7,9 @@ from llmtop.loadgen.results import LatencySummary
 from llmtop.tui import format as f
 from llmtop.tui.panels import speculation
 from llmtop.tui.panels.panel import Panel
-from llmtop.tui.panels.view import View
+from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.widgets.frame import Ranked, frame
-from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, faded, join
 
 NAMES = 6  # cells of a row's name
 
@@ -20,13 +20,18 @@ class PerTokenPanel(Panel):
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The rows in their box, in this order while there is room."""
         room = width - 4 - NAMES
-        rows = (("ITL", itl(view), "itl"), ("spec", spec(view), TEXT), ("cost", cost(view), TEXT))
+        rows = (
+            ("ITL", itl(view), "itl"),
+            ("spec", aged(view, spec(view)), TEXT),
+            ("cost", aged(view, cost(view)), TEXT),
+        )
         body = [
             ((" ", TEXT), (name.ljust(NAMES), role if role != TEXT else MUTED), *join(groups, room))
             for name, groups, role in rows
         ]
         virtual = view.engine is not None and view.engine.simulated
-        head: list[Ranked] = [(0, [("simulated", "warn")])] if virtual else []
+        head: list[Ranked] = [(1, [("simulated", "warn")])] if virtual else []
+        head += _stale(view)
         return frame(body, width, height, view.glyphs, title="per token", head=head)
 
 
@@ -55,11 +60,26 @@ class CostPanel(Panel):
             rows[1] = (rows[1][0], f.ABSENT, " --gpu-hour PRICE says what a GPU costs")
         elif virtual:
             rows[1] = (rows[1][0], rows[1][1], " simulated")
+        role = STRONG if view.stale_s is None else MUTED
         body: list[Row] = [
-            ((f" {name.ljust(22)}", MUTED), (figure.rjust(7), STRONG), (note, MUTED))
+            ((f" {name.ljust(22)}", MUTED), (figure.rjust(7), role), (note, MUTED))
             for name, figure, note in rows
         ]
-        return frame(body, width, height, view.glyphs, title="cost")
+        return frame(body, width, height, view.glyphs, title="cost", head=_stale(view))
+
+
+def aged(view: View, groups: list[Ranked]) -> list[Ranked]:
+    """What the engine told, faded while that is stale."""
+    if view.stale_s is None:
+        return groups
+    return [(rank, faded(spans)) for rank, spans in groups]
+
+
+def _stale(view: View) -> list[Ranked]:
+    """How old the figures are, while the engine gives no new ones."""
+    if view.stale_s is None or view.stage is not Stage.RUNNING:
+        return []
+    return [(0, [(f"stale {f.duration(view.stale_s)}", "bad")])]
 
 
 def itl(view: View) -> list[Ranked]:
@@ -80,7 +100,7 @@ def server_itl(view: View) -> list[Ranked]:
     own = sample.latencies.get(Latency.ITL) if sample else None
     if own is None or not own.n:
         return []
-    return [(2, _server(own, alone=load is None or not load.itl.n))]
+    return aged(view, [(2, _server(own, alone=load is None or not load.itl.n))])
 
 
 def _client(found: LatencySummary) -> list[Ranked]:

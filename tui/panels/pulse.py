@@ -12,7 +12,7 @@ from llmtop.tui.panels.view import View
 from llmtop.tui.series import SeriesName
 from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.bar import bar
-from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, Row, Span, fit, join, sides
+from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, Row, Span, faded, fit, join, sides
 from llmtop.tui.widgets.row import width as cells
 
 STATE_ROLE = {
@@ -76,37 +76,44 @@ class Pulse(Panel):
     def _wide(self, view: View, engine: EngineTrack, width: int) -> Row:
         divider: Span = (f" {view.glyphs.divider} ", FAINT)
         fixed: list[list[Span]] = [
-            [(" ", TEXT), *_queue(view)],
+            [(" ", TEXT), *_aged(view, _queue(view))],
             [*_ttft(view, word=True)],
-            [*_tokens(view)],
+            [*_aged(view, _tokens(view))],
         ]
         hint = _hint(view)
-        kv = _kv_words(view)
+        kv = _aged(view, _kv_words(view))
         used = sum(cells(spans) for spans in fixed) + cells(kv)
         used += 3 * len(divider[0]) + cells(hint) + 2
         share = view.value(SeriesName.KV_USAGE)
         room = max(6, min(40, width - used - 5))
-        middle = [("KV ", MUTED), *bar(share, room, kv_role(share), view.glyphs), (" ", TEXT), *kv]
+        drawn = _aged(view, bar(share, room, kv_role(share), view.glyphs))
+        middle = [("KV ", MUTED), *drawn, (" ", TEXT), *kv]
         row = [*fixed[0], divider, *middle, divider, *fixed[1], divider, *fixed[2]]
         return sides(row, [*hint, (" ", TEXT)] if hint else [], width)
 
     def _narrow(self, view: View, engine: EngineTrack, width: int) -> list[Row]:
         state = [(" ", TEXT), *state_spans(engine, view)]
-        queue = [*_queue(view), (" ", TEXT)]
+        queue = [*_aged(view, _queue(view)), (" ", TEXT)]
         room = width - cells((*state, *queue)) - 3
         name = join(_names(engine, view)[:3], max(0, room))
         first = sides([*state, ("  ", TEXT), *name], queue, width)
         divider: Span = (f" {view.glyphs.divider} ", FAINT)
-        kv, hint = _kv_words(view), _hint(view)
-        rest = [divider, *_ttft(view, word=width >= 76), divider, *_tokens(view)]
+        kv, hint = _aged(view, _kv_words(view)), _hint(view)
+        rest = [divider, *_ttft(view, word=width >= 76), divider, *_aged(view, _tokens(view))]
         taken = cells((*kv, *rest, *hint)) + 7
         share = view.value(SeriesName.KV_USAGE)
         length = max(4, min(30, width - taken))
-        middle = [(" KV ", MUTED), *bar(share, length, kv_role(share), view.glyphs), (" ", TEXT)]
+        drawn = _aged(view, bar(share, length, kv_role(share), view.glyphs))
+        middle = [(" KV ", MUTED), *drawn, (" ", TEXT)]
         left = [*middle, *kv, *rest]
         if cells((*left, *hint)) + 2 > width:
             return [first, fit(left, width)]
         return [first, sides(left, [*hint, (" ", TEXT)] if hint else [], width)]
+
+
+def _aged(view: View, spans: list[Span]) -> list[Span]:
+    """What the engine told, faded while that is stale; its age stands beside its state."""
+    return spans if view.stale_s is None else faded(spans)
 
 
 def _names(engine: EngineTrack, view: View) -> list[tuple[int, list[Span]]]:
@@ -161,7 +168,7 @@ def _kv_words(view: View) -> list[Span]:
 def _ttft(view: View, *, word: bool) -> list[Span]:
     """The client's p95 when llmtop's own load runs on this engine, else the engine's."""
     name = "TTFT p95 " if word else "p95 "
-    load = view.client
+    load, role = view.client, STRONG
     if load is not None and load.ttft.n:
         text, n, window = f.latency(load.ttft.p95), load.ttft.n, load.ttft.window_s
     else:
@@ -170,8 +177,9 @@ def _ttft(view: View, *, word: bool) -> list[Span]:
         if own is None or not own.n:
             return [(name, MUTED), (f.ABSENT, TEXT)]
         text, n, window = f.quantile(own.p95), own.n, own.window_s
+        role = STRONG if view.stale_s is None else MUTED
     over = f"/{f.span(round(window))}" if word and window is not None else ""
-    return [(name, MUTED), (text, STRONG), (f" n={f.count(n)}{over}", MUTED)]
+    return [(name, MUTED), (text, role), (f" n={f.count(n)}{over}", MUTED)]
 
 
 def _tokens(view: View) -> list[Span]:

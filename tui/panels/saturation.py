@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from llmtop.tui.panels.view import View
+from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.series import SeriesName
 
 WINDOW_S = 30.0
@@ -54,6 +54,8 @@ def verdict(
 
 def saturation(view: View) -> str:
     """The verdict on the selected engine; the client's TTFT where there is one, else its own."""
+    if view.stage is not Stage.RUNNING or view.stale_s is not None:
+        return ""  # what it said last says nothing of now
     middle = view.now - WINDOW_S / 2
 
     def halves(name: SeriesName) -> tuple[Values, Values]:

@@ -38,7 +38,13 @@ class StartupPanel(Panel):
         before = record.previous_startup_s
         phase = f.clean(engine.status.phase, 60) or "waiting for its first words"
         rows: list[Row] = [
-            (_in, (phase, STRONG), (f"   {f.duration(elapsed)}", "warn"), *_against(before)),
+            (
+                _in,
+                (phase, STRONG),
+                ("   up to now ", MUTED),
+                (f.duration(elapsed), "warn"),
+                *_against(before),
+            ),
             (),
         ]
         if before:

@@ -80,7 +80,7 @@ def whisker(finding: Finding, reach: float, cells: int, glyphs: Glyphs) -> list[
 
 def pair_rows(result: CompareResult, width: int, height: int) -> list[Row]:
     """Each pair of runs, the newest on top."""
-    head = f"{'pair':>6}  {'order':<7}{'tok/s A B':>16}{'':>9}{'TTFT p50 A B':>18}{'':>9}"
+    head = f"{'pair':>6}  {'order':<7}{'tok/s A B':>15}{'':>9}{'TTFT p50 A B':>16}{'':>9}"
     head += f"{'requests':>12}"
     rows: list[Row] = [fit([(head, MUTED)], width, MUTED)]
     numbered = list(enumerate(result.pairs, 1))
@@ -99,16 +99,16 @@ def _pair(number: int, pair: PairResult, width: int) -> Row:
     spans: list[Span] = [
         (f"{number:>6}  ", MUTED),
         ("noise  " if pair.noise else f"{''.join(pair.arms):<7}", MUTED if pair.noise else STRONG),
-        (f"{rates:>16}", TEXT),
+        (f"{rates:>15}", TEXT),
         (f"{_change(pair, Measure.OUTPUT_TOKENS):>9}", MUTED),
-        (f"{waits:>18}", TEXT),
+        (f"{waits:>16}", TEXT),
         (f"{_change(pair, Measure.TTFT_P50):>9}", MUTED),
         (f"{requests:>12}", MUTED),
     ]
     if not pair.counted:
         bad = next((run for run in pair.runs if not run.valid), None)
         why = f.clean(bad.health.verdict, 100) if bad else "nothing ended well"
-        room = width - 79
+        room = width - 76
         spans.append((f"  {shorten(f'not counted: {why}', room)}" if room > 8 else " x", "warn"))
     return fit(spans, width)
 

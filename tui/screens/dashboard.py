@@ -121,7 +121,7 @@ class Dashboard(Screen[None]):
         engine, store = view.engine, view.store
         return Facts(
             view.stage,
-            engines=len(store.engines),
+            engines=len(store.engines) + len(store.missing),
             gpus=len(store.gpus),
             options=len(engine.options) if engine else 0,
             editing=self.editing,

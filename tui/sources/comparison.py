@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from llmtop import LlmtopError
 from llmtop.engines import settings
+from llmtop.engines.loans import Purpose
 from llmtop.engines.options import OptionValue, Outcome
 from llmtop.loadgen.duel import CompareResult, Duel, PairResult, Turn
 from llmtop.loadgen.level import LoadClock
@@ -165,7 +166,8 @@ class ComparisonRun(Experiment):
 
     async def _set(self, session: EngineSession, value: OptionValue) -> None:
         name = self._plan.option
-        for change in await session.change({name: value}):
+        purpose = Purpose("compare", {name: self._before})
+        for change in await session.change({name: value}, purpose=purpose):
             if change.outcome is Outcome.REFUSED:
                 raise LlmtopError(f"{name} could not be set to {change.after}: {change.reason}")
 

@@ -17,7 +17,7 @@ from llmtop.tui.series import SeriesName
 from llmtop.tui.session import EngineSession
 from llmtop.tui.sources.history import ChangeHistory
 from llmtop.tui.store import EngineTrack, Event, Store
-from llmtop.tui.words import status_words
+from llmtop.tui.words import left_words, status_words
 
 # A start ends between two beats, and its phases are short: it is looked at more often.
 STARTING_LOOK_S = 0.2
@@ -175,6 +175,9 @@ class EngineSource:
         self.track.version = status.record.version or self.track.version
         if status.state in ENDED:
             self.settled.set()
+        if status.left and (before is None or before.left != status.left):
+            self._show = True
+            self._say("warning", left_words(self.track.name, status.left))
         if before is not None and before.state is not status.state:
             self._show = True
             level = LEVELS.get(status.state, "info")

@@ -89,7 +89,7 @@ def command(
     A against itself first, for the noise; then A B B A, and again. Options that apply live are
     switched as NAME runs. Others restart it, as seldom as the order allows: what that will cost is
     said beforehand and asked about (--yes). At the end everything is as it
-    was before, unless llmtop itself is killed with SIGKILL.
+    was before. After a SIGKILL of llmtop itself, `llmtop ps` says what is left changed.
     """
     from llmtop.tui.findings import comparison_sentence, finding_line, gave_up, noise_line
     from llmtop.tui.verbs.saving import check, comparison_document, save_comparison

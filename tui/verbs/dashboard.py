@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,7 @@ def show(
     wiring: Wiring,
     *,
     endpoints: Sequence[Endpoint] | None = None,
+    missing: Mapping[str, str] | None = None,
     select: str | None = None,
     plan: Plan | None = None,
     prompts: Prompts | None = None,
@@ -55,8 +56,9 @@ def show(
     """Run the dashboard until the person leaves it.
 
     endpoints: which engines (default: all that llmtop started and that live, and those that
-    another llmtop starts meanwhile). plan: a load for the selected engine as soon as it is ready.
-    launched: the engine that was just started for this; LlmtopError when it did not come up.
+    another llmtop starts meanwhile). missing: URLs that do not answer yet, and why. plan: a load
+    for the selected engine as soon as it is ready. launched: the engine that was just started for
+    this; LlmtopError when it did not come up.
     tour: play it on the selected engine.
     """
     from llmtop.themes.theme import load_themes
@@ -79,6 +81,7 @@ def show(
         prompts=prompts,
         interval=look.interval,
         follow_new=follow_new,
+        missing=missing or {},
     )
     perform = stage.perform(plan)
     keys = Keymap(look.config.table.keys) if look.config is not None else DEFAULT

@@ -9,6 +9,7 @@ import click
 
 from llmtop.engines.options import Option, OptionValue
 from llmtop.tui.verbs.output import document, json_flag, note, table
+from llmtop.tui.words import left_words
 
 
 def shown(value: OptionValue) -> str:
@@ -43,16 +44,21 @@ def command(name: str, as_json: bool) -> None:
     """List the options of NAME: value, launch value, and whether a change applies live."""
     from llmtop.tui.wiring import Wiring
 
-    async def gather() -> tuple[tuple[Option, ...], str]:
+    async def gather() -> tuple[tuple[Option, ...], str, str]:
         wiring = Wiring()
-        session = wiring.session(await wiring.endpoint(name))
+        endpoint = await wiring.endpoint(name)
+        session = wiring.session(endpoint)
         try:
-            return await session.options()
+            options, why_not = await session.options()
+            left = wiring.loans.left(endpoint.record) if endpoint.record is not None else ()
+            return options, why_not, left_words(name, left)
         finally:
             await session.close()
             await wiring.fetch.close()
 
-    options, why_not = asyncio.run(gather())
+    options, why_not, left = asyncio.run(gather())
+    if left:
+        note(left)
     if as_json:
         document({"name": name, "options": [entry(option) for option in options], "note": why_not})
         return

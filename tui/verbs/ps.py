@@ -9,6 +9,13 @@ import click
 
 from llmtop.engines.records import EngineStatus
 from llmtop.tui.verbs.output import document, json_flag, note, table
+from llmtop.tui.words import left_words
+
+
+def detail(status: EngineStatus) -> str:
+    """What there is to add to its state."""
+    words = (status.phase, left_words(status.record.name, status.left))
+    return "; ".join(word for word in words if word)
 
 
 def entry(status: EngineStatus) -> dict[str, Any]:
@@ -19,7 +26,7 @@ def entry(status: EngineStatus) -> dict[str, Any]:
         "engine": record.spec.kind,
         "version": record.version,
         "state": status.state.value,
-        "detail": status.phase or record.cause or "",
+        "detail": detail(status) or record.cause or "",
         "pid": record.pid,
         "host": record.spec.host,
         "port": record.spec.port,
@@ -40,8 +47,9 @@ def command(as_json: bool) -> None:
     from llmtop.tui.format import duration
     from llmtop.tui.wiring import Wiring
 
-    supervisor = Wiring().supervisor
-    statuses = [supervisor.status(record) for record in supervisor.records()]
+    wiring = Wiring()
+    supervisor = wiring.supervisor
+    statuses = [wiring.status(record) for record in supervisor.records()]
     for problem in supervisor.problems():
         note(f"llmtop: {problem.message}; {problem.hint}")
     if as_json:
@@ -56,5 +64,5 @@ def command(as_json: bool) -> None:
         age = duration(time.time() - record.started_at)
         kind = record.spec.kind + (" (simulated)" if record.simulated else "")
         row = [record.name, kind, status.state.value, str(record.pid), record.url]
-        rows.append([*row, record.spec.model, age, status.phase])
+        rows.append([*row, record.spec.model, age, detail(status)])
     table(["NAME", "ENGINE", "STATE", "PID", "URL", "MODEL", "AGE", ""], rows)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llmtop import UsageError
 from llmtop.tui.verbs.configured import config_flag, read
 from llmtop.tui.verbs.kinds import Real
 
@@ -75,6 +76,8 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         # The screen is the subcommand's, and so is the file.
         if click.get_current_context().invoked_subcommand is not None:
             return command(*args, screen=ScreenFlags(), **rest)
+        if theme is not None:
+            check_theme(theme)
         config = read(config_file)
         wanted = config.table.screen
         screen = ScreenFlags(
@@ -90,3 +93,21 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, screen=screen, **rest)
 
     return wrapped
+
+
+def check_theme(name: str) -> None:
+    """UsageError where no theme is called that, with those that are; what is wrong with its file.
+
+    One that a file names is only a notice: whoever starts the dashboard may not have written it.
+    """
+    from llmtop.themes.theme import load_themes
+    from llmtop.tui.wiring import Wiring
+
+    themes, problems = load_themes(Wiring().themes_folder)
+    if name in themes:
+        return
+    hint = f"there are {', '.join(themes)}"
+    for problem in problems:
+        if problem.file == f"{name}.toml":
+            raise UsageError(f"the theme {name!r} cannot be used: {problem.reason}", hint)
+    raise UsageError(f"no theme is called {name!r}", hint)

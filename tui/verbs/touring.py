@@ -56,12 +56,13 @@ def put_back(wiring: Wiring, tour: Tour) -> None:
         return
 
     async def change() -> tuple[Change, ...]:
+        from llmtop.engines.loans import Purpose
         from llmtop.tui.wiring import Wiring
 
         fresh = Wiring(wiring.environ)  # the screen's sockets belong to its event loop, which ended
         session = fresh.session(await fresh.endpoint(tour.engine))
         try:
-            return await session.change(owed)
+            return await session.change(owed, purpose=Purpose("the tour", owed))
         finally:
             await session.close()
             await fresh.fetch.close()

@@ -68,7 +68,7 @@ def chart_rows(
 
 def _label(y: int, height: int, maximum: float, label: Callable[[float], str]) -> str:
     if y == 0:
-        return label(maximum)[: GUTTER - 1].rjust(GUTTER - 1) + " "
+        return label(maximum)[:GUTTER].rjust(GUTTER - 1).ljust(GUTTER)  # "100ms" takes all of it
     if y == height - 1:
         return "0".rjust(GUTTER - 1) + " "
     return " " * GUTTER
