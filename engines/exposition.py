@@ -66,20 +66,27 @@ class Parser:
     def __init__(self, prefixes: tuple[str, ...]) -> None:
         self._prefixes = (*prefixes, _ALWAYS)
         self._known: dict[str, _Series | None] = {}
+        self._lines: list[str] = []
+        self._found = Exposition({})
 
     def parse(self, text: str) -> Exposition:
         """Take the text apart.
 
         Raises ScrapeError when it is something else (a web page, JSON) or out of all proportion.
-        An empty text is an engine that has nothing to tell yet.
+        An empty text is an engine that has nothing to tell yet. While none of the engine's own lines
+        has changed, the same Exposition comes again: an idle engine costs next to nothing.
         """
         if len(text) > MAX_TEXT:
             raise ScrapeError(f"the metrics are larger than {MAX_TEXT // 2**20} MiB")
+        prefixes = self._prefixes
+        lines = [line for line in text.split("\n") if line.startswith(prefixes)]
+        if lines and lines == self._lines:
+            return self._found
         known: dict[str, _Series | None] = {}
         values: dict[str, float] = {}
         new = 0
-        for line in text.split("\n"):
-            if not line.startswith(self._prefixes) or len(line) > MAX_LINE:
+        for line in lines:
+            if len(line) > MAX_LINE:
                 continue
             head, _, number = line.rpartition(" ")
             if head in self._known:
@@ -114,7 +121,8 @@ class Parser:
                 "the answer is not metrics text",
                 "check the URL: this is not the metrics page of an LLM engine",
             )
-        return Exposition(found)
+        self._lines, self._found = lines, Exposition(found)
+        return self._found
 
 
 def parse(text: str, prefixes: tuple[str, ...]) -> Exposition:

@@ -11,13 +11,14 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from llmtop import __version__
 from llmtop.engines.adapter import Adapter, Reader
-from llmtop.engines.exposition import MAX_TEXT, Parser, ScrapeError
+from llmtop.engines.exposition import MAX_TEXT, Exposition, Parser, ScrapeError
 from llmtop.engines.samples import Reading
 
 if TYPE_CHECKING:
@@ -177,6 +178,8 @@ class Scraper:
         self._clock = clock
         self._monotonic = monotonic
         self._parser = Parser(adapter.prefixes)
+        self._text: Exposition | None = None
+        self._reading: Reading | None = None
 
     async def close(self) -> None:
         """Nothing is held: the connections are the fetch's."""
@@ -186,7 +189,13 @@ class Scraper:
         text = await self._fetch(self._url)
         # A busy engine makes us wait and then counts: its numbers are as old as its answer.
         now, elapsed = self._clock(), self._monotonic()
-        return self._adapter.read(self._parser.parse(text), now, elapsed)
+        parsed = self._parser.parse(text)
+        if self._reading is None or parsed is not self._text:
+            self._reading = self._adapter.read(parsed, now, elapsed)
+        else:  # the same numbers, seen at another moment
+            self._reading = replace(self._reading, time=now, elapsed=elapsed)
+        self._text = parsed
+        return self._reading
 
 
 def open_reader(adapter: Adapter, base_url: str, fetch: Fetch, locks: Path | None = None) -> Reader:

@@ -12,7 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from llmtop.tui.widgets.glyphs import Glyphs
-from llmtop.tui.widgets.row import TEXT, Row, changed, fit, to_ascii
+from llmtop.tui.widgets.row import Row, changed, fit, to_ascii
 
 ROLES = (
     "text",
@@ -59,8 +59,10 @@ class Canvas(Widget):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
+        self._given: list[Row] = []  # as they came, before they were made to fit
         self._rows: list[Row] = []
         self._strips: list[Strip] = []
+        self._fitted = (0, True, 0)  # width, braille or not, height of what is shown
         self._looks: dict[str, Style] = {}
 
     @property
@@ -70,23 +72,29 @@ class Canvas(Widget):
 
     def put(self, rows: Sequence[Row], glyphs: Glyphs) -> None:
         """Show ``rows``; refreshes what differs from what is shown now, and nothing else."""
-        width, height = self.size
-        if not glyphs.braille:
-            rows = [to_ascii(row) for row in rows]
-        after = [fit(row, width) for row in rows[:height]]
-        after.extend([((" " * width, TEXT),)] * (height - len(after)))
-        before = self._rows
-        if len(before) != len(after):
-            self._rows = after
-            self._strips = [self._strip(row) for row in after]
+        width, height = self.outer_size  # ``size`` asks the compositor for it; there is no border
+        given = list(rows[:height])
+        given.extend([()] * (height - len(given)))
+        known = self._given
+        if (width, glyphs.braille, height) != self._fitted:
+            self._fitted = (width, glyphs.braille, height)
+            self._given = given
+            self._rows = [_fitting(row, width, glyphs) for row in given]
+            self._strips = [self._strip(row) for row in self._rows]
             self.refresh()
             return
+        if given == known:
+            return
         regions: list[Region] = []
-        for y, (old, new) in enumerate(zip(before, after, strict=True)):
+        for y, row in enumerate(given):
+            if row == known[y]:
+                continue
+            known[y] = row
+            old, new = self._rows[y], _fitting(row, width, glyphs)
             if old == new:
                 continue
             regions.extend(Region(x1, y, x2 - x1, 1) for x1, x2 in changed(old, new))
-            before[y] = new
+            self._rows[y] = new
             self._strips[y] = self._strip(new)
         if regions:
             self.refresh(*regions)
@@ -117,3 +125,7 @@ class Canvas(Widget):
                 look = looks[role] = self.get_component_rich_style(f"canvas--{role}")
             segments.append(Segment(text, look))
         return Strip(segments)
+
+
+def _fitting(row: Row, width: int, glyphs: Glyphs) -> Row:
+    return fit(row if glyphs.braille else to_ascii(row), width)
