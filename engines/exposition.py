@@ -73,7 +73,7 @@ class Parser:
         """Take the text apart.
 
         Raises ScrapeError when it is something else (a web page, JSON) or out of all proportion.
-        An empty text is an engine that has nothing to tell yet. While none of the engine's own lines
+        An empty text is an engine that has nothing to tell yet. While no line of the engine's own
         has changed, the same Exposition comes again: an idle engine costs next to nothing.
         """
         if len(text) > MAX_TEXT:
