@@ -15,10 +15,12 @@ from llmtop.tui.verbs.screen import ScreenFlags, screen_flags
 def command(urls: tuple[str, ...], screen: ScreenFlags) -> None:
     """Open the dashboard on the engines that answer at URL..., for example :8000."""
     from llmtop.engines.endpoint import Endpoint
+    from llmtop.tui import garbage
     from llmtop.tui.verbs import dashboard
     from llmtop.tui.wiring import Wiring
 
     dashboard.require_terminal()
+    garbage.start()
     wiring = Wiring()
 
     async def recognise() -> list[Endpoint]:

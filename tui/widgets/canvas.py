@@ -105,6 +105,20 @@ class Canvas(Widget):
             return self._strips[y]
         return Strip.blank(self.size.width, self.rich_style)
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Cells of what is shown. There is no border, no padding and no opacity, so the work and
+        the cache that Textual spends on these are left out."""
+        width = self.outer_size.width
+        strips = [self.render_line(y) for y in crop.line_range]
+        for filter in self.get_line_filters():
+            background = self.background_colors[1]
+            strips = [strip.apply_filter(filter, background) for strip in strips]
+        if width != self._fitted[0]:  # it has another size by now, and is not drawn yet
+            strips = [strip.adjust_cell_length(width, self.rich_style) for strip in strips]
+        if crop.column_span != (0, width):
+            strips = [strip.crop(*crop.column_span) for strip in strips]
+        return strips
+
     def notify_style_update(self) -> None:
         """The theme changed: the same rows in other colours."""
         super().notify_style_update()
@@ -124,7 +138,7 @@ class Canvas(Widget):
             if look is None:
                 look = looks[role] = self.get_component_rich_style(f"canvas--{role}")
             segments.append(Segment(text, look))
-        return Strip(segments)
+        return Strip(segments, self._fitted[0])
 
 
 def _fitting(row: Row, width: int, glyphs: Glyphs) -> Row:
