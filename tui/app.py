@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
 from textual.binding import BindingType
@@ -21,8 +21,6 @@ from llmtop.tui.config.file import Config
 from llmtop.tui.control import Control, refusal
 from llmtop.tui.format import clean
 from llmtop.tui.keymap import DEFAULT, Keymap, Place
-from llmtop.tui.offers import offers
-from llmtop.tui.palette import Entry
 from llmtop.tui.panels.view import View
 from llmtop.tui.picture import keep
 from llmtop.tui.screens.dashboard import Dashboard
@@ -31,8 +29,11 @@ from llmtop.tui.screens.question import Question
 from llmtop.tui.screens.typing import TypedAhead
 from llmtop.tui.store import Event, Store
 from llmtop.tui.theming import textual_name, to_textual, variables
-from llmtop.tui.tour import Tour
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
+
+if TYPE_CHECKING:
+    from llmtop.tui.palette import Entry
+    from llmtop.tui.tour import Tour
 
 
 class LlmtopApp(App[None]):
@@ -212,6 +213,7 @@ class LlmtopApp(App[None]):
 
     def action_palette(self) -> None:
         """Everything by name."""
+        from llmtop.tui.offers import offers
         from llmtop.tui.screens.palette import PaletteScreen
 
         if isinstance(self.screen, PaletteScreen | Question):
