@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.app import App
+from textual.dom import DOMNode
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -46,6 +49,8 @@ ROLES = (
     "other",
 )
 
+_LOOKS: WeakKeyDictionary[App[Any], dict[tuple[str, str], Style]] = WeakKeyDictionary()
+
 
 class Canvas(Widget):
     """Rows set by ``put``; a row that did not change costs nothing, one that did its changed cells.
@@ -54,7 +59,6 @@ class Canvas(Widget):
     will do.
     """
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"canvas--{role}" for role in ROLES}
     ALLOW_SELECT = False
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
@@ -136,9 +140,25 @@ class Canvas(Widget):
                 text = "".join(c if c.isprintable() else "?" for c in text)
             look = looks.get(role)
             if look is None:
-                look = looks[role] = self.get_component_rich_style(f"canvas--{role}")
+                look = looks[role] = self._look(role)
             segments.append(Segment(text, look))
         return Strip(segments, self._fitted[0])
+
+    def _look(self, role: str) -> Style:
+        """What the stylesheet says of a role, which is the same for all canvases.
+
+        As component classes Textual would work out each of them for every widget, twice before the
+        first paint: 1,200 matches, a fifth of a second.
+        """
+        app = self.app
+        known = _LOOKS.setdefault(app, {})
+        look = known.get((app.theme, role))
+        if look is None:
+            node = DOMNode(classes=f"canvas--{role}")
+            node._attach(self)
+            app.stylesheet.apply(node, animate=False)
+            look = known[app.theme, role] = node.rich_style
+        return look
 
 
 def _fitting(row: Row, width: int, glyphs: Glyphs) -> Row:
