@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
 from textual.binding import BindingType
+from textual.driver import Driver
 from textual.events import Event as TextualEvent
 from textual.events import Key, MouseDown
 
@@ -122,6 +123,15 @@ class LlmtopApp(App[None]):
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our words for Textual's own themes, without which the stylesheet could not be read."""
         return variables(self._themes["dark"])
+
+    def get_driver_class(self) -> type[Driver]:
+        """Textual's choice, but that its thread for the keyboard sleeps while nobody types."""
+        from textual.drivers.linux_driver import LinuxDriver
+
+        from llmtop.tui.driver import QuietDriver
+
+        chosen = super().get_driver_class()
+        return QuietDriver if chosen is LinuxDriver else chosen
 
     def get_default_screen(self) -> Dashboard:
         """The dashboard is the ground that every other screen lies on."""

@@ -15,7 +15,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from llmtop.tui.widgets.glyphs import Glyphs
-from llmtop.tui.widgets.row import Row, changed, fit, to_ascii
+from llmtop.tui.widgets.row import TEXT, Row, changed, fit, to_ascii
 
 ROLES = (
     "text",
@@ -107,18 +107,15 @@ class Canvas(Widget):
         """The line API: strips are made when rows change, not when lines are asked for."""
         if y < len(self._strips):
             return self._strips[y]
-        return Strip.blank(self.size.width, self.rich_style)
+        return Strip.blank(self.outer_size.width, self._look(TEXT))
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """Cells of what is shown. There is no border, no padding and no opacity, so the work and
         the cache that Textual spends on these are left out."""
         width = self.outer_size.width
         strips = [self.render_line(y) for y in crop.line_range]
-        for filter in self.get_line_filters():
-            background = self.background_colors[1]
-            strips = [strip.apply_filter(filter, background) for strip in strips]
         if width != self._fitted[0]:  # it has another size by now, and is not drawn yet
-            strips = [strip.adjust_cell_length(width, self.rich_style) for strip in strips]
+            strips = [strip.adjust_cell_length(width, self._look(TEXT)) for strip in strips]
         if crop.column_span != (0, width):
             strips = [strip.crop(*crop.column_span) for strip in strips]
         return strips
@@ -157,7 +154,11 @@ class Canvas(Widget):
             node = DOMNode(classes=f"canvas--{role}")
             node._attach(self)
             app.stylesheet.apply(node, animate=False)
-            look = known[app.theme, role] = node.rich_style
+            cell = [Segment(" ", node.rich_style)]
+            # What becomes of colours without a terminal's own or without any, once for the role.
+            for filter in self.get_line_filters():
+                cell = filter.apply(cell, self.background_colors[1])
+            look = known[app.theme, role] = cell[0].style or Style.null()
         return look
 
 
