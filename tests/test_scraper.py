@@ -361,6 +361,29 @@ async def test_a_reading_is_as_old_as_the_answer_and_not_as_the_question() -> No
     assert (await scraper.read()).elapsed == 11.7
 
 
+async def test_numbers_that_stand_still_are_read_at_each_moment_all_the_same() -> None:
+    now = [10.0]
+    page = "http://127.0.0.1:1/metrics"
+    texts = [f"vllm:generation_tokens_total {tokens}\n" for tokens in (5, 5, 6)]
+    scraper = Scraper(
+        adapter(),
+        "http://127.0.0.1:1",
+        FakeFetch({page: texts}),
+        clock=lambda: now[0],
+        monotonic=lambda: now[0],
+    )
+    found = []
+    for _ in texts:
+        now[0] += 1.0
+        found.append(await scraper.read())
+    assert (
+        [reading.elapsed for reading in found]
+        == [reading.time for reading in found]
+        == [11, 12, 13]
+    )
+    assert [reading.counters[Counter.OUTPUT_TOKENS] for reading in found] == [5, 5, 6]
+
+
 async def test_a_fake_without_a_page_answers_404() -> None:
     with pytest.raises(ScrapeError) as caught:
         await FakeFetch({})("http://127.0.0.1:1/metrics")

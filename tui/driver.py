@@ -46,7 +46,8 @@ class QuietDriver(LinuxDriver):
                     data = os.read(self.fileno, 4096)
                     if not data:
                         return  # there is no terminal any more
-                    for event in parser.feed(decode(data)):
+                    text = decode(data)  # "" is an end to the parser
+                    for event in parser.feed(text) if text else ():
                         self.process_message(event)
                 for event in parser.tick():
                     self.process_message(event)
