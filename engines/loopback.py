@@ -58,7 +58,7 @@ def is_plain(url: str) -> bool:
 class Loopback:
     """The connections, by host and port. limit: largest body taken, in bytes. Close it at the end.
 
-    It belongs to the event loop that first asks, until it is closed.
+    A connection is used again in its own event loop alone.
     """
 
     def __init__(self, limit: int) -> None:
@@ -74,9 +74,10 @@ class Loopback:
         lines += [f"{name}: {value}" for name, value in headers.items()]
         request = "\r\n".join([*lines, "", ""]).encode("ascii")
         idle = self._idle.setdefault(place, [])
+        loop = asyncio.get_running_loop()
         while idle:
             connection = idle.pop()
-            if not connection.usable:
+            if not connection.usable or connection.loop is not loop:
                 continue
             try:
                 return await self._ask(connection, request, idle)
@@ -84,7 +85,6 @@ class Loopback:
                 if connection.begun:
                     raise
                 # The server gave it up while it lay idle: that says nothing of the next one.
-        loop = asyncio.get_running_loop()
         try:
             _, connection = await loop.create_connection(lambda: _Connection(self._limit), *place)
         except OSError as error:
@@ -93,7 +93,9 @@ class Loopback:
 
     async def close(self) -> None:
         """Close all connections that are idle; nothing should be under way."""
-        connections = [one for idle in self._idle.values() for one in idle]
+        loop = asyncio.get_running_loop()
+        # One of a loop that has ended went with it.
+        connections = [one for idle in self._idle.values() for one in idle if one.loop is loop]
         self._idle.clear()
         for connection in connections:
             connection.drop()
@@ -119,6 +121,7 @@ class _Connection(asyncio.Protocol):
     """One connection; one question at a time."""
 
     def __init__(self, limit: int) -> None:
+        self.loop = asyncio.get_running_loop()
         self._limit = limit
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
