@@ -92,6 +92,14 @@ class Gpus:
             self._lock.release()
         return self._last
 
+    @property
+    def asleep(self) -> bool:
+        """No driver was found a short while ago, so that a read would find none at once."""
+        tried = self._tried_at
+        return self._devices is None and (
+            tried is not None and self._monotonic() - tried < _RETRY_S
+        )
+
     def versions(self) -> tuple[str | None, str | None]:
         """The driver's version and the newest CUDA that it runs; None where it does not tell.
 

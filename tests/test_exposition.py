@@ -70,6 +70,16 @@ def test_a_parser_reads_each_text_for_itself() -> None:
     assert parser.parse('vllm:a{x="1"} 3 1795327045000\n').value("vllm:a") == 3
 
 
+def test_while_no_line_of_the_engine_changes_nothing_is_taken_apart_again() -> None:
+    parser = Parser(VLLM)
+    first = parser.parse('vllm:a{x="1"} 1\npython_gc 5\n')
+    assert parser.parse('vllm:a{x="1"} 1\npython_gc 6\n') is first
+    changed = parser.parse('vllm:a{x="1"} 2\npython_gc 6\n')
+    assert changed.value("vllm:a") == 2
+    assert parser.parse("\n").value("vllm:a") is None
+    assert parser.parse('vllm:a{x="1"} 2\n').value("vllm:a") == 2
+
+
 def test_a_parser_keeps_nothing_of_texts_gone_by() -> None:
     import tracemalloc
 

@@ -148,6 +148,17 @@ def test_without_a_driver_there_are_no_gpus_and_a_note() -> None:
     assert gpus.note == ""
 
 
+def test_a_driver_that_is_missing_is_looked_for_again_after_a_while() -> None:
+    gpus, nvml, clock = reading(FakeGpu(), broken=NvmlError("no driver", gone=True))
+    assert not gpus.asleep
+    gpus.read()
+    assert gpus.asleep
+    nvml.broken = None
+    clock.now += 31
+    assert not gpus.asleep
+    assert gpus.read() and not gpus.asleep
+
+
 def test_a_driver_without_gpus() -> None:
     gpus, _, _ = reading()
     assert gpus.read() == ()

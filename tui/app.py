@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
 from textual.binding import BindingType
+from textual.driver import Driver
 from textual.events import Event as TextualEvent
 from textual.events import Key, MouseDown
 
@@ -21,8 +22,6 @@ from llmtop.tui.config.file import Config
 from llmtop.tui.control import Control, refusal
 from llmtop.tui.format import clean
 from llmtop.tui.keymap import DEFAULT, Keymap, Place
-from llmtop.tui.offers import offers
-from llmtop.tui.palette import Entry
 from llmtop.tui.panels.view import View
 from llmtop.tui.picture import keep
 from llmtop.tui.screens.dashboard import Dashboard
@@ -31,8 +30,11 @@ from llmtop.tui.screens.question import Question
 from llmtop.tui.screens.typing import TypedAhead
 from llmtop.tui.store import Event, Store
 from llmtop.tui.theming import textual_name, to_textual, variables
-from llmtop.tui.tour import Tour
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
+
+if TYPE_CHECKING:
+    from llmtop.tui.palette import Entry
+    from llmtop.tui.tour import Tour
 
 
 class LlmtopApp(App[None]):
@@ -121,6 +123,15 @@ class LlmtopApp(App[None]):
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our words for Textual's own themes, without which the stylesheet could not be read."""
         return variables(self._themes["dark"])
+
+    def get_driver_class(self) -> type[Driver]:
+        """Textual's choice, but that its thread for the keyboard sleeps while nobody types."""
+        from textual.drivers.linux_driver import LinuxDriver
+
+        from llmtop.tui.driver import QuietDriver
+
+        chosen = super().get_driver_class()
+        return QuietDriver if chosen is LinuxDriver else chosen
 
     def get_default_screen(self) -> Dashboard:
         """The dashboard is the ground that every other screen lies on."""
@@ -212,6 +223,7 @@ class LlmtopApp(App[None]):
 
     def action_palette(self) -> None:
         """Everything by name."""
+        from llmtop.tui.offers import offers
         from llmtop.tui.screens.palette import PaletteScreen
 
         if isinstance(self.screen, PaletteScreen | Question):

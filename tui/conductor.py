@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError
 from llmtop.engines.loans import Purpose
@@ -14,7 +15,6 @@ from llmtop.engines.options import Change, OptionValue, Outcome
 from llmtop.engines.records import EngineRecord
 from llmtop.engines.restart import Restarted, Wanted
 from llmtop.loadgen.plan import Loop, Plan, Prompts
-from llmtop.loadgen.pool import Load
 from llmtop.tui.control import EngineLog
 from llmtop.tui.experiments import ComparisonPlan, SearchPlan
 from llmtop.tui.format import count, rate
@@ -24,6 +24,9 @@ from llmtop.tui.restarts import RestartEngine, Restarts, counted
 from llmtop.tui.sources import EngineSource, Experiments, LoadSource, Sampling
 from llmtop.tui.store import Event, Store
 from llmtop.tui.words import change_words
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.pool import Load
 
 BURST_FACTOR = 2.0
 BURST_S = 5.0

@@ -8,12 +8,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from llmtop.engines.files import make_private, read_whole, write_whole
 from llmtop.engines.options import OptionValue
-from llmtop.loadgen.level import LevelResult
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.level import LevelResult
 
 SCHEMA = 1
 KEPT = 8  # curves of one engine and model: more than can be told apart on a chart

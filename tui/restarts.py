@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from llmtop.engines.logs import clean
 from llmtop.engines.options import Change, Outcome
 from llmtop.engines.records import EngineRecord, State
 from llmtop.engines.restart import HandOver, Restarted, Wanted
-from llmtop.loadgen.pool import Load
 from llmtop.tui.marks import Mark
 from llmtop.tui.sources import EngineSource, LoadSource, Sampling
 from llmtop.tui.store import Event, Store
 from llmtop.tui.words import change_words, flag_words
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.pool import Load
 
 CUT_S = 5.0  # how long cut requests get to be counted
 CUT_BEAT_S = 0.02

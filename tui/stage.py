@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmtop import LlmtopError
 from llmtop.engines.endpoint import Endpoint
@@ -16,10 +16,7 @@ from llmtop.engines.logs import clean
 from llmtop.engines.options import Option
 from llmtop.engines.records import EngineRecord, State
 from llmtop.engines.restart import HandOver, Restarted, Wanted, carry_out, room_beside
-from llmtop.loadgen.level import LoadClock
 from llmtop.loadgen.plan import Plan, Prompts, Target
-from llmtop.loadgen.pool import Load
-from llmtop.loadgen.results import RequestRecord
 from llmtop.tui.conductor import Conductor
 from llmtop.tui.curves import CurveShelf
 from llmtop.tui.session import EngineSession
@@ -38,6 +35,11 @@ from llmtop.tui.sources import (
 from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.tour import Tour
 from llmtop.tui.wiring import Wiring, fresh_seed
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.level import LoadClock
+    from llmtop.loadgen.pool import Load
+    from llmtop.loadgen.results import RequestRecord
 
 RESCAN_S = 5.0
 MEASURING_TIMEOUT_S = 120.0  # of a request in a search or a comparison, as `llmtop saturate` has it
@@ -285,6 +287,8 @@ class Stage:
         return None
 
     def _new_load(self, source: EngineSource) -> Load:
+        from llmtop.loadgen.pool import Load  # not before the screen is there: 50 ms
+
         return Load(self._target(source), self.store.prompts)
 
     def _measuring_load(
@@ -296,6 +300,8 @@ class Stage:
         window_s: float,
         on_record: Callable[[RequestRecord], None],
     ) -> Load:
+        from llmtop.loadgen.pool import Load
+
         return Load(
             self._target(source),
             prompts,

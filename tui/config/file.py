@@ -18,9 +18,6 @@ from llmtop import UsageError
 from llmtop.loadgen import answer_format
 from llmtop.loadgen.lengths import parse_lengths, parse_pauses
 from llmtop.loadgen.plan import Prompts
-from llmtop.loadgen.shape import anchored, parse
-from llmtop.loadgen.trace import unread
-from llmtop.tui.config import checks
 from llmtop.tui.config.faults import ConfigError, Fault, error, misshapen
 from llmtop.tui.config.lines import Key, lines_of
 from llmtop.tui.config.tables import ConfigTable, EngineTable, ShapeTable
@@ -53,6 +50,9 @@ class Config:
 
     def shape_table(self, text: str) -> ShapeTable:
         """The same with its kind of loop and arrivals; traces are found from the file's folder."""
+        from llmtop.loadgen.shape import anchored, parse
+        from llmtop.loadgen.trace import unread
+
         if not text.startswith("@"):
             return ShapeTable(text)
         found = _named(self, self.table.shapes, text[1:], "a shape", "shapes")
@@ -96,6 +96,8 @@ class Config:
 
     def slo(self, name: str) -> Mapping[str, float]:
         """The limits of this name in seconds (ttft, tpot, itl, e2e), with or without an ``@``."""
+        from llmtop.tui.config import checks
+
         name = name.removeprefix("@")
         return checks.limits(_named(self, self.table.slos, name, "an SLO", "slos"))
 
@@ -125,6 +127,8 @@ def chosen(flag: str | None, *, need: bool = False) -> Config:
 
 def load(path: Path) -> Config:
     """Read and check a file. ConfigError names file, line and key; UsageError: it is unreadable."""
+    from llmtop.tui.config import checks  # what they need is not wanted where there is no file
+
     shown = str(path)
     try:
         with path.expanduser().open("rb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from llmtop.tui.widgets.chart import GUTTER, Trace, chart_rows
 from llmtop.tui.widgets.frame import Ranked, frame, head_room
 from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, join
 from llmtop.tui.widgets.row import width as cells
+
+# Of an idle engine a chart has two faces by turns: its newest cell is drawn half, then whole.
+DRAWN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class ChartPanel(Panel):
         self._kind = kind
         self._scale = Scale(kind.floor)
         self._shown: frozenset[str] = frozenset()
+        self._drawn: deque[tuple[tuple[object, ...], list[Row]]] = deque(maxlen=DRAWN)
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The box with its chart."""
@@ -73,6 +78,13 @@ class ChartPanel(Panel):
             peak = max(peak, _peak(_traces(kind, other, grid, gap_s), grid))
         maximum = kind.floor if kind.fixed else self._scale.fit(peak, view.now)
         marks = [m for m in view.engine.marks if m.time >= grid.start] if view.engine else []
+        cells, empty = [grid.cell_of(m.time) for m in marks], kind.empty(view)
+        head, foot = _head(kind, view, width), _foot(kind, view, grid, width)
+        mark = _mark_words(marks, grid)
+        made_of = (traces, maximum, cells, empty, head, foot, mark, width, height, view.glyphs)
+        for before, rows in self._drawn:
+            if before == made_of:
+                return rows
         body = chart_rows(
             traces,
             grid,
@@ -81,18 +93,20 @@ class ChartPanel(Panel):
             view.glyphs,
             label=kind.label,
             marks=[m.time for m in marks],
-            empty=kind.empty(view),
+            empty=empty,
         )
-        return frame(
+        rows = frame(
             body,
             width,
             height,
             view.glyphs,
             title=kind.title,
-            head=_head(kind, view, width),
-            foot=_foot(kind, view, grid, width),
-            foot_right=_mark_words(marks, grid),
+            head=head,
+            foot=foot,
+            foot_right=mark,
         )
+        self._drawn.append((made_of, rows))
+        return rows
 
 
 def _traces(kind: ChartKind, view: View, grid: TimeGrid, gap_s: float) -> list[Trace]:

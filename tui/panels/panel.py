@@ -21,7 +21,7 @@ class Panel(Canvas):
     def show(self, view: View) -> None:
         """Draw and put. A panel that raises is blank but for a note; the others go on."""
         self.view = view
-        width, height = self.size
+        width, height = self.outer_size  # not ``size``: see Canvas.put
         if not width or not height:
             return
         try:

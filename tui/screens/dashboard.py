@@ -77,6 +77,8 @@ class Dashboard(Screen[None]):
         self._arranged: Facts | None = None
         self._pace = Pace([*CHARTS, *(BESIDE + name for name in PAIRED)])
         self._paired = False  # the next engine stands beside the selected one
+        self._panels: list[Panel] = []
+        self._keys = KeysPanel(id="keys")
         self._compositor = TightCompositor()
         self._layout = BoxLayout(self._boxes)
 
@@ -95,11 +97,12 @@ class Dashboard(Screen[None]):
         yield StartupPanel(id="startup")
         yield WelcomePanel(id="welcome")
         yield SmallPanel(id="small")
-        yield KeysPanel(id="keys")
+        yield self._keys
         yield CaptionPanel(id="caption")
 
     def on_mount(self) -> None:
         """Begin the beat."""
+        self._panels = list(self.query(Panel))
         self._arranged = self._facts(self._look())
         self._beat = self.set_interval(self._beat_s, lambda: self.beat(whole=False))
         # At once: after the signal the process is stopped, and its next turn may be in the shell's
@@ -153,14 +156,14 @@ class Dashboard(Screen[None]):
             self._arranged = facts
             whole = True
             # Asked through a child: the screen would answer from its cache of arrangements.
-            self.query_one(KeysPanel).refresh(layout=True)
+            self._keys.refresh(layout=True)
         shown = self._boxes(self.size)
         view = self._view(shown)
         other = view.other
         seldom, steady = view.low_bandwidth and not whole, time.monotonic()
         with self.app.batch_update():
-            self.query_one(KeysPanel).editing = self.editing
-            for panel in self.query(Panel):
+            self._keys.editing = self.editing
+            for panel in self._panels:
                 seen = view
                 if panel.id is not None and panel.id.startswith(BESIDE):
                     if other is None:
@@ -242,6 +245,7 @@ class Dashboard(Screen[None]):
             if not self.query(f"#{BESIDE}pulse"):
                 twins = [ChartPanel(CHARTS[name], id=BESIDE + name) for name in PAIRED]
                 await self.mount_all([Pulse(id=f"{BESIDE}pulse"), *twins])
+                self._panels = list(self.query(Panel))
         self._paired = not self._paired
         self.beat()
 

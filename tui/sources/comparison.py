@@ -31,6 +31,8 @@ class ComparisonRun(Experiment):
     source: the engine of A. other: that of B; None when both are values of one option.
     """
 
+    screen = "compare"
+
     def __init__(
         self, parts: Parts, source: EngineSource, other: EngineSource | None, plan: ComparisonPlan
     ) -> None:

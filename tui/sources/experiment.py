@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from llmtop import LlmtopError
 from llmtop.engines.energy import EngineEnergy
 from llmtop.engines.records import State
-from llmtop.loadgen.level import LoadClock
 from llmtop.loadgen.plan import Plan, Prompts
-from llmtop.loadgen.pool import Load
-from llmtop.loadgen.results import RequestRecord
 from llmtop.tui.control import refusal
 from llmtop.tui.curves import CurveShelf
 from llmtop.tui.format import clean
@@ -21,6 +18,11 @@ from llmtop.tui.session import EngineSession
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.load import LoadSource
 from llmtop.tui.store import Event, Store
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.level import LoadClock
+    from llmtop.loadgen.pool import Load
+    from llmtop.loadgen.results import RequestRecord
 
 BEAT_S = 0.2  # between two looks at the load; ``Saturation`` and ``Duel`` want some five a second
 CUT_S = 3.0  # how long cut requests get to be counted
@@ -66,8 +68,10 @@ class Experiment:
     """One measurement with a load of its own. ``run`` ends by itself, or soon after ``stop``.
 
     The screen's loop is never blocked: what blocks goes to a thread. ``release`` is for when the
-    loop has ended in the middle.
+    loop has ended in the middle. screen: the command that shows it.
     """
+
+    screen: ClassVar[str]
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts

@@ -8,10 +8,8 @@ from llmtop import LlmtopError
 from llmtop.engines.records import State
 from llmtop.tui.experiments import ComparisonPlan, SearchPlan
 from llmtop.tui.keymap import DEFAULT, Keymap
-from llmtop.tui.sources.comparison import ComparisonRun
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.experiment import Experiment, Parts
-from llmtop.tui.sources.search import SearchRun
 
 
 class Experiments:
@@ -26,6 +24,8 @@ class Experiments:
 
     def start_search(self, source: EngineSource, plan: SearchPlan) -> None:
         """Begin a search; LlmtopError when something else runs or the engine is not ready."""
+        from llmtop.tui.sources.search import SearchRun  # here: it is what takes long to import
+
         self._may_start(source)
         self._start(SearchRun(self._parts, source, plan))
 
@@ -33,6 +33,8 @@ class Experiments:
         self, source: EngineSource, other: EngineSource | None, plan: ComparisonPlan
     ) -> None:
         """Begin a comparison; LlmtopError when something else runs or an engine is not ready."""
+        from llmtop.tui.sources.comparison import ComparisonRun
+
         self._may_start(source, *([other] if other is not None else []))
         self._start(ComparisonRun(self._parts, source, other, plan))
 
@@ -56,7 +58,7 @@ class Experiments:
 
     def guard(self) -> None:
         """LlmtopError, with the way out, while something runs that must not be disturbed."""
-        if isinstance(self._running, SearchRun):
+        if self._running is not None and self._running.screen == "saturation":
             raise LlmtopError(
                 "a search is running, and the load is its own", self._way_out("saturation")
             )

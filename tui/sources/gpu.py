@@ -16,7 +16,9 @@ class GpuSource:
         self._store = store
 
     async def beat(self) -> None:
-        """Read all GPUs once."""
+        """Read all GPUs once; where there are none, look for them seldom."""
+        if self._gpus.asleep and not self._store.gpus:
+            return
         self._store.gpus = await asyncio.to_thread(self._gpus.read)
         self._store.gpu_note = self._gpus.note
 

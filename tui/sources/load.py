@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from llmtop.loadgen.plan import Loop
-from llmtop.loadgen.pool import Load
 from llmtop.tui.series import SeriesName
 from llmtop.tui.store import Store
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.pool import Load
 
 CLIENT = (
     SeriesName.CLIENT_TTFT_P50,

@@ -22,6 +22,8 @@ CURVES = 32  # kept while the screen is open
 class SearchRun(Experiment):
     """Runs one search and keeps ``Store.search`` up to date."""
 
+    screen = "saturation"
+
     def __init__(self, parts: Parts, source: EngineSource, plan: SearchPlan) -> None:
         super().__init__(parts)
         self._source, self._plan = source, plan

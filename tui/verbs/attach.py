@@ -23,10 +23,12 @@ def command(urls: tuple[str, ...], screen: ScreenFlags) -> None:
 
     Of several, those that do not answer yet are shown as such, and join once they do.
     """
+    from llmtop.tui import garbage
     from llmtop.tui.verbs import dashboard
     from llmtop.tui.wiring import Wiring
 
     dashboard.require_terminal()
+    garbage.start()
     wiring = Wiring()
 
     async def recognise() -> list[Endpoint | LlmtopError]:

@@ -17,6 +17,7 @@ from llmtop import LlmtopError, UsageError
 from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.records import EngineRecord, State
 from llmtop.loadgen.plan import Plan, Prompts
+from llmtop.tui import garbage
 from llmtop.tui.verbs.screen import ScreenFlags
 from llmtop.tui.verbs.touring import TourFlags, ask, put_back
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from llmtop.tui.wiring import Wiring
 
 
+SETTLED_S = 3.0  # the screen is all there by then, and has painted
 LEAVE_S = 5.0  # to restore the terminal and end the load, when told to go by a signal
 
 
@@ -68,6 +70,7 @@ def show(
     from llmtop.tui.stage import Stage
 
     share_one_heap()
+    garbage.start()
     look = screen or ScreenFlags()
     follow_new = endpoints is None
     if endpoints is None:
@@ -96,6 +99,7 @@ def show(
         last.start()
 
     async def background() -> None:
+        asyncio.get_running_loop().call_later(SETTLED_S, garbage.settle)
         # Else a SIGTERM would leave the terminal raw and on its alternate screen.
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGHUP):
@@ -133,6 +137,7 @@ def show(
     try:
         app.run(mouse=look.mouse)
     finally:
+        garbage.settle()
         stage.release()
         if show_tour is not None:
             put_back(wiring, show_tour)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 CELL_SECONDS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60, 120, 300, 600)
 
-Points = Iterable[tuple[float, float | None]]
+Points = Sequence[tuple[float, float | None]]
 
 
 def nice(value: float) -> float:
@@ -94,8 +94,10 @@ def columns(points: Points, grid: TimeGrid, now: float, gap_s: float) -> list[fl
     A column without a point repeats the one before while that point is at most ``gap_s`` seconds
     old (a sample came a little late); beyond that, and after a point of None, it is a gap.
     """
-    size = grid.cell_s / 2
     count = grid.cells * 2
+    if not points:
+        return [None] * count
+    size = grid.cell_s / 2
     sums = [0.0] * count
     numbers = [0] * count
     gaps = [False] * count

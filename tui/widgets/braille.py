@@ -15,6 +15,7 @@ _LEFT = (0x01, 0x02, 0x04, 0x40)  # the Unicode braille block numbers its dots l
 _RIGHT = (0x08, 0x10, 0x20, 0x80)
 
 Grid = list[list[int]]  # rows of dot masks, the top row first
+BLANK = (" ", "")  # a cell in which nothing is drawn
 Columns = Sequence[float | None]  # two a cell, the oldest first; None is a gap
 
 
@@ -32,6 +33,8 @@ def plot(
     Values beyond the bounds stick to them. A gap breaks the line.
     """
     grid = [[0] * width for _ in range(height)]
+    if not any(value is not None for value in columns):
+        return grid
     levels = height * DOTS_DOWN - 1
     scale = levels / (maximum - minimum) if maximum > minimum else 0.0
     columns = columns[-width * DOTS_ACROSS :]
@@ -60,7 +63,7 @@ def character(mask: int, *, braille: bool = True) -> str:
     """The character of a dot mask; without braille, an ASCII sign of about the same shape."""
     if not mask:
         return " "
-    return chr(0x2800 + mask) if braille else _ASCII[mask]
+    return (_BRAILLE if braille else _ASCII)[mask]
 
 
 def braille_rows(
@@ -85,18 +88,26 @@ def overlay(
 
     Where two meet, the dots of both show, in the role of the later one.
     """
-    masks = [[0] * width for _ in range(height)]
-    roles = [[""] * width for _ in range(height)]
-    for grid, role in layers:
-        for y, row in enumerate(grid):
-            for x, mask in enumerate(row):
-                if mask:
-                    masks[y][x] |= mask
-                    roles[y][x] = role
-    return [
-        [(character(m, braille=braille), r) for m, r in zip(mask_row, role_row, strict=True)]
-        for mask_row, role_row in zip(masks, roles, strict=True)
-    ]
+    signs = _BRAILLE if braille else _ASCII
+    out: list[list[tuple[str, str]]] = []
+    layers = list(layers)
+    for y in range(height):
+        # Most rows of most charts are blank, or have one line in them.
+        drawn = [(grid[y], role) for grid, role in layers if any(grid[y])]
+        if not drawn:
+            out.append([BLANK] * width)
+        elif len(drawn) == 1:
+            masks, role = drawn[0]
+            out.append([(signs[m], role) if m else BLANK for m in masks])
+        else:
+            both, roles = [0] * width, [""] * width
+            for masks, role in drawn:
+                for x, mask in enumerate(masks):
+                    if mask:
+                        both[x] |= mask
+                        roles[x] = role
+            out.append([(signs[m], r) for m, r in zip(both, roles, strict=True)])
+    return out
 
 
 def _ascii(mask: int) -> str:
@@ -107,4 +118,5 @@ def _ascii(mask: int) -> str:
     return "'" if middle < 1 else "-" if middle <= 2 else "_"
 
 
+_BRAILLE = [" ", *(chr(0x2800 + mask) for mask in range(1, 256))]
 _ASCII = [" ", *(_ascii(mask) for mask in range(1, 256))]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llmtop.tui.widgets.axis import TimeGrid
-from llmtop.tui.widgets.braille import DOTS_DOWN, Columns, overlay, plot
+from llmtop.tui.widgets.braille import BLANK, DOTS_DOWN, Columns, overlay, plot
 from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import MUTED, Row, Span, fit
 
@@ -80,14 +80,18 @@ def _row(label: str, line: Sequence[Span]) -> Row:
 
 def merged(line: Sequence[Span], first: Span = ("", MUTED)) -> Row:
     """Cells of one character each as stretches of one role."""
-    spans: list[Span] = [first]
+    text, at = first
+    if line.count(BLANK) == len(line):
+        return ((text + " " * len(line), at),)
+    spans: list[Span] = []
     for char, role in line:
         # A blank takes the role of its neighbour: one stretch, one colour, fewer bytes.
-        role = spans[-1][1] if char == " " else role
-        if spans[-1][1] == role:
-            spans[-1] = (spans[-1][0] + char, role)
+        if role != at and char != " ":
+            spans.append((text, at))
+            text, at = char, role
         else:
-            spans.append((char, role))
+            text += char
+    spans.append((text, at))
     return tuple(spans)
 
 
