@@ -1,9 +1,9 @@
 """Prometheus exposition text: looked up by sample name, whatever else the text may hold.
 
 An engine's text is 50 to 70 KB a second of which less than half is its own numbers, and it differs
-from the one before in its values alone. So a ``Parser`` drops all other lines unread, takes a
-series (name and labels) apart once, and remembers it for as long as each new text still has it:
-what is left to do is one look-up and one float a line.
+from the one before in its values alone. So a ``Parser`` drops all other lines unread, has
+``prometheus_client`` take a series (name and labels) apart once, and remembers it for as long as
+each new text still has it: what is left to do is one look-up and one float a line.
 
 The text is hostile: a line that cannot be understood is skipped, a value that is no number or
 beyond all bounds counts as missing, of two lines for one series the first wins.
@@ -11,7 +11,6 @@ beyond all bounds counts as missing, of two lines for one series the first wins.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -28,10 +27,6 @@ MAX_VALUE = 1e30  # so that no sum or product of what is read overflows
 # The one foreign line worth having: it tells a restart (vLLM has it, SGLang has not).
 _ALWAYS = "process_start_time_seconds"
 
-_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-# A label, and the comma behind it; one may also stand behind the last of them.
-_LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*+)"\s*(?:,|$)', re.DOTALL)
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 _Series = tuple[str, Mapping[str, str]]
 
@@ -145,24 +140,21 @@ def _split(line: str) -> tuple[str, str]:
 
 def _take_apart(head: str) -> _Series | None:
     """Name and labels of one series; None when malformed, or a ``_created`` time stamp."""
-    name, brace, rest = head.partition("{")
-    name = name.rstrip()
-    if not _NAME.fullmatch(name) or name.endswith("_created"):
+    # Imported on first use: it brings the whole of prometheus_client, which no command that
+    # reads no metrics should pay for.
+    from prometheus_client.parser import text_string_to_metric_families
+
+    name = head.partition("{")[0].rstrip()
+    if name.endswith("_created"):
         return None
-    labels: dict[str, str] = {}
-    if brace:
-        inside, brace, after = rest.rpartition("}")
-        at = 0
-        while (found := _LABEL.match(inside, at)) is not None and found[1] not in labels:
-            labels[found[1]] = _ESCAPED.sub(_unescaped, found[2])
-            at = found.end()
-        if not brace or after.strip() or inside[at:].strip():
-            return None
-    return name, MappingProxyType(labels)
-
-
-def _unescaped(found: re.Match[str]) -> str:
-    return {"n": "\n", "\\": "\\", '"': '"'}.get(found[1], found[0])
+    try:
+        families = list(text_string_to_metric_families(f"{head} 0\n"))
+        (sample,) = families[0].samples
+    except (ValueError, IndexError, KeyError):
+        return None
+    if sample.name != name:  # in the newer syntax the name may stand among the labels
+        return None
+    return sample.name, MappingProxyType(sample.labels)
 
 
 def _looks_like_metrics(text: str) -> bool:

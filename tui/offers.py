@@ -214,7 +214,7 @@ def _typed_flags(app: LlmtopApp, text: str) -> Entry:
         return Entry(text, _nothing, note="a quote is not closed", text=text)
     if not flags[0].startswith("-"):
         return Entry(text, _nothing, note="flags begin with a dash", text=text)
-    return Entry(text, lambda: app.dashboard.restart(flags), note="as typed, asks first")
+    return Entry(text, lambda: app.dashboard.action_restart(*flags), note="as typed, asks first")
 
 
 def _why(error: LlmtopError) -> str:

@@ -267,12 +267,8 @@ class Dashboard(Screen[None]):
 
         self.app.push_screen(StopScreen(engine, view), answered)
 
-    def action_restart(self) -> None:
-        """Restart the selected engine with the options that it has, once that is confirmed."""
-        self.restart()
-
-    def restart(self, flags: tuple[str, ...] = ()) -> None:
-        """The same, with these flags of the engine in place of what it got for the same ones."""
+    def action_restart(self, *flags: str) -> None:
+        """Restart the selected engine, once that is confirmed. flags: in place of those it has."""
         engine = self._ours("restart")
         if engine is None:
             return
