@@ -1,24 +1,33 @@
 """Where an engine's numbers come in: fetch the text, parse it, have the adapter read it.
 
-The only scrape sockets are the ones in ``HttpFetch``. An engine can be slow (vLLM's first answer
-takes up to 1.7 s, more under load), gone, hung or somebody else's web server: each of these is one
-``ScrapeError`` in plain words, costs bounded time and bounded memory, and stops nothing.
+The only scrape sockets are the ones in ``HttpFetch`` (those to this machine: ``loopback``). An
+engine can be slow (vLLM's first answer takes up to 1.7 s, more under load), gone, hung or somebody
+else's web server: each of these is one ``ScrapeError`` in plain words, costs bounded time and
+bounded memory, and stops nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from llmtop import __version__
 from llmtop.engines.adapter import Adapter, Reader
 from llmtop.engines.exposition import MAX_TEXT, Exposition, Parser, ScrapeError
+from llmtop.engines.loopback import (
+    Answer,
+    BrokenAnswer,
+    Loopback,
+    NoConnection,
+    TooLarge,
+    is_loopback,
+    is_plain,
+)
 from llmtop.engines.samples import Reading
 
 if TYPE_CHECKING:
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 5.0
 _MAX_REDIRECTS = 3  # some servers mount /metrics as a folder and send us to /metrics/
-_LOOPBACK = re.compile(r"localhost|::1|127(\.[0-9]{1,3}){3}")
+_REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Fetch(Protocol):
@@ -57,30 +66,35 @@ class HttpFetch:
         }
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
+        self._loopback = Loopback(limit, timeout_s)
         self._clients: dict[tuple[bool, bool], httpx.AsyncClient] = {}
 
     async def __call__(self, url: str) -> str:
         """Get the text at ``url``; redirects are followed on the same host and port only."""
-        import httpx
-
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._get(url)
-        except (TimeoutError, httpx.TimeoutException) as error:
+        except TimeoutError as error:
             raise ScrapeError(
                 f"no answer from {_place(url)} within {self._timeout_s:g} s",
                 "the engine may be hung or very busy",
             ) from error
-        except httpx.ConnectError as error:
+        except NoConnection as error:
             raise _unreachable(url, error) from error
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ValueError) as error:
+        except TooLarge as error:
             raise ScrapeError(
-                f"{_place(url)} broke off or does not speak HTTP ({type(error).__name__})",
+                f"the answer of {_place(url)} is larger than {self._limit / 2**20:.3g} MiB"
+            ) from error
+        except (BrokenAnswer, ValueError) as error:
+            why = error if isinstance(error, BrokenAnswer) else "no URL"
+            raise ScrapeError(
+                f"{_place(url)} broke off or does not speak HTTP ({why})",
                 "check the URL and its scheme (http or https)",
             ) from error
 
     async def close(self) -> None:
         """Close all connections."""
+        self._loopback.close()
         clients, self._clients = list(self._clients.values()), {}
         for client in clients:
             await client.aclose()
@@ -88,33 +102,46 @@ class HttpFetch:
     async def _get(self, url: str) -> str:
         target = url
         for _ in range(_MAX_REDIRECTS + 1):
-            request = self._client(target).stream("GET", target, headers=self._headers)
-            async with request as response:
-                if not response.has_redirect_location:
-                    return await self._body(response, url)
-                target = str(response.url.join(response.headers["location"]))
-                if _origin(target) != _origin(url):
-                    raise ScrapeError(
-                        f"{_place(url)} sends us to another server",
-                        "give that server's own URL if it is meant",
-                        response.status_code,
-                    )
+            if is_plain(target):
+                answer = await self._loopback.get(target, self._headers)
+            else:
+                answer = await self._far(target)
+            status = answer.status
+            if status == 200:
+                return answer.body.decode("utf-8", "replace")
+            if status not in _REDIRECTS or answer.location is None:
+                path = urlsplit(url).path or "/"
+                hint = "it needs the engine's API key" if status in (401, 403) else ""
+                raise ScrapeError(f"{_place(url)} answered {path} with HTTP {status}", hint, status)
+            target = urljoin(target, answer.location)
+            if _origin(target) != _origin(url):
+                raise ScrapeError(
+                    f"{_place(url)} sends us to another server",
+                    "give that server's own URL if it is meant",
+                    status,
+                )
         raise ScrapeError(f"{_place(url)} redirects in a circle")
 
-    async def _body(self, response: httpx.Response, url: str) -> str:
-        status = response.status_code
-        if status != 200:
-            path = urlsplit(url).path or "/"
-            hint = "it needs the engine's API key" if status in (401, 403) else ""
-            raise ScrapeError(f"{_place(url)} answered {path} with HTTP {status}", hint, status)
-        body = bytearray()
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) > self._limit:
-                raise ScrapeError(
-                    f"the answer of {_place(url)} is larger than {self._limit / 2**20:.3g} MiB"
-                )
-        return body.decode("utf-8", "replace")
+    async def _far(self, url: str) -> Answer:
+        """Ask through httpx, which knows encryption, proxies and passwords; errors as there."""
+        import httpx
+
+        try:
+            request = self._client(url).stream("GET", url, headers=self._headers)
+            async with request as response:
+                body = bytearray()
+                if response.status_code == 200:
+                    async for chunk in response.aiter_raw():
+                        body += chunk
+                        if len(body) > self._limit:
+                            raise TooLarge
+                return Answer(response.status_code, response.headers.get("location"), bytes(body))
+        except httpx.TimeoutException as error:
+            raise TimeoutError from error
+        except httpx.ConnectError as error:
+            raise NoConnection(str(error)) from error
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise BrokenAnswer(type(error).__name__) from error
 
     def _client(self, url: str) -> httpx.AsyncClient:
         import ssl
@@ -207,11 +234,6 @@ def open_reader(adapter: Adapter, base_url: str, fetch: Fetch, locks: Path | Non
     if adapter.make_reader is not None:
         return adapter.make_reader(base_url, fetch, locks)
     return Scraper(adapter, base_url, fetch)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this host is this very machine by its name alone (no look-up)."""
-    return _LOOPBACK.fullmatch(host) is not None
 
 
 def _place(url: str) -> str:

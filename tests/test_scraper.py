@@ -13,8 +13,9 @@ import pytest
 
 from llmtop.engines.adapter import Adapter, MetricText
 from llmtop.engines.exposition import ScrapeError
+from llmtop.engines.loopback import is_loopback, is_plain
 from llmtop.engines.samples import Counter, Reading
-from llmtop.engines.scraper import FakeFetch, HttpFetch, Scraper, is_loopback
+from llmtop.engines.scraper import FakeFetch, HttpFetch, Scraper
 
 DATA = Path(__file__).parent / "data" / "metrics"
 
@@ -76,6 +77,87 @@ async def test_the_text_comes_as_it_is() -> None:
     async with serving(always(answer(b"vllm:a 1\n\xff\n"))) as base, fetching() as fetch:
         assert await fetch(f"{base}/metrics") == "vllm:a 1\n\ufffd\n"
         assert await fetch(f"{base}/metrics") == "vllm:a 1\n\ufffd\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"5\r\nvllm:\r\n4\r\na 1\n\r\n0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\nvllm:a 1\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nvllm:a 1\n",
+    ],
+)
+async def test_each_way_to_say_where_a_body_ends(raw: bytes) -> None:
+    async with serving(always(raw)) as base, fetching() as fetch:
+        assert await fetch(f"{base}/metrics") == "vllm:a 1\n"
+        assert await fetch(f"{base}/metrics") == "vllm:a 1\n"
+
+
+async def test_a_connection_is_kept_and_replaced_once_the_server_has_closed_it() -> None:
+    asked: list[int] = []
+    closed = asyncio.Event()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(0)
+        try:
+            for number in range(3):
+                await reader.readuntil(b"\r\n\r\n")
+                asked[-1] += 1
+                if number < 2:  # the third question is met by a server that goes away
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nvllm:a 1\n")
+        except asyncio.IncompleteReadError:
+            closed.set()
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics"
+    async with server:
+        async with fetching() as fetch:
+            for _ in range(3):
+                assert await fetch(url) == "vllm:a 1\n"
+            assert asked == [3, 1]
+        await asyncio.wait_for(closed.wait(), 20)  # the fetch was closed, and its connection too
+
+
+async def test_headers_without_end_are_given_up() -> None:
+    async def chatter(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            writer.write(b"X-More: and more\r\n" * 100)
+            await writer.drain()
+
+    assert "does not speak HTTP" in (await failure(chatter)).message
+
+
+async def test_what_a_server_says_unasked_is_no_answer_to_the_next_question() -> None:
+    async def talkative(head: bytes, writer: asyncio.StreamWriter) -> None:
+        good = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
+        writer.write(good + b"vllm:a 1\n")
+        await writer.drain()
+        writer.write(good + b"vllm:a 9\n")
+        await writer.drain()
+
+    async with serving(talkative) as base, fetching() as fetch:
+        assert await fetch(f"{base}/metrics") == "vllm:a 1\n"
+        assert await fetch(f"{base}/metrics") == "vllm:a 1\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:8000/metrics?x=1", True),
+        ("http://[::1]:8000", True),
+        ("https://127.0.0.1:8000", False),
+        ("http://me:secret@127.0.0.1:8000", False),
+        ("http://10.0.0.1:8000", False),
+        ("http://127.0.0.1/a\r\nX: y", False),
+        ("http://127.0.0.1/a b", False),
+    ],
+)
+def test_what_is_asked_without_httpx(url: str, expected: bool) -> None:
+    assert is_plain(url) is expected
 
 
 async def test_nobody_there() -> None:
@@ -279,12 +361,6 @@ async def test_a_reading_is_as_old_as_the_answer_and_not_as_the_question() -> No
     assert (await scraper.read()).elapsed == 11.7
 
 
-async def test_a_fake_without_a_page_answers_404() -> None:
-    with pytest.raises(ScrapeError) as caught:
-        await FakeFetch({})("http://127.0.0.1:1/metrics")
-    assert caught.value.status == 404
-
-
 async def test_numbers_that_stand_still_are_read_at_each_moment_all_the_same() -> None:
     now = [10.0]
     page = "http://127.0.0.1:1/metrics"
@@ -306,3 +382,9 @@ async def test_numbers_that_stand_still_are_read_at_each_moment_all_the_same() -
         == [11, 12, 13]
     )
     assert [reading.counters[Counter.OUTPUT_TOKENS] for reading in found] == [5, 5, 6]
+
+
+async def test_a_fake_without_a_page_answers_404() -> None:
+    with pytest.raises(ScrapeError) as caught:
+        await FakeFetch({})("http://127.0.0.1:1/metrics")
+    assert caught.value.status == 404

@@ -1,0 +1,150 @@
+"""GET over plain HTTP from a server on this very machine, by the standard library's client.
+
+A dashboard asks each engine for a page once a second, for hours: that is most of what an idle one
+does. httpx takes 2 ms of CPU for each, and 0.2 s for its import, before the first paint. What is
+not plain is its business all the same: encryption, proxies, passwords in a URL, other hosts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import re
+import select
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+SMALL = 64 * 1024  # bytes of an answer that is no 200, read so that its connection can be kept
+_LOOPBACK = re.compile(r"localhost|::1|127(\.[0-9]{1,3}){3}")
+_PLAIN = re.compile(r"http://[!-~]+", re.IGNORECASE)
+
+_Place = tuple[str, int]
+
+
+class BrokenAnswer(Exception):
+    """What came was no HTTP answer, or not a whole one."""
+
+
+class TooLarge(Exception):
+    """The body is above the limit."""
+
+
+class NoConnection(Exception):
+    """Nobody took the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """location: where a redirect sends us. body: empty unless the status is 200."""
+
+    status: int
+    location: str | None = None
+    body: bytes = b""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this host is this very machine by its name alone (no look-up)."""
+    return _LOOPBACK.fullmatch(host) is not None
+
+
+def is_plain(url: str) -> bool:
+    """Whether a URL is for here. ValueError when it is none."""
+    if not _PLAIN.fullmatch(url):
+        return False
+    parts = urlsplit(url)
+    return "@" not in parts.netloc and is_loopback(parts.hostname or "")
+
+
+class Loopback:
+    """The connections that are kept, by host and port. Close it at the end.
+
+    limit: largest body taken, in bytes. timeout_s: how long a thread waits for the next bytes; what
+    the whole may take is for the caller to say, whose cancellation ends it.
+    """
+
+    def __init__(self, limit: int, timeout_s: float) -> None:
+        self._limit = limit
+        self._timeout_s = timeout_s
+        self._idle: dict[_Place, list[http.client.HTTPConnection]] = {}
+
+    async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
+        """Ask once. Raises NoConnection, BrokenAnswer, TooLarge, and ValueError for no URL."""
+        parts = urlsplit(url)
+        place = (parts.hostname or "", 80 if parts.port is None else parts.port)
+        path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+        idle = self._idle.setdefault(place, [])
+        while idle:
+            kept = idle.pop()
+            if _quiet(kept):
+                with contextlib.suppress(http.client.RemoteDisconnected, ConnectionError):
+                    return await self._ask(kept, path, headers, idle)
+            # The server gave it up while it lay idle: that says nothing of the next one.
+            kept.close()
+        fresh = http.client.HTTPConnection(*place, timeout=self._timeout_s)
+        try:
+            return await self._ask(fresh, path, headers, idle)
+        except (http.client.HTTPException, OSError) as error:
+            raise BrokenAnswer(type(error).__name__) from error
+
+    def close(self) -> None:
+        """Close all connections that are idle; nothing should be under way."""
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.close()
+        self._idle.clear()
+
+    async def _ask(
+        self,
+        connection: http.client.HTTPConnection,
+        path: str,
+        headers: Mapping[str, str],
+        idle: list[http.client.HTTPConnection],
+    ) -> Answer:
+        try:
+            answer = await asyncio.to_thread(self._exchange, connection, path, headers)
+        except asyncio.CancelledError:
+            # The time is up: this wakes the thread, whose answer is not wanted any more.
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+            raise
+        if connection.sock is not None:
+            idle.append(connection)
+        return answer
+
+    def _exchange(
+        self, connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str]
+    ) -> Answer:
+        """In a thread. The connection is closed after it, unless it can be asked again."""
+        again = False
+        try:
+            if connection.sock is None:
+                try:
+                    connection.connect()
+                except OSError as error:
+                    raise NoConnection(str(error)) from error
+            connection.request("GET", path, headers=dict(headers))
+            with connection.getresponse() as response:
+                good = response.status == 200
+                body = response.read(self._limit + 1 if good else SMALL)
+                if good and len(body) > self._limit:
+                    raise TooLarge
+                if good and response.length:
+                    raise http.client.IncompleteRead(body, response.length)
+                again = response.isclosed() and not response.will_close
+                location = response.headers["location"]
+            return Answer(response.status, location, body if good else b"")
+        finally:
+            if not again:
+                connection.close()
+
+
+def _quiet(connection: http.client.HTTPConnection) -> bool:
+    """Whether nothing came unasked: neither the end of the connection nor another answer."""
+    if connection.sock is None:
+        return False
+    ready, _, _ = select.select([connection.sock], [], [], 0)
+    return not ready
