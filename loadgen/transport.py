@@ -12,6 +12,8 @@ from llmtop import UsageError
 from llmtop.loadgen.plan import Target
 from llmtop.loadgen.reply import Reply
 
+MODEST = 8  # streams; above it a target on another machine is asked about once
+
 
 class Transport(Protocol):
     """Carries requests and runs the worker's loop. One thread, nothing blocks but ``turn``.
@@ -94,6 +96,11 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def is_modest(url: str, streams: float) -> bool:
+    """Whether nobody need be asked before a target gets this many streams, or requests a second."""
+    return streams <= MODEST or is_loopback(url)
 
 
 def endpoint(target: Target) -> str:

@@ -167,10 +167,10 @@ class ExperimentScreen(Screen[None]):
 
     def _ask(self, view: View) -> str:
         """What to ask before another machine is loaded, once; "" when nothing."""
-        from llmtop.loadgen.transport import is_loopback
+        from llmtop.loadgen.transport import is_modest
 
-        engine, modest = view.engine, 8  # streams above which `llmtop load` asks, too
-        if engine is None or is_loopback(engine.url) or self.most_streams() <= modest:
+        engine = view.engine
+        if engine is None or is_modest(engine.url, self.most_streams()):
             return ""
         if self._sure == engine.url:
             return ""

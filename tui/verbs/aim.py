@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from llmtop.tui.wiring import Wiring
 
 BEAT_S = 0.1
-MODEST_STREAMS = 8  # above this a target on another machine is asked about once
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ def aim(wiring: Wiring, text: str, asked: Asking, highest: float, known: bool = 
     """
     from llmtop.engines.recognise import is_simulator, normalise
     from llmtop.loadgen.discovery import discover_model
-    from llmtop.loadgen.transport import is_loopback
+    from llmtop.loadgen.transport import is_modest
     from llmtop.tui.wiring import is_url
 
     endpoint: Endpoint | None = None
@@ -114,7 +113,7 @@ def aim(wiring: Wiring, text: str, asked: Asking, highest: float, known: bool = 
         require_running(wiring, endpoint)
         url, name, simulated = endpoint.url, endpoint.name, endpoint.adapter.simulated
         key = wiring.key_for(endpoint)
-    if not is_loopback(url) and not asked.yes and highest > MODEST_STREAMS:
+    if not is_modest(url, highest) and not asked.yes:
         if not sys.stdin.isatty():
             raise UsageError(
                 f"{url} is another machine", "add --yes to load it without being asked"
