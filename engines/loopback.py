@@ -14,10 +14,12 @@ import re
 import select
 import socket
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 SMALL = 64 * 1024  # bytes of an answer that is no 200, read so that its connection can be kept
+THREADS = 64  # engines asked at a time
 _LOOPBACK = re.compile(r"localhost|::1|127(\.[0-9]{1,3}){3}")
 _PLAIN = re.compile(r"http://[!-~]+", re.IGNORECASE)
 
@@ -69,6 +71,8 @@ class Loopback:
         self._limit = limit
         self._timeout_s = timeout_s
         self._idle: dict[_Place, list[http.client.HTTPConnection]] = {}
+        # So many that engines which hang do not keep the others waiting; each is begun when needed.
+        self._threads = ThreadPoolExecutor(THREADS, "loopback")
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
         """Ask once. Raises NoConnection, BrokenAnswer, TooLarge, and ValueError for no URL."""
@@ -80,39 +84,45 @@ class Loopback:
             kept = idle.pop()
             if _quiet(kept):
                 with contextlib.suppress(http.client.RemoteDisconnected, ConnectionError):
-                    return await self._ask(kept, path, headers, idle)
+                    return await self._ask(kept, place, path, headers)
             # The server gave it up while it lay idle: that says nothing of the next one.
             kept.close()
         fresh = http.client.HTTPConnection(*place, timeout=self._timeout_s)
         try:
-            return await self._ask(fresh, path, headers, idle)
+            return await self._ask(fresh, place, path, headers)
         except (http.client.HTTPException, OSError) as error:
             raise BrokenAnswer(type(error).__name__) from error
 
     def close(self) -> None:
-        """Close all connections that are idle; nothing should be under way."""
+        """Close all connections. It can be asked again, on new ones."""
         for idle in self._idle.values():
             for connection in idle:
                 connection.close()
         self._idle.clear()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads = ThreadPoolExecutor(THREADS, "loopback")
 
     async def _ask(
         self,
         connection: http.client.HTTPConnection,
+        place: _Place,
         path: str,
         headers: Mapping[str, str],
-        idle: list[http.client.HTTPConnection],
     ) -> Answer:
+        asked = self._threads.submit(self._exchange, connection, path, headers)
         try:
-            answer = await asyncio.to_thread(self._exchange, connection, path, headers)
+            answer = await asyncio.wrap_future(asked)
         except asyncio.CancelledError:
             # The time is up: this wakes the thread, whose answer is not wanted any more.
-            if connection.sock is not None:
+            if (waiting := connection.sock) is not None:
                 with contextlib.suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+                    waiting.shutdown(socket.SHUT_RDWR)
+            asked.add_done_callback(lambda _: connection.close())
             raise
-        if connection.sock is not None:
-            idle.append(connection)
+        if place not in self._idle:  # all were closed meanwhile
+            connection.close()
+        elif connection.sock is not None:
+            self._idle[place].append(connection)
         return answer
 
     def _exchange(

@@ -71,7 +71,10 @@ def test_each_arm_is_started_for_as_seldom_as_abba_allows(home: Home) -> None:
         "--b", "max_num_seqs=12", "--run-seconds", "0.5", *SHORT, "--yes", "--json", timeout=300,
     )  # fmt: skip
     found = done.json
-    assert [pair["order"] for pair in found["pairs"]][:6] == ["AA", "AA", "AB", "BA", "AB", "BA"]
+    orders = [pair["order"] for pair in found["pairs"]]
+    assert orders[:6] == ["AA", "AA", "AB", "BA", "AB", "BA"][: len(orders)]
+    # It ends after three pairs where this machine has no room for the client.
+    assert len(orders) >= 6 or found["pairs_left_out"] == len(orders) == 3
     if found["pairs_left_out"] == 0:
         assert done.code == 0, done.err
         # A is how it runs already; then B, A, B, A: two neighbours that are alike share a start.
