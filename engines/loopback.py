@@ -70,7 +70,7 @@ class Loopback:
     def __init__(self, limit: int, timeout_s: float) -> None:
         self._limit = limit
         self._timeout_s = timeout_s
-        self._idle: dict[_Place, list[http.client.HTTPConnection]] = {}
+        self._idle: dict[_Place, list[_Connection]] = {}
         # So many that engines which hang do not keep the others waiting; each is begun when needed.
         self._threads = ThreadPoolExecutor(THREADS, "loopback")
 
@@ -80,16 +80,15 @@ class Loopback:
         place = (parts.hostname or "", 80 if parts.port is None else parts.port)
         path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         idle = self._idle.setdefault(place, [])
-        while idle:
-            kept = idle.pop()
-            if _quiet(kept):
-                with contextlib.suppress(http.client.RemoteDisconnected, ConnectionError):
-                    return await self._ask(kept, place, path, headers)
-            # The server gave it up while it lay idle: that says nothing of the next one.
-            kept.close()
-        fresh = http.client.HTTPConnection(*place, timeout=self._timeout_s)
         try:
-            return await self._ask(fresh, place, path, headers)
+            while idle:
+                kept = idle.pop()
+                if _quiet(kept):
+                    with contextlib.suppress(http.client.RemoteDisconnected, ConnectionError):
+                        return await self._ask(kept, place, path, headers)
+                # The server gave it up while it lay idle: that says nothing of the next one.
+                kept.close()
+            return await self._ask(_Connection(*place, self._timeout_s), place, path, headers)
         except (http.client.HTTPException, OSError) as error:
             raise BrokenAnswer(type(error).__name__) from error
 
@@ -104,7 +103,7 @@ class Loopback:
 
     async def _ask(
         self,
-        connection: http.client.HTTPConnection,
+        connection: _Connection,
         place: _Place,
         path: str,
         headers: Mapping[str, str],
@@ -114,9 +113,7 @@ class Loopback:
             answer = await asyncio.wrap_future(asked)
         except asyncio.CancelledError:
             # The time is up: this wakes the thread, whose answer is not wanted any more.
-            if (waiting := connection.sock) is not None:
-                with contextlib.suppress(OSError):
-                    waiting.shutdown(socket.SHUT_RDWR)
+            connection.give_up()
             asked.add_done_callback(lambda _: connection.close())
             raise
         if place not in self._idle:  # all were closed meanwhile
@@ -125,9 +122,7 @@ class Loopback:
             self._idle[place].append(connection)
         return answer
 
-    def _exchange(
-        self, connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str]
-    ) -> Answer:
+    def _exchange(self, connection: _Connection, path: str, headers: Mapping[str, str]) -> Answer:
         """In a thread. The connection is closed after it, unless it can be asked again."""
         again = False
         try:
@@ -152,7 +147,31 @@ class Loopback:
                 connection.close()
 
 
-def _quiet(connection: http.client.HTTPConnection) -> bool:
+class _Connection(http.client.HTTPConnection):
+    """One that can be given up while a thread waits for its answer."""
+
+    def __init__(self, host: str, port: int, timeout_s: float) -> None:
+        super().__init__(host, port, timeout=timeout_s)
+        self._given_up = False
+        # ``sock`` is None already while an answer is read that the end of the connection ends.
+        self._socket: socket.socket | None = None
+
+    def connect(self) -> None:
+        """As ever, unless it was given up before."""
+        super().connect()
+        self._socket = self.sock
+        if self._given_up:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Whoever waits for the next bytes gets none."""
+        self._given_up = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+def _quiet(connection: _Connection) -> bool:
     """Whether nothing came unasked: neither the end of the connection nor another answer."""
     if connection.sock is None:
         return False

@@ -86,7 +86,7 @@ class HttpFetch:
                 f"the answer of {_place(url)} is larger than {self._limit / 2**20:.3g} MiB"
             ) from error
         except (BrokenAnswer, ValueError) as error:
-            why = error if isinstance(error, BrokenAnswer) else "no URL"
+            why = error if isinstance(error, BrokenAnswer) else type(error).__name__
             raise ScrapeError(
                 f"{_place(url)} broke off or does not speak HTTP ({why})",
                 "check the URL and its scheme (http or https)",

@@ -179,7 +179,7 @@ class Reply:
         last_ns, self.last_ns = self.last_ns, at_ns
         if last_ns:
             self._itl[bucket(at_ns - last_ns)] += 1
-        if not self.first_ns:
+        if not self.first_ns or (reasoning and not self.first_reasoning_ns):
             self._begin(at_ns, reasoning)
 
     def end(self, at_ns: int) -> None:
@@ -254,11 +254,11 @@ class Reply:
                 self._cached = usage.prompt_tokens_details.cached_tokens
 
     def _begin(self, at_ns: int, reasoning: bool) -> None:
-        """A token came, and none of content had."""
-        none_before = not self.first_reasoning_ns
+        """A token came that is the first of its kind: of content, or of reasoning."""
+        none_before = not (self.first_ns or self.first_reasoning_ns)
         if not reasoning:
             self.first_ns = at_ns
-        elif none_before:
+        elif not self.first_reasoning_ns:
             self.first_reasoning_ns = at_ns
         if none_before:
             self._first(at_ns)

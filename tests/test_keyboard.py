@@ -27,6 +27,7 @@ class Keyboard(QuietDriver):
         self.heard: SimpleQueue[Message] = SimpleQueue()
         self._debug = False
         self._mouse = False
+        self.begin_input()
         self._key_thread: Thread | None = Thread(target=self.run_input_thread)
         self._key_thread.start()
 
@@ -85,6 +86,7 @@ def test_it_ends_when_it_is_told_to_and_can_begin_again() -> None:
         assert first is not None and first.is_alive()
         reading.disable_input()
         assert not first.is_alive()
+        reading.begin_input()
         reading._key_thread = Thread(target=reading.run_input_thread)
         reading._key_thread.start()
         os.write(ours, b"b")

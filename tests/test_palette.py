@@ -137,7 +137,7 @@ async def test_any_flag_can_be_given_with_a_restart(
         await pilot.press("ctrl+p")
         await type_into(pilot, 'restart with "')
         await settle(pilot)
-        assert "a quote is not closed" in screen_text(app)
+        assert "the quoting is not complete" in screen_text(app)
         await pilot.press("ctrl+w")
         await type_into(pilot, " eager")
         await settle(pilot)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -119,6 +120,44 @@ async def test_a_connection_is_kept_and_replaced_once_the_server_has_closed_it()
                 assert await fetch(url) == "vllm:a 1\n"
             assert asked == [3, 1]
         await asyncio.wait_for(closed.wait(), 20)  # the fetch was closed, and its connection too
+
+
+@pytest.mark.parametrize(
+    "second",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nvllm:a 1\n", b"gibberish\r\n\r\n"],
+)
+async def test_a_kept_connection_that_breaks_is_told_as_a_new_one_would(second: bytes) -> None:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nvllm:a 1\n")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(second)
+        writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics"
+    async with server, fetching() as fetch:
+        assert await fetch(url) == "vllm:a 1\n"
+        with pytest.raises(ScrapeError, match="broke off or does not speak HTTP"):
+            await fetch(url)
+
+
+async def test_a_stream_without_end_keeps_no_thread_once_it_is_given_up() -> None:
+    async def stream(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\n")
+        while True:
+            writer.write(b": still here\n")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    def readers() -> list[threading.Thread]:
+        return [one for one in threading.enumerate() if one.name.startswith("loopback")]
+
+    before = readers()
+    assert "no answer" in (await failure(stream, timeout_s=0.3)).message
+    for thread in set(readers()) - set(before):
+        await asyncio.to_thread(thread.join, 20)
+        assert not thread.is_alive()
 
 
 async def test_headers_without_end_are_given_up() -> None:

@@ -10,12 +10,13 @@ from contextlib import suppress
 
 from textual._parser import ParseError
 from textual._xterm_parser import XTermParser
+from textual.constants import ESCAPE_DELAY
 from textual.drivers.linux_driver import LinuxDriver
 
 # An escape may be a key of its own or the beginning of another: the parser decides by time, and is
 # to be asked as long as that can take.
 LOOK_S = 0.1
-LOOKS_FOR_S = 1.0
+LOOKS_FOR_S = max(1.0, ESCAPE_DELAY + 2 * LOOK_S)
 
 
 class QuietDriver(LinuxDriver):
@@ -27,9 +28,19 @@ class QuietDriver(LinuxDriver):
 
     _pipe: tuple[int, int] | None = None  # written to, it ends the thread
 
+    def start_application_mode(self) -> None:
+        """As ever; the pipe is there before the thread that listens to it."""
+        self.begin_input()
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+
+    def begin_input(self) -> None:
+        """Make what ends the thread."""
+        if self._pipe is None:
+            self._pipe = os.pipe()
+
     def run_input_thread(self) -> None:
         """Turn what is typed into events until it is told to end."""
-        self._pipe = os.pipe()
+        assert self._pipe is not None
         told = self._pipe[0]
         parser = XTermParser(self._debug)
         decode = getincrementaldecoder("utf-8")().decode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+_USUAL = gc.get_threshold()
 SELDOM = 10_000  # new objects between two looks; without any, a start leaves 3 MiB of holes behind
 
 
@@ -19,4 +20,4 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(700, 10, 10)  # as it was
+    gc.set_threshold(*_USUAL)

@@ -211,7 +211,7 @@ def _typed_flags(app: LlmtopApp, text: str) -> Entry:
     try:
         flags = tuple(shlex.split(text.removeprefix(RESTART_WITH)))
     except ValueError:
-        return Entry(text, _nothing, note="a quote is not closed", text=text)
+        return Entry(text, _nothing, note="the quoting is not complete", text=text)
     if not flags[0].startswith("-"):
         return Entry(text, _nothing, note="flags begin with a dash", text=text)
     return Entry(text, lambda: app.dashboard.action_restart(*flags), note="as typed, asks first")

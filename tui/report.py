@@ -105,6 +105,6 @@ def _counts(result: LoadResult) -> list[str]:
     if result.unfinished:
         lines.append(
             f"  {result.unfinished:,} conversations were not finished: the load ended,"
-            " or sank, before their next turn was due"
+            " sank, or had no more memory for them, before their next turn was due"
         )
     return lines

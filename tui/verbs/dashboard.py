@@ -137,7 +137,6 @@ def show(
     try:
         app.run(mouse=look.mouse)
     finally:
-        garbage.settle()
         stage.release()
         if show_tour is not None:
             put_back(wiring, show_tour)
