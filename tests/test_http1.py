@@ -254,6 +254,14 @@ def test_thoughts_count_as_tokens_but_not_as_content(name: str) -> None:
     assert record.ttft == pytest.approx(0.001)
 
 
+def test_thoughts_after_a_first_piece_of_content_have_a_moment_too() -> None:
+    whole = chunked(delta('"content":"\\n"'), delta('"reasoning":"hm"'), USAGE, DONE)
+    place = whole.index(b"hm")
+    record = Line().feed(whole[:place], whole[place:])
+    assert (record.first, record.first_reasoning) == (1.001, 1.002)
+    assert record.ttft == pytest.approx(0.001)
+
+
 def test_tokens_without_any_text_still_have_a_first_moment() -> None:
     whole = chunked(text(""), text(""), USAGE, DONE)
     record = Line().feed(whole[:-40], whole[-40:])

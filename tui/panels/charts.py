@@ -16,7 +16,7 @@ from llmtop.tui.series import SeriesName
 from llmtop.tui.widgets.axis import Scale, TimeGrid, columns, time_grid
 from llmtop.tui.widgets.chart import GUTTER, Trace, chart_rows
 from llmtop.tui.widgets.frame import Ranked, frame, head_room
-from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, join
+from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, faded, join
 from llmtop.tui.widgets.row import width as cells
 
 # Of an idle engine a chart has two faces by turns: its newest cell is drawn half, then whole.
@@ -78,10 +78,10 @@ class ChartPanel(Panel):
             peak = max(peak, _peak(_traces(kind, other, grid, gap_s), grid))
         maximum = kind.floor if kind.fixed else self._scale.fit(peak, view.now)
         marks = [m for m in view.engine.marks if m.time >= grid.start] if view.engine else []
-        cells, empty = [grid.cell_of(m.time) for m in marks], kind.empty(view)
+        places, empty = [grid.cell_of(m.time) for m in marks], kind.empty(view)
         head, foot = _head(kind, view, width), _foot(kind, view, grid, width)
         mark = _mark_words(marks, grid)
-        made_of = (traces, maximum, cells, empty, head, foot, mark, width, height, view.glyphs)
+        made_of = (traces, maximum, places, empty, head, foot, mark, width, height, view.glyphs)
         for before, rows in self._drawn:
             if before == made_of:
                 return rows
@@ -149,8 +149,7 @@ def _head(kind: ChartKind, view: View, width: int) -> Sequence[Ranked]:
         return kind.head(view, room)
     stale = f"stale {f.duration(view.stale_s)}"
     head = kind.head(view, room - len(stale) - 2)
-    faded: list[Ranked] = [(rank, [(t, MUTED) for t, _ in spans]) for rank, spans in head]
-    return [*faded, (0, [(stale, "bad")])]
+    return [*((rank, faded(spans)) for rank, spans in head), (0, [(stale, "bad")])]
 
 
 def _pair(word: str, number: str, role: str) -> list[Span]:

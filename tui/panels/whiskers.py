@@ -106,8 +106,7 @@ def _pair(number: int, pair: PairResult, width: int) -> Row:
         (f"{requests:>12}", MUTED),
     ]
     if not pair.counted:
-        bad = next((run for run in pair.runs if not run.valid), None)
-        why = f.clean(bad.health.verdict, 100) if bad else "nothing ended well"
+        why = f.clean(pair.client_bound, 100) or "nothing ended well"
         room = width - 76
         spans.append((f"  {shorten(f'not counted: {why}', room)}" if room > 8 else " x", "warn"))
     return fit(spans, width)
