@@ -43,6 +43,7 @@ class Driver:
 
     index, count: which of how many workers this is. supply: what is asked. limit: most requests
     in flight. emit: takes each request's record at its end. zero_ns: zero of the records' clock.
+    gaps: records keep those between the pieces of an answer.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class Driver:
         limit: int,
         index: int = 0,
         count: int = 1,
+        gaps: bool = False,
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._transport, self._board, self._supply, self._emit = transport, board, supply, emit
         self._zero_ns = zero_ns
         self._timeout_ns = int(timeout_s * NS)
         self._limit, self._index, self._count = limit, index, count
+        self._gaps = gaps
         self._now = monotonic
         self._course: Course | None = None
         self._arrivals: Arrivals | None = None
@@ -194,10 +197,13 @@ class Driver:
         if talk is not None:
             self._ask(talk, intended_ns)
         else:
-            self._carry(Reply(self._supply.next(size), intended_ns, self._board, self))
+            body = self._supply.next(size)
+            self._carry(Reply(body, intended_ns, self._board, self, gaps=self._gaps))
 
     def _ask(self, talk: Talk, intended_ns: int) -> None:
-        reply = Reply(talk.body(), intended_ns, self._board, self, talk.turn, keep=True)
+        reply = Reply(
+            talk.body(), intended_ns, self._board, self, talk.turn, keep=True, gaps=self._gaps
+        )
         self._talks[reply] = talk
         self._carry(reply)
 

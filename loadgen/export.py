@@ -11,7 +11,7 @@ from typing import Any
 
 from llmtop.loadgen import hlog
 from llmtop.loadgen.level import LevelResult
-from llmtop.loadgen.results import Fate, LatencySummary, RequestRecord
+from llmtop.loadgen.results import MAX_GAPS, Fate, LatencySummary, RequestRecord
 
 CSV_HEAD = (
     "streams", "seconds", "warm_up_s", "ok", "failed", "cut", "in_time",
@@ -88,8 +88,8 @@ def bench_run(
     """Requests as ``vllm bench serve --save-result --save-detailed`` writes a run.
 
     Names and units as in vllm/benchmarks/serve.py of 0.11 to 0.27: lists in seconds, summaries in
-    milliseconds. What is not measured the same way is null or left out: the mean and the spread of
-    ITL (kept as a histogram), texts, and the lists of single gaps. streams: most at a time, None:
+    milliseconds. What is not measured the same way is null or left out: texts, and without gaps in
+    the records their lists, and the mean and the spread of ITL. streams: most at a time, None:
     no limit. rate: requests a second that were asked for, None: as the streams allowed.
     """
     ok = [record for record in records if record.fate is Fate.OK]
@@ -131,6 +131,13 @@ def bench_run(
     for word, value in (("median", itl.p50), ("p99", itl.p99)):
         document[f"{word}_itl_ms"] = None if value is None else value * 1000
     document["mean_itl_ms"] = document["std_itl_ms"] = None
+    kept = [record.gaps_us for record in records if record.gaps_us is not None]
+    if kept and len(kept) == len(records):
+        document["itls"] = [[gap / 1e6 for gap in gaps] for gaps in kept]
+        of_ok = [gap / 1e3 for record in ok for gap in record.gaps_us or ()]
+        if of_ok and all(len(gaps) < MAX_GAPS for gaps in kept):
+            document["mean_itl_ms"] = fmean(of_ok)
+            document["std_itl_ms"] = pstdev(of_ok)
     return document
 
 

@@ -41,7 +41,8 @@ class Load:
     """Traffic to one target. Only ``start`` (until the workers are up) and ``close`` block.
 
     Call ``poll`` when ``fileno`` is readable or ``snapshot`` about once a second; either takes in
-    the workers' records. on_record: gets each request's record as it comes in.
+    the workers' records. on_record: gets each request's record as it comes in. gaps: the records
+    keep the gaps between the pieces of an answer.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Load:
         timeout_s: float = 600.0,
         window_s: float = 10.0,
         on_record: Callable[[RequestRecord], None] | None = None,
+        gaps: bool = False,
         monotonic: Callable[[], int] = time.monotonic_ns,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -66,6 +68,7 @@ class Load:
         self._timeout_s = timeout_s
         self._now = monotonic
         self._on_record = on_record
+        self._gaps = gaps
         self._zero_ns = monotonic()
         self._ledger = Ledger()
         self._meter = Meter(window_s, monotonic, wall)
@@ -121,6 +124,7 @@ class Load:
                     self._timeout_s,
                     plan.shape,
                     size,
+                    self._gaps,
                 )
                 process.send(setup, files)
         deadline = self._now() + int(READY_S * NS)

@@ -10,7 +10,7 @@ from llmtop.loadgen.board import LATE_NS, Board, Cell
 from llmtop.loadgen.chunk import Usage, clean, decode, error_words
 from llmtop.loadgen.clock import NS
 from llmtop.loadgen.histogram import bucket
-from llmtop.loadgen.results import Fate, RequestRecord
+from llmtop.loadgen.results import MAX_GAPS, Fate, RequestRecord
 from llmtop.loadgen.sse import Splitter, TooLong
 
 MAX_ERROR_BODY = 64 * 1024  # an error answer longer than this is not read to its end
@@ -40,7 +40,8 @@ class Reply:
     All moments in monotonic nanoseconds, 0: not yet. It never raises and keeps little: what comes
     after its end is ignored, and ``over`` tells the transport to let go of the connection.
 
-    turn: of a conversation. keep: the answer's text is wanted.
+    turn: of a conversation. keep: the answer's text is wanted. gaps:
+    so are the gaps between its pieces.
     """
 
     __slots__ = (
@@ -49,6 +50,7 @@ class Reply:
         "_cells",
         "_done",
         "_finish",
+        "_gaps",
         "_itl",
         "_listener",
         "_plain",
@@ -81,6 +83,7 @@ class Reply:
         listener: Listener,
         turn: int = 1,
         keep: bool = False,
+        gaps: bool = False,
     ) -> None:
         self.request = request
         self.turn = turn
@@ -102,6 +105,7 @@ class Reply:
         self._cached: int | None = None
         self._words: list[str] | None = [] if keep else None
         self._words_size = 0
+        self._gaps: list[int] | None = [] if gaps else None
         self._plain = b""  # the beginning of a body that is not a stream
         self._size = 0
 
@@ -179,6 +183,8 @@ class Reply:
         last_ns, self.last_ns = self.last_ns, at_ns
         if last_ns:
             self._itl[bucket(at_ns - last_ns)] += 1
+            if self._gaps is not None and len(self._gaps) < MAX_GAPS:
+                self._gaps.append((at_ns - last_ns) // 1000)
         if not self.first_ns or (reasoning and not self.first_reasoning_ns):
             self._begin(at_ns, reasoning)
 
@@ -245,6 +251,7 @@ class Reply:
             first_reasoning=moment(self.first_reasoning_ns),
             turn=self.turn,
             cached_tokens=self._cached,
+            gaps_us=None if self._gaps is None else tuple(self._gaps),
         )
 
     def _count(self, usage: Usage) -> None:

@@ -17,6 +17,9 @@ class Fate(StrEnum):
     CUT = "cut"  # ended by us before it was done
 
 
+MAX_GAPS = 4096  # of one request; 5 bytes each in a packet of wire.MAX_PACKET
+
+
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
     """One request, whole. All moments in seconds on the load's clock, None: did not happen.
@@ -26,6 +29,8 @@ class RequestRecord:
     tokens: from the server's usage; counted chunks when counted is True, because the server sent no
     usage. error: in a few words, "" when fate is ok. turn: of its conversation, counted from 1.
     cached_tokens: of the prompt, found in the prefix cache; None: the server does not tell.
+    gaps_us: between one piece of the answer and the next, microseconds, the first ``MAX_GAPS`` of
+    them; None where they were not to be kept.
     """
 
     intended: float
@@ -41,6 +46,7 @@ class RequestRecord:
     first_reasoning: float | None = None
     turn: int = 1
     cached_tokens: int | None = None
+    gaps_us: tuple[int, ...] | None = None
 
     @property
     def timed_out(self) -> bool:

@@ -38,6 +38,13 @@ class RequestRow(msgspec.Struct, kw_only=True, frozen=True):
     tpot_s: Annotated[float | None, Meta(description="(e2e - TTFT) / (tokens - 1).")]
     e2e_s: Annotated[float | None, Meta(description="Last token, from the intended moment.")]
     service_e2e_s: Annotated[float | None, Meta(description="The same from sending.")]
+    itls_s: Annotated[
+        list[float] | None,
+        Meta(
+            description="Seconds from each piece of the answer to the next, the first 4,096 of"
+            " them; in CSV with spaces between."
+        ),
+    ]
 
 
 COLUMNS = RequestRow.__struct_fields__
@@ -65,6 +72,7 @@ def row(record: RequestRecord, began: float) -> RequestRow:
         tpot_s=record.tpot,
         e2e_s=record.e2e,
         service_e2e_s=record.service_e2e,
+        itls_s=None if record.gaps_us is None else [gap / 1e6 for gap in record.gaps_us],
     )
 
 

@@ -15,7 +15,8 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
     """The first message to a worker. The API key travels here: argv can be read by anyone.
 
     shape: of the first plan, so that its traces are read before it begins. entries: bytes of a
-    packed dataset, in a file whose descriptor comes along; 0: there is none.
+    packed dataset, in a file whose descriptor comes along; 0: there is none. gaps: records keep
+    the gaps between the pieces of an answer.
     """
 
     target: Target
@@ -27,6 +28,7 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
     timeout_s: float
     shape: str = ""
     entries: int = 0
+    gaps: bool = False
 
 
 class Steer(msgspec.Struct, tag=True, frozen=True):

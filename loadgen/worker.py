@@ -24,7 +24,7 @@ from llmtop.loadgen.dataset import Entry, unpack
 from llmtop.loadgen.driver import Driver
 from llmtop.loadgen.plan import Target
 from llmtop.loadgen.prompts import Bodies
-from llmtop.loadgen.results import RequestRecord
+from llmtop.loadgen.results import MAX_GAPS, RequestRecord
 from llmtop.loadgen.transport import Transport, address
 from llmtop.loadgen.wire import (
     MAX_PACKET,
@@ -41,7 +41,7 @@ from llmtop.loadgen.wire import (
 BEAT_NS = 100_000_000  # how often CPU time and run delay are shown
 LOOK_NS = 10_000_000  # how often it is asked whether all is done
 MAX_OUTBOX = 200_000  # records that wait for an owner that does not read; beyond, they are counted
-_BATCH = 200  # records in a packet: some 40 kB
+_BATCH = 200  # records in a packet: some 40 kB, and at most 41 kB of gaps
 _SPARE_FILES = 32
 _MOST_STREAMS = 16_384
 
@@ -85,6 +85,7 @@ class Worker:
             limit=limit,
             index=setup.index,
             count=setup.count,
+            gaps=setup.gaps,
         )
         self._control.setblocking(False)
         transport.watch(self._control.fileno(), self._listen)
@@ -138,7 +139,11 @@ class Worker:
 
     def _flush(self) -> None:
         while self._outbox:
-            batch = [self._outbox.popleft() for _ in range(min(_BATCH, len(self._outbox)))]
+            batch: list[RequestRecord] = []
+            gaps = 0
+            while self._outbox and len(batch) < _BATCH and gaps < MAX_GAPS:
+                batch.append(self._outbox.popleft())
+                gaps += len(batch[-1].gaps_us or ())
             try:
                 self._control.send(encode(Records(batch)))
             except BlockingIOError:

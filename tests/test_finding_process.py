@@ -164,6 +164,8 @@ def test_a_load_is_written_as_other_programs_write_it(
     assert run["max_concurrency"] == 3 and run["request_rate"] == "inf"
     assert run["total_output_tokens"] == 4 * run["completed"]
     assert run["median_ttft_ms"] == pytest.approx(1000 * done.json["ttft_s"]["p50"], rel=0.2)
+    assert [len(gaps) for gaps in run["itls"]] == [3] * run["completed"]
+    assert run["mean_itl_ms"] == pytest.approx(1000 * done.json["itl_s"]["p50"], rel=0.5)
     lines = [line.split(",") for line in log.read_text().splitlines() if line[:3] == "Tag"]
     assert {line[0] for line in lines} == {"Tag=ttft", "Tag=tpot", "Tag=e2e"}
     assert all(float(line[2]) == 1.0 for line in lines)

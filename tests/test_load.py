@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.paced_server import Quirk, serving
 from llmtop.loadgen.plan import Arrival, Loop, Plan, Prompts, Target
 from llmtop.loadgen.pool import Load, LoadFailed
-from llmtop.loadgen.results import Fate, LoadResult, RequestRecord
+from llmtop.loadgen.results import MAX_GAPS, Fate, LoadResult, RequestRecord
+from llmtop.loadgen.wire import MAX_PACKET, Records, encode
 
 SHORT = Prompts(prompt_tokens=(16, 16), output_tokens=(5, 5))
 DEADLINE_S = 60.0  # far beyond what any of this needs: only a hang gets there
@@ -354,6 +356,20 @@ def test_records_of_every_fate_cross_over() -> None:
     assert result.ok == sum(record.fate is Fate.OK for record in records)
     assert result.cut == sum(record.fate is Fate.CUT for record in records) > 0
     assert len(records) == server.requests
+    assert all(record.gaps_us is None for record in records)  # which nobody asked for
+
+
+def test_a_packet_holds_the_longest_answers_that_it_may_have_to() -> None:
+    slow = 10_000_000  # microseconds: five bytes
+    plain = RequestRecord(
+        1e3, 1e3, 1e3, 1e3, 1e3, 10**6, 10**6, False, Fate.FAILED, "x" * 200, 1e3, 99, 10**6
+    )
+    worst = [
+        *[plain] * 198,
+        replace(plain, gaps_us=(slow,) * (MAX_GAPS - 1)),
+        replace(plain, gaps_us=(slow,) * MAX_GAPS),
+    ]
+    assert len(encode(Records(worst))) < MAX_PACKET
 
 
 def test_an_interruption_is_counted_as_cut_and_the_level_comes_back() -> None:
@@ -460,7 +476,7 @@ def test_each_record_says_when_what_happened_and_how_it_was_counted() -> None:
     records: list[RequestRecord] = []
     with (
         serving(0.05, 0.01) as (_, url),
-        Load(Target(url, "m"), SHORT, workers=1, on_record=records.append) as load,
+        Load(Target(url, "m"), SHORT, workers=1, on_record=records.append, gaps=True) as load,
     ):
         load.start(Plan(Loop.OPEN, "hold 20 for 500ms"))
         wait_for(lambda: load.finished, "the load did not finish")
@@ -471,6 +487,9 @@ def test_each_record_says_when_what_happened_and_how_it_was_counted() -> None:
         moments = [record.intended, record.sent, record.first_byte, record.first, record.last]
         assert moments == sorted(moments)
         assert (record.first_reasoning, record.counted, record.error) == (None, False, "")
+        # The server sends each token by itself.
+        assert record.gaps_us is not None and len(record.gaps_us) == record.tokens - 1
+        assert sum(record.gaps_us) / 1e6 == pytest.approx(record.last - record.first, abs=1e-4)
     late = sum((r.sent or 0) - r.intended > 0.01 for r in records)
     assert (result.late, result.not_sent, result.timed_out) == (late, 0, 0)
     assert result.service_ttft.n == result.service_e2e.n == result.ok

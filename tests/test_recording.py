@@ -13,7 +13,19 @@ from llmtop.tui.verbs.recording import Recording
 
 PUBLISHED = Path(__file__).parent.parent / "docs" / "schema" / "requests.schema.json"
 GOOD = RequestRecord(
-    1.0, 1.5, 2.0, 2.5, 4.5, 16, 5, False, Fate.OK, first_reasoning=2.25, turn=2, cached_tokens=8
+    1.0,
+    1.5,
+    2.0,
+    2.5,
+    4.5,
+    16,
+    5,
+    False,
+    Fate.OK,
+    first_reasoning=2.25,
+    turn=2,
+    cached_tokens=8,
+    gaps_us=(500000, 1500000),
 )
 BAD = RequestRecord(2.0, None, None, None, None, None, 0, True, Fate.FAILED, "connection refused")
 
@@ -36,9 +48,10 @@ def test_json_lines(tmp_path: Path) -> None:
         "first_byte_s": 2.0, "first_content_s": 2.5, "first_reasoning_s": 2.25,
         "last_token_s": 4.5, "prompt_tokens": 16, "cached_tokens": 8, "output_tokens": 5,
         "counted": False, "ttft_s": 1.25, "service_ttft_s": 0.75, "tpot_s": 0.5625, "e2e_s": 3.5,
-        "service_e2e_s": 3.0,
+        "service_e2e_s": 3.0, "itls_s": [0.5, 1.5],
     }  # fmt: skip
     assert (bad["fate"], bad["error"], bad["sent_s"]) == ("failed", "connection refused", None)
+    assert bad["itls_s"] is None
 
 
 def test_csv(tmp_path: Path) -> None:
@@ -49,6 +62,7 @@ def test_csv(tmp_path: Path) -> None:
     recording.close()
     good, bad = csv.DictReader(path.read_text().splitlines())
     assert list(good) == list(COLUMNS)
+    assert (good["itls_s"], bad["itls_s"]) == ("0.5 1.5", "")
     assert (good["ttft_s"], good["turn"], bad["ttft_s"], bad["error"]) == (
         "1.25", "2", "", "connection refused",
     )  # fmt: skip

@@ -32,6 +32,11 @@ class Harvest:
         self._begun, self._at = clock(), datetime.now()
         self._records: list[RequestRecord] = []
 
+    @property
+    def detailed(self) -> bool:
+        """Whether the single gaps of a request will be written."""
+        return self._bench is not None
+
     def add(self, record: RequestRecord) -> None:
         """One request has ended."""
         if (self._hlog or self._bench) and len(self._records) < MOST:

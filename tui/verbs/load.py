@@ -157,6 +157,7 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
             workers=given["workers"],
             timeout_s=timeout,
             on_record=keep,
+            gaps=saved is not None or harvest.detailed,
         )
         try:
             load.start(plan)

@@ -43,7 +43,8 @@ class Recording:
         made = row(record, self._began)
         try:
             if self._csv is not None:
-                self._csv.writerow(msgspec.structs.astuple(made))
+                *plain, itls = msgspec.structs.astuple(made)
+                self._csv.writerow([*plain, itls and " ".join(map(str, itls))])
             else:
                 self._file.write(msgspec.json.encode(made).decode() + "\n")
         except OSError as error:
