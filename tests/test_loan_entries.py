@@ -25,6 +25,7 @@ from llmtop.engines.records import EngineRecord, LaunchSpec, Left
 from llmtop.engines.state import NameBusy, NewerRecord, StateDirectory, StateError
 from llmtop.tui.session import EngineSession
 from llmtop.tui.wiring import Wiring
+from llmtop.tui.words import left_words
 
 URL = "http://127.0.0.1:9"
 RECORD = EngineRecord(
@@ -222,6 +223,20 @@ def test_a_live_value_that_a_start_loses_is_told(loans: Loans, later: Loans) -> 
     loans.lend(started, before, {"max_num_seqs": 4})
     loans.told(started, {"max_num_seqs": 4})
     assert [one.option for one in later.left(started)] == ["max_model_len"]
+
+
+def test_each_work_answers_for_its_own_and_the_command_can_be_pasted() -> None:
+    left = (
+        Left("compare", "max_num_seqs", 16, 8),
+        Left("the tour", "num_speculative_tokens", 3, 0),
+        Left("compare", "dtype", "$(reboot) x", "half", by_restart=True),
+    )
+    assert left_words("one", left) == (
+        "compare was killed: max_num_seqs is 8, was 16, dtype is half, was $(reboot) x; "
+        "the tour was killed: num_speculative_tokens is off, was 3: llmtop set one "
+        "max_num_seqs=16 num_speculative_tokens=3 dtype='$(reboot) x' --restart"
+    )
+    assert left_words("one", ()) == ""
 
 
 class Cap:
