@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmtop import LlmtopError, UsageError
-from llmtop.engines import logs
+from llmtop.engines import loans, logs
 from llmtop.engines.adapter import Adapter
 from llmtop.engines.anatomy import Anatomy, read_anatomy
 from llmtop.engines.ending import end_wholly, remove_socket
@@ -148,6 +148,7 @@ class Supervisor:
         self._secrets[spec.name] = secrets_in((*spec.program, *spec.args, *pairs))
         if origin is None:
             self.intents.end(spec.name)
+            loans.drop(self._state, spec.name)
         return record
 
     def check(self, spec: LaunchSpec, origin: Origin | None = None) -> None:

@@ -56,8 +56,16 @@ def on_loan(home: Home) -> dict[str, Any]:
     return {name: loan["now"] for name, loan in loans.items()}
 
 
-def comparing(home: Home, *args: str, end: signal.Signals = signal.SIGKILL) -> str:
-    """End ``llmtop compare one`` once it has changed something; what ps said just before."""
+def comparing(
+    home: Home,
+    *args: str,
+    end: signal.Signals = signal.SIGKILL,
+    at: Callable[[Home], bool] | None = None,
+) -> str:
+    """End ``llmtop compare one`` once it has changed something; what ps said just before.
+
+    at: when to end it instead, without a look at ps.
+    """
     process = subprocess.Popen(
         command("compare", "one", *args, "-c", "4", "--run-seconds", "60", "--workers", "1"),
         env=home.environ,
@@ -69,9 +77,11 @@ def comparing(home: Home, *args: str, end: signal.Signals = signal.SIGKILL) -> s
     try:
         until(lambda: on_loan(home) or process.poll() is not None, "a change")
         assert process.poll() is None
-        if args == RESTARTING:
+        if at is not None:
+            until(lambda: at(home), "the moment")
+        elif args == RESTARTING:
             until(lambda: restarted(home, "4096"), "the start with A")
-        before = detail(home)
+        before = "" if at is not None else detail(home)
         os.kill(process.pid, end)
         process.wait(DEADLINE_S)
     finally:
@@ -81,10 +91,19 @@ def comparing(home: Home, *args: str, end: signal.Signals = signal.SIGKILL) -> s
     return before
 
 
+def arguments(home: Home) -> list[str]:
+    record = json.loads(file_of(home).with_name("record.json").read_bytes())["record"]
+    return list(record["spec"]["args"])
+
+
+def starting_short(home: Home) -> bool:
+    """Whether its start with A has begun."""
+    return "4096" in arguments(home)
+
+
 def restarted(home: Home, argument: str) -> bool:
     """Whether it runs with this argument, and nobody is at it any more."""
-    args = json.loads(file_of(home).with_name("record.json").read_bytes())["record"]["spec"]["args"]
-    return argument in args and not file_of(home).with_name("restart.json").exists()
+    return argument in arguments(home) and not file_of(home).with_name("restart.json").exists()
 
 
 def detail(home: Home) -> str:
@@ -147,6 +166,44 @@ def test_options_that_it_was_restarted_with_are_told_too(home: Home) -> None:
     )
     assert home.run("set", "one", f"max_model_len={length}", "--restart", "--yes").code == 0
     assert detail(home) == ""
+
+
+def test_whoever_asks_for_what_it_has_by_then_has_decided(home: Home) -> None:
+    length = value(home, "max_model_len")
+    comparing(home, *RESTARTING)
+    assert detail(home).startswith("compare was killed: max_model_len is 4,096")
+    kept = home.run("set", "one", "max_model_len=4096", "--restart", "--yes")
+    assert kept.code == 0 and "was so already" in kept.err
+    assert detail(home) == "" and not file_of(home).exists()
+    back = home.run("set", "one", f"max_model_len={length}", "--restart", "--yes")
+    assert back.code == 0, back.err
+
+
+def test_a_start_that_lost_a_live_value_says_what_it_was(home: Home) -> None:
+    """Killed while the engine starts, so that nobody sets again what had been set as it ran."""
+    length, launched = value(home, "max_model_len"), value(home, "max_num_seqs")
+    assert home.run("set", "one", "max_num_seqs=3").code == 0
+    comparing(home, *RESTARTING, at=starting_short)
+    until(lambda: home.run("ps", "--json").json["engines"][0]["state"] == "ready", "the start")
+    said = detail(home)
+    assert said.startswith("compare was killed: ") and said.count("compare") == 1
+    assert f"max_model_len is 4,096, was {length:,}" in said
+    assert f"max_num_seqs is {launched}, was 3" in said
+    assert f"max_model_len={length}" in said and "max_num_seqs=3" in said
+    assert home.run("restart", "one", "--yes").code == 0  # its arguments stay, by somebody's word
+    assert value(home, "max_model_len") == 4096
+    assert detail(home) == "" and not file_of(home).exists()
+
+
+def test_another_engine_of_this_name_starts_with_a_clean_slate(home: Home) -> None:
+    comparing(home, "--a", "max_model_len=2048", "--b", "max_model_len=1024", "--yes")
+    assert home.run("stop", "one").code == 0
+    started = home.run(
+        *("run", "sim", "--detach", "--name", "one", "--port", str(free_port())),
+        *("--", *QUICK, "--max-model-len", "2048"),
+    )
+    assert started.code == 0, started.err
+    assert detail(home) == "" and not file_of(home).exists()
 
 
 def test_a_damaged_file_is_no_reason_to_fail(home: Home) -> None:

@@ -123,10 +123,12 @@ class Arms:
             for option in options
             if option.name in arms["A"].live and option.applies is not Applies.RESTART
         }
-        self._launched = {
+        # What a start without an arm makes of all that an arm's start changes or loses.
+        self._started = {
             option.name: option.launch
             for option in options
-            if any(option.name in arm.launch for arm in arms.values())
+            if option.name in self._before
+            or any(option.name in arm.launch for arm in arms.values())
         }
         self._record, self._version = endpoint.record, endpoint.version
         self._lost = False  # somebody else stopped or restarted it: nothing more is done to it
@@ -229,13 +231,14 @@ class Arms:
         assert self._origin is not None and self._record is not None
         spec, arm, loans = self._specs[name], self.arms[name], self._wiring.loans
         self._still_ours()
-        wanted = {**self._launched, **arm.launch}
-        loans.lend(self._record, Purpose(WORK, self._launched), wanted, launch=True)
+        wanted = {**self._started, **arm.launch}
+        purpose = Purpose(WORK, {**self._started, **self._before})
+        loans.lend(self._record, purpose, wanted, start=arm.launch)
         self._running = None  # whatever interrupts this, it is not as it was
         done = restart(self._wiring.supervisor, self._record, spec, self._origin, on_phase=on_phase)
         self._running = self._origin.spec if done.rolled_back else spec
         self._follow(done.record)
-        loans.told(done.record, self._launched if done.rolled_back else wanted)
+        loans.told(done.record, self._started if done.rolled_back else wanted)
         if done.rolled_back:
             raise DidNotStart(
                 f"{self.name} does not start with {arm.label}: {done.failure}", done.advice
@@ -251,7 +254,7 @@ class Arms:
             supervisor.stop(supervisor.find(self.name))
             record = supervisor.launch(origin.spec, origin=origin)
             self._running = origin.spec
-            self._wiring.loans.told(record, self._launched)
+            self._wiring.loans.told(record, self._started)
         self._follow(supervisor.wait_ready(record, READY_TIMEOUT_S, on_phase).record)
 
     def _still_ours(self) -> None:
@@ -285,7 +288,7 @@ class Arms:
                 ask[name] = value
         if not ask:
             return
-        purpose = Purpose(WORK, self._touched)
+        purpose = Purpose(WORK, {**self._before, **self._touched})
         changing = self._session.change(ask, purpose=purpose)
         for change in self._runner.run(changing):
             if change.outcome is Outcome.REFUSED:

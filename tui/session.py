@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from llmtop import LlmtopError
@@ -143,8 +144,8 @@ class EngineSession:
 
         What cannot be asked of the running engine is refused here, with the reason, and the rest
         is sent. LiveError when the engine does not answer. purpose: what they are changed for, when
-        that is for a while; it is written down first (StateError), in case nobody is left to put
-        them back.
+        that is for a while; it is written down first (LlmtopError where that cannot be), in case
+        nobody is left to put them back.
         """
         options, why_not = await self.options()
         outcomes: dict[str, Change] = {}
@@ -163,7 +164,7 @@ class EngineSession:
         if ask and self.live is not None:
             loans, record = self._loans, self.endpoint.record
             if loans is not None and record is not None and purpose is not None:
-                loans.lend(record, purpose, ask)
+                await _aside(partial(loans.lend, record, purpose, ask))
             for change in await self.live.set(ask, evict=evict, by=self.who):
                 outcomes[change.option] = change
             if loans is not None and record is not None:
@@ -173,9 +174,10 @@ class EngineSession:
                     if name in ask
                 }
                 if purpose is not None:
-                    loans.told(record, now)
+                    await _aside(partial(loans.told, record, now))
                 else:
-                    loans.settle(record, now)
+                    chosen = [n for n in now if outcomes[n].outcome is not Outcome.REFUSED]
+                    await _aside(partial(loans.settle, record, chosen))
         return tuple(outcomes[name] for name in wanted if name in outcomes)
 
     @property
@@ -188,3 +190,15 @@ class EngineSession:
         await self._reader.close()
         if self.live is not None:
             await self.live.close()
+
+
+async def _aside(write: Callable[[], None]) -> None:
+    """Wait for a disk without holding the screen up. It is over when this is, cancelled or not:
+    what is written next must not be overtaken."""
+    task = asyncio.create_task(asyncio.to_thread(write))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(LlmtopError):
+            await task
+        raise

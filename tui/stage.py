@@ -15,7 +15,7 @@ from llmtop.engines.gpu import Gpus
 from llmtop.engines.logs import clean
 from llmtop.engines.options import Option
 from llmtop.engines.records import EngineRecord, State
-from llmtop.engines.restart import HandOver, Restarted, Wanted, carry_out, room_beside
+from llmtop.engines.restart import HandOver, Restarted, Wanted, room_beside
 from llmtop.loadgen.plan import Plan, Prompts, Target
 from llmtop.tui.conductor import Conductor
 from llmtop.tui.curves import CurveShelf
@@ -332,7 +332,7 @@ class Stage:
     ) -> Restarted:
         room = room_beside(record, self.store.gpus) if hand_over is not None else ()
         wanted = replace(wanted, gpus=room or ())
-        return carry_out(self._wiring.supervisor, record, wanted, hand_over)
+        return self._wiring.restart(record, wanted, hand_over)
 
     def _stop(self, record: EngineRecord) -> object:
         return self._wiring.supervisor.stop(record)

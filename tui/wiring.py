@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from platformdirs import user_config_path
 
@@ -32,6 +32,9 @@ from llmtop.engines.state import StateDirectory
 from llmtop.engines.supervisor import Supervisor
 from llmtop.engines.window import Window
 from llmtop.tui.session import EngineSession
+
+if TYPE_CHECKING:
+    from llmtop.engines.restart import HandOver, OnPhase, Restarted, Wanted
 
 _T = TypeVar("_T")
 
@@ -80,6 +83,36 @@ class Wiring:
     def status(self, record: EngineRecord) -> EngineStatus:
         """What is true of an engine now, and what a killed llmtop left changed on it."""
         return self.loans.status(self.supervisor.status(record))
+
+    def restart(
+        self,
+        record: EngineRecord,
+        wanted: Wanted,
+        hand_over: HandOver | None = None,
+        *,
+        ready_timeout_s: float | None = None,
+        on_phase: OnPhase | None = None,
+    ) -> Restarted:
+        """Restart an engine because somebody said so; what a killed llmtop left on it is settled.
+
+        As ``engines.restart.carry_out``, which blocks.
+        """
+        from llmtop.engines.restart import READY_TIMEOUT_S, carry_out
+
+        self.loans.starting(record)
+        done = carry_out(
+            self.supervisor,
+            record,
+            wanted,
+            hand_over,
+            ready_timeout_s=READY_TIMEOUT_S if ready_timeout_s is None else ready_timeout_s,
+            on_phase=on_phase,
+        )
+        if done.rolled_back:
+            self.loans.told(done.record, {})
+        else:
+            self.loans.settle(done.record)
+        return done
 
     @cached_property
     def processes(self) -> Processes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 
 from llmtop.engines.logs import clean
@@ -43,15 +44,22 @@ def left_words(name: str, left: Sequence[Left]) -> str:
     """What a killed llmtop left changed, and how to mend that; "" when nothing was left."""
     if not left:
         return ""
-    was = ", ".join(
-        f"{one.option} is {value_words(one.option, one.now)}, "
-        f"was {value_words(one.option, one.before)}"
-        for one in left
+    works = {one.work: [other for other in left if other.work == one.work] for one in left}
+    told = "; ".join(
+        f"{work} was killed: "
+        + ", ".join(
+            f"{one.option} is {value_words(one.option, one.now)}, "
+            f"was {value_words(one.option, one.before)}"
+            for one in ones
+        )
+        for work, ones in works.items()
     )
-    pairs = " ".join(f"{one.option}={_typed(one.before)}" for one in left if one.before is not None)
+    pairs = " ".join(
+        f"{one.option}={shlex.quote(_typed(one.before))}" for one in left if one.before is not None
+    )
     restart = " --restart" if any(one.by_restart for one in left) else ""
     mend = f": llmtop set {name} {pairs}{restart}" if pairs else ""
-    return f"{left[0].work} was killed: {was}{mend}"
+    return told + mend
 
 
 def _typed(value: OptionValue) -> str:

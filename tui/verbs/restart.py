@@ -110,7 +110,7 @@ def perform(
     always: restart even where nothing needs it.
     """
     from llmtop.engines.proposal import propose
-    from llmtop.engines.restart import Wanted, carry_out
+    from llmtop.engines.restart import Wanted
     from llmtop.engines.settings import refused
     from llmtop.tui.wiring import Wiring, is_url
 
@@ -134,6 +134,7 @@ def perform(
         return finish(name, changes, None, as_json=as_json)
     flags = (*free, *flags)
     if not (proposal.restart or flags or always):
+        wiring.loans.settle(record, proposal.settled)
         made = asyncio.run(change_live(Wiring(), record, proposal.live, evict=evict))
         by_name = {change.option: change for change in made}
         changes = [by_name.get(key) or as_it_was(before[key]) for key in wanted]
@@ -145,8 +146,7 @@ def perform(
         note(f"{name}: the restart before was cut short; this goes on from the last good one")
     try:
         with past_the_terminal():
-            done = carry_out(
-                supervisor,
+            done = wiring.restart(
                 record,
                 Wanted(values, flags, gpu_list(how.gpus)),
                 hand_over(wiring, record, how.drain) if how.rolling else None,
