@@ -84,6 +84,22 @@ def child(pids: list[int], title: str) -> int:
     return found
 
 
+def server_dies(home: Home) -> None:
+    """The main process is killed, and what it leaves behind is ended and said to have been there.
+
+    Most of its children die with it, sooner than an interpreter starts on a busy machine. One that
+    a signal holds is sure to be left: the tracker that Python's multiprocessing starts.
+    """
+    pids = family(int(told(home)["pid"]))
+    assert len(pids) >= 3
+    (tracker,) = [
+        pid for pid in pids if "resource_tracker" in " ".join(psutil.Process(pid).cmdline())
+    ]
+    os.kill(tracker, signal.SIGSTOP)
+    os.kill(pids[0], signal.SIGKILL)
+    assert "its main process was gone while" in died(home, pids)["detail"]
+
+
 def value(home: Home, option: str) -> object:
     """An option's value as ``llmtop options`` tells it."""
     listed = home.run("options", NAME, "--json").json["options"]

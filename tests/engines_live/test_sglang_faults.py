@@ -23,6 +23,7 @@ from tests.engines_live.scenario import (
     family,
     frozen_and_back,
     seen,
+    server_dies,
     told,
     value,
     watcher_dies,
@@ -108,10 +109,7 @@ def test_a_killed_scheduler_is_the_engines_end_and_is_named(home: Home) -> None:
 
 
 def test_what_a_killed_server_leaves_behind_is_ended(home: Home) -> None:
-    pids = family(int(told(home)["pid"]))
-    assert len(pids) >= 3
-    os.kill(pids[0], signal.SIGKILL)
-    assert "its main process was gone while" in died(home, pids)["detail"]
+    server_dies(home)
     mended(home)
 
 

@@ -28,6 +28,7 @@ from tests.engines_live.scenario import (
     died,
     family,
     frozen_and_back,
+    server_dies,
     told,
     value,
     watcher_dies,
@@ -176,7 +177,4 @@ def test_a_killed_engine_core_is_no_clean_stop(home: Home) -> None:
 
 
 def test_what_a_killed_api_server_leaves_behind_is_ended(home: Home) -> None:
-    pids = family(int(told(home)["pid"]))
-    assert len(pids) >= 3
-    os.kill(pids[0], signal.SIGKILL)
-    assert "its main process was gone while" in died(home, pids)["detail"]
+    server_dies(home)
