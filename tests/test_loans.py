@@ -91,14 +91,17 @@ def comparing(
     return before
 
 
+def record(home: Home) -> dict[str, Any]:
+    return dict(json.loads(file_of(home).with_name("record.json").read_bytes())["record"])
+
+
 def arguments(home: Home) -> list[str]:
-    record = json.loads(file_of(home).with_name("record.json").read_bytes())["record"]
-    return list(record["spec"]["args"])
+    return list(record(home)["spec"]["args"])
 
 
 def starting_short(home: Home) -> bool:
-    """Whether its start with A has begun."""
-    return "4096" in arguments(home)
+    """Whether its start with A has begun: it is written down before there is a process."""
+    return "4096" in arguments(home) and bool(record(home)["pid"])
 
 
 def restarted(home: Home, argument: str) -> bool:
