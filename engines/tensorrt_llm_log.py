@@ -86,8 +86,8 @@ FAILURES = (
     ),
     _failure(
         r"Failed to bind socket to (?P<where>[^\n]{1,100}?): ",
-        "its port was taken by another process ({where})",
-        "start it on another port with --port, or end the process that holds this one",
+        "it cannot have its port ({where})",
+        "another process may hold it, or it lies below 1024: try another one with --port",
     ),
     _failure(
         r"No GPU devices found on the node",

@@ -267,13 +267,17 @@ def test_phases_of_a_start() -> None:
         (["2 validation errors for TorchLlmArgs"], "refused a value"),
         (
             ["RuntimeError: Failed to bind socket to 0.0.0.0:80: [Errno 13] Permission denied"],
-            "its port was taken by another process (0.0.0.0:80)",
+            "it cannot have its port (0.0.0.0:80)",
         ),
         (["RuntimeError: Executor worker returned error"], "a worker process did not start"),
         (["enable_typo", "  Extra inputs are not permitted [type=extra_forbidden]"], "has a key"),
         (
             ["Executor creation failed due to insufficient GPU memory.", "see above"],
             "out of GPU memory",
+        ),
+        (
+            ["The following component could not be created: KV cache manager", "memory_usage: 1"],
+            "out of GPU memory while making: KV cache manager",
         ),
         (["Executor creation failed with NCCL error: unhandled"], "(NCCL)"),
         (
