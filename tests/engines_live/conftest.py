@@ -56,14 +56,18 @@ class Engine:
 
     def metric(self, name: str) -> float:
         """The sum of a metric's series, as /metrics tells it now."""
+        return self.metrics(name)[0]
+
+    def metrics(self, *names: str) -> tuple[float, ...]:
+        """The same of several at one moment: between two looks the engine makes a step."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
             text = answer.read().decode()
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == name
-        )
+        sums = dict.fromkeys(names, 0.0)
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name in sums:
+                    sums[sample.name] += sample.value
+        return tuple(sums.values())
 
     def buckets(self, name: str) -> dict[str, float]:
         """A histogram's cumulative counts by upper bound."""

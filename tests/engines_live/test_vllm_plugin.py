@@ -140,9 +140,10 @@ def test_the_token_budget_under_load(engine: Engine) -> None:
 
 def test_speculation_off_and_on_under_load(engine: Engine) -> None:
     def drafted_in(seconds: float) -> tuple[float, float]:
-        before = engine.metric(DRAFTS), engine.metric(DRAFT_TOKENS)
+        before = engine.metrics(DRAFTS, DRAFT_TOKENS)
         time.sleep(seconds)
-        return engine.metric(DRAFTS) - before[0], engine.metric(DRAFT_TOKENS) - before[1]
+        drafts, tokens = engine.metrics(DRAFTS, DRAFT_TOKENS)
+        return drafts - before[0], tokens - before[1]
 
     with engine.under_load() as load:
         start = engine.metric(DRAFT_TOKENS)
