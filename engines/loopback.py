@@ -75,7 +75,10 @@ class Loopback:
         self._threads = ThreadPoolExecutor(THREADS, "loopback")
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
-        """Ask once. Raises NoConnection, BrokenAnswer, TooLarge, and ValueError for no URL."""
+        """Ask once.
+
+        Raises NoConnection, BrokenAnswer, TooLarge, TimeoutError, and ValueError for no URL.
+        """
         parts = urlsplit(url)
         place = (parts.hostname or "", 80 if parts.port is None else parts.port)
         path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
@@ -89,6 +92,8 @@ class Loopback:
                 # The server gave it up while it lay idle: that says nothing of the next one.
                 kept.close()
             return await self._ask(_Connection(*place, self._timeout_s), place, path, headers)
+        except TimeoutError:
+            raise  # an OSError too, but one that says something else
         except (http.client.HTTPException, OSError) as error:
             raise BrokenAnswer(type(error).__name__) from error
 
@@ -129,6 +134,8 @@ class Loopback:
             if connection.sock is None:
                 try:
                     connection.connect()
+                except TimeoutError:
+                    raise
                 except OSError as error:
                     raise NoConnection(str(error)) from error
             connection.request("GET", path, headers=dict(headers))
@@ -175,5 +182,6 @@ def _quiet(connection: _Connection) -> bool:
     """Whether nothing came unasked: neither the end of the connection nor another answer."""
     if connection.sock is None:
         return False
-    ready, _, _ = select.select([connection.sock], [], [], 0)
-    return not ready
+    looking = select.poll()  # which takes any descriptor, select none above 1023
+    looking.register(connection.sock, select.POLLIN)
+    return not looking.poll(0)

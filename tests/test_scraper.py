@@ -14,7 +14,7 @@ import pytest
 
 from llmtop.engines.adapter import Adapter, MetricText
 from llmtop.engines.exposition import ScrapeError
-from llmtop.engines.loopback import is_loopback, is_plain
+from llmtop.engines.loopback import Loopback, is_loopback, is_plain
 from llmtop.engines.samples import Counter, Reading
 from llmtop.engines.scraper import FakeFetch, HttpFetch, Scraper
 
@@ -140,6 +140,18 @@ async def test_a_kept_connection_that_breaks_is_told_as_a_new_one_would(second: 
         assert await fetch(url) == "vllm:a 1\n"
         with pytest.raises(ScrapeError, match="broke off or does not speak HTTP"):
             await fetch(url)
+
+
+async def test_a_thread_that_waited_long_enough_says_that_no_answer_came() -> None:
+    async def silent(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    # Its own clock may run out before the one around it.
+    loopback = Loopback(100, timeout_s=0.1)
+    async with serving(silent) as base:
+        with pytest.raises(TimeoutError):
+            await loopback.get(f"{base}/metrics", {})
+    loopback.close()
 
 
 async def test_a_stream_without_end_keeps_no_thread_once_it_is_given_up() -> None:
