@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -59,17 +60,26 @@ class Home:
         }
 
     def run(self, *args: str, timeout: float = 60.0, stdin: str = "") -> Done:
-        """Run ``llmtop ARGS`` to its end."""
-        done = subprocess.run(
+        """Run ``llmtop ARGS`` to its end; where it is after ``timeout`` is told by its stacks."""
+        with subprocess.Popen(
             command(*args),
-            env=self.environ,
-            input=stdin,
-            capture_output=True,
+            env={**self.environ, "PYTHONFAULTHANDLER": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout,
             cwd=self.folder,
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+        ) as process:
+            try:
+                out, err = process.communicate(stdin, timeout)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)
+                _, err = process.communicate()
+                raise AssertionError(f"{args} took more than {timeout:g} s:\n{err}") from None
+            except BaseException:
+                process.kill()
+                raise
+        return Done(process.returncode, out, err)
 
     def stop_all(self) -> None:
         """Stop every engine that is left."""

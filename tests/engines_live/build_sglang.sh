@@ -36,6 +36,12 @@ fi
 # again: vLLM's imports took 17 s of CPU with its usual thresholds, 14 s with this one.
 site=$("$env/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 echo 'import gc; gc.set_threshold(1_000_000)' > "$site/llmtop_quick_start.pth"
+# An engine that is told so keeps to one core, so that its clients and another engine have the others.
+cat > "$site/llmtop_one_core.pth" <<'END'
+import os; own = sorted(os.sched_getaffinity(0)); core = os.environ.get("LLMTOP_TEST_ENGINE_CPU"); core and os.sched_setaffinity(0, {own[int(core) % len(own)]})
+END
+exec 9>"$cache/.models.lock"
+flock 9
 if [ ! -e "$cache/models/small/model.safetensors" ]; then
   "$env/bin/python" "$here/make_model.py" "$cache/models/small.part" --hidden 512 --layers 8 --context 2048
   rm -rf "$cache/models/small"

@@ -7,13 +7,11 @@ import os
 import signal
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.llmtop_process import Home, command
 from tests.terminal import Terminal
@@ -51,18 +49,6 @@ def alive(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def metric(url: str, name: str) -> float:
-    """The sum of a metric's series, as /metrics tells it now."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    return sum(
-        sample.value
-        for found in text_string_to_metric_families(text)
-        for sample in found.samples
-        if sample.name == name
-    )
 
 
 def drained(load: subprocess.Popen[str]) -> dict[str, Any]:

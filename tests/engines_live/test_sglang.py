@@ -1,7 +1,8 @@
 """A real SGLang on a CPU: its numbers under load, its live options, the guard around them, its end.
 
 One engine serves the tests up to the guard's, in order; each leaves the launch values behind it,
-and the last one breaks the plugin for good. A second engine drafts with n-grams.
+and the last ones break the plugin for good, and then the server. A second engine drafts with
+n-grams.
 """
 
 from __future__ import annotations
@@ -12,12 +13,10 @@ import re
 import signal
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-import psutil
 import pytest
 
 from llmtop.engines.exposition import parse
@@ -29,24 +28,21 @@ from llmtop.engines.scraper import HttpFetch
 from llmtop.engines.sglang import ADAPTER
 from llmtop.engines.sglang_live import StockLive
 from llmtop.engines.window import Window
+from tests.engines_live.engine import Engine
+from tests.engines_live.scenario import NAME, alive, child, family, seen, server_dies, told
+from tests.engines_live.sglang_served import EVERY_TWO_STEPS
 
-if TYPE_CHECKING:
-    from tests.engines_live.conftest import Engine
-
-Start = Callable[..., AbstractContextManager["Engine"]]
 Answer = TypeVar("Answer")
 
 SABOTEUR = Path(__file__).resolve().parent / "sglang_saboteur"
-SEEN_WITHIN_S = 2.0
 TOKENS = 100
 # As many numbers as make a prompt of several hundred tokens that no prefix in the cache begins.
 LONG = " ".join(str(n) for n in range(150))
 
 
 @pytest.fixture(scope="module")
-def engine(start_sglang: Start) -> Iterator[Engine]:
-    with start_sglang("--decode-log-interval", "2", PYTHONPATH=str(SABOTEUR)) as running:
-        yield running
+def engine(start_sglang: Callable[..., Engine]) -> Engine:
+    return start_sglang(*EVERY_TWO_STEPS, path=(SABOTEUR,))
 
 
 def read(engine: Engine) -> Reading:
@@ -120,11 +116,9 @@ def test_it_tells_what_can_be_changed(engine: Engine) -> None:
 
 
 def test_asking_whether_it_is_ready_costs_no_generation(engine: Engine) -> None:
-    before = len(prefills(engine))
-    begun = time.monotonic()
+    before = len(prefills(engine)), engine.steps
     assert engine.healthy()
-    assert time.monotonic() - begun < 0.9  # a generated answer takes a second at least
-    assert len(prefills(engine)) == before
+    assert (len(prefills(engine)), engine.steps) == before
 
 
 def test_its_numbers_under_load(engine: Engine) -> None:
@@ -155,9 +149,10 @@ def test_the_cap_goes_down_and_up_under_load(engine: Engine) -> None:
         lowered = applied(engine, max_running_requests=3)
         assert (lowered.before, lowered.after) == (8, 3)
         engine.eventually(lambda: 0 < running(engine) <= 3, 60)  # as the others finish
+        steps = engine.steps
         raised = applied(engine, max_running_requests=8)
-        assert raised.ack_ms is not None and raised.ack_ms < 1000
-        engine.eventually(lambda: running(engine) == 8, SEEN_WITHIN_S)
+        assert raised.ack_ms is not None and engine.steps - steps <= 10
+        engine.soon(lambda: running(engine) == 8)
     assert load.failed == []
     past = state(engine).history[-2:]
     assert [(one.by, one.before, one.after) for one in past] == [("test", 8, 3), ("test", 3, 8)]
@@ -186,9 +181,7 @@ def test_what_cannot_be_is_refused_and_the_engine_goes_on(engine: Engine) -> Non
 def test_sglangs_own_way_and_ours_agree(engine: Engine) -> None:
     (done,) = stock(engine, lambda client: client.set({"max_running_requests": 5}, by="other"))
     assert (done.outcome, done.before, done.after) == (Outcome.APPLIED, 8, 5)
-    engine.eventually(
-        lambda: state(engine).options["max_running_requests"].value == 5, SEEN_WITHIN_S
-    )
+    engine.soon(lambda: state(engine).options["max_running_requests"].value == 5)
     assert state(engine).history[-1].by == "/set_internal_state"
     applied(engine, max_running_requests=8)
     told = stock(engine, lambda client: client.get())
@@ -207,7 +200,7 @@ def test_a_failure_of_the_plugin_is_not_the_engines(engine: Engine) -> None:
         (broken,) = change(engine, chunked_prefill_size=777)
         assert broken.outcome is Outcome.REFUSED
         assert broken.reason is not None and "sabotaged" in broken.reason
-        engine.eventually(lambda: running(engine) == 8, SEEN_WITHIN_S)  # the launch value is back
+        engine.soon(lambda: running(engine) == 8)  # the launch value is back
     assert load.failed == []
     found = state(engine)
     assert found.disabled is not None and "TypeError" in found.disabled
@@ -218,36 +211,35 @@ def test_a_failure_of_the_plugin_is_not_the_engines(engine: Engine) -> None:
     assert engine.healthy()
 
 
-def test_ngram_speculation_is_measured_and_nothing_is_left_behind(start_sglang: Start) -> None:
+def test_what_a_killed_server_leaves_behind_is_ended(engine: Engine) -> None:
+    server_dies(engine.home)
+
+
+def test_ngram_speculation_is_measured_and_without_its_detokenizer_it_can_be_stopped(
+    start_sglang: Callable[..., Engine],
+) -> None:
     drafting = (
         *("--speculative-algorithm", "NGRAM", "--speculative-num-draft-tokens", "4"),
         # A chain, which is all that the stand-in for the kernels verifies; and little memory.
         *("--speculative-ngram-max-bfs-breadth", "1", "--speculative-ngram-capacity", "100000"),
     )
-    with start_sglang(*drafting, "--decode-log-interval", "2") as engine:
-        assert "num_speculative_tokens" not in state(engine).options
-        with engine.under_load(streams=4, tokens=TOKENS) as load:
-            engine.eventually(lambda: (read(engine).spec_accepted_length or 0) > 1, 60)
-            reading = read(engine)
-            if reading.spec_accepted_length is not None:
-                assert 1 <= reading.spec_accepted_length <= 4
-            applied(engine, max_running_requests=2)
-            engine.eventually(lambda: 0 < running(engine) <= 2, 60)
-        assert load.failed == []
-        leader = engine.process.pid
-        everybody = session(leader)
-        assert len(everybody) >= 3  # the server, its scheduler and its detokenizer at least
-        os.killpg(leader, signal.SIGTERM)
-        engine.eventually(lambda: engine.process.poll() is not None, 40)
-        engine.eventually(lambda: not session(leader), 10)
+    engine = start_sglang(*EVERY_TWO_STEPS, *drafting)
+    assert "num_speculative_tokens" not in state(engine).options
+    with engine.under_load(streams=4, tokens=TOKENS) as load:
+        engine.eventually(lambda: (read(engine).spec_accepted_length or 0) > 1, 60)
+        reading = read(engine)
+        if reading.spec_accepted_length is not None:
+            assert 1 <= reading.spec_accepted_length <= 4
+        applied(engine, max_running_requests=2)
+        engine.eventually(lambda: 0 < running(engine) <= 2, 60)
+    assert load.failed == []
 
-
-def session(leader: int) -> list[int]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-        except (OSError, psutil.Error):
-            continue
-    return found
+    # SGLang then waits for more than a minute, for dumps that nobody asked for.
+    pids = family(engine.pid)
+    assert len(pids) >= 3  # the server, its scheduler and its detokenizer at least
+    os.kill(child(pids, "sglang::detokenizer"), signal.SIGKILL)
+    assert seen(lambda: told(engine.home)["state"] == "unresponsive", 30) < 10
+    done = engine.home.run("stop", NAME, "--grace", "2", timeout=60)
+    assert done.code == 0, done.err
+    assert [pid for pid in pids if alive(pid)] == []
+    assert told(engine.home)["state"] == "stopped"

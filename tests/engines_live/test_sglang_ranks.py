@@ -5,37 +5,24 @@ from __future__ import annotations
 import functools
 import re
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
-from tests.engines_live.scenario import NAME, alive, drained, family, metric, seen, told
-from tests.engines_live.test_sglang_scenario import CPU, FLAGS, HERE
-from tests.llmtop_process import Home, command, free_port
-
-# One core for each rank: without it SGLang wants as many NUMA nodes as there are ranks.
-SPLIT = {**CPU, "SGLANG_CPU_OMP_THREADS_BIND": "0|1"}
+from tests.engines_live.engine import Engine
+from tests.engines_live.scenario import NAME, alive, drained, family, seen, told
+from tests.engines_live.sglang_served import EVERY_TWO_STEPS, TWO_RANKS
+from tests.llmtop_process import Home, command
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    home = Home.make(tmp_path_factory.mktemp("home"), extra=SPLIT, path=(HERE / "sglang_cpu",))
-    yield home
-    home.stop_all()
+def engine(start_sglang: Callable[..., Engine]) -> Engine:
+    return start_sglang(*EVERY_TWO_STEPS, "--tp-size", "2", **TWO_RANKS)
 
 
-@pytest.fixture(scope="module")
-def engine(home: Home, sglang_python: Path, small_model: Path) -> dict[str, Any]:
-    done = home.run(
-        *("run", "sglang", str(small_model), "--python", str(sglang_python), "--name", NAME),
-        *("--port", str(free_port())),
-        *("--detach", "--json", "--", *FLAGS, "--tp-size", "2", "--decode-log-interval", "2"),
-        timeout=400,
-    )
-    assert done.code == 0, done.err
-    return dict(done.json)
+@pytest.fixture
+def home(engine: Engine) -> Home:
+    return engine.home
 
 
 def turned(home: Home, *pairs: str) -> None:
@@ -48,8 +35,7 @@ def applied(home: Home, pair: str) -> bool:
     return home.run("set", NAME, pair).code == 0
 
 
-def test_limits_change_under_load_on_both_ranks(home: Home, engine: dict[str, Any]) -> None:
-    log = Path(engine["log_path"])
+def test_limits_change_under_load_on_both_ranks(home: Home, engine: Engine) -> None:
     options = {o["name"]: o for o in home.run("options", NAME, "--json").json["options"]}
     assert options["max_running_requests"]["applies"] == "drains"
     assert options["chunked_prefill_size"]["applies"] == "live, up to the launch value"
@@ -57,13 +43,13 @@ def test_limits_change_under_load_on_both_ranks(home: Home, engine: dict[str, An
 
     def running() -> float:
         # The first rank alone tells its numbers.
-        return metric(engine["url"], "sglang:num_running_reqs")
+        return engine.metric("sglang:num_running_reqs")
 
     def pieces() -> list[int]:
         return [
             int(tokens)
             for tokens in re.findall(
-                r"Prefill batch.*?#new-token: (\d+)", log.read_text(errors="replace")
+                r"Prefill batch.*?#new-token: (\d+)", engine.log.read_text(errors="replace")
             )
         ]
 
@@ -88,21 +74,21 @@ def test_limits_change_under_load_on_both_ranks(home: Home, engine: dict[str, An
     assert report["requests"]["ok"] > 6
     # Each rank says what it took, in the same order.
     took = re.findall(
-        r"TP(\d)\].*?llmtop: chunked_prefill_size -> (\d+) on this rank", log.read_text()
+        r"TP(\d)\].*?llmtop: chunked_prefill_size -> (\d+) on this rank", engine.log.read_text()
     )
     for rank in "01":
         assert [to for which, to in took if which == rank][:1] == ["64"]
         assert [to for which, to in took if which == rank][-1:] == ["1024"]
 
 
-def test_what_the_ranks_refuse_stays_as_it_was(home: Home, engine: dict[str, Any]) -> None:
+def test_what_the_ranks_refuse_stays_as_it_was(home: Home, engine: Engine) -> None:
     done = home.run("set", NAME, "chunked_prefill_size=2048")
     assert done.code == 1 and "1 to 1,024, the launch value" in done.err
     assert told(home)["state"] == "ready"
 
 
-def test_stop_leaves_no_process(home: Home, engine: dict[str, Any]) -> None:
-    pids = family(int(engine["pid"]))
+def test_stop_leaves_no_process(home: Home, engine: Engine) -> None:
+    pids = family(engine.pid)
     assert len(pids) >= 4  # HTTP server, two schedulers, detokenizer
     assert home.run("stop", NAME, timeout=60).code == 0
     assert [pid for pid in pids if alive(pid)] == []

@@ -1,49 +1,39 @@
 """The live options of a real vLLM under load, and the guard around them.
 
 One engine serves the whole file, with an n-gram drafter of a fixed number of drafts. The tests run
-in order and leave the launch values behind them; the last one breaks the plugin for good.
+in order and leave the launch values behind them; the last ones break the plugin for good, and then
+the engine core.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from llmtop.engines.live import LiveClient, LiveState
 from llmtop.engines.options import Change, Outcome
+from tests.engines_live.engine import Engine
+from tests.engines_live.scenario import child, died, family
+from tests.engines_live.vllm_served import ONE_PROCESS
 
-if TYPE_CHECKING:
-    from tests.engines_live.conftest import Engine
-
-Start = Callable[..., AbstractContextManager["Engine"]]
-
-NGRAM = {
-    "method": "ngram",
-    "num_speculative_tokens": 4,
-    "prompt_lookup_max": 4,
-    "prompt_lookup_min": 1,
-}
 SABOTEUR = Path(__file__).resolve().parent / "saboteur"
 DRAFTS = "vllm:spec_decode_num_drafts_total"
 DRAFT_TOKENS = "vllm:spec_decode_num_draft_tokens_total"
 OUTPUT_TOKENS = "vllm:generation_tokens_total"
 RUNNING = "vllm:num_requests_running"
-SEEN_WITHIN_S = 2.0
 
 
 @pytest.fixture(scope="module")
-def engine(start_vllm: Start) -> Iterator[Engine]:
-    flags = ("--speculative-config", json.dumps(NGRAM))
-    with start_vllm(*flags, PYTHONPATH=str(SABOTEUR)) as running:
-        yield running
+def engine(start_vllm: Callable[..., Engine]) -> Engine:
+    return start_vllm(*ONE_PROCESS, path=(SABOTEUR,))
 
 
 def state(engine: Engine) -> LiveState:
@@ -101,19 +91,19 @@ def test_max_num_seqs_under_load_with_eviction_and_without(engine: Engine) -> No
     with engine.under_load() as load:
         engine.eventually(lambda: engine.metric(RUNNING) == 8, 30)  # the change before this one
         applied(engine, max_num_seqs=16)
-        engine.eventually(lambda: full(engine), SEEN_WITHIN_S)
+        engine.soon(lambda: full(engine))
 
         evicting = applied(engine, max_num_seqs=2, evict=True)
         assert evicting.evicted >= 12
-        engine.eventually(lambda: engine.metric(RUNNING) <= 2, SEEN_WITHIN_S)
+        engine.soon(lambda: engine.metric(RUNNING) <= 2)
         applied(engine, max_num_seqs=16)
-        engine.eventually(lambda: full(engine), SEEN_WITHIN_S)
+        engine.soon(lambda: full(engine))
 
         draining = applied(engine, max_num_seqs=2)
         assert draining.evicted == 0
         engine.eventually(lambda: engine.metric(RUNNING) <= 2, 20)  # as they finish
         applied(engine, max_num_seqs=16)
-        engine.eventually(lambda: full(engine), SEEN_WITHIN_S)
+        engine.soon(lambda: full(engine))
     assert load.failed == []
     assert state(engine).evicted_total == evicting.evicted
 
@@ -211,7 +201,7 @@ def test_when_our_part_breaks_the_engine_goes_on_as_it_was_launched(engine: Engi
         engine.eventually(lambda: full(engine), 20)
         applied(engine, max_num_seqs=4, evict=True)
         applied(engine, num_speculative_tokens=0)
-        engine.eventually(lambda: engine.metric(RUNNING) <= 4, SEEN_WITHIN_S)
+        engine.soon(lambda: engine.metric(RUNNING) <= 4)
 
         (broken,) = change(engine, max_num_batched_tokens=777)  # the saboteur raises
 
@@ -220,7 +210,7 @@ def test_when_our_part_breaks_the_engine_goes_on_as_it_was_launched(engine: Engi
         found = state(engine)
         assert "TypeError" in (found.disabled or "")
         assert all(option.value == option.launch for option in found.options.values())
-        engine.eventually(lambda: full(engine), SEEN_WITHIN_S)
+        engine.soon(lambda: full(engine))
         drafted = engine.metric(DRAFT_TOKENS)
         engine.eventually(lambda: engine.metric(DRAFT_TOKENS) > drafted + 50, 10)
 
@@ -232,3 +222,10 @@ def test_when_our_part_breaks_the_engine_goes_on_as_it_was_launched(engine: Engi
     assert load.failed == []
     assert engine.healthy()
     assert "launch values restored" in engine.log.read_text(errors="replace")
+
+
+def test_a_killed_engine_core_is_no_clean_stop(engine: Engine) -> None:
+    # The API server then leaves with exit code 0, by itself.
+    pids = family(engine.pid)
+    os.kill(child(pids, "VLLM::EngineCore"), signal.SIGKILL)
+    assert died(engine.home, pids)["detail"] == "the engine core died"

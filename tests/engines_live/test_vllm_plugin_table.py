@@ -1,23 +1,24 @@
-"""Speculation on a real vLLM that was launched with a table of drafts by batch size."""
+"""Speculation on a real vLLM that was launched with a table of drafts by batch size.
+
+Its worker is a process of its own, as it is with several GPUs, and dies in the end.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 
 from llmtop.engines.live import LiveClient
 from llmtop.engines.options import Outcome
-
-if TYPE_CHECKING:
-    from tests.engines_live.conftest import Engine
-
-Start = Callable[..., AbstractContextManager["Engine"]]
+from tests.engines_live.engine import Engine
+from tests.engines_live.scenario import child, died, family
+from tests.engines_live.vllm_served import FLAGS, WITH_WORKER
 
 NGRAM = {
     "method": "ngram",
@@ -30,11 +31,10 @@ DRAFT_TOKENS = "vllm:spec_decode_num_draft_tokens_total"
 
 
 @pytest.fixture(scope="module")
-def engine(start_vllm: Start) -> Iterator[Engine]:
+def engine(start_vllm: Callable[..., Engine]) -> Engine:
     # With a list of allowed plugins, which ours is added to.
-    flags = ("--speculative-config", json.dumps(NGRAM))
-    with start_vllm(*flags, VLLM_PLUGINS="somebody_elses") as running:
-        yield running
+    flags = (*FLAGS, "--speculative-config", json.dumps(NGRAM))
+    return start_vllm(*flags, VLLM_PLUGINS="somebody_elses", **WITH_WORKER)
 
 
 def test_speculation_off_and_on_under_load(engine: Engine) -> None:
@@ -56,9 +56,16 @@ def test_speculation_off_and_on_under_load(engine: Engine) -> None:
         assert engine.metric(DRAFT_TOKENS) == off
 
         drafts(4)
-        engine.eventually(lambda: engine.metric(DRAFT_TOKENS) > off + 50, 2)
+        engine.soon(lambda: engine.metric(DRAFT_TOKENS) > off + 50)
 
         (capped,) = asyncio.run(client.set({"max_num_seqs": 2}, evict=True, wait_s=5.0))
         assert capped.evicted >= 1
-        engine.eventually(lambda: engine.metric("vllm:num_requests_running") <= 2, 2)
+        engine.soon(lambda: engine.metric("vllm:num_requests_running") <= 2)
     assert load.failed == []
+
+
+def test_a_killed_worker_is_the_engines_end_and_is_named(engine: Engine) -> None:
+    pids = family(engine.pid)
+    assert len(pids) >= 3  # API server, engine core, worker
+    os.kill(child(pids, "VLLM::Worker"), signal.SIGKILL)
+    assert died(engine.home, pids)["detail"] == "one of the engine's worker processes died"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from tests.engines_live.engine import Engine
+from tests.engines_live.scenario import NAME
 from tests.engines_live.vllm_served import CAP
 from tests.llmtop_process import Home
 
@@ -18,8 +18,9 @@ def home(vllm_home: Home) -> Home:
 
 
 @pytest.fixture(scope="module")
-def engine(vllm_engine: dict[str, Any]) -> str:
-    return str(vllm_engine["name"])
+def engine(vllm_engine: Engine) -> str:
+    assert vllm_engine.home.run("set", NAME, f"max_num_seqs={CAP}").code == 0
+    return NAME
 
 
 def test_saturate_measures_a_real_engine(home: Home, engine: str) -> None:

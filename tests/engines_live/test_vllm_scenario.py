@@ -6,16 +6,16 @@ import re
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.engines_live.scenario import NAME, alive, drained, family, metric, seen
-from tests.engines_live.vllm_served import KV_TOKENS
+from tests.engines_live.engine import Engine
+from tests.engines_live.scenario import NAME, alive, drained, family, seen, told
+from tests.engines_live.vllm_served import CAP, KV_TOKENS
 from tests.llmtop_process import Home, command
 from tests.terminal import Terminal
 
-SEEN_WITHIN_S = 2.0
+RUNNING = "vllm:num_requests_running"
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,8 @@ def home(vllm_home: Home) -> Home:
 
 
 @pytest.fixture(scope="module")
-def engine(vllm_engine: dict[str, Any]) -> dict[str, Any]:
+def engine(vllm_engine: Engine) -> Engine:
+    assert vllm_engine.home.run("set", NAME, f"max_num_seqs={CAP}").code == 0
     return vllm_engine
 
 
@@ -40,10 +41,9 @@ def start_load(home: Home, seconds: int) -> subprocess.Popen[str]:
     )
 
 
-def test_the_engine_is_described(home: Home, engine: dict[str, Any]) -> None:
-    assert engine["state"] == "ready"
-    assert engine["version"] == "0.32.0"
-    assert engine["simulated"] is False
+def test_the_engine_is_described(home: Home, engine: Engine) -> None:
+    found = told(home)
+    assert (found["state"], found["version"], found["simulated"]) == ("ready", "0.32.0", False)
     options = {o["name"]: o for o in home.run("options", NAME, "--json").json["options"]}
     assert options["max_num_seqs"]["launch"] == 16
     assert options["num_speculative_tokens"]["applies"].startswith("live")
@@ -51,12 +51,15 @@ def test_the_engine_is_described(home: Home, engine: dict[str, Any]) -> None:
     assert options["max_model_len"]["applies"] == "restart"
 
 
-def test_knobs_turn_under_load_and_no_request_fails(home: Home, engine: dict[str, Any]) -> None:
+def test_knobs_turn_under_load_and_no_request_fails(home: Home, engine: Engine) -> None:
     def running() -> float:
-        return metric(engine["url"], "vllm:num_requests_running")
+        return engine.metric(RUNNING)
 
     def drafts() -> float:
-        return metric(engine["url"], "vllm:spec_decode_num_drafts_total")
+        return engine.metric("vllm:spec_decode_num_drafts_total")
+
+    def made() -> float:
+        return engine.metric("vllm:generation_tokens_total")
 
     def change(*pairs: str) -> None:
         done = home.run("set", NAME, *pairs, "--json")
@@ -66,9 +69,9 @@ def test_knobs_turn_under_load_and_no_request_fails(home: Home, engine: dict[str
     with start_load(home, 300) as load:
         seen(lambda: running() >= 14, 30)
         change("max_num_seqs=2", "--evict")
-        seen(lambda: running() <= 2, SEEN_WITHIN_S)
+        engine.soon(lambda: running() <= 2)
         change("max_num_seqs=16")
-        seen(lambda: running() >= 14, SEEN_WITHIN_S)
+        engine.soon(lambda: running() >= 14)
         sample = home.run("once", NAME, "--window", "2", "--json").json
         assert sample["kv_tokens_total"] == KV_TOKENS
         assert 0 < sample["kv_usage"] < 1
@@ -78,12 +81,12 @@ def test_knobs_turn_under_load_and_no_request_fails(home: Home, engine: dict[str
         change("num_speculative_tokens=0")
         time.sleep(0.2)  # the step in flight may still be counted
         before = drafts()
-        tokens = metric(engine["url"], "vllm:generation_tokens_total")
-        seen(lambda: metric(engine["url"], "vllm:generation_tokens_total") > tokens + 50, 20)
+        tokens = made()
+        seen(lambda: made() > tokens + 50, 20)
         assert drafts() == before, "drafts were made with speculation off"
         change("num_speculative_tokens=4")
-        seen(lambda: drafts() > before, SEEN_WITHIN_S)
-        seen(lambda: metric(engine["url"], "vllm:request_success_total") > 16, 60)
+        engine.soon(lambda: drafts() > before)
+        seen(lambda: engine.metric("vllm:request_success_total") > 16, 60)
         report = drained(load)
     assert report["requests"]["failed"] == 0, report["errors"]
     assert report["requests"]["cut"] == 0
@@ -91,7 +94,7 @@ def test_knobs_turn_under_load_and_no_request_fails(home: Home, engine: dict[str
     assert report["output_tokens"] == 200 * report["requests"]["ok"]
 
 
-def test_the_options_panel_turns_the_real_engine(home: Home, engine: dict[str, Any]) -> None:
+def test_the_options_panel_turns_the_real_engine(home: Home, engine: Engine) -> None:
     def number(text: str) -> int:
         found = re.search(r"run (\d+)", text)
         return int(found[1]) if found else -1
@@ -106,7 +109,7 @@ def test_the_options_panel_turns_the_real_engine(home: Home, engine: dict[str, A
         screen.type("\r")
         begun = time.monotonic()
         screen.see(lambda text: 0 <= number(text) <= 3, 10)
-        assert metric(engine["url"], "vllm:num_requests_running") <= 3
+        assert engine.metric(RUNNING) <= 3
         # One beat of the screen is a second; the rest is two crowded cores.
         assert time.monotonic() - begun < 5
         assert home.run("set", NAME, "max_num_seqs=16").code == 0
@@ -120,13 +123,12 @@ def test_the_options_panel_turns_the_real_engine(home: Home, engine: dict[str, A
     assert (report["requests"]["failed"], report["requests"]["cut"]) == (0, 0)
 
 
-def test_stop_with_open_streams_ends_within_its_grace(home: Home, engine: dict[str, Any]) -> None:
-    pid = int(str(engine["pid"]))
-    pids = family(pid)
-    assert len(pids) >= 3  # API server, engine core, worker
+def test_stop_with_open_streams_ends_within_its_grace(home: Home, engine: Engine) -> None:
+    pids = family(int(told(home)["pid"]))
+    assert len(pids) >= 3  # API server, engine core, and Python's own tracker
     with start_load(home, 300) as load:
         try:
-            seen(lambda: metric(engine["url"], "vllm:num_requests_running") >= 14, 60)
+            seen(lambda: engine.metric(RUNNING) >= 14, 60)
             begun = time.monotonic()  # by itself vLLM would wait for its clients, which do not go
             done = home.run("stop", NAME, "--grace", "4", timeout=60)
             assert done.code == 0, done.err
@@ -134,8 +136,7 @@ def test_stop_with_open_streams_ends_within_its_grace(home: Home, engine: dict[s
             assert [one for one in pids if alive(one)] == []
         finally:
             load.kill()
-    (record,) = home.run("ps", "--json").json["engines"]
-    assert record["state"] == "stopped"
+    assert told(home)["state"] == "stopped"
 
 
 def test_a_flag_that_vllm_does_not_know_is_explained(

@@ -1,0 +1,197 @@
+"""A real engine that llmtop runs, and what a test does with it."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from llmtop.engines.state import StateDirectory
+from tests.engines_live.scenario import NAME
+from tests.llmtop_process import Home, free_port
+
+START_S = 300
+VLLM_STEPS = "vllm:iteration_tokens_total_count"
+
+
+@dataclass
+class Stream:
+    """One finished request: the tokens that the server counted, or why it failed."""
+
+    tokens: int | None
+    error: str = ""
+
+
+@dataclass
+class Engine:
+    """A running engine. told: what ``llmtop run`` told while it started."""
+
+    home: Home
+    kind: str
+    url: str
+    socket: Path
+    log: Path
+    pid: int
+    told: str
+
+    @classmethod
+    def run(cls, home: Home, kind: str, model: Path, program: Path, *flags: str) -> Engine:
+        """``llmtop run``, and wait until it is ready. Its home stops it."""
+        given = "--bin" if kind == "vllm" else "--python"
+        done = home.run(
+            *("run", kind, str(model), given, str(program), "--name", NAME),
+            *("--port", str(free_port()), "--detach", "--json", "--", *flags),
+            timeout=START_S,
+        )
+        assert done.code == 0, done.err
+        record = StateDirectory(home.folder / "state" / "llmtop").load(NAME)
+        assert record is not None and record.live_socket is not None
+        log = Path(record.log_path)
+        return cls(home, kind, record.url, Path(record.live_socket), log, record.pid, done.err)
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's series, as /metrics tells it now."""
+        return self.metrics(name)[0]
+
+    def metrics(self, *names: str) -> tuple[float, ...]:
+        """The same of several at one moment: between two looks the engine makes a step."""
+        sums = dict.fromkeys(names, 0.0)
+        for family in text_string_to_metric_families(self._page("/metrics")):
+            for sample in family.samples:
+                if sample.name in sums:
+                    sums[sample.name] += sample.value
+        return tuple(sums.values())
+
+    def buckets(self, name: str) -> dict[str, float]:
+        """A histogram's cumulative counts by upper bound."""
+        return {
+            sample.labels["le"]: sample.value
+            for family in text_string_to_metric_families(self._page("/metrics"))
+            for sample in family.samples
+            if sample.name == f"{name}_bucket"
+        }
+
+    @property
+    def steps(self) -> int:
+        """Steps made so far; SGLang's log has a line for every few."""
+        if self.kind == "vllm":
+            return int(self.metric(VLLM_STEPS))
+        return len(re.findall("Decode batch", self.log.read_text(errors="replace")))
+
+    def soon(self, what: Callable[[], bool], steps: int = 10) -> None:
+        """Fails when ``what`` does not hold within so many steps of the engine.
+
+        What a change brings about is bounded in the engine's own steps: seconds would bound the
+        machine, and the clients that share it.
+        """
+        begun = self.steps
+        deadline = time.monotonic() + 120
+        while True:
+            made = self.steps - begun  # before the look: a reader that is held up in between ...
+            if what():
+                return
+            assert made <= steps, f"not within {made} steps"  # ... must not blame the engine
+            assert time.monotonic() < deadline, f"no more than {made} steps were made"
+            time.sleep(0.02)
+
+    def eventually(self, what: Callable[[], bool], within_s: float) -> float:
+        """Seconds until ``what`` held; fails the test when it does not within ``within_s``."""
+        begun = time.monotonic()
+        while not what():
+            if time.monotonic() - begun > within_s:
+                pytest.fail(f"not within {within_s:g} s")
+            time.sleep(0.02)
+        return time.monotonic() - begun
+
+    def under_load(self, streams: int = 16, tokens: int = 200) -> Load:
+        """That many streams, renewed as they end, for as long as the context lasts."""
+        return Load(self, streams, tokens)
+
+    def healthy(self) -> bool:
+        """Whether /health answers 200."""
+        try:
+            self._page("/health")
+        except OSError:
+            return False
+        return True
+
+    def stream(self, prompt: str, tokens: int) -> Stream:
+        """Send one streamed request and read it to its end."""
+        body = {
+            "model": "small",
+            "prompt": prompt,
+            "max_tokens": tokens,
+            "ignore_eos": True,
+            "temperature": 0.0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        request = urllib.request.Request(
+            f"{self.url}/v1/completions",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        counted: int | None = None
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                for line in answer:
+                    if not line.startswith(b"data: {"):
+                        continue
+                    chunk = json.loads(line[6:])
+                    if "error" in chunk:
+                        return Stream(None, str(chunk["error"]))
+                    if chunk.get("usage"):
+                        counted = chunk["usage"]["completion_tokens"]
+        except OSError as error:
+            return Stream(None, str(error))
+        return Stream(counted)
+
+    def _page(self, path: str) -> str:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as answer:
+            return str(answer.read().decode())
+
+
+@dataclass
+class Load:
+    """Streams in flight, renewed as they end, until it is left."""
+
+    engine: Engine
+    streams: int
+    tokens: int
+    finished: list[Stream] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def failed(self) -> list[Stream]:
+        """Those that ended with an error, or without all of their tokens."""
+        return [stream for stream in self.finished if stream.error or stream.tokens != self.tokens]
+
+    def __enter__(self) -> Load:
+        self._pool = ThreadPoolExecutor(self.streams)
+        self._done: list[Future[None]] = [
+            self._pool.submit(self._keep, number) for number in range(self.streams)
+        ]
+        return self
+
+    def _keep(self, number: int) -> None:
+        turn = 0
+        while not self._stop.is_set():
+            # Repetitive, so that n-gram speculation has something to guess.
+            prompt = f"stream {number} turn {turn} " + "the queue grows and the cache fills " * 8
+            self.finished.append(self.engine.stream(prompt, self.tokens))
+            turn += 1
+
+    def __exit__(self, *failure: object) -> None:
+        self._stop.set()
+        self._pool.shutdown(wait=True)
+        for future in self._done:
+            future.result()
