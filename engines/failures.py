@@ -159,6 +159,8 @@ def explain(
     lines: Iterable[str],
     patterns: Sequence[FailurePattern] = (),
     exit_code: int | None = None,
+    *,
+    sudden: bool = False,
 ) -> Explanation | None:
     """Find the cause in a log; None when neither the log nor the exit code tells.
 
@@ -167,10 +169,11 @@ def explain(
 
     When the process itself ended by a signal that is sent from outside, something that it logged
     hours ago is not why, so only its last lines count. They do count: SGLang kills its own process
-    tree after it has logged the cause.
+    tree after it has logged the cause. sudden: it was gone while processes of its own ran on, and
+    nobody knows how it ended; then they alone count too.
     """
     sent = by_signal(exit_code)
-    if sent is not None:
+    if sent is not None or sudden:
         return _in_log(deque(lines, maxlen=_LAST_WORDS), patterns) or sent
     found = _in_log(lines, patterns)
     if found is None and exit_code is not None and exit_code < 0:

@@ -68,13 +68,9 @@ class Postmortem:
             return EngineStatus(record, State.LOST, None, "the machine was restarted since")
         if watch.lost:
             return EngineStatus(record, State.LOST, None, _UNSEEN)
-        found = self.explain(record) if asked is None else None
-        if (
-            found is None
-            and asked is None
-            and orphans
-            and self._processes.exit_code(leader) is None
-        ):
+        sudden = bool(orphans) and self._processes.exit_code(leader) is None
+        found = self.explain(record, sudden=sudden) if asked is None else None
+        if found is None and asked is None and sudden:
             found = _killed(orphans)
         if found is not None and about_memory((found.cause, *found.excerpt)):
             found = replace(
@@ -123,8 +119,11 @@ class Postmortem:
         state = State.FAILED if record.stop_requested_at is None else State.STOPPED
         return EngineStatus(record, state, record.ended_at, record.cause or "")
 
-    def explain(self, record: EngineRecord) -> Explanation | None:
-        """Why an engine ended, with the log lines around the cause; None when nothing tells."""
+    def explain(self, record: EngineRecord, *, sudden: bool = False) -> Explanation | None:
+        """Why an engine ended, with the log lines around the cause; None when nothing tells.
+
+        sudden: as ``failures.explain`` has it.
+        """
         exit_code = record.exit_code
         if exit_code is None:
             exit_code = self._processes.exit_code(identity(record))
@@ -133,7 +132,7 @@ class Postmortem:
         # Engines print their own arguments.
         secrets = self._secrets.get(record.name, ())
         shown = (hide(line, secrets) for line in lines) if secrets else lines
-        return explain(shown, adapter.failures if adapter else (), exit_code)
+        return explain(shown, adapter.failures if adapter else (), exit_code, sudden=sudden)
 
     def excerpt(self, record: EngineRecord) -> tuple[str, ...]:
         """The log lines that show best why an engine ended: around the cause, else the last."""

@@ -370,6 +370,20 @@ def test_an_orphan_that_writes_no_log_is_ended(
     assert cause is not None and "main process was gone while another process" in cause
 
 
+@pytest.mark.parametrize(("since", "cause"), [(120, "main process was gone"), (5, "no such luck")])
+def test_an_error_that_it_long_outlived_is_not_why_it_was_gone(
+    supervisor: Supervisor, state: StateDirectory, since: int, cause: str
+) -> None:
+    record = supervisor.launch(spec("--quiet-child"))
+    supervisor.wait_ready(record, DEADLINE_S)
+    with open(record.log_path, "a") as log:
+        log.write("Traceback (most recent call last):\n  boom()\nValueError: no such luck\n")
+        log.writelines(f"INFO request {number} served\n" for number in range(since))
+    kill(record.pid)
+    wait_until(lambda: make(state).status(record).state is State.FAILED)
+    assert cause in (make(state).find("a").cause or "")
+
+
 def test_a_log_of_terminal_escapes_and_megabyte_lines_is_shown_safely(
     supervisor: Supervisor,
 ) -> None:
