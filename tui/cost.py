@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from llmtop.engines.samples import GpuSample
+if TYPE_CHECKING:
+    from llmtop.engines.samples import GpuSample
 
 WINDOW_S = 60.0
 SHORTEST_S = 5.0  # NVML renews its counters a few times a second: less would tell of its beat

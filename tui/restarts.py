@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 from llmtop.engines.logs import clean
 from llmtop.engines.options import Change, Outcome
 from llmtop.engines.records import EngineRecord, State
-from llmtop.engines.restart import HandOver, Restarted, Wanted
 from llmtop.tui.marks import Mark
-from llmtop.tui.sources import EngineSource, LoadSource, Sampling
 from llmtop.tui.store import Event, Store
 from llmtop.tui.words import change_words, flag_words
 
 if TYPE_CHECKING:
+    from llmtop.engines.restart import HandOver, Restarted, Wanted
     from llmtop.loadgen.pool import Load
+    from llmtop.tui.sources import EngineSource, LoadSource, Sampling
+
+    RestartEngine = Callable[[EngineRecord, Wanted, HandOver | None], Restarted]
 
 CUT_S = 5.0  # how long cut requests get to be counted
 CUT_BEAT_S = 0.02
 DRAIN_S = 300.0  # how long the old engine gets to finish its requests in a rolling restart
 DRAIN_BEAT_S = 0.5
-
-RestartEngine = Callable[[EngineRecord, Wanted, HandOver | None], Restarted]
 
 
 async def counted(load: Load) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from llmtop.engines.anatomy import Division
-from llmtop.engines.samples import GpuSample
 from llmtop.tui import format as f
 from llmtop.tui.panels.memory import memory_bar, memory_words, on_gpu, simulated
 from llmtop.tui.panels.panel import Panel
-from llmtop.tui.panels.view import View
 from llmtop.tui.widgets.bar import parts_bar
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, sides
 from llmtop.tui.widgets.row import width as cells
+
+if TYPE_CHECKING:
+    from llmtop.engines.anatomy import Division
+    from llmtop.engines.samples import GpuSample
+    from llmtop.tui.panels.view import View
 
 HOT_C = 85.0  # data-centre cards begin to slow down a little above
 

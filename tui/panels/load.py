@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llmtop.loadgen.health import VALID
-from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.tui import format as f
 from llmtop.tui.keymap import BY_ID
 from llmtop.tui.panels.panel import Panel
@@ -14,6 +15,9 @@ from llmtop.tui.widgets.braille import overlay, plot
 from llmtop.tui.widgets.chart import merged
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten, width
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
 
 RUNNING = ("load.hold", "load.burst", "load.stop", "load.cut", "load.loop")
 RANKS = {"load.stop": 1, "load.hold": 2}  # what stays longest where there is no room

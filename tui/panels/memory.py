@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llmtop.engines.anatomy import Division, divide
-from llmtop.engines.samples import GpuSample
 from llmtop.tui import format as f
 from llmtop.tui.panels.view import Stage, View
-from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.bar import parts_bar
-from llmtop.tui.widgets.frame import Ranked
-from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, Span, join
+
+if TYPE_CHECKING:
+    from llmtop.engines.samples import GpuSample
+    from llmtop.tui.store import EngineTrack
+    from llmtop.tui.widgets.frame import Ranked
+    from llmtop.tui.widgets.glyphs import Glyphs
 
 LITTLE = 0.05 * f.GIB  # would read 0.0
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llmtop.engines.samples import Latency, Quantiles
-from llmtop.loadgen.results import LatencySummary
 from llmtop.tui import format as f
 from llmtop.tui.panels import speculation
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, faded, join
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.results import LatencySummary
 
 NAMES = 6  # cells of a row's name
 

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from llmtop import LlmtopError
-from llmtop.engines.energy import EngineEnergy
 from llmtop.engines.records import State
 from llmtop.loadgen.plan import Plan, Prompts
 from llmtop.tui.control import refusal
-from llmtop.tui.curves import CurveShelf
 from llmtop.tui.format import clean
-from llmtop.tui.session import EngineSession
-from llmtop.tui.sources.engine import EngineSource
-from llmtop.tui.sources.load import LoadSource
 from llmtop.tui.store import Event, Store
 
 if TYPE_CHECKING:
+    from llmtop.engines.energy import EngineEnergy
     from llmtop.loadgen.level import LoadClock
     from llmtop.loadgen.pool import Load
     from llmtop.loadgen.results import RequestRecord
+    from llmtop.tui.curves import CurveShelf
+    from llmtop.tui.session import EngineSession
+    from llmtop.tui.sources.engine import EngineSource
+    from llmtop.tui.sources.load import LoadSource
 
 BEAT_S = 0.2  # between two looks at the load; ``Saturation`` and ``Duel`` want some five a second
 CUT_S = 3.0  # how long cut requests get to be counted

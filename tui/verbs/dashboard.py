@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import click
 
 from llmtop import LlmtopError, UsageError
-from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.records import EngineRecord, State
-from llmtop.loadgen.plan import Plan, Prompts
 from llmtop.tui import garbage
 from llmtop.tui.verbs.screen import ScreenFlags
 from llmtop.tui.verbs.touring import TourFlags, ask, put_back
 
 if TYPE_CHECKING:
+    from llmtop.engines.endpoint import Endpoint
+    from llmtop.loadgen.plan import Plan, Prompts
     from llmtop.tui.wiring import Wiring
 
 
