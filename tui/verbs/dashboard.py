@@ -63,6 +63,9 @@ def show(
     this; LlmtopError when it did not come up.
     tour: play it on the selected engine.
     """
+    from llmtop.tui import spared
+
+    spared.import_app()
     from llmtop.themes.theme import load_themes
     from llmtop.tui.app import LlmtopApp
     from llmtop.tui.arenas import share_one_heap
