@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmtop import LlmtopError
 
@@ -60,8 +61,7 @@ class ThemeError(LlmtopError):
     """A theme file cannot be used."""
 
 
-@dataclass(frozen=True, slots=True)
-class Theme:
+class Theme(Struct, frozen=True):
     """Colours by the words of ``VOCABULARY``, every one present.
 
     ansi: its colours are the terminal's own, which llmtop never redefines.
@@ -73,8 +73,7 @@ class Theme:
     ansi: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ThemeProblem:
+class ThemeProblem(Struct, frozen=True):
     """A theme file that was left out, and why."""
 
     file: str

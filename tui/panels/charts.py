@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop.engines.samples import Latency
 from llmtop.tui import format as f
@@ -23,8 +24,7 @@ from llmtop.tui.widgets.row import width as cells
 DRAWN = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One series of a chart. fill: the area below it too. rule: a limit, as a broken line."""
 
     series: SeriesName
@@ -33,8 +33,7 @@ class Line:
     rule: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ChartKind:
+class ChartKind(Struct, frozen=True):
     """What a chart is about. head: the numbers in its upper border, each with its rank,
     for that many cells.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from msgspec import Struct
 
 from llmtop import LlmtopError
 from llmtop.engines.records import State
@@ -44,8 +45,7 @@ class NewLoad(Protocol):
         """A load that was not started yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(Struct, frozen=True):
     """What experiments are made of. now: the screen's clock. news: something should be seen now.
 
     energy: the meter under an engine, None where there is none. reopen: a session of its own on a
