@@ -70,6 +70,7 @@ class Restarts:
         """Restart one that is not in ``names``; returns when an engine is ready, or raises."""
         engine = source.track.name
         self.names.add(engine)
+        source.expected = True
         began = self._now()
         before = {option.name: option.value for option in source.track.options}
         changed = [
@@ -89,6 +90,7 @@ class Restarts:
             self.names.discard(engine)
             source.resting = False
             await self._sampling.beat(source, again=True)
+            source.expected = False
             self._go_on(source)
 
     async def _interrupt(self, engine: str) -> None:

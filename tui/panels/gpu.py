@@ -60,7 +60,9 @@ class GpuPanel(Panel):
         head: list[Ranked] = [(0, [(f"{f.gib(total)} GiB", "gpu")])]
         if parts is not None:
             memory = memory_bar(parts, inner, view.glyphs)
-            words: Sequence[Sequence[Span]] = memory_words(parts, inner, 2 if height > 6 else 1)
+            words: Sequence[Sequence[Span]] = memory_words(
+                parts, inner, 2 if height > 6 else 1, stale=view.stale_s is not None
+            )
             head = [(0, [(f"{f.gib(used)}/{f.gib(total)} GiB", "gpu")])]
         else:
             memory = parts_bar([(used or 0, "gpu")], total or 0, inner, view.glyphs)
@@ -101,10 +103,10 @@ def _virtual(parts: Division, view: View, width: int, height: int) -> list[Row]:
     if height < 3:
         room = max(0, width - 20)
         drawn = memory_bar(parts, min(30, room // 2), view.glyphs)
-        (said,) = memory_words(parts, max(0, room - cells(drawn)))
+        (said,) = memory_words(parts, max(0, room - cells(drawn)), stale=view.stale_s is not None)
         return [fit([(" gpu ", MUTED), ("simulated ", "warn"), *drawn, (" ", TEXT), *said], width)]
     inner = width - 4
-    words = memory_words(parts, inner, 2 if height > 6 else 1)
+    words = memory_words(parts, inner, 2 if height > 6 else 1, stale=view.stale_s is not None)
     why: list[Span] = [("no such GPU: no power or clock to show", MUTED)]
     body = _stack(memory_bar(parts, inner, view.glyphs), words, why, height)
     head: list[Ranked] = [(0, [(f"{f.gib(parts.total)} GiB", "gpu")])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmtop.loadgen.health import VALID
 from llmtop.tui import format as f
 from llmtop.tui.keymap import BY_ID
 from llmtop.tui.panels.panel import Panel
@@ -38,7 +37,7 @@ class LoadPanel(Panel):
             (4, [(" ", TEXT), *_speed(load, inner)]),
             (3, [(" ", TEXT), *_errors(load, inner, view)] if load.errors else []),
             # A client that was the limit makes every number above it worthless.
-            (5 if load.health.verdict == VALID else 2, [(" ", TEXT), *_client(load, inner, view)]),
+            (5 if _valid(load.health) else 2, [(" ", TEXT), *_client(load, inner, view)]),
         ]
         rows = [(rank, tuple(spans)) for rank, spans in groups if spans]
         while len(rows) > room:
@@ -126,11 +125,17 @@ def _errors(load: LoadSnapshot, cells: int, view: View) -> list[Span]:
 def _client(load: LoadSnapshot, cells: int, view: View) -> list[Span]:
     health = load.health
     clock: Span = (f"{f.clean(health.clock, 20)} clock", MUTED)
-    if health.verdict != VALID:
+    if not _valid(health):
         return _bound(health, cells, view, clock)
     lag = health.lag if health.lag is not None and health.lag.p99 is not None else None
     late: list[Span] = [(f"lag p99 {f.latency(lag.p99)}{_over(lag)}", MUTED)] if lag else []
     return join([(0, [("client valid", MUTED)]), (1, late), (2, [clock])], cells)
+
+
+def _valid(health: ClientHealth) -> bool:
+    from llmtop.loadgen.health import VALID  # with the first load, not with the screen
+
+    return health.verdict == VALID
 
 
 def _bound(health: ClientHealth, cells: int, view: View, clock: Span) -> list[Span]:
