@@ -61,7 +61,7 @@ class CostPanel(Panel):
             ("KV never used", _unused(view) or f.ABSENT, _peak(view)),
         ]
         if view.gpu_hour is None:
-            rows[1] = (rows[1][0], f.ABSENT, " --gpu-hour PRICE says what a GPU costs")
+            rows[1] = (rows[1][0], f.ABSENT, " needs --gpu-hour PRICE")
         elif virtual:
             rows[1] = (rows[1][0], rows[1][1], " simulated")
         role = STRONG if view.stale_s is None else MUTED
