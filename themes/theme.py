@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 
 from msgspec import Struct
@@ -115,7 +114,7 @@ def load_themes(user_folder: Path | None = None) -> tuple[dict[str, Theme], list
     themes: dict[str, Theme] = {}
     problems: list[ThemeProblem] = []
     for stem in _BUILT_IN:
-        theme = parse_theme(files(__package__).joinpath(f"{stem}.toml").read_text("utf-8"))
+        theme = parse_theme(Path(__file__).with_name(f"{stem}.toml").read_text("utf-8"))
         themes[theme.name] = theme
     fallbacks = {True: themes["dark"], False: themes["light"]}
     for path in _user_files(user_folder, problems):
