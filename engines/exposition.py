@@ -11,10 +11,17 @@ beyond all bounds counts as missing, of two lines for one series the first wins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
 
 MAX_TEXT = 8 * 1024 * 1024  # characters; sixteen data-parallel vLLM engines make one million
 MAX_LINE = 4096  # characters; vLLM's cache_config_info, the longest, has 1,200
@@ -138,17 +145,35 @@ def _split(line: str) -> tuple[str, str]:
     return line[:cut], number
 
 
+@cache
+def _families() -> Callable[[str], Iterable[Metric]]:
+    """``prometheus_client``'s parser, imported on first use and by itself.
+
+    The package imports its servers as well (HTTP, WSGI), three quarters of it, and it is wanted
+    before the screen can be painted whole.
+    """
+    package = "prometheus_client"
+    found = find_spec(package)
+    alone = package not in sys.modules and found is not None
+    if alone and found is not None:
+        bare = ModuleType(package)
+        bare.__path__ = list(found.submodule_search_locations or ())
+        sys.modules[package] = bare
+    try:
+        from prometheus_client.parser import text_string_to_metric_families
+    finally:
+        if alone:
+            del sys.modules[package]  # whoever wants it whole imports it whole
+    return text_string_to_metric_families
+
+
 def _take_apart(head: str) -> _Series | None:
     """Name and labels of one series; None when malformed, or a ``_created`` time stamp."""
-    # Imported on first use: it brings the whole of prometheus_client, which no command that
-    # reads no metrics should pay for.
-    from prometheus_client.parser import text_string_to_metric_families
-
     name = head.partition("{")[0].rstrip()
     if name.endswith("_created"):
         return None
     try:
-        families = list(text_string_to_metric_families(f"{head} 0\n"))
+        families = list(_families()(f"{head} 0\n"))
         (sample,) = families[0].samples
     except (ValueError, IndexError, KeyError):
         return None

@@ -10,7 +10,8 @@ import contextlib
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop.engines.logs import clean
 from llmtop.engines.orphans import Orphan, user_name
@@ -22,8 +23,7 @@ GIB = 2**30
 _COMMAND_CHARS = 80
 
 
-@dataclass(frozen=True, slots=True)
-class GpuHolder:
+class GpuHolder(Struct, frozen=True):
     """One process's memory on one GPU.
 
     pid: as NVML gives it. known: it is a process of this machine that can be seen from here; when

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
 
 from llmtop import LlmtopError
 from llmtop.engines.options import Applies, Change, Outcome
@@ -20,8 +21,7 @@ class LiveError(LlmtopError):
     """The live-option socket is gone, silent, or talks nonsense."""
 
 
-@dataclass(frozen=True, slots=True)
-class LiveOption:
+class LiveOption(Struct, frozen=True):
     """One option as the engine tells it. note: what an operator should know of it, or ""."""
 
     value: int
@@ -33,8 +33,7 @@ class LiveOption:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LiveState:
+class LiveState(Struct, frozen=True):
     """What one engine can change now, and what has been changed.
 
     running, waiting: requests, None when the engine could not count them. evicted_total: requests

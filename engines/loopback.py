@@ -15,8 +15,9 @@ import select
 import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 SMALL = 64 * 1024  # bytes of an answer that is no 200, read so that its connection can be kept
 THREADS = 64  # engines asked at a time
@@ -38,8 +39,7 @@ class NoConnection(Exception):
     """Nobody took the connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """location: where a redirect sends us. body: empty unless the status is 200."""
 
     status: int

@@ -10,7 +10,8 @@ import re
 import shlex
 import socket
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop import LlmtopError
 from llmtop.engines.logs import clean
@@ -26,8 +27,7 @@ class PortError(LlmtopError):
     """A port or an address that cannot be used at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Struct, frozen=True):
     """Who listens on a port. pid is None when the system does not show it (another user's)."""
 
     pid: int | None
@@ -40,8 +40,7 @@ class Holder:
         return f"pid {self.pid} ({self.command})"
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(Struct, frozen=True):
     """A listening socket as one process holds it: cheap to look at again."""
 
     pid: int
@@ -53,8 +52,7 @@ class Listener:
         return _inode(self.pid, str(self.fd)) == self.inode
 
 
-@dataclass(frozen=True, slots=True)
-class _Socket:
+class _Socket(Struct, frozen=True):
     port: int
     state: str
     uid: int

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmtop.engines.adapter import Adapter
 from llmtop.engines.ending import end_orphans, remove_socket
-from llmtop.engines.failures import Explanation, explain
 from llmtop.engines.gpu_memory import about_memory
 from llmtop.engines.logs import tail
 from llmtop.engines.processes import Processes
@@ -17,6 +17,9 @@ from llmtop.engines.redaction import hide
 from llmtop.engines.roster import Roster
 from llmtop.engines.startup import run_lines
 from llmtop.engines.watch import Watch, identity
+
+if TYPE_CHECKING:
+    from llmtop.engines.failures import Explanation
 
 _STOPPING_S = 30.0  # how long another llmtop is left alone with a stop that it began
 _LAST_LINES = 5
@@ -124,6 +127,8 @@ class Postmortem:
 
         sudden: as ``failures.explain`` has it.
         """
+        from llmtop.engines.failures import explain  # a long table, for those that have ended
+
         exit_code = record.exit_code
         if exit_code is None:
             exit_code = self._processes.exit_code(identity(record))
@@ -146,6 +151,8 @@ class Postmortem:
 def _killed(left: int) -> Explanation:
     """What a leader that nobody saw end, and whose children ran on, tells."""
     rest = "another process" if left == 1 else f"{left} other processes"
+    from llmtop.engines.failures import Explanation
+
     return Explanation(
         f"its main process was gone while {rest} of it ran on (ended now): it was probably killed",
         "look into the kernel's log (dmesg) for 'Out of memory'",

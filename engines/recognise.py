@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from llmtop import LlmtopError, UsageError
 from llmtop.engines.exposition import ScrapeError
@@ -23,8 +24,7 @@ _PATHS = ("", "/v1", "/metrics", "/health", "/v1/models", "/v1/completions", "/v
 _MAX_WORD = 300  # characters kept of a model's name or a version: both are somebody else's text
 
 
-@dataclass(frozen=True, slots=True)
-class Recognised:
+class Recognised(Struct, frozen=True):
     """The engine at ``url`` (scheme, host and port). kind: the adapter's name.
 
     version, model: None when it does not tell. note: what cannot be had from it and why, in a few

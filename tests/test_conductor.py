@@ -13,8 +13,11 @@ import pytest
 
 from llmtop import LlmtopError
 from llmtop.engines.records import EngineRecord, LaunchSpec, State
+from llmtop.engines.restart import Wanted
+from llmtop.engines.samples import Quantile
 from llmtop.loadgen.plan import Loop, Plan, Prompts
 from llmtop.loadgen.results import LoadSnapshot
+from llmtop.tui.effects import Effects, Figures
 from llmtop.tui.sources import EngineSource
 from llmtop.tui.stage import Stage
 from llmtop.tui.store import EngineTrack
@@ -141,6 +144,28 @@ async def test_a_restart_takes_flags_that_are_in_no_table(
         await until(lambda: value(stage, "max_model_len") == 2048, "the new value")
         assert track(stage).marks[-1].label == "--max-model-len 2048"
         assert "one restarts: --max-model-len 2048" in texts(stage)
+
+
+async def test_a_restart_by_another_llmtop_is_told_by_what_it_changed_and_did(
+    wiring: Wiring, engine: EngineRecord
+) -> None:
+    async with staged(wiring, engine) as stage:
+        another, marks = Wiring(), track(stage).marks
+        for values, words in (({"max_model_len": 4096}, "max_model_len 8,192->4,096"), ({}, "")):
+            record = another.supervisor.find("one")
+            done = await asyncio.to_thread(another.restart, record, Wanted(values))
+            assert not done.rolled_back, done.failure
+            await until(lambda: bool(marks and marks[-1].effect), "the mark")
+            mark = marks.pop()
+            assert not marks and mark.label == (words or "restart")
+            assert mark.since is not None and mark.since < mark.time
+            # Its before/after row is made from this mark: nothing else may stand in its way.
+            effects = Effects()
+            effects.see([mark])
+            for side in (mark.since, mark.time + 20.0):
+                effects.note("server", Figures(side, 10.0, Quantile(0.2), 100.0, 50))
+            (effect,) = effects.due(mark.time + 20.0)
+            assert effect.label == mark.label and effect.before is not None
 
 
 async def test_a_value_that_does_not_start_is_undone_and_the_load_comes_back(

@@ -285,6 +285,24 @@ async def test_read_only_forbids_both_with_a_word(
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("over", [False, True])
+@pytest.mark.parametrize("done", [4, 10])
+async def test_the_sentence_of_a_comparison_is_whole_at_every_size(
+    settle: Settle, screen_text: Text, make_app: Make, store: Store, now: float,
+    size: tuple[int, int], done: int, over: bool,
+) -> None:  # fmt: skip
+    store.comparison = comparing(now - 300, done, over=over)
+    app = make_app()
+    async with app.run_test(size=size) as pilot:
+        await opened(pilot, settle, "c")
+        told = " ".join(" ".join(screen_text(app).splitlines()[1:3]).split())
+        told = told.partition("╭")[0].strip()
+        assert told.endswith((".", "...")) and "…" not in told
+        if done > 4:
+            assert "than" in told or "Cannot tell" in told
+
+
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("key", ["s", "c"])
 @pytest.mark.parametrize("ascii", [False, True])
 async def test_every_row_fits_at_every_size(

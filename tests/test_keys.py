@@ -271,7 +271,7 @@ async def test_other_keys_work_and_are_shown_everywhere(
         assert "x evict running requests" in screen_text(app)
         await pilot.press("escape", "escape", "h")
         await pilot.pause()
-        assert "\n│ w           more load" in screen_text(app)
+        assert f"\n│ {'w':<18} more load" in screen_text(app)
         await pilot.press("escape", "l")
         await settle(pilot)
         assert "ctrl+l back" in screen_text(app)

@@ -10,6 +10,7 @@ from llmtop.engines.samples import EngineSample, GpuProcess, GpuSample, Latency,
 from llmtop.loadgen.health import judge
 from llmtop.loadgen.plan import Loop
 from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
+from llmtop.tui.marks import Mark
 from llmtop.tui.panels.charts import CHARTS, ChartPanel
 from llmtop.tui.panels.engines import EnginesPanel
 from llmtop.tui.panels.events import EventsPanel
@@ -25,8 +26,8 @@ from llmtop.tui.panels.view import View
 from llmtop.tui.series import SeriesName as S
 from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.widgets.canvas import ROLES
-from llmtop.tui.widgets.glyphs import ASCII
-from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, plain, to_ascii
+from llmtop.tui.widgets.glyphs import ASCII, UNICODE, Glyphs
+from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, Row, plain, to_ascii
 
 PANELS: dict[str, Callable[[], Panel]] = {
     "token": lambda: PerTokenPanel(id="token"),
@@ -48,6 +49,10 @@ for name, kind in CHARTS.items():
 
 def text(panel: Panel, view: View, width: int = 60, height: int = 10) -> str:
     return "\n".join(plain(panel.draw(view, width, height)))
+
+
+def spans(rows: list[Row]) -> list[tuple[str, str]]:
+    return [span for row in rows for span in row]
 
 
 @pytest.fixture
@@ -348,6 +353,38 @@ def test_memory_of_the_engine_is_shown_part_by_part(
     store.gpus = (make_gpu(0), replace(make_gpu(1), processes=(mine,)))
     rows = text(panel, view, 90, 6).splitlines()
     assert ["╍" in row for row in rows] == [False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+def test_what_holds_tokens_is_faded_while_it_is_stale(
+    store: Store, now: float, virtual: bool
+) -> None:
+    track = store.engines["llama"]
+    track.anatomy = replace(ANATOMY, simulated=virtual, pids=() if virtual else ANATOMY.pids)
+    panel, view = GpuPanel(id="gpu"), View(store, now)
+    assert ("71.9", STRONG) in spans(panel.draw(view, 60, 5))
+    track.stale_since = now - 12
+    faded = spans(panel.draw(view, 60, 5))
+    assert not [span for span in faded if "71.9" in span[0] and span[1] != MUTED]
+    assert any("71.9" in words for words, _ in faded)
+    assert [role for words, role in faded if words == ("10.2" if virtual else "8.6")] == [STRONG]
+
+
+@pytest.mark.parametrize("width", [38, 46, 60, 80, 118])
+@pytest.mark.parametrize("glyphs", [UNICODE, ASCII])
+def test_the_words_of_a_mark_are_never_torn(
+    store: Store, now: float, width: int, glyphs: Glyphs
+) -> None:
+    label = "max_num_batched_tokens 8,192 -> 16,384, max_model_len 8,192"
+    store.engines["llama"].marks.append(Mark(now - 5, label))
+    for name, kind in CHARTS.items():
+        panel = ChartPanel(kind, id=name)
+        border = text(panel, View(store, now, glyphs=glyphs), width).splitlines()[-1]
+        assert len(border) == width
+        told = border.rpartition("max_num_batched_tokens")[2].strip(" ─╯+-.…>,")
+        whole = label.removeprefix("max_num_batched_tokens").replace(",", "").split()
+        if "max_num" in border and told:
+            assert all(word in whole for word in told.replace(",", "").split()), border
 
 
 def test_memory_of_a_simulated_engine_says_that_it_is_simulated(store: Store, now: float) -> None:

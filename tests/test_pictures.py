@@ -65,7 +65,7 @@ def test_an_engine_that_does_not_answer(
     assert snap_compare(make_app(), terminal_size=SIZES[size])
 
 
-@pytest.mark.parametrize("screen", [*KEYS, "dashboard", "startup"])
+@pytest.mark.parametrize("screen", [*KEYS, *DIALOGS, "dashboard", "startup"])
 def test_without_colour(
     snap_compare: Callable[..., bool],
     monkeypatch: pytest.MonkeyPatch,
@@ -77,14 +77,22 @@ def test_without_colour(
     monkeypatch.setenv("NO_COLOR", "1")
     if screen == "startup":
         begin(store, now)
-    assert snap_compare(make_app(), press=KEYS.get(screen, ()), terminal_size=SIZES["80x24"])
+    press = {**KEYS, **DIALOGS}.get(screen, ())
+    assert snap_compare(make_app(), press=press, terminal_size=SIZES["80x24"])
 
 
-@pytest.mark.parametrize("screen", [*KEYS, "startup"])
+@pytest.mark.parametrize("screen", [*KEYS, *DIALOGS, "startup"])
 def test_in_ascii(
     snap_compare: Callable[..., bool], make_app: Make, store: Store, now: float, screen: str
 ) -> None:
     if screen == "startup":
         begin(store, now)
-    press = KEYS.get(screen, ())
+    press = {**KEYS, **DIALOGS}.get(screen, ())
     assert snap_compare(make_app(ascii=True), press=press, terminal_size=SIZES["80x24"])
+
+
+@pytest.mark.parametrize("screen", [*KEYS, *DIALOGS, "dashboard"])
+def test_on_a_slow_line(snap_compare: Callable[..., bool], make_app: Make, screen: str) -> None:
+    press = {**KEYS, **DIALOGS}.get(screen, ())
+    app = make_app(low_bandwidth=True)
+    assert snap_compare(app, press=press, terminal_size=SIZES["120x40"])

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmtop import LlmtopError
 
@@ -60,8 +60,7 @@ class ThemeError(LlmtopError):
     """A theme file cannot be used."""
 
 
-@dataclass(frozen=True, slots=True)
-class Theme:
+class Theme(Struct, frozen=True):
     """Colours by the words of ``VOCABULARY``, every one present.
 
     ansi: its colours are the terminal's own, which llmtop never redefines.
@@ -73,8 +72,7 @@ class Theme:
     ansi: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ThemeProblem:
+class ThemeProblem(Struct, frozen=True):
     """A theme file that was left out, and why."""
 
     file: str
@@ -116,7 +114,7 @@ def load_themes(user_folder: Path | None = None) -> tuple[dict[str, Theme], list
     themes: dict[str, Theme] = {}
     problems: list[ThemeProblem] = []
     for stem in _BUILT_IN:
-        theme = parse_theme(files(__package__).joinpath(f"{stem}.toml").read_text("utf-8"))
+        theme = parse_theme(Path(__file__).with_name(f"{stem}.toml").read_text("utf-8"))
         themes[theme.name] = theme
     fallbacks = {True: themes["dark"], False: themes["light"]}
     for path in _user_files(user_folder, problems):

@@ -18,21 +18,19 @@ from textual.events import Key, MouseDown
 
 from llmtop.themes.theme import Theme, ThemeProblem, load_themes
 from llmtop.tui.bindings import bindings
-from llmtop.tui.config.file import Config
 from llmtop.tui.control import Control, refusal
 from llmtop.tui.format import clean
 from llmtop.tui.keymap import DEFAULT, Keymap, Place
 from llmtop.tui.panels.view import View
-from llmtop.tui.picture import keep
 from llmtop.tui.screens.dashboard import Dashboard
-from llmtop.tui.screens.experiment import ExperimentScreen
-from llmtop.tui.screens.question import Question
+from llmtop.tui.screens.pace import Beating
 from llmtop.tui.screens.typing import TypedAhead
 from llmtop.tui.store import Event, Store
 from llmtop.tui.theming import textual_name, to_textual, variables
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
 
 if TYPE_CHECKING:
+    from llmtop.tui.config.file import Config
     from llmtop.tui.palette import Entry
     from llmtop.tui.tour import Tour
 
@@ -101,7 +99,11 @@ class LlmtopApp(App[None]):
         self._background = background
         self.keys = keys
         self.mouse = mouse
-        self.config = config or Config()
+        if config is None:
+            from llmtop.tui.config.file import Config
+
+            config = Config()
+        self.config = config
         self.tour = tour
         self.set_keymap(keys.bindings)
         for each in self._themes.values():
@@ -183,8 +185,9 @@ class LlmtopApp(App[None]):
 
     def show_now(self) -> None:
         """Paint what the store says now, not only at the next beat: a sample has just come in."""
-        if isinstance(self.screen, Dashboard | ExperimentScreen):
-            self.screen.beat()
+        screen = self.screen
+        if isinstance(screen, Beating):
+            screen.beat()
 
     def action_saturation(self) -> None:
         """The saturation screen: the search that runs, or the form of one."""
@@ -225,6 +228,7 @@ class LlmtopApp(App[None]):
         """Everything by name."""
         from llmtop.tui.offers import offers
         from llmtop.tui.screens.palette import PaletteScreen
+        from llmtop.tui.screens.question import Question
 
         if isinstance(self.screen, PaletteScreen | Question):
             return
@@ -265,6 +269,8 @@ class LlmtopApp(App[None]):
 
     def save_picture(self) -> None:
         """The screen as an SVG, in the folder that llmtop was started from, else in one of ours."""
+        from llmtop.tui.picture import keep
+
         try:
             path = keep(self.export_screenshot(title="llmtop"), self._now())
         except OSError as error:

@@ -9,24 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError
-from llmtop.engines.loans import Purpose
 from llmtop.engines.logs import LogFeed
 from llmtop.engines.options import Change, OptionValue, Outcome
-from llmtop.engines.records import EngineRecord
-from llmtop.engines.restart import Restarted, Wanted
 from llmtop.loadgen.plan import Loop, Plan, Prompts
-from llmtop.tui.control import EngineLog
-from llmtop.tui.experiments import ComparisonPlan, SearchPlan
 from llmtop.tui.format import count, rate
 from llmtop.tui.keymap import DEFAULT, Keymap
 from llmtop.tui.marks import Mark
-from llmtop.tui.restarts import RestartEngine, Restarts, counted
+from llmtop.tui.restarts import Restarts, counted
 from llmtop.tui.sources import EngineSource, Experiments, LoadSource, Sampling
 from llmtop.tui.store import Event, Store
 from llmtop.tui.words import change_words
 
 if TYPE_CHECKING:
+    from llmtop.engines.loans import Purpose
+    from llmtop.engines.records import EngineRecord
+    from llmtop.engines.restart import Restarted
     from llmtop.loadgen.pool import Load
+    from llmtop.tui.control import EngineLog
+    from llmtop.tui.experiments import ComparisonPlan, SearchPlan
+    from llmtop.tui.restarts import RestartEngine
 
 BURST_FACTOR = 2.0
 BURST_S = 5.0
@@ -206,6 +207,8 @@ class Conductor:
         if engine in self._restarts.names:
             raise LlmtopError(f"{engine} is restarting already")
         self._experiments.guard()
+        from llmtop.engines.restart import Wanted  # not before the screen is there
+
         wanted = Wanted(changes, flags)
         return await self._restarts.carry_out(source, record, wanted, rolling=rolling)
 

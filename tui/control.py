@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from llmtop import LlmtopError
-from llmtop.engines.loans import Purpose
 from llmtop.engines.options import Change, OptionValue, Outcome
 from llmtop.engines.records import EngineRecord, LaunchSpec
-from llmtop.engines.restart import Restarted
-from llmtop.loadgen.plan import Plan, Prompts
-from llmtop.tui.experiments import ComparisonPlan, SearchPlan
+
+if TYPE_CHECKING:
+    from llmtop.engines.loans import Purpose
+    from llmtop.engines.restart import Restarted
+    from llmtop.loadgen.plan import Plan, Prompts
+    from llmtop.tui.experiments import ComparisonPlan, SearchPlan
 
 
 class EngineLog(Protocol):
@@ -197,6 +199,8 @@ class FakeControl:
         spec = LaunchSpec("fake", engine, "model", "127.0.0.1", 8000)
         url = "http://127.0.0.1:8000"
         record = EngineRecord(spec, (), (), 1, 1, "", url, "", None, 0.0)
+        from llmtop.engines.restart import Restarted
+
         return Restarted(record, url, took_s=38.0, down_s=38.0, failure=self.failure)
 
     async def start_search(self, plan: SearchPlan) -> None:

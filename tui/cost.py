@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from llmtop.engines.samples import GpuSample
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from llmtop.engines.samples import GpuSample
 
 WINDOW_S = 60.0
 SHORTEST_S = 5.0  # NVML renews its counters a few times a second: less would tell of its beat
 KEPT = 400  # moments: over a minute at the shortest interval
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(Struct, frozen=True):
     """What one engine cost over the last ``window_s`` seconds; None: not known.
 
     gpus: how many it was found on. idle: share of their time, 0..1. tokens_per_s: generated, the
@@ -46,8 +48,7 @@ class Cost:
         return gpu_hour * (self.gpus or 1) / 3600 / self.tokens_per_s * 1e6
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
+class _Moment(Struct, frozen=True):
     time: float
     tokens_per_s: float | None
     energy_j: float | None

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from llmtop.engines.samples import Quantile
 from llmtop.tui.marks import Mark
 
@@ -21,8 +23,7 @@ QUIET_S = 5.0  # a client that has said nothing for so long has ended
 SAME = 0.02  # levels within this share of each other are one level
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(Struct, frozen=True):
     """One window of ``window_s`` seconds that ended at ``time``, on the screen's clock.
 
     n: first tokens that the percentile is of. asked: the load's level at its end, None where
@@ -47,8 +48,7 @@ class Figures:
         return not self.n and not self.tokens_per_s
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(Struct, frozen=True):
     """A change with what was before and after it; by: whose figures, "client" or "server".
 
     missing: why there is nothing to lay side by side, "" when there is. levels: the lowest and the

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from llmtop.engines.options import OptionValue
 from llmtop.loadgen.plan import Prompts
-from llmtop.tui.curves import Curve
 from llmtop.tui.words import value_words
 
 if TYPE_CHECKING:
+    from llmtop.engines.options import OptionValue
     from llmtop.loadgen.duel import CompareResult, Standing
     from llmtop.loadgen.saturate import Progress, SaturationResult
     from llmtop.loadgen.slo import Slo
+    from llmtop.tui.curves import Curve
 
 PREPARING = "starting the load"
 

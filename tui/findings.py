@@ -156,15 +156,29 @@ def percent_change(ratio: float | None) -> str:
 
 def comparison_sentence(result: CompareResult, a: str, b: str) -> str:
     """The whole comparison in one sentence."""
+    return comparison_sentences(result, a, b)[0]
+
+
+def comparison_sentences(result: CompareResult, a: str, b: str) -> list[str]:
+    """The same ever shorter, for where it stands beside its table: without how much was measured,
+    without the names of A and B, and with the first findings alone."""
     settled = [f for f in result.findings if f.verdict is not Verdict.CANNOT_TELL]
     n = max((finding.n for finding in result.findings), default=0)
     over = f"over {n} pair{'' if n == 1 else 's'} at {streams(result.level)}"
     if not settled:
-        return f"Cannot tell {clean(b)} from {clean(a)} {over}."
+        return [f"Cannot tell {clean(b)} from {clean(a)} {over}.", f"Cannot tell B from A {over}."]
     parts = [
         f"{f.verdict.value} in {NAMES[f.measure]} ({percent_change(f.ratio)})" for f in settled
     ]
-    return f"{clean(b)} is {', '.join(parts)} than {clean(a)}, {over}."
+    told = ", ".join(parts)
+    out = [
+        f"{clean(b)} is {told} than {clean(a)}, {over}.",
+        f"{clean(b)} is {told} than {clean(a)}.",
+        f"B is {told} than A.",
+    ]
+    for kept in range(len(parts) - 1, 0, -1):
+        out.append(f"B is {', '.join(parts[:kept])} than A, and {len(parts) - kept} more differ.")
+    return out
 
 
 def gave_up(result: CompareResult) -> str:

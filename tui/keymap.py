@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Place(StrEnum):
@@ -30,8 +31,7 @@ class Place(StrEnum):
 DASHBOARD = (Place.LOAD, Place.ENGINES, Place.SCREEN)  # one set of keys: they work side by side
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """One thing that a key does.
 
     id: its name in ``[keys]``. keys: as Textual calls them. words: for help. short: for borders.

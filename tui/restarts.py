@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 from llmtop.engines.logs import clean
 from llmtop.engines.options import Change, Outcome
 from llmtop.engines.records import EngineRecord, State
-from llmtop.engines.restart import HandOver, Restarted, Wanted
 from llmtop.tui.marks import Mark
-from llmtop.tui.sources import EngineSource, LoadSource, Sampling
 from llmtop.tui.store import Event, Store
 from llmtop.tui.words import change_words, flag_words
 
 if TYPE_CHECKING:
+    from llmtop.engines.restart import HandOver, Restarted, Wanted
     from llmtop.loadgen.pool import Load
+    from llmtop.tui.sources import EngineSource, LoadSource, Sampling
+
+    RestartEngine = Callable[[EngineRecord, Wanted, HandOver | None], Restarted]
 
 CUT_S = 5.0  # how long cut requests get to be counted
 CUT_BEAT_S = 0.02
 DRAIN_S = 300.0  # how long the old engine gets to finish its requests in a rolling restart
 DRAIN_BEAT_S = 0.5
-
-RestartEngine = Callable[[EngineRecord, Wanted, HandOver | None], Restarted]
 
 
 async def counted(load: Load) -> None:
@@ -70,6 +70,7 @@ class Restarts:
         """Restart one that is not in ``names``; returns when an engine is ready, or raises."""
         engine = source.track.name
         self.names.add(engine)
+        source.expected = True
         began = self._now()
         before = {option.name: option.value for option in source.track.options}
         changed = [
@@ -89,6 +90,7 @@ class Restarts:
             self.names.discard(engine)
             source.resting = False
             await self._sampling.beat(source, again=True)
+            source.expected = False
             self._go_on(source)
 
     async def _interrupt(self, engine: str) -> None:

@@ -6,9 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmtop import LlmtopError
 from llmtop.engines import settings
@@ -30,8 +31,7 @@ NO_SOCKET = "the engine does not answer on its live-option socket"
 NO_STOCK = "the engine does not tell which options it can change"
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """An engine's options at one moment.
 
     why_not: why none can be changed as it runs, "" when some can. live: what the engine itself

@@ -9,17 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmtop import LlmtopError
-from llmtop.engines.endpoint import Endpoint
-from llmtop.engines.energy import EngineEnergy
 from llmtop.engines.gpu import Gpus
 from llmtop.engines.logs import clean
-from llmtop.engines.options import Option
 from llmtop.engines.records import EngineRecord, State
-from llmtop.engines.restart import HandOver, Restarted, Wanted, room_beside
 from llmtop.loadgen.plan import Plan, Prompts, Target
 from llmtop.tui.conductor import Conductor
 from llmtop.tui.curves import CurveShelf
-from llmtop.tui.session import EngineSession
 from llmtop.tui.sources import (
     CostSource,
     EffectSource,
@@ -33,13 +28,18 @@ from llmtop.tui.sources import (
     Timeline,
 )
 from llmtop.tui.store import EngineTrack, Event, Store
-from llmtop.tui.tour import Tour
 from llmtop.tui.wiring import Wiring, fresh_seed
 
 if TYPE_CHECKING:
+    from llmtop.engines.endpoint import Endpoint
+    from llmtop.engines.energy import EngineEnergy
+    from llmtop.engines.options import Option
+    from llmtop.engines.restart import HandOver, Restarted, Wanted
     from llmtop.loadgen.level import LoadClock
     from llmtop.loadgen.pool import Load
     from llmtop.loadgen.results import RequestRecord
+    from llmtop.tui.session import EngineSession
+    from llmtop.tui.tour import Tour
 
 RESCAN_S = 5.0
 MEASURING_TIMEOUT_S = 120.0  # of a request in a search or a comparison, as `llmtop saturate` has it
@@ -248,6 +248,8 @@ class Stage:
         track = self.store.engine
         if track is None:
             raise LlmtopError("no tour: there is no engine")
+        from llmtop.tui.tour import Tour
+
         return Tour(track.name, self.conductor, ready, self._say, speed)
 
     async def _open_with(self, plan: Plan) -> None:
@@ -322,6 +324,8 @@ class Stage:
         record = source.session.endpoint.record
         if record is None or record.simulated:
             return None
+        from llmtop.engines.energy import EngineEnergy
+
         return EngineEnergy(record, Gpus(), self._wiring.processes)
 
     def _reopen(self, record: EngineRecord) -> EngineSession:
@@ -330,6 +334,8 @@ class Stage:
     def _restart(
         self, record: EngineRecord, wanted: Wanted, hand_over: HandOver | None
     ) -> Restarted:
+        from llmtop.engines.restart import room_beside
+
         room = room_beside(record, self.store.gpus) if hand_over is not None else ()
         wanted = replace(wanted, gpus=room or ())
         return self._wiring.restart(record, wanted, hand_over)

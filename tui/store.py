@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from llmtop.engines.anatomy import Anatomy
-from llmtop.engines.options import Option
-from llmtop.engines.records import EngineStatus
-from llmtop.engines.samples import EngineSample, GpuSample
 from llmtop.loadgen.plan import Prompts
-from llmtop.loadgen.results import LoadSnapshot
-from llmtop.tui.cost import Cost
-from llmtop.tui.curves import Curve
-from llmtop.tui.experiments import ComparisonState, SearchState
-from llmtop.tui.marks import Mark
+
+if TYPE_CHECKING:
+    from llmtop.engines.anatomy import Anatomy
+    from llmtop.engines.options import Option
+    from llmtop.engines.records import EngineStatus
+    from llmtop.engines.samples import EngineSample, GpuSample
+    from llmtop.loadgen.results import LoadSnapshot
+    from llmtop.tui.cost import Cost
+    from llmtop.tui.curves import Curve
+    from llmtop.tui.experiments import ComparisonState, SearchState
+    from llmtop.tui.marks import Mark
 
 CAPACITY = 1200  # points kept of each series: 20 minutes at a beat of one second
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, TypeVar
 from platformdirs import user_config_path
 
 from llmtop import UsageError
-from llmtop.engines.adapter import Live
 from llmtop.engines.catalog import ADAPTERS, adapter_named
 from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.gpu import Gpus
@@ -26,15 +25,16 @@ from llmtop.engines.loans import Loans
 from llmtop.engines.options import Applies
 from llmtop.engines.processes import Processes
 from llmtop.engines.recognise import recognise
-from llmtop.engines.records import EngineRecord, EngineStatus
 from llmtop.engines.scraper import HttpFetch
 from llmtop.engines.state import StateDirectory
 from llmtop.engines.supervisor import Supervisor
-from llmtop.engines.window import Window
 from llmtop.tui.session import EngineSession
 
 if TYPE_CHECKING:
+    from llmtop.engines.adapter import Live
+    from llmtop.engines.records import EngineRecord, EngineStatus
     from llmtop.engines.restart import HandOver, OnPhase, Restarted, Wanted
+    from llmtop.engines.window import Window
 
 _T = TypeVar("_T")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop.engines.samples import Latency
 from llmtop.tui import format as f
@@ -16,15 +17,15 @@ from llmtop.tui.series import SeriesName
 from llmtop.tui.widgets.axis import Scale, TimeGrid, columns, time_grid
 from llmtop.tui.widgets.chart import GUTTER, Trace, chart_rows
 from llmtop.tui.widgets.frame import Ranked, frame, head_room
-from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, faded, join
+from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, faded, join, shorten
 from llmtop.tui.widgets.row import width as cells
 
 # Of an idle engine a chart has two faces by turns: its newest cell is drawn half, then whole.
 DRAWN = 2
+BORDER = 8  # cells of a lower border that words on its two sides leave to the line
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One series of a chart. fill: the area below it too. rule: a limit, as a broken line."""
 
     series: SeriesName
@@ -33,8 +34,7 @@ class Line:
     rule: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ChartKind:
+class ChartKind(Struct, frozen=True):
     """What a chart is about. head: the numbers in its upper border, each with its rank,
     for that many cells.
 
@@ -79,8 +79,8 @@ class ChartPanel(Panel):
         maximum = kind.floor if kind.fixed else self._scale.fit(peak, view.now)
         marks = [m for m in view.engine.marks if m.time >= grid.start] if view.engine else []
         places, empty = [grid.cell_of(m.time) for m in marks], kind.empty(view)
-        head, foot = _head(kind, view, width), _foot(kind, view, grid, width)
-        mark = _mark_words(marks, grid)
+        mark = _mark_words(marks, grid, width)
+        head, foot = _head(kind, view, width), _foot(kind, view, grid, width, cells(mark))
         made_of = (traces, maximum, places, empty, head, foot, mark, width, height, view.glyphs)
         for before, rows in self._drawn:
             if before == made_of:
@@ -130,16 +130,27 @@ def _peak(traces: Sequence[Trace], grid: TimeGrid) -> float:
     return max([peak, *(limit for limit in limits if limit <= 2 * peak)])
 
 
-def _foot(kind: ChartKind, view: View, grid: TimeGrid, width: int) -> list[Span]:
+def _foot(kind: ChartKind, view: View, grid: TimeGrid, width: int, mark: int) -> list[Span]:
     window: list[Span] = [(f"{grid.window_s}s", MUTED)]
     more = kind.foot(view, width)
-    if not more or cells([*window, *more]) + 22 > width:  # a mark's words have their room first
+    # A mark's words have their room first, also those of a mark to come.
+    if not more or cells([*window, *more]) + max(22, mark + BORDER) > width:
         return window
     return [*window, ("  ", MUTED), *more]
 
 
-def _mark_words(marks: Sequence[Mark], grid: TimeGrid) -> list[Span]:
-    return [(f.clean(marks[-1].label, 60), "mark")] if marks and grid.cells > 12 else []
+def _mark_words(marks: Sequence[Mark], grid: TimeGrid, width: int) -> list[Span]:
+    """The newest mark's words, as many as fit beside the window: no number is cut in two."""
+    if not marks or grid.cells <= 12:
+        return []
+    room = width - BORDER - len(f"{grid.window_s}s")
+    words = f.clean(marks[-1].label, 60)
+    kept = words
+    while len(kept) + (kept != words) > room and " " in kept:
+        kept = kept.rpartition(" ")[0].rstrip(" ,->")
+    if kept != words:
+        kept += "…"
+    return [(shorten(kept, room), "mark")]
 
 
 def _head(kind: ChartKind, view: View, width: int) -> Sequence[Ranked]:

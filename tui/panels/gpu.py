@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from llmtop.engines.anatomy import Division
-from llmtop.engines.samples import GpuSample
 from llmtop.tui import format as f
 from llmtop.tui.panels.memory import memory_bar, memory_words, on_gpu, simulated
 from llmtop.tui.panels.panel import Panel
-from llmtop.tui.panels.view import View
 from llmtop.tui.widgets.bar import parts_bar
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, sides
 from llmtop.tui.widgets.row import width as cells
+
+if TYPE_CHECKING:
+    from llmtop.engines.anatomy import Division
+    from llmtop.engines.samples import GpuSample
+    from llmtop.tui.panels.view import View
 
 HOT_C = 85.0  # data-centre cards begin to slow down a little above
 
@@ -57,7 +60,9 @@ class GpuPanel(Panel):
         head: list[Ranked] = [(0, [(f"{f.gib(total)} GiB", "gpu")])]
         if parts is not None:
             memory = memory_bar(parts, inner, view.glyphs)
-            words: Sequence[Sequence[Span]] = memory_words(parts, inner, 2 if height > 6 else 1)
+            words: Sequence[Sequence[Span]] = memory_words(
+                parts, inner, 2 if height > 6 else 1, stale=view.stale_s is not None
+            )
             head = [(0, [(f"{f.gib(used)}/{f.gib(total)} GiB", "gpu")])]
         else:
             memory = parts_bar([(used or 0, "gpu")], total or 0, inner, view.glyphs)
@@ -98,10 +103,10 @@ def _virtual(parts: Division, view: View, width: int, height: int) -> list[Row]:
     if height < 3:
         room = max(0, width - 20)
         drawn = memory_bar(parts, min(30, room // 2), view.glyphs)
-        (said,) = memory_words(parts, max(0, room - cells(drawn)))
+        (said,) = memory_words(parts, max(0, room - cells(drawn)), stale=view.stale_s is not None)
         return [fit([(" gpu ", MUTED), ("simulated ", "warn"), *drawn, (" ", TEXT), *said], width)]
     inner = width - 4
-    words = memory_words(parts, inner, 2 if height > 6 else 1)
+    words = memory_words(parts, inner, 2 if height > 6 else 1, stale=view.stale_s is not None)
     why: list[Span] = [("no such GPU: no power or clock to show", MUTED)]
     body = _stack(memory_bar(parts, inner, view.glyphs), words, why, height)
     head: list[Ranked] = [(0, [(f"{f.gib(parts.total)} GiB", "gpu")])]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from llmtop.loadgen.health import VALID
-from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
+from typing import TYPE_CHECKING
+
 from llmtop.tui import format as f
 from llmtop.tui.keymap import BY_ID
 from llmtop.tui.panels.panel import Panel
@@ -14,6 +14,9 @@ from llmtop.tui.widgets.braille import overlay, plot
 from llmtop.tui.widgets.chart import merged
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten, width
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
 
 RUNNING = ("load.hold", "load.burst", "load.stop", "load.cut", "load.loop")
 RANKS = {"load.stop": 1, "load.hold": 2}  # what stays longest where there is no room
@@ -34,7 +37,7 @@ class LoadPanel(Panel):
             (4, [(" ", TEXT), *_speed(load, inner)]),
             (3, [(" ", TEXT), *_errors(load, inner, view)] if load.errors else []),
             # A client that was the limit makes every number above it worthless.
-            (5 if load.health.verdict == VALID else 2, [(" ", TEXT), *_client(load, inner, view)]),
+            (5 if _valid(load.health) else 2, [(" ", TEXT), *_client(load, inner, view)]),
         ]
         rows = [(rank, tuple(spans)) for rank, spans in groups if spans]
         while len(rows) > room:
@@ -122,11 +125,17 @@ def _errors(load: LoadSnapshot, cells: int, view: View) -> list[Span]:
 def _client(load: LoadSnapshot, cells: int, view: View) -> list[Span]:
     health = load.health
     clock: Span = (f"{f.clean(health.clock, 20)} clock", MUTED)
-    if health.verdict != VALID:
+    if not _valid(health):
         return _bound(health, cells, view, clock)
     lag = health.lag if health.lag is not None and health.lag.p99 is not None else None
     late: list[Span] = [(f"lag p99 {f.latency(lag.p99)}{_over(lag)}", MUTED)] if lag else []
     return join([(0, [("client valid", MUTED)]), (1, late), (2, [clock])], cells)
+
+
+def _valid(health: ClientHealth) -> bool:
+    from llmtop.loadgen.health import VALID  # with the first load, not with the screen
+
+    return health.verdict == VALID
 
 
 def _bound(health: ClientHealth, cells: int, view: View, clock: Span) -> list[Span]:

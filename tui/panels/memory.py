@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llmtop.engines.anatomy import Division, divide
-from llmtop.engines.samples import GpuSample
 from llmtop.tui import format as f
 from llmtop.tui.panels.view import Stage, View
-from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.bar import parts_bar
-from llmtop.tui.widgets.frame import Ranked
-from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, Span, join
+
+if TYPE_CHECKING:
+    from llmtop.engines.samples import GpuSample
+    from llmtop.tui.store import EngineTrack
+    from llmtop.tui.widgets.frame import Ranked
+    from llmtop.tui.widgets.glyphs import Glyphs
 
 LITTLE = 0.05 * f.GIB  # would read 0.0
 
@@ -67,12 +71,18 @@ def memory_bar(parts: Division, cells: int, glyphs: Glyphs) -> list[Span]:
     ]
 
 
-def memory_words(parts: Division, cells: int, rows: int = 1) -> list[list[Span]]:
-    """The parts in GiB, in the bar's order, in one row or two; free memory stays longest."""
+def memory_words(
+    parts: Division, cells: int, rows: int = 1, *, stale: bool = False
+) -> list[list[Span]]:
+    """The parts in GiB, in the bar's order, in one row or two; free memory stays longest.
+
+    stale: what the engine told last of its cache's use is old by now; the rest is not its word.
+    """
     kv: list[Span] = [("KV ", MUTED), (f.gib(parts.kv), "kv")]
     full = list(kv)
     if parts.kv_used is not None:
-        full += [(" (used ", MUTED), (f.gib(parts.kv_used), STRONG), (")", MUTED)]
+        used: Span = (f.gib(parts.kv_used), MUTED if stale else STRONG)
+        full += [(" (used ", MUTED), used, (")", MUTED)]
     large: list[Ranked] = [(2, _part("weights", parts.weights, "gpu")), (1, full)]
     small: list[Ranked] = [
         (4, _part("graphs", parts.graphs, "itl")),

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.events import Click, Key
 from textual.message import Message
 
 from llmtop import UsageError
 from llmtop.engines.options import Applies, Change, Option, OptionValue, Outcome
-from llmtop.engines.restart import Restarted
 from llmtop.tui import format as f
 from llmtop.tui.keymap import DEFAULT, Keymap, Place, is_text
 from llmtop.tui.panels.edit import Edit, editing_keys, frozen, wants_eviction
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
-from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten
 from llmtop.tui.words import left_words
+
+if TYPE_CHECKING:
+    from llmtop.engines.restart import Restarted
+    from llmtop.tui.store import EngineTrack
 
 
 def _can(view: View) -> bool:

@@ -30,9 +30,21 @@ def title_row(name: str, engine: EngineTrack | None, state: Span, view: View, wi
     return sides([(" ", TEXT), *join(groups, width - len(state[0]) - 5)], right, width)
 
 
+def fitting(sentences: Sequence[str], width: int, most: int) -> str:
+    """The first of them that needs no more than ``most`` rows, else the last."""
+    for words in sentences:
+        if len(_wrapped(words, width)) <= most:
+            return words
+    return sentences[-1]
+
+
+def _wrapped(words: str, width: int) -> list[str]:
+    return textwrap.wrap(words, max(10, width - 2)) or [""]
+
+
 def sentence_rows(words: str, role: str, width: int, most: int) -> list[Row]:
     """A sentence in ``most`` rows, broken between words; cut at the end where it has no room."""
-    lines = textwrap.wrap(words, max(10, width - 2)) or [""]
+    lines = _wrapped(words, width)
     if len(lines) > most:
         lines = [*lines[: most - 1], shorten(" ".join(lines[most - 1 :]), width - 2)]
     lines += [""] * (most - len(lines))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llmtop.engines.samples import Latency, Quantiles
-from llmtop.loadgen.results import LatencySummary
 from llmtop.tui import format as f
 from llmtop.tui.panels import speculation
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, faded, join
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.results import LatencySummary
 
 NAMES = 6  # cells of a row's name
 
@@ -57,7 +61,7 @@ class CostPanel(Panel):
             ("KV never used", _unused(view) or f.ABSENT, _peak(view)),
         ]
         if view.gpu_hour is None:
-            rows[1] = (rows[1][0], f.ABSENT, " --gpu-hour PRICE says what a GPU costs")
+            rows[1] = (rows[1][0], f.ABSENT, " needs --gpu-hour PRICE")
         elif virtual:
             rows[1] = (rows[1][0], rows[1][1], " simulated")
         role = STRONG if view.stale_s is None else MUTED

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from llmtop.engines.records import State
-from llmtop.engines.samples import EngineSample
-from llmtop.loadgen.results import LoadSnapshot
 from llmtop.tui.keymap import DEFAULT, Keymap
-from llmtop.tui.series import SeriesName
-from llmtop.tui.store import EngineTrack, Store
 from llmtop.tui.widgets.glyphs import UNICODE, Glyphs
+
+if TYPE_CHECKING:
+    from llmtop.engines.samples import EngineSample
+    from llmtop.loadgen.results import LoadSnapshot
+    from llmtop.tui.series import SeriesName
+    from llmtop.tui.store import EngineTrack, Store
 
 
 class Stage(StrEnum):

@@ -7,8 +7,9 @@ TTFT and the pulse never leave.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from llmtop.tui.panels.view import Stage
 
@@ -33,8 +34,7 @@ class Box(NamedTuple):
 Boxes = dict[str, Box]
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What decides which panels there are, but for the size.
 
     editing: the options have the keyboard and get room. speculates: the engine drafts tokens, or

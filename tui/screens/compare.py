@@ -14,9 +14,10 @@ from llmtop.engines.options import Applies, Option, OptionValue
 from llmtop.tui import format as f
 from llmtop.tui.bindings import bindings
 from llmtop.tui.experiments import PREPARING, ComparisonPlan, ComparisonState
-from llmtop.tui.findings import comparison_sentence
+from llmtop.tui.findings import comparison_sentences
 from llmtop.tui.panels.form import Field, Form, form_rows
 from llmtop.tui.panels.page import (
+    fitting,
     form_keys,
     keys_row,
     progress_row,
@@ -124,7 +125,7 @@ class CompareScreen(ExperimentScreen):
         told = 1 if width >= LARGE[0] else 2
         head = [
             title_row(self.NAME, view.engine, _standing(state), view, width),
-            *sentence_rows(*_sentence(state, view), width, told),
+            *sentence_rows(*_sentence(state, width, told), width, told),
         ]
         foot = [keys_row(self._keys(view), width)]
         if state is not None and not self.form_open:
@@ -210,19 +211,20 @@ def _standing(state: ComparisonState | None) -> Span:
     return ("done", "good") if state.result.complete else ("stopped", "warn")
 
 
-def _sentence(state: ComparisonState | None, view: View) -> tuple[str, str]:
+def _sentence(state: ComparisonState | None, width: int, rows: int) -> tuple[str, str]:
     if state is None:
         return "Is B better than A? A against A first, for the noise, then A B B A.", MUTED
-    words = comparison_sentence(state.result, *state.plan.labels)
     counted = any(finding.n for finding in state.result.findings)
     if state.trouble:
         return f"Ended early: {f.clean(state.trouble)}.", "bad"
     if not counted:
         first = "Measuring how far A and A lie apart ..." if state.standing else PREPARING + " ..."
         return ("Stopped before a pair was run." if state.over else first), "title"
-    if not state.over:
-        return f"So far: {words}", "title"
-    return (words if state.result.complete else f"Stopped. Known by then: {words}"), "title"
+    first = "So far: " if not state.over else ""
+    if state.over and not state.result.complete:
+        first = "Stopped. Known by then: "
+    words = comparison_sentences(state.result, *state.plan.labels)
+    return fitting([f"{first}{each}" for each in words], width, rows), "title"
 
 
 def _progress(state: ComparisonState, view: View, width: int) -> Row:

@@ -16,7 +16,6 @@ from textual.screen import Screen
 from textual.timer import Timer
 
 from llmtop.engines.options import Applies, Change, Option, OptionValue, Outcome
-from llmtop.engines.restart import room_beside
 from llmtop.tui import format as f
 from llmtop.tui.bindings import bindings
 from llmtop.tui.control import Control, refusal
@@ -37,9 +36,6 @@ from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.screens.arrangement import BESIDE, NORMAL, PAIRED, Boxes, Facts, arrange, pairs
 from llmtop.tui.screens.boxed import BoxLayout, TightCompositor
 from llmtop.tui.screens.pace import Pace
-from llmtop.tui.screens.quit import ALIVE
-from llmtop.tui.screens.restart import RestartScreen
-from llmtop.tui.screens.stop import StopScreen
 from llmtop.tui.store import EngineTrack, Event
 from llmtop.tui.widgets.row import MUTED
 from llmtop.tui.words import change_words, cost_words, flag_words
@@ -265,6 +261,8 @@ class Dashboard(Screen[None]):
             if yes:
                 self.act(lambda: self._control.stop_engine(name))
 
+        from llmtop.tui.screens.stop import StopScreen
+
         self.app.push_screen(StopScreen(engine, view), answered)
 
     def action_restart(self, *flags: str) -> None:
@@ -284,6 +282,8 @@ class Dashboard(Screen[None]):
 
     def _ours(self, verb: str) -> EngineTrack | None:
         """The selected engine, where it may be stopped or restarted; else why not is said."""
+        from llmtop.tui.screens.quit import ALIVE
+
         view = self._look()
         engine = view.engine
         if engine is None:
@@ -355,6 +355,9 @@ class Dashboard(Screen[None]):
         self, engine: EngineTrack, change: str, answered: Callable[[str | None], None]
     ) -> None:
         """The question before a restart: what it costs, in place and rolling."""
+        from llmtop.engines.restart import room_beside
+        from llmtop.tui.screens.restart import RestartScreen
+
         view, sample = self._look(), engine.sample
         record = engine.status.record if engine.status else None
         if record is None:

@@ -19,7 +19,8 @@ from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.frame import frame
 from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span
 
-COLUMN = 13
+COLUMN = 13  # of keys and names; longer ones have a line of their own
+WIDE, WIDE_COLUMN = 100, 20  # where there is room, all have it beside their words
 FAR = 1_000_000
 
 
@@ -109,16 +110,17 @@ def help_rows(cells: int, keys: Keymap, *, readonly: bool = False) -> list[Row]:
 
 
 def _entry(name: str, words: str, cells: int) -> list[Row]:
+    column = WIDE_COLUMN if cells >= WIDE else COLUMN
     out: list[str] = []
     line = ""
     for word in words.split():
-        if line and len(line) + 1 + len(word) > cells - COLUMN - 1:
+        if line and len(line) + 1 + len(word) > cells - column - 1:
             out.append(line)
             line = word
         else:
             line = f"{line} {word}".strip()
     out.append(line)
-    rows: list[Row] = [((" " * COLUMN, TEXT), (line, TEXT)) for line in out]
-    if len(name) + 2 > COLUMN:  # a long name has a line of its own
+    rows: list[Row] = [((" " * column, TEXT), (line, TEXT)) for line in out]
+    if len(name) + 2 > column:  # a long name has a line of its own
         return [((f" {name}", "key"),), *rows]
-    return [((f" {name}".ljust(COLUMN), "key"), (out[0], TEXT)), *rows[1:]]
+    return [((f" {name}".ljust(column), "key"), (out[0], TEXT)), *rows[1:]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
 
 # Seconds between two paints on a slow line. The pulse answers the first questions, so it keeps the
 # quickest beat that the budget of 1,000 bytes a second allows; a chart costs most and tells of
@@ -10,6 +11,14 @@ from collections.abc import Iterable
 RARE = {"pulse": 3.0, "beside-pulse": 3.0, "engines": 3.0, "load": 5.0, "token": 5.0, "gpu": 5.0}
 RARE_CHART = 10.0
 SLACK_S = 0.2  # a beat that comes a little early is not worth waiting another one for
+
+
+@runtime_checkable
+class Beating(Protocol):
+    """A screen that paints on a beat of its own, and at once when it is asked to."""
+
+    def beat(self) -> None:
+        """One look at the store; what changed is painted."""
 
 
 class Pace:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from llmtop import LlmtopError
 from llmtop.engines.anatomy import Anatomy
-from llmtop.engines.logs import tail
+from llmtop.engines.logs import clean, tail
+from llmtop.engines.options import Change, OptionValue, Outcome
 from llmtop.engines.records import EngineRecord, EngineStatus, State
 from llmtop.engines.samples import EngineSample, Latency, Quantiles
 from llmtop.tui.marks import Mark
@@ -17,7 +18,7 @@ from llmtop.tui.series import SeriesName
 from llmtop.tui.session import EngineSession
 from llmtop.tui.sources.history import ChangeHistory
 from llmtop.tui.store import EngineTrack, Event, Store
-from llmtop.tui.words import left_words, status_words
+from llmtop.tui.words import left_words, mark_words, status_words
 
 # A start ends between two beats, and its phases are short: it is looked at more often.
 STARTING_LOOK_S = 0.2
@@ -36,6 +37,7 @@ class EngineSource:
     now: the screen's clock. wall: the clock that engines stamp their changes with.
     news: called when there is something that should be seen before the screen's next beat. reopen:
     makes the session anew when the record speaks of another process: it was restarted.
+    expected: a restart that was asked for here is under way; who asked tells what it did.
     settled: set once its first sample is there, or it has ended without one.
     """
 
@@ -56,6 +58,7 @@ class EngineSource:
         self.session = session
         self.track = track
         self.resting = False  # nothing is looked at: another engine is just taking over the name
+        self.expected = False
         self.settled = asyncio.Event()
         self._store = store
         self._status = status
@@ -72,6 +75,9 @@ class EngineSource:
         self._told_missing = ""
         self._told_disabled: str | None = None
         self._show = False
+        self._fresh_at: float | None = None
+        # By somebody else: its options until then, and when it was last seen.
+        self._restarted: tuple[dict[str, OptionValue], float] | None = None
 
     def look_again(self) -> None:
         """Ask the live-option socket at the next beat, and show it: something was changed."""
@@ -156,11 +162,27 @@ class EngineSource:
         self.track.sample, self.track.stale_since, self.track.trouble = None, None, ""
         self._live_due = self._now()
         self._gap()
-        self.track.marks.append(Mark(self._now(), "restart"))
+        if self.expected:
+            self.track.marks.append(Mark(self._now(), "restart"))
+        else:
+            options = {option.name: option.value for option in self.track.options}
+            self._restarted = options, self._last_seen()
         if before.url != record.url:
             words = f"{self.track.name} answers at {record.url} now, no longer at {before.url}"
             self._say("warning", words)
         await old.close()
+
+    def _last_seen(self) -> float:
+        return self._now() if self._fresh_at is None else self._fresh_at
+
+    def _difference(self, before: Mapping[str, OptionValue]) -> str:
+        """What somebody else's restart changed; at least that it was one."""
+        changes = [
+            mark_words(Change(now.name, before[now.name], now.value, Outcome.APPLIED))
+            for now in self.track.options
+            if now.name in before and before[now.name] != now.value
+        ]
+        return clean(", ".join(changes)) or "restart"
 
     async def _ask_version(self) -> None:
         version = await self.session.version()
@@ -209,11 +231,15 @@ class EngineSource:
             age = now - track.stale_since
             if track.sample is not None and age > LIVE_EVERY_S:
                 self._say("info", f"{track.name} answers again after {age:.0f}s")
+        if sample.restarted:
+            self._restarted = self._restarted or ({}, self._last_seen())
+        if self._restarted is not None:
+            (options, since), self._restarted = self._restarted, None
+            track.marks.append(Mark(now, self._difference(options), effect=True, since=since))
+        self._fresh_at = now
         self._show = self._show or track.sample is None
         track.stale_since, track.trouble, track.sample = None, "", sample
         track.model = track.model or sample.model
-        if sample.restarted:
-            track.marks.append(Mark(now, "restart"))
         cap = next((o.value for o in track.options if o.name == "max_num_seqs"), None)
         for name, value in numbers(sample, cap if isinstance(cap, int) else None):
             track.record(name, now, value)

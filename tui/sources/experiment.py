@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from msgspec import Struct
+
 from llmtop import LlmtopError
-from llmtop.engines.energy import EngineEnergy
 from llmtop.engines.records import State
 from llmtop.loadgen.plan import Plan, Prompts
 from llmtop.tui.control import refusal
-from llmtop.tui.curves import CurveShelf
 from llmtop.tui.format import clean
-from llmtop.tui.session import EngineSession
-from llmtop.tui.sources.engine import EngineSource
-from llmtop.tui.sources.load import LoadSource
 from llmtop.tui.store import Event, Store
 
 if TYPE_CHECKING:
+    from llmtop.engines.energy import EngineEnergy
     from llmtop.loadgen.level import LoadClock
     from llmtop.loadgen.pool import Load
     from llmtop.loadgen.results import RequestRecord
+    from llmtop.tui.curves import CurveShelf
+    from llmtop.tui.session import EngineSession
+    from llmtop.tui.sources.engine import EngineSource
+    from llmtop.tui.sources.load import LoadSource
 
 BEAT_S = 0.2  # between two looks at the load; ``Saturation`` and ``Duel`` want some five a second
 CUT_S = 3.0  # how long cut requests get to be counted
@@ -44,8 +45,7 @@ class NewLoad(Protocol):
         """A load that was not started yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(Struct, frozen=True):
     """What experiments are made of. now: the screen's clock. news: something should be seen now.
 
     energy: the meter under an engine, None where there is none. reopen: a session of its own on a

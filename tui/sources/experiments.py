@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError
 from llmtop.engines.records import State
-from llmtop.tui.experiments import ComparisonPlan, SearchPlan
 from llmtop.tui.keymap import DEFAULT, Keymap
-from llmtop.tui.sources.engine import EngineSource
-from llmtop.tui.sources.experiment import Experiment, Parts
+
+if TYPE_CHECKING:
+    from llmtop.tui.experiments import ComparisonPlan, SearchPlan
+    from llmtop.tui.sources.engine import EngineSource
+    from llmtop.tui.sources.experiment import Experiment, Parts
 
 
 class Experiments:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import click
 
 from llmtop import LlmtopError, UsageError
-from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.records import EngineRecord, State
-from llmtop.loadgen.plan import Plan, Prompts
 from llmtop.tui import garbage
 from llmtop.tui.verbs.screen import ScreenFlags
 from llmtop.tui.verbs.touring import TourFlags, ask, put_back
 
 if TYPE_CHECKING:
+    from llmtop.engines.endpoint import Endpoint
+    from llmtop.loadgen.plan import Plan, Prompts
     from llmtop.tui.wiring import Wiring
 
 
@@ -63,6 +63,9 @@ def show(
     this; LlmtopError when it did not come up.
     tour: play it on the selected engine.
     """
+    from llmtop.tui import spared
+
+    spared.import_app()
     from llmtop.themes.theme import load_themes
     from llmtop.tui.app import LlmtopApp
     from llmtop.tui.arenas import share_one_heap

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
 from llmtop import UsageError
 from llmtop.tui.verbs.configured import config_flag, read
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from llmtop.tui.config.file import Config
 
 
-@dataclass(frozen=True, slots=True)
-class ScreenFlags:
+class ScreenFlags(Struct, frozen=True):
     """How the operator wants the dashboard: what the flags say, else what the file says.
 
     interval: seconds between samples. config: the file, None where none was asked for.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
 from llmtop.tui.verbs.kinds import Real
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from llmtop.tui.wiring import Wiring
 
 
-@dataclass(frozen=True, slots=True)
-class TourFlags:
+class TourFlags(Struct, frozen=True):
     """How the tour is shown. speed: seconds of its script in one of the clock."""
 
     speed: float = 1.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 CELL_SECONDS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60, 120, 300, 600)
@@ -58,8 +59,7 @@ class Scale:
         return self.maximum
 
 
-@dataclass(frozen=True, slots=True)
-class TimeGrid:
+class TimeGrid(Struct, frozen=True):
     """The x axis: ``cells`` cells of ``cell_s`` seconds, on whole multiples of it since 1970.
 
     So a chart moves by one whole cell every ``cell_s`` seconds, and in between only its last cell

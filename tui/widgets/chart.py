@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop.tui.widgets.axis import TimeGrid
 from llmtop.tui.widgets.braille import BLANK, DOTS_DOWN, Columns, overlay, plot
@@ -14,8 +15,7 @@ GUTTER = 5  # cells for the axis labels
 NOW = "now"
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(Struct, frozen=True):
     """One series of a chart. rule: a limit, drawn as a broken line behind everything."""
 
     columns: Columns

@@ -1,0 +1,43 @@
+"""What Textual imports with its app and no screen of ours has: its command palette.
+
+The palette brings seven widgets; all of it is a twentieth of the time until the first paint. It is
+turned off (``ENABLE_COMMAND_PALETTE``), so its classes are only named and never made.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+PALETTE = "textual.command"
+
+
+class _Names(ModuleType):
+    """Has a class under every name that is asked for, so that it can be named and inherited."""
+
+    def __getattr__(self, name: str) -> type:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        made = type(name, (), {"__module__": self.__name__})
+        setattr(self, name, made)
+        return made
+
+
+def import_app() -> None:
+    """Import ``textual.app`` without its palette; whoever imports that later gets the real one.
+
+    A Textual that does more with it while it is imported is imported whole.
+    """
+    if "textual.app" in sys.modules or PALETTE in sys.modules:
+        return
+    before = set(sys.modules)
+    sys.modules[PALETTE] = _Names(PALETTE)
+    try:
+        import textual.app
+    except Exception:
+        for name in [n for n in sys.modules if n not in before and n.startswith("textual")]:
+            del sys.modules[name]
+        import textual.app  # noqa: F401
+    finally:
+        if isinstance(sys.modules.get(PALETTE), _Names):
+            del sys.modules[PALETTE]
