@@ -7,11 +7,11 @@ import select
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from llmtop import LlmtopError
 from llmtop.loadgen.clock import NS
-from llmtop.loadgen.health import VALID
+from llmtop.loadgen.health import with_cause
 from llmtop.loadgen.paced_server import serving
 from llmtop.loadgen.plan import Plan, Prompts, Target
 from llmtop.loadgen.pool import Load, default_workers
@@ -59,13 +59,8 @@ class Calibration:
             f"{chunks_per_s:,.0f} chunks/s are more than {MOST_OF_CALIBRATED:.0%} of the "
             f"{self.chunks_per_s:,.0f} that this machine was found to carry"
         )
-        joined = (
-            f"client-bound, because {words}"
-            if health.verdict == VALID
-            else f"{health.verdict}; {words}"
-        )
         brief = f"{chunks_per_s / self.chunks_per_s:.0%} of what it carries"
-        return replace(health, verdict=joined, causes=(*health.causes, brief))
+        return with_cause(health, words, brief)
 
 
 def calibrate(

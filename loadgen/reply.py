@@ -231,8 +231,8 @@ class Reply:
         """The content of the answer, where it was to be kept; at most ``MAX_ANSWER``."""
         return "".join(self._words or ())[:MAX_ANSWER]
 
-    def record(self, zero_ns: int) -> RequestRecord:
-        """What is kept of it; moments in seconds after ``zero_ns``."""
+    def record(self, zero_ns: int, now_ns: int) -> RequestRecord:
+        """What is kept of it, now that it is over; moments in seconds after ``zero_ns``."""
 
         def moment(at_ns: int) -> float | None:
             return (at_ns - zero_ns) / NS if at_ns else None
@@ -252,6 +252,7 @@ class Reply:
             turn=self.turn,
             cached_tokens=self._cached,
             gaps_us=None if self._gaps is None else tuple(self._gaps),
+            ended=moment(now_ns),
         )
 
     def _count(self, usage: Usage) -> None:

@@ -49,7 +49,7 @@ class Line:
                 break
         if close and not self.answers.broken:
             self.answers.eof(self.now)
-        return self.reply.record(0)
+        return self.reply.record(0, 0)
 
 
 def chunked(*pieces: bytes, head: bytes = b"HTTP/1.1 200 OK\r\n") -> bytes:
@@ -504,4 +504,4 @@ def _whole_and_halved(pieces: list[bytes], halved: bool, close: bool) -> tuple[o
         )
     if close and not line.answers.broken:
         line.answers.eof(line.now)
-    return steps, line.reply.record(0), line.board.copy(), line.listener.firsts
+    return steps, line.reply.record(0, 0), line.board.copy(), line.listener.firsts
