@@ -309,10 +309,8 @@ class LevelMeter:
     def _health(self, snapshot: LoadSnapshot) -> ClientHealth:
         if self._calibration is None:
             return snapshot.health
-        # Chunks are what the client has to deal with; with speculation one holds several tokens.
         itl, ttft = snapshot.itl, snapshot.ttft
-        chunks = (itl.n + ttft.n) / itl.window_s if itl.window_s else None
-        return self._calibration.judge(snapshot.health, chunks)
+        return self._calibration.judge_latencies(snapshot.health, itl, ttft, itl.window_s)
 
 
 def relative_error(tokens: list[tuple[float, int]]) -> float | None:

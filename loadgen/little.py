@@ -70,9 +70,7 @@ class Account:
         if len(samples) < LEAST_SAMPLES:
             return None
         end = samples[-1][0]
-        counted = sum(
-            (n + m) / 2 * (t - s) for (s, n), (t, m) in pairwise(samples)
-        )
+        counted = sum((n + m) / 2 * (t - s) for (s, n), (t, m) in pairwise(samples))
         if counted <= 0:
             return None
         recorded = sum(max(0.0, min(last, end) - max(first, begin)) for first, last in self._lives)
