@@ -73,7 +73,8 @@ def response_format(schema: str) -> dict[str, Any]:
     """The request's field, in chats and in completions alike.
 
     OpenAI's form; vLLM and SGLang take it in both kinds of requests (their classes
-    CompletionRequest and ChatCompletionRequest have the field).
+    CompletionRequest and ChatCompletionRequest have the field; SGLang's JsonSchemaResponseFormat
+    wants a name, and takes ``strict`` and ``schema`` as they are here).
     """
     named = {"name": "answer", "strict": True, "schema": json.loads(schema)}
     return {"type": "json_schema", "json_schema": named}

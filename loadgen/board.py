@@ -37,6 +37,7 @@ class Cell(IntEnum):
     NOT_SENT = 18  # requests that were due and never left
     THINKING = 19  # conversations whose user thinks, now
     UNFINISHED = 20  # conversations that ended well before their last turn: its moment never came
+    EARLIEST = 21  # intended moment of the oldest in flight; 0: none
 
 
 class Row(IntEnum):

@@ -7,18 +7,17 @@ import select
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from llmtop import LlmtopError
-from llmtop.loadgen.clock import NS
-from llmtop.loadgen.health import VALID
+from llmtop.loadgen.health import with_cause
 from llmtop.loadgen.paced_server import serving
 from llmtop.loadgen.plan import Plan, Prompts, Target
 from llmtop.loadgen.pool import Load, default_workers
-from llmtop.loadgen.results import ClientHealth
+from llmtop.loadgen.results import ClientHealth, LatencySummary
 
-SECONDS = 2.0
-WARM_UP_S = 0.5
+SECONDS = 1.0  # with the start of the workers 1.7 s in all: every load may wait for that
+WARM_UP_S = 0.4
 RATE = 50.0  # tokens a second and stream, as a person reads
 STREAMS = 128  # 6,400 chunks a second: a third of a core at most, and our server keeps its pace
 MOST_OF_CALIBRATED = 0.70  # as MAX_CPU: above, bursts queue up inside the workers
@@ -59,13 +58,15 @@ class Calibration:
             f"{chunks_per_s:,.0f} chunks/s are more than {MOST_OF_CALIBRATED:.0%} of the "
             f"{self.chunks_per_s:,.0f} that this machine was found to carry"
         )
-        joined = (
-            f"client-bound, because {words}"
-            if health.verdict == VALID
-            else f"{health.verdict}; {words}"
-        )
         brief = f"{chunks_per_s / self.chunks_per_s:.0%} of what it carries"
-        return replace(health, verdict=joined, causes=(*health.causes, brief))
+        return with_cause(health, words, brief)
+
+    def judge_latencies(
+        self, health: ClientHealth, itl: LatencySummary, ttft: LatencySummary, seconds: float | None
+    ) -> ClientHealth:
+        """The same by the gaps and first tokens of so many seconds: a chunk for each. Chunks are
+        what the client has to deal with; with speculation one holds several tokens."""
+        return self.judge(health, (itl.n + ttft.n) / seconds if seconds else None)
 
 
 def calibrate(
@@ -92,24 +93,29 @@ def calibrate(
             until = time.monotonic() + WARM_UP_S + seconds
             measure_from = until - seconds
             before: list[tuple[int, int, int]] | None = None
-            chunks = 0
+            chunks, began = 0, 0.0
             while (left := until - time.monotonic()) > 0:
                 select.select([load], [], [], min(0.1, left))
                 load.poll()
                 if before is None and time.monotonic() >= measure_from:
                     before, chunks = load.spent(), load.snapshot().output_tokens
+                    began = time.monotonic()
                 on_left(max(0.0, left))
             now = load.snapshot()
             grown = now.output_tokens - chunks
+            rate = grown / (time.monotonic() - began)
             after = load.spent()
     if before is None or grown < LEAST_CHUNKS or now.failed:
         raise LlmtopError("this machine could not be calibrated", "try again, or --no-calibrate")
     spent = [(b[0] - a[0], b[1] - a[1], b[2] - a[2]) for a, b in zip(before, after, strict=True)]
+    # Workers tell their CPU time some times a second, not at the moments at which chunks are
+    # counted; the rates of both are steady.
+    cpu = [busy / max(1, span) for busy, _, span in spent]
     return Calibration(
         # By the busiest worker: it is the first to reach its limit.
-        chunks_per_s=grown / max(1, *(cpu for cpu, _, _ in spent)) * NS,
+        chunks_per_s=rate / max(1e-9, *cpu),
         workers=count,
-        us_per_chunk=sum(cpu for cpu, _, _ in spent) / 1000 / grown,
+        us_per_chunk=sum(cpu) * 1e6 / rate,
         waited=max(delay / max(1, span) for _, delay, span in spent),
         at=wall(),
         load=load_before,

@@ -55,6 +55,34 @@ class Chunk(msgspec.Struct, gc=False):
 
 decode = msgspec.json.Decoder(Chunk).decode
 
+PLAIN = bytes(code for code in range(0x20, 0x7F) if code not in b'"\\')  # stand for themselves
+_MARKS = (b'"text":"', b'"content":"')
+_PROBE = "b c"
+
+
+def surroundings(event: bytes) -> tuple[bytes, bytes] | None:
+    """What an event has before and after the text of its first choice; None where that is not told.
+
+    With any ``PLAIN`` bytes in that place an event means the same but for its text: the place is
+    inside one JSON string, which those bytes neither end nor change in any other way. That it is
+    the text's is tried out.
+    """
+    if b"\n" in event or b"\r" in event:
+        return None  # it came in several lines
+    for mark in _MARKS:
+        begin = event.find(mark) + len(mark)
+        end = event.find(b'"', begin)
+        if begin < len(mark) or end < 0 or event[begin:end].translate(None, PLAIN):
+            continue
+        before, after = event[:begin], event[end:]
+        chunk = decode(before + _PROBE.encode() + after)
+        choice = chunk.choices[0] if chunk.choices else None
+        if choice is None or choice.finish_reason is not None or chunk.usage is not None:
+            return None
+        if (choice.text if choice.delta is None else choice.delta.content) == _PROBE:
+            return before, after
+    return None
+
 
 def error_words(data: bytes) -> str:
     """The message inside an error body, whatever its shape, cleaned and short; "" without one."""

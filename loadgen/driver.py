@@ -149,7 +149,7 @@ class Driver:
         talk = self._talks.pop(reply, None)
         if talk is not None and reply.fate is Fate.OK and talk.answered(reply.answer):
             self._think(talk)
-        self._emit(reply.record(self._zero_ns))
+        self._emit(reply.record(self._zero_ns, self._now()))
 
     @property
     def idle(self) -> bool:
@@ -289,5 +289,6 @@ class Driver:
         cells = self._board.cells
         cells[Cell.OLDEST] = oldest
         cells[Cell.IN_FLIGHT] = len(self._flying)
+        cells[Cell.EARLIEST] = next(iter(self._flying)).intended_ns if self._flying else 0
         cells[Cell.WAITING] = len(self._waiting)
         cells[Cell.THINKING] = len(self._thinking)

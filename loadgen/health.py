@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from llmtop.loadgen.little import Balance
 from llmtop.loadgen.plan import Loop
 from llmtop.loadgen.results import ClientHealth, LatencySummary
 
@@ -11,7 +14,29 @@ MAX_LAG_OF_ITL = 0.5  # a read that is later than this may find two tokens under
 MAX_LATENESS_OF_TTFT = 0.05
 MIN_LATENESS_S = 0.001  # a send this late is of no account whatever the TTFT
 MAX_RUN_DELAY = {"kernel": 0.25, "user space": 0.05}  # stamps hold when the process has to wait
+MAX_IMBALANCE = 0.10  # of the time in flight; 1 % is what a sound client shows, of 5 ms requests
 MAX_UNSTAMPED = 0.01  # share of reads without a stamp up to which the clock counts as the kernel's
+
+
+def with_cause(health: ClientHealth, words: str, brief: str) -> ClientHealth:
+    """The same with one more cause, as a sentence's part and in a few words."""
+    joined = (
+        f"client-bound, because {words}"
+        if health.verdict == VALID
+        else f"{health.verdict}; {words}"
+    )
+    return replace(health, verdict=joined, causes=(*health.causes, brief))
+
+
+def balanced(health: ClientHealth, balance: Balance | None) -> ClientHealth:
+    """A verdict that also knows whether the client's own account of a level balances."""
+    if balance is None or not balance.telling or abs(balance.ratio - 1) <= MAX_IMBALANCE:
+        return health
+    words = (
+        f"its records tell {balance.ratio:.0%} of the time that requests were in flight "
+        "(Little's law)"
+    )
+    return with_cause(health, words, f"Little's law {balance.ratio:.2f}")
 
 
 def judge(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import httptools
 
+from llmtop.loadgen.chunk import PLAIN, surroundings
 from llmtop.loadgen.reply import Reply
 
 MAX_HEAD = 64 * 1024  # bytes of status line and headers; llhttp itself sets no limit
 _LF, _CR = b"\n\r"
 _EVENT_END = b"}\n\n\r\n"
+LESSONS = 4  # for one answer: a clock in its events changes what is around the text
+_NOTHING = b"\0"  # in no event of JSON
 _PLAIN = 2048  # reads longer than this are not looked at in the short way
 
 
@@ -36,15 +39,21 @@ class Answers:
     Nearly every read is one chunk that holds one event. Between two chunks and two events such a
     read leaves the parser and the splitter as they were, so it goes straight to the reply, which
     costs a third of the way through both. Whatever looks different goes through them.
+
+    The events of one answer differ in nothing but their text. What is around it is learnt from one
+    of them, so that the next need no decoder; again when that no longer fits, a few times.
     """
 
     __slots__ = (
+        "_after",
         "_at_ns",
+        "_before",
         "_chunk_over",
         "_content_type",
         "_framed",
         "_head_size",
         "_in_head",
+        "_lessons",
         "_parser",
         "_reply",
         "_steady",
@@ -55,6 +64,8 @@ class Answers:
         self._parser = httptools.HttpResponseParser(self)
         self._reply: Reply | None = None
         self._steady: Reply | None = None  # the same, where the short way may be taken
+        self._lessons = 0  # times that this may still be worked out
+        self._before = self._after = _NOTHING  # around the text of this answer's next event
         self._chunk_over = False  # and of the next one not even the size is known
         self._at_ns = 0
         self._in_head = True
@@ -71,6 +82,8 @@ class Answers:
     def expect(self, reply: Reply) -> None:
         """The next answer belongs to this reply."""
         self._reply = reply
+        self._before = self._after = _NOTHING
+        self._lessons = LESSONS
         self._in_head, self._head_size = True, 0
 
     def feed(self, data: bytes, at_ns: int) -> bool:
@@ -79,15 +92,32 @@ class Answers:
         size = len(data)
         if reply is not None and size < _PLAIN:
             opening = _OPENINGS[size]
-            if data.startswith(opening) and data.endswith(_EVENT_END):
-                event = data[len(opening) - 1 : -4]
+            begin = len(opening) - 1
+            if (
+                data.endswith(self._after)
+                and data.startswith(opening)
+                and data.startswith(self._before, begin)
+            ):
+                text = data[begin + len(self._before) : size - len(self._after)]
+                if text and not text.translate(None, PLAIN):
+                    reply.piece(text, at_ns)
+                    return False
+            if data.endswith(_EVENT_END) and data.startswith(opening):
+                event = data[begin:-4]
                 # Numbers, not bytes: looked for in a third of the time.
                 if _LF not in event and _CR not in event:
                     reply.event(event, at_ns)
+                    if self._lessons and reply.first_ns:
+                        self._learn(event)
                     if reply.over:
                         self.broken = True
                     return reply.over
         return self._parse(data, at_ns)
+
+    def _learn(self, event: bytes) -> None:
+        self._lessons -= 1
+        if (around := surroundings(event)) is not None:
+            self._before, self._after = around[0], around[1] + _EVENT_END[1:]
 
     def _parse(self, data: bytes, at_ns: int) -> bool:
         self._steady = None

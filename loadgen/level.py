@@ -11,7 +11,8 @@ from typing import Protocol
 
 from llmtop.loadgen.calibration import Calibration
 from llmtop.loadgen.clock import NS
-from llmtop.loadgen.health import VALID
+from llmtop.loadgen.health import VALID, balanced
+from llmtop.loadgen.little import Account
 from llmtop.loadgen.oversaturation import slope
 from llmtop.loadgen.plan import Plan
 from llmtop.loadgen.results import (
@@ -112,11 +113,12 @@ class LevelResult:
 
     ok, failed, cut: requests that ended in the window and were sent at this level. in_time: those
     that kept every limit (all that ended well, without limits). error: the throughput's relative
-    standard error. in_flight: the mean. little: X R / N, 1 in a steady state (Little's law).
-    steady: every stream had turned over before the window began, and TTFT did not grow in it.
-    stalled: nothing ended although requests were in flight. itl and health cover the end of the
-    window. energy_j: of the GPUs over the window. usage: of GPU time and KV cache in it. records:
-    the requests counted.
+    standard error. in_flight: the mean. little: X R / N, from the reaching of the level until the
+    oldest request in flight at the end began, edges cut exactly: 1 by Little's law, whatever the
+    engine does. None: that is too short, or requests failed. steady: every stream had turned over
+    before the window began, and TTFT did not grow in it. stalled: nothing ended although requests
+    were in flight. itl and health cover the end of the window. energy_j: of the GPUs over the
+    window. usage: of GPU time and KV cache in it. records: the requests counted.
     """
 
     level: int
@@ -206,6 +208,7 @@ class LevelMeter:
         self._turned_over = True
         self._ended_since_reached = 0
         self._records: list[RequestRecord] = []
+        self._account = Account()
         self._tokens: list[tuple[float, int]] = []
         self._in_flight: list[int] = []
         self._energy_before: float | None = None
@@ -216,6 +219,7 @@ class LevelMeter:
         if self.phase == "reaching":
             return
         self._ended_since_reached += 1
+        self._account.take(record)
         if self.phase == "measuring" and record.intended >= self._reached:
             ended = record.last if record.fate is Fate.OK else None
             if ended is None or ended >= self._begin:
@@ -234,10 +238,12 @@ class LevelMeter:
             if self._from_above is None:
                 self._from_above = snapshot.in_flight > self.level
             if self._is_reached(snapshot.in_flight) or late:
+                self._account.sample(now, snapshot.in_flight)
                 self._turned_over = not late
                 self._reached = now
                 self._enter("warming up", now)
         elif self.phase == "warming up":
+            self._account.sample(now, snapshot.in_flight)
             turned = self._ended_since_reached >= self.level
             if (turned and now - self._since >= LEAST_WARM_UP_S) or late:
                 self._turned_over &= turned
@@ -247,6 +253,7 @@ class LevelMeter:
                 self._tokens.append((now, snapshot.output_tokens))
                 self._enter("measuring", now)
         else:
+            self._account.sample(now, snapshot.in_flight)
             self._tokens.append((now, snapshot.output_tokens))
             self._in_flight.append(snapshot.in_flight)
             enough = len(self._records) >= self._least
@@ -270,8 +277,8 @@ class LevelMeter:
         (_, before), (_, after) = self._tokens[0], self._tokens[-1]
         in_flight = fmean(self._in_flight)
         ended = [r.e2e for r in ok if r.e2e is not None]
-        # A stream that is broken off early would leave the law out of balance without being wrong.
-        whole = bool(ended) and in_flight > 0 and len(ok) == len(records)
+        oldest = None if snapshot.oldest_s is None else now - snapshot.oldest_s
+        balance = self._account.balance(oldest)
         return LevelResult(
             level=self.level,
             seconds=seconds,
@@ -284,14 +291,14 @@ class LevelMeter:
             error=relative_error(self._tokens),
             requests_per_s=len(ok) / seconds,
             in_flight=in_flight,
-            little=len(ok) / seconds * fmean(ended) / in_flight if whole else None,
+            little=balance.ratio if balance is not None else None,
             steady=self._turned_over and not _grows(ok),
             stalled=not records and in_flight > 0,
             ttft=of_values([r.ttft for r in ok if r.ttft is not None]),
             tpot=of_values([r.tpot for r in ok if r.tpot is not None]),
             e2e=of_values(ended),
             itl=snapshot.itl,
-            health=self._health(snapshot),
+            health=balanced(self._health(snapshot), balance),
             usage=self._gauges.read(),
             energy_j=None
             if energy is None or self._energy_before is None
@@ -302,10 +309,8 @@ class LevelMeter:
     def _health(self, snapshot: LoadSnapshot) -> ClientHealth:
         if self._calibration is None:
             return snapshot.health
-        # Chunks are what the client has to deal with; with speculation one holds several tokens.
         itl, ttft = snapshot.itl, snapshot.ttft
-        chunks = (itl.n + ttft.n) / itl.window_s if itl.window_s else None
-        return self._calibration.judge(snapshot.health, chunks)
+        return self._calibration.judge_latencies(snapshot.health, itl, ttft, itl.window_s)
 
 
 def relative_error(tokens: list[tuple[float, int]]) -> float | None:

@@ -65,6 +65,7 @@ class Meter:
         window = _Window(old, new, seconds)
         living = [reading for reading in readings if not reading.trouble]
         oldest = [at for reading in living if (at := reading.cell(Cell.OLDEST))]
+        flying = [at for reading in living if (at := reading.cell(Cell.EARLIEST))]
         short = [reading.cell(Cell.SHORT) for reading in living]
         health = window.health(course, clock, short, gone=len(readings) - len(living))
         return LoadSnapshot(
@@ -83,7 +84,8 @@ class Meter:
             window_s=seconds,
             requests_per_s=window.rate(Cell.OK),
             output_tokens_per_s=window.rate(Cell.TOKENS),
-            oldest_wait_s=max(0.0, (new.time_ns - min(oldest)) / NS) if oldest else None,
+            oldest_wait_s=_age(oldest, new.time_ns),
+            oldest_s=_age(flying, new.time_ns),
             ttft=window.latency(Row.TTFT),
             tpot=window.latency(Row.TPOT),
             itl=window.latency(Row.ITL),
@@ -208,6 +210,10 @@ def _sum(boards: list[array[int]]) -> array[int]:
     size = boards[0].itemsize * len(boards[0])
     total = sum(int.from_bytes(board.tobytes(), sys.byteorder) for board in boards)
     return array("q", total.to_bytes(size, sys.byteorder))
+
+
+def _age(moments: list[int], now: int) -> float | None:
+    return max(0.0, (now - min(moments)) / NS) if moments else None
 
 
 def _orphans(readings: list[Reading]) -> int:

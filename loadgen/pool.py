@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen import dataset
@@ -24,6 +25,9 @@ from llmtop.loadgen.prompts import check
 from llmtop.loadgen.results import LoadResult, LoadSnapshot, RequestRecord
 from llmtop.loadgen.transport import address
 from llmtop.loadgen.wire import Aim, Setup, Steer
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.calibration import Calibration  # which loads a server with what is here
 
 READY_S = 20.0  # an interpreter and its imports take 0.2 s, many times that on a crowded machine
 
@@ -42,7 +46,8 @@ class Load:
 
     Call ``poll`` when ``fileno`` is readable or ``snapshot`` about once a second; either takes in
     the workers' records. on_record: gets each request's record as it comes in. gaps: the records
-    keep the gaps between the pieces of an answer.
+    keep the gaps between the pieces of an answer. calibration: what the client was found to carry;
+    its health is held against that too.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Load:
         window_s: float = 10.0,
         on_record: Callable[[RequestRecord], None] | None = None,
         gaps: bool = False,
+        calibration: Calibration | None = None,
         monotonic: Callable[[], int] = time.monotonic_ns,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -69,6 +75,7 @@ class Load:
         self._now = monotonic
         self._on_record = on_record
         self._gaps = gaps
+        self._calibration = calibration
         self._zero_ns = monotonic()
         self._ledger = Ledger()
         self._meter = Meter(window_s, monotonic, wall)
@@ -256,9 +263,12 @@ class Load:
     def snapshot(self) -> LoadSnapshot:
         """The load now: counts since the start, latencies and rates over the window."""
         self.poll()
-        return self._meter.snapshot(
-            self._steered, self._readings(), self.clock, self._ledger.errors
-        )
+        now = self._meter.snapshot(self._steered, self._readings(), self.clock, self._ledger.errors)
+        if self._calibration is None:
+            return now
+        window_s = now.itl.window_s
+        judged = self._calibration.judge_latencies(now.health, now.itl, now.ttft, window_s)
+        return replace(now, health=judged)
 
     @property
     def clock(self) -> str:
@@ -301,7 +311,11 @@ class Load:
     def result(self) -> LoadResult:
         """The whole run so far. Latencies from each request's record, ITL from the histogram."""
         self.poll()
-        return self._meter.result(self._steered, self._readings(), self.clock, self._ledger)
+        run = self._meter.result(self._steered, self._readings(), self.clock, self._ledger)
+        if self._calibration is None:
+            return run
+        judged = self._calibration.judge_latencies(run.health, run.itl, run.ttft, run.duration_s)
+        return replace(run, health=judged)
 
     @contextmanager
     def _dataset(self, seed: int) -> Iterator[tuple[list[int], int]]:

@@ -170,14 +170,30 @@ class Reply:
             if not choice.text:
                 self._tokenless_ns = self._tokenless_ns or at_ns
                 return
+            self._keep(choice.text)
         elif delta.content:
-            if self._words is not None and self._words_size < MAX_ANSWER:
-                self._words.append(delta.content)
-                self._words_size += len(delta.content)
+            self._keep(delta.content)
         elif delta.reasoning_content or delta.reasoning:
             reasoning = True
         else:
             return
+        self._token(at_ns)
+        if not self.first_ns or (reasoning and not self.first_reasoning_ns):
+            self._begin(at_ns, reasoning)
+
+    def piece(self, text: bytes, at_ns: int) -> None:
+        """Content that is not the first and arrived at ``at_ns``: what ``event`` makes of an
+        event with that text. text: ASCII."""
+        if self._words is not None:
+            self._keep(text.decode("ascii"))
+        self._token(at_ns)
+
+    def _keep(self, text: str) -> None:
+        if self._words is not None and self._words_size < MAX_ANSWER:
+            self._words.append(text)
+            self._words_size += len(text)
+
+    def _token(self, at_ns: int) -> None:
         self.chunks += 1
         self._cells[_TOKENS] += 1
         last_ns, self.last_ns = self.last_ns, at_ns
@@ -185,8 +201,6 @@ class Reply:
             self._itl[bucket(at_ns - last_ns)] += 1
             if self._gaps is not None and len(self._gaps) < MAX_GAPS:
                 self._gaps.append((at_ns - last_ns) // 1000)
-        if not self.first_ns or (reasoning and not self.first_reasoning_ns):
-            self._begin(at_ns, reasoning)
 
     def end(self, at_ns: int) -> None:
         """The answer is complete as far as HTTP goes."""
@@ -231,8 +245,8 @@ class Reply:
         """The content of the answer, where it was to be kept; at most ``MAX_ANSWER``."""
         return "".join(self._words or ())[:MAX_ANSWER]
 
-    def record(self, zero_ns: int) -> RequestRecord:
-        """What is kept of it; moments in seconds after ``zero_ns``."""
+    def record(self, zero_ns: int, now_ns: int) -> RequestRecord:
+        """What is kept of it, now that it is over; moments in seconds after ``zero_ns``."""
 
         def moment(at_ns: int) -> float | None:
             return (at_ns - zero_ns) / NS if at_ns else None
@@ -252,6 +266,7 @@ class Reply:
             turn=self.turn,
             cached_tokens=self._cached,
             gaps_us=None if self._gaps is None else tuple(self._gaps),
+            ended=moment(now_ns),
         )
 
     def _count(self, usage: Usage) -> None:

@@ -30,7 +30,8 @@ class RequestRecord:
     usage. error: in a few words, "" when fate is ok. turn: of its conversation, counted from 1.
     cached_tokens: of the prompt, found in the prefix cache; None: the server does not tell.
     gaps_us: between one piece of the answer and the next, microseconds, the first ``MAX_GAPS`` of
-    them; None where they were not to be kept.
+    them; None where they were not to be kept. ended: when it was no longer counted as in flight,
+    which is after ``last``: a stream ends with its usage and [DONE].
     """
 
     intended: float
@@ -47,6 +48,7 @@ class RequestRecord:
     turn: int = 1
     cached_tokens: int | None = None
     gaps_us: tuple[int, ...] | None = None
+    ended: float | None = None
 
     @property
     def timed_out(self) -> bool:
@@ -126,7 +128,8 @@ class LoadSnapshot:
 
     time: unix seconds. asked: the level the shape calls for now (streams, or requests a second).
     oldest_wait_s: age of the oldest request that still waits for its first token; None when none
-    does. running: the shape has not ended. errors: counts by short reason since the start.
+    does. oldest_s: of the oldest in flight. running: the shape has not ended. errors: counts by
+    short reason since the start.
     """
 
     time: float
@@ -155,6 +158,7 @@ class LoadSnapshot:
     late: int = 0  # sends that left more than 10 ms after their moment
     not_sent: int = 0  # requests that were due and never left; failed or cut, too
     thinking: int = 0  # conversations whose user thinks between two turns, now
+    oldest_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

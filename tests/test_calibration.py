@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from llmtop.engines.processes import Processes
 from llmtop.loadgen.calibration import Calibration, calibrate
 from llmtop.loadgen.health import VALID
+from llmtop.loadgen.paced_server import serving
+from llmtop.loadgen.plan import Plan, Prompts, Target
+from llmtop.loadgen.pool import Load
 from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.loadgen.saturate import Saturation, SaturationResult
-from llmtop.tui.calibrated import calibrated, calibration_words
+from llmtop.tui.calibrated import _Kept, calibrated, calibration_words, remembered
 from tests.llmtop_process import Home
 from tests.virtual_load import VirtualLoad
 
@@ -88,7 +95,12 @@ def ask(tmp_path: Path) -> Callable[..., tuple[Calibration, bool]]:
 def test_it_is_remembered_for_this_boot_an_hour_and_a_machine_as_busy(
     ask: Callable[..., tuple[Calibration, bool]], tmp_path: Path
 ) -> None:
+    def known(boot: str, now: float = 1000.0) -> Calibration | None:
+        return remembered(tmp_path / "state", boot, 1, clock=lambda: now, load=lambda: 0.5)
+
+    assert known("b") is None
     assert ask() == (FOUND, False)
+    assert known("b") == FOUND and known("c") is None and known("b", 4700.0) is None
     assert ask() == (FOUND, True)
     assert ask(workers=2)[1] is False
     assert ask()[1] and ask(workers=2)[1]
@@ -130,3 +142,41 @@ def test_the_verb_says_it_and_needs_no_engine(tmp_path: Path) -> None:
     said = home.run("calibrate", "--workers", "1")
     assert said.out.startswith("This client can carry about ") and said.out.count("\n") == 1
     assert "socket.send" not in said.err
+
+
+def test_a_load_is_held_against_it_live_and_at_its_end() -> None:
+    slow = replace(FOUND, chunks_per_s=100.0)
+    verdicts = []
+    with serving(0.01, 0.01) as (_, url):
+        for found in (FOUND, slow):
+            with Load(Target(url, "m"), Prompts((3, 3), (20, 20)), workers=1,
+                      calibration=found) as load:  # fmt: skip
+                load.start(Plan(shape="hold 4 for 1s"))
+                live = False
+                while not load.finished:
+                    select.select([load], [], [], 0.05)
+                    live |= "was found to carry" in load.snapshot().health.verdict
+                verdicts.append((live, "was found to carry" in load.result().health.verdict))
+    assert verdicts == [(False, False), (True, True)]
+
+
+def test_the_load_verb_says_what_is_known_and_tries_out_what_is_not(tmp_path: Path) -> None:
+    home = Home.make(tmp_path)
+    with serving(0.01, 0.01) as (_, url):
+        flags = ("load", url, "-c", "2", "-d", "0.5", "--output-tokens", "8", "--workers", "1")
+        left_out = home.run(*flags, "--no-calibrate", "--json")
+        assert left_out.code == 0 and left_out.json["calibration"] is None
+        first = home.run(*flags, "--json")
+        assert first.json["calibration"]["chunks_per_s"] > 100
+        known = _Kept(Processes().boot_id, [replace(FOUND, at=time.time(), load=1e6)])
+        kept = tmp_path / "state" / "llmtop" / "calibration.json"
+        kept.write_bytes(msgspec.json.encode(known))
+        said = home.run(*flags)
+        assert "calibrating" not in said.err
+        assert "this client can carry about 48,000 chunks/s here" in said.err.splitlines()[0]
+        again = home.run(*flags, "--json")
+        assert again.json["calibration"]["chunks_per_s"] == 48_000.0 and again.err == ""
+        assert (
+            home.run(*flags, "--json", "--calibrate").json["calibration"]["time"]
+            > known.found[0].at
+        )

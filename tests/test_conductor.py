@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,8 +16,11 @@ from llmtop import LlmtopError
 from llmtop.engines.records import EngineRecord, LaunchSpec, State
 from llmtop.engines.restart import Wanted
 from llmtop.engines.samples import Quantile
+from llmtop.loadgen.calibration import Calibration
 from llmtop.loadgen.plan import Loop, Plan, Prompts
+from llmtop.loadgen.pool import default_workers
 from llmtop.loadgen.results import LoadSnapshot
+from llmtop.tui.calibrated import calibrated
 from llmtop.tui.effects import Effects, Figures
 from llmtop.tui.sources import EngineSource
 from llmtop.tui.stage import Stage
@@ -104,6 +108,21 @@ async def painted(during: Awaitable[object]) -> int:
         turns += 1
     await task
     return turns
+
+
+async def test_a_load_is_held_against_what_this_client_was_found_to_carry(
+    wiring: Wiring, engine: EngineRecord
+) -> None:
+    found = Calibration(20.0, default_workers(), 50_000.0, 0.0, time.time(), 1e6)
+    calibrated(
+        wiring.state.root, wiring.processes.boot_id, try_out=lambda *_, **__: found
+    )  # fmt: skip
+    async with staged(wiring, engine) as stage:
+        await loaded(stage)
+        await until(
+            lambda: "20 that this machine was found to carry" in snapshot(stage).health.verdict,
+            "the verdict",
+        )
 
 
 async def test_a_restart_cuts_the_load_and_brings_it_back_at_its_level(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtop.loadgen.board import Board, Cell
+from llmtop.loadgen.chunk import surroundings
 from llmtop.loadgen.http1 import MAX_HEAD, Answers
 from llmtop.loadgen.reply import MAX_ERROR_BODY, Reply
 from llmtop.loadgen.results import Fate, RequestRecord
@@ -37,7 +38,7 @@ class Line:
         self.ask()
 
     def ask(self) -> None:
-        self.reply = Reply(b"", self.now, self.board, self.listener)
+        self.reply = Reply(b"", self.now, self.board, self.listener, keep=True, gaps=True)
         self.reply.sent(self.now)
         self.answers.expect(self.reply)
 
@@ -49,7 +50,7 @@ class Line:
                 break
         if close and not self.answers.broken:
             self.answers.eof(self.now)
-        return self.reply.record(0)
+        return self.reply.record(0, 0)
 
 
 def chunked(*pieces: bytes, head: bytes = b"HTTP/1.1 200 OK\r\n") -> bytes:
@@ -418,6 +419,23 @@ def test_a_reply_that_was_cut_ignores_the_rest() -> None:
 
 WORDS = {
     "a": text("a"),
+    "words": text(" so it is"),
+    "a quote": text('\\"so\\", "text":"x'),
+    "an escape": text("\\u00e9\\n"),
+    "a half escape": text("\\"),
+    "an end of the string": text('","text":"b'),
+    "another end of it": text('"}],"usage":{"prompt_tokens":3,"completion_tokens":9},"x":[{"a":"'),
+    "not ASCII": text("\u00e9"),
+    "not UTF-8": text("a").replace(b'"a"', b'"\xff"'),
+    "a control character": text("\x01"),
+    "no text": text(""),
+    "the last": text("a").replace(b"null", b'"stop"'),
+    "with a clock": text("a").replace(b"data: {", b'data: {"created":7,'),
+    "with another clock": text("a").replace(b"data: {", b'data: {"created":8,'),
+    "with more around it": text("a").replace(b"data: {", b'data: {"text":"b",'),
+    "words of a chat": delta('"content":"so it is"'),
+    "content and a thought": delta('"content":"hi","reasoning":"hm"'),
+    "the last of a chat": delta('"content":"hi"', '"stop"'),
     "long": text("x" * 300),
     "longer than is looked at": text("x" * 3000),
     "role": delta('"role":"assistant","content":""'),
@@ -458,6 +476,18 @@ FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
     "the end": lambda data: b"0\r\n\r\n",
 }
 READ = st.tuples(st.sampled_from(sorted(WORDS)), st.sampled_from(["plain"] * 12 + sorted(FRAMINGS)))
+
+
+@pytest.mark.parametrize(
+    "first", ["a", "content", "thought", "with a clock", "with more around it"]
+)
+@pytest.mark.parametrize("word", sorted(WORDS))
+def test_an_event_after_ones_like_it_means_what_it_means_in_halves(first: str, word: str) -> None:
+    plain = FRAMINGS["plain"]
+    pieces = [chunked(WORDS[first])[: -len(b"0\r\n\r\n")], *[plain(WORDS[first])] * 3]
+    pieces += [plain(WORDS[word]), *[plain(WORDS[first])] * 2, plain(WORDS[word])]
+    seen = [_whole_and_halved(pieces, halved, close=True) for halved in (False, True)]
+    assert seen[0] == seen[1]
 
 
 @given(
@@ -504,4 +534,21 @@ def _whole_and_halved(pieces: list[bytes], halved: bool, close: bool) -> tuple[o
         )
     if close and not line.answers.broken:
         line.answers.eof(line.now)
-    return steps, line.reply.record(0), line.board.copy(), line.listener.firsts
+    told = line.reply.record(0, 0), line.reply.answer
+    return steps, told, line.board.copy(), line.listener.firsts
+
+
+def test_what_is_around_a_text_is_told_only_where_it_is_the_answers() -> None:
+    assert surroundings(b'{"choices":[{"text":"a"}]}') == (b'{"choices":[{"text":"', b'"}]}')
+    inner = b'{"text":"b","choices":[{"delta":{"content":"a"}}]}'
+    assert surroundings(inner) == (inner[:-6], inner[-5:])
+    for event in (
+        b'{"choices":[{"text":"a","text":"b"}]}',
+        b'{"choices":[{"x":{"text":"a"},"text":"b"}]}',
+        b'{"choices":[{"text":"a","finish_reason":"stop"}]}',
+        b'{"choices":[{"text":"a"}],"usage":{"completion_tokens":3}}',
+        b'{"choices":[{"text":"\\n"}]}',
+        b'{"choices":\n[{"text":"a"}]}',
+        b'{"choices":[]}',
+    ):
+        assert surroundings(event) is None

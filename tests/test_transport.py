@@ -53,7 +53,7 @@ class Rig:
     def fetch(self) -> RequestRecord:
         reply = self.send()
         self.turn_until(lambda: reply.over)
-        return reply.record(0)
+        return reply.record(0, time.monotonic_ns())
 
 
 @pytest.mark.parametrize("kind", KINDS)

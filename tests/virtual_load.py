@@ -93,6 +93,8 @@ class VirtualLoad:
     def pass_time(self, seconds: float = 0.1) -> None:
         if self.level or self.loop._open:
             self.loop.hold(self.level, seconds)
+            while len(self.loop._open) < self.level:  # at once, not with the next step
+                self.loop._send()
         else:
             self.loop.now += seconds
         self._running += self.loop.streams[self._seen :]
@@ -105,7 +107,7 @@ class VirtualLoad:
             self.on_record(
                 RequestRecord(
                     stream.sent, stream.sent, moments[0], moments[0], moments[-1],
-                    24, len(moments), False, Fate.OK,
+                    24, len(moments), False, Fate.OK, ended=moments[-1],
                 )
             )  # fmt: skip
 
@@ -122,4 +124,5 @@ class VirtualLoad:
             requests_per_s=None, output_tokens_per_s=None, oldest_wait_s=None,
             ttft=NOTHING, tpot=NOTHING, itl=NOTHING, e2e=NOTHING,
             health=ClientHealth(self._verdict(self.level), "kernel"), output_tokens=tokens,
+            oldest_s=self.now() - min((one.sent for one in self._running), default=self.now()),
         )  # fmt: skip

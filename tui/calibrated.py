@@ -16,6 +16,7 @@ from llmtop.loadgen.pool import default_workers
 
 KEPT_S = 3600.0  # a laptop is unplugged, a governor changes
 BUSIER = 0.5  # runnable processes for each core: a machine this much busier is another machine
+FILE = "calibration.json"  # in the state folder
 FILE_BYTES = 2**16
 
 
@@ -41,20 +42,32 @@ def calibrated(
     whatever is remembered. What cannot be read or written is no reason to fail. LlmtopError as
     ``calibrate``.
     """
-    count = default_workers() if workers is None else max(1, workers)
-    path = folder / "calibration.json"
-    kept = _read(path)
-    known = kept.found if kept is not None and boot and kept.boot == boot else []
-    for one in known if not anew else ():
-        fresh = 0 <= clock() - one.at < KEPT_S
-        if one.workers == count and fresh and load() - one.load < BUSIER:
-            return one, True
+    count = _count(workers)
+    if not anew and (one := remembered(folder, boot, count, clock=clock, load=load)) is not None:
+        return one, True
     found = try_out(count, on_left=on_left)
-    others = [one for one in known if one.workers != count]
+    others = [one for one in _known(folder, boot) if one.workers != count]
     with contextlib.suppress(OSError, LlmtopError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(path, msgspec.json.encode(_Kept(boot, [*others, found])))
+        write_whole(folder / FILE, msgspec.json.encode(_Kept(boot, [*others, found])))
     return found, False
+
+
+def remembered(
+    folder: Path,
+    boot: str,
+    workers: int | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
+    load: Callable[[], float] = machine_load,
+) -> Calibration | None:
+    """The calibration of this hour for so many workers, where the machine is not much busier now;
+    None where there is none. Tries nothing out."""
+    for one in _known(folder, boot):
+        fresh = 0 <= clock() - one.at < KEPT_S
+        if one.workers == _count(workers) and fresh and load() - one.load < BUSIER:
+            return one
+    return None
 
 
 def calibration_words(found: Calibration) -> str:
@@ -69,6 +82,15 @@ def calibration_words(found: Calibration) -> str:
     if found.waited > 0.25:
         words += f"; the machine is busy: it waited for a core {found.waited:.0%} of the time"
     return words
+
+
+def _count(workers: int | None) -> int:
+    return default_workers() if workers is None else max(1, workers)
+
+
+def _known(folder: Path, boot: str) -> list[Calibration]:
+    kept = _read(folder / FILE)
+    return kept.found if kept is not None and boot and kept.boot == boot else []
 
 
 def _read(path: Path) -> _Kept | None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from llmtop.engines.energy import EngineEnergy
     from llmtop.engines.options import Option
     from llmtop.engines.restart import HandOver, Restarted, Wanted
+    from llmtop.loadgen.calibration import Calibration
     from llmtop.loadgen.level import LoadClock
     from llmtop.loadgen.pool import Load
     from llmtop.loadgen.results import RequestRecord
@@ -291,7 +292,7 @@ class Stage:
     def _new_load(self, source: EngineSource) -> Load:
         from llmtop.loadgen.pool import Load  # not before the screen is there: 50 ms
 
-        return Load(self._target(source), self.store.prompts)
+        return Load(self._target(source), self.store.prompts, calibration=self._remembered())
 
     def _measuring_load(
         self,
@@ -310,8 +311,16 @@ class Stage:
             timeout_s=MEASURING_TIMEOUT_S,
             window_s=window_s,
             on_record=on_record,
+            calibration=self._remembered(),
             monotonic=clock.ns,
         )
+
+    def _remembered(self) -> Calibration | None:
+        """What this client was found to carry before; nothing is tried out beside a screen."""
+        from llmtop.tui.calibrated import remembered  # the load's modules, as above
+
+        wiring = self._wiring
+        return remembered(wiring.state.root, wiring.processes.boot_id)
 
     def _target(self, source: EngineSource) -> Target:
         from llmtop.loadgen.discovery import discover_model  # it brings httpx, which costs 60 ms

@@ -21,6 +21,7 @@ from llmtop.tui.verbs.prompting import prompt_options, prompts_of
 if TYPE_CHECKING:
     from llmtop.engines.endpoint import Endpoint
     from llmtop.engines.energy import EngineEnergy
+    from llmtop.loadgen.calibration import Calibration
     from llmtop.loadgen.level import LoadClock
     from llmtop.loadgen.pool import Load
     from llmtop.loadgen.results import RequestRecord
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
     from llmtop.tui.wiring import Wiring
 
 BEAT_S = 0.1
+
+calibrate_option = click.option(
+    "--calibrate/--no-calibrate",
+    "anew",
+    default=None,
+    help="Try out anew what this client can carry, or not at all (default: once an hour).",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +172,43 @@ def energy_of(found: Aim) -> EngineEnergy | None:
 
     record = found.endpoint.record if found.endpoint is not None else None
     return EngineEnergy(record, Gpus(), Processes()) if record is not None else None
+
+
+def calibration_for(
+    wiring: Wiring, workers: int | None, *, anew: bool, quiet: bool
+) -> Calibration | None:
+    """What this client can carry; None, with a note, when that could not be tried out."""
+    from llmtop.tui.calibrated import calibrated, calibration_words
+    from llmtop.tui.verbs.output import note
+
+    line = StatusLine(quiet=quiet)
+    try:
+        found, _ = calibrated(
+            wiring.state.root,
+            wiring.processes.boot_id,
+            workers,
+            anew=anew,
+            on_left=lambda left: line.show(f"calibrating this client, {left:.0f}s left"),
+        )
+    except LlmtopError as error:
+        line.clear()
+        note(f"{error.message}; nothing is held against it")
+        return None
+    line.keep(calibration_words(found))
+    return found
+
+
+def calibration_entry(found: Calibration | None) -> dict[str, Any] | None:
+    """What the client was found to carry, as documents show it; None: it was not tried out."""
+    if found is None:
+        return None
+    return {
+        "chunks_per_s": found.chunks_per_s,
+        "workers": found.workers,
+        "us_per_chunk": found.us_per_chunk,
+        "waited": found.waited,
+        "time": found.at,
+    }
 
 
 def wait_a_beat(load: Load) -> None:

@@ -15,8 +15,8 @@ from llmtop.tui.verbs.output import document, json_flag
 def command(workers: int | None, as_json: bool) -> int:
     """Say how much load this machine can carry as a client.
 
-    For two seconds the load's own workers are sent to a small server inside llmtop. What is found
-    is remembered for an hour, and `llmtop saturate` holds its levels against it.
+    For a second the load's own workers are sent to a small server inside llmtop. What is found is
+    remembered for an hour, and `llmtop load` and `llmtop saturate` are held against it.
     """
     from llmtop.tui.calibrated import calibrated, calibration_words
     from llmtop.tui.verbs.aim import StatusLine

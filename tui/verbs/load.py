@@ -13,20 +13,34 @@ import click
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.plan import Arrival, Loop, Plan
 from llmtop.loadgen.results import LoadResult, LoadSnapshot, RequestRecord
-from llmtop.tui.verbs.aim import Asking, StatusLine, aim
+from llmtop.tui.verbs.aim import (
+    Asking,
+    StatusLine,
+    aim,
+    calibrate_option,
+    calibration_entry,
+    calibration_for,
+)
 from llmtop.tui.verbs.configured import config_flag, read
 from llmtop.tui.verbs.kinds import TIMEOUT, Real
 from llmtop.tui.verbs.output import document, json_flag, latency, note
 from llmtop.tui.verbs.prompting import prompt_options, prompts_of, typed
 
 if TYPE_CHECKING:
+    from llmtop.loadgen.calibration import Calibration
     from llmtop.loadgen.pool import Load
     from llmtop.tui.config.file import Config
 
 WORKER_GRACE_S = 10.0  # after which a silent worker is given up on
 
 
-def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[str, Any]:
+def entry(
+    name: str,
+    simulated: bool,
+    plan: Plan,
+    result: LoadResult,
+    calibration: Calibration | None = None,
+) -> dict[str, Any]:
     """A whole run as ``load --json`` shows it. docs/json.md describes the fields."""
     from llmtop.loadgen.shape import parse
     from llmtop.loadgen.trace import unread
@@ -74,6 +88,7 @@ def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[st
             "cpu": health.cpu,
             "run_delay": health.run_delay,
         },
+        "calibration": calibration_entry(calibration),
     }
 
 
@@ -118,6 +133,7 @@ def entry(name: str, simulated: bool, plan: Plan, result: LoadResult) -> dict[st
     "--save-bench", metavar="FILE", help="Write what `vllm bench serve --save-result` writes."
 )
 @click.option("--yes", is_flag=True, help="Do not ask before loading another machine.")
+@calibrate_option
 @config_flag
 @json_flag
 def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any) -> int:
@@ -141,7 +157,8 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
         )
     prompts = prompts_of(given, config, target)
     asked = Asking(prompts, given["model"], given["workers"], timeout, yes)
-    found = aim(Wiring(), target, asked, parsed.highest, known=False)
+    wiring = Wiring()
+    found = aim(wiring, target, asked, parsed.highest, known=False)
     harvest = Harvest(given["save_hlog"], given["save_bench"])
     saved = Recording(given["save"]) if given["save"] else None
 
@@ -151,6 +168,11 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
             saved.add(record)
 
     try:
+        calibration = None
+        if given["anew"] is not False:
+            calibration = calibration_for(
+                wiring, given["workers"], anew=bool(given["anew"]), quiet=as_json
+            )
         load = Load(
             found.target,
             prompts,
@@ -158,6 +180,7 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
             timeout_s=timeout,
             on_record=keep,
             gaps=saved is not None or harvest.detailed,
+            calibration=calibration,
         )
         try:
             load.start(plan)
@@ -167,7 +190,7 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
             load.close()
         harvest.write(plan, found.target, result)
         if as_json:
-            document(entry(found.name, found.simulated, plan, result))
+            document(entry(found.name, found.simulated, plan, result, calibration))
         else:
             for line in load_lines(plan, result, found.simulated):
                 click.echo(line)

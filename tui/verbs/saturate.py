@@ -16,13 +16,15 @@ from llmtop.tui.verbs.aim import (
     aim,
     asking,
     asking_options,
+    calibrate_option,
+    calibration_for,
     energy_of,
     load_on,
     wait_a_beat,
 )
 from llmtop.tui.verbs.configured import read
 from llmtop.tui.verbs.kinds import Real
-from llmtop.tui.verbs.output import document, json_flag, note
+from llmtop.tui.verbs.output import document, json_flag
 
 if TYPE_CHECKING:
     from llmtop.engines.energy import EngineEnergy
@@ -64,12 +66,7 @@ if TYPE_CHECKING:
     metavar="FOLDER",
     help="Write each level as `vllm bench serve --save-result` does.",
 )
-@click.option(
-    "--calibrate/--no-calibrate",
-    "anew",
-    default=None,
-    help="Try out anew what this client can carry, or not at all (default: once an hour).",
-)
+@calibrate_option
 @asking_options
 @json_flag
 def command(
@@ -192,29 +189,6 @@ def search(
         return saturation.result(), True
     finally:
         load.close()
-
-
-def calibration_for(
-    wiring: Wiring, workers: int | None, *, anew: bool, quiet: bool
-) -> Calibration | None:
-    """What this client can carry; None, with a note, when that could not be tried out."""
-    from llmtop.tui.calibrated import calibrated, calibration_words
-
-    line = StatusLine(quiet=quiet)
-    try:
-        found, _ = calibrated(
-            wiring.state.root,
-            wiring.processes.boot_id,
-            workers,
-            anew=anew,
-            on_left=lambda left: line.show(f"calibrating this client, {left:.0f}s left"),
-        )
-    except LlmtopError as error:
-        line.clear()
-        note(f"{error.message}; the levels are not held against it")
-        return None
-    line.keep(calibration_words(found))
-    return found
 
 
 def _gauges(wiring: Wiring, found: Aim, energy: EngineEnergy | None) -> EngineGauges | None:

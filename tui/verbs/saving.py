@@ -17,7 +17,7 @@ from llmtop.loadgen.level import LevelResult
 from llmtop.loadgen.plan import Target
 from llmtop.loadgen.saturate import SaturationResult
 from llmtop.tui.findings import comparison_sentence, saturation_sentence
-from llmtop.tui.verbs.aim import Aim
+from llmtop.tui.verbs.aim import Aim, calibration_entry
 from llmtop.tui.verbs.output import finite, latency
 
 
@@ -66,7 +66,7 @@ def saturation_document(
     kv_bytes: float | None = None,
 ) -> dict[str, Any]:
     """A whole search. kv_bytes: of the KV cache that the engine reserved on each GPU."""
-    knee, peak, tried = result.knee, result.kv_peak, result.calibration
+    knee, peak = result.knee, result.kv_peak
     return {
         "kind": "saturation",
         "name": found.name,
@@ -102,15 +102,7 @@ def saturation_document(
             "cliff_share": knee.cliff_share,
         },
         "client_limit_streams": result.ceiling,
-        "calibration": None
-        if tried is None
-        else {
-            "chunks_per_s": tried.chunks_per_s,
-            "workers": tried.workers,
-            "us_per_chunk": tried.us_per_chunk,
-            "waited": tried.waited,
-            "time": tried.at,
-        },
+        "calibration": calibration_entry(result.calibration),
         "kv_cache": {
             "reserved_bytes": kv_bytes,
             "peak": peak,
