@@ -303,15 +303,11 @@ class LlmtopApp(App[None]):
 
     def action_ask_quit(self) -> None:
         """Leave; ask first what becomes of engines that would go on running."""
-        from llmtop.tui.screens.quit import ALIVE, QuitScreen
+        from llmtop.tui.screens.quit import QuitScreen
 
         if any(isinstance(screen, QuitScreen) for screen in self.screen_stack):
             return
-        engines = [
-            engine
-            for engine in self.store.engines.values()
-            if engine.owned and engine.status is not None and engine.status.state in ALIVE
-        ]
+        engines = [engine for engine in self.store.engines.values() if engine.owned and engine.runs]
         self.push_screen(QuitScreen(engines, self.look()), self._leave)
 
     def _leave(self, stop: bool | None) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from llmtop.engines.records import State
 from llmtop.loadgen.plan import Prompts
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from llmtop.tui.experiments import ComparisonState, SearchState
     from llmtop.tui.marks import Mark
 
+RUNNING = (State.STARTING, State.READY, State.UNRESPONSIVE, State.STOPPING)
 CAPACITY = 1200  # points kept of each series: 20 minutes at a beat of one second
 
 
@@ -109,6 +111,11 @@ class EngineTrack:
     def record(self, name: str, time: float, value: float | None) -> None:
         """Append to the series called ``name``, making it on first use."""
         self.series.setdefault(name, Series()).append(time, value)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is not known to have ended, of an engine that llmtop started."""
+        return self.status is not None and self.status.state in RUNNING
 
     def is_on(self, gpu: GpuSample, gpus: Sequence[GpuSample]) -> bool:
         """Whether it runs on this one of the machine's GPUs, as far as can be told."""

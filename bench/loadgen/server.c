@@ -1,6 +1,7 @@
 /* A paced SSE server: every request gets TOKENS events of 250 bytes, one each ITL, the first after
  * TTFT. Each event carries the moments (CLOCK_MONOTONIC, ns) at which its request was read and at
- * which it was sent itself. Prints its port. Usage: server TTFT_MS ITL_MS TOKENS */
+ * which it was sent itself. Prints its port, which others may share: the kernel deals out their
+ * connections. Usage: server TTFT_MS ITL_MS TOKENS [PORT] */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -88,12 +89,14 @@ static void take(int fd, struct stream *s, int64_t ttft, int tokens) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) return 2;
+    if (argc != 4 && argc != 5) return 2;
     int64_t ttft = atof(argv[1]) * 1e6, itl = atof(argv[2]) * 1e6;
     int tokens = atoi(argv[3]), one = 1;
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof at;
+    if (argc == 5) at.sin_port = htons(atoi(argv[4]));
+    setsockopt(listener, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
     if (bind(listener, (void *)&at, size) || listen(listener, 4096)) return 1;
     getsockname(listener, (void *)&at, &size);
     printf("%d\n", ntohs(at.sin_port));

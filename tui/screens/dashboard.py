@@ -282,8 +282,6 @@ class Dashboard(Screen[None]):
 
     def _ours(self, verb: str) -> EngineTrack | None:
         """The selected engine, where it may be stopped or restarted; else why not is said."""
-        from llmtop.tui.screens.quit import ALIVE
-
         view = self._look()
         engine = view.engine
         if engine is None:
@@ -293,7 +291,7 @@ class Dashboard(Screen[None]):
             why = "read-only"
         elif engine.status is None or not engine.owned:
             why = f"llmtop did not start {engine.name}, so it does not {verb} it"
-        elif engine.status.state not in ALIVE:
+        elif not engine.runs:
             why = f"{engine.name} does not run"
         if why:
             self.notify(f.clean(why), markup=False, timeout=4)

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from textual.binding import BindingType
 
-from llmtop.engines.records import State
 from llmtop.tui import format as f
 from llmtop.tui.bindings import bindings
 from llmtop.tui.panels.memory import held_words
@@ -16,7 +15,6 @@ from llmtop.tui.screens.question import Question
 from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, shorten, width
 
-ALIVE = (State.STARTING, State.READY, State.UNRESPONSIVE, State.STOPPING)
 SHOWN = 6
 
 
