@@ -107,10 +107,10 @@ class Answers:
                 # Numbers, not bytes: looked for in a third of the time.
                 if _LF not in event and _CR not in event:
                     reply.event(event, at_ns)
-                    if self._lessons and reply.first_ns:
-                        self._learn(event)
                     if reply.over:
                         self.broken = True
+                    elif self._lessons and reply.first_ns:
+                        self._learn(event)
                     return reply.over
         return self._parse(data, at_ns)
 

@@ -450,6 +450,8 @@ WORDS = {
     "error object": b'data: {"object":"error","message":"boom"}\n\n',
     "no JSON": b"data: {]}\n\n",
     "no chunk": b'data: {"choices":{}}\n\n',
+    "a text in no JSON": b'data: {"choices":[{"text":"a"]}\n\n',
+    "a text in no chunk": b'data: {"choices":[{"text":"a"}],"usage":"x"}\n\n',
     "two lines": b'data: {"choices":[{"text":\ndata: "b","finish_reason":null}]}\n\n',
     "two events": text("a") + text("b"),
     "a line of something else": b'data: {"choices":[{"text":"a"}\n]}\n\n',
