@@ -105,18 +105,22 @@ def calibrate(
             grown = now.output_tokens - chunks
             rate = grown / (time.monotonic() - began)
             after = load.spent()
-    if before is None or grown < LEAST_CHUNKS or now.failed:
+    spent = [
+        (b[0] - a[0], b[1] - a[1], b[2] - a[2]) for a, b in zip(before or after, after, strict=True)
+    ]
+    # A worker that told nothing meanwhile had no core for it: nothing would seem to cost nothing.
+    told = all(busy > 0 and span > 0 for busy, _, span in spent)
+    if grown < LEAST_CHUNKS or now.failed or not told:
         raise LlmtopError("this machine could not be calibrated", "try again, or --no-calibrate")
-    spent = [(b[0] - a[0], b[1] - a[1], b[2] - a[2]) for a, b in zip(before, after, strict=True)]
     # Workers tell their CPU time some times a second, not at the moments at which chunks are
     # counted; the rates of both are steady.
-    cpu = [busy / max(1, span) for busy, _, span in spent]
+    cpu = [busy / span for busy, _, span in spent]
     return Calibration(
         # By the busiest worker: it is the first to reach its limit.
-        chunks_per_s=rate / max(1e-9, *cpu),
+        chunks_per_s=rate / max(cpu),
         workers=count,
         us_per_chunk=sum(cpu) * 1e6 / rate,
-        waited=max(delay / max(1, span) for _, delay, span in spent),
+        waited=max(delay / span for _, delay, span in spent),
         at=wall(),
         load=load_before,
     )

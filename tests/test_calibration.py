@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import select
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from llmtop import LlmtopError
 from llmtop.engines.processes import Processes
 from llmtop.loadgen.calibration import Calibration, calibrate
 from llmtop.loadgen.health import VALID
@@ -144,6 +146,12 @@ def test_the_verb_says_it_and_needs_no_engine(tmp_path: Path) -> None:
     assert "socket.send" not in said.err
 
 
+def test_a_worker_that_tells_nothing_makes_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Load, "spent", lambda load: [(5, 5, 5)])
+    with pytest.raises(LlmtopError, match="could not be calibrated"):
+        calibrate(1, seconds=0.2)
+
+
 def test_a_load_is_held_against_it_live_and_at_its_end() -> None:
     slow = replace(FOUND, chunks_per_s=100.0)
     verdicts = []
@@ -176,7 +184,9 @@ def test_the_load_verb_says_what_is_known_and_tries_out_what_is_not(tmp_path: Pa
         assert "this client can carry about 48,000 chunks/s here" in said.err.splitlines()[0]
         again = home.run(*flags, "--json")
         assert again.json["calibration"]["chunks_per_s"] == 48_000.0 and again.err == ""
-        assert (
-            home.run(*flags, "--json", "--calibrate").json["calibration"]["time"]
-            > known.found[0].at
-        )
+        saved = tmp_path / "run.jsonl"
+        anew = home.run(*flags, "--json", "--calibrate", "--save", str(saved)).json["calibration"]
+        assert anew["time"] > known.found[0].at
+        # The file's clock begins with the load, not with what was tried out before it.
+        rows = [json.loads(line) for line in saved.read_text().splitlines()]
+        assert rows and min(row["time"] for row in rows) > anew["time"]
