@@ -49,7 +49,7 @@ test: setup-dev ## all tests that need no engine
 	@$(BIN)/python -m pytest -q -n 4 --dist loadscope
 
 test-engines: setup-dev ## the same program on real engines (builds them once, into a cache)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/engines_live
+	@$(BIN)/python -m pytest -q -n 2 --dist loadscope tests/engines_live
 
 lint: setup-dev
 	@$(BIN)/ruff check .
