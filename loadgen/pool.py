@@ -263,7 +263,9 @@ class Load:
     def snapshot(self) -> LoadSnapshot:
         """The load now: counts since the start, latencies and rates over the window."""
         self.poll()
-        now = self._meter.snapshot(self._steered, self._readings(), self.clock, self._ledger.errors)
+        readings = self._readings()
+        self.poll()  # the records of what is over by then: an account of both must balance
+        now = self._meter.snapshot(self._steered, readings, self.clock, self._ledger.errors)
         if self._calibration is None:
             return now
         window_s = now.itl.window_s

@@ -108,9 +108,10 @@ class Worker:
                     transport.aim(message.target)
                 else:
                     driver.steer(message.course)
+            # Before the board is renewed: who reads there that a request is over has its record.
+            self._flush()
             until = driver.tick()
-            if self._outbox:
-                self._flush()
+            self._flush()
             now = time.monotonic_ns()
             if now >= self._next_look:
                 self._next_look = now + LOOK_NS

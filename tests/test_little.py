@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from llmtop.loadgen.board import SIZE, Board
 from llmtop.loadgen.health import VALID, balanced
 from llmtop.loadgen.level import LevelResult
 from llmtop.loadgen.little import Account, Balance
 from llmtop.loadgen.results import ClientHealth, Fate, RequestRecord
 from llmtop.loadgen.saturate import Saturation, SaturationResult
+from llmtop.loadgen.wire import MAX_PACKET, Records, to_owner
+from llmtop.loadgen.worker import Worker
 from tests.virtual_load import VirtualLoad
 
 HEALTH = ClientHealth(VALID, "kernel")
@@ -106,3 +110,35 @@ def test_every_level_of_one_that_loses_a_fifth_is() -> None:
     levels = measured(lambda record: rng.random() >= 0.2)
     assert levels and not any(level.valid for level in levels)
     assert all("Little's law" in level.health.verdict for level in levels)
+
+
+class OneEnd:
+    """Driver and transport of a worker in which one request ends; what its owner has of it when
+    the board is renewed."""
+
+    idle = False
+
+    def __init__(self, worker: Worker, owner: socket.socket) -> None:
+        self.worker, self.owner, self.turns = worker, owner, 0
+        self.found: Records | None = None
+
+    def tick(self) -> int:
+        if self.turns:
+            packet = to_owner(self.owner.recv(MAX_PACKET, socket.MSG_DONTWAIT))
+            assert isinstance(packet, Records)
+            self.found = packet
+        return 0
+
+    def turn(self, until: int) -> None:
+        self.turns += 1
+        self.worker._keep(request(0.0, 1.0))
+        self.worker._ended = self.found is not None
+
+
+def test_a_record_is_on_its_way_before_the_board_says_that_its_request_is_over() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        worker = Worker(theirs, Board(memoryview(bytearray(SIZE))))
+        both = OneEnd(worker, ours)
+        worker._loop(both, both)  # type: ignore[arg-type]
+        assert both.found is not None and both.found.records == [request(0.0, 1.0)]
