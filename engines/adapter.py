@@ -1,6 +1,6 @@
 """The seam that an engine fits into: mostly tables, and two functions that build and read.
 
-Adding an engine is one module that makes an ``Adapter`` and one line in ``catalog.ADAPTERS``.
+Adding an engine is one module that makes an ``Adapter`` and one line in ``catalog``.
 """
 
 from __future__ import annotations

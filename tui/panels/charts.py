@@ -143,8 +143,8 @@ def _mark_words(marks: Sequence[Mark], grid: TimeGrid, width: int) -> list[Span]
     """The newest mark's words, as many as fit beside the window: no number is cut in two."""
     if not marks or grid.cells <= 12:
         return []
-    room = width - BORDER - len(f"{grid.window_s}s")
-    words = f.clean(marks[-1].label, 60)
+    room = min(60, width - BORDER - len(f"{grid.window_s}s"))
+    words = f.clean(marks[-1].label)
     kept = words
     while len(kept) + (kept != words) > room and " " in kept:
         kept = kept.rpartition(" ")[0].rstrip(" ,->")

@@ -163,6 +163,7 @@ class EngineSource:
         self._live_due = self._now()
         self._gap()
         if self.expected:
+            self._restarted = None
             self.track.marks.append(Mark(self._now(), "restart"))
         else:
             options = {option.name: option.value for option in self.track.options}
