@@ -177,7 +177,9 @@ def comparison_sentences(result: CompareResult, a: str, b: str) -> list[str]:
         f"B is {told} than A.",
     ]
     for kept in range(len(parts) - 1, 0, -1):
-        out.append(f"B is {', '.join(parts[:kept])} than A, and {len(parts) - kept} more differ.")
+        rest = len(parts) - kept
+        more = "1 more differs" if rest == 1 else f"{rest} more differ"
+        out.append(f"B is {', '.join(parts[:kept])} than A, and {more}.")
     return out
 
 
