@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,10 @@ class Home:
 
     def run(self, *args: str, timeout: float = 60.0, stdin: str = "") -> Done:
         """Run ``llmtop ARGS`` to its end; where it is after ``timeout`` is told by its stacks."""
+        python, *rest = command(*args)
         with subprocess.Popen(
-            command(*args),
-            env={**self.environ, "PYTHONFAULTHANDLER": "1"},
+            [python, "-X", "faulthandler", *rest],
+            env=self.environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -74,6 +76,9 @@ class Home:
                 out, err = process.communicate(stdin, timeout)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGABRT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(10)
+                process.kill()
                 _, err = process.communicate()
                 raise AssertionError(f"{args} took more than {timeout:g} s:\n{err}") from None
             except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
@@ -115,17 +116,15 @@ def start_vllm(
     tmp_path_factory: pytest.TempPathFactory, vllm_program: Path, small_model: Path
 ) -> Iterator[Start]:
     """``start_vllm(*flags, path=..., VLLM_PLUGINS=...)``: an engine in a home of its own."""
-    homes = []
+    with ExitStack() as homes:
 
-    def start(*flags: str, path: tuple[Path, ...] = (), **variables: str) -> Engine:
-        extra = {**vllm_served.VARIABLES, **variables}
-        home = Home.make(tmp_path_factory.mktemp("home"), extra=extra, path=path)
-        homes.append(home)
-        return Engine.run(home, "vllm", small_model, vllm_program, *flags)
+        def start(*flags: str, path: tuple[Path, ...] = (), **variables: str) -> Engine:
+            extra = {**vllm_served.VARIABLES, **variables}
+            home = Home.make(tmp_path_factory.mktemp("home"), extra=extra, path=path)
+            homes.callback(home.stop_all)
+            return Engine.run(home, "vllm", small_model, vllm_program, *flags)
 
-    yield start
-    for home in homes:
-        home.stop_all()
+        yield start
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +132,14 @@ def start_sglang(
     tmp_path_factory: pytest.TempPathFactory, sglang_python: Path, small_model: Path
 ) -> Iterator[Start]:
     """The same for SGLang; flags are added to the usual ones."""
-    homes = []
+    with ExitStack() as homes:
 
-    def start(*flags: str, path: tuple[Path, ...] = (), **variables: str) -> Engine:
-        extra = {**sglang_served.CPU, **variables}
-        path = (*path, sglang_served.STAND_INS)
-        home = Home.make(tmp_path_factory.mktemp("home"), extra=extra, path=path)
-        homes.append(home)
-        return Engine.run(home, "sglang", small_model, sglang_python, *sglang_served.FLAGS, *flags)
+        def start(*flags: str, path: tuple[Path, ...] = (), **variables: str) -> Engine:
+            extra = {**sglang_served.CPU, **variables}
+            path = (*path, sglang_served.STAND_INS)
+            home = Home.make(tmp_path_factory.mktemp("home"), extra=extra, path=path)
+            homes.callback(home.stop_all)
+            given = (*sglang_served.FLAGS, *flags)
+            return Engine.run(home, "sglang", small_model, sglang_python, *given)
 
-    yield start
-    for home in homes:
-        home.stop_all()
+        yield start

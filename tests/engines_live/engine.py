@@ -82,10 +82,10 @@ class Engine:
 
     @property
     def steps(self) -> int:
-        """Steps made so far; SGLang's log has a line for every few."""
+        """Steps made so far; of SGLang those that its log tells with ``EVERY_TWO_STEPS``."""
         if self.kind == "vllm":
             return int(self.metric(VLLM_STEPS))
-        return len(re.findall("Decode batch", self.log.read_text(errors="replace")))
+        return 2 * len(re.findall("Decode batch", self.log.read_text(errors="replace")))
 
     def soon(self, what: Callable[[], bool], steps: int = 10) -> None:
         """Fails when ``what`` does not hold within so many steps of the engine.
