@@ -163,7 +163,7 @@ def _families() -> Callable[[str], Iterable[Metric]]:
         from prometheus_client.parser import text_string_to_metric_families
     finally:
         if alone:
-            del sys.modules[package]  # whoever wants it whole imports it whole
+            sys.modules.pop(package, None)  # whoever wants it whole imports it whole
     return text_string_to_metric_families
 
 

@@ -71,7 +71,10 @@ class Postmortem:
             return EngineStatus(record, State.LOST, None, "the machine was restarted since")
         if watch.lost:
             return EngineStatus(record, State.LOST, None, _UNSEEN)
-        sudden = bool(orphans) and self._processes.exit_code(leader) is None
+        code = record.exit_code
+        if code is None:
+            code = self._processes.exit_code(leader)
+        sudden = bool(orphans) and code is None
         found = self.explain(record, sudden=sudden) if asked is None else None
         if found is None and asked is None and sudden:
             found = _killed(orphans)
@@ -137,6 +140,8 @@ class Postmortem:
         # Engines print their own arguments.
         secrets = self._secrets.get(record.name, ())
         shown = (hide(line, secrets) for line in lines) if secrets else lines
+        # Only what served can have outlived an error.
+        sudden = sudden and record.ready_at is not None
         return explain(shown, adapter.failures if adapter else (), exit_code, sudden=sudden)
 
     def excerpt(self, record: EngineRecord) -> tuple[str, ...]:

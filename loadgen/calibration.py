@@ -14,7 +14,7 @@ from llmtop.loadgen.health import with_cause
 from llmtop.loadgen.paced_server import serving
 from llmtop.loadgen.plan import Plan, Prompts, Target
 from llmtop.loadgen.pool import Load, default_workers
-from llmtop.loadgen.results import ClientHealth, LatencySummary
+from llmtop.loadgen.results import ClientHealth
 
 SECONDS = 1.0  # with the start of the workers 1.7 s in all: every load may wait for that
 WARM_UP_S = 0.4
@@ -60,13 +60,6 @@ class Calibration:
         )
         brief = f"{chunks_per_s / self.chunks_per_s:.0%} of what it carries"
         return with_cause(health, words, brief)
-
-    def judge_latencies(
-        self, health: ClientHealth, itl: LatencySummary, ttft: LatencySummary, seconds: float | None
-    ) -> ClientHealth:
-        """The same by the gaps and first tokens of so many seconds: a chunk for each. Chunks are
-        what the client has to deal with; with speculation one holds several tokens."""
-        return self.judge(health, (itl.n + ttft.n) / seconds if seconds else None)
 
 
 def calibrate(

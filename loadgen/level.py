@@ -309,8 +309,7 @@ class LevelMeter:
     def _health(self, snapshot: LoadSnapshot) -> ClientHealth:
         if self._calibration is None:
             return snapshot.health
-        itl, ttft = snapshot.itl, snapshot.ttft
-        return self._calibration.judge_latencies(snapshot.health, itl, ttft, itl.window_s)
+        return self._calibration.judge(snapshot.health, snapshot.chunks_per_s)
 
 
 def relative_error(tokens: list[tuple[float, int]]) -> float | None:

@@ -29,6 +29,7 @@ from llmtop.loadgen.wire import Aim, Setup, Steer
 if TYPE_CHECKING:
     from llmtop.loadgen.calibration import Calibration  # which loads a server with what is here
 
+LEAST_JUDGED_S = 1.0  # of a window: when many streams begin, their first tokens come all at once
 READY_S = 20.0  # an interpreter and its imports take 0.2 s, many times that on a crowded machine
 
 
@@ -88,6 +89,7 @@ class Load:
         self._closed = False
         self._last: list[Reading] = []  # of the workers, once they are gone
         self._watched: set[int] = set()
+        self._most_chunks_per_s = 0.0  # in any window
 
     def prepare(self) -> None:
         """Start the worker processes without waiting for them, so that ``start`` is quick."""
@@ -266,11 +268,10 @@ class Load:
         readings = self._readings()
         self.poll()  # the records of what is over by then: an account of both must balance
         now = self._meter.snapshot(self._steered, readings, self.clock, self._ledger.errors)
-        if self._calibration is None:
+        if self._calibration is None or now.window_s < LEAST_JUDGED_S:
             return now
-        window_s = now.itl.window_s
-        judged = self._calibration.judge_latencies(now.health, now.itl, now.ttft, window_s)
-        return replace(now, health=judged)
+        self._most_chunks_per_s = max(self._most_chunks_per_s, now.chunks_per_s or 0.0)
+        return replace(now, health=self._calibration.judge(now.health, now.chunks_per_s))
 
     @property
     def clock(self) -> str:
@@ -316,8 +317,9 @@ class Load:
         run = self._meter.result(self._steered, self._readings(), self.clock, self._ledger)
         if self._calibration is None:
             return run
-        judged = self._calibration.judge_latencies(run.health, run.itl, run.ttft, run.duration_s)
-        return replace(run, health=judged)
+        # A ramp is judged at its top, as it was while it ran.
+        most = max(run.chunks_per_s or 0.0, self._most_chunks_per_s)
+        return replace(run, health=self._calibration.judge(run.health, most))
 
     @contextmanager
     def _dataset(self, seed: int) -> Iterator[tuple[list[int], int]]:

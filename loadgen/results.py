@@ -160,6 +160,12 @@ class LoadSnapshot:
     thinking: int = 0  # conversations whose user thinks between two turns, now
     oldest_s: float | None = None
 
+    @property
+    def chunks_per_s(self) -> float | None:
+        """Pieces of answers a second, which are what the client has to deal with; with speculation
+        one holds several tokens."""
+        return _chunks(self.itl, self.ttft, self.window_s)
+
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
@@ -194,3 +200,12 @@ class LoadResult:
     cached_tokens: int | None = None
     service_ttft: LatencySummary = NOTHING
     service_e2e: LatencySummary = NOTHING
+
+    @property
+    def chunks_per_s(self) -> float | None:
+        """The same over the whole run."""
+        return _chunks(self.itl, self.ttft, self.duration_s)
+
+
+def _chunks(itl: LatencySummary, ttft: LatencySummary, seconds: float) -> float | None:
+    return (itl.n + ttft.n) / seconds if seconds else None

@@ -159,13 +159,29 @@ def test_a_load_is_held_against_it_live_and_at_its_end() -> None:
         for found in (FOUND, slow):
             with Load(Target(url, "m"), Prompts((3, 3), (20, 20)), workers=1,
                       calibration=found) as load:  # fmt: skip
-                load.start(Plan(shape="hold 4 for 1s"))
+                load.start(Plan(shape="hold 4 for 2s"))
                 live = False
                 while not load.finished:
                     select.select([load], [], [], 0.05)
                     live |= "was found to carry" in load.snapshot().health.verdict
                 verdicts.append((live, "was found to carry" in load.result().health.verdict))
     assert verdicts == [(False, False), (True, True)]
+
+
+def test_a_load_is_judged_at_its_top_and_not_by_its_average() -> None:
+    found = replace(FOUND, chunks_per_s=800.0)  # 560 are too many: sixteen of these make 1,500
+    prompts, paced = Prompts((3, 3), (20, 20)), serving(0.01, 0.01)
+    with (
+        paced as (_, url),
+        Load(Target(url, "m"), prompts, workers=1, window_s=1.0, calibration=found) as load,
+    ):
+        load.start(Plan(shape="hold 16 for 1500ms, hold 1 for 4s"))
+        while not load.finished:
+            select.select([load], [], [], 0.05)
+            load.snapshot()
+        run = load.result()
+    assert run.chunks_per_s is not None and run.chunks_per_s < 560
+    assert "was found to carry" in run.health.verdict
 
 
 def test_the_load_verb_says_what_is_known_and_tries_out_what_is_not(tmp_path: Path) -> None:
