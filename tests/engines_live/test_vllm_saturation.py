@@ -49,7 +49,7 @@ def test_saturate_measures_a_real_engine(home: Home, engine: str) -> None:
 def test_compare_tells_two_slots_from_sixteen(home: Home, engine: str) -> None:
     done = home.run(
         *("compare", engine, "--a", "max_num_seqs=2", "--b", f"max_num_seqs={CAP}"),
-        *("--pairs", "4", "-c", str(CAP), "--run-seconds", "1", *SMALL, "--json"),
+        *("--pairs", "8", "-c", str(CAP), "--run-seconds", "1", *SMALL, "--json"),
         timeout=300,
     )
     found = done.json
@@ -58,7 +58,7 @@ def test_compare_tells_two_slots_from_sixteen(home: Home, engine: str) -> None:
     assert all(run["requests"]["failed"] == 0 for run in runs)
     findings = {finding["measure"]: finding for finding in found["findings"]}
     tokens = findings["output_tokens_per_s"]
-    if tokens["pairs"] == 4:
+    if tokens["pairs"] >= 6:
         assert done.code == 0, done.err
         assert (tokens["verdict"], findings["ttft_p50_s"]["verdict"]) == ("better", "better")
         assert tokens["low"] > 1
