@@ -383,8 +383,11 @@ def test_the_words_of_a_mark_are_never_torn(
         assert len(border) == width
         told = border.rpartition("max_num_batched_tokens")[2].strip(" ─╯+-.…>,")
         whole = label.removeprefix("max_num_batched_tokens").replace(",", "").split()
+        assert "max_num" not in border or "max_num_batched_tokens" in border, border
         if "max_num" in border and told:
-            assert all(word in whole for word in told.replace(",", "").split()), border
+            words = told.replace(",", "").replace("->", " ").split()
+            assert all(word in whole for word in words), border
+            assert "16384" in words, border  # never what it was without what it became
 
 
 def test_memory_of_a_simulated_engine_says_that_it_is_simulated(store: Store, now: float) -> None:

@@ -17,7 +17,7 @@ from llmtop.tui.series import SeriesName
 from llmtop.tui.widgets.axis import Scale, TimeGrid, columns, time_grid
 from llmtop.tui.widgets.chart import GUTTER, Trace, chart_rows
 from llmtop.tui.widgets.frame import Ranked, frame, head_room
-from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, faded, join, shorten
+from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, faded, join
 from llmtop.tui.widgets.row import width as cells
 
 # Of an idle engine a chart has two faces by turns: its newest cell is drawn half, then whole.
@@ -79,8 +79,8 @@ class ChartPanel(Panel):
         maximum = kind.floor if kind.fixed else self._scale.fit(peak, view.now)
         marks = [m for m in view.engine.marks if m.time >= grid.start] if view.engine else []
         places, empty = [grid.cell_of(m.time) for m in marks], kind.empty(view)
-        mark = _mark_words(marks, grid, width)
-        head, foot = _head(kind, view, width), _foot(kind, view, grid, width, cells(mark))
+        head, foot = _head(kind, view, width), _foot(kind, view, grid, width)
+        mark = _mark_words(marks, grid, width - BORDER - cells(foot))
         made_of = (traces, maximum, places, empty, head, foot, mark, width, height, view.glyphs)
         for before, rows in self._drawn:
             if before == made_of:
@@ -130,27 +130,26 @@ def _peak(traces: Sequence[Trace], grid: TimeGrid) -> float:
     return max([peak, *(limit for limit in limits if limit <= 2 * peak)])
 
 
-def _foot(kind: ChartKind, view: View, grid: TimeGrid, width: int, mark: int) -> list[Span]:
+def _foot(kind: ChartKind, view: View, grid: TimeGrid, width: int) -> list[Span]:
     window: list[Span] = [(f"{grid.window_s}s", MUTED)]
     more = kind.foot(view, width)
     # A mark's words have their room first, also those of a mark to come.
-    if not more or cells([*window, *more]) + max(22, mark + BORDER) > width:
+    if not more or cells([*window, *more]) + 22 > width:
         return window
     return [*window, ("  ", MUTED), *more]
 
 
-def _mark_words(marks: Sequence[Mark], grid: TimeGrid, width: int) -> list[Span]:
-    """The newest mark's words, as many as fit beside the window: no number is cut in two."""
+def _mark_words(marks: Sequence[Mark], grid: TimeGrid, room: int) -> list[Span]:
+    """The newest mark's words, in what the figures leave: no number is torn, and none stands
+    without what it became."""
     if not marks or grid.cells <= 12:
         return []
-    room = min(60, width - BORDER - len(f"{grid.window_s}s"))
     words = f.clean(marks[-1].label)
-    kept = words
-    while len(kept) + (kept != words) > room and " " in kept:
-        kept = kept.rpartition(" ")[0].rstrip(" ,->")
-    if kept != words:
-        kept += "…"
-    return [(shorten(kept, room), "mark")]
+    tight = words.replace(" -> ", "->").replace(" → ", "→")
+    whole = [tight.rsplit(", ", left)[0] + "…" for left in range(1, tight.count(", ") + 1)]
+    name = words.partition(" ")[0] + "…"
+    kept = next((one for one in (words, tight, *whole, name) if len(one) <= room), None)
+    return [(kept, "mark")] if kept else []
 
 
 def _head(kind: ChartKind, view: View, width: int) -> Sequence[Ranked]:
