@@ -73,17 +73,14 @@ class PacedServer:
         """Stop listening and end every stream."""
         assert self._server is not None
         self._server.close()
-        # A connection that is just being accepted belongs to nobody yet: it is waited for.
-        others = asyncio.all_tasks() - self._tasks - {asyncio.current_task()}
-        if others:
-            await asyncio.wait(others, timeout=1.0)
-        for _ in range(2):
-            await asyncio.sleep(0)
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for writer in self._writers:  # also of those whose task was cancelled before it began
+        # A connection that is just being accepted belongs to nobody yet, and has a task later on.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._tasks:
+                task.cancel()
+            for writer in self._writers:  # also of those whose task was cancelled before it began
+                writer.transport.abort()
+            await asyncio.wait(others, timeout=0.1)
+        for writer in self._writers:
             writer.transport.abort()
         for _ in range(2):  # an aborted connection lets go of its socket in the loop's next turn
             await asyncio.sleep(0)
