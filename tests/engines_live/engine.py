@@ -87,21 +87,23 @@ class Engine:
             return int(self.metric(VLLM_STEPS))
         return 2 * len(re.findall("Decode batch", self.log.read_text(errors="replace")))
 
-    def soon(self, what: Callable[[], bool], steps: int = 10) -> None:
-        """Fails when ``what`` does not hold within so many steps of the engine.
+    def soon(self, what: Callable[[], bool], steps: int = 10, within_s: float = 2.0) -> None:
+        """Fails when ``what`` does not hold within so many steps of the engine, and seconds.
 
-        What a change brings about is bounded in the engine's own steps: seconds would bound the
-        machine, and the clients that share it.
+        What a change brings about is bounded in the engine's own steps too: seconds alone bound the
+        machine, and the clients that share it. Of a time in which we did not get to look half a
+        second counts.
         """
-        begun = self.steps
-        deadline = time.monotonic() + 120
+        begun, looked, seconds = self.steps, time.monotonic(), 0.0
         while True:
             made = self.steps - begun  # before the look: a reader that is held up in between ...
             if what():
                 return
             assert made <= steps, f"not within {made} steps"  # ... must not blame the engine
-            assert time.monotonic() < deadline, f"no more than {made} steps were made"
+            assert seconds <= within_s, f"not within {seconds:.1f} s, {made} steps"
             time.sleep(0.02)
+            now = time.monotonic()
+            seconds, looked = seconds + min(now - looked, 0.5), now
 
     def eventually(self, what: Callable[[], bool], within_s: float) -> float:
         """Seconds until ``what`` held; fails the test when it does not within ``within_s``."""
