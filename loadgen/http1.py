@@ -112,7 +112,22 @@ class Answers:
                     elif self._lessons and reply.first_ns:
                         self._learn(event)
                     return reply.over
-        return self._parse(data, at_ns)
+        return self._parse(data, at_ns) if reply is None else self._several(data, at_ns)
+
+    def _several(self, data: bytes, at_ns: int) -> bool:
+        """More than one chunk lay there: each that can goes the short way, one after the other.
+
+        So a client that fell behind does not fall further behind by what it finds.
+        """
+        begin = 0
+        while self._steady is not None:
+            end = data.find(_EVENT_END, begin) + len(_EVENT_END)
+            if end < len(_EVENT_END) or end - begin == len(data):
+                break
+            if self.feed(data[begin:end], at_ns):
+                return True
+            begin = end
+        return begin < len(data) and self._parse(data[begin:], at_ns)
 
     def _learn(self, event: bytes) -> None:
         self._lessons -= 1

@@ -477,6 +477,7 @@ FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
     "trailers": lambda data: b"0\r\n%b" % data,
     "the end": lambda data: b"0\r\n\r\n",
 }
+KEPT = st.sampled_from([0, 0, 0, 1, 7, 100, 300])  # bytes that come only with the next read
 READ = st.tuples(st.sampled_from(sorted(WORDS)), st.sampled_from(["plain"] * 12 + sorted(FRAMINGS)))
 
 
@@ -488,7 +489,7 @@ def test_an_event_after_ones_like_it_means_what_it_means_in_halves(first: str, w
     plain = FRAMINGS["plain"]
     pieces = [chunked(WORDS[first])[: -len(b"0\r\n\r\n")], *[plain(WORDS[first])] * 3]
     pieces += [plain(WORDS[word]), *[plain(WORDS[first])] * 2, plain(WORDS[word])]
-    seen = [_whole_and_halved(pieces, halved, close=True) for halved in (False, True)]
+    seen = [_in_parts(pieces, parts, close=True) for parts in (1, 2)]
     assert seen[0] == seen[1]
 
 
@@ -506,8 +507,25 @@ def test_a_read_that_is_one_event_means_what_it_means_in_halves(
         piece = FRAMINGS[framing](WORDS[word])
         places = sorted({min(cut, len(piece)) for cut in cuts} | {0, len(piece)})
         pieces += [piece[a:b] for a, b in pairwise(places)]
-    seen = [_whole_and_halved(pieces, halved, close) for halved in (False, True)]
+    seen = [_in_parts(pieces, parts, close) for parts in (1, 2)]
     assert seen[0] == seen[1]
+
+
+@given(
+    st.lists(st.tuples(st.lists(READ, min_size=1, max_size=5), KEPT), max_size=8),
+    st.booleans(),
+)
+def test_a_read_of_several_events_means_what_it_means_byte_by_byte(
+    reads: list[tuple[list[tuple[str, str]], int]], close: bool
+) -> None:
+    pieces = [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", left := b""]
+    for events, kept in reads:
+        data = left + b"".join(FRAMINGS[framing](WORDS[word]) for word, framing in events)
+        left = data[max(0, len(data) - kept) :]
+        pieces.append(data[: len(data) - len(left)])
+    whole, single = (_in_parts([*pieces, left], parts, close) for parts in (1, None))
+    # What stands in a read after an answer that failed may still end it for its connection.
+    assert whole[1:] == single[1:]
 
 
 @pytest.mark.parametrize("word", sorted(WORDS))
@@ -517,27 +535,26 @@ def test_every_kind_of_event_in_every_frame_means_what_it_means_in_halves(
 ) -> None:
     pieces = [chunked(text("a"), text("b"))[: -len(b"0\r\n\r\n")]]
     pieces += [FRAMINGS[framing](WORDS[word]), *[FRAMINGS["plain"](text("c"))] * 20]
-    seen = [_whole_and_halved(pieces, halved, close=True) for halved in (False, True)]
+    seen = [_in_parts(pieces, parts, close=True) for parts in (1, 2)]
     assert seen[0] == seen[1]
 
 
-def _whole_and_halved(pieces: list[bytes], halved: bool, close: bool) -> tuple[object, ...]:
-    """What came of them; halved: each in two reads at the same moment."""
-    line, steps = Line(), []
+def _in_parts(pieces: list[bytes], parts: int | None, close: bool) -> tuple[object, ...]:
+    """What came of them; each in so many reads at the same moment, None: a read for each byte."""
+    line, states, steps = Line(), [], []
     for piece in pieces:
         line.now += MS
-        middle = len(piece) // 2 if halved and len(piece) > 1 else len(piece)
-        for part in (piece[:middle], piece[middle:]):
-            if part and not line.answers.broken:
-                line.answers.feed(part, line.now)
+        size = max(1, len(piece) // (parts or len(piece) or 1))
+        for begin in range(0, len(piece), size):
+            if not line.answers.broken:
+                line.answers.feed(piece[begin : begin + size], line.now)
         reply = line.reply
-        steps.append(
-            (line.answers.broken, line.answers.idle, reply.over, reply.chunks, reply.last_ns)
-        )
+        states.append((line.answers.broken, line.answers.idle))
+        steps.append((reply.over, reply.chunks, reply.last_ns))
     if close and not line.answers.broken:
         line.answers.eof(line.now)
     told = line.reply.record(0, 0), line.reply.answer
-    return steps, told, line.board.copy(), line.listener.firsts
+    return states, steps, told, line.board.copy(), line.listener.firsts
 
 
 def test_what_is_around_a_text_is_told_only_where_it_is_the_answers() -> None:

@@ -45,12 +45,13 @@ static void ask(int fd) {
 }
 
 static void event(int fd, char *data, int64_t now) {
-    char *read_ns = strstr(data, "\"read_ns\":"), *sent_ns = strstr(data, "\"sent_ns\":");
-    if (!read_ns || !sent_ns) {
+    char *text = strstr(data, "\"text\":\" ");
+    if (!text) {
         if (strstr(data, "[DONE]")) ask(fd);
         return;
     }
-    int64_t read_at = atoll(read_ns + 10), server = atoll(sent_ns + 10);
+    char *after;
+    int64_t read_at = strtoll(text + 9, &after, 10), server = strtoll(after, NULL, 10);
     int64_t us = (now - server) / 1000;
     lag[us < 0 ? 0 : us >= BUCKETS ? BUCKETS - 1 : us]++;
     lags++;

@@ -1,6 +1,6 @@
 /* A paced SSE server: every request gets TOKENS events of 250 bytes, one each ITL, the first after
- * TTFT. Each event carries the moments (CLOCK_MONOTONIC, ns) at which its request was read and at
- * which it was sent itself. Prints its port, which others may share: the kernel deals out their
+ * TTFT. Each event's text is the moments (CLOCK_MONOTONIC, ns) at which its request was read and at
+ * which it was sent itself: as with real engines, events differ in nothing but their text. Prints its port, which others may share: the kernel deals out their
  * connections. Usage: server TTFT_MS ITL_MS TOKENS [PORT] */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -50,9 +50,9 @@ static void emit(int fd, struct stream *s, int tokens) {
                              "Transfer-Encoding: chunked\r\n\r\n");
     int used = snprintf(event, sizeof event,
         "data: {\"id\":\"cmpl-1\",\"object\":\"text_completion\",\"created\":1795326110,\"model\":"
-        "\"m\",\"choices\":[{\"index\":0,\"text\":\" token\",\"finish_reason\":%s}],\"usage\":null,"
-        "\"read_ns\":%lld,\"sent_ns\":%lld,\"pad\":\"",
-        s->left == 1 ? "\"length\"" : "null", (long long)s->read_ns, (long long)now_ns());
+        "\"m\",\"choices\":[{\"index\":0,\"text\":\" %016lld %016lld\",\"finish_reason\":%s}],\"usage\":null,"
+        "\"pad\":\"",
+        (long long)s->read_ns, (long long)now_ns(), s->left == 1 ? "\"length\"" : "null");
     memset(event + used, 'x', EVENT - 4 - used);
     memcpy(event + EVENT - 4, "\"}\n\n", 4);
     size += sprintf(wire + size, "%x\r\n", EVENT);
