@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmtop.loadgen.board import Board, Cell
@@ -511,6 +511,7 @@ def test_a_read_that_is_one_event_means_what_it_means_in_halves(
     assert seen[0] == seen[1]
 
 
+@example([([("a", "plain")], 0), ([("a", "plain")] * 4, 0), ([("a", "plain")] * 3, 7)], True)
 @given(
     st.lists(st.tuples(st.lists(READ, min_size=1, max_size=5), KEPT), max_size=8),
     st.booleans(),
