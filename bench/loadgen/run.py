@@ -1,7 +1,7 @@
 """Our load transport beside aiohttp, httpx and a C client, on one paced server, in the same run.
 
 Usage: python bench/loadgen/run.py [--streams 256] [--rate 50] [--seconds 8] [--rounds 2]
-           [--clients ours,...] [--workers]
+           [--clients ours,...] [--workers] [--servers N]
 
 The server runs on one core, each client in turn on another, with a server of its own, so that
 nothing of one client's is left for the next. The budget (at 256 streams of 50
@@ -88,11 +88,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--clients", default=",".join(CLIENTS))
+    parser.add_argument("--servers", type=int, default=0, help="0: as many as fit, up to two")
     asked = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     clients = [c for c in CLIENTS if c in asked.clients.split(",") or c == CLIENTS[0]]
-    # One server gives some 160,000 chunks/s, which is what two workers take.
-    served = cores[: 2 if asked.workers and len(cores) >= 5 else 1]
+    # One server gives some 160,000 chunks/s; by the clock two workers can be told from one only
+    # where more than that is offered.
+    served = cores[: asked.servers or (2 if asked.workers and len(cores) >= 5 else 1)]
     itl_ms = 1000 / asked.rate
     offered = asked.streams * TOKENS / (TTFT_MS / 1000 + (TOKENS - 1) * itl_ms / 1000)
     rounds: dict[str, list[dict[str, float]]] = {}
