@@ -17,6 +17,7 @@ from tests.llmtop_process import Home, command, free_port
 ENGINE = "one"
 CAP = 6  # max_num_seqs at launch
 SHORT = (
+    "--no-calibrate",
     "--prompt-tokens",
     "16",
     "--output-tokens",

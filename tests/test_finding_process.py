@@ -192,6 +192,7 @@ def test_compare_tells_a_small_batch_from_a_large_one(home: Home, engine: str) -
         assert findings["ttft_p50_s"]["verdict"] == "better"
         assert findings["ttft_p50_s"]["high"] < 1
         assert "better in TTFT p50" in found["summary"]
+    assert found["calibration"]["chunks_per_s"] > 0
     orders = [pair["order"] for pair in found["pairs"]]
     assert orders[:6] == ["AA", "AA", "AB", "BA", "AB", "BA"][: len(orders)]
     assert len(orders) >= 6 or found["pairs_left_out"] == len(orders) == 3

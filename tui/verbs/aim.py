@@ -149,8 +149,10 @@ def load_on(
     clock: LoadClock,
     window_s: float,
     on_record: Callable[[RequestRecord], None],
+    calibration: Calibration | None = None,
 ) -> Load:
-    """A load on an engine, on that clock. Its live figures are over ``window_s``."""
+    """A load on an engine, on that clock. Its live figures are over ``window_s``. calibration: what
+    its client is held against."""
     from llmtop.loadgen.pool import Load
 
     return Load(
@@ -160,6 +162,7 @@ def load_on(
         timeout_s=asked.timeout_s,
         window_s=window_s,
         on_record=on_record,
+        calibration=calibration,
         monotonic=clock.ns,
     )
 
@@ -175,19 +178,22 @@ def energy_of(found: Aim) -> EngineEnergy | None:
 
 
 def calibration_for(
-    wiring: Wiring, workers: int | None, *, anew: bool, quiet: bool
+    wiring: Wiring, workers: int | None, *, anew: bool | None, quiet: bool
 ) -> Calibration | None:
-    """What this client can carry; None, with a note, when that could not be tried out."""
+    """What this client can carry; None where it is not to be tried out (anew is False), and, with a
+    note, when it could not be."""
     from llmtop.tui.calibrated import calibrated, calibration_words
     from llmtop.tui.verbs.output import note
 
+    if anew is False:
+        return None
     line = StatusLine(quiet=quiet)
     try:
         found, _ = calibrated(
             wiring.state.root,
             wiring.processes.boot_id,
             workers,
-            anew=anew,
+            anew=bool(anew),
             on_left=lambda left: line.show(f"calibrating this client, {left:.0f}s left"),
         )
     except LlmtopError as error:

@@ -16,7 +16,7 @@ def command(workers: int | None, as_json: bool) -> int:
     """Say how much load this machine can carry as a client.
 
     For a second the load's own workers are sent to a small server inside llmtop. What is found is
-    remembered for an hour, and `llmtop load` and `llmtop saturate` are held against it.
+    remembered for an hour, and `llmtop load`, `saturate` and `compare` are held against it.
     """
     from llmtop.tui.calibrated import calibrated, calibration_words
     from llmtop.tui.verbs.aim import StatusLine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 import sys
 import time
@@ -20,6 +21,9 @@ from llmtop.tui.verbs.aim import (
     aim,
     asking,
     asking_options,
+    calibrate_option,
+    calibration_entry,
+    calibration_for,
     energy_of,
     load_on,
     wait_a_beat,
@@ -31,8 +35,11 @@ from llmtop.tui.verbs.output import document, json_flag, note
 
 if TYPE_CHECKING:
     from llmtop.engines.records import EngineStatus
+    from llmtop.loadgen.calibration import Calibration
     from llmtop.loadgen.duel import CompareResult, Duel
+    from llmtop.loadgen.level import LoadClock
     from llmtop.loadgen.pool import Load
+    from llmtop.loadgen.results import RequestRecord
     from llmtop.tui.arms import Arms
     from llmtop.tui.wiring import Wiring
 
@@ -71,6 +78,7 @@ Place = Callable[[str], bool]  # puts an arm in force; whether an engine was sta
     metavar="FILE",
     help="Write the result: CSV to FILE.csv, else JSON. May be repeated.",
 )
+@calibrate_option
 @asking_options
 @json_flag
 def command(
@@ -81,6 +89,7 @@ def command(
     concurrency: int,
     run_seconds: float,
     save: tuple[str, ...],
+    anew: bool | None,
     as_json: bool,
     **shared: Any,
 ) -> int:
@@ -109,7 +118,11 @@ def command(
         if signal.getsignal(signum) is signal.SIG_DFL:  # under nohup it stays ignored
             signal.signal(signum, signal.default_int_handler)
     aims = [aim(wiring, text, asked, concurrency) for text in targets]
-    fight = Fight(aims, asked, concurrency, pairs, run_seconds, as_json)
+    # Once, and only when nothing is left that could be refused.
+    calibration = functools.cache(
+        lambda: calibration_for(wiring, asked.workers, anew=anew, quiet=as_json)
+    )
+    fight = Fight(aims, asked, concurrency, pairs, run_seconds, as_json, calibration)
     if one:
         given = {"A": dict(map(split, first)), "B": dict(map(split, second))}
         outcome = _switched(fight, wiring, targets[0], given)
@@ -118,7 +131,9 @@ def command(
     result, labels = outcome.result, outcome.labels
     names = (aims[0].name, aims[-1].name)
     simulated = any(found.simulated for found in aims)
-    report = comparison_document(names, labels, simulated, result, outcome.restarts)
+    report = comparison_document(
+        names, labels, simulated, result, outcome.restarts, calibration_entry(calibration())
+    )
     for path in save:
         save_comparison(path, report, result)
     if as_json:
@@ -147,7 +162,8 @@ def command(
 
 @dataclass(frozen=True, slots=True)
 class Fight:
-    """What is to be compared, with what. aims: one engine, or two."""
+    """What is to be compared, with what. aims: one engine, or two. calibration: tells what the
+    client is held against, and finds it out when first asked."""
 
     aims: list[Aim]
     asked: Asking
@@ -155,6 +171,13 @@ class Fight:
     pairs: int
     seconds: float
     as_json: bool
+    calibration: Callable[[], Calibration | None]
+
+    def load(
+        self, found: Aim, clock: LoadClock, on_record: Callable[[RequestRecord], None]
+    ) -> Load:
+        """The load on one of them."""
+        return load_on(found, self.asked, clock, self.seconds, on_record, self.calibration())
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +230,7 @@ def _switched(
         try:
             if arms.reasons:
                 _ask(arms, arms.starts(duel.sequence), duel, fight.asked.yes)
-            load = load_on(fight.aims[0], fight.asked, clock, fight.seconds, duel.take)
+            load = fight.load(fight.aims[0], clock, duel.take)
             try:
                 place = _placing(arms, load, line)
                 return _run(duel, place, lambda: load, line, arms.labels)
@@ -288,7 +311,7 @@ def _side_by_side(fight: Fight) -> Outcome:
         seed=fresh_seed(),
     )
     loads = {
-        arm: load_on(found, fight.asked, clocks[arm], fight.seconds, duel.take)
+        arm: fight.load(found, clocks[arm], duel.take)
         for arm, found in zip(clocks, fight.aims, strict=True)
     }
     labels = (fight.aims[0].name, fight.aims[1].name)

@@ -159,11 +159,7 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
     asked = Asking(prompts, given["model"], given["workers"], timeout, yes)
     wiring = Wiring()
     found = aim(wiring, target, asked, parsed.highest, known=False)
-    calibration = None
-    if given["anew"] is not False:
-        calibration = calibration_for(
-            wiring, given["workers"], anew=bool(given["anew"]), quiet=as_json
-        )
+    calibration = calibration_for(wiring, given["workers"], anew=given["anew"], quiet=as_json)
     # After that: the files' clocks begin with them, and records count from the load.
     harvest = Harvest(given["save_hlog"], given["save_bench"])
     saved = Recording(given["save"]) if given["save"] else None

@@ -97,9 +97,7 @@ def command(
     check(save, save_bench)
     wiring = Wiring()
     found = aim(wiring, target, asked, top)
-    calibration = None
-    if anew is not False:
-        calibration = calibration_for(wiring, asked.workers, anew=bool(anew), quiet=as_json)
+    calibration = calibration_for(wiring, asked.workers, anew=anew, quiet=as_json)
     energy = energy_of(found)
     gauges = _gauges(wiring, found, energy)
     if gauges is not None:

@@ -137,8 +137,10 @@ def comparison_document(
     simulated: bool,
     result: CompareResult,
     restarts: int = 0,
+    calibration: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A whole comparison. names: the engines; labels: what tells A from B. restarts: for that."""
+    """A whole comparison. names: the engines; labels: what tells A from B. restarts: for that.
+    calibration: what the client was held against."""
     return {
         "kind": "comparison",
         "time": time.time(),
@@ -151,6 +153,7 @@ def comparison_document(
         "run_seconds": result.seconds,
         "pairs_left_out": result.left_out,
         "restarts": restarts,
+        "calibration": calibration,
         "findings": [finding_entry(finding) for finding in result.findings],
         "pairs": [
             {
