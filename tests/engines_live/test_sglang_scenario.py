@@ -8,7 +8,15 @@ import time
 import pytest
 
 from tests.engines_live.engine import Engine
-from tests.engines_live.scenario import NAME, alive, drained, family, seen, told
+from tests.engines_live.scenario import (
+    NAME,
+    alive,
+    answers_follow_the_schema,
+    drained,
+    family,
+    seen,
+    told,
+)
 from tests.llmtop_process import Home, command
 
 RUNNING = "sglang:num_running_reqs"
@@ -58,6 +66,10 @@ def test_the_cap_turns_under_load_and_no_request_fails(home: Home, engine: Engin
         report = drained(load)
     assert report["requests"]["failed"] == 0, report["errors"]
     assert report["requests"]["ok"] > 8
+
+
+def test_answers_follow_a_json_schema(home: Home, engine: Engine) -> None:
+    answers_follow_the_schema(home, engine.url)
 
 
 def test_stop_with_open_streams_ends_within_its_grace(home: Home, engine: Engine) -> None:

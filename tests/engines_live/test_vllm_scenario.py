@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.engines_live.engine import Engine
-from tests.engines_live.scenario import NAME, alive, drained, family, seen, told
+from tests.engines_live.scenario import (
+    NAME,
+    alive,
+    answers_follow_the_schema,
+    drained,
+    family,
+    seen,
+    told,
+)
 from tests.engines_live.vllm_served import CAP, KV_TOKENS
 from tests.llmtop_process import Home, command
 from tests.terminal import Terminal
@@ -121,6 +129,10 @@ def test_the_options_panel_turns_the_real_engine(home: Home, engine: Engine) -> 
         assert screen.wait() == 0
         report = drained(load)
     assert (report["requests"]["failed"], report["requests"]["cut"]) == (0, 0)
+
+
+def test_answers_follow_a_json_schema(home: Home, engine: Engine) -> None:
+    answers_follow_the_schema(home, engine.url)
 
 
 def test_stop_with_open_streams_ends_within_its_grace(home: Home, engine: Engine) -> None:
