@@ -42,6 +42,9 @@ class _IntentFile(msgspec.Struct):
     schema: int = SCHEMA
 
 
+_intent = msgspec.json.Decoder(_IntentFile).decode
+
+
 class Intents:
     """What restarts are under way, whoever began them."""
 
@@ -88,7 +91,7 @@ class Intents:
         """The restart of this engine that was begun and did not end; None as a rule."""
         try:
             data = read_whole(self._state.folder(name) / FILE, RECORD_BYTES)
-            return msgspec.json.decode(data, type=_IntentFile).intent
+            return _intent(data).intent
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 

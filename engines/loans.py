@@ -65,6 +65,10 @@ class _LoansFile(msgspec.Struct):
     schema: int = SCHEMA
 
 
+_header = msgspec.json.Decoder(_Header).decode
+_loans = msgspec.json.Decoder(_LoansFile).decode
+
+
 def drop(state: StateDirectory, name: str) -> None:
     """An engine is started afresh under this name: what was left of another is of no matter."""
     with contextlib.suppress(StateError, OSError):
@@ -241,11 +245,11 @@ def _read(state: StateDirectory, name: str) -> _Loans:
     path = state.folder(name) / FILE
     try:
         data = read_whole(path, RECORD_BYTES)
-        if msgspec.json.decode(data, type=_Header).schema > SCHEMA:
+        if _header(data).schema > SCHEMA:
             raise NewerRecord(
                 f"what is changed for a while on {name!r} was written down by a newer llmtop",
                 f"use that llmtop; the file is left as it is: {path}",
             )
-        return msgspec.json.decode(data, type=_LoansFile).loans
+        return _loans(data).loans
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}

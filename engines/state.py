@@ -73,6 +73,13 @@ class _StartupFile(msgspec.Struct):
     schema: int = SCHEMA
 
 
+# Made here and not where a file is read: that is done on several threads, and when two of them are
+# the first to ask msgspec 0.22 for one class's fields the process dies of a bad pointer.
+_header = msgspec.json.Decoder(_Header).decode
+_record = msgspec.json.Decoder(_RecordFile).decode
+_startups = msgspec.json.Decoder(_StartupFile).decode
+
+
 def check_name(name: str) -> None:
     """UsageError unless ``name`` can name an engine (and a folder)."""
     if not _NAME.fullmatch(name):
@@ -215,13 +222,13 @@ class StateDirectory:
                 f"the record of {name!r} cannot be read: {_why(error)}", left
             ) from error
         try:
-            found = msgspec.json.decode(data, type=_Header).schema
+            found = _header(data).schema
             if found > SCHEMA:
                 raise NewerRecord(
                     f"the record of {name!r} was written by a newer llmtop",
                     f"use that llmtop, or another name; {left}",
                 )
-            record = msgspec.json.decode(data, type=_RecordFile).record
+            record = _record(data).record
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise StateError(
                 f"the record of {name!r} is damaged", f"use another name, or remove it; {left}"
@@ -316,7 +323,7 @@ class StateDirectory:
     def _startups(self) -> _StartupFile:
         try:
             data = (self.root / "startups.json").read_bytes()
-            return msgspec.json.decode(data, type=_StartupFile)
+            return _startups(data)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return _StartupFile({})
 

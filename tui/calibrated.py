@@ -25,6 +25,9 @@ class _Kept(msgspec.Struct):
     found: list[Calibration]
 
 
+_kept = msgspec.json.Decoder(_Kept).decode
+
+
 def calibrated(
     folder: Path,
     boot: str,
@@ -95,6 +98,6 @@ def _known(folder: Path, boot: str) -> list[Calibration]:
 
 def _read(path: Path) -> _Kept | None:
     try:
-        return msgspec.json.decode(read_whole(path, FILE_BYTES), type=_Kept)
+        return _kept(read_whole(path, FILE_BYTES))
     except (OSError, LlmtopError, msgspec.MsgspecError, UnicodeDecodeError):
         return None

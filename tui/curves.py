@@ -88,6 +88,9 @@ class _CurveFile(msgspec.Struct):
     schema: int = SCHEMA
 
 
+_curve = msgspec.json.Decoder(_CurveFile).decode
+
+
 class CurveShelf:
     """The folder of earlier curves, for its owner alone; a file each, so that no two writers meet.
 
@@ -126,7 +129,7 @@ class CurveShelf:
 
 def _read(path: Path) -> Curve | None:
     try:
-        file = msgspec.json.decode(read_whole(path, MOST_BYTES), type=_CurveFile)
+        file = _curve(read_whole(path, MOST_BYTES))
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return file.curve if file.schema == SCHEMA and _sound(file.curve.points) else None
