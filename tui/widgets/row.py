@@ -43,10 +43,27 @@ def fit(spans: Iterable[Span], cells: int, role: str = TEXT) -> Row:
 
 
 def shorten(text: str, cells: int) -> str:
-    """Text in at most ``cells`` cells, with an ellipsis where something was cut."""
+    """Text in at most ``cells`` cells, with an ellipsis where something was cut.
+
+    What is far beyond them is not looked at: a log's line may have thousands of characters.
+    """
+    if cells <= 0:
+        return ""
+    # As many characters fill the cells even where one in two takes none.
+    near = text[: 2 * cells + 2]
+    if len(near) < len(text) and cell_len(near) > cells:
+        text = near
     if cell_len(text) <= cells:
         return text
-    return set_cell_size(text, max(0, cells - 1)).rstrip() + "…" if cells > 0 else ""
+    return set_cell_size(text, cells - 1).rstrip() + "…"
+
+
+def behind(text: str, cells: int) -> int:
+    """How many characters are left out at the left when the text's end is to be seen."""
+    at, free = len(text), cells
+    while at and (free := free - cell_len(text[at - 1])) >= 0:
+        at -= 1
+    return at
 
 
 def sides(left: Sequence[Span], right: Sequence[Span], cells: int) -> Row:
