@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import repeat
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len as measured
+from rich.cells import set_cell_size
 
 Span = tuple[str, str]  # text, role
 Row = tuple[Span, ...]
@@ -14,10 +17,16 @@ Row = tuple[Span, ...]
 NARROW = re.compile("[ -~·…→≤│─-▿●○⠀-⣿]*")
 TEXT, MUTED, FAINT, STRONG = "text", "muted", "faint", "strong"
 
+# An idle screen measures the same few hundred words at every beat.
+cell_len = lru_cache(maxsize=4096)(measured)
+
 
 def width(spans: Iterable[Span]) -> int:
     """Cells that the spans take."""
-    return sum(cell_len(text) for text, _ in spans)
+    total = 0
+    for text, _ in spans:
+        total += cell_len(text)
+    return total
 
 
 def fit(spans: Iterable[Span], cells: int, role: str = TEXT) -> Row:
@@ -79,9 +88,10 @@ def join(groups: Sequence[tuple[int, Sequence[Span]]], cells: int, gap: str = " 
     """
     kept = [(rank, spans) for rank, spans in groups if spans]
     space = cell_len(gap)
-    while kept and sum(width(s) for _, s in kept) + space * (len(kept) - 1) > cells:
+    sizes = [width(spans) for _, spans in kept]
+    while kept and sum(sizes) + space * (len(kept) - 1) > cells:
         worst = max(range(len(kept)), key=lambda i: kept[i][0])
-        del kept[worst]
+        del kept[worst], sizes[worst]
     out: list[Span] = []
     for number, (_, spans) in enumerate(kept):
         if number:
@@ -121,7 +131,7 @@ def _cells(row: Row) -> list[Span]:
     cells: list[Span] = []
     for text, role in row:
         if NARROW.fullmatch(text):
-            cells.extend((c, role) for c in text)
+            cells.extend(zip(text, repeat(role)))
             continue
         for c in text:
             cells.append((c, role))
