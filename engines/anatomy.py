@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmtop.engines.samples import GpuProcess
 from llmtop.engines.startup import start_lines
@@ -16,8 +17,7 @@ _WHOLES = {"kv": ("keys", "values"), "graphs": ("prefill_graphs", "decode_graphs
 READ_CHARS = 4 * 2**20  # of a start's log: vLLM's report comes within its first 100 KiB
 
 
-@dataclass(frozen=True, slots=True)
-class Anatomy:
+class Anatomy(Struct, frozen=True):
     """Bytes that an engine takes on each of its GPUs, as it told when it started; None: not told.
 
     weights: the model. kv: the KV cache, taken whole at the start. graphs: captured CUDA graphs.
@@ -42,8 +42,7 @@ class Anatomy:
         return any(process.pid in self.pids for process in processes)
 
 
-@dataclass(frozen=True, slots=True)
-class Division:
+class Division(Struct, frozen=True):
     """One GPU's memory laid out, bytes: the engine's parts, then what is not its own.
 
     kv_used: of the KV cache, what holds tokens now; None when not known. rest: in use and in

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+import msgspec
+from msgspec import Struct
+
 
 class Counter(StrEnum):
     """Totals since the engine started, in the field's own words."""
@@ -38,8 +41,7 @@ class Latency(StrEnum):
     QUEUE = "queue"  # arrival to first scheduled
 
 
-@dataclass(frozen=True, slots=True)
-class BucketHistogram:
+class BucketHistogram(Struct, frozen=True):
     """A cumulative histogram as exposition text carries it.
 
     bounds: upper bounds in seconds, ascending, the last one infinity.
@@ -83,8 +85,7 @@ class Reading:
     process_start: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Quantile:
+class Quantile(Struct, frozen=True):
     """One quantile as far as its buckets can tell.
 
     relation "=": interpolated inside a bucket. "<": in the first bucket, so all that is known is
@@ -95,8 +96,7 @@ class Quantile:
     relation: Literal["=", "<", ">"] = "="
 
 
-@dataclass(frozen=True, slots=True)
-class Quantiles:
+class Quantiles(Struct, frozen=True):
     """A distribution over a window: the quantiles, how many observations, over how long.
 
     mean: sum over count in the window, seconds; the one honest figure below the first bucket.
@@ -110,8 +110,7 @@ class Quantiles:
     window_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class EngineSample:
+class EngineSample(Struct, frozen=True):
     """What one beat says about an engine.
 
     Rates (``…_per_s``) are over the last ``rate_window_s`` seconds, short so that a change shows at
@@ -137,7 +136,7 @@ class EngineSample:
     preemptions: int | None = None  # in the window
     spec_acceptance: float | None = None  # accepted / proposed draft tokens in the window
     spec_accepted_length: float | None = None  # tokens per step and request: 1 + accepted / drafts
-    latencies: Mapping[Latency, Quantiles] = field(default_factory=dict)
+    latencies: Mapping[Latency, Quantiles] = msgspec.field(default_factory=dict)
     restarted: bool = False  # the counters began anew since the sample before
     rate_window_s: float | None = None
     spec_acceptance_by_position: tuple[float, ...] = ()  # share of drafts accepted that far
@@ -145,8 +144,7 @@ class EngineSample:
     kv_tokens_evictable: int | None = None  # held for reuse only, not among the used
 
 
-@dataclass(frozen=True, slots=True)
-class GpuProcess:
+class GpuProcess(Struct, frozen=True):
     """One process's memory on one GPU. NVML gives the host's pid, also inside a container."""
 
     pid: int
