@@ -12,8 +12,7 @@ import pwd
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
-
-from msgspec import Struct
+from dataclasses import dataclass
 
 from llmtop import LlmtopError, UsageError
 from llmtop.engines.ending import end
@@ -42,7 +41,8 @@ _REAPERS = frozenset({"systemd", "init"})  # a user's own systemd takes in orpha
 _TITLE_CHARS = 60
 
 
-class Orphan(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Orphan:
     """An engine's process that lost its parent. pids: itself and what it has started.
 
     age_s: seconds since it began. memory_bytes: main memory of all of them, as far as is shown.

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 
 
@@ -96,7 +95,8 @@ class Quantile(Struct, frozen=True):
     relation: Literal["=", "<", ">"] = "="
 
 
-class Quantiles(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Quantiles:
     """A distribution over a window: the quantiles, how many observations, over how long.
 
     mean: sum over count in the window, seconds; the one honest figure below the first bucket.
@@ -110,7 +110,8 @@ class Quantiles(Struct, frozen=True):
     window_s: float
 
 
-class EngineSample(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class EngineSample:
     """What one beat says about an engine.
 
     Rates (``…_per_s``) are over the last ``rate_window_s`` seconds, short so that a change shows at
@@ -136,7 +137,7 @@ class EngineSample(Struct, frozen=True):
     preemptions: int | None = None  # in the window
     spec_acceptance: float | None = None  # accepted / proposed draft tokens in the window
     spec_accepted_length: float | None = None  # tokens per step and request: 1 + accepted / drafts
-    latencies: Mapping[Latency, Quantiles] = msgspec.field(default_factory=dict)
+    latencies: Mapping[Latency, Quantiles] = field(default_factory=dict)
     restarted: bool = False  # the counters began anew since the sample before
     rate_window_s: float | None = None
     spec_acceptance_by_position: tuple[float, ...] = ()  # share of drafts accepted that far
