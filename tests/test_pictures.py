@@ -104,6 +104,8 @@ SHOWN = {
     "large": "test_snapshots/test_dashboard[200x60-dark]",
     "beside": "test_snapshots/test_dashboard_in_other_ways[beside]",
     "startup": "test_pictures/test_screen[startup-120x40-dark]",
+    "stop": "test_pictures/test_dialog[stop-80x24-dark]",
+    "stale": "test_pictures/test_an_engine_that_does_not_answer[120x40]",
     "palette": "test_pictures/test_screen[palette-120x40-dark]",
     "help": "test_pictures/test_screen[help-200x60-dark]",
     "log": "test_log_pictures/test_log[120x40-dark]",
