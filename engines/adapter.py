@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from msgspec import Struct
+
 from llmtop.engines.live_answer import LiveState
 from llmtop.engines.options import Change, OptionSpec, OptionValue
 from llmtop.engines.records import LaunchSpec
@@ -72,16 +74,14 @@ MakeLive = Callable[[str, str], Live]
 WithOptions = Callable[[Sequence[str], Mapping[str, OptionValue]], tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(Struct, frozen=True):
     """A step of an engine's start: its word on screen and the log line at which it begins."""
 
     word: str
     begins: re.Pattern[str]
 
 
-@dataclass(frozen=True, slots=True)
-class FailurePattern:
+class FailurePattern(Struct, frozen=True):
     """A log line that explains why an engine died, in plain words, and what to try.
 
     cause and advice may name groups of the pattern as ``{name}``. Patterns are tried in the order

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
+
 from llmtop.engines.samples import GpuProcess
 from llmtop.engines.startup import start_lines
 
@@ -42,8 +44,7 @@ class Anatomy:
         return any(process.pid in self.pids for process in processes)
 
 
-@dataclass(frozen=True, slots=True)
-class Division:
+class Division(Struct, frozen=True):
     """One GPU's memory laid out, bytes: the engine's parts, then what is not its own.
 
     kv_used: of the KV cache, what holds tokens now; None when not known. rest: in use and in

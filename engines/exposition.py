@@ -75,6 +75,7 @@ class Parser:
         self._prefixes = (*prefixes, _ALWAYS)
         self._known: dict[str, _Series | None] = {}
         self._lines: list[str] = []
+        self._blocks: list[str] = []  # of a text that told nothing new: its own lines, in one piece
         self._found = Exposition({})
 
     def parse(self, text: str) -> Exposition:
@@ -86,10 +87,14 @@ class Parser:
         """
         if len(text) > MAX_TEXT:
             raise ScrapeError(f"the metrics are larger than {MAX_TEXT // 2**20} MiB")
+        if self._blocks and self._tells_the_same(text):
+            return self._found
         prefixes = self._prefixes
         lines = [line for line in text.split("\n") if line.startswith(prefixes)]
         if lines and lines == self._lines:
+            self._blocks = self._cut(text)
             return self._found
+        self._blocks = []
         known: dict[str, _Series | None] = {}
         values: dict[str, float] = {}
         new = 0
@@ -131,6 +136,31 @@ class Parser:
             )
         self._lines, self._found = lines, Exposition(found)
         return self._found
+
+    def _cut(self, text: str) -> list[str]:
+        """The stretches of whole lines in which nothing but our own lines and comments stand."""
+        blocks: list[list[str]] = [[]]
+        for line in text.split("\n"):
+            if line.startswith(("#", *self._prefixes)):
+                blocks[-1].append(f"{line}\n")
+            elif blocks[-1]:
+                blocks.append([])
+        whole = ["".join(block) for block in blocks]
+        return [block for block in whole if self._has_own(block)]
+
+    def _tells_the_same(self, text: str) -> bool:
+        """Whether these stretches are all in a text that it has for us; if in doubt, it is not."""
+        at = 0
+        for block in self._blocks:
+            found = text.find(block, at)
+            whole = found == 0 or (found > 0 and text[found - 1] == "\n")
+            if not whole or self._has_own(text[at:found]):
+                return False
+            at = found + len(block)
+        return not self._has_own(text[at:])
+
+    def _has_own(self, text: str) -> bool:
+        return any(line.startswith(self._prefixes) for line in text.split("\n"))
 
 
 def parse(text: str, prefixes: tuple[str, ...]) -> Exposition:

@@ -64,6 +64,8 @@ def difference(new: BucketHistogram, old: BucketHistogram) -> BucketHistogram | 
     """
     if new.bounds != old.bounds:
         return None
+    if new is old and new.counts:  # an idle engine's: nothing was observed
+        return BucketHistogram(new.bounds, (0.0,) * len(new.counts), 0.0)
     counts = tuple(after - before for after, before in zip(new.counts, old.counts, strict=True))
     if not counts or counts[0] < 0 or any(low > high for low, high in pairwise(counts)):
         return None

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from msgspec import Struct
+
 
 class Counter(StrEnum):
     """Totals since the engine started, in the field's own words."""
@@ -38,8 +40,7 @@ class Latency(StrEnum):
     QUEUE = "queue"  # arrival to first scheduled
 
 
-@dataclass(frozen=True, slots=True)
-class BucketHistogram:
+class BucketHistogram(Struct, frozen=True):
     """A cumulative histogram as exposition text carries it.
 
     bounds: upper bounds in seconds, ascending, the last one infinity.
@@ -83,8 +84,7 @@ class Reading:
     process_start: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Quantile:
+class Quantile(Struct, frozen=True):
     """One quantile as far as its buckets can tell.
 
     relation "=": interpolated inside a bucket. "<": in the first bucket, so all that is known is
@@ -145,8 +145,7 @@ class EngineSample:
     kv_tokens_evictable: int | None = None  # held for reuse only, not among the used
 
 
-@dataclass(frozen=True, slots=True)
-class GpuProcess:
+class GpuProcess(Struct, frozen=True):
     """One process's memory on one GPU. NVML gives the host's pid, also inside a container."""
 
     pid: int

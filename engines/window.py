@@ -75,7 +75,7 @@ class Window:
             latencies={
                 latency: found
                 for latency in reading.histograms
-                if (found := self._quantiles(reading, latency)) is not None
+                if (found := self._quantiles(reading, latency, long)) is not None
             },
             restarted=restarted,
             unchanged_s=self._unchanged(reading),
@@ -96,12 +96,15 @@ class Window:
         usable = [(abs(span - seconds), old) for span, old in spans if span >= MIN_SPAN_S]
         return min(usable, key=lambda pair: pair[0])[1] if usable else None
 
-    def _quantiles(self, reading: Reading, latency: Latency) -> Quantiles | None:
+    def _quantiles(
+        self, reading: Reading, latency: Latency, long: Reading | None
+    ) -> Quantiles | None:
         # Some engines show a distribution only once it has an observation (SGLang, TensorRT-LLM):
         # it is laid against the readings that have it, and its own window is the shorter one.
-        base = self._base(
-            [old for old in self._readings if latency in old.histograms], self._seconds
-        )
+        base = long
+        if long is None or latency not in long.histograms:
+            having = [old for old in self._readings if latency in old.histograms]
+            base = self._base(having, self._seconds)
         if base is None:
             return None
         between = difference(reading.histograms[latency], base.histograms[latency])

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtop.tui.widgets.axis import Scale, columns, nice, time_grid
+from llmtop.tui.store import Series
+from llmtop.tui.widgets.axis import Scale, Trail, columns, nice, time_grid
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,41 @@ def test_between_two_moves_only_the_last_cell_changes() -> None:
     ]
     assert seen[0][:-2] == seen[1][:-2]
     assert seen[0] != seen[1]
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.01, 9.0), st.one_of(st.none(), st.floats(0, 9)), st.floats(0.0, 1.0)),
+        max_size=80,
+    ),
+    st.integers(1, 30),
+)
+def test_a_trail_is_what_the_whole_series_would_be(
+    steps: list[tuple[float, float | None, float]], cells: int
+) -> None:
+    series, trail, now = Series(), Trail(), 1000.0
+    for pause, value, later in steps:
+        series.append(now := now + pause, value)
+        now += later
+        grid = time_grid(now, cells, 40.0)
+        whole = columns(list(series), grid, now, 3.0)
+        found = trail.columns(series, grid, now, 3.0)
+        # How long a value is carried into the left edge is told by its column, not its moment.
+        own = series.since(grid.start)
+        first = int((own[0][0] - grid.start) / (grid.cell_s / 2)) if own else len(whole)
+        assert found[first:] == whole[first:]
+
+
+def test_a_trail_follows_a_clock_that_was_stepped_back_and_another_series() -> None:
+    one, other, trail = Series(), Series(), Trail()
+    for second in range(20):
+        one.append(1000.0 + second, 1.0)
+        other.append(1000.0 + second, 2.0)
+    grid = time_grid(1019.0, 10, 20.0)
+    assert set(trail.columns(one, grid, 1019.0, 3.0)[:-1]) == {1.0}
+    one.append(1005.0, 7.0)
+    for second in range(6, 20):
+        one.append(1000.0 + second, 7.0)
+    assert trail.columns(one, grid, 1019.0, 3.0) == columns(list(one), grid, 1019.0, 3.0)
+    assert set(trail.columns(other, grid, 1019.0, 3.0)[:-1]) == {2.0}
+    assert set(trail.columns(None, grid, 1019.0, 3.0)) == {None}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmtop.engines.exposition import MAX_TEXT, Parser, ScrapeError, parse
+from llmtop.engines.exposition import MAX_TEXT, Exposition, Parser, ScrapeError, parse
 
 DATA = Path(__file__).parent / "data" / "metrics"
 VLLM = ("vllm:",)
@@ -78,6 +79,48 @@ def test_while_no_line_of_the_engine_changes_nothing_is_taken_apart_again() -> N
     assert changed.value("vllm:a") == 2
     assert parser.parse("\n").value("vllm:a") is None
     assert parser.parse('vllm:a{x="1"} 2\n').value("vllm:a") == 2
+
+
+LINES = st.sampled_from(
+    [
+        "vllm:a 1",
+        "vllm:a 2",
+        "vllm:b 1",
+        "x 1",
+        "x 2",
+        "y vllm:a 1",
+        "# HELP vllm:a x",
+        "",
+        "\r",
+        "#",
+    ]
+)
+
+
+@given(st.lists(st.lists(LINES, max_size=6).map("\n".join), max_size=8))
+def test_a_parser_that_has_seen_a_text_reads_the_next_like_a_new_one(texts: list[str]) -> None:
+    parser = Parser(VLLM)
+
+    def told(parse: Callable[[str], Exposition], text: str) -> list[object] | str:
+        try:
+            found = parse(text)
+        except ScrapeError as error:
+            return error.message
+        return [found.value(name) for name in ("vllm:a", "vllm:b")]
+
+    ended = [f"{text}\n" for text in texts]
+    for text in [one for pair in zip(texts, ended, ended, ended, strict=True) for one in pair]:
+        assert told(parser.parse, text) == told(Parser(VLLM).parse, text)
+
+
+def test_an_idle_text_in_which_only_others_lines_change_is_not_taken_apart() -> None:
+    own = "# HELP vllm:a x\nvllm:a 1\nvllm:b 2\n"
+    parser = Parser(VLLM)
+    first = parser.parse(f"cpu 1\n{own}http 7\n")
+    assert parser.parse(f"cpu 2\n{own}http 8\n") is first
+    assert parser.parse(f"cpu 33\n{own}http 9\nhttps 1\n") is first
+    assert parser.parse(f"cpu 4\n{own}http 9\nvllm:c 3\n").value("vllm:c") == 3
+    assert parser.parse(f"cpu 4\nvllm:a 5\n{own}").value("vllm:a") == 5
 
 
 def test_a_parser_keeps_nothing_of_texts_gone_by() -> None:

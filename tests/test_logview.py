@@ -1,5 +1,6 @@
 """A log as it is looked at: kept in bounds, filtered, searched, and its place held."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -22,6 +23,17 @@ def view(*lines: str, **bounds: int) -> LogView:
 
 def texts(log: LogView, room: int) -> list[str]:
     return [line.text for line in log.window(room)]
+
+
+async def held_down(key: str, times: int, pilot: Pilot[None]) -> None:
+    """As fast as a terminal sends them: ``press`` would wait for each to be painted."""
+    for _ in range(times):
+        pilot.app.simulate_key(key)
+    for pump in (pilot.app, pilot.app.screen, pilot.app):  # a key goes down, and up again
+        handled = asyncio.Event()
+        pump.call_later(handled.set)
+        await asyncio.wait_for(handled.wait(), 60)
+    await pilot.pause()
 
 
 @pytest.mark.parametrize(
@@ -136,12 +148,23 @@ async def test_a_line_of_a_megabyte_is_one_row_that_is_scrolled_sideways(
         await pilot.press("right")
         await pilot.pause()
         assert "│ 6789012345" in screen_text(app) and "from column 17" in screen_text(app)
-        await pilot.press(*["right"] * 400)
-        await pilot.pause()
-        assert "from column 3" in screen_text(app)  # as far as the line goes, and no further
-        await pilot.press(*["left"] * 400)
-        await pilot.pause()
+        await held_down("right", 400, pilot)
+        assert "from column 3937" in screen_text(app)  # as far as the line goes, no further
+        await held_down("left", 400, pilot)
         assert "from column" not in screen_text(app)
+
+
+async def test_the_end_of_a_line_of_wide_characters_can_be_scrolled_to(
+    settle: Settle, screen_text: Text, make_app: Make, control: FakeControl
+) -> None:
+    control.log = ["short", "雪" * 90 + "end"]
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("l")
+        await settle(pilot)
+        assert "end" not in screen_text(app)
+        await held_down("right", 20, pilot)
+        assert "end" in screen_text(app) and "from column 65" in screen_text(app)
 
 
 async def test_a_search_is_typed_counted_and_ended(

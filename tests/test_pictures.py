@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +97,25 @@ def test_on_a_slow_line(snap_compare: Callable[..., bool], make_app: Make, scree
     press = {**KEYS, **DIALOGS}.get(screen, ())
     app = make_app(low_bandwidth=True)
     assert snap_compare(app, press=press, terminal_size=SIZES["120x40"])
+
+
+SHOWN = {
+    "small": "test_snapshots/test_dashboard[80x24-dark]",
+    "large": "test_snapshots/test_dashboard[200x60-dark]",
+    "beside": "test_snapshots/test_dashboard_in_other_ways[beside]",
+    "startup": "test_pictures/test_screen[startup-120x40-dark]",
+    "stop": "test_pictures/test_dialog[stop-80x24-dark]",
+    "stale": "test_pictures/test_an_engine_that_does_not_answer[120x40]",
+    "palette": "test_pictures/test_screen[palette-120x40-dark]",
+    "help": "test_pictures/test_screen[help-200x60-dark]",
+    "log": "test_log_pictures/test_log[120x40-dark]",
+    "compare": "test_finding_snapshots/test_screen[compare-120x40-dark]",
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_docs_show_the_screen_as_it_is(name: str) -> None:
+    tests = Path(__file__).parent
+    picture = tests.parent / "docs" / "pictures" / f"{name}.svg"
+    now = tests / "__snapshots__" / f"{SHOWN[name]}.raw"
+    assert picture.read_text() == now.read_text(), f"copy {now} to {picture}"

@@ -1,3 +1,5 @@
+import sys
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,6 +9,7 @@ from llmtop.tui.widgets.glyphs import ASCII, UNICODE
 from llmtop.tui.widgets.row import (
     NARROW,
     Row,
+    behind,
     changed,
     fit,
     join,
@@ -68,6 +71,43 @@ def test_shortened_text_says_so() -> None:
     assert shorten("雪雪雪", 5) == "雪雪…"
     assert shorten("short", 8) == "short"
     assert shorten("x", 0) == ""
+
+
+@given(st.text("a雪é\u1160…", max_size=60), st.integers(0, 20))
+def test_shortened_text_fits_and_is_its_beginning(text: str, cells: int) -> None:
+    shown = shorten(text, cells)
+    assert width([(shown, "")]) <= cells
+    if width([(text, "")]) <= cells and cells:
+        assert shown == text
+    elif cells:
+        assert shown.endswith("…") and text.startswith(shown[:-1].rstrip())
+        assert width([(shown, "")]) >= cells - 1  # a wide character may leave a cell free
+
+
+def test_what_is_far_beyond_the_cells_is_not_measured() -> None:
+    def steps(text: str) -> int:
+        seen = 0
+
+        def count(frame: object, event: str, arg: object) -> None:
+            nonlocal seen
+            seen += 1
+
+        sys.setprofile(count)
+        try:
+            shorten(text, 76)
+        finally:
+            sys.setprofile(None)
+        return seen
+
+    steps("雪" * 200)  # what is looked up once
+    assert steps("雪é" * 100_000) <= 2 * steps("雪é" * 100)
+
+
+@given(st.text("a雪", max_size=40), st.integers(1, 20))
+def test_the_end_of_a_line_is_seen_with_as_little_left_out_as_can_be(text: str, cells: int) -> None:
+    at = behind(text, cells)
+    assert width([(text[at:], "")]) <= cells
+    assert at == 0 or width([(text[at - 1 :], "")]) > cells
 
 
 def test_a_box_is_closed_at_any_size() -> None:

@@ -10,8 +10,9 @@ from llmtop.tui.app import LlmtopApp
 from llmtop.tui.control import FakeControl
 from llmtop.tui.keymap import COMMANDS, DEFAULT, Place
 from llmtop.tui.screens.dashboard import Dashboard
-from llmtop.tui.screens.help import HelpScreen
+from llmtop.tui.screens.help import HelpScreen, help_rows
 from llmtop.tui.screens.log import LogScreen
+from llmtop.tui.widgets.row import plain
 
 Make = Callable[..., LlmtopApp]
 Text = Callable[[LlmtopApp], str]
@@ -95,6 +96,31 @@ async def test_help_names_every_key_and_every_number(screen_text: Text, make_app
         await pilot.press("escape")
         await pilot.pause()
         assert isinstance(app.screen, Dashboard)
+
+
+@pytest.mark.parametrize("width", [80, 120, 146, 160, 188, 200, 240])
+@pytest.mark.parametrize("readonly", [False, True])
+def test_help_says_the_same_at_any_width_and_in_full(width: int, readonly: bool) -> None:
+    cells = width - 4
+    rows = plain(help_rows(cells, DEFAULT, readonly=readonly))
+    assert all(len(row.rstrip()) <= cells for row in rows)
+    one = plain(help_rows(76, DEFAULT, readonly=readonly))
+    assert sorted(" ".join(rows).split()) == sorted(" ".join(one).split())
+
+
+async def test_a_wide_help_has_numbers_beside_two_columns_of_keys(
+    screen_text: Text, make_app: Make
+) -> None:
+    app = make_app()
+    async with app.run_test(size=(200, 60)) as pilot:
+        await pilot.press("question_mark")
+        await pilot.pause()
+        lines = screen_text(app).splitlines()
+        assert "The load" in lines[2] and "In the log" in lines[2] and "Numbers" in lines[2]
+        assert all(word in screen_text(app) for word in ("In the options", "When leaving", "lag"))
+        await pilot.press("end")
+        await pilot.pause()
+        assert "more lines" not in screen_text(app) and "restart:" in screen_text(app)
 
 
 async def test_help_scrolls_where_it_does_not_fit(screen_text: Text, make_app: Make) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import Struct
 
 from llmtop.engines.files import make_private, read_whole, write_whole
 from llmtop.engines.options import OptionValue
@@ -24,8 +25,7 @@ MOST_BYTES = 256 * 1024
 MOST_POINTS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
+class CurvePoint(Struct, frozen=True):
     """One level. error: relative standard error of the throughput. ttft_p95: seconds.
 
     valid: the client could keep up, so that the numbers are the engine's.

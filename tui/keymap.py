@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from functools import cache
 
 from msgspec import Struct
 
@@ -273,6 +274,7 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_name(part.strip()) for part in text.split(",") if part.strip()))
 
 
+@cache
 def spell(key: str) -> str:
     """A key as a person reads it: ``+``, ``esc``, ``ctrl+c``."""
     *modifiers, name = key.split("+")

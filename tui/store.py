@@ -34,11 +34,13 @@ class Series:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._points: deque[tuple[float, float | None]] = deque(maxlen=capacity)
+        self.rewritten = 0  # points that were replaced: what was made of them is wrong by now
 
     def append(self, time: float, value: float | None) -> None:
         """Add a point; it replaces what is not older than itself (the clock was stepped back)."""
         while self._points and self._points[-1][0] >= time:
             self._points.pop()
+            self.rewritten += 1
         self._points.append((time, value))
 
     @property

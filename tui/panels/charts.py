@@ -14,7 +14,7 @@ from llmtop.tui.panels import per_token, speculation
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import View
 from llmtop.tui.series import SeriesName
-from llmtop.tui.widgets.axis import Scale, TimeGrid, columns, time_grid
+from llmtop.tui.widgets.axis import Scale, TimeGrid, Trail, time_grid
 from llmtop.tui.widgets.chart import GUTTER, Trace, chart_rows
 from llmtop.tui.widgets.frame import Ranked, frame, head_room
 from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, faded, join
@@ -62,6 +62,7 @@ class ChartPanel(Panel):
         self._scale = Scale(kind.floor)
         self._shown: frozenset[str] = frozenset()
         self._drawn: deque[tuple[tuple[object, ...], list[Row]]] = deque(maxlen=DRAWN)
+        self._trails: dict[tuple[str, SeriesName], Trail] = {}
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The box with its chart."""
@@ -70,12 +71,13 @@ class ChartPanel(Panel):
         shown = frozenset(v.engine.name for v in (view, other) if v is not None and v.engine)
         if shown != self._shown:  # another engine: its axis, not the last one's
             self._shown, self._scale = shown, Scale(kind.floor)
+            self._trails.clear()
         grid = time_grid(view.now, max(1, width - 2 - GUTTER - 1))
         gap_s = max(3.0, 2.5 * view.interval)
-        traces = _traces(kind, view, grid, gap_s)
+        traces = self._traces(view, grid, gap_s)
         peak = _peak(traces, grid)
         if other is not None:  # both on one axis, or they could not be compared
-            peak = max(peak, _peak(_traces(kind, other, grid, gap_s), grid))
+            peak = max(peak, _peak(self._traces(other, grid, gap_s), grid))
         maximum = kind.floor if kind.fixed else self._scale.fit(peak, view.now)
         marks = [m for m in view.engine.marks if m.time >= grid.start] if view.engine else []
         places, empty = [grid.cell_of(m.time) for m in marks], kind.empty(view)
@@ -108,23 +110,20 @@ class ChartPanel(Panel):
         self._drawn.append((made_of, rows))
         return rows
 
-
-def _traces(kind: ChartKind, view: View, grid: TimeGrid, gap_s: float) -> list[Trace]:
-    since = grid.start - gap_s
-    return [
-        Trace(
-            columns(view.points(line.series, since), grid, view.now, gap_s),
-            line.role,
-            line.fill,
-            line.rule,
-        )
-        for line in kind.lines
-    ]
+    def _traces(self, view: View, grid: TimeGrid, gap_s: float) -> list[Trace]:
+        name = view.engine.name if view.engine is not None else ""
+        found = []
+        for line in self._kind.lines:
+            trail = self._trails.setdefault((name, line.series), Trail())
+            data = trail.columns(view.series(line.series), grid, view.now, gap_s)
+            found.append(Trace(data, line.role, line.fill, line.rule))
+        return found
 
 
 def _peak(traces: Sequence[Trace], grid: TimeGrid) -> float:
     """The highest value that must be seen, limits that are near included."""
-    peak = max((v for t in traces if not t.rule for v in t.columns if v is not None), default=0.0)
+    tops = [max(filter(None, t.columns), default=0.0) for t in traces if not t.rule]
+    peak = max(tops, default=0.0)
     # A limit comes into view once it is near; far above, it would only flatten the rest.
     limits = [t.columns[-2] or 0.0 for t in traces if t.rule and grid.cells > 1]
     return max([peak, *(limit for limit in limits if limit <= 2 * peak)])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llmtop.engines.anatomy import Division
     from llmtop.engines.samples import GpuSample
     from llmtop.tui.panels.view import View
+    from llmtop.tui.widgets.glyphs import Glyphs
 
 HOT_C = 85.0  # data-centre cards begin to slow down a little above
 
@@ -24,12 +25,20 @@ HOT_C = 85.0  # data-centre cards begin to slow down a little above
 class GpuPanel(Panel):
     """Memory as a bar, the rest as numbers. Three rows or fewer: one bare line a GPU."""
 
+    _made_of: tuple[object, ...] = ()  # the virtual one's box that was drawn last
+    _made: Sequence[Row] = ()
+
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """A box where there is room, else lines."""
         gpus = view.store.gpus
         virtual = simulated(view)
         if virtual is not None:
-            return _virtual(virtual, view, width, height)
+            stale = view.stale_s is not None
+            made_of = (virtual, stale, view.glyphs, width, height)
+            if made_of != self._made_of:
+                self._made = _virtual(virtual, stale, view.glyphs, width, height)
+                self._made_of = made_of
+            return list(self._made)
         if height < 3:
             if not gpus:
                 return [fit([(" gpu  ", MUTED), (_note(view), MUTED)], width)]
@@ -98,20 +107,20 @@ def _stack(
     return body
 
 
-def _virtual(parts: Division, view: View, width: int, height: int) -> list[Row]:
+def _virtual(parts: Division, stale: bool, glyphs: Glyphs, width: int, height: int) -> list[Row]:
     """The memory of a GPU that does not exist, and says so."""
     if height < 3:
         room = max(0, width - 20)
-        drawn = memory_bar(parts, min(30, room // 2), view.glyphs)
-        (said,) = memory_words(parts, max(0, room - cells(drawn)), stale=view.stale_s is not None)
+        drawn = memory_bar(parts, min(30, room // 2), glyphs)
+        (said,) = memory_words(parts, max(0, room - cells(drawn)), stale=stale)
         return [fit([(" gpu ", MUTED), ("simulated ", "warn"), *drawn, (" ", TEXT), *said], width)]
     inner = width - 4
-    words = memory_words(parts, inner, 2 if height > 6 else 1, stale=view.stale_s is not None)
+    words = memory_words(parts, inner, 2 if height > 6 else 1, stale=stale)
     why: list[Span] = [("no such GPU: no power or clock to show", MUTED)]
-    body = _stack(memory_bar(parts, inner, view.glyphs), words, why, height)
+    body = _stack(memory_bar(parts, inner, glyphs), words, why, height)
     head: list[Ranked] = [(0, [(f"{f.gib(parts.total)} GiB", "gpu")])]
-    title = f"GPU {view.glyphs.dot} simulated"
-    return frame(body, width, height, view.glyphs, title=title, head=head)
+    title = f"GPU {glyphs.dot} simulated"
+    return frame(body, width, height, glyphs, title=title, head=head)
 
 
 def _bar(gpu: GpuSample, view: View, cells: int) -> list[Span]:

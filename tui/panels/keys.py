@@ -17,11 +17,16 @@ class KeysPanel(Panel):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self.editing = False
+        self._made_of: tuple[object, ...] = ()
+        self._made: Row = ()
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """What works now, and only that."""
         state: list[Span] = [] if view.mouse else [("mouse let go ", "warn")]
-        return [_line(self._keys(view), state, width)]
+        keys = self._keys(view)
+        if (made_of := (keys, state, width)) != self._made_of:
+            self._made_of, self._made = made_of, _line(keys, state, width)
+        return [self._made]
 
     def _keys(self, view: View) -> list[tuple[str, str]]:
         keys = view.keys

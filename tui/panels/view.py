@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llmtop.engines.samples import EngineSample
     from llmtop.loadgen.results import LoadSnapshot
     from llmtop.tui.series import SeriesName
-    from llmtop.tui.store import EngineTrack, Store
+    from llmtop.tui.store import EngineTrack, Series, Store
 
 
 class Stage(StrEnum):
@@ -62,7 +62,8 @@ class View:
     @property
     def engine(self) -> EngineTrack | None:
         """The engine that it is about."""
-        return self.store.engines.get(self.subject) if self.subject else self.store.engine
+        name = self.subject or self.store.selected
+        return self.store.engines.get(name) if name else None
 
     @property
     def other(self) -> View | None:
@@ -99,10 +100,14 @@ class View:
             return Stage.ENDED
         return Stage.RUNNING
 
+    def series(self, name: SeriesName) -> Series | None:
+        """A series of the selected engine, None when there is none."""
+        engine = self.engine
+        return engine.series.get(name) if engine else None
+
     def points(self, name: SeriesName, since: float) -> Sequence[tuple[float, float | None]]:
         """A series of the selected engine from ``since`` on; empty when there is none."""
-        engine = self.engine
-        series = engine.series.get(name) if engine else None
+        series = self.series(name)
         return series.since(since) if series else ()
 
     @property

@@ -73,7 +73,7 @@ class Dashboard(Screen[None]):
         self._arranged: Facts | None = None
         self._pace = Pace([*CHARTS, *(BESIDE + name for name in PAIRED)])
         self._paired = False  # the next engine stands beside the selected one
-        self._panels: list[Panel] = []
+        self._panels: dict[str, Panel] = {}
         self._keys = KeysPanel(id="keys")
         self._compositor = TightCompositor()
         self._layout = BoxLayout(self._boxes)
@@ -98,13 +98,16 @@ class Dashboard(Screen[None]):
 
     def on_mount(self) -> None:
         """Begin the beat."""
-        self._panels = list(self.query(Panel))
+        self._panels = self._found()
         self._arranged = self._facts(self._look())
         self._beat = self.set_interval(self._beat_s, lambda: self.beat(whole=False))
         # At once: after the signal the process is stopped, and its next turn may be in the shell's
         # time.
         self.app.app_suspend_signal.subscribe(self, self._leave, immediate=True)
         self.app.app_resume_signal.subscribe(self, self._come_back)
+
+    def _found(self) -> dict[str, Panel]:
+        return {panel.id: panel for panel in self.query(Panel) if panel.id is not None}
 
     @property
     def layout(self) -> Layout:
@@ -159,14 +162,14 @@ class Dashboard(Screen[None]):
         seldom, steady = view.low_bandwidth and not whole, time.monotonic()
         with self.app.batch_update():
             self._keys.editing = self.editing
-            for panel in self._panels:
+            for name, panel in self._panels.items():
                 seen = view
-                if panel.id is not None and panel.id.startswith(BESIDE):
+                if name.startswith(BESIDE):
                     if other is None:
                         continue
                     seen = other
                 panel.view = seen  # for those that get a box before the next beat
-                if panel.id in shown and self._pace.due(panel.id, steady, seldom=seldom):
+                if name in shown and self._pace.due(name, steady, seldom=seldom):
                     panel.show(seen)
 
     def _leave(self, app: App[object]) -> None:
@@ -241,7 +244,7 @@ class Dashboard(Screen[None]):
             if not self.query(f"#{BESIDE}pulse"):
                 twins = [ChartPanel(CHARTS[name], id=BESIDE + name) for name in PAIRED]
                 await self.mount_all([Pulse(id=f"{BESIDE}pulse"), *twins])
-                self._panels = list(self.query(Panel))
+                self._panels = self._found()
         self._paired = not self._paired
         self.beat()
 

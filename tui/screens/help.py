@@ -17,10 +17,12 @@ from llmtop.tui.panels.view import View
 from llmtop.tui.screens.boxed import TightCompositor
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.frame import frame
-from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span
+from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span, fit
 
 COLUMN = 13  # of keys and names; longer ones have a line of their own
 WIDE, WIDE_COLUMN = 100, 20  # where there is room, all have it beside their words
+BESIDE = ((2, 50), (1, 60))  # columns of keys beside the numbers, and cells of each
+LEAST, GAP = 80, 2  # cells for the numbers, and between two columns
 FAR = 1_000_000
 
 
@@ -94,19 +96,62 @@ class HelpScreen(Screen[None]):
 
 
 def help_rows(cells: int, keys: Keymap, *, readonly: bool = False) -> list[Row]:
-    """All of it in rows of ``cells`` cells, long sentences broken between words."""
-    rows: list[Row] = []
+    """All of it in rows of ``cells`` cells, long sentences broken between words.
+
+    On a wide screen the numbers stand beside the keys, on a very wide one beside two columns of
+    keys: a sentence of 190 cells is not read, and the other half of the help not seen.
+    """
+    for columns, own in BESIDE:
+        rest = cells - columns * (own + GAP)
+        if rest >= LEAST:
+            parts = _halved(_keys(own, keys, readonly), columns)
+            return _beside([*((own, part) for part in parts), (rest, _numbers(rest))])
+    return [row for part in _keys(cells, keys, readonly) for row in part] + _numbers(cells)
+
+
+def _keys(cells: int, keys: Keymap, readonly: bool) -> list[list[Row]]:
+    """A block for each place in which keys work."""
+    blocks: list[list[Row]] = []
     for place in Place:
         commands = of([place], readonly=readonly)
-        if not commands:
-            continue
-        rows += [(), ((f" {place.value}", "title"),)]
-        for command in commands:
-            rows += _entry(keys.labels(command.id), command.words, cells)
-    rows += [(), ((" Numbers", "title"),)]
+        if commands:
+            block: list[Row] = [(), ((f" {place.value}", "title"),)]
+            for command in commands:
+                block += _entry(keys.labels(command.id), command.words, cells)
+            blocks.append(block)
+    return blocks
+
+
+def _numbers(cells: int) -> list[Row]:
+    rows: list[Row] = [(), ((" Numbers", "title"),)]
     for name, words in NUMBERS:
         rows += _entry(name, words, cells)
     return rows
+
+
+def _halved(blocks: list[list[Row]], columns: int) -> list[list[Row]]:
+    """The blocks in one column or two, cut between blocks so that the longer one is short."""
+
+    def length(some: list[list[Row]]) -> int:
+        return sum(map(len, some))
+
+    cut = len(blocks)
+    if columns > 1:
+        cut = min(range(cut + 1), key=lambda at: max(length(blocks[:at]), length(blocks[at:])))
+    parts = (blocks[:cut], blocks[cut:])
+    return [[row for block in part for row in block] for part in parts[:columns]]
+
+
+def _beside(parts: list[tuple[int, list[Row]]]) -> list[Row]:
+    """Columns of so many cells each, their first rows at the same height."""
+    return [
+        tuple(
+            span
+            for cells, rows in parts
+            for span in fit(rows[at] if at < len(rows) else (), cells + GAP)
+        )
+        for at in range(max(len(rows) for _, rows in parts))
+    ]
 
 
 def _entry(name: str, words: str, cells: int) -> list[Row]:

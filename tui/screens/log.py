@@ -20,11 +20,11 @@ from llmtop.tui.panels.view import View
 from llmtop.tui.screens.boxed import TightCompositor
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.frame import Ranked, frame
-from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span, join, shorten
+from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span, behind, join, shorten
 from llmtop.tui.widgets.row import width as cells_of
 
 LINE_CHARS = 4000  # of a line; what the engine prints beyond is said by the reader
-MANY = 200  # lines: 20,000 that are not ASCII take a second to clean, and keys must not wait
+MANY = 40_000  # characters: 4 MiB that are not ASCII take a second to clean; keys must not wait
 STEP = 16  # cells to the left and right
 WHEEL = 3
 LONGEST = 100
@@ -73,7 +73,7 @@ class LogScreen(Screen[None]):
         self._said = ""  # what came of the last key
         self._typing = False  # the word to search is being typed
         self._here: int | None = None  # the line that was jumped to
-        self._left = 0  # cells that are out of sight at the left
+        self._left = 0  # characters that are out of sight at the left
         self._asking = False
         self._compositor = TightCompositor()
 
@@ -99,7 +99,7 @@ class LogScreen(Screen[None]):
     async def _read(self) -> None:
         try:
             lines = await self._log.more()
-            if len(lines) > MANY:
+            if sum(map(len, lines)) > MANY:
                 texts = await asyncio.to_thread(_cleaned, lines)
             else:
                 texts = _cleaned(lines)
@@ -140,7 +140,7 @@ class LogScreen(Screen[None]):
         text = line.text[self._left :]
         spans: list[Span] = [(view.glyphs.cursor if line.number == self._here else " ", "key")]
         at = 0
-        for begin, end in self._text.spans(line.text):
+        for begin, end in self._text.spans(line.text[: self._left + cells + LONGEST]):
             begin, end = max(0, begin - self._left), end - self._left
             if end <= at:
                 continue
@@ -258,8 +258,9 @@ class LogScreen(Screen[None]):
 
     def action_sideways(self, direction: int) -> None:
         """Left (-1) or right (1), as far as the lines on screen go."""
-        longest = max((len(line.text) for line in self._text.window(self._room)), default=0)
-        most = max(0, longest - max(1, self.size.width - 4))
+        cells = max(1, self.size.width - 4)
+        shown = self._text.window(self._room)
+        most = max((behind(line.text, cells) for line in shown), default=0)
         self._left = max(0, min(self._left + direction * STEP, -(-most // STEP) * STEP))
         self.paint()
 

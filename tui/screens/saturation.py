@@ -129,7 +129,7 @@ class SaturationScreen(ExperimentScreen):
             foot.insert(0, _progress(state, view, width))
         room = height - len(head) - len(foot)
         if width >= LARGE[0] and height >= LARGE[1]:
-            side = 80
+            side = max(80, min(100, width // 2))  # what a level's verdict says is not cut at 200
             form = len(self.form.fields) + 3 if self.form_open else 0
             right = self._form(view, side, form) if form else []
             right += self._table(state, view, side, room - form)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 from msgspec import Struct
 
 STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 CELL_SECONDS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60, 120, 300, 600)
 
-Points = Sequence[tuple[float, float | None]]
+Point = tuple[float, float | None]  # unix seconds, value
 
 
 def nice(value: float) -> float:
@@ -88,43 +89,98 @@ def time_grid(now: float, cells: int, window_s: float = 100.0) -> TimeGrid:
     return TimeGrid(float((last - cells + 1) * cell_s), cell_s, cells)
 
 
-def columns(points: Points, grid: TimeGrid, now: float, gap_s: float) -> list[float | None]:
+def columns(
+    points: Sequence[Point], grid: TimeGrid, now: float, gap_s: float
+) -> list[float | None]:
     """Two columns a cell: the mean of the points in each.
 
     A column without a point repeats the one before while that point is at most ``gap_s`` seconds
     old (a sample came a little late); beyond that, and after a point of None, it is a gap.
     """
-    count = grid.cells * 2
+    return _folded(points, grid.start, grid.cell_s / 2, grid.cells * 2, now, gap_s)
+
+
+class Timed(Protocol):
+    """What a series of points tells of itself. rewritten: how many points it has replaced."""
+
+    rewritten: int
+
+    @property
+    def newest(self) -> float | None:
+        """When the newest point was."""
+
+    def since(self, time: float) -> Sequence[Point]:
+        """The points at or after a moment."""
+
+
+class Trail:
+    """The columns of one series from beat to beat: what is past is not worked out again.
+
+    The columns before the one that the newest point fell into stay what they were.
+    """
+
+    def __init__(self) -> None:
+        self._made_of: tuple[object, ...] = ()
+        self._start = self._newest = 0.0
+        self._columns: list[float | None] = []
+
+    def columns(
+        self, series: Timed | None, grid: TimeGrid, now: float, gap_s: float
+    ) -> list[float | None]:
+        """``columns`` of a series; None has none."""
+        start, size, count = grid.start, grid.cell_s / 2, grid.cells * 2
+        newest = series.newest if series is not None else None
+        if series is None or newest is None:
+            return [None] * count
+        made_of = (series, series.rewritten, grid.cell_s, grid.cells, gap_s)
+        kept = math.floor((self._newest - start) / size)
+        if made_of == self._made_of and self._start <= start and 0 <= kept < count:
+            moved = math.floor((start - self._start) / size)
+            begins = start + kept * size
+            rest = _folded(series.since(begins), begins, size, count - kept, now, gap_s)
+            found = [*self._columns[moved : moved + kept], *rest]
+        else:
+            found = _folded(series.since(start - gap_s), start, size, count, now, gap_s)
+        self._made_of, self._start, self._newest = made_of, start, newest
+        self._columns = found
+        return found
+
+
+def _folded(
+    points: Sequence[Point], start: float, size: float, count: int, now: float, gap_s: float
+) -> list[float | None]:
+    out: list[float | None] = [None] * count
     if not points:
-        return [None] * count
-    size = grid.cell_s / 2
-    sums = [0.0] * count
-    numbers = [0] * count
-    gaps = [False] * count
+        return out
+    sums: dict[int, float] = {}
+    numbers: dict[int, int] = {}
+    gaps: set[int] = set()
     carried: float | None = None
     carried_at = -math.inf
+    first, begun = count, False
     for time, value in points:
-        at = math.floor((time - grid.start) / size)
+        at = math.floor((time - start) / size)
         if at >= count:
             break
         if at < 0:
-            carried, carried_at = value, time
-        elif value is None:
-            gaps[at] = True
-        else:
+            carried, carried_at, first = value, time, 0
+            continue
+        if not begun:  # nothing stands before the first point
+            first, begun = min(first, at), True
+        if value is None:
+            gaps.add(at)
+        elif at in numbers:
             sums[at] += value
             numbers[at] += 1
-    out: list[float | None] = []
-    for at in range(count):
-        begins = grid.start + at * size
-        if begins > now:
-            out.append(None)
-        elif numbers[at]:
-            carried, carried_at = sums[at] / numbers[at], begins
-            out.append(carried)
-        elif gaps[at]:
-            carried = None
-            out.append(None)
         else:
-            out.append(carried if begins - carried_at <= gap_s else None)
+            sums[at], numbers[at] = value, 1
+    for at in range(first, min(count, math.floor((now - start) / size) + 1)):
+        begins = start + at * size
+        if at in numbers:
+            carried, carried_at = sums[at] / numbers[at], begins
+            out[at] = carried
+        elif at in gaps:
+            carried = None
+        elif begins - carried_at <= gap_s:
+            out[at] = carried
     return out

@@ -33,7 +33,7 @@ def plot(
     Values beyond the bounds stick to them. A gap breaks the line.
     """
     grid = [[0] * width for _ in range(height)]
-    if not any(value is not None for value in columns):
+    if columns.count(None) == len(columns):
         return grid
     levels = height * DOTS_DOWN - 1
     scale = levels / (maximum - minimum) if maximum > minimum else 0.0

@@ -44,7 +44,8 @@ def chart_rows(
     if height <= 0:
         return []
     drawn = [t for t in traces if not t.rule]
-    layers = [(plot(t.columns, cells, height, maximum, fill=t.fill), t.role) for t in drawn]
+    seen = [t for t in drawn if t.columns.count(None) < len(t.columns)]
+    layers = [(plot(t.columns, cells, height, maximum, fill=t.fill), t.role) for t in seen]
     canvas = overlay(layers, cells, height, braille=glyphs.braille)
     for trace in drawn[-1:]:
         _brighten(canvas, trace, cells, height, maximum)
@@ -58,7 +59,7 @@ def chart_rows(
                 if line[cell][0] in (" ", glyphs.rule):
                     line[cell] = (glyphs.mark, "mark")
     rows = [_row(_label(y, height, maximum, label), line) for y, line in enumerate(canvas)]
-    if empty and all(v is None for t in drawn for v in t.columns):
+    if empty and all(t.columns.count(None) == len(t.columns) for t in drawn):
         middle = (height - 1) // 2
         pad = max(0, (cells - len(empty)) // 2)
         gutter = (_label(middle, height, maximum, label), MUTED)

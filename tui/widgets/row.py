@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import repeat
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len as measured
+from rich.cells import set_cell_size
 
 Span = tuple[str, str]  # text, role
 Row = tuple[Span, ...]
@@ -14,10 +17,16 @@ Row = tuple[Span, ...]
 NARROW = re.compile("[ -~·…→≤│─-▿●○⠀-⣿]*")
 TEXT, MUTED, FAINT, STRONG = "text", "muted", "faint", "strong"
 
+# An idle screen measures the same few hundred words at every beat.
+cell_len = lru_cache(maxsize=4096)(measured)
+
 
 def width(spans: Iterable[Span]) -> int:
     """Cells that the spans take."""
-    return sum(cell_len(text) for text, _ in spans)
+    total = 0
+    for text, _ in spans:
+        total += cell_len(text)
+    return total
 
 
 def fit(spans: Iterable[Span], cells: int, role: str = TEXT) -> Row:
@@ -43,10 +52,27 @@ def fit(spans: Iterable[Span], cells: int, role: str = TEXT) -> Row:
 
 
 def shorten(text: str, cells: int) -> str:
-    """Text in at most ``cells`` cells, with an ellipsis where something was cut."""
+    """Text in at most ``cells`` cells, with an ellipsis where something was cut.
+
+    What is far beyond them is not looked at: a log's line may have thousands of characters.
+    """
+    if cells <= 0:
+        return ""
+    # As many characters fill the cells even where one in two takes none.
+    near = text[: 2 * cells + 2]
+    if len(near) < len(text) and cell_len(near) > cells:
+        text = near
     if cell_len(text) <= cells:
         return text
-    return set_cell_size(text, max(0, cells - 1)).rstrip() + "…" if cells > 0 else ""
+    return set_cell_size(text, cells - 1).rstrip() + "…"
+
+
+def behind(text: str, cells: int) -> int:
+    """How many characters are left out at the left when the text's end is to be seen."""
+    at, free = len(text), cells
+    while at and (free := free - cell_len(text[at - 1])) >= 0:
+        at -= 1
+    return at
 
 
 def sides(left: Sequence[Span], right: Sequence[Span], cells: int) -> Row:
@@ -62,9 +88,10 @@ def join(groups: Sequence[tuple[int, Sequence[Span]]], cells: int, gap: str = " 
     """
     kept = [(rank, spans) for rank, spans in groups if spans]
     space = cell_len(gap)
-    while kept and sum(width(s) for _, s in kept) + space * (len(kept) - 1) > cells:
+    sizes = [width(spans) for _, spans in kept]
+    while kept and sum(sizes) + space * (len(kept) - 1) > cells:
         worst = max(range(len(kept)), key=lambda i: kept[i][0])
-        del kept[worst]
+        del kept[worst], sizes[worst]
     out: list[Span] = []
     for number, (_, spans) in enumerate(kept):
         if number:
@@ -104,7 +131,7 @@ def _cells(row: Row) -> list[Span]:
     cells: list[Span] = []
     for text, role in row:
         if NARROW.fullmatch(text):
-            cells.extend((c, role) for c in text)
+            cells.extend(zip(text, repeat(role)))
             continue
         for c in text:
             cells.append((c, role))
