@@ -59,7 +59,8 @@ def discover_model(
             "start the engine, or check host and port",
         ) from None
     if status in (401, 403):
-        raise NotAnEngine(f"{where.authority} wants an API key", "give it with the request")
+        wants = "does not take this API key" if api_key else "wants an API key"
+        raise NotAnEngine(f"{where.authority} {wants}", "put it in the variable LLMTOP_API_KEY")
     hint = "the URL must be that of an OpenAI-compatible server, such as vLLM's"
     if status != 200:
         raise NotAnEngine(f"{where.authority} answers {status} to /v1/models", hint)

@@ -36,6 +36,13 @@ def test_the_key_is_sent() -> None:
     assert discover_model(URL, "sk-1", transport=httpx.MockTransport(answer)) == "m"
 
 
+@pytest.mark.parametrize(("key", "words"), [("", "wants an"), ("sk-1", "does not take this")])
+def test_where_a_key_that_is_wanted_goes_is_said(key: str, words: str) -> None:
+    with pytest.raises(NotAnEngine, match=f"{words} API key") as caught:
+        discover_model(URL, key, transport=server(httpx.Response(401)))
+    assert "LLMTOP_API_KEY" in caught.value.hint and "sk-1" not in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("response", "message"),
     [
