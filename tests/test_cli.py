@@ -104,6 +104,17 @@ def test_the_file_may_be_named_before_a_command_that_reads_it(home: Home) -> Non
     assert done.code == 2 and "/nonexistent.toml cannot be read" in done.err
 
 
+def test_a_fault_of_the_file_is_printed_whole_and_its_secret_is_not(
+    home: Home, tmp_path: Path
+) -> None:
+    path = tmp_path / "llmtop.toml"
+    path.write_text("[engines.a]\nengine = 'sim'\nenv = { HF_TOKEN = 'hf_hush' }\n")
+    done = home.run("up", "--config", str(path))
+    assert done.code == 2
+    assert ":3: engines.a.env.HF_TOKEN: a secret does not belong in this file" in done.err
+    assert "hf_hush" not in done.err
+
+
 def test_ps_lists_the_engine_with_every_documented_field(home: Home, engine: str) -> None:
     (found,) = home.run("ps", "--json").json["engines"]
     assert found["name"] == engine

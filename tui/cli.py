@@ -138,10 +138,13 @@ def short(text: str) -> str:
 
 def say(error: LlmtopError) -> None:
     """Print an error as a person should read it: one line, and a second one for the way out."""
-    from llmtop.engines.logs import clean
+    from llmtop.engines.logs import clean, printable
+    from llmtop.tui.config.faults import ConfigError
 
+    # Of llmtop.toml it names keys and no values: one called HF_TOKEN hides nothing that follows.
+    message = (printable if isinstance(error, ConfigError) else clean)(error.message)
     with contextlib.suppress(OSError):  # standard error is full too: the exit code is left
-        click.echo(f"llmtop: {short(clean(error.message))}", err=True)
+        click.echo(f"llmtop: {short(message)}", err=True)
         if error.hint:
             click.echo(f"        {short(clean(error.hint))}", err=True)
 

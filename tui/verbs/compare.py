@@ -129,7 +129,8 @@ def command(
             if line is not None:
                 click.echo(line)
         if result.left_out:
-            click.echo(f"  {result.left_out} pairs do not count: the client could not keep up")
+            many = "1 pair does" if result.left_out == 1 else f"{result.left_out} pairs do"
+            click.echo(f"  {many} not count: the client could not keep up")
     if outcome.failure is not None:
         raise outcome.failure
     if outcome.stopped:
