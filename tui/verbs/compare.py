@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from llmtop.tui.verbs.aim import (
     asking_options,
     energy_of,
     load_on,
+    stop_as_ctrl_c_does,
     wait_a_beat,
 )
 from llmtop.tui.verbs.changes import split
@@ -104,10 +104,7 @@ def command(
     if any(path.endswith(".hlog") for path in save):
         raise UsageError("a comparison has no .hlog", "save it as .csv or .json")
     asked, wiring = asking(shared, read(shared["config_file"]), targets[0]), Wiring()
-    # A hung-up terminal or a polite kill must put the options back too.
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(signum) is signal.SIG_DFL:  # under nohup it stays ignored
-            signal.signal(signum, signal.default_int_handler)
+    stop_as_ctrl_c_does()  # they must put the options back too
     aims = [aim(wiring, text, asked, concurrency) for text in targets]
     fight = Fight(aims, asked, concurrency, pairs, run_seconds, as_json)
     if one:
