@@ -29,6 +29,9 @@ MAX_SERIES = 20_000
 # Characters of series taken apart for one text: sixteen engines have 650,000. The worst text found
 # takes 0.8 s for this many; without the bound it took 7 s.
 MAX_NEW = 1_000_000
+# What of it comes back with each further text: one whose series are new every second must not keep
+# the screen, which shares the thread, from its keys.
+NEW_AGAIN = MAX_NEW // 10
 MAX_VALUE = 1e30  # so that no sum or product of what is read overflows
 
 # The one foreign line worth having: it tells a restart (vLLM has it, SGLang has not).
@@ -74,6 +77,7 @@ class Parser:
     def __init__(self, prefixes: tuple[str, ...]) -> None:
         self._prefixes = (*prefixes, _ALWAYS)
         self._known: dict[str, _Series | None] = {}
+        self._left = MAX_NEW  # characters of series that may still be taken apart
         self._lines: list[str] = []
         self._blocks: list[str] = []  # of a text that told nothing new: its own lines, in one piece
         self._found = Exposition({})
@@ -97,7 +101,7 @@ class Parser:
         self._blocks = []
         known: dict[str, _Series | None] = {}
         values: dict[str, float] = {}
-        new = 0
+        self._left = min(MAX_NEW, self._left + NEW_AGAIN)
         for line in lines:
             if len(line) > MAX_LINE:
                 continue
@@ -110,9 +114,10 @@ class Parser:
                     series = self._known[head]
                 else:
                     series = _take_apart(head)
-                    new += len(head)
+                    self._left -= len(head)
             known[head] = series
-            if len(known) > MAX_SERIES or new > MAX_NEW:
+            if len(known) > MAX_SERIES or self._left < 0:
+                self._known = known  # an honest text gets further the next time
                 raise ScrapeError(
                     f"the metrics have more than {MAX_SERIES:,} series, or endless ones"
                 )

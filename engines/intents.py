@@ -77,6 +77,13 @@ class Intents:
                 "wait until it is done: llmtop ps",
             )
 
+    def starts_again(self, name: str) -> int | None:
+        """Pid of another llmtop that will start this engine once it is down; None as a rule."""
+        found = self.of(name)
+        if found is None or found.rolling or found.by.pid == getpid():
+            return None
+        return found.by.pid if self._processes.alive(found.by) else None
+
     def end(self, name: str) -> None:
         """The restart has come to an end, or nobody will ask for it any more."""
         with contextlib.suppress(OSError):

@@ -42,13 +42,17 @@ def clean(text: str) -> str:
     characters is cut with a note.
     """
     beyond = len(text) - LINE_CHARS
-    text = text[:LINE_CHARS]
+    text = conceal(printable(text[:LINE_CHARS]))
+    return f"{text} … ({beyond:,} more)" if beyond > 0 else text
+
+
+def printable(text: str) -> str:
+    """``clean`` without hiding or cutting anything: for words of ours that quote no value."""
     # Most lines hold neither, and a log may have a million.
     if not text.isprintable():
         text = _ESCAPES.sub("", text).expandtabs(4)
         text = _CONTROLS.sub("\ufffd", text)
-    text = conceal(text)
-    return f"{text} … ({beyond:,} more)" if beyond > 0 else text
+    return text
 
 
 class LineReader:

@@ -111,7 +111,8 @@ class HttpFetch:
                 return answer.body.decode("utf-8", "replace")
             if status not in _REDIRECTS or answer.location is None:
                 path = urlsplit(url).path or "/"
-                hint = "it needs the engine's API key" if status in (401, 403) else ""
+                wants = "it needs the engine's API key, in the variable LLMTOP_API_KEY"
+                hint = wants if status in (401, 403) else ""
                 raise ScrapeError(f"{_place(url)} answered {path} with HTTP {status}", hint, status)
             target = urljoin(target, answer.location)
             if _origin(target) != _origin(url):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import time
 
 import httpx
 
@@ -12,6 +12,7 @@ from llmtop.loadgen.chunk import clean
 from llmtop.loadgen.transport import address
 
 MAX_ANSWER = 1 << 20  # bytes; a list of models has some hundred
+MAX_MODEL = 4096  # characters of a model's name, which every request repeats; a path has no more
 
 
 class NotAnEngine(LlmtopError):
@@ -22,22 +23,25 @@ def discover_model(
     url: str,
     api_key: str = "",
     timeout_s: float = 5.0,
-    transport: httpx.BaseTransport | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
 ) -> str:
-    """The id of the first model that a server lists.
+    """The id of the first model that a server lists. Not to be called from a running event loop.
 
     Raises UsageError for a URL that is none, NotAnEngine when nothing answers, or something else.
-    transport: for tests.
+    timeout_s: for the answer as a whole, however it drips. transport: for tests.
     """
     where = address(url)
-    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+    # A compressed body could be a bomb.
+    headers = {"accept-encoding": "identity"}
+    if api_key:
+        headers["authorization"] = f"Bearer {api_key}"
     try:
         # Certificates are read only where they are needed: they cost 30 ms and 2 MiB.
-        with httpx.Client(
+        client = httpx.AsyncClient(
             timeout=timeout_s, trust_env=False, verify=where.secure, transport=transport
-        ) as client:
-            status, text = _get(client, f"{where.base_url}/models", headers, timeout_s)
-    except httpx.TimeoutException:
+        )
+        status, text = asyncio.run(_get(client, f"{where.base_url}/models", headers, timeout_s))
+    except (httpx.TimeoutException, TimeoutError):
         raise NotAnEngine(
             f"{where.authority} did not answer within {timeout_s:g} s",
             "is the engine still starting?",
@@ -55,7 +59,8 @@ def discover_model(
             "start the engine, or check host and port",
         ) from None
     if status in (401, 403):
-        raise NotAnEngine(f"{where.authority} wants an API key", "give it with the request")
+        wants = "does not take this API key" if api_key else "wants an API key"
+        raise NotAnEngine(f"{where.authority} {wants}", "put it in the variable LLMTOP_API_KEY")
     hint = "the URL must be that of an OpenAI-compatible server, such as vLLM's"
     if status != 200:
         raise NotAnEngine(f"{where.authority} answers {status} to /v1/models", hint)
@@ -63,7 +68,7 @@ def discover_model(
         model = json.loads(text)["data"][0]["id"]
     except (ValueError, LookupError, TypeError, RecursionError):
         model = None
-    if not isinstance(model, str) or not model or not _is_text(model):
+    if not isinstance(model, str) or not 0 < len(model) <= MAX_MODEL or not _is_text(model):
         raise NotAnEngine(f"{where.authority} does not answer as an OpenAI server does", hint)
     return model
 
@@ -73,17 +78,20 @@ def _is_text(word: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in word)
 
 
-def _get(
-    client: httpx.Client, url: str, headers: dict[str, str], timeout_s: float
+async def _get(
+    client: httpx.AsyncClient, url: str, headers: dict[str, str], timeout_s: float
 ) -> tuple[int, bytes]:
-    # httpx's own time-out is for each read: a server that drips would keep us for ever.
-    deadline = time.monotonic() + timeout_s
+    # httpx's own time-out is for each read: a server that drips, be it headers, would keep us.
     text = b""
-    with client.stream("GET", url, headers=headers) as response:
-        for piece in response.iter_bytes():
+    async with (
+        asyncio.timeout(timeout_s),
+        client,
+        client.stream("GET", url, headers=headers) as response,
+    ):
+        if response.headers.get("content-encoding", "identity") != "identity":
+            return response.status_code, text  # nobody asked for that
+        async for piece in response.aiter_bytes():
             text += piece
             if len(text) > MAX_ANSWER:
                 break
-            if time.monotonic() > deadline:
-                raise httpx.ReadTimeout("the answer does not end")
-    return response.status_code, text
+        return response.status_code, text

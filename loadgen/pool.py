@@ -354,6 +354,6 @@ class Load:
         return self._course
 
     def _follow(self, course: Course) -> None:
-        self._course = course
         for process in self._processes:
             process.send(Steer(course))
+        self._course = course

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import llmtop
+from llmtop import UsageError
 from llmtop.loadgen.chunk import clean
 from llmtop.loadgen.wire import (
     MAX_PACKET,
@@ -81,14 +82,23 @@ class Process:
         return not self.trouble and not self._ended
 
     def send(self, message: Setup | Steer | Aim, files: Sequence[int] = ()) -> None:
-        """Say something; a worker that is gone is noticed, not raised. files: handed over too."""
+        """Say something; a worker that is gone is noticed, not raised. files: handed over too.
+
+        Raises UsageError for what is longer than a worker takes: a name, a shape, a schema.
+        """
         if not self.alive:
             return
+        packet = encode(message)
+        if len(packet) > MAX_PACKET:
+            raise UsageError(
+                f"what the load is told has {len(packet):,} bytes; {MAX_PACKET:,} are the most",
+                "take a shorter model name, shape or JSON schema",
+            )
         try:
             if files:
-                socket.send_fds(self._socket, [encode(message)], files)
+                socket.send_fds(self._socket, [packet], files)
             else:
-                self._socket.send(encode(message))
+                self._socket.send(packet)
         except OSError:
             self._gone()
 

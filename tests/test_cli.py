@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -57,6 +58,61 @@ def test_help_names_every_command_and_exit_code(home: Home) -> None:
     ):
         assert f"  {word} " in done.out
     assert "Exit codes" in done.out
+
+
+EARLY = """
+import sys
+class Ctrl:
+    def find_spec(self, name, *rest):
+        if name == "click":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Ctrl())
+from llmtop.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_it_is_still_being_imported_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "llmtop: stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (("--readonly", "attach", ":1"), ("before attach", "llmtop attach --readonly")),
+        (("--no-mouse", "demo"), ("--no-mouse stands before demo", "llmtop demo --no-mouse")),
+        (("--readonly", "set", "one", "max_num_seqs=9"), ("before set", "set takes none")),
+        (("--config", "x.toml", "ps"), ("--config stands before ps", "ps takes none")),
+        (("--yes", "restart", "one"), ("--yes stands before restart", "llmtop restart --yes")),
+    ],
+)
+def test_a_flag_that_the_command_would_not_hear_of_is_refused(
+    home: Home, engine: str, line: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    done = home.run(*line)
+    assert done.code == 2 and done.out == ""
+    assert all(word in done.err for word in words)
+    (option,) = (o for o in home.run("options", engine, "--json").json["options"][:1])
+    assert option["value"] == 64
+
+
+def test_the_file_may_be_named_before_a_command_that_reads_it(home: Home) -> None:
+    done = home.run("--config", "/nonexistent.toml", "up")
+    assert done.code == 2 and "/nonexistent.toml cannot be read" in done.err
+
+
+def test_a_fault_of_the_file_is_printed_whole_and_its_secret_is_not(
+    home: Home, tmp_path: Path
+) -> None:
+    path = tmp_path / "llmtop.toml"
+    path.write_text("[engines.a]\nengine = 'sim'\nenv = { HF_TOKEN = 'hf_hush' }\n")
+    done = home.run("up", "--config", str(path))
+    assert done.code == 2
+    assert ":3: engines.a.env.HF_TOKEN: a secret does not belong in this file" in done.err
+    assert "hf_hush" not in done.err
 
 
 def test_ps_lists_the_engine_with_every_documented_field(home: Home, engine: str) -> None:

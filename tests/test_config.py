@@ -333,6 +333,10 @@ def test_windows_line_ends_and_deep_nesting_do_not_shift_or_break_lines(write: W
     assert refused(write("x = " + "[" * 20000 + "]" * 20000)).line == 1
 
 
+def test_a_mark_that_an_editor_put_before_the_text_is_no_fault(write: Write) -> None:
+    assert load(write("\ufeff[engines.a]\nengine = 'sim'\n")).table.engines.keys() == {"a"}
+
+
 def test_what_is_no_file_is_said_so(write: Write, tmp_path: Path) -> None:
     for path, words in ((tmp_path, "is a directory"), (Path("nope.toml"), "no such file")):
         with pytest.raises(UsageError, match=words):

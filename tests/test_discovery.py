@@ -1,3 +1,9 @@
+import contextlib
+import gzip
+import socket
+import threading
+from collections.abc import Iterator
+
 import httpx
 import pytest
 
@@ -30,6 +36,13 @@ def test_the_key_is_sent() -> None:
     assert discover_model(URL, "sk-1", transport=httpx.MockTransport(answer)) == "m"
 
 
+@pytest.mark.parametrize(("key", "words"), [("", "wants an"), ("sk-1", "does not take this")])
+def test_where_a_key_that_is_wanted_goes_is_said(key: str, words: str) -> None:
+    with pytest.raises(NotAnEngine, match=f"{words} API key") as caught:
+        discover_model(URL, key, transport=server(httpx.Response(401)))
+    assert "LLMTOP_API_KEY" in caught.value.hint and "sk-1" not in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("response", "message"),
     [
@@ -39,6 +52,7 @@ def test_the_key_is_sent() -> None:
         (httpx.Response(200, json=[]), "does not answer as an OpenAI server does"),
         (httpx.Response(200, json={"data": []}), "does not answer as an OpenAI server does"),
         (httpx.Response(200, json={"data": [{"id": 7}]}), "does not answer as an OpenAI server"),
+        (httpx.Response(200, json={"data": [{"id": "m" * 4097}]}), "does not answer as an OpenAI"),
         (httpx.Response(200, content=b"[" * 100_000), "does not answer as an OpenAI server"),
         (httpx.Response(200, content=b" " * (MAX_ANSWER + 1)), "does not answer as an OpenAI"),
         (httpx.ConnectError("[Errno 111] Connection refused"), "connection refused"),
@@ -58,3 +72,59 @@ def test_what_is_no_engine(response: httpx.Response | Exception, message: str) -
 def test_a_url_that_is_none() -> None:
     with pytest.raises(UsageError):
         discover_model("gopher://x")
+
+
+@contextlib.contextmanager
+def dripping(head: bytes, drop: bytes) -> Iterator[str]:
+    """A server that is never silent for long and never says anything. Yields its URL."""
+    gone = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as client:
+            client.recv(65536)
+            client.sendall(head)
+            while not gone.wait(0.02):
+                client.sendall(drop)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            gone.set()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("head", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"a"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b" "),
+    ],
+)
+def test_an_answer_that_drips_is_given_up(head: bytes, drop: bytes) -> None:
+    with (
+        dripping(head, drop) as url,
+        pytest.raises(NotAnEngine, match=r"did not answer within 0\.3 s"),
+    ):
+        discover_model(url, timeout_s=0.3)
+
+
+def test_no_compressed_answer_is_asked_for() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["accept-encoding"] == "identity"
+        return httpx.Response(200, json={"data": [{"id": "m"}]})
+
+    assert discover_model(URL, transport=httpx.MockTransport(answer)) == "m"
+
+
+def test_a_compressed_answer_is_not_unpacked() -> None:
+    bomb = httpx.Response(
+        200,
+        headers={"content-encoding": "gzip"},
+        content=gzip.compress(b'{"data": [{"id": "m"}]}' + b" " * MAX_ANSWER),
+    )
+    with pytest.raises(NotAnEngine, match="does not answer as an OpenAI server does"):
+        discover_model(URL, transport=server(bomb))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmtop.engines import exposition
 from llmtop.engines.exposition import MAX_TEXT, Exposition, Parser, ScrapeError, parse
 
 DATA = Path(__file__).parent / "data" / "metrics"
@@ -209,6 +211,39 @@ def test_there_are_bounds() -> None:
         parse("\n".join(f"vllm:a{{{n} 1" for n in range(100_000)), VLLM)
     with pytest.raises(ScrapeError, match="endless"):
         parse("\n".join(f"vllm:a{n:03000d} 1" for n in range(400)), VLLM)
+
+
+def many(word: str, series: int) -> str:
+    return "".join(f'vllm:a{{x="{word}{n:080d}"}} 1\n' for n in range(series))
+
+
+def test_series_that_are_new_in_every_text_are_not_all_taken_apart_every_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = [0]
+
+    def counting(head: str) -> object:
+        taken[0] += 1
+        return "vllm:a", {}
+
+    parser = Parser(VLLM)
+    parser.parse(many("first", 8_000))
+    monkeypatch.setattr(exposition, "_take_apart", counting)
+    for word in ("second", "third", "fourth"):
+        taken[0] = 0
+        with pytest.raises(ScrapeError, match="endless"):
+            parser.parse(many(word, 8_000))
+    assert taken[0] < 1_500
+
+
+def test_an_engine_with_as_many_other_series_after_a_restart_is_read_again_soon() -> None:
+    parser = Parser(VLLM)
+    parser.parse(many("before", 7_000))
+    for _ in range(6):
+        with contextlib.suppress(ScrapeError):
+            found = parser.parse(many("after", 7_000))
+            break
+    assert found.value("vllm:a") == 7_000
 
 
 @settings(deadline=None)

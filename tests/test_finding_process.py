@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import signal
 import socket
@@ -222,6 +223,32 @@ def test_ctrl_c_tells_what_is_known_and_puts_the_option_back(home: Home, engine:
     assert json.loads(out)["complete"] is False
     assert "Traceback" not in err
     assert value_of(home, engine) == CAP
+
+
+def test_a_terminal_that_hangs_up_does_not_take_the_levels_of_a_search_with_it(
+    home: Home, engine: str, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept.json"
+    mine, theirs = os.openpty()
+    process = subprocess.Popen(
+        command("saturate", engine, "--slo", "ttft=130ms", "--max", "64", "--level-seconds", "1",
+                "--output-tokens", "8", *SHORT, "--no-calibrate", "--save", str(kept)),
+        env=home.environ, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        seen = b""
+        while b"in time" not in seen:  # the first level
+            data = os.read(mine, 65536)
+            assert data
+            seen += data
+        os.close(mine)  # what is written from now on is an error
+        process.send_signal(signal.SIGHUP)
+        process.wait(60)
+    finally:
+        process.kill()
+    found = json.loads(kept.read_text())
+    assert found["complete"] is False and found["levels"]
 
 
 def test_compare_of_an_engine_that_somebody_else_started(

@@ -268,6 +268,22 @@ def test_a_shape_or_a_target_that_cannot_be_meant() -> None:
             load.more()
 
 
+def test_what_is_too_long_for_a_worker_is_told_and_ends_none() -> None:
+    endless = "hold 1 for 1s, " * 12_000 + "hold 1"
+    with (
+        Load(Target("http://127.0.0.1:1", "m" * 200_000), workers=1) as load,
+        pytest.raises(UsageError, match="131,072 are the most"),
+    ):
+        load.start(Plan())
+    with serving(0.01, 0.01) as (_, url), Load(Target(url, "m"), SHORT, workers=1) as load:
+        load.start(Plan(shape="hold 2"))
+        with pytest.raises(UsageError, match="131,072 are the most"):
+            load.set_plan(Plan(shape=endless))
+        ok = load.snapshot().ok
+        wait_for(lambda: load.snapshot().ok > ok + 3, "the load that was there before goes on")
+        assert load.snapshot().asked == 2 and not load.troubles
+
+
 def test_a_name_that_stands_for_nothing_is_told_at_the_start() -> None:
     load = Load(Target("http://no..such.host:80", "m"), workers=1)  # nobody is asked about this
     with pytest.raises(LoadFailed, match=r"no\.\.such\.host is not a host's name"):

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 
 from llmtop import LlmtopError
@@ -139,6 +140,8 @@ async def test_help_scrolls_where_it_does_not_fit(screen_text: Text, make_app: M
     [
         (["q", "enter"], [("quit", False)]),
         (["ctrl+c", "enter"], [("quit", False)]),
+        (["ctrl+c", "ctrl+c"], [("quit", False)]),
+        (["q", "ctrl+q"], [("quit", False)]),
         (["q", "S"], [("quit", True)]),
     ],
 )
@@ -154,6 +157,21 @@ async def test_quitting_asks_what_becomes_of_the_engines(
         await pilot.pause()
     assert control.calls == calls
     assert not app.is_running
+
+
+@pytest.mark.parametrize("late", ["q", "question_mark", "s", "c", "colon", "ctrl+c", "K"])
+async def test_what_is_typed_after_leaving_was_chosen_opens_nothing(
+    make_app: Make, control: FakeControl, late: str
+) -> None:
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("q")
+        await pilot.pause()
+        for key in ("enter", late):  # in one read: nothing is waited for between them
+            app.post_message(Key(key, None))
+        await pilot.pause()
+    assert control.calls == [("quit", False)]
+    assert app.return_code == 0
 
 
 async def test_staying_is_possible(settle: Settle, make_app: Make, control: FakeControl) -> None:

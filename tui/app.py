@@ -14,7 +14,7 @@ from textual.app import App
 from textual.binding import BindingType
 from textual.driver import Driver
 from textual.events import Event as TextualEvent
-from textual.events import Key, MouseDown
+from textual.events import InputEvent, Key, MouseDown
 
 from llmtop.themes.theme import Theme, ThemeProblem, load_themes
 from llmtop.tui.bindings import bindings
@@ -105,6 +105,7 @@ class LlmtopApp(App[None]):
             config = Config()
         self.config = config
         self.tour = tour
+        self._leaving = False
         self.set_keymap(keys.bindings)
         for each in self._themes.values():
             self.register_theme(to_textual(each))
@@ -146,7 +147,13 @@ class LlmtopApp(App[None]):
             event.prevent_default()
 
     async def on_event(self, event: TextualEvent) -> None:
-        """Whoever presses a key or a button during the tour has taken over."""
+        """Whoever presses a key or a button during the tour has taken over.
+
+        What is typed after leaving was chosen is for nobody: a screen that opens now would find
+        itself taken apart before it is whole.
+        """
+        if self._leaving and isinstance(event, InputEvent):
+            return
         tour = self.tour
         if tour is not None and tour.running and not getattr(event, "is_forwarded", False):
             if isinstance(event, Key) and self.keys.meant(Place.LOAD, event.key) == "load.hold":
@@ -302,16 +309,21 @@ class LlmtopApp(App[None]):
         os.killpg(os.getpgrp(), signal.SIGSTOP)
 
     def action_ask_quit(self) -> None:
-        """Leave; ask first what becomes of engines that would go on running."""
+        """Leave; ask first what becomes of engines that would go on running.
+
+        Whoever answers that with ctrl+c once more wants to be gone: the engines go on.
+        """
         from llmtop.tui.screens.quit import QuitScreen
 
-        if any(isinstance(screen, QuitScreen) for screen in self.screen_stack):
+        if isinstance(self.screen, QuitScreen):
+            self.screen.action_answer(False)
             return
         engines = [engine for engine in self.store.engines.values() if engine.owned and engine.runs]
         self.push_screen(QuitScreen(engines, self.look()), self._leave)
 
     def _leave(self, stop: bool | None) -> None:
         if stop is not None:
+            self._leaving = not stop  # stopping can take long: then one may ask again
             self.run_worker(self._quit(stop), group="quit", exit_on_error=False)
 
     async def _quit(self, stop: bool) -> None:
@@ -329,4 +341,5 @@ class LlmtopApp(App[None]):
             self.store.events.append(Event(self._now(), "error", words))
             self.notify(words, severity="error", markup=False)
             return
+        self._leaving = True
         self.exit()

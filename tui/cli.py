@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from llmtop import LlmtopError, UsageError, __version__
 from llmtop.tui.verbs.screen import ScreenFlags, screen_flags
@@ -105,8 +106,29 @@ def group(
             dashboard.show_tour(tour, TourFlags(tour_speed), screen, yes=yes)
             return
         dashboard.show(Wiring(), screen=screen)
-    elif tour is not None:
+        return
+    if tour is not None:
         raise UsageError("--tour goes without a command", "or: llmtop demo --tour")
+    refuse_unheard(ctx, ctx.invoked_subcommand)
+
+
+def refuse_unheard(ctx: click.Context, verb: str) -> None:
+    """UsageError for a flag before a verb that the verb would never hear of.
+
+    ``llmtop --readonly attach`` must not open a dashboard that changes things. The file is the one
+    exception, where the verb reads one.
+    """
+    command = group.get_command(ctx, verb)
+    known = {param.name for param in command.params} if command is not None else set()
+    for param in group.params:
+        name = param.name or ""
+        if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        if name in known and name == "config_file":
+            continue
+        flag = param.opts[0] if ctx.params[name] is not False else (param.secondary_opts[0])
+        behind = f"write llmtop {verb} {flag}" if name in known else f"{verb} takes none"
+        raise UsageError(f"{flag} stands before {verb}, which would not know of it", behind)
 
 
 def short(text: str) -> str:
@@ -116,10 +138,13 @@ def short(text: str) -> str:
 
 def say(error: LlmtopError) -> None:
     """Print an error as a person should read it: one line, and a second one for the way out."""
-    from llmtop.engines.logs import clean
+    from llmtop.engines.logs import clean, printable
+    from llmtop.tui.config.faults import ConfigError
 
+    # Of llmtop.toml it names keys and no values: one called HF_TOKEN hides nothing that follows.
+    message = (printable if isinstance(error, ConfigError) else clean)(error.message)
     with contextlib.suppress(OSError):  # standard error is full too: the exit code is left
-        click.echo(f"llmtop: {short(clean(error.message))}", err=True)
+        click.echo(f"llmtop: {short(message)}", err=True)
         if error.hint:
             click.echo(f"        {short(clean(error.hint))}", err=True)
 

@@ -87,7 +87,7 @@ def saturation_sentence(result: SaturationResult) -> str:
 def level_line(level: LevelResult, slo: Slo | None) -> str:
     """One level as it finishes."""
     words = [
-        f"{level.level:>6,} streams",
+        f"{level.level:>6,} {'stream ' if level.level == 1 else 'streams'}",
         f"{rate(level.output_tokens_per_s):>7} tok/s",
         f"TTFT p50 {latency(level.ttft.p50)} p95 {latency(level.ttft.p95)}",
         f"TPOT p50 {latency(level.tpot.p50)}",

@@ -139,7 +139,7 @@ def load(path: Path) -> Config:
     if len(data) > MAX_BYTES:
         raise UsageError(f"{shown} is longer than {MAX_BYTES:,} bytes", "is it the right file?")
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")  # some editors begin a file with a mark
     except UnicodeDecodeError as problem:
         line = data.count(b"\n", 0, problem.start) + 1
         raise ConfigError(shown, line, "", "this is not UTF-8, which TOML is written in") from None

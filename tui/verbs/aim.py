@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import select
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +31,17 @@ if TYPE_CHECKING:
     from llmtop.tui.wiring import Wiring
 
 BEAT_S = 0.1
+
+
+def stop_as_ctrl_c_does() -> None:
+    """Have a polite kill and a hung-up terminal end what goes on as Ctrl+C does, with its result.
+
+    Under nohup a hang-up stays ignored.
+    """
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_DFL:
+            signal.signal(signum, signal.default_int_handler)
+
 
 calibrate_option = click.option(
     "--calibrate/--no-calibrate",
@@ -246,15 +259,22 @@ class StatusLine:
         if self._quiet or not (now or self.due):
             return
         self._said = time.monotonic()
-        click.echo(f"\r\x1b[K{words}" if self._live else words, nl=not self._live, err=True)
+        self._write(f"\r\x1b[K{words}" if self._live else words, nl=not self._live)
 
     def keep(self, words: str) -> None:
         """Say something that stays."""
         if not self._quiet:
             self.clear()
-            click.echo(words, err=True)
+            self._write(words)
 
     def clear(self) -> None:
         """Take the line away."""
         if self._live and not self._quiet:
-            click.echo("\r\x1b[K", nl=False, err=True)
+            self._write("\r\x1b[K", nl=False)
+
+    def _write(self, words: str, *, nl: bool = True) -> None:
+        try:
+            click.echo(words, nl=nl, err=True)
+        except OSError as error:
+            if error.errno != errno.EIO:  # a terminal that has hung up: nobody looks any more
+                raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ from llmtop.tui.verbs.aim import (
     calibration_for,
     energy_of,
     load_on,
+    stop_as_ctrl_c_does,
     wait_a_beat,
 )
 from llmtop.tui.verbs.changes import split
@@ -113,10 +113,7 @@ def command(
     if any(path.endswith(".hlog") for path in save):
         raise UsageError("a comparison has no .hlog", "save it as .csv or .json")
     asked, wiring = asking(shared, read(shared["config_file"]), targets[0]), Wiring()
-    # A hung-up terminal or a polite kill must put the options back too.
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(signum) is signal.SIG_DFL:  # under nohup it stays ignored
-            signal.signal(signum, signal.default_int_handler)
+    stop_as_ctrl_c_does()  # they must put the options back too
     aims = [aim(wiring, text, asked, concurrency) for text in targets]
     # Once, and only when nothing is left that could be refused.
     calibration = functools.cache(
@@ -144,7 +141,8 @@ def command(
             if line is not None:
                 click.echo(line)
         if result.left_out:
-            click.echo(f"  {result.left_out} pairs do not count: the client could not keep up")
+            many = "1 pair does" if result.left_out == 1 else f"{result.left_out} pairs do"
+            click.echo(f"  {many} not count: the client could not keep up")
     if outcome.failure is not None:
         raise outcome.failure
     if outcome.stopped:

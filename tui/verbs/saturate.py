@@ -20,6 +20,7 @@ from llmtop.tui.verbs.aim import (
     calibration_for,
     energy_of,
     load_on,
+    stop_as_ctrl_c_does,
     wait_a_beat,
 )
 from llmtop.tui.verbs.configured import read
@@ -95,6 +96,7 @@ def command(
         limits = slos.of(config.slo(slo)) if slo.startswith("@") else slos.parse(slo)
     asked = asking(shared, config, target)
     check(save, save_bench)
+    stop_as_ctrl_c_does()  # minutes of levels are not to be lost with a connection
     wiring = Wiring()
     found = aim(wiring, target, asked, top)
     calibration = calibration_for(wiring, asked.workers, anew=anew, quiet=as_json)
