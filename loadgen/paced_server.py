@@ -72,14 +72,17 @@ class PacedServer:
     async def stop(self) -> None:
         """Stop listening and end every stream."""
         assert self._server is not None
-        self._server.close()
         # A connection that is just being accepted belongs to nobody yet, and has a task later on.
+        # The server is closed after that: asyncio (up to 3.13) loses such a connection, left open.
+        for listener in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in self._tasks:
                 task.cancel()
             for writer in self._writers:  # also of those whose task was cancelled before it began
                 writer.transport.abort()
             await asyncio.wait(others, timeout=0.1)
+        self._server.close()
         for writer in self._writers:
             writer.transport.abort()
         for _ in range(2):  # an aborted connection lets go of its socket in the loop's next turn
