@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import Struct
 
 from llmtop.engines.files import make_private, read_whole, write_whole
 from llmtop.engines.options import OptionValue
@@ -25,7 +24,8 @@ MOST_BYTES = 256 * 1024
 MOST_POINTS = 200
 
 
-class CurvePoint(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
     """One level. error: relative standard error of the throughput. ttft_p95: seconds.
 
     valid: the client could keep up, so that the numbers are the engine's.
