@@ -7,6 +7,15 @@ import json
 from llmtop.loadgen.answer_format import response_format
 from llmtop.loadgen.plan import Prompts, Target
 
+_LIMIT = b'"max_tokens":'
+
+
+def limit(body: bytes) -> int | None:
+    """The most tokens that a body of ours asks for; None for one that is not an envelope's."""
+    begin = body.find(_LIMIT) + len(_LIMIT)
+    number = body[begin : begin + 12].partition(b",")[0]
+    return int(number) if begin >= len(_LIMIT) and number.isdigit() else None
+
 
 class Envelope:
     """Puts a prompt and a length of the answer into a body."""

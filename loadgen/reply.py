@@ -9,6 +9,7 @@ import msgspec
 from llmtop.loadgen.board import LATE_NS, Board, Cell
 from llmtop.loadgen.chunk import Usage, clean, decode, error_words
 from llmtop.loadgen.clock import NS
+from llmtop.loadgen.envelope import limit
 from llmtop.loadgen.histogram import bucket
 from llmtop.loadgen.results import MAX_GAPS, Fate, RequestRecord
 from llmtop.loadgen.sse import Splitter, TooLong
@@ -17,6 +18,7 @@ MAX_ERROR_BODY = 64 * 1024  # an error answer longer than this is not read to it
 _KEPT_ERROR_BODY = 4 * 1024
 # vLLM and SGLang end a stream that they gave up on as if all were well, but for this word.
 _GIVEN_UP = ("abort", "error")
+BEYOND = 4  # times what was asked for, and no server's count of tokens is believed
 MAX_ANSWER = 256 * 1024  # characters of an answer that are kept for the next turn
 _DONE = b"[DONE]"
 _TOKENS = int(Cell.TOKENS)  # the enum's own attribute would cost as much as all else per token
@@ -57,6 +59,7 @@ class Reply:
         "_size",
         "_splitter",
         "_tokenless_ns",
+        "_told",
         "_usage",
         "_words",
         "_words_size",
@@ -99,6 +102,7 @@ class Reply:
         self._cells, self._itl = board.cells, board.itl.counts
         self._splitter = Splitter()
         self._done = False
+        self._told = False  # the server has said how many tokens there were
         self._finish: str | None = None
         self._usage: tuple[int | None, int] | None = None
         self._tokenless_ns = 0  # first completion chunk, even if its text was empty
@@ -271,6 +275,10 @@ class Reply:
 
     def _count(self, usage: Usage) -> None:
         if usage.completion_tokens is not None:
+            self._told = True
+            most = max(limit(self.request) or usage.completion_tokens, self.chunks)
+            if usage.completion_tokens > BEYOND * most:
+                return  # so many were neither asked for nor seen: what came is counted
             self._usage = (usage.prompt_tokens, usage.completion_tokens)
             if usage.prompt_tokens_details is not None:
                 self._cached = usage.prompt_tokens_details.cached_tokens
@@ -310,7 +318,7 @@ class Reply:
             return "the stream ended before its [DONE]"
         if self._finish in _GIVEN_UP:
             return f"the server gave up (finish_reason {self._finish})"
-        if self._usage is None and (self._finish is None or self._listener.usage_seen):
+        if not self._told and (self._finish is None or self._listener.usage_seen):
             # vLLM ends the streams of an engine that died like this: HTTP 200, [DONE], no usage.
             return "[DONE] without the usage that was asked for"
         if self.tokens == 0:

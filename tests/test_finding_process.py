@@ -172,8 +172,10 @@ def test_a_load_is_written_as_other_programs_write_it(
     assert all(float(line[2]) == 1.0 for line in lines)
     said = home.run("load", engine, "-c", "2", "-d", "3", "--output-tokens", "4", *SHORT)
     assert re.search(r"^[12]s left  \d+ in flight", said.err, re.MULTILINE), said.err
-    nowhere = home.run("load", engine, "--save-bench", "/no/such/folder/x.json")
-    assert nowhere.code == 2 and "no folder" in nowhere.err
+    for flag, name in (("--save-bench", "x.json"), ("--save", "x.csv"), ("--save", "x.txt")):
+        nowhere = home.run("load", engine, flag, f"/no/such/folder/{name}")
+        assert nowhere.code == 2 and "can carry" not in nowhere.err
+        assert ("no folder" if name != "x.txt" else "neither .csv nor") in nowhere.err
 
 
 def test_compare_tells_a_small_batch_from_a_large_one(home: Home, engine: str) -> None:
@@ -249,6 +251,29 @@ def test_a_terminal_that_hangs_up_does_not_take_the_levels_of_a_search_with_it(
         process.kill()
     found = json.loads(kept.read_text())
     assert found["complete"] is False and found["levels"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_load_that_is_ended_politely_tells_and_writes_what_it_found(
+    home: Home, engine: str, tmp_path: Path, signum: signal.Signals
+) -> None:
+    bench = tmp_path / "run.json"
+    with subprocess.Popen(
+        command("load", engine, "-c", "2", "-d", "600", "--output-tokens", "4", *SHORT,
+                "--no-calibrate", "--save-bench", str(bench), "--json"),
+        env=home.environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        try:
+            deadline = time.monotonic() + 30
+            while home.run("once", engine, "--json").json["running"] == 0:
+                assert time.monotonic() < deadline
+            process.send_signal(signum)
+            out, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    found = json.loads(out)
+    assert found["requests"]["ok"] > 0 and found["requests"]["cut"] == 0
+    assert json.loads(bench.read_text())["completed"] == found["requests"]["ok"]
 
 
 def test_compare_of_an_engine_that_somebody_else_started(

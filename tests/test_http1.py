@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from llmtop.loadgen.board import Board, Cell
 from llmtop.loadgen.chunk import surroundings
+from llmtop.loadgen.envelope import Envelope
 from llmtop.loadgen.http1 import MAX_HEAD, Answers
+from llmtop.loadgen.plan import Prompts, Target
 from llmtop.loadgen.reply import MAX_ERROR_BODY, Reply
 from llmtop.loadgen.results import Fate, RequestRecord
 
@@ -32,13 +34,14 @@ class Listener:
 class Line:
     """A connection with one request on it, sent at 0; every piece comes a millisecond later."""
 
-    def __init__(self, listener: Listener | None = None) -> None:
+    def __init__(self, listener: Listener | None = None, body: bytes = b"") -> None:
+        self.body = body
         self.board, self.listener, self.answers = Board(), listener or Listener(), Answers()
         self.now = 1000 * MS
         self.ask()
 
     def ask(self) -> None:
-        self.reply = Reply(b"", self.now, self.board, self.listener, keep=True, gaps=True)
+        self.reply = Reply(self.body, self.now, self.board, self.listener, keep=True, gaps=True)
         self.reply.sent(self.now)
         self.answers.expect(self.reply)
 
@@ -228,6 +231,18 @@ def test_a_stream_that_says_200_may_still_have_failed(
 def test_without_usage_the_chunks_are_counted_and_it_is_said() -> None:
     record = Line().feed(chunked(text("a"), delta('"content":"b"', '"length"'), DONE))
     assert (record.fate, record.tokens, record.counted) == (Fate.OK, 2, True)
+
+
+@pytest.mark.parametrize(("told", "counted"), [(20, False), (1_000_000_000, True)])
+def test_a_count_of_tokens_that_cannot_be_is_not_believed(told: int, counted: bool) -> None:
+    body = Envelope(Prompts(), Target("http://x", "m")).wrap(b"[128,129]", 10)
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":%d}}\n\n' % told
+    listener = Listener()
+    for _ in range(2):  # what it told before does not make the second one a failure either
+        line = Line(listener, body)
+        record = line.feed(chunked(text("a"), delta('"content":"b"', '"length"'), usage, DONE))
+        assert (record.fate, record.counted) == (Fate.OK, counted)
+        assert record.tokens == line.board.cells[Cell.TOKENS] == (2 if counted else told)
 
 
 def test_a_server_that_has_sent_usage_once_must_go_on_doing_so() -> None:

@@ -20,6 +20,7 @@ from llmtop.tui.verbs.aim import (
     calibrate_option,
     calibration_entry,
     calibration_for,
+    stop_as_ctrl_c_does,
 )
 from llmtop.tui.verbs.configured import config_flag, read
 from llmtop.tui.verbs.kinds import TIMEOUT, Real
@@ -145,7 +146,8 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
     from llmtop.loadgen.pool import Load
     from llmtop.tui.report import load_lines
     from llmtop.tui.verbs.harvest import Harvest
-    from llmtop.tui.verbs.recording import Recording
+    from llmtop.tui.verbs.recording import Recording, check_path
+    from llmtop.tui.verbs.saving import check as check_files
     from llmtop.tui.wiring import Wiring
 
     config = read(given["config_file"])
@@ -159,6 +161,11 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
     asked = Asking(prompts, given["model"], given["workers"], timeout, yes)
     wiring = Wiring()
     found = aim(wiring, target, asked, parsed.highest, known=False)
+    # Before what takes a while.
+    check_files([given[name] for name in ("save_hlog", "save_bench") if given[name]])
+    if given["save"]:
+        check_path(given["save"])
+    stop_as_ctrl_c_does()
     calibration = calibration_for(wiring, given["workers"], anew=given["anew"], quiet=as_json)
     # After that: the files' clocks begin with them, and records count from the load.
     harvest = Harvest(given["save_hlog"], given["save_bench"])
