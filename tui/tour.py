@@ -141,7 +141,7 @@ def _speculation_scenes(speculation: Option | None, low: int) -> tuple[Scene, ..
         ),
         Scene(
             "speculation on",
-            f"{speculation.launch} draft tokens a step, live: more tokens/s from the same streams",
+            f"{speculation.launch} draft tokens a step, live: each that is right is a token more",
             20,
             (Step(option=SPECULATION, value=speculation.launch),),
         ),
