@@ -146,7 +146,7 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
     from llmtop.loadgen.pool import Load
     from llmtop.tui.report import load_lines
     from llmtop.tui.verbs.harvest import Harvest
-    from llmtop.tui.verbs.recording import Recording, check_path
+    from llmtop.tui.verbs.recording import Recording, check_name
     from llmtop.tui.verbs.saving import check as check_files
     from llmtop.tui.wiring import Wiring
 
@@ -162,9 +162,9 @@ def command(target: str, timeout: float, yes: bool, as_json: bool, **given: Any)
     wiring = Wiring()
     found = aim(wiring, target, asked, parsed.highest, known=False)
     # Before what takes a while.
-    check_files([given[name] for name in ("save_hlog", "save_bench") if given[name]])
     if given["save"]:
-        check_path(given["save"])
+        check_name(given["save"])
+    check_files([given[name] for name in ("save", "save_hlog", "save_bench") if given[name]])
     stop_as_ctrl_c_does()
     calibration = calibration_for(wiring, given["workers"], anew=given["anew"], quiet=as_json)
     # After that: the files' clocks begin with them, and records count from the load.

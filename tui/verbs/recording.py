@@ -12,14 +12,12 @@ import msgspec
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.results import RequestRecord
 from llmtop.loadgen.rows import COLUMNS, row
-from llmtop.tui.verbs.saving import check
 
 
-def check_path(path: str) -> None:
-    """UsageError where requests cannot be written by the look of it."""
+def check_name(path: str) -> None:
+    """UsageError for a file of which the kind cannot be told."""
     if Path(path).suffix not in (".csv", ".jsonl"):
         raise UsageError(f"{path} is neither .csv nor .jsonl", "for example --save run.jsonl")
-    check([path])
 
 
 class Recording:
@@ -32,7 +30,7 @@ class Recording:
     def __init__(self, path: str, began: float | None = None) -> None:
         self._path, self._began = Path(path), time.time() if began is None else began
         self._trouble = ""
-        check_path(path)
+        check_name(path)
         try:
             self._file = self._path.open("w", encoding="utf-8", newline="")
         except OSError as error:
