@@ -114,9 +114,10 @@ class Engine:
             time.sleep(0.02)
         return time.monotonic() - begun
 
-    def under_load(self, streams: int = 16, tokens: int = 200) -> Load:
-        """That many streams, renewed as they end, for as long as the context lasts."""
-        return Load(self, streams, tokens)
+    def under_load(self, streams: int = 16, tokens: int = 200, repeats: int = 8) -> Load:
+        """That many streams, renewed as they end, for as long as the context lasts. repeats: of a
+        sentence of seven words in each prompt."""
+        return Load(self, streams, tokens, repeats)
 
     def healthy(self) -> bool:
         """Whether /health answers 200."""
@@ -162,6 +163,9 @@ class Engine:
             return str(answer.read().decode())
 
 
+SENTENCE = "the queue grows and the cache fills "
+
+
 @dataclass
 class Load:
     """Streams in flight, renewed as they end, until it is left."""
@@ -169,6 +173,7 @@ class Load:
     engine: Engine
     streams: int
     tokens: int
+    repeats: int
     finished: list[Stream] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -188,7 +193,7 @@ class Load:
         turn = 0
         while not self._stop.is_set():
             # Repetitive, so that n-gram speculation has something to guess.
-            prompt = f"stream {number} turn {turn} " + "the queue grows and the cache fills " * 8
+            prompt = f"stream {number} turn {turn} " + self.repeats * SENTENCE
             self.finished.append(self.engine.stream(prompt, self.tokens))
             turn += 1
 
