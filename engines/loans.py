@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from os import getpid
 
 import msgspec
-from msgspec import Struct
 
 from llmtop import LlmtopError
 from llmtop.engines.files import read_whole
@@ -28,7 +27,7 @@ LOCK_WAIT_S = 1.0
 LaunchOptions = Callable[[EngineRecord], Mapping[str, OptionValue]]
 
 
-class Purpose(Struct, frozen=True):
+class Purpose(msgspec.Struct, frozen=True):
     """What options are changed for. work: ``compare``, ``the tour``. before: what they were."""
 
     work: str

@@ -1,7 +1,8 @@
 /* A paced SSE server: every request gets TOKENS events of 250 bytes, one each ITL, the first after
  * TTFT. Each event's text is the moments (CLOCK_MONOTONIC, ns) at which its request was read and at
- * which it was sent itself: as with real engines, events differ in nothing but their text. Prints its port, which others may share: the kernel deals out their
- * connections. Usage: server TTFT_MS ITL_MS TOKENS [PORT] */
+ * which it was sent itself: as with real engines, events differ in nothing but their text. Prints
+ * its port, which others may share: the kernel deals out their connections.
+ * Usage: server TTFT_MS ITL_MS TOKENS [PORT] */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>

@@ -98,16 +98,13 @@ class Dashboard(Screen[None]):
 
     def on_mount(self) -> None:
         """Begin the beat."""
-        self._panels = self._found()
+        self._panels = {str(panel.id): panel for panel in self.query(Panel)}
         self._arranged = self._facts(self._look())
         self._beat = self.set_interval(self._beat_s, lambda: self.beat(whole=False))
         # At once: after the signal the process is stopped, and its next turn may be in the shell's
         # time.
         self.app.app_suspend_signal.subscribe(self, self._leave, immediate=True)
         self.app.app_resume_signal.subscribe(self, self._come_back)
-
-    def _found(self) -> dict[str, Panel]:
-        return {panel.id: panel for panel in self.query(Panel) if panel.id is not None}
 
     @property
     def layout(self) -> Layout:
@@ -244,7 +241,7 @@ class Dashboard(Screen[None]):
             if not self.query(f"#{BESIDE}pulse"):
                 twins = [ChartPanel(CHARTS[name], id=BESIDE + name) for name in PAIRED]
                 await self.mount_all([Pulse(id=f"{BESIDE}pulse"), *twins])
-                self._panels = self._found()
+                self._panels = {str(panel.id): panel for panel in self.query(Panel)}
         self._paired = not self._paired
         self.beat()
 
