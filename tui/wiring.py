@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
@@ -37,11 +38,6 @@ if TYPE_CHECKING:
     from llmtop.engines.window import Window
 
 _T = TypeVar("_T")
-
-
-def is_url(text: str) -> bool:
-    """Whether an argument is meant as an address and not as an engine's name."""
-    return "://" in text or ":" in text or "/" in text
 
 
 def fresh_seed() -> int:
@@ -187,6 +183,15 @@ class Wiring:
             where = f"pid {os.getpid()}"
         return f"{user}@{where}"
 
+    def is_url(self, text: str) -> bool:
+        """Whether an argument is meant as an address and not as an engine's name.
+
+        A number is a port of this machine, unless an engine was given it for its name.
+        """
+        if re.fullmatch("[0-9]{2,5}", text):
+            return text not in self.supervisor.names
+        return ":" in text or "/" in text
+
     def owned(self, name: str) -> Endpoint:
         """An engine that llmtop started, by name. UsageError when there is none."""
         return self.of(self.supervisor.find(name))
@@ -204,7 +209,7 @@ class Wiring:
 
     async def endpoint(self, name_or_url: str) -> Endpoint:
         """An engine by name, or whatever answers at a URL."""
-        if not is_url(name_or_url):
+        if not self.is_url(name_or_url):
             return self.owned(name_or_url)
         found = await recognise(name_or_url, self.fetch)
         if found.kind not in ADAPTERS:

@@ -19,6 +19,7 @@ from llmtop.loadgen.plan import Prompts, Target
 from llmtop.tui.verbs.configured import config_flag
 from llmtop.tui.verbs.kinds import TIMEOUT
 from llmtop.tui.verbs.prompting import prompt_options, prompts_of
+from llmtop.tui.verbs.running import require_running
 
 if TYPE_CHECKING:
     from llmtop.engines.endpoint import Endpoint
@@ -119,10 +120,9 @@ def aim(wiring: Wiring, text: str, asked: Asking, highest: float, known: bool = 
     from llmtop.engines.recognise import is_simulator, normalise
     from llmtop.loadgen.discovery import discover_model
     from llmtop.loadgen.transport import is_modest
-    from llmtop.tui.wiring import is_url
 
     endpoint: Endpoint | None = None
-    if is_url(text):
+    if wiring.is_url(text):
         url, name, key = normalise(text), text, wiring.api_key
         simulated = asyncio.run(wiring.ask(lambda fetch: is_simulator(url, fetch)))
         for record in wiring.supervisor.records() if known else ():
@@ -143,17 +143,6 @@ def aim(wiring: Wiring, text: str, asked: Asking, highest: float, known: bool = 
     served = asked.model or discover_model(url, key)
     target = Target(url=url, model=served, chat=asked.prompts.as_chat, api_key=key)
     return Aim(name, target, simulated, endpoint)
-
-
-def require_running(wiring: Wiring, endpoint: Endpoint) -> None:
-    """Refuse an engine that has ended: somebody else's may be at its address by now."""
-    from llmtop.engines.records import State
-
-    if endpoint.record is None:
-        return
-    state = wiring.supervisor.status(endpoint.record).state
-    if state not in (State.READY, State.UNRESPONSIVE):
-        raise LlmtopError(f"{endpoint.name} is {state.value}", "see `llmtop ps`")
 
 
 def load_on(

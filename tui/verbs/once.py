@@ -11,6 +11,7 @@ from llmtop.engines.endpoint import Endpoint
 from llmtop.engines.samples import EngineSample, GpuSample, Latency, Quantile, Quantiles
 from llmtop.tui.verbs.kinds import Real
 from llmtop.tui.verbs.output import document, json_flag, note
+from llmtop.tui.verbs.running import require_running
 
 WINDOW_S = 3.0
 
@@ -102,6 +103,7 @@ def command(target: str, window: float, as_json: bool) -> None:
     async def look() -> tuple[Endpoint, EngineSample, str]:
         wiring = Wiring()
         endpoint = await wiring.endpoint(target)
+        require_running(wiring, endpoint)
         session = wiring.session(endpoint, Window(window + 1, window + 1))
         try:
             await session.sample()

@@ -9,6 +9,7 @@ import click
 
 from llmtop.engines.options import Option, OptionValue
 from llmtop.tui.verbs.output import document, json_flag, note, table
+from llmtop.tui.verbs.running import why_absent
 from llmtop.tui.words import left_words
 
 
@@ -50,6 +51,7 @@ def command(name: str, as_json: bool) -> None:
         session = wiring.session(endpoint)
         try:
             options, why_not = await session.options()
+            why_not = why_absent(wiring, endpoint) or why_not
             left = wiring.loans.left(endpoint.record) if endpoint.record is not None else ()
             return options, why_not, left_words(name, left)
         finally:

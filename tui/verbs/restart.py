@@ -112,13 +112,13 @@ def perform(
     from llmtop.engines.proposal import propose
     from llmtop.engines.restart import Wanted
     from llmtop.engines.settings import refused
-    from llmtop.tui.wiring import Wiring, is_url
+    from llmtop.tui.wiring import Wiring
 
-    if is_url(name):
+    wiring = Wiring()
+    if wiring.is_url(name):
         raise UsageError(
             "only an engine that llmtop started can be restarted", "name one: llmtop ps"
         )
-    wiring = Wiring()
     supervisor = wiring.supervisor
     record = supervisor.find(name)
     options, in_flight = asyncio.run(facts(Wiring(), record))

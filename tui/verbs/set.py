@@ -11,6 +11,7 @@ from llmtop.engines.options import Change, OptionValue, Outcome
 from llmtop.tui.verbs.changes import distinct, entry, say
 from llmtop.tui.verbs.output import document, json_flag
 from llmtop.tui.verbs.restart import HowToRestart, perform, restart_flags
+from llmtop.tui.verbs.running import require_running
 
 
 @click.command()
@@ -48,7 +49,9 @@ def command(
 
     async def change() -> tuple[Change, ...]:
         wiring = Wiring()
-        session = wiring.session(await wiring.endpoint(name))
+        endpoint = await wiring.endpoint(name)
+        require_running(wiring, endpoint)
+        session = wiring.session(endpoint)
         try:
             options, _ = await session.options()
             wanted: dict[str, OptionValue] = {
