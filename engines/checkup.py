@@ -13,6 +13,7 @@ from pathlib import Path
 from llmtop import LlmtopError
 from llmtop.engines import ports
 from llmtop.engines.adapter import Adapter
+from llmtop.engines.exposure import Exposure, exposures
 from llmtop.engines.gpu import Gpus
 from llmtop.engines.gpu_holders import GIB, GpuHolder, gib, openers
 from llmtop.engines.gpu_memory import WORTH_A_WORD, GpuMemory
@@ -60,7 +61,10 @@ class PortUse:
 
 @dataclass(frozen=True, slots=True)
 class StateFacts:
-    """The folders. free_bytes, socket_mode: None when they cannot be told."""
+    """The folders. free_bytes, socket_mode: None when they cannot be told.
+
+    exposed: what is in them or beside them that others may write.
+    """
 
     folder: str
     writable: bool
@@ -68,6 +72,7 @@ class StateFacts:
     socket_folder: str | None
     socket_mode: int | None
     problems: tuple[Problem, ...]
+    exposed: tuple[Exposure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +108,10 @@ def examine(
     processes: Processes,
     engines: Mapping[int, str],
     path: str,
+    config: tuple[Path, ...] = (),
 ) -> Checkup:
-    """Look at everything; never raises for what it finds. engines: names by pid, llmtop's own."""
+    """Look at everything; never raises for what it finds. engines: names by pid, llmtop's own.
+    config: the folder and the files of the configuration."""
     records, problems = state.scan()
     samples = memory.read()
     driver, cuda = gpus.versions()
@@ -121,7 +128,7 @@ def examine(
         holders=holders,
         openers=openers(processes.everyone()) if hidden else {},
         ports=_ports(alive, adapters, engines),
-        state=_state(state, problems),
+        state=_state(state, problems, config),
         installed=find_installed(path, (record.command[0] for record in records if record.command)),
         orphans=orphans,
     )
@@ -150,7 +157,7 @@ def _ports(
     return tuple(found)
 
 
-def _state(state: StateDirectory, problems: list[Problem]) -> StateFacts:
+def _state(state: StateDirectory, problems: list[Problem], config: tuple[Path, ...]) -> StateFacts:
     try:
         state.try_to_write()
         writable = True
@@ -168,6 +175,7 @@ def _state(state: StateDirectory, problems: list[Problem]) -> StateFacts:
         socket_folder=str(folder) if folder is not None else None,
         socket_mode=mode,
         problems=tuple(problems),
+        exposed=tuple(exposures((state.root, *state.inner_folders(), *config))),
     )
 
 
@@ -194,6 +202,7 @@ def _about_state(seen: Checkup) -> list[Finding]:
         hint = "set XDG_RUNTIME_DIR to a folder that is yours alone (mode 0700)"
         found.append(Finding(Weight.BLOCKS, "there is no private folder for sockets", hint))
     found += [Finding(Weight.WARNS, p.message, p.hint) for p in state.problems]
+    found += [Finding(Weight.WARNS, one.text, one.hint) for one in state.exposed]
     return found
 
 

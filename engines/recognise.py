@@ -68,6 +68,16 @@ def normalise(url: str) -> str:
     return f"{parts.scheme}://{where}" + (f":{port}" if port else "")
 
 
+def same_server(one: str, other: str) -> bool:
+    """Whether two URLs, as ``normalise`` gives them, are the same server: this machine's own
+    address has several names."""
+    return _canonical(one) == _canonical(other)
+
+
+def _canonical(url: str) -> str:
+    return re.sub(r"//(?:localhost|127\.0\.0\.1|\[::1\])(?=:|$)", "//localhost", url.lower())
+
+
 async def recognise(url: str, fetch: Fetch) -> Recognised:
     """Ask a URL what it is.
 

@@ -114,6 +114,10 @@ class StateDirectory:
         """Where llmtops of this user agree on who reads what only one may read; made on use."""
         return self.root / "readers"
 
+    def inner_folders(self) -> list[Path]:
+        """The folders in it that there are: of all engines, and of each."""
+        return [self.root / "engines", *sorted(self.root.glob("engines/*/"))]
+
     def log_path(self, name: str) -> Path:
         """The engine's log."""
         return self.folder(name) / "engine.log"

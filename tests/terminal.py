@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import struct
@@ -36,6 +37,7 @@ class Terminal:
         self.started = time.monotonic()
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup, and inherited so
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
             os.execvpe(argv[0], list(argv), {"TERM": "xterm-256color", **environ})
@@ -59,6 +61,11 @@ class Terminal:
     def text(self) -> str:
         """What is on the screen now."""
         return "\n".join(line.rstrip() for line in self._screen.display)
+
+    @property
+    def canonical(self) -> bool:
+        """Whether it gives a program whole lines, as a shell wants it, and not each key."""
+        return bool(termios.tcgetattr(self._fd)[3] & termios.ICANON)
 
     def type(self, keys: str) -> None:
         """Press keys."""

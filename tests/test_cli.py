@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -452,6 +452,58 @@ def test_a_port_where_nobody_listens_is_said_so(home: Home) -> None:
     done = home.run("once", f":{free_port()}")
     assert done.code == 1
     assert "nothing" in done.err.lower() or "refused" in done.err.lower()
+
+
+@pytest.mark.parametrize("write", [str, ":{}".format, "localhost:{}".format])
+def test_a_bare_port_is_an_address_for_every_command_that_takes_a_url(
+    home: Home, engine: str, write: Callable[[int], str]
+) -> None:
+    (port,) = (e["port"] for e in home.run("ps", "--json").json["engines"] if e["name"] == engine)
+    where = write(port)
+    assert home.run("once", where, "--window", "0.2").code == 0
+    assert home.run("options", where).code == 0
+    assert home.run("set", where, "max_num_seqs=64").code == 0
+    assert home.run("load", where, "-c", "1", "-d", "1", "--no-calibrate").code == 0
+    refused = home.run("restart", where)
+    assert refused.code == 2 and "only an engine that llmtop started" in refused.err
+
+
+def test_an_engine_that_was_named_by_a_number_is_found_by_it(home: Home) -> None:
+    assert home.run(*sim("8000", "--startup-s", "0")).code == 0
+    assert home.run("once", "8000", "--window", "0.2", "--json").json["name"] == "8000"
+    home.run("stop", "8000", "--grace", "2")
+
+
+def test_an_engine_that_does_not_serve_is_said_to_be_stopped_failed_or_starting(
+    home: Home,
+) -> None:
+    started = home.run(*sim("rest", "--startup-s", "0"))
+    home.run("stop", "rest", "--grace", "2")
+    asked = (("once", "rest"), ("set", "rest", "max_num_seqs=4"), ("load", "rest", "-d", "1"))
+    for verb in asked:
+        done = home.run(*verb)
+        assert done.code == 1 and done.out == ""
+        first, second = done.err.splitlines()
+        assert first.startswith("llmtop: rest is stopped: it was asked to end ")
+        assert second.strip() == "start it again: llmtop restart rest"
+    options = home.run("options", "rest")
+    assert options.code == 0 and "gpu_memory_utilization" in options.out
+    assert "rest is stopped: it was asked to end" in options.err and "socket" not in options.err
+
+    assert home.run("restart", "rest", "--yes").code == 0
+    (pid,) = (e["pid"] for e in home.run("ps", "--json").json["engines"] if e["name"] == "rest")
+    assert pid != started.json["pid"]
+    os.kill(pid, signal.SIGKILL)
+    died = home.run("once", "rest").err
+    assert "rest is lost" in died and "llmtop logs rest" in died
+
+    env = home.environ
+    slow = command(*sim("slow", "--startup-s", "600"))
+    with subprocess.Popen(slow, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
+        assert run.stderr is not None and b"slow" in run.stderr.readline()
+        early = home.run("once", "slow")
+        assert early.code == 1 and "slow is still starting: " in early.err
+        home.run("stop", "slow", "--grace", "2")
 
 
 def test_stop_ends_the_process_and_keeps_the_log(home: Home) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmtop.engines import checkup
+from llmtop.engines import checkup, exposure
 from llmtop.engines.catalog import ADAPTERS
 from llmtop.engines.checkup import Checkup, Weight
 from llmtop.engines.gpu import Gpus
@@ -39,6 +39,7 @@ def examined(
     engines: dict[int, str] | None = None,
     path: str = "",
     state: StateDirectory | None = None,
+    config: tuple[Path, ...] = (),
 ) -> Checkup:
     processes, reader = Processes(), Gpus(FakeNvml(*gpus, broken=broken))
     return checkup.examine(
@@ -49,6 +50,7 @@ def examined(
         processes=processes,
         engines=engines or {},
         path=path,
+        config=config,
     )
 
 
@@ -130,6 +132,47 @@ def test_damaged_records_are_listed(tmp_path: Path) -> None:
     seen = examined(tmp_path, broken=NO_DRIVER)
     assert [problem.name for problem in seen.state.problems] == ["bad"]
     assert "record of 'bad' is damaged" in said(seen, Weight.WARNS)
+
+
+def test_folders_that_others_may_write_are_named_with_the_way_out(tmp_path: Path) -> None:
+    state, config = StateDirectory(tmp_path / "state", tmp_path / "sockets"), tmp_path / "llmtop"
+    engine = state.make_folder("big")
+    config.mkdir(mode=0o700)
+    file = config / "llmtop.toml"
+    file.touch(mode=0o600)
+
+    def exposed() -> list[tuple[str, str]]:
+        seen = examined(tmp_path, broken=NO_DRIVER, state=state, config=(config, file))
+        assert not seen.blocked
+        return [(f.text, f.hint) for f in seen.findings if str(tmp_path) in f.text]
+
+    assert exposed() == []
+    for path, mode, who in (
+        (state.root, 0o777, "its group and everybody"),
+        (engine, 0o702, "everybody"),
+        (config, 0o720, "its group"),
+        (file, 0o666, "its group and everybody"),
+    ):
+        before = path.stat().st_mode
+        path.chmod(mode)
+        ((text, hint),) = exposed()
+        assert text == f"{path} can be written by {who} (mode {mode:04o})"
+        assert hint == f"chmod go-w {path}"
+        path.chmod(before)
+    assert exposed() == []
+
+
+def test_a_state_folder_of_somebody_else_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = StateDirectory(tmp_path / "state", tmp_path / "sockets")
+    state.make_folder("big")
+    owner = state.root.stat().st_uid
+    monkeypatch.setattr(exposure.os, "geteuid", lambda: owner + 4242)
+    monkeypatch.setattr(exposure, "TRUSTED", ())
+    seen = examined(tmp_path, broken=NO_DRIVER, state=state)
+    assert f"{state.root} belongs to the user" in said(seen, Weight.WARNS)
+    assert f"chown -R {owner + 4242} {state.root}" in said(seen, Weight.WARNS)
 
 
 def test_an_old_engine_is_said_to_be_old(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +80,21 @@ def test_quitting_leaves_the_engine_and_the_next_llmtop_adopts_it(home: Home) ->
         terminal.see(engine["name"])
 
 
+# A program that has taken the terminal, and that does not end when it is asked to.
+STUCK = """
+import asyncio, sys, tty
+from llmtop.tui import departure
+departure.LEAVE_S = 0.2
+async def main():
+    departure.Departure.listen(here, lambda: None)
+    print("stuck", flush=True)
+    await asyncio.Event().wait()
+here = departure.Departure()
+tty.setraw(sys.stdin.fileno())
+asyncio.run(main())
+"""
+
+
 def test_a_terminated_llmtop_restores_the_terminal_and_leaves_the_engine(home: Home) -> None:
     with Terminal(demo("--no-load"), home.environ) as terminal:
         terminal.see("ready")
@@ -87,6 +104,30 @@ def test_a_terminated_llmtop_restores_the_terminal_and_leaves_the_engine(home: H
     assert b"\x1b[?1049l" in terminal.raw
     (engine,) = home.run("ps", "--json").json["engines"]
     assert engine["state"] == "ready"
+
+
+def test_a_sigquit_ends_llmtop_as_it_does_others_and_restores_the_terminal(home: Home) -> None:
+    with Terminal(demo("--no-load"), home.environ) as terminal:
+        before = terminal.canonical
+        terminal.see("ready")
+        assert before and not terminal.canonical
+        os.kill(terminal.pid, signal.SIGQUIT)
+        assert terminal.wait() == -signal.SIGQUIT
+        assert "goes on running" in terminal.text
+        assert terminal.canonical
+    assert b"\x1b[?1049l" in terminal.raw
+    (engine,) = home.run("ps", "--json").json["engines"]
+    assert engine["state"] == "ready"
+
+
+def test_a_screen_that_hangs_gives_the_terminal_back_when_it_is_terminated(home: Home) -> None:
+    with Terminal([sys.executable, "-c", STUCK], home.environ) as terminal:
+        terminal.see("stuck")
+        assert not terminal.canonical
+        os.kill(terminal.pid, signal.SIGTERM)
+        assert terminal.wait() == 128 + signal.SIGTERM
+        assert terminal.canonical
+    assert b"\x1b[?1049l" in terminal.raw and b"\x1b[?25h" in terminal.raw
 
 
 def test_a_hung_up_terminal_leaves_the_engine_and_ends_the_load(home: Home) -> None:
@@ -131,6 +172,25 @@ def test_a_dumb_terminal_is_refused_politely(home: Home) -> None:
         assert terminal.wait() == 2
         assert "--json" in terminal.text
     assert home.run("ps", "--json").json["engines"] == []
+
+
+@pytest.mark.parametrize("where", ["2>errors.log", "2>&-"])
+def test_the_screen_is_seen_where_standard_error_goes_elsewhere(home: Home, where: str) -> None:
+    line = f"cd {home.folder} && exec {shlex.join(demo('--no-load'))} {where}"
+    with Terminal(["sh", "-c", line], home.environ) as terminal:
+        terminal.see(lambda text: "ready" in text and "KV cache" in text)
+        terminal.type("q")
+        terminal.see("run")
+        terminal.type("q")
+        assert terminal.wait() == 0
+    assert b"\x1b[?1049l" in terminal.raw
+
+
+def test_a_locale_without_the_characters_of_the_screen_gets_ascii(home: Home) -> None:
+    legacy = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    with Terminal(demo("--no-load"), {**home.environ, **legacy}) as terminal:
+        text = terminal.see(lambda text: "ready" in text and "+ KV cache" in text)
+        assert text.isascii() and "\\u" not in text
 
 
 def test_a_tour_plays_and_a_key_takes_over(home: Home) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import time
 from codecs import getincrementaldecoder
 from contextlib import suppress
+from typing import Any
 
 from textual._parser import ParseError
 from textual._xterm_parser import XTermParser
@@ -27,6 +29,14 @@ class QuietDriver(LinuxDriver):
     """
 
     _pipe: tuple[int, int] | None = None  # written to, it ends the thread
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        """As ever; but where standard error goes into a file, the screen does not go with it."""
+        super().__init__(*args, **more)
+        if sys.__stderr__ is None or not sys.__stderr__.isatty():
+            self._file = sys.__stdout__
+            if sys.__stdout__ is not None:  # as standard error has it: a name is no fault of ours
+                sys.__stdout__.reconfigure(errors="backslashreplace")
 
     def start_application_mode(self) -> None:
         """As ever; the pipe is there before the thread that listens to it."""

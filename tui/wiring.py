@@ -25,7 +25,7 @@ from llmtop.engines.live import LiveClient
 from llmtop.engines.loans import Loans
 from llmtop.engines.options import Applies
 from llmtop.engines.processes import Processes
-from llmtop.engines.recognise import recognise
+from llmtop.engines.recognise import recognise, same_server
 from llmtop.engines.scraper import HttpFetch
 from llmtop.engines.state import StateDirectory
 from llmtop.engines.supervisor import Supervisor
@@ -218,7 +218,7 @@ class Wiring:
                 "it reads " + ", ".join(ADAPTERS),
             )
         for record in self.supervisor.records():
-            if record.url == found.url and record.ended_at is None:
+            if same_server(record.url, found.url) and record.ended_at is None:
                 return self.owned(record.name)
         return Endpoint(
             name=found.url.removeprefix("http://"),

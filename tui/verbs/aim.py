@@ -117,7 +117,7 @@ def aim(wiring: Wiring, text: str, asked: Asking, highest: float, known: bool = 
     highest: the most streams, or requests a second, that it will be asked for. known: an engine of
     ours is recognised by its URL too, and then gets its own key.
     """
-    from llmtop.engines.recognise import is_simulator, normalise
+    from llmtop.engines.recognise import is_simulator, normalise, same_server
     from llmtop.loadgen.discovery import discover_model
     from llmtop.loadgen.transport import is_modest
 
@@ -126,7 +126,7 @@ def aim(wiring: Wiring, text: str, asked: Asking, highest: float, known: bool = 
         url, name, key = normalise(text), text, wiring.api_key
         simulated = asyncio.run(wiring.ask(lambda fetch: is_simulator(url, fetch)))
         for record in wiring.supervisor.records() if known else ():
-            if record.url == url and record.ended_at is None:
+            if same_server(record.url, url) and record.ended_at is None:
                 endpoint = wiring.owned(record.name)
                 key = wiring.key_for(endpoint)
     else:

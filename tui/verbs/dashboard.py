@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 
 
 SETTLED_S = 3.0  # the screen is all there by then, and has painted
-LEAVE_S = 5.0  # to restore the terminal and end the load, when told to go by a signal
 
 
 def require_terminal() -> None:
@@ -41,6 +38,15 @@ def require_terminal() -> None:
             f"this terminal (TERM={term!r}) cannot draw the dashboard",
             "use `llmtop once NAME --json` and `llmtop ps --json`, or set TERM",
         )
+
+
+def draws_unicode() -> bool:
+    """Whether the locale has the characters of the screen; a console of ISO 8859 has not."""
+    try:
+        "╭╎●░⣿▲".encode(getattr(sys.__stderr__ or sys.__stdout__, "encoding", "ascii"))
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def show(
@@ -69,6 +75,7 @@ def show(
     from llmtop.themes.theme import load_themes
     from llmtop.tui.app import LlmtopApp
     from llmtop.tui.arenas import share_one_heap
+    from llmtop.tui.departure import Departure
     from llmtop.tui.keymap import DEFAULT, Keymap
     from llmtop.tui.stage import Stage
 
@@ -94,19 +101,10 @@ def show(
     stage.conductor.keys = stage.experiments.keys = keys
     show_tour = stage.tour(tour.speed) if tour is not None else None
 
-    def leave(signum: signal.Signals) -> None:
-        app.exit()
-        # Where the terminal is gone, writing to it may block: the engines do not need us.
-        last = threading.Timer(LEAVE_S, os._exit, (128 + signum,))
-        last.daemon = True
-        last.start()
-
     async def background() -> None:
         asyncio.get_running_loop().call_later(SETTLED_S, garbage.settle)
-        # Else a SIGTERM would leave the terminal raw and on its alternate screen.
-        loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(signum, leave, signum)
+        # Else a signal would leave the terminal raw and on its alternate screen.
+        departure.listen(app.exit)
         if show_tour is None:
             await perform()
             return
@@ -126,7 +124,7 @@ def show(
         problems=problems,
         theme=look.theme,
         readonly=look.readonly,
-        ascii=look.ascii,
+        ascii=look.ascii or not draws_unicode(),
         gpu_hour=look.gpu_hour,
         low_bandwidth=look.low_bandwidth,
         clock=stage.timeline.now,
@@ -137,6 +135,7 @@ def show(
         tour=show_tour,
     )
     stage.news = app.show_now
+    departure = Departure()
     try:
         app.run(mouse=look.mouse)
     finally:
@@ -145,6 +144,7 @@ def show(
             put_back(wiring, show_tour)
     for line in stage.farewell():
         click.echo(line)
+    departure.finish()
     if launched is not None:
         status = wiring.supervisor.status(launched)
         if status.state in (State.FAILED, State.LOST):

@@ -48,6 +48,7 @@ def look(wiring: Wiring) -> Checkup:
     """Look at everything once."""
     from llmtop.engines.catalog import ADAPTERS
     from llmtop.engines.checkup import examine
+    from llmtop.tui.config.file import NAME
 
     return examine(
         wiring.state,
@@ -57,6 +58,7 @@ def look(wiring: Wiring) -> Checkup:
         processes=wiring.processes,
         engines=wiring.supervisor.members(),
         path=wiring.environ.get("PATH", ""),
+        config=(wiring.themes_folder.parent, wiring.themes_folder.parent / NAME),
     )
 
 
@@ -142,6 +144,10 @@ def entry(seen: Checkup) -> dict[str, Any]:
             "problems": [
                 {"name": one.name, "path": one.path, "text": one.message, "hint": one.hint}
                 for one in seen.state.problems
+            ],
+            "exposed": [
+                {"path": str(one.path), "text": one.text, "hint": one.hint}
+                for one in seen.state.exposed
             ],
         },
         "orphans": [

@@ -1,0 +1,49 @@
+"""Folders of ours that others may write: what is in them decides which programs llmtop starts."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+TRUSTED = (0,)  # whoever is root can do all of it anyhow
+
+
+class Exposure(Struct, frozen=True):
+    """One file or folder that is not this user's alone, in one sentence, and the way out."""
+
+    path: Path
+    text: str
+    hint: str
+
+
+def exposures(paths: tuple[Path, ...]) -> Iterator[Exposure]:
+    """Those of ``paths`` that somebody else owns or may write; what is not there is left out."""
+    me = os.geteuid()
+    for path in paths:
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        if found.st_uid not in (me, *TRUSTED):
+            text = f"{path} belongs to the user {_name(found.st_uid)}, who can change what is in it"
+            hint = f"make it yours: sudo chown -R {_name(me)} {shlex.quote(str(path))}"
+            yield Exposure(path, text, hint)
+            continue
+        mode = stat.S_IMODE(found.st_mode)
+        who = [word for bit, word in ((0o020, "its group"), (0o002, "everybody")) if mode & bit]
+        if who:
+            text = f"{path} can be written by {' and '.join(who)} (mode {mode:04o})"
+            yield Exposure(path, text, f"chmod go-w {shlex.quote(str(path))}")
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
