@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 import shlex
 import stat
 from collections.abc import Iterator
+from os import geteuid
 from pathlib import Path
 
 from msgspec import Struct
@@ -24,7 +24,7 @@ class Exposure(Struct, frozen=True):
 
 def exposures(paths: tuple[Path, ...]) -> Iterator[Exposure]:
     """Those of ``paths`` that somebody else owns or may write; what is not there is left out."""
-    me = os.geteuid()
+    me = geteuid()
     for path in paths:
         try:
             found = path.stat()

@@ -168,7 +168,7 @@ def test_a_state_folder_of_somebody_else_is_named(
     state = StateDirectory(tmp_path / "state", tmp_path / "sockets")
     state.make_folder("big")
     owner = state.root.stat().st_uid
-    monkeypatch.setattr(exposure.os, "geteuid", lambda: owner + 4242)
+    monkeypatch.setattr(exposure, "geteuid", lambda: owner + 4242)
     monkeypatch.setattr(exposure, "TRUSTED", ())
     seen = examined(tmp_path, broken=NO_DRIVER, state=state)
     assert f"{state.root} belongs to the user" in said(seen, Weight.WARNS)

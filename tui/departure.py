@@ -11,6 +11,7 @@ import termios
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 LEAVE_S = 5.0  # to restore the terminal and end the load
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -27,9 +28,9 @@ class Departure:
 
     def __init__(self) -> None:
         self._signum: signal.Signals | None = None
-        self._attributes: list[object] | None = None
+        self._attributes: list[Any] | None = None
         with suppress(termios.error, OSError, ValueError):
-            self._attributes = list(termios.tcgetattr(sys.stdin.fileno()))
+            self._attributes = termios.tcgetattr(sys.stdin.fileno())
 
     def listen(self, leave: Callable[[], None]) -> None:
         """Call ``leave`` on the running loop when a signal comes. In the main thread."""
@@ -59,7 +60,7 @@ class Departure:
             if self._attributes is not None:
                 termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self._attributes)
         with suppress(OSError, ValueError):
-            fd = sys.__stdout__.fileno()
+            fd = 1  # ours, whatever stands in the place of sys.stdout
             if select.select([], [fd], [], 0)[1]:
                 os.write(fd, RESTORE)
         os._exit(128 + signum)
