@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+from textual.events import Paste
 from textual.pilot import Pilot
 
 from llmtop import LlmtopError
@@ -50,6 +51,17 @@ async def test_enter_starts_the_search_that_the_form_says(
         await settle(pilot)
         plan = SearchPlan("llama", Slo(ttft=0.5, tpot=0.05), 1024, 8.0)
         assert control.calls == [("start_search", plan)]
+
+
+async def test_what_is_pasted_goes_into_the_field_and_nowhere_else(
+    settle: Settle, screen_text: Text, make_app: Make, control: FakeControl
+) -> None:
+    app = make_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await opened(pilot, settle, "s")
+        app.post_message(Paste("e2e=2s\rq\rX"))
+        await settle(pilot)
+        assert "e2e=2s_" in screen_text(app) and control.calls == []
 
 
 async def test_what_is_typed_goes_into_the_field_and_nowhere_else(

@@ -191,6 +191,22 @@ async def test_a_key_does_what_the_table_says(
         assert bool(suspended) == (name == "suspend")
 
 
+@pytest.mark.parametrize("before", ["", "ctrl+p", "q", "R", "K", "l", "question_mark", "o"])
+async def test_ctrl_z_suspends_on_every_screen(
+    settle: Settle, make_app: Make, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    suspended: list[object] = []
+    monkeypatch.setattr(LlmtopApp, "action_suspend_process", lambda self: suspended.append(1))
+    app = make_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press(*([before] if before else []))
+        await settle(pilot)
+        here = app.screen
+        await pilot.press("ctrl+z")
+        await settle(pilot)
+        assert suspended == [1] and app.screen is here
+
+
 def test_no_command_is_without_a_case_and_no_binding_without_a_command() -> None:
     assert set(CASES) == set(BY_ID)
     bound: set[str] = set()

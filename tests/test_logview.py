@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from textual.events import Paste
 from textual.pilot import Pilot
 
 from llmtop.tui.app import LlmtopApp
@@ -201,6 +202,22 @@ async def test_letters_typed_for_a_search_are_no_keys(
         await pilot.press("slash", *"qlt", "colon", "question_mark")
         await pilot.pause()
         assert "search: qlt:?_" in screen_text(app) and app.theme == theme
+
+
+async def test_a_word_that_is_pasted_is_searched_for(
+    settle: Settle, screen_text: Text, make_app: Make, control: FakeControl
+) -> None:
+    control.log[10] = "the [red]needle"
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("l")
+        await settle(pilot)
+        app.post_message(Paste("line 3"))  # no word is being typed
+        await pilot.press("slash")
+        app.post_message(Paste("[red]\x1b[31mneed\rq"))
+        await pilot.press("l")
+        await pilot.pause()
+        assert "search: [red]needl_  1 lines" in screen_text(app)
 
 
 async def test_where_there_is_no_error_that_is_said(

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from textual.events import Key
+from textual.events import Key, Paste
 from textual.pilot import Pilot
 
 from llmtop import LlmtopError
@@ -51,6 +51,22 @@ async def test_keys_typed_ahead_reach_the_options_and_not_the_load(
             ("set_option", "llama", "max_num_seqs", 30, False),
             ("burst",),
         }
+
+
+async def test_a_pasted_value_is_typed_and_nothing_else_of_it_is_done(
+    settle: Settle, screen_text: Text, make_app: Make, control: FakeControl
+) -> None:
+    app = make_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("o")
+        app.post_message(Paste("99\r"))  # nothing is being typed
+        await pilot.press("enter")
+        app.post_message(Paste("\r\x1b[31m64\x1b[0m\rX\rK"))
+        await pilot.pause()
+        assert "64_" in screen_text(app) and control.calls == []
+        await pilot.press("enter")
+        await settle(pilot)
+        assert control.calls == [("set_option", "llama", "max_num_seqs", 64, False)]
 
 
 async def test_lowering_the_batch_asks_whether_to_evict(

@@ -145,6 +145,14 @@ class LlmtopApp(App[None]):
         screen = self.screen
         if isinstance(screen, TypedAhead) and await screen.typed_ahead(event):
             event.prevent_default()
+        elif (
+            # Textual keeps the app's own keys from modal screens; the shell is wanted there too.
+            screen.is_modal
+            and event.key not in screen.active_bindings
+            and self.keys.meant(Place.SCREEN, event.key) == "suspend"
+        ):
+            event.prevent_default()
+            self.action_suspend_process()
 
     async def on_event(self, event: TextualEvent) -> None:
         """Whoever presses a key or a button during the tour has taken over.

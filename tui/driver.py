@@ -14,10 +14,15 @@ from textual._parser import ParseError
 from textual._xterm_parser import XTermParser
 from textual.constants import ESCAPE_DELAY
 from textual.drivers.linux_driver import LinuxDriver
+from textual.events import Paste
+
+from llmtop.tui.pasting import Pastes
 
 # An escape may be a key of its own or the beginning of another: the parser decides by time, and is
 # to be asked as long as that can take.
 LOOK_S = 0.1
+AHEAD = 2000  # events that the screen has not seen yet
+AHEAD_S = 0.01
 LOOKS_FOR_S = max(1.0, ESCAPE_DELAY + 2 * LOOK_S)
 
 
@@ -52,7 +57,7 @@ class QuietDriver(LinuxDriver):
         """Turn what is typed into events until it is told to end."""
         assert self._pipe is not None
         told = self._pipe[0]
-        parser = XTermParser(self._debug)
+        parser, pastes = XTermParser(self._debug), Pastes()
         decode = getincrementaldecoder("utf-8")().decode
         typed_at = time.monotonic()
         try:
@@ -63,12 +68,18 @@ class QuietDriver(LinuxDriver):
                 if told in ready:
                     return
                 if ready:
-                    typed_at = time.monotonic()
+                    before, typed_at = typed_at, time.monotonic()
                     data = os.read(self.fileno, 4096)
                     if not data:
                         return  # there is no terminal any more
-                    text = decode(data)  # "" is an end to the parser
-                    for event in parser.feed(text) if text else ():
+                    at_once = typed_at - before < LOOK_S
+                    for pasted, text in pastes.feed(decode(data), at_once=at_once):
+                        events = [Paste(text.replace("\0", ""))] if pasted else parser.feed(text)
+                        for event in events:
+                            self.process_message(event)
+                    self._let_catch_up()
+                elif pastes.waits:
+                    for event in parser.feed(pastes.flush()):
                         self.process_message(event)
                 for event in parser.tick():
                     self.process_message(event)
@@ -76,6 +87,19 @@ class QuietDriver(LinuxDriver):
             with suppress(EOFError, ParseError):
                 for _ in parser.feed(""):
                     pass
+
+    def _let_catch_up(self) -> None:
+        """Read no further ahead of the screen: a megabyte of keys is half a gigabyte of events."""
+        while self.unseen() > AHEAD and not self.exit_event.wait(AHEAD_S):
+            pass
+
+    def unseen(self) -> int:
+        """How many events of this thread the screen has not seen yet."""
+        waiting = self._app.message_queue_size
+        for screen in self._app.screen_stack[-1:]:
+            waiting += screen.message_queue_size
+            waiting += screen.focused.message_queue_size if screen.focused is not None else 0
+        return waiting
 
     def disable_input(self) -> None:
         """Stop reading, and wait for the thread."""

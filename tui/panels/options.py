@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from textual.events import Click, Key
+from textual.events import Click, Key, Paste
 from textual.message import Message
 
 from llmtop import UsageError
@@ -14,6 +14,7 @@ from llmtop.tui.keymap import DEFAULT, Keymap, Place, is_text
 from llmtop.tui.panels.edit import Edit, editing_keys, frozen, wants_eviction
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
+from llmtop.tui.pasting import typed_line
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten
 from llmtop.tui.words import left_words
@@ -202,6 +203,16 @@ class OptionsPanel(Panel, can_focus=True):
         else:
             self._type(event, option)
         self._again()
+
+    def on_paste(self, event: Paste) -> None:
+        """Pasted text is typed into the value, its first line."""
+        event.stop()
+        engine = self.view.engine if self.view else None
+        if self.edit.text is not None and engine is not None and engine.options:
+            option = engine.options[min(self.edit.at, len(engine.options) - 1)]
+            for character in typed_line(event.text):
+                self.edit.key(character, character, option)
+            self._again()
 
     def _choose(self, event: Key, option: Option, count: int) -> None:
         what = self._keymap.meant(Place.OPTIONS, event.key)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
-from textual.events import Key, Resize, ScreenResume, ScreenSuspend
+from textual.events import Key, Paste, Resize, ScreenResume, ScreenSuspend
 from textual.screen import Screen
 from textual.timer import Timer
 
@@ -18,6 +18,7 @@ from llmtop.tui.control import Control, refusal
 from llmtop.tui.panels.form import Form
 from llmtop.tui.panels.startup import small_rows
 from llmtop.tui.panels.view import View
+from llmtop.tui.pasting import typed_line
 from llmtop.tui.screens.arrangement import SMALLEST
 from llmtop.tui.screens.boxed import TightCompositor
 from llmtop.tui.store import Event
@@ -127,6 +128,14 @@ class ExperimentScreen(Screen[None]):
         event.prevent_default()
         self.typed(self.form.key(event.key, event.character))
         self.beat()
+
+    def on_paste(self, event: Paste) -> None:
+        """Pasted text is typed into the field, its first line."""
+        event.stop()
+        if self.form_open and not self.form.fields[self.form.at].choices:
+            for character in typed_line(event.text):
+                self.typed(self.form.key(character, character))
+            self.beat()
 
     def typed(self, name: str | None) -> None:
         """A field of the form changed."""

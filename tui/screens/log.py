@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.events import Key, MouseScrollDown, MouseScrollUp, Resize
+from textual.events import Key, MouseScrollDown, MouseScrollUp, Paste, Resize
 from textual.screen import Screen
 
 from llmtop.tui import format as f
@@ -17,6 +17,7 @@ from llmtop.tui.control import Control, EngineLog, refusal
 from llmtop.tui.keymap import BY_ID
 from llmtop.tui.logview import KEEP_LINES, Level, Line, LogView
 from llmtop.tui.panels.view import View
+from llmtop.tui.pasting import typed_line
 from llmtop.tui.screens.boxed import TightCompositor
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.frame import Ranked, frame
@@ -206,6 +207,12 @@ class LogScreen(Screen[None]):
         """A key that was typed before the line for the word was there."""
         return self._type(event)
 
+    def on_paste(self, event: Paste) -> None:
+        """Pasted text is looked for, its first line."""
+        event.stop()
+        if self._typing:
+            self._seek(self._text.needle + typed_line(event.text))
+
     def _type(self, event: Key) -> bool:
         if not self._typing:
             return False
@@ -222,11 +229,14 @@ class LogScreen(Screen[None]):
             needle += event.character
         else:
             return False
+        self._seek(needle)
+        return True
+
+    def _seek(self, needle: str) -> None:
         if needle != self._text.needle:
             self._here = None
             self._text.search(needle[:LONGEST])
         self.paint()
-        return True
 
     def action_scroll(self, lines: int) -> None:
         """Up (positive) or down."""

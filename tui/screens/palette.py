@@ -15,6 +15,7 @@ from llmtop.tui.bindings import bindings
 from llmtop.tui.keymap import Place
 from llmtop.tui.palette import Entry
 from llmtop.tui.panels.view import View
+from llmtop.tui.pasting import typed_line
 from llmtop.tui.screens.boxed import TightCompositor
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.frame import frame
@@ -130,7 +131,7 @@ class PaletteScreen(ModalScreen[Entry | None]):
     def on_paste(self, event: Paste) -> None:
         """Pasted text is typed, its first line."""
         event.stop()
-        self._put(self._typed + f.clean(event.text.partition("\n")[0], LONGEST))
+        self._put(self._typed + typed_line(event.text))
 
     def _type(self, event: Key) -> bool:
         view = self._look()
