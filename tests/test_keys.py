@@ -252,6 +252,7 @@ def test_keys_are_written_and_read_as_people_do(
         ({"load.more": "ctrl+ctrl+w"}, "'ctrl+ctrl+w' is not a key"),
         ({"load.more": " , "}, "a command needs a key"),
         ({"palette.up": "w"}, "'w' is typed there, so it can mean nothing else"),
+        ({"quit.now": "ctrl+c,w"}, "'w' is typed on some screens, and this works on every one"),
     ],
 )
 def test_other_keys_that_cannot_be_meant(chosen: dict[str, str], words: str) -> None:

@@ -312,6 +312,9 @@ def misfits(chosen: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
             if not is_key(key):
                 words = f"{key!r} is not a key"
                 yield name, words, "write w, W, plus, f5, pageup, ctrl+w, comma"
+            elif name == LEAVING and is_text(key):
+                words = f"{spell(key)!r} is typed on some screens, and this works on every one"
+                yield name, words, "take another one, such as f10 or ctrl+w"
             elif BY_ID[name].typed and is_text(key):
                 words = f"{spell(key)!r} is typed there, so it can mean nothing else"
                 yield name, words, "take another one, such as f5 or ctrl+w"
