@@ -56,6 +56,7 @@ def played(
     clock: Clock | None = None,
     *,
     speed: float = 1.0,
+    ended: Callable[[], bool] = lambda: False,
 ) -> tuple[Tour, list[str]]:
     said: list[str] = []
 
@@ -66,7 +67,7 @@ def played(
         said.append(f"{level}: {words}")
 
     clock = clock or Clock()
-    return Tour("llama", control, ready, tell, speed, clock.sleep), said
+    return Tour("llama", control, ready, tell, ended, speed, clock.sleep), said
 
 
 def test_the_script_is_five_minutes_of_the_scenes_in_order(options: tuple[Option, ...]) -> None:
@@ -179,6 +180,28 @@ async def test_who_takes_over_keeps_the_load_and_gets_the_options_back(
     assert tour.owed == {} and tour.caption is None
 
 
+async def test_an_engine_that_ends_ends_the_show_its_load_and_what_it_says(
+    control: FakeControl, options: tuple[Option, ...]
+) -> None:
+    died: list[float] = []
+    captions: list[str] = []
+    clock = Clock()
+    tour, said = played(control, options, clock, ended=lambda: bool(died))
+
+    async def look(now: float) -> None:
+        assert tour.caption is not None and not died
+        captions.append(tour.caption.title)
+        if captions[-1] == "batch limit, live":
+            died.append(now)  # in the first second of the scene
+
+    clock.at = look
+    await tour.play()
+    assert captions[-1] == "batch limit, live" and captions.count("batch limit, live") == 1
+    assert control.calls[-1] == ("cut_load",)
+    assert said == ["warning: the tour ends: llama does not run any more"]
+    assert not tour.running and tour.caption is None and tour.owed == {}
+
+
 async def test_however_it_ends_options_are_put_back(
     control: FakeControl, options: tuple[Option, ...]
 ) -> None:
@@ -215,7 +238,7 @@ async def test_an_engine_that_does_not_run_gets_no_tour(control: FakeControl) ->
     async def ready() -> Sequence[Option]:
         raise LlmtopError("no tour: the engine does not run")
 
-    tour = Tour("llama", control, ready, lambda level, words: said.append(words))
+    tour = Tour("llama", control, ready, lambda level, words: said.append(words), lambda: False)
     await tour.play()
     assert said == ["no tour: the engine does not run"] and control.calls == []
 

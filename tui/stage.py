@@ -251,7 +251,10 @@ class Stage:
             raise LlmtopError("no tour: there is no engine")
         from llmtop.tui.tour import Tour
 
-        return Tour(track.name, self.conductor, ready, self._say, speed)
+        def ended() -> bool:
+            return track.status is not None and not track.runs
+
+        return Tour(track.name, self.conductor, ready, self._say, ended, speed)
 
     async def _open_with(self, plan: Plan) -> None:
         while (source := self._selected()) is not None and not source.settled.is_set():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ CONTEXT = ("max_model_len", "context_length", "max_seq_len")
 SPECULATION = "num_speculative_tokens"
 MOST = 1024  # streams at the cap: enough for any single GPU's knee
 USUAL_CAP = 256  # where the engine does not tell its own
+LOOK_S = 1.0  # how soon the end of the engine is seen
 SKIPPED_S = 6.0  # a scene that cannot be shown says so for so long
 
 # Short answers show what batching does; long prompts fill the KV cache without more streams.
@@ -175,6 +177,7 @@ class Tour:
     control: Control
     ready: Callable[[], Awaitable[Sequence[Option]]]
     tell: Callable[[str, str], None]
+    ended: Callable[[], bool]
     speed: float = 1.0
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     caption: Caption | None = None
@@ -204,14 +207,31 @@ class Tour:
                     if not self.running:
                         return
                     await self._do(step)
-                await self.sleep(scene.seconds / self.speed)
+                await self._hold(scene.seconds / self.speed)
                 gone += scene.seconds
+                if self.running and self.ended():
+                    await self._break_off()
                 if not self.running:
                     return
         finally:
             self.running, self.caption = False, None
             if not self._stopped:
                 await self.put_back()
+
+    async def _hold(self, seconds: float) -> None:
+        """Let a scene be seen, for as long as there is something to see."""
+        while seconds > 0 and self.running and not self.ended():
+            await self.sleep(min(seconds, LOOK_S))
+            seconds -= LOOK_S
+
+    async def _break_off(self) -> None:
+        """The engine has ended: its captions would not be true, its address may be another's, and
+        what was changed as it ran has ended with it."""
+        self.running, self.caption = False, None
+        self.owed.clear()
+        self.tell("warning", f"the tour ends: {self.engine} does not run any more")
+        with suppress(LlmtopError):  # there may be none
+            await self.control.cut_load()
 
     def stop(self) -> Coroutine[Any, Any, None]:
         """Somebody takes over: the caption leaves at once; then, awaited, the load is held where it
