@@ -18,7 +18,7 @@ from llmtop.engines.restart import Wanted
 from llmtop.engines.samples import Quantile
 from llmtop.loadgen.calibration import Calibration
 from llmtop.loadgen.plan import Loop, Plan, Prompts
-from llmtop.loadgen.pool import default_workers
+from llmtop.loadgen.pool import Load, default_workers
 from llmtop.loadgen.results import LoadSnapshot
 from llmtop.tui.calibrated import calibrated
 from llmtop.tui.effects import Effects, Figures
@@ -254,6 +254,25 @@ async def test_a_restart_from_another_terminal_is_followed(
         await until(lambda: track(stage).url == done.record.url, "the new address")
         await until(lambda: value(stage, "max_num_seqs") == 9, "the new value")
         assert list(stage.store.engines) == ["one"]
+
+
+async def test_keys_pressed_while_a_load_starts_are_levels_and_not_further_loads(
+    wiring: Wiring, engine: EngineRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    async with staged(wiring, engine) as stage:
+        begin = stage.conductor._new_load
+
+        def counted(source: EngineSource) -> Load:
+            made.append(source)
+            return begin(source)
+
+        monkeypatch.setattr(stage.conductor, "_new_load", counted)
+        await asyncio.gather(*(stage.conductor.more() for _ in range(3)))
+        assert len(made) == 1
+        assert texts(stage).count("load: hold 1") == 1
+        await until(lambda: snapshot(stage).asked > 2, "the level of three presses")
 
 
 async def test_a_burst_says_the_level_that_is_sent(wiring: Wiring, engine: EngineRecord) -> None:

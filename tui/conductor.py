@@ -62,10 +62,15 @@ class Conductor:
         self._restarts = Restarts(store, sampling, load_source, restart_engine, now)
         self._now = now
         self._experiments = experiments
+        self._begins = asyncio.Lock()  # held while a load's workers start
         self.keys: Keymap = DEFAULT  # for the ways out that name one
 
     async def start(self, plan: Plan) -> None:
         """Start the load on the selected engine, or give a running load a new plan."""
+        async with self._begins:
+            await self._start(plan)
+
+    async def _start(self, plan: Plan) -> None:
         self._running()  # refuses in the midst of a restart
         load = self._load_source.load
         if load is not None and not load.finished:
@@ -83,10 +88,11 @@ class Conductor:
 
     async def more(self) -> None:
         """One level more; without a load, start one at its lowest level."""
-        load = self._running()
-        if load is None:
-            await self.start(Plan(loop=Loop.CLOSED, shape="hold 1", seed=self._seed()))
-            return
+        async with self._begins:  # a second press while it starts is one level more, not a start
+            load = self._running()
+            if load is None:
+                await self._start(Plan(loop=Loop.CLOSED, shape="hold 1", seed=self._seed()))
+                return
         load.more()
         self._look()
 
@@ -159,14 +165,15 @@ class Conductor:
 
     async def load(self, plan: Plan, prompts: Prompts | None = None) -> None:
         """Load the selected engine so; other prompts begin a load of their own."""
-        if prompts is not None:
-            self._store.prompts = prompts
-            load = self._running()
-            if load is not None:
-                load.stop(drain=False)
-                await counted(load)
-                await asyncio.to_thread(load.close)
-        await self.start(replace(plan, seed=self._seed()))
+        async with self._begins:
+            if prompts is not None:
+                self._store.prompts = prompts
+                load = self._running()
+                if load is not None:
+                    load.stop(drain=False)
+                    await counted(load)
+                    await asyncio.to_thread(load.close)
+            await self._start(replace(plan, seed=self._seed()))
 
     async def set_option(
         self,
