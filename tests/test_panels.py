@@ -486,8 +486,31 @@ def test_several_engines_each_have_a_line(
         store.engines[f"e{number}"] = make_engine(f"e{number}", 8000 + number)
     panel = EnginesPanel(id="engines")
     assert "▸ llama" in text(panel, View(store, now), 100, 3)
+    assert [line[:3] for line in text(panel, View(store, now), 100, 3).splitlines()] == [
+        " ▸ ", "   ", "+9 ",
+    ]  # fmt: skip
     store.selected = "e12"
     assert "▸ e12" in text(panel, View(store, now), 100, 3)
+    assert text(panel, View(store, now), 100, 3).splitlines()[0].startswith("+9 e10")
+    store.selected = "e6"
+    marks = [line[:3] for line in text(panel, View(store, now), 100, 3).splitlines()]
+    assert marks == ["+4 ", " ▸ ", "+5 "]
+    for number in range(13, 203):
+        store.engines[f"e{number}"] = make_engine(f"e{number}", 8000 + number)
+    assert text(panel, View(store, now), 100, 3).splitlines()[2].startswith("99+")
+    assert text(panel, View(store, now), 100, 1).splitlines()[0].startswith(" ▸ e6")
+
+
+def test_the_options_of_an_engine_that_has_ended_say_so_and_nothing_of_its_socket(
+    store: Store, now: float
+) -> None:
+    track = store.engines["llama"]
+    assert track.status is not None
+    track.options_note = "the engine does not answer on its live-option socket"
+    assert "socket" in text(OptionsPanel(id="options"), View(store, now), 100, 9)
+    track.status = replace(track.status, state=State.STOPPED)
+    shown = text(OptionsPanel(id="options"), View(store, now), 100, 9)
+    assert "llama was stopped" in shown and "socket" not in shown
 
 
 def test_an_engine_that_is_wanted_and_does_not_answer_has_a_line_too(

@@ -17,7 +17,8 @@ from llmtop.tui.widgets.row import width as cells
 
 
 class EnginesPanel(Panel):
-    """One line an engine. More engines than rows: the rows around the selected one."""
+    """One line an engine. More engines than rows: the rows around the selected one, and how many
+    are above and below."""
 
     class Chosen(Message):
         """An engine's row was clicked."""
@@ -43,12 +44,16 @@ class EnginesPanel(Panel):
         first = max(0, min(at - height // 2, len(names) - height))
         self._shown = names[first : first + height]
         engines = view.store.engines
-        return [
+        rows = [
             self._line(engines[name], view, width)
             if name in engines
             else self._absent(name, view, width)
             for name in self._shown
         ]
+        if height > 1:
+            _count(rows, 0, first)
+            _count(rows, -1, len(names) - first - height)
+        return rows
 
     def _absent(self, url: str, view: View, width: int) -> Row:
         """Where an engine is wanted and none answers."""
@@ -84,3 +89,9 @@ class EnginesPanel(Panel):
         if engine.stale_since is not None:
             right = faded(right)
         return sides(left, [*right, (" ", TEXT)], width)
+
+
+def _count(rows: list[Row], at: int, hidden: int) -> None:
+    """Where engines have no row: how many, in place of the mark that this row does not have."""
+    if hidden > 0 and rows and not rows[at][0][0].strip():
+        rows[at] = ((f"+{hidden}".ljust(3) if hidden < 100 else "99+", MUTED), *rows[at][1:])

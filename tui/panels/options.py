@@ -17,7 +17,7 @@ from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.pasting import typed_line
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten
-from llmtop.tui.words import left_words
+from llmtop.tui.words import STATES, left_words
 
 if TYPE_CHECKING:
     from llmtop.engines.restart import Restarted
@@ -76,7 +76,7 @@ class OptionsPanel(Panel, can_focus=True):
         lit = self.has_focus
         room, inner = height - 2, width - 2
         if not options:
-            note = f.clean(engine.options_note, 100) if engine else ""
+            note = f.clean(_note(engine), 100) if engine else ""
             empty: Row = ((f" {note or 'no option is known here'}", MUTED),)
             return frame([empty], width, height, view.glyphs, title="options", lit=lit)
         at = self.edit.at = max(0, min(self.edit.at, len(options) - 1))
@@ -104,7 +104,7 @@ class OptionsPanel(Panel, can_focus=True):
             ),
         ]
         said = shorten(f.clean(self.edit.said), max(0, inner - 6))
-        note = f.clean(engine.options_note, 100) if engine and not said else ""
+        note = f.clean(_note(engine), 100) if engine and not said else ""
         foot: list[Span] = [(said, self.edit.role)] if said else []
         if left and not said:
             foot = [(shorten(left, max(0, inner - 6)), "warn")]
@@ -264,6 +264,14 @@ class OptionsPanel(Panel, can_focus=True):
     def _again(self) -> None:
         if self.view is not None:
             self.show(self.view)
+
+
+def _note(engine: EngineTrack) -> str:
+    """Why nothing can be changed as it runs; of one that has ended not what its socket did."""
+    status = engine.status
+    if status is None or engine.runs:
+        return engine.options_note
+    return f"{engine.name} {STATES[status.state]}"
 
 
 def answer_words(change: Change) -> tuple[str, str]:
