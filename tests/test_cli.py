@@ -314,6 +314,8 @@ def test_logs_are_printed_without_escape_sequences(home: Home, engine: str) -> N
         (("load", "one", "--timeout", "-1"), 2, "-1"),
         (("once", "one", "--window", "nan"), 2, "nan"),
         (("stop", "one", "--grace", "nan"), 2, "nan"),
+        (("restart", "one", "--rolling", "--drain", "nan"), 2, "nan"),
+        (("set", "one", "max_num_seqs=9", "--restart", "--drain", "-1"), 2, "-1"),
         (("logs", "one", "-n", "9" * 30), 2, "-n"),
         (("set", "one", "max_num_seqs=3", "max_num_seqs=4"), 2, "twice"),
         (("run", "sim", "--detach", "--name", "n" * 10000), 2, "n"),

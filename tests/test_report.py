@@ -3,9 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
+from llmtop.engines.samples import Quantile, Quantiles
 from llmtop.loadgen.plan import Loop, Plan
 from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadResult
-from llmtop.tui.report import load_lines
+from llmtop.tui.report import load_lines, quantile_line
 
 SECONDS = LatencySummary(0.001, 0.004, 0.01, 461)
 LAG = "client-bound, because reads lag 10.0 ms (p99) behind the kernel"
@@ -60,3 +61,9 @@ def test_what_a_prefix_cache_saved_and_how_tokens_were_counted() -> None:
     assert "prompt 1,000 tokens  62% of them cached" in lines
     assert "4 requests without usage: their tokens are chunks" in lines
     assert not [line for line in lines_of(Loop.CLOSED) if "cached" in line or "chunks" in line]
+
+
+def test_a_quantile_says_the_window_that_it_is_of() -> None:
+    found = Quantiles(Quantile(0.5), Quantile(1.0, ">"), None, None, 3, 0.52)
+    assert quantile_line("TTFT", found).endswith("n=3  window 0.5s")
+    assert quantile_line("TTFT", replace(found, window_s=3.004)).endswith("window 3s")

@@ -6,7 +6,7 @@ from llmtop.engines.samples import EngineSample, GpuSample, Latency, Quantiles
 from llmtop.loadgen.health import VALID
 from llmtop.loadgen.plan import Loop, Plan
 from llmtop.loadgen.results import LatencySummary, LoadResult
-from llmtop.tui.format import clean, count, duration, gib, latency, percent, quantile, rate
+from llmtop.tui.format import clean, count, duration, gib, latency, percent, quantile, rate, span
 
 
 def quantile_line(word: str, found: Quantiles | None) -> str:
@@ -14,7 +14,7 @@ def quantile_line(word: str, found: Quantiles | None) -> str:
     if found is None or found.n == 0:
         return f"  {word:<6} p50 --  p95 --  p99 --  n=0"
     parts = [f"{name} {quantile(getattr(found, name))}" for name in ("p50", "p95", "p99")]
-    return f"  {word:<6} {'  '.join(parts)}  n={found.n:,}  window {found.window_s:.0f}s"
+    return f"  {word:<6} {'  '.join(parts)}  n={found.n:,}  window {span(found.window_s)}"
 
 
 def sample_lines(

@@ -51,6 +51,7 @@ def restart_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         "--drain",
         default=60.0,
         show_default=True,
+        type=SECONDS,
         metavar="SECONDS",
         help="Rolling: how long the old one may finish its requests.",
     )
@@ -89,8 +90,8 @@ def command(
         llmtop restart vllm max_model_len=4096 -- --enforce-eager
 
     It says beforehand what that will cost, and asks. If the engine does not start with them, it is
-    started again as it was. Its environment stays that of its first start. With --rolling its
-    name stays and its port is a new one.
+    started again as it was. Its environment stays that of its first start; of one that is stopped
+    it is that of this command. With --rolling its name stays and its port is a new one.
     """
     return perform(name, pairs, ctx.meta.get(FLAGS, ()), how, as_json=as_json, always=True)
 
