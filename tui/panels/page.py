@@ -42,17 +42,30 @@ def _wrapped(words: str, width: int) -> list[str]:
     return textwrap.wrap(words, max(10, width - 2)) or [""]
 
 
-def sentence_rows(words: str, role: str, width: int, most: int) -> list[Row]:
-    """A sentence in ``most`` rows, broken between words; cut at the end where it has no room."""
+def sentence_rows(words: str, role: str, width: int, most: int, least: int = 1) -> list[Row]:
+    """A sentence in ``least`` to ``most`` rows, broken between words; cut at the end where it has
+    no room."""
     lines = _wrapped(words, width)
     if len(lines) > most:
         lines = [*lines[: most - 1], shorten(" ".join(lines[most - 1 :]), width - 2)]
-    lines += [""] * (most - len(lines))
+    lines += [""] * (least - len(lines))
     return [fit([(f" {line}", role)], width) for line in lines]
 
 
+def told_rows(paragraphs: Sequence[str], width: int) -> list[Row]:
+    """Paragraphs, broken between words, with a row between them."""
+    rows: list[Row] = []
+    for words in paragraphs:
+        rows += [fit((), width)] if rows else []
+        rows += [fit([(f" {line}", MUTED)], width) for line in _wrapped(words, width)]
+    return rows
+
+
 def progress_row(words: str, share: float | None, left: str, view: View, width: int) -> Row:
-    """What is done now, how much of all is done, and how long it will take."""
+    """What is done now, how much of all is done, and how long it will take. share None: it is over,
+    and a bar would say nothing."""
+    if share is None:
+        return fit([(f" {shorten(words, width - 2)}", TEXT)], width)
     right: list[Span] = [*bar(share, BAR, "load", view.glyphs), (f"  {left} ", STRONG)]
     room = width - BAR - len(left) - 5
     return sides([(f" {shorten(words, room)}", TEXT)], right if room > 10 else [], width)

@@ -18,7 +18,18 @@ from llmtop.tui.bindings import bindings
 from llmtop.tui.curves import Curve
 from llmtop.tui.experiments import PREPARING, SearchPlan, SearchState
 from llmtop.tui.findings import limits, saturation_sentence, streams
-from llmtop.tui.panels.curve import INVALID, LATENCY, LIMIT, SPOILT, THROUGHPUT, Drawing, curve_rows
+from llmtop.tui.panels.answers import answer_rows, earlier_rows
+from llmtop.tui.panels.curve import (
+    INVALID,
+    LATENCY,
+    LEFT,
+    LIMIT,
+    SPOILT,
+    THROUGHPUT,
+    Drawing,
+    axes,
+    curve_rows,
+)
 from llmtop.tui.panels.form import Field, Form, form_rows
 from llmtop.tui.panels.levels import level_rows
 from llmtop.tui.panels.page import (
@@ -29,8 +40,10 @@ from llmtop.tui.panels.page import (
     running_keys,
     sentence_rows,
     title_row,
+    told_rows,
     usual_keys,
 )
+from llmtop.tui.panels.per_level import P50, P95, tpot_rows
 from llmtop.tui.panels.view import View
 from llmtop.tui.screens.arrangement import LARGE
 from llmtop.tui.screens.experiment import ExperimentScreen
@@ -40,8 +53,19 @@ from llmtop.tui.words import lengths
 
 LIMITS, TOP, SECONDS = "limits", "max streams", "seconds a level"
 PROMPT, OUTPUT = "prompt tokens", "output tokens"
+HOW = (
+    "Streams in flight are doubled from 4 on, until too few requests are in time and more load "
+    "brings no more tokens. Then the gap between the last level that holds and the first that does "
+    "not is halved again and again, for 95 % of requests, and for 90 and 99 % where there are "
+    "enough. At most 24 levels; each is warmed up before it is measured.",
+    "The knee is the first level with 90 % of the best throughput.",
+    "While it runs, the load is its own. One can go back to the dashboard: it goes on.",
+)
 GHOSTS = ("all", "newest", "none")
 MOST_STREAMS, MOST_SECONDS = 20_000, 3600.0
+BEST = 4  # rows of what it holds beside a row for each share: head, knee, border
+FEW, MANY = 10, 16  # levels that the table beside the curve has room for, at least and at most
+PER_LEVEL = 10  # rows from which TPOT is drawn
 
 
 class SaturationScreen(ExperimentScreen):
@@ -119,21 +143,20 @@ class SaturationScreen(ExperimentScreen):
     def page(self, view: View, width: int, height: int) -> list[Row]:
         """Title, sentence, curve, table or form, progress, keys."""
         state = _state(view)
-        told = 1 if width >= LARGE[0] else 2 if width >= 100 else 3
+        told = 2 if width >= 100 else 3
+        least = told if self.running(view) else 1  # while it grows, the curve holds still
         head = [
             title_row(self.NAME, view.engine, _standing(state), view, width),
-            *sentence_rows(*self._sentence(state, view), width, told),
+            *sentence_rows(*self._sentence(state, view), width, told, least),
         ]
         foot = [keys_row(self._keys(state, view), width)]
         if state is not None and not self.form_open:
             foot.insert(0, _progress(state, view, width))
         room = height - len(head) - len(foot)
         if width >= LARGE[0] and height >= LARGE[1]:
-            side = max(80, min(100, width // 2))  # what a level's verdict says is not cut at 200
-            form = len(self.form.fields) + 3 if self.form_open else 0
-            right = self._form(view, side, form) if form else []
-            right += self._table(state, view, side, room - form)
-            return [*head, *beside(self._chart(state, view, width - side, room), right), *foot]
+            side = width * 11 // 20
+            chart = self._chart(state, view, width - side, room)
+            return [*head, *beside(chart, self._aside(state, view, side, room)), *foot]
         low = 7 if height < 30 else height // 3
         if self.form_open:
             low = min(len(self.form.fields) + 3, max(4, room - 8))
@@ -155,19 +178,62 @@ class SaturationScreen(ExperimentScreen):
             return (f"So far: {words}" if state.result.levels else PREPARING + " ..."), "title"
         return (words if state.result.complete else f"Stopped. Known by then: {words}"), "title"
 
-    def _chart(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
+    def _aside(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
+        """Beside the curve: the form or the answers, the levels, earlier searches, TPOT."""
+        rows: list[Row] = []
+        if self.form_open:
+            rows = self._form(view, width, len(self.form.fields) + 3)
+        elif state is not None:
+            body = answer_rows(state.result, width - 2)
+            room = BEST + len(state.result.answers)
+            rows = frame(body, width, room, view.glyphs, title="what it holds")
+        if state is None:
+            how, left = told_rows(HOW, width - 2), height - len(rows)
+            return [*rows, *frame(how, width, left, view.glyphs, title="how it searches")]
+        last = self._before(state, view, width)
+        levels = max(FEW, min(MANY, len(state.result.levels))) + 3
+        left = height - len(rows) - levels - len(last)
+        if left >= PER_LEVEL:
+            last += self._tpot(state, view, width, left)
+        rows += self._table(state, view, width, height - len(rows) - len(last))
+        return [*rows, *last]
+
+    def _before(self, state: SearchState, view: View, width: int) -> list[Row]:
         earlier = self._earlier(state, view)
+        if not earlier:
+            return []
+        body = earlier_rows(state.curve, earlier, self._limit(state), view.now, width - 2)
+        return frame(body, width, len(body) + 2, view.glyphs, title="earlier searches")
+
+    def _tpot(self, state: SearchState, view: View, width: int, height: int) -> list[Row]:
+        glyphs, limit = view.glyphs, state.plan.slo.tpot if state.plan.slo else None
+        drawing = self._drawing(state, view)
+        body = tpot_rows(
+            state.result.levels, limit, axes(drawing, width - 3 - LEFT), drawing.level,
+            height - 2, glyphs,
+        )  # fmt: skip
+        head: list[Ranked] = [
+            (0, [(f"{glyphs.bullet} TPOT p95", P95)]),
+            (1, [(f"{glyphs.across}{glyphs.across} p50", P50)]),
+        ]
+        foot: list[Span] = [("streams in flight", MUTED)]
+        title = "time per output token"
+        return frame(body, width, height, glyphs, title=title, head=head, foot=foot)
+
+    def _drawing(self, state: SearchState | None, view: View) -> Drawing:
         answers = state.result.answers if state else ()
-        drawing = Drawing(
+        return Drawing(
             curve=state.curve if state else None,
-            ghosts=earlier,
+            ghosts=self._earlier(state, view),
             knee=state.result.knee if state else None,
             holds=next((a for a in answers if a.share == MAIN_SHARE), None),
             limit=self._limit(state),
             level=state.progress.level if state and state.progress else None,
             top=state.plan.top if state else MOST_STREAMS,
         )
-        glyphs = view.glyphs
+
+    def _chart(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
+        drawing, glyphs = self._drawing(state, view), view.glyphs
         legend: list[Ranked] = [
             (0, [(f"{glyphs.bullet} tok/s", THROUGHPUT)]),
             (0, [(f"{glyphs.hollow} TTFT p95", LATENCY)]),
@@ -182,7 +248,7 @@ class SaturationScreen(ExperimentScreen):
             title="throughput and latency",
             head=legend,
             foot=[("streams in flight", MUTED)],
-            foot_right=self._ghost_words(earlier, state, view),
+            foot_right=self._ghost_words(list(drawing.ghosts), state, view),
         )
 
     def _limit(self, state: SearchState | None) -> float | None:
@@ -281,7 +347,7 @@ def _progress(state: SearchState, view: View, width: int) -> Row:
         return progress_row(PREPARING, 0.0, "", view, width)
     count = len(state.result.levels)
     words = f"{count} level{'' if count == 1 else 's'} measured"
-    return progress_row(words, 1.0 if state.result.complete else None, "", view, width)
+    return progress_row(words, None, "", view, width)
 
 
 def number(form: Form, name: str, low: float, high: float) -> float:
