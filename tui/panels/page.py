@@ -11,6 +11,7 @@ from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.bar import bar
 from llmtop.tui.widgets.frame import Ranked
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, shorten, sides
+from llmtop.tui.widgets.row import width as row_width
 
 BAR = 20  # cells of the bar of what is done
 Keys = Sequence[tuple[str, str]]
@@ -61,14 +62,21 @@ def told_rows(paragraphs: Sequence[str], width: int) -> list[Row]:
     return rows
 
 
-def progress_row(words: str, share: float | None, left: str, view: View, width: int) -> Row:
-    """What is done now, how much of all is done, and how long it will take. share None: it is over,
-    and a bar would say nothing."""
-    if share is None:
-        return fit([(f" {shorten(words, width - 2)}", TEXT)], width)
-    right: list[Span] = [*bar(share, BAR, "load", view.glyphs), (f"  {left} ", STRONG)]
-    room = width - BAR - len(left) - 5
-    return sides([(f" {shorten(words, room)}", TEXT)], right if room > 10 else [], width)
+def progress_row(
+    words: Sequence[str], share: float | None, left: str, view: View, width: int
+) -> Row:
+    """What is done now, how much of all is done, and how long it will take.
+
+    words: the same ever shorter. share None: it is over, and a bar would say nothing.
+    """
+    right: list[Span] = []
+    if share is not None:
+        right = [*bar(share, BAR, "load", view.glyphs), (f"  {left} ", STRONG)]
+    room = width - row_width(right) - 2
+    if room <= 10:
+        right, room = [], width - 2
+    told = next((each for each in words if len(each) <= room), words[-1])
+    return sides([(f" {shorten(told, room)}", TEXT)], right, width)
 
 
 def keys_row(keys: Keys, width: int) -> Row:

@@ -342,12 +342,12 @@ def _progress(state: SearchState, view: View, width: int) -> Row:
         words = f"level {now.done + 1}: {streams(now.level)}, {now.phase}"
         whole = now.elapsed_s + now.left_s
         left = f"about {f.duration(now.left_s)} left"
-        return progress_row(words, now.elapsed_s / whole if whole else 0.0, left, view, width)
+        return progress_row([words], now.elapsed_s / whole if whole else 0.0, left, view, width)
     if not state.over:
-        return progress_row(PREPARING, 0.0, "", view, width)
+        return progress_row([PREPARING], 0.0, "", view, width)
     count = len(state.result.levels)
     words = f"{count} level{'' if count == 1 else 's'} measured"
-    return progress_row(words, None, "", view, width)
+    return progress_row([words], None, "", view, width)
 
 
 def number(form: Form, name: str, low: float, high: float) -> float:
