@@ -87,6 +87,11 @@ def keys_row(keys: Keys, width: int) -> Row:
     return fit([(" ", TEXT), *join(groups, width - 2)], width)
 
 
+def still(view: View) -> Span:
+    """Said by what lies before the dashboard: that does not go on meanwhile, and looks as if."""
+    return f"the numbers behind are from {f.clock(view.now, view.zone)}", MUTED
+
+
 def beside(left: Sequence[Row], right: Sequence[Row]) -> list[Row]:
     """Two blocks of the same height next to each other."""
     return [(*a, *b) for a, b in zip(left, right, strict=True)]

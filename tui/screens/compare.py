@@ -11,6 +11,7 @@ from textual.binding import BindingType
 from llmtop import LlmtopError, UsageError
 from llmtop.engines import settings
 from llmtop.engines.options import Applies, Option, OptionValue
+from llmtop.loadgen.duel import NOISE_PAIRS
 from llmtop.tui import format as f
 from llmtop.tui.bindings import bindings
 from llmtop.tui.experiments import PREPARING, ComparisonPlan, ComparisonState
@@ -209,9 +210,19 @@ class CompareScreen(ExperimentScreen):
         body = form_rows(self.form, width - 2, height - 2, view.glyphs)
         busy = view.load is not None and view.load.running
         head: list[Ranked] = [
-            (0, [("the load that runs is stopped first", "warn")] if busy else [])
+            (0, [("the load that runs is stopped first", "warn")] if busy else []),
+            (1, self._takes()),
         ]
         return frame(body, width, height, view.glyphs, title="a comparison", head=head, lit=True)
+
+    def _takes(self) -> list[Span]:
+        """How many runs it will be, and how long they are measured; warm-ups come on top."""
+        try:
+            runs = 2 * (int(number(self.form, PAIRS, 4, 200)) + NOISE_PAIRS)
+            seconds = runs * number(self.form, SECONDS, 0.5, MOST_SECONDS)
+        except UsageError:
+            return []
+        return [(f"{runs} runs: {f.duration(seconds)} or more", MUTED)]
 
     def _keys(self, view: View) -> list[tuple[str, str]]:
         if self.form_open:
