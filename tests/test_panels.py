@@ -297,6 +297,18 @@ def test_an_option_that_a_killed_comparison_left_says_what_it_was(
         assert all(len(line) <= width for line in lines)
 
 
+def test_a_long_name_is_whole_beside_a_short_value_where_it_is_narrow(view: View) -> None:
+    lines = text(OptionsPanel(id="options"), view, 40, 8).splitlines()
+    assert lines[2] == "│ max_num_batched_tokens  8,192 live   │"
+    assert lines[5] == "│ gpu_memory_utilization   0.92 restart│"
+
+
+def test_an_event_is_cut_between_its_words(store: Store, now: float) -> None:
+    store.events.append(Event(now, "info", "load: hold 4 for 5s, ramp 4..320 over 75s, hold 320"))
+    line = text(EventsPanel(id="events"), View(store, now, zone=UTC), 60, 4).splitlines()[1]
+    assert line.rstrip(" │").endswith("ramp 4..320 over 75s,…")
+
+
 def test_engines_that_tell_no_options_say_why(store: Store, now: float) -> None:
     track = store.engines["llama"]
     track.options, track.options_note = (), "attached: its options cannot be read"
