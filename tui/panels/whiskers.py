@@ -63,6 +63,8 @@ def reach_of(ratios: Iterable[float]) -> float:
 
 def whisker(finding: Finding, reach: float, cells: int, glyphs: Glyphs) -> list[Span]:
     """The interval of B / A on a logarithmic axis of ``cells`` cells, 1 in the middle."""
+    if not cells:
+        return []
     line: list[Span] = [(" ", TEXT)] * cells
     middle = cells // 2
     if finding.noise is not None:
@@ -146,8 +148,10 @@ def _change(pair: PairResult, measure: Measure) -> str:
 
 
 def _widths(width: int) -> tuple[int, int]:
-    """Cells of the whisker (odd: 1 lies in the middle) and of the verdict."""
+    """Cells of the whisker (odd: 1 lies in the middle) and of the verdict, which outranks it."""
     left = width - NAME - 2 * VALUE - CHANGE - 2
+    if left < LEAST + WORD:
+        return 0, left
     words = max(WORD, min(48, left * 12 // 25))
     cells = max(LEAST, min(81, left - words))
     return cells - 1 + cells % 2, max(0, left - cells)
@@ -202,12 +206,14 @@ def _dots(
 ) -> Row:
     """The interval and the noise in figures, and where each single pair lies between them."""
     line: list[Span] = [(" ", TEXT)] * cells
-    line[cells // 2] = (glyphs.divider, FAINT)
+    if cells:
+        line[cells // 2] = (glyphs.divider, FAINT)
     n = 0
     for pair in pairs:
         values = pair.values(finding.measure) if pair.counted and not pair.noise else None
         if values is not None:
             n += 1
+        if values is not None and cells:
             line[_cell(values[1] / values[0], reach, cells)] = (glyphs.dot, STRONG)
     between = ""
     if finding.low is not None and finding.high is not None:
@@ -220,6 +226,8 @@ def _dots(
 
 
 def _axis(reach: float, cells: int, width: int, glyphs: Glyphs) -> Row:
+    if not cells:
+        return fit((), width)
     low, high = percent_change(1 / (1 + reach)), percent_change(1 + reach)
     text = low.ljust(cells // 2) + "0%" + high.rjust(cells - cells // 2 - 2)
     left = f" {glyphs.band} A against A".ljust(NAME + 2 * VALUE + CHANGE + 2)

@@ -65,6 +65,7 @@ GHOSTS = ("all", "newest", "none")
 MOST_STREAMS, MOST_SECONDS = 20_000, 3600.0
 BEST = 4  # rows of what it holds beside a row for each share: head, knee, border
 FEW, MANY = 10, 16  # levels that the table beside the curve has room for, at least and at most
+STREAMS = "streams in flight"
 PER_LEVEL = 10  # rows from which TPOT is drawn
 
 
@@ -216,7 +217,7 @@ class SaturationScreen(ExperimentScreen):
             (0, [(f"{glyphs.bullet} TPOT p95", P95)]),
             (1, [(f"{glyphs.across}{glyphs.across} p50", P50)]),
         ]
-        foot: list[Span] = [("streams in flight", MUTED)]
+        foot: list[Span] = [(STREAMS, MUTED)]
         title = "time per output token"
         return frame(body, width, height, glyphs, title=title, head=head, foot=foot)
 
@@ -247,8 +248,10 @@ class SaturationScreen(ExperimentScreen):
             glyphs,
             title="throughput and latency",
             head=legend,
-            foot=[("streams in flight", MUTED)],
-            foot_right=self._ghost_words(list(drawing.ghosts), state, view),
+            foot=[(STREAMS, MUTED)],
+            foot_right=self._ghost_words(
+                list(drawing.ghosts), state, view, width - len(STREAMS) - 8
+            ),
         )
 
     def _limit(self, state: SearchState | None) -> float | None:
@@ -268,8 +271,9 @@ class SaturationScreen(ExperimentScreen):
         return found[len(found) - keep :] if keep else []
 
     def _ghost_words(
-        self, earlier: list[Curve], state: SearchState | None, view: View
+        self, earlier: list[Curve], state: SearchState | None, view: View, room: int
     ) -> list[Span]:
+        """How many, how old, what was otherwise; the last leaves first, whole."""
         if not earlier:
             return [("earlier curves are hidden", MUTED)] if self.ghosts == "none" else []
         newest = earlier[-1]
@@ -277,8 +281,11 @@ class SaturationScreen(ExperimentScreen):
         otherwise = (
             newest.differs(state.curve) if state else newest.differs(replace(newest, options=()))
         )
-        number = f"{len(earlier)} earlier curve{'s' if len(earlier) > 1 else ''}, {words}"
-        return [(number, MUTED), (f": {f.clean(otherwise, 60)}" if otherwise else "", "mark")]
+        number = f"{len(earlier)} earlier curve{'s' if len(earlier) > 1 else ''}"
+        otherwise = f": {f.clean(otherwise, 60)}" if otherwise else ""
+        if len(f"{number}, {words}{otherwise}") <= room:
+            return [(f"{number}, {words}", MUTED), (otherwise, "mark")]
+        return [(f"{number}, {words}" if len(f"{number}, {words}") <= room else number, MUTED)]
 
     def _table(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
         if state is None:
