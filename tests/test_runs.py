@@ -52,6 +52,13 @@ def test_runs_stand_in_their_order_and_those_to_come_have_their_room() -> None:
     assert "".join(glyphs) == "○○○○○●●○○●"  # A A, A A, A B, B A, A B
 
 
+def test_before_a_pair_counts_runs_lie_around_the_mean_of_those_of_a() -> None:
+    rows = drawn(comparing(0.0, 2, over=False).result)[1:-2]
+    middle = next(y for y, row in enumerate(rows) if row[LEFT - 1] == "A")
+    at = [y for y, row in enumerate(rows) if "○" in row]
+    assert min(at) < middle < max(at)
+
+
 def test_measures_leave_from_the_last_where_it_is_narrow() -> None:
     result = comparing(0.0).result
     assert "TPOT p50" in drawn(result, 200)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import fmean
 
 from llmtop.loadgen.compare import Finding
 from llmtop.loadgen.duel import CompareResult
@@ -62,7 +63,9 @@ def _body(
         for arm, one in zip(pair.arms, pair.runs, strict=True)
     ]
     known = [value for _, one, _ in runs if (value := finding.measure.of(one)) is not None]
-    mean = finding.a or (math.exp(sum(map(math.log, known)) / len(known)) if known else 1.0)
+    mine = [v for arm, one, _ in runs if arm == "A" and (v := finding.measure.of(one)) is not None]
+    # Before a pair counts there is no mean of the counted ones.
+    mean = finding.a or (math.exp(fmean(map(math.log, mine))) if mine else 1.0)
     # Single runs lie further from the mean than the means do.
     reach = reach_of([*(value / mean for value in known), finding.ratio or 1.0])
     middle = tall // 2

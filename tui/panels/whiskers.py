@@ -91,11 +91,13 @@ def whisker(finding: Finding, reach: float, cells: int, glyphs: Glyphs) -> list[
 
 def pair_rows(result: CompareResult, width: int, height: int) -> list[Row]:
     """Each pair of runs, the newest on top; measures as many as have room."""
-    reasons = [_uncounted(pair)[0] for pair in result.pairs if not pair.counted]
+    reasons = [_uncounted(pair) for pair in result.pairs if not pair.counted]
     room = width - ORDER - REQUESTS
     shown = list(Measure)[: max(1, (room - (WHY if reasons else 1)) // sum(PAIR))]
-    longest = max((len(why) + 2 for why in reasons), default=1)
-    spread = max(0, min(MOST_SPREAD, (room - longest) // len(shown) - sum(PAIR)))
+    # The longest of what is said in full, if that has room beside the columns, else of the short.
+    told = [max((len(words[i]) + 2 for words in reasons), default=1) for i in (0, 1)]
+    left = next((room - cells for cells in told if room - cells >= len(shown) * sum(PAIR)), 0)
+    spread = max(0, min(MOST_SPREAD, left // len(shown) - sum(PAIR)))
     head = f"{'pair':>6}  {'order':<{ORDER - 8}}"
     first, second, third = PAIR
     for measure in shown:
