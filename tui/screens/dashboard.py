@@ -75,7 +75,7 @@ class Dashboard(Screen[None]):
         self._paired = False  # the next engine stands beside the selected one
         self._panels: dict[str, Panel] = {}
         self._keys = KeysPanel(id="keys")
-        self._compositor = TightCompositor()
+        self._compositor: TightCompositor = TightCompositor()
         self._layout = BoxLayout(self._boxes)
 
     def compose(self) -> ComposeResult:
@@ -168,6 +168,7 @@ class Dashboard(Screen[None]):
                 panel.view = seen  # for those that get a box before the next beat
                 if name in shown and self._pace.due(name, steady, seldom=seldom):
                     panel.show(seen)
+        self._compositor.begun = True
 
     def _leave(self, app: App[object]) -> None:
         self._away = True
