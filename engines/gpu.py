@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from llmtop.engines.nvml import Handle, Nvml, NvmlError, PyNvml
 from llmtop.engines.samples import GpuProcess, GpuSample
@@ -37,8 +38,7 @@ _REASONS = {
 }
 
 
-@dataclass(slots=True)
-class _Device:
+class _Device(Struct):
     """One GPU or MIG instance and what is remembered of it between reads."""
 
     handle: Handle

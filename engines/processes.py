@@ -15,8 +15,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 PROC = Path("/proc")
 LOG_VARIABLE = "LLMTOP_LOG"  # in an engine's environment: its log, by which its children are known
@@ -25,8 +26,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _DEAD = frozenset("ZXx")
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """One process for all time: pid, clock ticks between boot and its start, and the boot."""
 
     pid: int
@@ -34,8 +34,7 @@ class Identity:
     boot_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessEntry:
+class ProcessEntry(Struct, frozen=True):
     """What /proc/PID/stat says: the state letter, the parent, the session, the start tick."""
 
     pid: int

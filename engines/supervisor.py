@@ -11,7 +11,6 @@ import difflib
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from llmtop import LlmtopError, UsageError
@@ -31,6 +30,7 @@ from llmtop.engines.redaction import secrets_in
 from llmtop.engines.roster import Roster
 from llmtop.engines.state import Problem, StateDirectory, check_name
 from llmtop.engines.watch import Watch, identity
+from llmtop.values import replace
 
 GRACE_S = 10.0
 LOCK_WAIT_S = 2.0

@@ -6,8 +6,9 @@ import math
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import NormalDist
+
+from msgspec import Struct
 
 from llmtop import UsageError
 
@@ -25,8 +26,7 @@ _LOG_NORMAL = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LogNormal:
+class LogNormal(Struct, frozen=True):
     """A log-normal distribution that ends at ``highest``.
 
     mean: of the distribution without that end. cv: its standard deviation over its mean. Both give

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -17,6 +16,7 @@ from llmtop.tui.series import SeriesName
 from llmtop.tui.sources.cost import CostSource
 from llmtop.tui.store import EngineTrack, Store
 from llmtop.tui.widgets.row import plain
+from llmtop.values import replace
 
 GIB = 2**30
 MakeGpu = Callable[..., GpuSample]

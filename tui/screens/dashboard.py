@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import ClassVar
 
 from textual.app import App, ComposeResult
@@ -39,6 +38,7 @@ from llmtop.tui.screens.pace import Pace
 from llmtop.tui.store import EngineTrack, Event
 from llmtop.tui.widgets.row import MUTED
 from llmtop.tui.words import change_words, cost_words, flag_words
+from llmtop.values import replace
 
 
 class Dashboard(Screen[None]):

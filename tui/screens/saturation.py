@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import BindingType
@@ -37,6 +36,7 @@ from llmtop.tui.screens.experiment import ExperimentScreen
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, Row, Span
 from llmtop.tui.words import lengths
+from llmtop.values import replace
 
 LIMITS, TOP, SECONDS = "limits", "max streams", "seconds a level"
 PROMPT, OUTPUT = "prompt tokens", "output tokens"
