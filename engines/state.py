@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import os
 import re
 import stat
@@ -287,6 +286,8 @@ class StateDirectory:
         """
         check_name(name)
         # Two state directories may hold the same name; the temporary folder is the user's.
+        import hashlib  # OpenSSL: 4 MiB that whoever only watches has no use for
+
         mark = hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()[:8]
         spare = _temporary() / f"llmtop-{os.getuid()}"
         choices = (spare, self.root / "sockets")

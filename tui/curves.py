@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -123,6 +122,8 @@ class CurveShelf:
         return tuple(found)
 
     def _place(self, key: tuple[str, str]) -> Path:
+        import hashlib  # see StateDirectory.socket_path
+
         return self._folder / hashlib.sha256(" ".join(key).encode()).hexdigest()[:16]
 
 
