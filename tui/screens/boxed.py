@@ -71,7 +71,9 @@ class TightCompositor(Compositor):
     have nothing to show yet three times, which is 24,000 bytes and a twentieth of a start.
     """
 
-    begun = False
+    def __init__(self, *, begun: bool = True) -> None:
+        super().__init__()
+        self.begun = begun
 
     def render_update(
         self,

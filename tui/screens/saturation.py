@@ -57,8 +57,7 @@ class SaturationScreen(ExperimentScreen):
     ghosts = GHOSTS[0]
 
     def on_mount(self) -> None:
-        """Begin the beat, and fetch the curves of earlier sessions."""
-        super().on_mount()
+        """Fetch the curves of earlier sessions; the beat begins with the class above's."""
         self.run_worker(self._recall(), group="recall", exit_on_error=False)
 
     async def _recall(self) -> None:
