@@ -319,7 +319,7 @@ class FakeNvml:
         return tuple(device.instances)
 
     def __getattr__(self, question: str) -> Callable[[Handle], Any]:
-        if question not in FakeGpu.__dataclass_fields__:
+        if question not in FakeGpu.__struct_fields__:
             raise AttributeError(question)
 
         def answer(device: Handle) -> Any:

@@ -98,6 +98,12 @@ class Dashboard(BeatingScreen):
         self._arranged = self._facts(self._look())
         self.begin_beats()
 
+    def update_node_styles(self, animate: bool = True) -> None:
+        """As ever, but not again for the widgets that were mounted just now: Textual resumes a new
+        screen with the styles of all of its widgets worked out a second time, 12 ms."""
+        if self._compositor.begun:
+            super().update_node_styles(animate)
+
     @property
     def layout(self) -> Layout:
         """The stylesheet can only name Textual's own layouts; this one is ours."""
