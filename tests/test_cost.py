@@ -36,6 +36,18 @@ def test_tokens_per_joule_is_what_came_out_over_what_the_counter_says(make_gpu: 
     assert cost.per_million(None) is None
 
 
+def test_a_counter_that_is_read_seldom_is_laid_beside_all_tokens_in_between(
+    make_gpu: MakeGpu,
+) -> None:
+    meter = CostMeter()
+    for second in range(23):
+        energy = 500.0 * second if second % 5 == 0 else None
+        rate = 4000.0 if second % 5 == 0 else 1500.0  # the mean of five is 2,000
+        board = replace(make_gpu(), energy_j=energy)
+        cost = meter.note(float(second), rate, 0.5, [board], None)
+    assert cost.tokens_per_joule == pytest.approx(4.0)
+
+
 def test_two_gpus_are_paid_and_counted_twice(make_gpu: MakeGpu) -> None:
     meter = CostMeter()
     for second in range(31):

@@ -151,7 +151,7 @@ class Stage:
         )
         sources: list[Source] = [
             self.experiments,  # first: what it still has to put back needs the engines' sources
-            GpuSource(Gpus(), self.store),
+            GpuSource(Gpus(rare_energy=True), self.store),
             self.load_source,
             EffectSource(self.store, self.timeline.now),
             CostSource(self.store, self.timeline.now),
