@@ -39,6 +39,8 @@ from llmtop.tui.widgets.row import MUTED
 from llmtop.tui.words import change_words, cost_words, flag_words
 from llmtop.values import replace
 
+FIRST_NUMBERS_S = 0.1  # an engine that has not answered by then is shown without
+
 
 class Dashboard(BeatingScreen):
     """All panels. look: makes the view of this moment; the screen itself keeps no facts."""
@@ -68,6 +70,7 @@ class Dashboard(BeatingScreen):
         self._control = control
         self._arranged: Facts | None = None
         self._pace = Pace([*CHARTS, *(BESIDE + name for name in PAIRED)])
+        self._patient = True  # until something is painted
         self._paired = False  # the next engine stands beside the selected one
         self._panels: dict[str, Panel] = {}
         self._keys = KeysPanel(id="keys")
@@ -147,7 +150,7 @@ class Dashboard(BeatingScreen):
 
         whole: also what a slow line gets only now and then.
         """
-        if not self.is_mounted or self.away:
+        if not self.is_mounted or self.away or self._waits():
             return
         facts = self._facts(self._look())
         if facts != self._arranged:
@@ -191,6 +194,18 @@ class Dashboard(BeatingScreen):
             return False
         await panel.on_key(event)
         return True
+
+    def _waits(self) -> bool:
+        """The first numbers are just coming: without them all would be painted twice."""
+        view = self._look()
+        engine = view.engine
+        coming = engine is not None and engine.sample is None and engine.stale_since is None
+        if self._patient and coming and view.stage is Stage.RUNNING:
+            self._patient = False
+            self.set_timer(FIRST_NUMBERS_S, self.beat)
+            return True
+        self._patient = False
+        return False
 
     def action_load(self, what: str) -> None:
         """A key of the load."""
