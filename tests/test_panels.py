@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC
 
 import pytest
@@ -28,6 +27,7 @@ from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.widgets.canvas import ROLES
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE, Glyphs
 from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, Row, plain, to_ascii
+from llmtop.values import replace
 
 PANELS: dict[str, Callable[[], Panel]] = {
     "token": lambda: PerTokenPanel(id="token"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import BindingType
@@ -36,6 +35,7 @@ from llmtop.tui.screens.saturation import MOST_SECONDS, MOST_STREAMS, length, nu
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, Row, Span
 from llmtop.tui.words import lengths, value_words
+from llmtop.values import replace
 
 WHAT, A, B = "compare", "A", "B"
 LEVEL, PAIRS, SECONDS = "streams", "pairs", "seconds a run"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import BindingType
@@ -50,6 +49,7 @@ from llmtop.tui.screens.experiment import ExperimentScreen
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, Row, Span
 from llmtop.tui.words import lengths
+from llmtop.values import replace
 
 LIMITS, TOP, SECONDS = "limits", "max streams", "seconds a level"
 PROMPT, OUTPUT = "prompt tokens", "output tokens"
@@ -82,8 +82,7 @@ class SaturationScreen(ExperimentScreen):
     ghosts = GHOSTS[0]
 
     def on_mount(self) -> None:
-        """Begin the beat, and fetch the curves of earlier sessions."""
-        super().on_mount()
+        """Fetch the curves of earlier sessions; the beat begins with the class above's."""
         self.run_worker(self._recall(), group="recall", exit_on_error=False)
 
     async def _recall(self) -> None:
