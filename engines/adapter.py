@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -101,8 +100,7 @@ def _tells_nothing(command: Sequence[str]) -> Mapping[str, OptionValue]:
     return {}
 
 
-@dataclass(frozen=True, slots=True)
-class Adapter:
+class Adapter(Struct, frozen=True):
     """All that llmtop knows about one kind of engine.
 
     command: the argument vector for a launch; it puts the engine's own subcommand behind

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec import Struct
@@ -18,8 +17,7 @@ _WHOLES = {"kv": ("keys", "values"), "graphs": ("prefill_graphs", "decode_graphs
 READ_CHARS = 4 * 2**20  # of a start's log: vLLM's report comes within its first 100 KiB
 
 
-@dataclass(frozen=True, slots=True)
-class Anatomy:
+class Anatomy(Struct, frozen=True):
     """Bytes that an engine takes on each of its GPUs, as it told when it started; None: not told.
 
     weights: the model. kv: the KV cache, taken whole at the start. graphs: captured CUDA graphs.

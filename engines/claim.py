@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,6 +28,8 @@ class Claim:
         # One server has several names; these all mean this machine.
         where = "this machine" if host in _HERE or host.startswith("127.") else host
         port = parts.port or (443 if parts.scheme == "https" else 80)
+        import hashlib  # see StateDirectory.socket_path
+
         mark = hashlib.sha256(f"{where}:{port}".encode(errors="replace")).hexdigest()[:16]
         self._path = folder / f"{mark}.lock" if folder is not None else None
         self._fd: int | None = None

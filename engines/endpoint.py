@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmtop.engines.adapter import Adapter
 from llmtop.engines.records import EngineRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """Where an engine answers and what kind it is.
 
     record: what the supervisor keeps of it; None when it was started by somebody else, so that

@@ -6,11 +6,11 @@ Shown as one figure they would read as KV pressure where there is none.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 
 from llmtop import LlmtopError
 from llmtop.engines.adapter import Live
 from llmtop.engines.samples import Counter, Reading
+from llmtop.values import replace
 
 
 class Evictions:

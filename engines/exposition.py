@@ -11,6 +11,7 @@ beyond all bounds counts as missing, of two lines for one series the first wins.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -39,6 +40,9 @@ _ALWAYS = "process_start_time_seconds"
 
 
 _Series = tuple[str, Mapping[str, str]]
+_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+# A number, so that it cannot begin behind a quote that ends another label's value.
+_BOUND = re.compile(r'(?<=[{,])le="([0-9.e+-]+|\+Inf)"')
 
 
 class ScrapeError(LlmtopError):
@@ -77,6 +81,7 @@ class Parser:
     def __init__(self, prefixes: tuple[str, ...]) -> None:
         self._prefixes = (*prefixes, _ALWAYS)
         self._known: dict[str, _Series | None] = {}
+        self._labels: dict[str, Mapping[str, str]] = {}  # by how they are written, while one parses
         self._left = MAX_NEW  # characters of series that may still be taken apart
         self._lines: list[str] = []
         self._blocks: list[str] = []  # of a text that told nothing new: its own lines, in one piece
@@ -113,10 +118,11 @@ class Parser:
                 if head in self._known:
                     series = self._known[head]
                 else:
-                    series = _take_apart(head)
+                    series = _take_apart(head, self._labels)
                     self._left -= len(head)
             known[head] = series
             if len(known) > MAX_SERIES or self._left < 0:
+                self._labels = {}
                 self._known = known  # an honest text gets further the next time
                 raise ScrapeError(
                     f"the metrics have more than {MAX_SERIES:,} series, or endless ones"
@@ -129,7 +135,7 @@ class Parser:
                 continue
             if -MAX_VALUE < value < MAX_VALUE:  # which no NaN is
                 values[head] = value
-        self._known = known
+        self._known, self._labels = known, {}
         found: dict[str, list[tuple[Mapping[str, str], float]]] = {}
         for head, value in values.items():
             if (series := known[head]) is not None:
@@ -202,11 +208,24 @@ def _families() -> Callable[[str], Iterable[Metric]]:
     return text_string_to_metric_families
 
 
-def _take_apart(head: str) -> _Series | None:
-    """Name and labels of one series; None when malformed, or a ``_created`` time stamp."""
-    name = head.partition("{")[0].rstrip()
+def _take_apart(head: str, written: dict[str, Mapping[str, str]]) -> _Series | None:
+    """Name and labels of one series; None when malformed, or a ``_created`` time stamp.
+
+    written: labels that were taken apart, by how they were written with ``_`` for a bucket's bound.
+    Of vLLM's 317 series 26 differ in more than that, and the others are nine tenths of the time
+    until the first numbers.
+    """
+    name, brace, labels = head.partition("{")
+    name = name.rstrip()
     if name.endswith("_created"):
         return None
+    form = brace + labels
+    bound = _BOUND.search(form)
+    if bound is not None:
+        form = f"{form[: bound.start()]}_{form[bound.end() :]}"
+    known = written.get(form)
+    if known is not None and _NAME.fullmatch(name):
+        return name, known if bound is None else MappingProxyType({**known, "le": bound[1]})
     try:
         families = list(_families()(f"{head} 0\n"))
         (sample,) = families[0].samples
@@ -214,6 +233,8 @@ def _take_apart(head: str) -> _Series | None:
         return None
     if sample.name != name:  # in the newer syntax the name may stand among the labels
         return None
+    if bound is None or (sample.labels.get("le") == bound[1] and "le=" not in form):
+        written[form] = MappingProxyType(sample.labels)
     return sample.name, MappingProxyType(sample.labels)
 
 

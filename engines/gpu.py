@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from llmtop.engines.nvml import Handle, Nvml, NvmlError, PyNvml
 from llmtop.engines.samples import GpuProcess, GpuSample
@@ -37,8 +38,7 @@ _REASONS = {
 }
 
 
-@dataclass(slots=True)
-class _Device:
+class _Device(Struct):
     """One GPU or MIG instance and what is remembered of it between reads."""
 
     handle: Handle
@@ -55,6 +55,8 @@ class Gpus:
     """Reads all GPUs; never raises. Blocks as long as the driver does, so call it from a thread.
 
     note: why there are no numbers, or what is wrong with a GPU; "" when all is well.
+    rare_energy: ask for the energy only as often as for what changes rarely, None in between.
+    Measured on an H200: 4 ms of CPU for it, 0.1 ms for all the rest of a sample.
     """
 
     def __init__(
@@ -62,8 +64,11 @@ class Gpus:
         nvml: Nvml | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        rare_energy: bool = False,
     ) -> None:
         self.note = ""
+        self._rare_energy = rare_energy
         self._nvml = nvml if nvml is not None else PyNvml()
         self._clock = clock
         self._monotonic = monotonic
@@ -163,6 +168,7 @@ class Gpus:
             device.processes = self._ask(nvml.processes, handle, index) or ()
         memory = self._ask(nvml.memory, handle, index)
         reasons = self._ask(nvml.clock_reasons, handle, index)
+        energy = slow or not self._rare_energy
         return GpuSample(
             time=self._clock(),
             index=index,
@@ -174,7 +180,7 @@ class Gpus:
             utilisation=self._ask(nvml.utilisation, handle, index),
             power_w=self._ask(nvml.power_w, handle, index),
             power_limit_w=device.power_limit_w,
-            energy_j=self._ask(nvml.energy_j, handle, index),
+            energy_j=self._ask(nvml.energy_j, handle, index) if energy else None,
             temperature_c=self._ask(nvml.temperature_c, handle, index),
             sm_clock_mhz=self._ask(nvml.sm_clock_mhz, handle, index),
             throttle=_words(reasons) if reasons is not None else None,

@@ -6,7 +6,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop.engines.gpu import Gpus
 from llmtop.engines.gpu_holders import GIB, GpuHolder, gib, holders_of, openers
@@ -29,8 +30,7 @@ _TOO_LITTLE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """What is to come back once an engine has been stopped.
 
     pids: its processes, () where NVML's pids mean nothing here. used: bytes in use on each GPU, by

@@ -9,23 +9,24 @@ started unasked: whoever ended that llmtop may have wanted the GPU free.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from os import getpid
 
 import msgspec
+from msgspec import Struct
 
 from llmtop.engines.files import read_whole
 from llmtop.engines.processes import Identity, Processes
 from llmtop.engines.records import EngineStatus, LaunchSpec, State
 from llmtop.engines.redaction import redact
 from llmtop.engines.state import RECORD_BYTES, SCHEMA, NameBusy, StateDirectory
+from llmtop.values import replace
 
 FILE = "restart.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(Struct, frozen=True):
     """A restart that was begun. good: what ran before, its secrets hidden. folder: where it ran.
     by: the llmtop that restarts. began_at: unix seconds. rolling: the old one still runs.
     """
@@ -62,7 +63,9 @@ class Intents:
         self.refuse_second(name)
         entry = self._processes.entry(getpid())
         ticks = entry.start_ticks if entry is not None else 0
-        shown = replace(good, program=redact(good.program), args=redact(good.args), environment=())
+        shown = dataclasses.replace(
+            good, program=redact(good.program), args=redact(good.args), environment=()
+        )
         by = Identity(getpid(), ticks, self._processes.boot_id)
         intent = Intent(shown, folder, by, self._clock(), rolling)
         text = msgspec.json.format(msgspec.json.encode(_IntentFile(intent))).decode()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from llmtop import LlmtopError
@@ -19,6 +18,7 @@ from llmtop.engines.redaction import redact
 from llmtop.engines.startup import write_start_line
 from llmtop.engines.state import StateDirectory, StateError
 from llmtop.engines.watch import identity
+from llmtop.values import replace
 
 _LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
 

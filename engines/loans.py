@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
 from os import getpid
 
 import msgspec
+from msgspec import Struct
 
 from llmtop import LlmtopError
 from llmtop.engines.files import read_whole
@@ -21,6 +21,7 @@ from llmtop.engines.processes import Identity, Processes
 from llmtop.engines.records import EngineRecord, EngineStatus, Left, State
 from llmtop.engines.state import RECORD_BYTES, SCHEMA, NewerRecord, StateDirectory, StateError
 from llmtop.engines.watch import identity
+from llmtop.values import replace
 
 FILE = "loans.json"
 LOCK_WAIT_S = 1.0
@@ -34,8 +35,7 @@ class Purpose(msgspec.Struct, frozen=True):
     before: Mapping[str, OptionValue]
 
 
-@dataclass(frozen=True, slots=True)
-class Loan:
+class Loan(Struct, frozen=True):
     """One option on loan. now: its value since. by: the llmtop that changed it.
 
     engine: the process on which it is ``now``. pending: that one was about to be started anew, and

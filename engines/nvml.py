@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from llmtop.engines.samples import GpuProcess
 
@@ -258,8 +259,7 @@ class PyNvml:
             raise NvmlError(words, told=code not in _NOT_TOLD, gone=code in _GONE) from None
 
 
-@dataclass(slots=True)
-class FakeGpu:
+class FakeGpu(Struct):
     """A GPU for tests. None: the board does not tell; an NvmlError: raised when asked."""
 
     name: str | NvmlError | None = "NVIDIA H200"
@@ -319,7 +319,7 @@ class FakeNvml:
         return tuple(device.instances)
 
     def __getattr__(self, question: str) -> Callable[[Handle], Any]:
-        if question not in FakeGpu.__dataclass_fields__:
+        if question not in FakeGpu.__struct_fields__:
             raise AttributeError(question)
 
         def answer(device: Handle) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 OptionValue = int | float | bool | str | None
 
@@ -25,8 +26,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class OptionSpec:
+class OptionSpec(Struct, frozen=True):
     """An option as an adapter's table describes it: the engine's own name and flag."""
 
     name: str
@@ -40,8 +40,7 @@ class OptionSpec:
     default: OptionValue = None  # None: the engine decides, or not known
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """An option of one running engine.
 
     value: in force now. launch: what it was started with. minimum, maximum: what it takes now.
@@ -63,8 +62,7 @@ class Option:
         return self.spec.name
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One option change and what came of it.
 
     ack_ms: from sending the change to the engine's answer. evicted: running requests that were put

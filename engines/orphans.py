@@ -12,7 +12,8 @@ import pwd
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop import LlmtopError, UsageError
 from llmtop.engines.ending import end
@@ -41,8 +42,7 @@ _REAPERS = frozenset({"systemd", "init"})  # a user's own systemd takes in orpha
 _TITLE_CHARS = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Orphan:
+class Orphan(Struct, frozen=True):
     """An engine's process that lost its parent. pids: itself and what it has started.
 
     age_s: seconds since it began. memory_bytes: main memory of all of them, as far as is shown.

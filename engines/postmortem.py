@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from llmtop.engines.redaction import hide
 from llmtop.engines.roster import Roster
 from llmtop.engines.startup import run_lines
 from llmtop.engines.watch import Watch, identity
+from llmtop.values import replace
 
 if TYPE_CHECKING:
     from llmtop.engines.failures import Explanation

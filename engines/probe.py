@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import socket
 import time
+import weakref
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 Probe = Callable[[str, float], int | None]
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,4})\r\n")
 _LONGEST = 256  # bytes: a status line has come long before that
+_MOST = 4096  # bytes of an answer after which its connection is kept
+_REST_S = 0.05  # for what follows the status line: the answer is known by then
 
 
 def http_status(url: str, timeout_s: float) -> int | None:
@@ -20,27 +24,91 @@ def http_status(url: str, timeout_s: float) -> int | None:
     The limit holds for the whole exchange, also against a server that drips one byte at a time.
     It asks directly, never through a proxy from the environment: the question is about this port.
     """
-    parts = urlsplit(url)
-    deadline = time.monotonic() + timeout_s
-    request = (
-        f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        "User-Agent: llmtop\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    )
-    answer = b""
-    try:
-        address = (parts.hostname or "", parts.port or 80)
-        with socket.create_connection(address, timeout=timeout_s) as connection:
-            connection.sendall(request.encode("ascii", "replace"))
+    return KeptProbe(keep=False)(url, timeout_s)
+
+
+class KeptProbe:
+    """Asks as ``http_status`` does, on a connection that is kept for the next time.
+
+    A new one each second costs the server more than the answer does. keep: false closes it at once.
+    """
+
+    def __init__(self, *, keep: bool = True) -> None:
+        self._keep = keep
+        self._kept: dict[tuple[str, int], socket.socket] = {}
+        weakref.finalize(self, _close, self._kept)
+
+    def __call__(self, url: str, timeout_s: float) -> int | None:
+        """One question. Two threads may ask at once; each has a connection of its own then."""
+        parts = urlsplit(url)
+        deadline = time.monotonic() + timeout_s
+        try:
+            place = parts.hostname or "", parts.port or 80
+        except ValueError:
+            return None
+        request = (
+            f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: llmtop\r\n"
+            f"Accept: */*\r\nConnection: {'keep-alive' if self._keep else 'close'}\r\n\r\n"
+        ).encode("ascii", "replace")
+        kept = self._kept.pop(place, None)
+        if kept is not None:
+            answer = self._ask(kept, place, request, deadline)
+            # Nothing at all: the server gave the connection up while it lay idle.
+            if answer or time.monotonic() >= deadline:
+                return _status(answer)
+        try:
+            left = max(0.001, deadline - time.monotonic())
+            fresh = socket.create_connection(place, timeout=left)
+        except (OSError, ValueError):
+            return None
+        return _status(self._ask(fresh, place, request, deadline))
+
+    def _ask(
+        self, connection: socket.socket, place: tuple[str, int], request: bytes, deadline: float
+    ) -> bytes:
+        """What came back, at least its first line where there is one; b"" for nothing."""
+        answer, again = b"", False
+        try:
+            connection.sendall(request)
             while b"\n" not in answer and len(answer) < _LONGEST:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    return None
+                    return b""
                 connection.settimeout(left)
-                piece = connection.recv(_LONGEST)
+                piece = connection.recv(_MOST)
                 if not piece:
-                    break
+                    return answer
                 answer += piece
-    except (OSError, ValueError):
-        return None
+            rest = answer if self._keep else b""
+            while rest and not (again := _is_whole(rest)) and len(rest) < _MOST:
+                connection.settimeout(_REST_S)
+                piece = connection.recv(_MOST)
+                rest = rest + piece if piece else b""
+        except (OSError, ValueError):
+            pass
+        finally:
+            if again and place not in self._kept:
+                self._kept[place] = connection
+            else:
+                connection.close()
+        return answer
+
+
+def _status(answer: bytes) -> int | None:
     found = _STATUS.match(answer)
     return int(found[1]) if found else None
+
+
+def _is_whole(answer: bytes) -> bool:
+    """Whether this is all of an answer, and the server goes on listening."""
+    head, end, body = answer.partition(b"\r\n\r\n")
+    lines = head.lower() + b"\r\n"
+    length = _LENGTH.search(lines)
+    closes = not lines.startswith(b"http/1.1") or b"\r\nconnection: close\r\n" in lines
+    return bool(end and length and not closes) and len(body) == int(length[1] if length else -1)
+
+
+def _close(kept: dict[tuple[str, int], socket.socket]) -> None:
+    for connection in kept.values():
+        connection.close()
+    kept.clear()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from msgspec import Struct
+
 from llmtop.engines.options import OptionValue
 
 
@@ -44,8 +46,7 @@ class LaunchSpec:
     api_key_file: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineRecord:
+class EngineRecord(Struct, frozen=True):
     """One engine, as the state directory keeps it.
 
     start_ticks: field 22 of /proc/PID/stat, clock ticks after boot; with boot_id it identifies the
@@ -84,8 +85,7 @@ class EngineRecord:
         return self.spec.name
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """A phase of a start that was reached. took_s: how long it took or has lasted so far.
 
     before_s: how long it took at this model's last start. None: not known.
@@ -96,8 +96,7 @@ class Step:
     before_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """An option that a killed llmtop left changed. work: what it changed it for.
 
     by_restart: the engine was started with ``now``; else it was changed as it ran.
@@ -110,8 +109,7 @@ class Left:
     by_restart: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class EngineStatus:
+class EngineStatus(Struct, frozen=True):
     """A record and what is true of it now.
 
     phase: the start-up phase or the reason in a few words, "" when there is nothing to add.

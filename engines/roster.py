@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from llmtop import LlmtopError
 from llmtop.engines.launch import recover
@@ -12,6 +11,7 @@ from llmtop.engines.processes import Identity, Processes
 from llmtop.engines.records import EngineRecord
 from llmtop.engines.state import NewerRecord, StateDirectory, StateError
 from llmtop.engines.watch import identity
+from llmtop.values import replace
 
 _LOCK_WAIT_S = 1.0
 

@@ -8,11 +8,10 @@ samples; adapters make readings; nothing else crosses this seam.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 
 class Counter(StrEnum):
@@ -53,8 +52,7 @@ class BucketHistogram(Struct, frozen=True):
     total: float
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """One engine at one moment, before any window is laid over it.
 
     time: unix seconds of the reading; elapsed: the monotonic clock at the same moment, for rates.
@@ -95,8 +93,7 @@ class Quantile(Struct, frozen=True):
     relation: Literal["=", "<", ">"] = "="
 
 
-@dataclass(frozen=True, slots=True)
-class Quantiles:
+class Quantiles(Struct, frozen=True):
     """A distribution over a window: the quantiles, how many observations, over how long.
 
     mean: sum over count in the window, seconds; the one honest figure below the first bucket.
@@ -110,8 +107,7 @@ class Quantiles:
     window_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class EngineSample:
+class EngineSample(Struct, frozen=True):
     """What one beat says about an engine.
 
     Rates (``…_per_s``) are over the last ``rate_window_s`` seconds, short so that a change shows at
@@ -152,8 +148,7 @@ class GpuProcess(Struct, frozen=True):
     memory_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class GpuSample:
+class GpuSample(Struct, frozen=True):
     """One GPU at one moment. None: the driver does not tell.
 
     throttle: words for the reasons that hold the clocks down now, () when nothing does.

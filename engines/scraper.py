@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urljoin, urlsplit
@@ -29,6 +28,7 @@ from llmtop.engines.loopback import (
     is_plain,
 )
 from llmtop.engines.samples import Reading
+from llmtop.values import replace
 
 if TYPE_CHECKING:
     import httpx

@@ -13,12 +13,12 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 from llmtop.engines.live_answer import LiveError, LiveOption, LiveState, printable, understood
 from llmtop.engines.loopback import is_loopback
 from llmtop.engines.options import Applies, Change, Outcome
+from llmtop.values import replace
 
 TIMEOUT_S = 5.0  # an answer waits for the end of a batch, and a long prefill takes seconds
 ANSWER_LIMIT = 4 * 1024 * 1024  # bytes; 14 KB for each data-parallel rank in 0.5.23

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from llmtop import UsageError
@@ -15,6 +14,7 @@ from llmtop.engines.argv import given, last_value, launch_values, read_value
 from llmtop.engines.options import Applies, OptionSpec, OptionValue
 from llmtop.engines.records import LaunchSpec
 from llmtop.engines.rewrite import placed, rewritten
+from llmtop.values import replace
 
 KIND = "sim"
 DEFAULT_MODEL = "llama-3.1-8b"

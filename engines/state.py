@@ -8,23 +8,24 @@ it is: it may be a newer llmtop's, and it is all that is known of a running engi
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
-import hashlib
 import os
 import re
 import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import platformdirs
+from msgspec import Struct
 
 from llmtop import LlmtopError, UsageError
 from llmtop.engines.files import make_private, read_whole, write_whole
 from llmtop.engines.records import EngineRecord
+from llmtop.values import replace
 
 SCHEMA = 1
 RECORD_BYTES = 2**20  # a record has some kilobytes
@@ -48,8 +49,7 @@ class NameBusy(LlmtopError):
     """Another llmtop is just starting or changing an engine of this name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """A record that cannot be used, in one sentence, and what to try."""
 
     name: str
@@ -194,7 +194,10 @@ class StateDirectory:
         """
         log, old = self.log_path(name), self.log_path(record.name)
         renamed = replace(
-            record, spec=replace(record.spec, name=name), log_path=str(log), replaces=None
+            record,
+            spec=dataclasses.replace(record.spec, name=name),
+            log_path=str(log),
+            replaces=None,
         )
         self.make_folder(name)
         try:
@@ -287,6 +290,8 @@ class StateDirectory:
         """
         check_name(name)
         # Two state directories may hold the same name; the temporary folder is the user's.
+        import hashlib  # OpenSSL: 4 MiB that whoever only watches has no use for
+
         mark = hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()[:8]
         spare = _temporary() / f"llmtop-{os.getuid()}"
         choices = (spare, self.root / "sockets")

@@ -11,7 +11,6 @@ import difflib
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from llmtop import LlmtopError, UsageError
@@ -24,13 +23,14 @@ from llmtop.engines.intents import Intents
 from llmtop.engines.launch import LaunchFailed, prepare, start_engine, vacate
 from llmtop.engines.origin import Origin, before_restart, surroundings
 from llmtop.engines.postmortem import Postmortem
-from llmtop.engines.probe import Probe, http_status
+from llmtop.engines.probe import KeptProbe, Probe
 from llmtop.engines.processes import Processes
 from llmtop.engines.records import EngineRecord, EngineStatus, LaunchSpec, State
 from llmtop.engines.redaction import secrets_in
 from llmtop.engines.roster import Roster
 from llmtop.engines.state import Problem, StateDirectory, check_name
 from llmtop.engines.watch import Watch, identity
+from llmtop.values import replace
 
 GRACE_S = 10.0
 LOCK_WAIT_S = 2.0
@@ -57,7 +57,7 @@ class Supervisor:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         processes: Processes | None = None,
-        probe: Probe = http_status,
+        probe: Probe | None = None,
         gpu_memory: GpuMemory | None = None,
     ) -> None:
         self._state = state
@@ -67,7 +67,7 @@ class Supervisor:
         self._monotonic = monotonic
         self._sleep = sleep
         self._processes = processes if processes is not None else Processes()
-        self._probe = probe
+        self._probe = probe if probe is not None else KeptProbe()
         self._gpu_memory = gpu_memory
         self._roster = Roster(state, self._processes, clock)
         self.intents = Intents(state, self._processes, clock)

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from llmtop.engines import tensorrt_llm_queue as queue
 from llmtop.engines.claim import Claim
 from llmtop.engines.exposition import Parser, ScrapeError
 from llmtop.engines.samples import Counter, Reading
+from llmtop.values import replace
 
 _T = TypeVar("_T")
 _Answer = list[queue.Record] | ScrapeError  # of the queue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from llmtop import UsageError
@@ -11,6 +11,7 @@ from llmtop.loadgen.clock import NS
 from llmtop.loadgen.plan import Arrival, Loop, Plan
 from llmtop.loadgen.shape import MAX_LEVEL, Shape, parse
 from llmtop.loadgen.trace import Size
+from llmtop.values import replace
 
 STEP = 1.25  # more and less: ten presses are a factor of nine
 
@@ -175,4 +176,4 @@ class Course:
         return replace(self, start_ns=start, burst_until_ns=0)
 
     def _next(self, now_ns: int, **changes: object) -> Course:
-        return replace(self, since_ns=now_ns, number=self.number + 1, **changes)  # type: ignore[arg-type]
+        return replace(self, since_ns=now_ns, number=self.number + 1, **changes)

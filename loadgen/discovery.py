@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-
-import httpx
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.chunk import clean
 from llmtop.loadgen.transport import address
+
+if TYPE_CHECKING:
+    import httpx
 
 MAX_ANSWER = 1 << 20  # bytes; a list of models has some hundred
 MAX_MODEL = 4096  # characters of a model's name, which every request repeats; a path has no more
@@ -19,41 +23,50 @@ class NotAnEngine(LlmtopError):
     """The URL leads to something, or nothing, that does not speak as an OpenAI server does."""
 
 
+class NotHttp(Exception):
+    """What came back was no HTTP answer, or not a whole one."""
+
+
+# (URL, headers, seconds for the answer as a whole) -> status and body, which a 200 alone needs.
+# Raises TimeoutError, ConnectionError where nothing answers, NotHttp, ValueError for no host.
+Ask = Callable[[str, Mapping[str, str], float], tuple[int, bytes]]
+
+
 def discover_model(
     url: str,
     api_key: str = "",
     timeout_s: float = 5.0,
     transport: httpx.AsyncBaseTransport | None = None,
+    ask: Ask | None = None,
 ) -> str:
     """The id of the first model that a server lists. Not to be called from a running event loop.
 
     Raises UsageError for a URL that is none, NotAnEngine when nothing answers, or something else.
-    timeout_s: for the answer as a whole, however it drips. transport: for tests.
+    timeout_s: for the answer as a whole, however it drips. transport: for tests. ask: in place of
+    httpx.
     """
     where = address(url)
     # A compressed body could be a bomb.
     headers = {"accept-encoding": "identity"}
     if api_key:
         headers["authorization"] = f"Bearer {api_key}"
+    if ask is None:
+        ask = partial(_by_httpx, secure=where.secure, transport=transport)
     try:
-        # Certificates are read only where they are needed: they cost 30 ms and 2 MiB.
-        client = httpx.AsyncClient(
-            timeout=timeout_s, trust_env=False, verify=where.secure, transport=transport
-        )
-        status, text = asyncio.run(_get(client, f"{where.base_url}/models", headers, timeout_s))
-    except (httpx.TimeoutException, TimeoutError):
+        status, text = ask(f"{where.base_url}/models", headers, timeout_s)
+    except TimeoutError:
         raise NotAnEngine(
             f"{where.authority} did not answer within {timeout_s:g} s",
             "is the engine still starting?",
         ) from None
-    except (httpx.InvalidURL, UnicodeError):
+    except ValueError:
         raise UsageError(f"{where.authority[:80]} is no host name", hint="check the URL") from None
-    except httpx.ProtocolError:
+    except NotHttp:
         raise NotAnEngine(
             f"{where.authority} broke off or does not speak HTTP",
             "check the URL and its scheme (http or https)",
         ) from None
-    except httpx.TransportError as error:
+    except ConnectionError as error:
         raise NotAnEngine(
             f"nothing can be reached at {where.authority}: {clean(str(error)).lower()}",
             "start the engine, or check host and port",
@@ -78,8 +91,34 @@ def _is_text(word: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in word)
 
 
+def _by_httpx(
+    url: str,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    *,
+    secure: bool,
+    transport: httpx.AsyncBaseTransport | None,
+) -> tuple[int, bytes]:
+    import httpx  # 12 MiB and 60 ms, which a screen on an engine of this machine can do without
+
+    try:
+        # Certificates are read only where they are needed: they cost 30 ms and 2 MiB.
+        client = httpx.AsyncClient(
+            timeout=timeout_s, trust_env=False, verify=secure, transport=transport
+        )
+        return asyncio.run(_get(client, url, headers, timeout_s))
+    except httpx.TimeoutException as error:
+        raise TimeoutError from error
+    except httpx.InvalidURL as error:
+        raise ValueError(str(error)) from error
+    except httpx.ProtocolError as error:
+        raise NotHttp(str(error)) from error
+    except httpx.TransportError as error:
+        raise ConnectionError(str(error)) from error
+
+
 async def _get(
-    client: httpx.AsyncClient, url: str, headers: dict[str, str], timeout_s: float
+    client: httpx.AsyncClient, url: str, headers: Mapping[str, str], timeout_s: float
 ) -> tuple[int, bytes]:
     # httpx's own time-out is for each read: a server that drips, be it headers, would keep us.
     text = b""

@@ -6,8 +6,8 @@ import math
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from statistics import NormalDist
+
+from msgspec import Struct
 
 from llmtop import UsageError
 
@@ -16,7 +16,6 @@ MAX_PAUSE_S = 86_400.0
 MAX_CV = 10.0
 TAIL = 16  # times the mean at which a log-normal distribution ends unless told
 
-_NORMAL = NormalDist()
 _NUMBER = r"\d+(?:\.\d+)?"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(rf"({_NUMBER})(ms|s|m|h)")
@@ -25,8 +24,7 @@ _LOG_NORMAL = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LogNormal:
+class LogNormal(Struct, frozen=True):
     """A log-normal distribution that ends at ``highest``.
 
     mean: of the distribution without that end. cv: its standard deviation over its mean. Both give
@@ -43,8 +41,11 @@ class LogNormal:
         middle, sigma = math.log(self.mean) - variance / 2, math.sqrt(variance)
         if sigma == 0:
             return self.mean
-        top = _NORMAL.cdf((math.log(self.highest) - middle) / sigma)
-        return math.exp(middle + sigma * _NORMAL.inv_cdf(share * top))
+        from statistics import NormalDist  # with decimal and fractions: not before it is wanted
+
+        normal = NormalDist()
+        top = normal.cdf((math.log(self.highest) - middle) / sigma)
+        return math.exp(middle + sigma * normal.inv_cdf(share * top))
 
 
 Lengths = tuple[int, int] | LogNormal

@@ -8,7 +8,6 @@ on the same machine measured can be held against the truth. A request whose mode
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import socket
@@ -280,6 +279,8 @@ def serving(ttft_s: float = 0.05, itl_s: float = 0.01) -> Iterator[tuple[PacedSe
 
 def main() -> None:
     """Run in a process of its own; says its port on the first line of stdout."""
+    import argparse  # for this process alone, not for who imports the module
+
     parser = argparse.ArgumentParser(description="a server that streams at a known pace")
     parser.add_argument("--ttft", type=float, default=0.1, help="seconds")
     parser.add_argument("--itl", type=float, default=0.02, help="seconds")

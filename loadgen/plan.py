@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from msgspec import Struct
+
 from llmtop.loadgen.lengths import Lengths, Pauses
 
 
@@ -33,8 +35,7 @@ class Target:
     api_key: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Prompts:
+class Prompts(Struct, frozen=True):
     """What is asked. Lengths are in tokens, pauses in seconds, see ``lengths``.
 
     shared_prefix_tokens of every prompt are the same in a share (0..1) of the requests.
@@ -71,8 +72,7 @@ class Prompts:
         return self.chat or self.turns > 1
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """The load over time. shape: the text of a shape, see ``shape.parse``.
 
     seed: prompts and arrivals; the same seed asks the same again, so an engine that caches prefixes

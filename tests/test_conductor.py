@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from llmtop.tui.sources import EngineSource
 from llmtop.tui.stage import Stage
 from llmtop.tui.store import EngineTrack
 from llmtop.tui.wiring import Wiring
+from llmtop.values import replace
 
 DEADLINE_S = 60.0
 LEVEL = 6

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -17,6 +16,7 @@ from llmtop.tui.series import SeriesName
 from llmtop.tui.sources.cost import CostSource
 from llmtop.tui.store import EngineTrack, Store
 from llmtop.tui.widgets.row import plain
+from llmtop.values import replace
 
 GIB = 2**30
 MakeGpu = Callable[..., GpuSample]
@@ -34,6 +34,18 @@ def test_tokens_per_joule_is_what_came_out_over_what_the_counter_says(make_gpu: 
     # 4,000 tok/s are 14.4 million an hour.
     assert cost.per_million(3.6) == pytest.approx(0.25)
     assert cost.per_million(None) is None
+
+
+def test_a_counter_that_is_read_seldom_is_laid_beside_all_tokens_in_between(
+    make_gpu: MakeGpu,
+) -> None:
+    meter = CostMeter()
+    for second in range(23):
+        energy = 500.0 * second if second % 5 == 0 else None
+        rate = 4000.0 if second % 5 == 0 else 1500.0  # the mean of five is 2,000
+        board = replace(make_gpu(), energy_j=energy)
+        cost = meter.note(float(second), rate, 0.5, [board], None)
+    assert cost.tokens_per_joule == pytest.approx(4.0)
 
 
 def test_two_gpus_are_paid_and_counted_twice(make_gpu: MakeGpu) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from llmtop.tui.curves import KEPT, Curve, CurvePoint, CurveShelf
 from llmtop.tui.panels.curve import LEFT, RIGHT, Drawing, axes, curve_rows
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
 from llmtop.tui.widgets.row import Row, plain, to_ascii
+from llmtop.values import replace
 
 WIDTH, HEIGHT = 78, 20
 CELLS = WIDTH - LEFT - RIGHT

@@ -1,7 +1,6 @@
 """The screen as a whole, by its keys, against a control that only remembers being asked."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 from textual.pilot import Pilot
@@ -19,6 +18,7 @@ from llmtop.tui.series import SeriesName as S
 from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.row import plain
+from llmtop.values import replace
 
 Make = Callable[..., LlmtopApp]
 Text = Callable[[LlmtopApp], str]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from llmtop.engines.processes import Processes
 from llmtop.engines.samples import GpuProcess
 from llmtop.engines.state import StateDirectory
 from llmtop.tui.verbs.checklist import print_checkup
+from llmtop.values import replace
 from tests.llmtop_process import Home
 from tests.orphaned import gone, orphan
 

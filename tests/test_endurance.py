@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import replace
 
 from rich.cells import cached_cell_len
 
@@ -23,6 +22,7 @@ from llmtop.tui.panels.view import View
 from llmtop.tui.session import EngineSession
 from llmtop.tui.sources import CostSource, EffectSource, EngineSource, LoadSource, Source
 from llmtop.tui.store import CAPACITY, EngineTrack, Event, Store
+from llmtop.values import replace
 
 HOURS = 4
 URL = "http://127.0.0.1:9"

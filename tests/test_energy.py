@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from llmtop.engines.energy import EngineEnergy
 from llmtop.engines.gpu import Gpus
@@ -9,6 +8,7 @@ from llmtop.engines.nvml import FakeGpu, FakeNvml
 from llmtop.engines.processes import Processes
 from llmtop.engines.records import EngineRecord, LaunchSpec
 from llmtop.engines.samples import GpuProcess
+from llmtop.values import replace
 
 
 class Family(Processes):

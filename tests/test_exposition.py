@@ -222,7 +222,7 @@ def test_series_that_are_new_in_every_text_are_not_all_taken_apart_every_time(
 ) -> None:
     taken = [0]
 
-    def counting(head: str) -> object:
+    def counting(head: str, written: object) -> object:
         taken[0] += 1
         return "vllm:a", {}
 
@@ -270,3 +270,32 @@ def test_what_is_written_is_read_back(series: dict[str, float]) -> None:
     for _ in range(2):  # the second time from memory
         found = {labels["m"]: value for labels, value in parser.parse(text).series("vllm:a")}
         assert found == series
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(alphabet='{},="\\le_xm15+Inf ', max_size=40), min_size=2, max_size=6))
+def test_a_line_is_read_as_if_it_were_alone(labels: list[str]) -> None:
+    lines = list(dict.fromkeys(f"vllm:a{written} 1" for written in labels))
+
+    def read(text: str) -> list[tuple[dict[str, str], float]]:
+        found = parse("# HELP vllm:a\n" + text, VLLM).series("vllm:a")
+        return [(dict(labels), value) for labels, value in found]
+
+    together = read("\n".join(lines))
+    assert together == [one for line in lines for one in read(line)]
+
+
+def test_a_bound_is_one_only_where_it_stands_as_a_label() -> None:
+    lines = [
+        r'vllm:a_bucket{x="{le=",z="q",le="5"} 1',
+        r'vllm:a_bucket{x="{le=",z="q",le="7"} 2',
+        r'vllm:a_bucket{m="\",le=\"5",le="+Inf"} 3',
+        r'vllm:a_bucket{m="\",le=\"5",le="0.5"} 4',
+        r'vllm:b_bucket{m="\",le=\"7",le="0.5"} 5',
+    ]
+    text = parse("\n".join(lines), VLLM)
+    first, second, third, fourth = (labels for labels, _ in text.series("vllm:a_bucket"))
+    assert (first["le"], second["le"], first["x"], second["z"]) == ("5", "7", "{le=", "q")
+    assert (third["le"], fourth["le"], third["m"]) == ("+Inf", "0.5", '",le="5')
+    ((fifth, value),) = text.series("vllm:b_bucket")
+    assert (fifth["m"], fifth["le"], value) == ('",le="7', "0.5", 5)

@@ -180,6 +180,22 @@ async def test_g_goes_through_the_ghosts(
         assert shown[3] == shown[0] != shown[2]
 
 
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [((80, 24), "newest 2h05m ago: max_num_seqs 96"), ((60, 16), "newest 2h05m ago ")],
+)
+async def test_what_was_otherwise_leaves_whole_where_it_has_no_room(
+    settle: Settle, screen_text: Text, make_app: Make, store: Store, now: float,
+    size: tuple[int, int], words: str,
+) -> None:  # fmt: skip
+    store.search = searching(now - 200)
+    store.curves = (earlier(now - 90_000, 0.6, 64), earlier(now - 7500, 0.8, 96))
+    app = make_app()
+    async with app.run_test(size=size) as pilot:
+        await opened(pilot, settle, "s")
+        assert f"2 earlier curves, {words}" in screen_text(app)
+
+
 async def test_a_search_that_cannot_start_is_said_in_the_form_and_an_event(
     settle: Settle, screen_text: Text, make_app: Make, control: FakeControl, store: Store
 ) -> None:

@@ -79,6 +79,21 @@ def test_a_board_that_tells_little_is_shown_with_what_it_tells() -> None:
     assert gpus.note == ""
 
 
+def test_who_looks_every_second_asks_seldom_for_the_energy() -> None:
+    clock = Clock()
+    board = FakeGpu(power_w=100.0, energy_j=1000.0)
+    gpus = Gpus(FakeNvml(board), monotonic=clock, rare_energy=True)
+    told = []
+    for second in range(11):
+        board.energy_j = 1000.0 + 100.0 * second
+        (sample,) = gpus.read()
+        told.append((sample.energy_j, sample.power_w))
+        clock.now += 1.0
+    counted = [energy for energy, _ in told]
+    assert counted == [1000.0, *[None] * 4, 1500.0, *[None] * 4, 2000.0]
+    assert {power for _, power in told} == {100.0}
+
+
 @pytest.mark.parametrize(
     ("bits", "words"),
     [

@@ -1,7 +1,7 @@
 """Every key on every screen, by the table that they are made from."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from llmtop.tui.screens.restart import RestartScreen
 from llmtop.tui.screens.saturation import SaturationScreen
 from llmtop.tui.screens.stop import StopScreen
 from llmtop.tui.store import EngineTrack, Store
+from llmtop.values import replace
 from tests.finding_states import comparing, searching
 
 Make = Callable[..., LlmtopApp]

@@ -8,7 +8,6 @@ import errno
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from llmtop.engines.state import NameBusy, NewerRecord, StateDirectory, StateErr
 from llmtop.tui.session import EngineSession
 from llmtop.tui.wiring import Wiring
 from llmtop.tui.words import left_words
+from llmtop.values import replace
 
 URL = "http://127.0.0.1:9"
 RECORD = EngineRecord(

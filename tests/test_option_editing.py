@@ -1,7 +1,6 @@
 """Options changed on their rows, by keys, against a control that only remembers being asked."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 from textual.events import Key, Paste
@@ -13,6 +12,7 @@ from llmtop.tui.app import LlmtopApp
 from llmtop.tui.control import FakeControl
 from llmtop.tui.screens.restart import RestartScreen
 from llmtop.tui.store import Store
+from llmtop.values import replace
 
 Make = Callable[..., LlmtopApp]
 Text = Callable[[LlmtopApp], str]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 
 from llmtop import UsageError
 from llmtop.engines.orphans import end_orphan, find_orphans, look_up
 from llmtop.engines.processes import Processes
+from llmtop.values import replace
 from tests.orphaned import TITLE, gone, orphan
 
 

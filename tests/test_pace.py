@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 from textual.pilot import Pilot
 
@@ -11,6 +10,7 @@ from llmtop.tui.app import LlmtopApp
 from llmtop.tui.screens.dashboard import Dashboard
 from llmtop.tui.screens.pace import RARE_CHART, Pace
 from llmtop.tui.store import Event, Store
+from llmtop.values import replace
 
 
 def painted(panel: str, *, seldom: bool) -> int:

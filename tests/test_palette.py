@@ -1,7 +1,6 @@
 """The palette: what it offers, what of it is found, and what it does."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from llmtop.tui.screens.log import LogScreen
 from llmtop.tui.screens.palette import PaletteScreen
 from llmtop.tui.screens.restart import RestartScreen
 from llmtop.tui.store import EngineTrack, Store
+from llmtop.values import replace
 
 Make = Callable[..., LlmtopApp]
 Text = Callable[[LlmtopApp], str]

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC
 
 import pytest
@@ -28,6 +27,7 @@ from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.widgets.canvas import ROLES
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE, Glyphs
 from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, Row, plain, to_ascii
+from llmtop.values import replace
 
 PANELS: dict[str, Callable[[], Panel]] = {
     "token": lambda: PerTokenPanel(id="token"),
@@ -295,6 +295,18 @@ def test_an_option_that_a_killed_comparison_left_says_what_it_was(
         assert "▲ was 16" in next(line for line in lines if "max_num_seqs" in line)
         assert "compare was killed: max_num_s" in lines[-1]
         assert all(len(line) <= width for line in lines)
+
+
+def test_a_long_name_is_whole_beside_a_short_value_where_it_is_narrow(view: View) -> None:
+    lines = text(OptionsPanel(id="options"), view, 40, 8).splitlines()
+    assert lines[2] == "│ max_num_batched_tokens  8,192 live   │"
+    assert lines[5] == "│ gpu_memory_utilization   0.92 restart│"
+
+
+def test_an_event_is_cut_between_its_words(store: Store, now: float) -> None:
+    store.events.append(Event(now, "info", "load: hold 4 for 5s, ramp 4..320 over 75s, hold 320"))
+    line = text(EventsPanel(id="events"), View(store, now, zone=UTC), 60, 4).splitlines()[1]
+    assert line.rstrip(" │").endswith("ramp 4..320 over 75s,…")
 
 
 def test_engines_that_tell_no_options_say_why(store: Store, now: float) -> None:

@@ -1,7 +1,6 @@
 """Pictures of the other screens. After a wanted change: pytest with --snapshot-update."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from llmtop.engines.records import EngineStatus, State, Step
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.store import Store
+from llmtop.values import replace
 
 SIZES = {"80x24": (80, 24), "120x40": (120, 40), "200x60": (200, 60)}
 KEYS = {"options": ("o", "enter", "6"), "help": ("question_mark",), "palette": ("ctrl+p", *"max")}

@@ -6,11 +6,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
-from llmtop.engines.probe import http_status
+from llmtop.engines.probe import KeptProbe, http_status
 
 Serve = Callable[[Callable[[socket.socket], None]], str]
 
@@ -68,3 +68,92 @@ def test_a_server_that_drips_does_not_hold_it_up(serve: Serve) -> None:
     assert http_status(url, 0.3) is None
     assert 0.25 < time.monotonic() - begin < 5
     done.set()
+
+
+class Server:
+    """Answers on each connection from a script, one answer a question; counts both."""
+
+    def __init__(self, answers: list[bytes], then: str = "wait") -> None:
+        self.connections = self.questions = 0
+        self._answers, self._then = answers, then
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/health"
+        self._gone = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._accepting = threading.Thread(target=self._accept)
+        self._accepting.start()
+
+    def _accept(self) -> None:
+        while True:
+            connection, _ = self._listener.accept()
+            if self._gone.is_set():
+                connection.close()
+                return
+            self.connections += 1
+            thread = threading.Thread(target=self._attend, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _attend(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            for answer in self._answers:
+                if not connection.recv(4096):
+                    return
+                self.questions += 1
+                connection.sendall(answer)
+            if self._then == "wait":
+                self._gone.wait(10)
+
+    def close(self) -> None:
+        self._gone.set()
+        socket.create_connection(self._listener.getsockname()).close()
+        self._accepting.join(10)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(10)
+
+
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def asked(answers: list[bytes], times: int, then: str = "wait") -> tuple[list[int | None], int]:
+    """The statuses of so many questions, and the connections that they took."""
+    server, probe = Server(answers, then), KeptProbe()
+    try:
+        return [probe(server.url, 10.0) for _ in range(times)], server.connections
+    finally:
+        del probe  # which closes what it kept
+        server.close()
+
+
+def test_a_server_is_asked_again_on_the_same_connection() -> None:
+    bad = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
+    assert asked([GOOD, GOOD, bad, GOOD], 4) == ([200, 200, 503, 200], 1)
+
+
+def test_a_connection_that_was_given_up_meanwhile_says_nothing_of_the_server() -> None:
+    assert asked([GOOD], 3, then="close") == ([200, 200, 200], 3)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok, and more",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n" + b"x" * 9999,
+    ],
+)
+def test_a_connection_in_doubt_is_not_asked_again(answer: bytes) -> None:
+    assert asked([answer, b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"], 2) == ([200, 200], 2)
+
+
+def test_a_kept_connection_that_falls_silent_is_no_answer() -> None:
+    server, probe = Server([GOOD]), KeptProbe()
+    try:
+        assert probe(server.url, 10.0) == 200
+        assert probe(server.url, 0.2) is None
+    finally:
+        server.close()

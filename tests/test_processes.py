@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llmtop.engines.processes import Identity, Processes, parse_stat
+from llmtop.values import replace
 
 SLEEP = "import time; time.sleep(60)"
 PARENT = (

@@ -8,7 +8,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from llmtop.engines.restart import Restarted, RestartFailed, restart, roll
 from llmtop.engines.samples import Reading
 from llmtop.engines.state import StateDirectory
 from llmtop.engines.supervisor import Supervisor
+from llmtop.values import replace
 
 ENGINE = Path(__file__).with_name("fake_engine.py")
 DEADLINE_S = 60.0
@@ -357,7 +357,13 @@ def test_rolling_needs_gpus_of_its_own(supervisor: Supervisor) -> None:
     for gpus in ((), (0,)):
         mine = replace(old, spec=replace(old.spec, gpus=gpus))
         with pytest.raises(UsageError) as refused:
-            roll(supervisor, mine, replace(origin.spec, gpus=(0,)), origin, lambda new: None)
+            roll(
+                supervisor,
+                mine,
+                replace(origin.spec, gpus=(0,)),
+                origin,
+                lambda new: None,
+            )
         assert "--gpus" in refused.value.hint
     supervisor.stop(old)
 

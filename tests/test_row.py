@@ -15,6 +15,7 @@ from llmtop.tui.widgets.row import (
     join,
     plain,
     shorten,
+    shorten_between,
     sides,
     to_ascii,
     width,
@@ -82,6 +83,22 @@ def test_shortened_text_fits_and_is_its_beginning(text: str, cells: int) -> None
     elif cells:
         assert shown.endswith("…") and text.startswith(shown[:-1].rstrip())
         assert width([(shown, "")]) >= cells - 1  # a wide character may leave a cell free
+
+
+def test_what_has_words_is_shortened_between_them() -> None:
+    text = "load: ramp 4..320 over 75s, hold 320"
+    assert shorten_between(text, 35) == "load: ramp 4..320 over 75s, hold…"
+    assert shorten_between(text, 33) == "load: ramp 4..320 over 75s, hold…"
+    assert shorten_between(text, 32) == "load: ramp 4..320 over 75s,…"
+    assert shorten_between(text, 36) == text
+    assert shorten_between("a /very/long/path", 9) == "a /very/…"  # else too little would be left
+
+
+@given(st.text("a 雪é…", max_size=60), st.integers(0, 20))
+def test_between_words_or_not_it_fits_and_is_its_beginning(text: str, cells: int) -> None:
+    shown = shorten_between(text, cells)
+    assert width([(shown, "")]) <= cells
+    assert shown in (text, shorten(text, cells)) or text.startswith(shown[:-1])
 
 
 def test_what_is_far_beyond_the_cells_is_not_measured() -> None:

@@ -195,3 +195,14 @@ async def test_an_engine_that_cannot_be_stopped_keeps_the_screen(
         await pilot.press("q", "enter")  # but to leave it running is always possible
         await settle(pilot)
     assert not app.is_running
+
+
+@pytest.mark.parametrize("key", ["q", "K", "R", "colon"])
+async def test_a_question_says_of_when_the_numbers_behind_it_are(
+    settle: Settle, screen_text: Text, make_app: Make, key: str
+) -> None:
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press(key)
+        await settle(pilot)
+        assert "the numbers behind are from 08:00:00" in screen_text(app)

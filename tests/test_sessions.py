@@ -6,7 +6,6 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from llmtop.engines.options import Applies, Change, Outcome
 from llmtop.engines.records import EngineRecord, LaunchSpec
 from llmtop.tui.session import EngineSession
 from llmtop.tui.wiring import Wiring
+from llmtop.values import replace
 from tests.llmtop_process import Home
 
 URL = "http://127.0.0.1:9"

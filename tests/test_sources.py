@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from llmtop.tui.series import SeriesName
 from llmtop.tui.session import EngineSession
 from llmtop.tui.sources import EngineSource, Sampling, Timeline
 from llmtop.tui.store import EngineTrack, Store
+from llmtop.values import replace
 
 URL = "http://127.0.0.1:9"
 METRICS = URL + "/metrics"

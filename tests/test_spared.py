@@ -1,12 +1,20 @@
-"""Textual is imported without its command palette, and everything else of it is as ever."""
+"""Libraries are imported without what no screen has, and everything else of them is as ever."""
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
 import textwrap
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
+import pytest
 from textual.app import App
+
+PEM = Path(__file__).with_name("data") / "tls" / "self_signed.pem"
 
 
 def python(code: str) -> str:
@@ -77,3 +85,47 @@ def test_the_parser_of_metrics_comes_without_its_servers() -> None:
     print(prometheus_client.CollectorRegistry().collect() is not None)
     """
     assert python(code) == "3.0 False\nTrue"
+
+
+@pytest.fixture
+def encrypted() -> Iterator[str]:
+    """A server that answers "safe" over TLS, for 127.0.0.1 by a certificate of its own."""
+
+    class Safe(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"safe")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(PEM)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Safe) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"https://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_openssl_comes_with_the_first_who_encrypts_and_serves_him(encrypted: str) -> None:
+    code = f"""
+    import sys
+    import llmtop.tui.cli
+    import llmtop.tui.wiring, llmtop.tui.verbs.attach
+    print("ssl" in sys.modules, "_hashlib" in sys.modules)
+    import asyncio, ssl, httpx
+    async def ask(context):
+        async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+            return (await client.get({encrypted!r})).text
+    print(asyncio.run(ask(ssl.create_default_context(cafile={str(PEM)!r}))))
+    try:
+        asyncio.run(ask(True))
+    except httpx.ConnectError as error:
+        print("CERTIFICATE" in str(error))
+    """
+    assert python(code) == "False False\nsafe\nTrue"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from llmtop.loadgen.plan import Plan
 from llmtop.tui.sources import EngineSource
 from llmtop.tui.stage import RESCAN_S, NewEngines, Stage
 from llmtop.tui.wiring import Wiring
+from llmtop.values import replace
 
 DEADLINE_S = 20.0
 

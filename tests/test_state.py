@@ -6,7 +6,6 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -16,6 +15,7 @@ from llmtop import UsageError
 from llmtop.engines.files import write_whole
 from llmtop.engines.records import EngineRecord, LaunchSpec
 from llmtop.engines.state import NameBusy, StateDirectory, StateError
+from llmtop.values import replace
 
 RECORD = EngineRecord(
     spec=LaunchSpec("fake", "a", "tiny", "127.0.0.1", 8000, ("vllm",), (0, 1), ("--x", "1")),

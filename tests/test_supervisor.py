@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +26,7 @@ from llmtop.engines.records import EngineRecord, LaunchSpec, State
 from llmtop.engines.samples import Reading
 from llmtop.engines.state import StateDirectory, StateError
 from llmtop.engines.supervisor import Supervisor
+from llmtop.values import replace
 
 TESTS = Path(__file__).parent
 DEADLINE_S = 30.0  # generous: what is waited for comes at once on a machine that is not loaded
@@ -105,7 +105,7 @@ def supervisor(state: StateDirectory) -> Supervisor:
 
 def spec(*args: str, name: str = "a", port: int | None = None, **changes: object) -> LaunchSpec:
     asked = LaunchSpec("fake", name, "tiny", "127.0.0.1", port or free_port(), args=args)
-    return replace(asked, **changes)  # type: ignore[arg-type]
+    return replace(asked, **changes)
 
 
 def is_dead(pid: int) -> bool:

@@ -7,7 +7,6 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from llmtop.engines.records import LaunchSpec
 from llmtop.engines.samples import GpuProcess
 from llmtop.engines.state import StateDirectory
 from llmtop.engines.supervisor import Supervisor
+from llmtop.values import replace
 from tests.orphaned import orphan
 
 GIB = 2**30

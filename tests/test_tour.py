@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
 import click
 import pytest
@@ -22,6 +21,7 @@ from llmtop.tui.screens.help import HelpScreen
 from llmtop.tui.store import Store
 from llmtop.tui.tour import LONG, Tour, script
 from llmtop.tui.verbs.touring import ask
+from llmtop.values import replace
 
 Make = Callable[..., LlmtopApp]
 Text = Callable[[LlmtopApp], str]

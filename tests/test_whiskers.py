@@ -73,6 +73,15 @@ def test_narrow_the_word_stays_and_how_many_more_is_short() -> None:
     assert sum("cannot tell +" in row for row in rows) == 1
 
 
+def test_where_only_one_has_room_it_is_the_word() -> None:
+    for height in (6, 11):
+        rows = plain(comparison_rows(comparing(0.0).result, 58, height, UNICODE))
+        assert {len(row) for row in rows} == {58}
+        assert sum(row.rstrip().endswith("worse") for row in rows) == 3
+        assert sum(row.rstrip().endswith("cannot tell +8") for row in rows) == 1
+        assert "┤" not in "".join(rows)
+
+
 def test_before_the_first_pair_nothing_is_known() -> None:
     rows = plain(comparison_rows(comparing(0.0, 0, over=False).result, 118, 14, UNICODE))
     assert sum(row.rstrip().endswith("no pair") for row in rows) == 4

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from llmtop.engines.samples import (
     Reading,
 )
 from llmtop.engines.window import Window
+from llmtop.values import replace
 
 DATA = Path(__file__).parent / "data" / "metrics"
 INF = float("inf")

@@ -18,6 +18,7 @@ import click
 from click.core import ParameterSource
 
 from llmtop import LlmtopError, UsageError, __version__
+from llmtop.tui import spared  # noqa: F401  before whatever imports asyncio
 from llmtop.tui.verbs.screen import ScreenFlags, screen_flags
 from llmtop.tui.verbs.touring import TourFlags, speed_flag
 

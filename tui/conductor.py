@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from llmtop.tui.restarts import Restarts, counted
 from llmtop.tui.sources import EngineSource, Experiments, LoadSource, Sampling
 from llmtop.tui.store import Event, Store
 from llmtop.tui.words import change_words
+from llmtop.values import replace
 
 if TYPE_CHECKING:
     from llmtop.engines.loans import Purpose

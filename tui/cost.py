@@ -111,9 +111,10 @@ class CostMeter:
         known = [m for m in self._moments if m.energy_j is not None]
         if len(known) < 2:
             return None
-        first, last = known[0], known[-1]
+        first, last = known[0], known[-1]  # the counter is read less often than the tokens
         assert first.energy_j is not None and last.energy_j is not None
-        rate = _mean([m.tokens_per_s for m in known])
+        rates = [m.tokens_per_s for m in self._moments if first.time < m.time <= last.time]
+        rate = _mean(rates)
         joules = last.energy_j - first.energy_j
         seconds = last.time - first.time
         if rate is None or joules <= 0 or seconds < SHORTEST_S:

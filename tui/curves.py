@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import Struct
 
 from llmtop.engines.files import make_private, read_whole, write_whole
 from llmtop.engines.options import OptionValue
+from llmtop.values import replace
 
 if TYPE_CHECKING:
     from llmtop.loadgen.level import LevelResult
@@ -24,8 +24,7 @@ MOST_BYTES = 256 * 1024
 MOST_POINTS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
+class CurvePoint(Struct, frozen=True):
     """One level. error: relative standard error of the throughput. ttft_p95: seconds.
 
     valid: the client could keep up, so that the numbers are the engine's.
@@ -38,8 +37,7 @@ class CurvePoint:
     valid: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
+class Curve(Struct, frozen=True):
     """What one search measured. time: unix seconds. kind: of engine. slo: as it is typed, "" none.
 
     prompt, output: lengths in tokens, as they are typed. options: those changed since the launch.
@@ -124,6 +122,8 @@ class CurveShelf:
         return tuple(found)
 
     def _place(self, key: tuple[str, str]) -> Path:
+        import hashlib  # see StateDirectory.socket_path
+
         return self._folder / hashlib.sha256(" ".join(key).encode()).hexdigest()[:16]
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from llmtop.engines.samples import Quantile
 from llmtop.tui.marks import Mark
@@ -66,8 +65,7 @@ class Effect(Struct, frozen=True):
     disturbed: bool = False
 
 
-@dataclass(slots=True)
-class _Awaited:
+class _Awaited(Struct):
     since: float  # until here it was as before
     applied: float  # from here on it is as after
     labels: list[str] = field(default_factory=list)

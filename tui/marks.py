@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """A moment at which something was changed: a line through every chart, its words below.
 
     effect: an option changed, so what it did will be told. since: when what was before came to an

@@ -151,7 +151,7 @@ class Stage:
         )
         sources: list[Source] = [
             self.experiments,  # first: what it still has to put back needs the engines' sources
-            GpuSource(Gpus(), self.store),
+            GpuSource(Gpus(rare_energy=True), self.store),
             self.load_source,
             EffectSource(self.store, self.timeline.now),
             CostSource(self.store, self.timeline.now),
@@ -326,11 +326,11 @@ class Stage:
         return remembered(wiring.state.root, wiring.processes.boot_id)
 
     def _target(self, source: EngineSource) -> Target:
-        from llmtop.loadgen.discovery import discover_model  # it brings httpx, which costs 60 ms
+        from llmtop.tui.served import served_model
 
         endpoint = source.session.endpoint
         key = self._wiring.key_for(endpoint)
-        return Target(url=endpoint.url, model=discover_model(endpoint.url, key), api_key=key)
+        return Target(url=endpoint.url, model=served_model(endpoint.url, key), api_key=key)
 
     def _energy(self, source: EngineSource) -> EngineEnergy | None:
         record = source.session.endpoint.record

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from llmtop.engines.records import State
 from llmtop.loadgen.plan import Prompts
@@ -70,8 +71,7 @@ class Series:
         return iter(self._points)
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """One line of the event list. level: info, change, effect, warning or error.
 
     text is already clean. parts: the same text in pieces, for a list too narrow for one line.
@@ -83,8 +83,7 @@ class Event:
     parts: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class EngineTrack:
+class EngineTrack(Struct):
     """All that is known of one engine. stale_since: unix seconds; None while its numbers are fresh.
 
     trouble: why its numbers are stale, in a few words.
@@ -135,8 +134,7 @@ class EngineTrack:
         return anatomy.is_on(gpu.processes)
 
 
-@dataclass(slots=True)
-class Store:
+class Store(Struct):
     """The whole timeline. missing: URLs where an engine is wanted and none answers yet, with why.
 
     load: the newest snapshot of the load that ``load_target`` gets.

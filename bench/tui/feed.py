@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import random
 import time
-from dataclasses import replace
 
 from llmtop.engines.anatomy import Anatomy
 from llmtop.engines.loans import Purpose
@@ -25,6 +24,7 @@ from llmtop.tui.cost import CostMeter
 from llmtop.tui.marks import Mark
 from llmtop.tui.series import SeriesName as S
 from llmtop.tui.store import EngineTrack, Event, Store
+from llmtop.values import replace
 
 GIB = 2**30
 KV_TOKENS = 920_000

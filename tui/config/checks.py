@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from llmtop import LlmtopError
@@ -20,6 +19,7 @@ from llmtop.tui import keymap
 from llmtop.tui.config.faults import Fault
 from llmtop.tui.config.lines import Key
 from llmtop.tui.config.tables import ConfigTable, EngineTable, PromptsTable, SloTable
+from llmtop.values import replace
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")

@@ -7,18 +7,16 @@ import math
 import re
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
-from msgspec import inspect
+from msgspec import Struct, inspect
 
 from llmtop import UsageError
 from llmtop.tui.config.lines import Key, line_of
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """One thing that is wrong. words never quote a value of ``env``: it may be a secret."""
 
     key: Key

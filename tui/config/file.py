@@ -7,11 +7,11 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import msgspec
+from msgspec import Struct, field
 from platformdirs import user_config_path
 
 from llmtop import UsageError
@@ -28,8 +28,7 @@ _T = TypeVar("_T")
 _AT = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """What the operator wrote, checked. file: as it is shown, "" when there is no file.
 
     folder: what relative paths in it start from. lines: where each key stands.

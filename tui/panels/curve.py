@@ -109,7 +109,12 @@ def curve_rows(drawing: Drawing, width: int, height: int, glyphs: Glyphs) -> lis
         layers.append((ttft, LATENCY))
     canvas = overlay(layers, cells, tall, braille=glyphs.braille)
     if drawing.limit is not None:
-        _limit(canvas, _latency_row(drawing.limit, at, tall), drawing.limit, glyphs)
+        limit_line(
+            canvas,
+            _latency_row(drawing.limit, at, tall),
+            f"TTFT {f.latency(drawing.limit)}",
+            glyphs,
+        )
     if drawing.level is not None:
         x = at.cell(drawing.level)
         for line in canvas:
@@ -121,10 +126,12 @@ def curve_rows(drawing: Drawing, width: int, height: int, glyphs: Glyphs) -> lis
         _words(canvas, tall // 2, "the curve draws itself as levels finish")
     known = any(curve.points for curve in _curves(drawing))
     rows = [
-        _joined(_left(y, tall, at) if known else "", line, _right(y, tall, at), cells)
+        _joined(
+            _left(y, tall, at) if known else "", line, _right(y, tall, at) if known else "", cells
+        )
         for y, line in enumerate(canvas)
     ]
-    rows.append(_ticks(at, drawing.level))
+    rows.append(ticks(at, drawing.level))
     rows.append(_knee(drawing.knee, at, glyphs, width))
     if below == 3:
         rows.append(_holds(drawing.holds, at, glyphs, width))
@@ -159,12 +166,12 @@ def _lines(curve: Curve, at: Axes, tall: int) -> tuple[Grid, Grid]:
             if point.ttft_p95:
                 ttft.setdefault(point.level, []).append(math.log(point.ttft_p95))
     return (
-        plot(_columns(speed, at), at.cells, tall, at.tokens),
-        plot(_columns(ttft, at), at.cells, tall, math.log(at.slow), math.log(at.fast)),
+        plot(columns(speed, at), at.cells, tall, at.tokens),
+        plot(columns(ttft, at), at.cells, tall, math.log(at.slow), math.log(at.fast)),
     )
 
 
-def _columns(values: dict[int, list[float]], at: Axes) -> Columns:
+def columns(values: dict[int, list[float]], at: Axes) -> Columns:
     """Two columns a cell, straight lines between the levels as they are drawn."""
     known = [(at.column(level), fmean(values[level])) for level in sorted(values)]
     out: list[float | None] = [None] * (2 * at.cells)
@@ -193,7 +200,7 @@ def _bars(curve: Curve, at: Axes, tall: int) -> Grid:
     return grid
 
 
-def _row_of(share: float, tall: int) -> int:
+def row_of(share: float, tall: int) -> int:
     """The cell row of a value at ``share`` of the axis, as ``plot`` rounds it."""
     levels = tall * 4 - 1
     return (levels - max(0, min(levels, round(share * levels)))) // 4
@@ -201,7 +208,7 @@ def _row_of(share: float, tall: int) -> int:
 
 def _latency_row(seconds: float, at: Axes, tall: int) -> int:
     share = math.log(max(seconds, 1e-9) / at.fast) / math.log(at.slow / at.fast)
-    return _row_of(share, tall)
+    return row_of(share, tall)
 
 
 def _points(
@@ -211,16 +218,16 @@ def _points(
         x = at.cell(point.level)
         if point.valid and point.ttft_p95:
             canvas[_latency_row(point.ttft_p95, at, tall)][x] = (glyphs.hollow, LATENCY)
-        y = _row_of(point.tokens_per_s / at.tokens, tall)
+        y = row_of(point.tokens_per_s / at.tokens, tall)
         canvas[y][x] = (glyphs.bullet, THROUGHPUT) if point.valid else (INVALID, SPOILT)
 
 
-def _limit(canvas: list[list[Span]], y: int, limit: float, glyphs: Glyphs) -> None:
+def limit_line(canvas: list[list[Span]], y: int, name: str, glyphs: Glyphs) -> None:
     """A broken line through what is empty, with its words at the left, where curves are low."""
     for x, (char, _) in enumerate(canvas[y]):
         if char == " ":
             canvas[y][x] = (glyphs.rule, LIMIT)
-    words = f" TTFT {f.latency(limit)} "
+    words = f" {name} "
     if all(char == glyphs.rule for char, _ in canvas[y][2 : 2 + len(words)]):
         for x, char in enumerate(words, 2):
             canvas[y][x] = (char, LIMIT)
@@ -235,7 +242,7 @@ def _words(canvas: list[list[Span]], y: int, words: str) -> None:
 
 def _left(y: int, tall: int, at: Axes) -> str:
     value = at.tokens if y == 0 else 0.0 if y == tall - 1 else None
-    if value is None and tall >= 9 and y == _row_of(0.5, tall):
+    if value is None and tall >= 9 and y == row_of(0.5, tall):
         value = at.tokens / 2
     return "" if value is None else f.short(value)
 
@@ -260,7 +267,7 @@ def _joined(left: str, line: Sequence[Span], right: str, cells: int) -> Row:
     return fit(spans, LEFT + cells + RIGHT)
 
 
-def _ticks(at: Axes, level: int | None) -> Row:
+def ticks(at: Axes, level: int | None) -> Row:
     """Powers of two below their cells, as many as have room; the level under way is bright."""
     text: list[Span] = [(" ", MUTED)] * at.cells
     free = -1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop import UsageError
 from llmtop.engines import settings
@@ -15,8 +16,7 @@ EVICTING = "max_num_seqs"  # lowering it can put running requests back into the 
 LONGEST = 40
 
 
-@dataclass(slots=True)
-class Edit:
+class Edit(Struct):
     """at: the cursor's row. text: what was typed, None while choosing. said: the last answer."""
 
     at: int = 0

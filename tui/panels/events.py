@@ -7,7 +7,7 @@ from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import View
 from llmtop.tui.store import Event
 from llmtop.tui.widgets.frame import frame
-from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, shorten
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, shorten_between
 
 ROLE = {"info": TEXT, "change": "mark", "effect": STRONG, "warning": "warn", "error": "bad"}
 CLOCK = 10  # cells of the time before an event
@@ -44,7 +44,7 @@ def _lines(event: Event, view: View, cells: int, room: int) -> list[Row]:
     later: Span = (" " * CLOCK, MUTED)
     if not event.parts:
         glyph = f"{view.glyphs.up} " if event.level in ("warning", "error") else ""
-        return [(stamp, (shorten(f.clean(glyph + event.text), cells - CLOCK - 1), role))]
+        return [(stamp, (shorten_between(f.clean(glyph + event.text), cells - CLOCK - 1), role))]
     gap = f" {view.glyphs.dot} "
     lines: list[str] = []
     for part in (f.clean(part) for part in event.parts):
@@ -53,6 +53,6 @@ def _lines(event: Event, view: View, cells: int, room: int) -> list[Row]:
         else:
             lines.append(part)
     return [
-        (later if number else stamp, (shorten(line, cells - CLOCK - 1), role))
+        (later if number else stamp, (shorten_between(line, cells - CLOCK - 1), role))
         for number, line in enumerate(lines[: min(room, ROWS)])
     ]

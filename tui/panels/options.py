@@ -16,7 +16,17 @@ from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.pasting import typed_line
 from llmtop.tui.widgets.frame import Ranked, frame
-from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten
+from llmtop.tui.widgets.row import (
+    MUTED,
+    STRONG,
+    TEXT,
+    Row,
+    Span,
+    cell_len,
+    join,
+    shorten,
+    shorten_between,
+)
 from llmtop.tui.words import STATES, left_words
 
 if TYPE_CHECKING:
@@ -36,6 +46,7 @@ def _left(engine: EngineTrack | None) -> str:
     return f.clean(left_words(engine.name, engine.status.left), 200)
 
 
+VALUE = 7  # cells of a value
 ROOMY = 50  # below, the launch value and the bound leave the table
 
 
@@ -129,7 +140,12 @@ class OptionsPanel(Panel, can_focus=True):
         if option.pending is not None:
             value += f" {view.glyphs.arrow} {f.option(option.pending)}"
         differs = option.value != option.launch
-        spans.append((value.rjust(7), "mark" if differs else STRONG))
+        # A long name has the room that a short value leaves.
+        both, size = name_cells + VALUE, cell_len(value)
+        name = shorten(f.clean(option.name, 60), max(name_cells - 1, both - size - 1))
+        name = name.ljust(min(name_cells, max(0, both - size)))
+        spans[1] = (name, spans[1][1])
+        spans.append((value.rjust(both - cell_len(name)), "mark" if differs else STRONG))
         live = option.applies is not Applies.RESTART
         left = {one.option: one for one in status.left} if status else {}
         if option.name in left:  # somebody who is gone has changed it, and did not mean it to stay
@@ -149,7 +165,7 @@ class OptionsPanel(Panel, can_focus=True):
 
     def _hint(self, option: Option, cells: int, view: View) -> list[Span]:
         if self.edit.text is None:
-            return [(shorten(f.clean(option.spec.summary, 200), cells), MUTED)]
+            return [(shorten_between(f.clean(option.spec.summary, 200), cells), MUTED)]
         enter, back = ([(key, "key"), (f" {word}", MUTED)] for key, word in editing_keys(view))
         groups: list[Ranked] = [(0, enter)]
         if self.edit.evicts(option):

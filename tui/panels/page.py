@@ -11,6 +11,7 @@ from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.bar import bar
 from llmtop.tui.widgets.frame import Ranked
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, shorten, sides
+from llmtop.tui.widgets.row import width as row_width
 
 BAR = 20  # cells of the bar of what is done
 Keys = Sequence[tuple[str, str]]
@@ -42,20 +43,40 @@ def _wrapped(words: str, width: int) -> list[str]:
     return textwrap.wrap(words, max(10, width - 2)) or [""]
 
 
-def sentence_rows(words: str, role: str, width: int, most: int) -> list[Row]:
-    """A sentence in ``most`` rows, broken between words; cut at the end where it has no room."""
+def sentence_rows(words: str, role: str, width: int, most: int, least: int = 1) -> list[Row]:
+    """A sentence in ``least`` to ``most`` rows, broken between words; cut at the end where it has
+    no room."""
     lines = _wrapped(words, width)
     if len(lines) > most:
         lines = [*lines[: most - 1], shorten(" ".join(lines[most - 1 :]), width - 2)]
-    lines += [""] * (most - len(lines))
+    lines += [""] * (least - len(lines))
     return [fit([(f" {line}", role)], width) for line in lines]
 
 
-def progress_row(words: str, share: float | None, left: str, view: View, width: int) -> Row:
-    """What is done now, how much of all is done, and how long it will take."""
-    right: list[Span] = [*bar(share, BAR, "load", view.glyphs), (f"  {left} ", STRONG)]
-    room = width - BAR - len(left) - 5
-    return sides([(f" {shorten(words, room)}", TEXT)], right if room > 10 else [], width)
+def told_rows(paragraphs: Sequence[str], width: int) -> list[Row]:
+    """Paragraphs, broken between words, with a row between them."""
+    rows: list[Row] = []
+    for words in paragraphs:
+        rows += [fit((), width)] if rows else []
+        rows += [fit([(f" {line}", MUTED)], width) for line in _wrapped(words, width)]
+    return rows
+
+
+def progress_row(
+    words: Sequence[str], share: float | None, left: str, view: View, width: int
+) -> Row:
+    """What is done now, how much of all is done, and how long it will take.
+
+    words: the same ever shorter. share None: it is over, and a bar would say nothing.
+    """
+    right: list[Span] = []
+    if share is not None:
+        right = [*bar(share, BAR, "load", view.glyphs), (f"  {left} ", STRONG)]
+    room = width - row_width(right) - 2
+    if room <= 10:
+        right, room = [], width - 2
+    told = next((each for each in words if len(each) <= room), words[-1])
+    return sides([(f" {shorten(told, room)}", TEXT)], right, width)
 
 
 def keys_row(keys: Keys, width: int) -> Row:
@@ -64,6 +85,11 @@ def keys_row(keys: Keys, width: int) -> Row:
         (rank, [(key, "key"), (f" {word}", MUTED)]) for rank, (key, word) in enumerate(keys)
     ]
     return fit([(" ", TEXT), *join(groups, width - 2)], width)
+
+
+def still(view: View) -> Span:
+    """Said by what lies before the dashboard: that does not go on meanwhile, and looks as if."""
+    return f"the numbers behind are from {f.clock(view.now, view.zone)}", MUTED
 
 
 def beside(left: Sequence[Row], right: Sequence[Row]) -> list[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.series import SeriesName
@@ -75,7 +74,11 @@ def saturation(view: View) -> str:
 
 def _median(values: Values) -> float | None:
     known = [v for v in values if v is not None]
-    return median(known) if len(known) >= 5 else None
+    if len(known) < 5:
+        return None
+    from statistics import median  # decimal and fractions, which the first paint does without
+
+    return median(known)
 
 
 def _sum(a: float | None, b: float | None) -> float | None:

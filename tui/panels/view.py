@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import tzinfo
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from llmtop.engines.records import State
 from llmtop.tui.keymap import DEFAULT, Keymap
 from llmtop.tui.widgets.glyphs import UNICODE, Glyphs
+from llmtop.values import replace
 
 if TYPE_CHECKING:
     from llmtop.engines.samples import EngineSample
@@ -28,8 +30,7 @@ class Stage(StrEnum):
     ENDED = "ended"
 
 
-@dataclass(frozen=True, slots=True)
-class Caption:
+class Caption(Struct, frozen=True):
     """What a tour says of what is seen: a few words, a sentence, and how far it has come (0..1)."""
 
     title: str
@@ -37,8 +38,7 @@ class Caption:
     share: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """One beat's look at the world. zone: None for the operator's own.
 
     keys: the keys in force. mouse: whether it is ours; else the terminal selects text with it.

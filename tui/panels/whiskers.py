@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from llmtop.loadgen.compare import Direction, Finding, Measure, Verdict
 from llmtop.loadgen.duel import CompareResult, PairResult
+from llmtop.loadgen.level import LevelResult
 from llmtop.tui import format as f
 from llmtop.tui.findings import NAMES, percent_change, verdict
 from llmtop.tui.widgets.glyphs import Glyphs
@@ -18,6 +19,9 @@ REACHES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 BEYOND = ("<", ">")
 NAME, VALUE, CHANGE = 14, 9, 9  # cells of the columns
 WORDS = {Verdict.BETTER: "good", Verdict.WORSE: "bad", Verdict.CANNOT_TELL: "warn"}
+ORDER, REQUESTS = 13, 11  # cells of number and order of a pair, and of its requests
+PAIR, MOST_SPREAD = (11, 7, 8), 6  # cells of A, B and B / A, and how many more A may take
+WHY = 14  # cells that a pair's "not counted" takes at least
 LEAST, WORD = 15, 17  # cells of a whisker's axis, and those of the verdict
 ROOMY = 3  # rows a measure from which each pair is shown, too
 
@@ -31,29 +35,36 @@ def comparison_rows(result: CompareResult, width: int, height: int, glyphs: Glyp
     for finding in result.findings:
         rows.append(_line(finding, reach, cells, words, width, glyphs))
         if each >= 2:
-            rows.append(_dots(finding.measure, result.pairs, reach, cells, width, glyphs))
+            rows.append(_dots(finding, result.pairs, reach, cells, words, width, glyphs))
         rows += [fit((), width)] * (each - 2)
     rows.append(_axis(reach, cells, width, glyphs))
     return rows[:height]
 
 
 def axis_reach(findings: Sequence[Finding]) -> float:
+    """The reach of an axis that holds intervals, ratios and noise."""
+    return reach_of(
+        value
+        for finding in findings
+        for value in (finding.low, finding.high, finding.ratio, finding.noise)
+        if value is not None
+    )
+
+
+def reach_of(ratios: Iterable[float]) -> float:
     """How far from 1 the axis goes: the same factor up and down, one of a few round ones.
 
     At most twice and half.
     """
-    logs = [
-        abs(math.log(value))
-        for finding in findings
-        for value in (finding.low, finding.high, finding.ratio, finding.noise)
-        if value is not None and value > 0
-    ]
+    logs = (abs(math.log(ratio)) for ratio in ratios if ratio > 0)
     wanted = math.expm1(max(logs, default=0.0))
     return next((reach for reach in REACHES if reach >= wanted), REACHES[-1])
 
 
 def whisker(finding: Finding, reach: float, cells: int, glyphs: Glyphs) -> list[Span]:
     """The interval of B / A on a logarithmic axis of ``cells`` cells, 1 in the middle."""
+    if not cells:
+        return []
     line: list[Span] = [(" ", TEXT)] * cells
     middle = cells // 2
     if finding.noise is not None:
@@ -79,37 +90,58 @@ def whisker(finding: Finding, reach: float, cells: int, glyphs: Glyphs) -> list[
 
 
 def pair_rows(result: CompareResult, width: int, height: int) -> list[Row]:
-    """Each pair of runs, the newest on top."""
-    head = f"{'pair':>6}  {'order':<7}{'tok/s A B':>15}{'':>9}{'TTFT p50 A B':>16}{'':>9}"
-    head += f"{'requests':>12}"
-    rows: list[Row] = [fit([(head, MUTED)], width, MUTED)]
+    """Each pair of runs, the newest on top; measures as many as have room."""
+    reasons = [_uncounted(pair) for pair in result.pairs if not pair.counted]
+    room = width - ORDER - REQUESTS
+    shown = list(Measure)[: max(1, (room - (WHY if reasons else 1)) // sum(PAIR))]
+    # The longest of what is said in full, if that has room beside the columns, else of the short.
+    told = [max((len(words[i]) + 2 for words in reasons), default=1) for i in (0, 1)]
+    left = next((room - cells for cells in told if room - cells >= len(shown) * sum(PAIR)), 0)
+    spread = max(0, min(MOST_SPREAD, left // len(shown) - sum(PAIR)))
+    head = f"{'pair':>6}  {'order':<{ORDER - 8}}"
+    first, second, third = PAIR
+    for measure in shown:
+        name = NAMES[measure].removeprefix("output ")
+        head += f"{name + ' A':>{first + spread}}{'B':>{second}}{'B / A':>{third}}"
+    rows: list[Row] = [fit([(head + f"{'requests':>{REQUESTS}}", MUTED)], width, MUTED)]
     numbered = list(enumerate(result.pairs, 1))
     for number, pair in list(reversed(numbered))[: max(0, height - 1)]:
-        rows.append(_pair(number, pair, width))
+        rows.append(_pair(number, pair, shown, spread, width))
     if not result.pairs and height > 1:
         rows.append(fit([("  no pair has been run yet", MUTED)], width))
     return rows
 
 
-def _pair(number: int, pair: PairResult, width: int) -> Row:
+def _pair(number: int, pair: PairResult, shown: list[Measure], spread: int, width: int) -> Row:
     first, second = pair.runs if pair.arms != ("B", "A") else reversed(pair.runs)
-    rates = f"{f.rate(first.output_tokens_per_s)} {f.rate(second.output_tokens_per_s)}"
-    waits = f"{f.latency(first.ttft.p50)} {f.latency(second.ttft.p50)}"
-    requests = f"{first.ok:,} {second.ok:,}"
+    order = "noise" if pair.noise else "".join(pair.arms)
     spans: list[Span] = [
         (f"{number:>6}  ", MUTED),
-        ("noise  " if pair.noise else f"{''.join(pair.arms):<7}", MUTED if pair.noise else STRONG),
-        (f"{rates:>15}", TEXT),
-        (f"{_change(pair, Measure.OUTPUT_TOKENS):>9}", MUTED),
-        (f"{waits:>16}", TEXT),
-        (f"{_change(pair, Measure.TTFT_P50):>9}", MUTED),
-        (f"{requests:>12}", MUTED),
+        (f"{order:<{ORDER - 8}}", MUTED if pair.noise else STRONG),
     ]
+    for measure in shown:
+        a, b = (_value(measure, run) for run in (first, second))
+        spans += [
+            (a.rjust(PAIR[0] + spread) + b.rjust(PAIR[1]), TEXT),
+            (_change(pair, measure).rjust(PAIR[2]), MUTED),
+        ]
+    spans.append((f"{first.ok:,} {second.ok:,}".rjust(REQUESTS), MUTED))
     if not pair.counted:
-        why = f.clean(pair.client_bound, 100) or "nothing ended well"
-        room = width - 76
-        spans.append((f"  {shorten(f'not counted: {why}', room)}" if room > 8 else " x", "warn"))
+        room = width - sum(len(text) for text, _ in spans) - 2
+        words = next((one for one in _uncounted(pair) if len(one) <= room), "x")
+        spans.append((f"  {shorten(words, room)}", "warn"))
     return fit(spans, width)
+
+
+def _uncounted(pair: PairResult) -> list[str]:
+    """Why a pair does not count, ever shorter and never torn."""
+    why = f.clean(pair.client_bound, 100) or "nothing ended well"
+    return [f"not counted: {why}", f"not counted: {why.partition(',')[0]}", "not counted"]
+
+
+def _value(measure: Measure, run: LevelResult) -> str:
+    value = measure.of(run)
+    return f.rate(value) if measure.direction is Direction.HIGHER else f.latency(value)
 
 
 def _change(pair: PairResult, measure: Measure) -> str:
@@ -118,8 +150,10 @@ def _change(pair: PairResult, measure: Measure) -> str:
 
 
 def _widths(width: int) -> tuple[int, int]:
-    """Cells of the whisker (odd: 1 lies in the middle) and of the verdict."""
+    """Cells of the whisker (odd: 1 lies in the middle) and of the verdict, which outranks it."""
     left = width - NAME - 2 * VALUE - CHANGE - 2
+    if left < LEAST + WORD:
+        return 0, left
     words = max(WORD, min(48, left * 12 // 25))
     cells = max(LEAST, min(81, left - words))
     return cells - 1 + cells % 2, max(0, left - cells)
@@ -164,29 +198,40 @@ def _briefly(finding: Finding) -> str:
 
 
 def _dots(
-    measure: Measure,
+    finding: Finding,
     pairs: Sequence[PairResult],
     reach: float,
     cells: int,
+    words: int,
     width: int,
     glyphs: Glyphs,
 ) -> Row:
-    """Where each single pair lies: the spread behind the interval."""
+    """The interval and the noise in figures, and where each single pair lies between them."""
     line: list[Span] = [(" ", TEXT)] * cells
-    line[cells // 2] = (glyphs.divider, FAINT)
+    if cells:
+        line[cells // 2] = (glyphs.divider, FAINT)
     n = 0
     for pair in pairs:
-        values = pair.values(measure) if pair.counted and not pair.noise else None
+        values = pair.values(finding.measure) if pair.counted and not pair.noise else None
         if values is not None:
             n += 1
+        if values is not None and cells:
             line[_cell(values[1] / values[0], reach, cells)] = (glyphs.dot, STRONG)
-    left = f" n={n}".ljust(NAME + 2 * VALUE + CHANGE + 2)
-    return fit([(left, MUTED), *line], width, MUTED)
+    between = ""
+    if finding.low is not None and finding.high is not None:
+        between = f"{percent_change(finding.low)} .. {percent_change(finding.high)}"
+    left = f" n={n}".ljust(NAME) + between.rjust(2 * VALUE + CHANGE) + "  "
+    noise = "" if finding.noise is None else percent_change(finding.noise).lstrip("+")
+    told = f" A against A: {noise}"
+    told = "" if not noise else told if len(told) < words else f" noise {noise}"
+    return fit([(left, MUTED), *line, (told, MUTED)], width, MUTED)
 
 
 def _axis(reach: float, cells: int, width: int, glyphs: Glyphs) -> Row:
+    if not cells:
+        return fit((), width)
     low, high = percent_change(1 / (1 + reach)), percent_change(1 + reach)
-    text = low.ljust(cells // 2) + "1" + high.rjust(cells - cells // 2 - 1)
+    text = low.ljust(cells // 2) + "0%" + high.rjust(cells - cells // 2 - 2)
     left = f" {glyphs.band} A against A".ljust(NAME + 2 * VALUE + CHANGE + 2)
     return fit([(left, MUTED), (text, MUTED)], width, MUTED)
 

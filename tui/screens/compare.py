@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import BindingType
@@ -11,6 +10,7 @@ from textual.binding import BindingType
 from llmtop import LlmtopError, UsageError
 from llmtop.engines import settings
 from llmtop.engines.options import Applies, Option, OptionValue
+from llmtop.loadgen.duel import NOISE_PAIRS
 from llmtop.tui import format as f
 from llmtop.tui.bindings import bindings
 from llmtop.tui.experiments import PREPARING, ComparisonPlan, ComparisonState
@@ -24,16 +24,18 @@ from llmtop.tui.panels.page import (
     running_keys,
     sentence_rows,
     title_row,
+    told_rows,
     usual_keys,
 )
+from llmtop.tui.panels.runs import LEAST, runs_rows
 from llmtop.tui.panels.view import View
 from llmtop.tui.panels.whiskers import comparison_rows, pair_rows
-from llmtop.tui.screens.arrangement import LARGE
 from llmtop.tui.screens.experiment import ExperimentScreen
 from llmtop.tui.screens.saturation import MOST_SECONDS, MOST_STREAMS, length, number
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, Row, Span
 from llmtop.tui.words import lengths, value_words
+from llmtop.values import replace
 
 WHAT, A, B = "compare", "A", "B"
 LEVEL, PAIRS, SECONDS = "streams", "pairs", "seconds a run"
@@ -41,6 +43,13 @@ PROMPT, OUTPUT = "prompt tokens", "output tokens"
 AGAINST = "engine "  # before the name of the engine that is B
 WITH_RESTART = "needs a restart; `llmtop compare` does that"
 MEASURES = 4
+ROOMY = 50  # rows from which there are three to a measure
+HOW = (
+    "Runs of A and of B take turns at the same number of streams: A B B A is two pairs, so that a "
+    "drift cancels. First A runs against A, which tells how far apart two runs of the same lie.",
+    "Of each measure you get B / A with its interval, and a word: better, worse, or how many more "
+    "pairs it would take to tell. Afterwards the option is put back.",
+)
 
 
 class CompareScreen(ExperimentScreen):
@@ -122,29 +131,51 @@ class CompareScreen(ExperimentScreen):
     def page(self, view: View, width: int, height: int) -> list[Row]:
         """Title, sentence, table, form or pairs, progress, keys."""
         state = _state(view)
-        told = 1 if width >= LARGE[0] else 2
+        least = 2 if self.running(view) else 1  # while it grows, the rest holds still
         head = [
             title_row(self.NAME, view.engine, _standing(state), view, width),
-            *sentence_rows(*_sentence(state, width, told), width, told),
+            *sentence_rows(*_sentence(state, width, 2), width, 2, least),
         ]
         foot = [keys_row(self._keys(view), width)]
         if state is not None and not self.form_open:
             foot.insert(0, _progress(state, view, width))
         room = height - len(head) - len(foot)
+        body = self._asking if self.form_open else self._found
+        return [*head, *body(state, view, width, room), *foot]
+
+    def _asking(
+        self, state: ComparisonState | None, view: View, width: int, room: int
+    ) -> list[Row]:
+        """The form; before the first comparison with how it is done, later below the last one."""
         form = len(self.form.fields) + 3
-        if self.form_open:
-            top = room - form if room - form >= MEASURES + 4 else 0
-            rows = self._table(state, view, width, top) if top else []
-            return [*head, *rows, *self._form(view, width, room - top), *foot]
+        if state is None:
+            how = frame(
+                told_rows(HOW, width - 2), width, max(0, room - form), view.glyphs,
+                title="how it compares",
+            )  # fmt: skip
+            return [*self._form(view, width, min(room, form)), *how]
+        top = room - form if room - form >= MEASURES + 4 else 0
+        rows = self._table(state, view, width, top) if top else []
+        return [*rows, *self._form(view, width, room - top)]
+
+    def _found(self, state: ComparisonState | None, view: View, width: int, room: int) -> list[Row]:
+        """The table, the pairs, and run by run what there is room for."""
         # Two or three rows a measure where there is room, and the rest for the pairs.
-        each = 3 if height >= LARGE[1] else 2 if room >= 2 * MEASURES + 4 + 6 else 1
+        each = 3 if room >= ROOMY else 2 if room >= 2 * MEASURES + 4 + 6 else 1
         top = min(room, each * MEASURES + 4)
         if room - top < 4:
             top = room
         rows = self._table(state, view, width, top)
-        if room > top:
-            rows += self._pairs(state, view, width, room - top)
-        return [*head, *rows, *foot]
+        if state is None or room == top:
+            return rows
+        runs = state.standing.runs if state.standing else 2 * len(state.result.pairs)
+        pairs = min(room - top, max(runs // 2, len(state.result.pairs)) + 3)
+        left = room - top - pairs
+        if left >= LEAST:
+            rows += runs_rows(state.result, runs, width, left, view.glyphs)
+        else:
+            pairs = room - top
+        return [*rows, *self._pairs(state, view, width, pairs)]
 
     def _table(
         self, state: ComparisonState | None, view: View, width: int, height: int
@@ -179,9 +210,19 @@ class CompareScreen(ExperimentScreen):
         body = form_rows(self.form, width - 2, height - 2, view.glyphs)
         busy = view.load is not None and view.load.running
         head: list[Ranked] = [
-            (0, [("the load that runs is stopped first", "warn")] if busy else [])
+            (0, [("the load that runs is stopped first", "warn")] if busy else []),
+            (1, self._takes()),
         ]
         return frame(body, width, height, view.glyphs, title="a comparison", head=head, lit=True)
+
+    def _takes(self) -> list[Span]:
+        """How many runs it will be, and how long they are measured; warm-ups come on top."""
+        try:
+            runs = 2 * (int(number(self.form, PAIRS, 4, 200)) + NOISE_PAIRS)
+            seconds = runs * number(self.form, SECONDS, 0.5, MOST_SECONDS)
+        except UsageError:
+            return []
+        return [(f"{runs} runs: {f.duration(seconds)} or more", MUTED)]
 
     def _keys(self, view: View) -> list[tuple[str, str]]:
         if self.form_open:
@@ -231,14 +272,14 @@ def _progress(state: ComparisonState, view: View, width: int) -> Row:
     now = state.standing
     if now is not None:
         pairs = len(state.result.pairs)
-        words = f"run {now.run} of {now.runs} (pair {pairs + 1} of {now.runs // 2}): {now.arm}"
+        run, doing = f"run {now.run} of {now.runs}", f": {now.arm}, {now.phase}"
+        words = [f"{run} (pair {pairs + 1} of {now.runs // 2}){doing}", f"{run}{doing}", run]
         left = f"about {f.duration(now.left_s)} left"
         share = (now.run - 1) / now.runs
-        return progress_row(f"{words}, {now.phase}", share, left, view, width)
+        return progress_row(words, share, left, view, width)
     if not state.over:
-        return progress_row(PREPARING, 0.0, "", view, width)
-    words = f"{len(state.result.pairs)} pairs were run"
-    return progress_row(words, 1.0 if state.result.complete else None, "", view, width)
+        return progress_row([PREPARING], 0.0, "", view, width)
+    return progress_row([f"{len(state.result.pairs)} pairs were run"], None, "", view, width)
 
 
 def _restarts(option: Option) -> bool:

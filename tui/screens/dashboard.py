@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import ClassVar
 
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.events import Key, ScreenResume, ScreenSuspend
+from textual.events import Key
 from textual.geometry import Size
 from textual.layout import Layout
-from textual.screen import Screen
-from textual.timer import Timer
 
 from llmtop.engines.options import Applies, Change, Option, OptionValue, Outcome
 from llmtop.tui import format as f
@@ -34,14 +31,18 @@ from llmtop.tui.panels.speculation import speculates
 from llmtop.tui.panels.startup import SmallPanel, StartupPanel, WelcomePanel
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.screens.arrangement import BESIDE, NORMAL, PAIRED, Boxes, Facts, arrange, pairs
+from llmtop.tui.screens.beating import BeatingScreen
 from llmtop.tui.screens.boxed import BoxLayout, TightCompositor
 from llmtop.tui.screens.pace import Pace
 from llmtop.tui.store import EngineTrack, Event
 from llmtop.tui.widgets.row import MUTED
 from llmtop.tui.words import change_words, cost_words, flag_words
+from llmtop.values import replace
+
+FIRST_NUMBERS_S = 0.1  # an engine that has not answered by then is shown without
 
 
-class Dashboard(Screen[None]):
+class Dashboard(BeatingScreen):
     """All panels. look: makes the view of this moment; the screen itself keeps no facts."""
 
     ACTIONS: ClassVar[dict[str, str]] = {
@@ -64,18 +65,16 @@ class Dashboard(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
     def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
-        super().__init__()
+        super().__init__(beat_s)
         self._look = look
         self._control = control
-        self._beat_s = beat_s
-        self._beat: Timer | None = None
-        self._away = False  # the terminal is the shell's
         self._arranged: Facts | None = None
         self._pace = Pace([*CHARTS, *(BESIDE + name for name in PAIRED)])
+        self._patient = True  # until something is painted
         self._paired = False  # the next engine stands beside the selected one
         self._panels: dict[str, Panel] = {}
         self._keys = KeysPanel(id="keys")
-        self._compositor = TightCompositor()
+        self._compositor: TightCompositor = TightCompositor(begun=False)
         self._layout = BoxLayout(self._boxes)
 
     def compose(self) -> ComposeResult:
@@ -100,11 +99,13 @@ class Dashboard(Screen[None]):
         """Begin the beat."""
         self._panels = {str(panel.id): panel for panel in self.query(Panel)}
         self._arranged = self._facts(self._look())
-        self._beat = self.set_interval(self._beat_s, lambda: self.beat(whole=False))
-        # At once: after the signal the process is stopped, and its next turn may be in the shell's
-        # time.
-        self.app.app_suspend_signal.subscribe(self, self._leave, immediate=True)
-        self.app.app_resume_signal.subscribe(self, self._come_back)
+        self.begin_beats()
+
+    def update_node_styles(self, animate: bool = True) -> None:
+        """As ever, but not again for the widgets that were mounted just now: Textual resumes a new
+        screen with the styles of all of its widgets worked out a second time, 12 ms."""
+        if self._compositor.begun:
+            super().update_node_styles(animate)
 
     @property
     def layout(self) -> Layout:
@@ -140,12 +141,16 @@ class Dashboard(Screen[None]):
             return view
         return replace(view, beside=names[(names.index(view.store.selected) + 1) % len(names)])
 
+    def tick(self) -> None:
+        """A slow line does not get all of it at each beat."""
+        self.beat(whole=False)
+
     def beat(self, *, whole: bool = True) -> None:
         """One look at the store; what changed is painted, nothing else.
 
         whole: also what a slow line gets only now and then.
         """
-        if not self.is_mounted or self._away:
+        if not self.is_mounted or self.away or self._waits():
             return
         facts = self._facts(self._look())
         if facts != self._arranged:
@@ -168,25 +173,7 @@ class Dashboard(Screen[None]):
                 panel.view = seen  # for those that get a box before the next beat
                 if name in shown and self._pace.due(name, steady, seldom=seldom):
                     panel.show(seen)
-
-    def _leave(self, app: App[object]) -> None:
-        self._away = True
-
-    def _come_back(self, app: App[object]) -> None:
-        self._away = False
-        self.beat()
-        app.refresh()  # the terminal comes back empty
-
-    def on_screen_suspend(self, event: ScreenSuspend) -> None:
-        """Another screen is on top: no work."""
-        if self._beat is not None:
-            self._beat.pause()
-
-    def on_screen_resume(self, event: ScreenResume) -> None:
-        """On top again."""
-        if self._beat is not None:
-            self._beat.resume()
-        self.call_after_refresh(self.beat)
+        self._compositor.begun = True
 
     def on_descendant_focus(self) -> None:
         """The options got the keyboard, and more room."""
@@ -207,6 +194,18 @@ class Dashboard(Screen[None]):
             return False
         await panel.on_key(event)
         return True
+
+    def _waits(self) -> bool:
+        """The first numbers are just coming: without them all would be painted twice."""
+        view = self._look()
+        engine = view.engine
+        coming = engine is not None and engine.sample is None and engine.stale_since is None
+        if self._patient and coming and view.stage is Stage.RUNNING:
+            self._patient = False
+            self.set_timer(FIRST_NUMBERS_S, self.beat)
+            return True
+        self._patient = False
+        return False
 
     def action_load(self, what: str) -> None:
         """A key of the load."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.events import Key, Paste, Resize, ScreenResume, ScreenSuspend
-from textual.screen import Screen
-from textual.timer import Timer
+from textual.events import Key, Paste, Resize
 
 from llmtop import LlmtopError
 from llmtop.tui import format as f
@@ -20,13 +18,14 @@ from llmtop.tui.panels.startup import small_rows
 from llmtop.tui.panels.view import View
 from llmtop.tui.pasting import typed_line
 from llmtop.tui.screens.arrangement import SMALLEST
+from llmtop.tui.screens.beating import BeatingScreen
 from llmtop.tui.screens.boxed import TightCompositor
 from llmtop.tui.store import Event
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.row import Row, fit
 
 
-class ExperimentScreen(Screen[None]):
+class ExperimentScreen(BeatingScreen):
     """One experiment: its form while there is none, then its picture. It keeps no facts itself.
 
     look: makes the view of this moment. ``form`` has the keyboard while it is open.
@@ -42,12 +41,9 @@ class ExperimentScreen(Screen[None]):
     NAME: ClassVar[str] = ""
 
     def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
-        super().__init__()
+        super().__init__(beat_s)
         self._look = look
         self._control = control
-        self._beat_s = beat_s
-        self._beat: Timer | None = None
-        self._away = False  # the terminal is the shell's
         self._sure = ""  # the other machine that may be loaded: it was asked about once
         self._compositor = TightCompositor()
         self.form = self.new_form(look())
@@ -83,29 +79,16 @@ class ExperimentScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Begin the beat."""
-        self._beat = self.set_interval(self._beat_s, self.beat)
+        self.begin_beats()
         self.call_after_refresh(self.beat)
-        self.app.app_suspend_signal.subscribe(self, self._leave, immediate=True)
-        self.app.app_resume_signal.subscribe(self, self._come_back)
 
     def on_resize(self, event: Resize) -> None:
         """Paint anew."""
         self.call_after_refresh(self.beat)
 
-    def on_screen_suspend(self, event: ScreenSuspend) -> None:
-        """Another screen is on top: no work."""
-        if self._beat is not None:
-            self._beat.pause()
-
-    def on_screen_resume(self, event: ScreenResume) -> None:
-        """On top again."""
-        if self._beat is not None:
-            self._beat.resume()
-        self.call_after_refresh(self.beat)
-
     def beat(self) -> None:
         """One look at the store; the cells that changed are painted."""
-        if not self.is_mounted or not self.is_current or self._away:
+        if not self.is_mounted or not self.is_current or self.away:
             return
         view, canvas = self._look(), self.query_one(Canvas)
         width, height = canvas.size
@@ -209,10 +192,3 @@ class ExperimentScreen(Screen[None]):
             self.beat()
 
         self.run_worker(run(), group="commands", exit_on_error=False)
-
-    def _leave(self, app: App[object]) -> None:
-        self._away = True
-
-    def _come_back(self, app: App[object]) -> None:
-        self._away = False
-        self.beat()

@@ -14,6 +14,7 @@ from llmtop.tui import format as f
 from llmtop.tui.bindings import bindings
 from llmtop.tui.keymap import Place
 from llmtop.tui.palette import Entry
+from llmtop.tui.panels.page import still
 from llmtop.tui.panels.view import View
 from llmtop.tui.pasting import typed_line
 from llmtop.tui.screens.boxed import TightCompositor
@@ -50,6 +51,7 @@ class PaletteScreen(ModalScreen[Entry | None]):
         self._at = 0
         self._top = 0
         self._entries: list[Entry] = []
+        self._behind = look()
         self._compositor = TightCompositor()
 
     def compose(self) -> ComposeResult:
@@ -102,8 +104,9 @@ class PaletteScreen(ModalScreen[Entry | None]):
         )
         count: list[Span] = [(f"{len(self._entries)} entries", MUTED)]
         box = frame(
-            rows, width, height, view.glyphs, title="palette", foot=foot, foot_right=count, lit=True
-        )
+            rows, width, height, view.glyphs, title="palette", head=[(0, [still(self._behind)])],
+            foot=foot, foot_right=count, lit=True,
+        )  # fmt: skip
         canvas.put(box, view.glyphs)
 
     def _line(self, entry: Entry, here: bool, cells: int, view: View) -> Row:

@@ -10,6 +10,7 @@ from textual.screen import ModalScreen
 
 from llmtop.tui import format as f
 from llmtop.tui.panels.memory import held_words
+from llmtop.tui.panels.page import still
 from llmtop.tui.panels.view import View
 from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.canvas import Canvas
@@ -56,14 +57,17 @@ class Question(ModalScreen[Answer], Generic[Answer]):
         canvas = self.query_one(Canvas)
         width, height = canvas.size
         body = self.rows(width - 2)
-        box = frame(body, width, height, self._view.glyphs, title=self.title_words, lit=True)
+        box = frame(
+            body, width, height, self._view.glyphs, title=self.title_words, lit=True,
+            foot_right=[still(self._view)],
+        )  # fmt: skip
         canvas.put(box, self._view.glyphs)
 
     def way(self, command: str, words: str, cells: int) -> list[Row]:
         """A key and what it does; what comes after a semicolon is on a line of its own."""
         keys = self._view.keys
         label = keys.label(command)
-        column = 3 + max(6, len(label) + 2)
+        column = 3 + max(7, len(label) + 2)
         first, _, rest = words.partition("; ")
         key = f"   {label}".ljust(column)
         rows: list[Row] = [((key, "key"), (shorten(first, cells - column - 1), TEXT))]

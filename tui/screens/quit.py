@@ -54,7 +54,7 @@ class QuitScreen(Question[bool | None]):
     def _line(self, engine: EngineTrack, cells: int) -> Row:
         record = engine.status.record if engine.status else None
         facts = f"  pid {record.pid}  port {record.spec.port}" if record else ""
-        held = f"  {held_words(engine, self._view)}"
+        held = f"  GPU memory {held_words(engine, self._view)}"
         name = f.clean(engine.name, 40)
         if width([("   " + name + facts + held, TEXT)]) <= cells - 1:
             facts += held

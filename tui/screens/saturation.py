@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import BindingType
@@ -18,7 +17,18 @@ from llmtop.tui.bindings import bindings
 from llmtop.tui.curves import Curve
 from llmtop.tui.experiments import PREPARING, SearchPlan, SearchState
 from llmtop.tui.findings import limits, saturation_sentence, streams
-from llmtop.tui.panels.curve import INVALID, LATENCY, LIMIT, SPOILT, THROUGHPUT, Drawing, curve_rows
+from llmtop.tui.panels.answers import answer_rows, earlier_rows
+from llmtop.tui.panels.curve import (
+    INVALID,
+    LATENCY,
+    LEFT,
+    LIMIT,
+    SPOILT,
+    THROUGHPUT,
+    Drawing,
+    axes,
+    curve_rows,
+)
 from llmtop.tui.panels.form import Field, Form, form_rows
 from llmtop.tui.panels.levels import level_rows
 from llmtop.tui.panels.page import (
@@ -29,19 +39,34 @@ from llmtop.tui.panels.page import (
     running_keys,
     sentence_rows,
     title_row,
+    told_rows,
     usual_keys,
 )
+from llmtop.tui.panels.per_level import P50, P95, tpot_rows
 from llmtop.tui.panels.view import View
 from llmtop.tui.screens.arrangement import LARGE
 from llmtop.tui.screens.experiment import ExperimentScreen
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, Row, Span
 from llmtop.tui.words import lengths
+from llmtop.values import replace
 
 LIMITS, TOP, SECONDS = "limits", "max streams", "seconds a level"
 PROMPT, OUTPUT = "prompt tokens", "output tokens"
+HOW = (
+    "Streams in flight are doubled from 4 on, until too few requests are in time and more load "
+    "brings no more tokens. Then the gap between the last level that holds and the first that does "
+    "not is halved again and again, for 95 % of requests, and for 90 and 99 % where there are "
+    "enough. At most 24 levels; each is warmed up before it is measured.",
+    "The knee is the first level with 90 % of the best throughput.",
+    "While it runs, the load is its own. One can go back to the dashboard: it goes on.",
+)
 GHOSTS = ("all", "newest", "none")
 MOST_STREAMS, MOST_SECONDS = 20_000, 3600.0
+BEST = 4  # rows of what it holds beside a row for each share: head, knee, border
+FEW, MANY = 10, 16  # levels that the table beside the curve has room for, at least and at most
+STREAMS = "streams in flight"
+PER_LEVEL = 10  # rows from which TPOT is drawn
 
 
 class SaturationScreen(ExperimentScreen):
@@ -57,8 +82,7 @@ class SaturationScreen(ExperimentScreen):
     ghosts = GHOSTS[0]
 
     def on_mount(self) -> None:
-        """Begin the beat, and fetch the curves of earlier sessions."""
-        super().on_mount()
+        """Fetch the curves of earlier sessions; the beat begins with the class above's."""
         self.run_worker(self._recall(), group="recall", exit_on_error=False)
 
     async def _recall(self) -> None:
@@ -119,21 +143,20 @@ class SaturationScreen(ExperimentScreen):
     def page(self, view: View, width: int, height: int) -> list[Row]:
         """Title, sentence, curve, table or form, progress, keys."""
         state = _state(view)
-        told = 1 if width >= LARGE[0] else 2 if width >= 100 else 3
+        told = 2 if width >= 100 else 3
+        least = told if self.running(view) else 1  # while it grows, the curve holds still
         head = [
             title_row(self.NAME, view.engine, _standing(state), view, width),
-            *sentence_rows(*self._sentence(state, view), width, told),
+            *sentence_rows(*self._sentence(state, view), width, told, least),
         ]
         foot = [keys_row(self._keys(state, view), width)]
         if state is not None and not self.form_open:
             foot.insert(0, _progress(state, view, width))
         room = height - len(head) - len(foot)
         if width >= LARGE[0] and height >= LARGE[1]:
-            side = max(80, min(100, width // 2))  # what a level's verdict says is not cut at 200
-            form = len(self.form.fields) + 3 if self.form_open else 0
-            right = self._form(view, side, form) if form else []
-            right += self._table(state, view, side, room - form)
-            return [*head, *beside(self._chart(state, view, width - side, room), right), *foot]
+            side = width * 11 // 20
+            chart = self._chart(state, view, width - side, room)
+            return [*head, *beside(chart, self._aside(state, view, side, room)), *foot]
         low = 7 if height < 30 else height // 3
         if self.form_open:
             low = min(len(self.form.fields) + 3, max(4, room - 8))
@@ -155,19 +178,62 @@ class SaturationScreen(ExperimentScreen):
             return (f"So far: {words}" if state.result.levels else PREPARING + " ..."), "title"
         return (words if state.result.complete else f"Stopped. Known by then: {words}"), "title"
 
-    def _chart(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
+    def _aside(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
+        """Beside the curve: the form or the answers, the levels, earlier searches, TPOT."""
+        rows: list[Row] = []
+        if self.form_open:
+            rows = self._form(view, width, len(self.form.fields) + 3)
+        elif state is not None:
+            body = answer_rows(state.result, width - 2)
+            room = BEST + len(state.result.answers)
+            rows = frame(body, width, room, view.glyphs, title="what it holds")
+        if state is None:
+            how, left = told_rows(HOW, width - 2), height - len(rows)
+            return [*rows, *frame(how, width, left, view.glyphs, title="how it searches")]
+        last = self._before(state, view, width)
+        levels = max(FEW, min(MANY, len(state.result.levels))) + 3
+        left = height - len(rows) - levels - len(last)
+        if left >= PER_LEVEL:
+            last += self._tpot(state, view, width, left)
+        rows += self._table(state, view, width, height - len(rows) - len(last))
+        return [*rows, *last]
+
+    def _before(self, state: SearchState, view: View, width: int) -> list[Row]:
         earlier = self._earlier(state, view)
+        if not earlier:
+            return []
+        body = earlier_rows(state.curve, earlier, self._limit(state), view.now, width - 2)
+        return frame(body, width, len(body) + 2, view.glyphs, title="earlier searches")
+
+    def _tpot(self, state: SearchState, view: View, width: int, height: int) -> list[Row]:
+        glyphs, limit = view.glyphs, state.plan.slo.tpot if state.plan.slo else None
+        drawing = self._drawing(state, view)
+        body = tpot_rows(
+            state.result.levels, limit, axes(drawing, width - 3 - LEFT), drawing.level,
+            height - 2, glyphs,
+        )  # fmt: skip
+        head: list[Ranked] = [
+            (0, [(f"{glyphs.bullet} TPOT p95", P95)]),
+            (1, [(f"{glyphs.across}{glyphs.across} p50", P50)]),
+        ]
+        foot: list[Span] = [(STREAMS, MUTED)]
+        title = "time per output token"
+        return frame(body, width, height, glyphs, title=title, head=head, foot=foot)
+
+    def _drawing(self, state: SearchState | None, view: View) -> Drawing:
         answers = state.result.answers if state else ()
-        drawing = Drawing(
+        return Drawing(
             curve=state.curve if state else None,
-            ghosts=earlier,
+            ghosts=self._earlier(state, view),
             knee=state.result.knee if state else None,
             holds=next((a for a in answers if a.share == MAIN_SHARE), None),
             limit=self._limit(state),
             level=state.progress.level if state and state.progress else None,
             top=state.plan.top if state else MOST_STREAMS,
         )
-        glyphs = view.glyphs
+
+    def _chart(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
+        drawing, glyphs = self._drawing(state, view), view.glyphs
         legend: list[Ranked] = [
             (0, [(f"{glyphs.bullet} tok/s", THROUGHPUT)]),
             (0, [(f"{glyphs.hollow} TTFT p95", LATENCY)]),
@@ -181,8 +247,10 @@ class SaturationScreen(ExperimentScreen):
             glyphs,
             title="throughput and latency",
             head=legend,
-            foot=[("streams in flight", MUTED)],
-            foot_right=self._ghost_words(earlier, state, view),
+            foot=[(STREAMS, MUTED)],
+            foot_right=self._ghost_words(
+                list(drawing.ghosts), state, view, width - len(STREAMS) - 8
+            ),
         )
 
     def _limit(self, state: SearchState | None) -> float | None:
@@ -202,8 +270,9 @@ class SaturationScreen(ExperimentScreen):
         return found[len(found) - keep :] if keep else []
 
     def _ghost_words(
-        self, earlier: list[Curve], state: SearchState | None, view: View
+        self, earlier: list[Curve], state: SearchState | None, view: View, room: int
     ) -> list[Span]:
+        """How many, how old, what was otherwise; the last leaves first, whole."""
         if not earlier:
             return [("earlier curves are hidden", MUTED)] if self.ghosts == "none" else []
         newest = earlier[-1]
@@ -211,8 +280,11 @@ class SaturationScreen(ExperimentScreen):
         otherwise = (
             newest.differs(state.curve) if state else newest.differs(replace(newest, options=()))
         )
-        number = f"{len(earlier)} earlier curve{'s' if len(earlier) > 1 else ''}, {words}"
-        return [(number, MUTED), (f": {f.clean(otherwise, 60)}" if otherwise else "", "mark")]
+        number = f"{len(earlier)} earlier curve{'s' if len(earlier) > 1 else ''}"
+        otherwise = f": {f.clean(otherwise, 60)}" if otherwise else ""
+        if len(f"{number}, {words}{otherwise}") <= room:
+            return [(f"{number}, {words}", MUTED), (otherwise, "mark")]
+        return [(f"{number}, {words}" if len(f"{number}, {words}") <= room else number, MUTED)]
 
     def _table(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
         if state is None:
@@ -276,12 +348,12 @@ def _progress(state: SearchState, view: View, width: int) -> Row:
         words = f"level {now.done + 1}: {streams(now.level)}, {now.phase}"
         whole = now.elapsed_s + now.left_s
         left = f"about {f.duration(now.left_s)} left"
-        return progress_row(words, now.elapsed_s / whole if whole else 0.0, left, view, width)
+        return progress_row([words], now.elapsed_s / whole if whole else 0.0, left, view, width)
     if not state.over:
-        return progress_row(PREPARING, 0.0, "", view, width)
+        return progress_row([PREPARING], 0.0, "", view, width)
     count = len(state.result.levels)
     words = f"{count} level{'' if count == 1 else 's'} measured"
-    return progress_row(words, 1.0 if state.result.complete else None, "", view, width)
+    return progress_row([words], None, "", view, width)
 
 
 def number(form: Form, name: str, low: float, high: float) -> float:

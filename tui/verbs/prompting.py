@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import click
 from llmtop.loadgen.plan import Prompts
 from llmtop.tui.verbs.kinds import Real
 from llmtop.tui.verbs.output import note
+from llmtop.values import replace
 
 if TYPE_CHECKING:
     from llmtop.tui.config.file import Config

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from llmtop.engines.records import EngineRecord, EngineStatus, LaunchSpec, State
 from llmtop.tui.verbs.kinds import SECONDS
 from llmtop.tui.verbs.output import document, json_flag, note
 from llmtop.tui.verbs.screen import ScreenFlags, screen_flags
+from llmtop.values import replace
 
 if TYPE_CHECKING:
     from llmtop.engines.supervisor import Supervisor

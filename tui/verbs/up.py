@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +11,7 @@ from llmtop import LlmtopError, UsageError
 from llmtop.tui.verbs.configured import config_flag, read
 from llmtop.tui.verbs.kinds import SECONDS
 from llmtop.tui.verbs.output import document, json_flag, note
+from llmtop.values import replace
 
 if TYPE_CHECKING:
     from llmtop.tui.config.file import Config

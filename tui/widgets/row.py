@@ -67,6 +67,16 @@ def shorten(text: str, cells: int) -> str:
     return set_cell_size(text, cells - 1).rstrip() + "…"
 
 
+def shorten_between(text: str, cells: int) -> str:
+    """The same, between words where a word ends in the last half: a torn one may mean another."""
+    short = shorten(text, cells)
+    if not short.endswith("…") or text.startswith(short):
+        return short
+    kept = short[:-1]
+    end = len(kept) if text[len(kept)] == " " else kept.rfind(" ")
+    return f"{kept[:end].rstrip()}…" if end > cells // 2 else short
+
+
 def behind(text: str, cells: int) -> int:
     """How many characters are left out at the left when the text's end is to be seen."""
     at, free = len(text), cells

@@ -1,0 +1,62 @@
+"""A screen with a beat: it rests while it is not seen, and while the terminal is the shell's."""
+
+from __future__ import annotations
+
+from textual.app import App
+from textual.events import ScreenResume, ScreenSuspend
+from textual.screen import Screen
+from textual.timer import Timer
+
+# Of a beat, behind the sources, which begin theirs as the dashboard is mounted: what is painted is
+# then the newest, and their threads and the painting do not wait for each other.
+BEHIND = 0.3
+
+
+class BeatingScreen(Screen[None]):
+    """Paints what the store says, ``beat_s`` seconds apart. ``away``: nothing is to be painted."""
+
+    def __init__(self, beat_s: float) -> None:
+        super().__init__()
+        self.away = False
+        self._beat_s = beat_s
+        self._beat: Timer | None = None
+
+    def beat(self) -> None:
+        """One look at the store; what changed is painted."""
+        raise NotImplementedError
+
+    def tick(self) -> None:
+        """The beat's own painting, where it is less than that of ``beat``."""
+        self.beat()
+
+    def begin_beats(self) -> None:
+        """Paint from now on. For ``on_mount``."""
+        self.set_timer(self._beat_s * BEHIND, self._begin)
+        # At once: after the signal the process is stopped, and its next turn may be in the shell's
+        # time.
+        self.app.app_suspend_signal.subscribe(self, self._leave, immediate=True)
+        self.app.app_resume_signal.subscribe(self, self._come_back)
+
+    def _begin(self) -> None:
+        self._beat = self.set_interval(self._beat_s, self.tick)
+        if not self.is_current:
+            self._beat.pause()
+
+    def on_screen_suspend(self, event: ScreenSuspend) -> None:
+        """Another screen is on top: no work."""
+        if self._beat is not None:
+            self._beat.pause()
+
+    def on_screen_resume(self, event: ScreenResume) -> None:
+        """On top again."""
+        if self._beat is not None:
+            self._beat.resume()
+        self.call_after_refresh(self.beat)
+
+    def _leave(self, app: App[object]) -> None:
+        self.away = True
+
+    def _come_back(self, app: App[object]) -> None:
+        self.away = False
+        self.beat()
+        app.refresh()  # the terminal comes back empty
