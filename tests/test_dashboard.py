@@ -1,8 +1,9 @@
 """The screen as a whole, by its keys, against a control that only remembers being asked."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
+from textual.geometry import Region
 from textual.pilot import Pilot
 
 from llmtop import LlmtopError
@@ -12,6 +13,7 @@ from llmtop.tui.control import FakeControl
 from llmtop.tui.panels.events import EventsPanel
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.pulse import Pulse
+from llmtop.tui.screens.boxed import TightCompositor
 from llmtop.tui.screens.dashboard import Dashboard
 from llmtop.tui.screens.quit import QuitScreen
 from llmtop.tui.series import SeriesName as S
@@ -219,14 +221,28 @@ async def test_resizing_goes_through_all_layouts(screen_text: Text, make_app: Ma
         assert widths == {120}
 
 
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Sequence[Region]]]:
+    """Whatever a canvas wants painted from now on, by its id; no cells: all of it."""
+    painted: list[tuple[str, Sequence[Region]]] = []
+
+    def refresh(canvas: Canvas, *cells: Region, **_: object) -> None:
+        painted.append((str(canvas.id), cells))
+
+    def mark(compositor: TightCompositor, canvas: Canvas, cells: Sequence[Region]) -> None:
+        painted.append((str(canvas.id), cells))
+
+    monkeypatch.setattr(Canvas, "refresh", refresh)
+    monkeypatch.setattr(TightCompositor, "mark", mark)
+    return painted
+
+
 async def test_when_nothing_changed_nothing_is_painted(
     make_app: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = make_app()
     async with app.run_test(size=WIDE) as pilot:
         await pilot.pause()
-        painted: list[object] = []
-        monkeypatch.setattr(Canvas, "refresh", lambda self, *regions, **_: painted.append(regions))
+        painted = watched(monkeypatch)
         app.show_now()
         assert painted == []
 
@@ -237,16 +253,12 @@ async def test_a_new_sample_paints_the_cells_that_changed_and_no_others(
     app = make_app()
     async with app.run_test(size=WIDE) as pilot:
         await pilot.pause()
-        cells: dict[str, int] = {}
-
-        def count(panel: Panel, *regions: object, **_: object) -> None:
-            assert regions, f"{panel.id} repaints whole"
-            cells[str(panel.id)] = sum(region.area for region in regions)  # type: ignore[attr-defined]
-
-        monkeypatch.setattr(Panel, "refresh", count)
+        painted = watched(monkeypatch)
         store.engines["llama"].record(S.RUNNING, now, 251.0)
         store.events.append(Event(now, "info", "one more"))
         app.show_now()
+        assert all(regions for _, regions in painted), "one repaints whole"
+        cells = {name: sum(region.area for region in regions) for name, regions in painted}
         assert set(cells) == {"queue", "pulse", "events"}
         assert sum(cells.values()) < 250
 

@@ -75,6 +75,14 @@ class TightCompositor(Compositor):
         super().__init__()
         self.begun = begun
 
+    def mark(self, widget: Widget, cells: Sequence[Region]) -> None:
+        """Cells of a widget that the next update has to paint, where they are on the screen."""
+        place = self.visible_widgets.get(widget)
+        if place is not None:
+            region, clip = place
+            moved = (clip.intersection(one.translate(region.offset)) for one in cells)
+            self._dirty_regions.update(filter(None, moved))
+
     def render_update(
         self,
         full: bool = False,

@@ -32,7 +32,7 @@ from llmtop.tui.panels.startup import SmallPanel, StartupPanel, WelcomePanel
 from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.screens.arrangement import BESIDE, NORMAL, PAIRED, Boxes, Facts, arrange, pairs
 from llmtop.tui.screens.beating import BeatingScreen
-from llmtop.tui.screens.boxed import BoxLayout, TightCompositor
+from llmtop.tui.screens.boxed import BoxLayout
 from llmtop.tui.screens.pace import Pace
 from llmtop.tui.store import EngineTrack, Event
 from llmtop.tui.widgets.row import MUTED
@@ -65,7 +65,7 @@ class Dashboard(BeatingScreen):
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
     def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
-        super().__init__(beat_s)
+        super().__init__(beat_s, begun=False)
         self._look = look
         self._control = control
         self._arranged: Facts | None = None
@@ -74,7 +74,6 @@ class Dashboard(BeatingScreen):
         self._paired = False  # the next engine stands beside the selected one
         self._panels: dict[str, Panel] = {}
         self._keys = KeysPanel(id="keys")
-        self._compositor: TightCompositor = TightCompositor(begun=False)
         self._layout = BoxLayout(self._boxes)
 
     def compose(self) -> ComposeResult:
@@ -153,7 +152,8 @@ class Dashboard(BeatingScreen):
         if not self.is_mounted or self.away or self._waits():
             return
         facts = self._facts(self._look())
-        if facts != self._arranged:
+        moving = facts != self._arranged
+        if moving:
             self._arranged = facts
             whole = True
             # Asked through a child: the screen would answer from its cache of arrangements.
@@ -162,7 +162,7 @@ class Dashboard(BeatingScreen):
         view = self._view(shown)
         other = view.other
         seldom, steady = view.low_bandwidth and not whole, time.monotonic()
-        with self.app.batch_update():
+        with self.at_once(self._panels.values(), moving=moving):
             self._keys.editing = self.editing
             for name, panel in self._panels.items():
                 seen = view
@@ -173,7 +173,6 @@ class Dashboard(BeatingScreen):
                 panel.view = seen  # for those that get a box before the next beat
                 if name in shown and self._pace.due(name, steady, seldom=seldom):
                     panel.show(seen)
-        self._compositor.begun = True
 
     def on_descendant_focus(self) -> None:
         """The options got the keyboard, and more room."""

@@ -19,7 +19,6 @@ from llmtop.tui.panels.view import View
 from llmtop.tui.pasting import typed_line
 from llmtop.tui.screens.arrangement import SMALLEST
 from llmtop.tui.screens.beating import BeatingScreen
-from llmtop.tui.screens.boxed import TightCompositor
 from llmtop.tui.store import Event
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.row import Row, fit
@@ -45,7 +44,6 @@ class ExperimentScreen(BeatingScreen):
         self._look = look
         self._control = control
         self._sure = ""  # the other machine that may be loaded: it was asked about once
-        self._compositor = TightCompositor()
         self.form = self.new_form(look())
         self.form_open = not self.shows(look())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -68,6 +68,9 @@ class Canvas(Widget):
         self._strips: list[Strip] = []
         self._fitted = (0, True, 0)  # width, braille or not, height of what is shown
         self._looks: dict[str, Style] = {}
+        # Takes the cells that changed; None sends them Textual's way, which wakes the widget, its
+        # screen and a timer one after the other.
+        self.mark: Callable[[Canvas, Sequence[Region]], None] | None = None
 
     @property
     def rows(self) -> list[Row]:
@@ -100,8 +103,12 @@ class Canvas(Widget):
             regions.extend(Region(x1, y, x2 - x1, 1) for x1, x2 in changed(old, new))
             self._rows[y] = new
             self._strips[y] = self._strip(new)
-        if regions:
+        if not regions:
+            return
+        if self.mark is None:
             self.refresh(*regions)
+        else:
+            self.mark(self, regions)
 
     def render_line(self, y: int) -> Strip:
         """The line API: strips are made when rows change, not when lines are asked for."""
