@@ -61,15 +61,13 @@ def saturation(view: View) -> str:
         points = view.points(name, view.now - WINDOW_S)
         return [v for t, v in points if t < middle], [v for t, v in points if t >= middle]
 
+    running, waiting = halves(SeriesName.RUNNING), halves(SeriesName.WAITING)
+    if not any(running[1]) and not any(waiting[1]):
+        return ""  # nothing was asked of it: most engines, most of the time
     ttft = halves(SeriesName.CLIENT_TTFT_P95)
     if not all(sum(v is not None for v in half) >= 5 for half in ttft):
         ttft = halves(SeriesName.TTFT_P95)
-    return verdict(
-        ttft,
-        halves(SeriesName.OUTPUT_TOKENS),
-        halves(SeriesName.RUNNING),
-        halves(SeriesName.WAITING),
-    )
+    return verdict(ttft, halves(SeriesName.OUTPUT_TOKENS), running, waiting)
 
 
 def _median(values: Values) -> float | None:
