@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import time
 import weakref
@@ -51,7 +52,9 @@ class KeptProbe:
             f"Accept: */*\r\nConnection: {'keep-alive' if self._keep else 'close'}\r\n\r\n"
         ).encode("ascii", "replace")
         kept = self._kept.pop(place, None)
-        if kept is not None:
+        if kept is not None and _has_spoken(kept):
+            kept.close()
+        elif kept is not None:
             answer = self._ask(kept, place, request, deadline)
             # Nothing at all: the server gave the connection up while it lay idle.
             if answer or time.monotonic() >= deadline:
@@ -80,16 +83,15 @@ class KeptProbe:
                     return answer
                 answer += piece
             rest = answer if self._keep else b""
+            until = min(deadline, time.monotonic() + _REST_S)
             while rest and not (again := _is_whole(rest)) and len(rest) < _MOST:
-                connection.settimeout(_REST_S)
+                connection.settimeout(max(0.001, until - time.monotonic()))
                 piece = connection.recv(_MOST)
-                rest = rest + piece if piece else b""
+                rest = rest + piece if piece and time.monotonic() < until else b""
         except (OSError, ValueError):
             pass
         finally:
-            if again and place not in self._kept:
-                self._kept[place] = connection
-            else:
+            if not again or self._kept.setdefault(place, connection) is not connection:
                 connection.close()
         return answer
 
@@ -97,6 +99,13 @@ class KeptProbe:
 def _status(answer: bytes) -> int | None:
     found = _STATUS.match(answer)
     return int(found[1]) if found else None
+
+
+def _has_spoken(idle: socket.socket) -> bool:
+    """Whether something came unasked, be it the end: it would be taken for the next answer."""
+    looks = select.poll()
+    looks.register(idle, select.POLLIN)
+    return bool(looks.poll(0))
 
 
 def _is_whole(answer: bytes) -> bool:

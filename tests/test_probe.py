@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
@@ -157,3 +158,48 @@ def test_a_kept_connection_that_falls_silent_is_no_answer() -> None:
         assert probe(server.url, 0.2) is None
     finally:
         server.close()
+
+
+def test_a_server_that_drips_what_follows_does_not_hold_a_kept_question_up(serve: Serve) -> None:
+    done = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n")
+        while not done.wait(0.01):
+            try:
+                connection.sendall(b"x")
+            except OSError:
+                return
+
+    url = serve(drip)
+    begin = time.monotonic()
+    assert KeptProbe()(url, 1.0) == 200
+    assert time.monotonic() - begin < 5
+    done.set()
+
+
+def test_what_a_server_says_unasked_is_no_answer_to_the_next_question() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url, probe = f"http://127.0.0.1:{server.getsockname()[1]}/health", KeptProbe()
+        heard = threading.Event()
+
+        def attend() -> None:
+            first, _ = server.accept()
+            with first:
+                first.recv(4096)
+                first.sendall(GOOD)
+                heard.wait(10)
+                first.sendall(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+            second, _ = server.accept()
+            with second:
+                second.recv(4096)
+                second.sendall(GOOD)
+
+        thread = threading.Thread(target=attend)
+        thread.start()
+        assert probe(url, 10.0) == 200
+        (kept,) = probe._kept.values()
+        heard.set()
+        assert select.select([kept], [], [], 10.0)[0]
+        assert probe(url, 10.0) == 200
+        thread.join(10)
