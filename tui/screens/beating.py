@@ -68,11 +68,13 @@ class BeatingScreen(Screen[None]):
         finally:
             for canvas in canvases:
                 canvas.mark = None
+        # What was on Textual's way meanwhile is painted too: the refresh forgets what waits.
+        compositor.update_widgets(self._dirty_widgets)
         self._compositor_refresh()
 
     def _begin(self) -> None:
         self._beat = self.set_interval(self._beat_s, self.tick)
-        if not self.is_current:
+        if not self.is_active:
             self._beat.pause()
 
     def on_screen_suspend(self, event: ScreenSuspend) -> None:
