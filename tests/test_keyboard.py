@@ -132,6 +132,13 @@ def test_a_flood_without_marks_is_a_paste_too() -> None:
     assert list(pastes.feed(moves)) == [(False, moves)]
 
 
+@pytest.mark.parametrize("cut", range(2, 6))
+def test_the_mark_of_a_paste_may_come_in_two_pieces(cut: int) -> None:
+    pastes, mark = Pastes(), "\x1b[200~"
+    told = [*pastes.feed(f"a{mark[:cut]}"), *pastes.feed(f"{mark[cut:]}X\x1b[31mY\x1b[201~b")]
+    assert told == [(False, "a"), (True, "X\x1b[31mY"), (False, "b")]
+
+
 def write_all(fd: int, data: bytes) -> None:
     while data:
         data = data[os.write(fd, data) :]

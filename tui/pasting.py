@@ -15,7 +15,7 @@ from llmtop.tui.format import clean
 BEGIN, END = "\x1b[200~", "\x1b[201~"
 KEPT = 4096  # characters of one paste; every line that is typed into is far shorter
 BURST = 200  # characters in one read, with no escape among them: nobody types so
-_SURE = 3  # of a mark that is cut in two; less may be the escape key, which must not wait
+_SURE = 2  # of a mark that is cut in two; one may be the escape key, which must not wait
 
 
 def typed_line(text: str) -> str:
