@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -358,6 +359,22 @@ def test_the_file_is_looked_for_in_order(write: Write, tmp_path: Path) -> None:
     assert chosen(None).shape("@which") == "hold 2"
     (tmp_path / "own.toml").write_text('[shapes]\nwhich = "hold 3"')
     assert chosen("own.toml").shape("@which") == "hold 3"
+
+
+def test_a_pipe_is_read_only_where_it_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("llmtop.toml")
+    with pytest.raises(UsageError, match=r"llmtop\.toml is a pipe") as refused:
+        chosen(None)
+    assert "--config" in refused.value.hint
+    writer = threading.Thread(
+        target=lambda: Path("llmtop.toml").write_text("[screen]\nascii = true\n")
+    )
+    writer.start()
+    assert chosen("llmtop.toml").table.screen.ascii
+    writer.join()
 
 
 def test_an_unknown_name_is_refused_with_what_there_is(write: Write) -> None:

@@ -1,12 +1,12 @@
 """A run of load as plain lines."""
 
-from dataclasses import replace
 from typing import Any
 
 from llmtop.engines.samples import Quantile, Quantiles
 from llmtop.loadgen.plan import Loop, Plan
 from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadResult
 from llmtop.tui.report import load_lines, quantile_line
+from llmtop.values import replace
 
 SECONDS = LatencySummary(0.001, 0.004, 0.01, 461)
 LAG = "client-bound, because reads lag 10.0 ms (p99) behind the kernel"

@@ -115,6 +115,8 @@ def chosen(flag: str | None, *, need: bool = False) -> Config:
         return load(Path(flag))
     for place in places:
         if place.exists() or place.is_symlink():
+            if place.is_fifo():  # nobody asked for it, and to open it would be to wait
+                raise UsageError(f"{place} is a pipe", "name it with --config FILE if it is meant")
             return load(place)
     if need:
         looked = " or ".join(str(place) for place in (Path.cwd() / NAME, places[1]))
