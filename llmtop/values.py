@@ -1,6 +1,6 @@
 """Values: small frozen records of facts, made once and never changed.
 
-Most are ``msgspec.Struct``, which takes a thirtieth of a dataclass's time to be declared: sixty of
+Most are ``msgspec.Struct``, which takes a thirtieth of a dataclass's time to be declared: dozens of
 them are declared before the first paint. Those with a field that must not be shown by ``repr`` are
 dataclasses.
 """

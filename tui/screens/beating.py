@@ -51,8 +51,8 @@ class BeatingScreen(Screen[None]):
     def at_once(self, canvases: Collection[Canvas], *, moving: bool = False) -> Iterator[None]:
         """What these change meanwhile is painted at its end, in one go.
 
-        Textual's own way wakes each widget, then the screen, then a timer: a quarter of what a beat
-        costs. It is taken where boxes are about to move (``moving``), or have to be made first.
+        Textual's own way wakes each widget, then the screen, then a timer: a fifth of what an idle
+        engine costs. It is taken where boxes are about to move (``moving``), or have to be made.
         """
         compositor = self._compositor
         ready = self.is_current and not self._layout_required and not self.app._batch_count

@@ -18,7 +18,16 @@ NARROW = re.compile("[ -~·…→≤│─-▿●○⠀-⣿]*")
 TEXT, MUTED, FAINT, STRONG = "text", "muted", "faint", "strong"
 
 # An idle screen measures the same few hundred words at every beat.
-cell_len = lru_cache(maxsize=4096)(measured)
+_remembered = lru_cache(maxsize=512)(measured)
+
+
+def cell_len(text: str) -> int:
+    """Cells that a text takes.
+
+    Plain words are not remembered: under load they are new ones at every beat. Two caches of 4,096,
+    rich has one too, filled up with them within minutes, 1.4 MiB.
+    """
+    return len(text) if text.isascii() and text.isprintable() else _remembered(text)
 
 
 def width(spans: Iterable[Span]) -> int:
