@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -140,6 +141,23 @@ def test_a_hung_up_terminal_leaves_the_engine_and_ends_the_load(home: Home) -> N
     deadline = time.monotonic() + 60
     while home.run("once", engine["name"], "--window", "0.2", "--json").json["running"]:
         assert time.monotonic() < deadline, "the load outlived the screen"
+
+
+def test_a_terminal_that_goes_without_a_signal_ends_the_screen(home: Home) -> None:
+    ours, theirs = os.openpty()  # not its controlling terminal: the kernel sends it no SIGHUP
+    with subprocess.Popen(
+        command(), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env={**home.environ, "TERM": "xterm-256color"},
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        try:
+            seen = b""
+            while b"llmtop" not in seen:
+                seen += os.read(ours, 65536)
+            os.close(ours)
+            process.wait(60)
+        finally:
+            process.kill()
 
 
 def test_of_several_urls_the_good_ones_come_up_and_the_bad_one_joins_later(home: Home) -> None:

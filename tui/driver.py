@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import signal
 import sys
 import time
 from codecs import getincrementaldecoder
@@ -69,9 +71,10 @@ class QuietDriver(LinuxDriver):
                     return
                 if ready:
                     before, typed_at = typed_at, time.monotonic()
-                    data = os.read(self.fileno, 4096)
+                    data = self._typed()
                     if not data:
-                        return  # there is no terminal any more
+                        self.hang_up()
+                        return
                     at_once = typed_at - before < LOOK_S
                     for pasted, text in pastes.feed(decode(data), at_once=at_once):
                         events = [Paste(text.replace("\0", ""))] if pasted else parser.feed(text)
@@ -87,6 +90,20 @@ class QuietDriver(LinuxDriver):
             with suppress(EOFError, ParseError):
                 for _ in parser.feed(""):
                     pass
+
+    def _typed(self) -> bytes:
+        """What was typed; nothing when there is no terminal any more."""
+        try:
+            return os.read(self.fileno, 4096)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return b""
+
+    def hang_up(self) -> None:
+        """Leave as SIGHUP says. The kernel sends none where the terminal is not the controlling one
+        (``setsid``, some containers): the screen would go on for ever, painted for nobody."""
+        os.kill(os.getpid(), signal.SIGHUP)
 
     def _let_catch_up(self) -> None:
         """Read no further ahead of the screen: a megabyte of keys is half a gigabyte of events."""
