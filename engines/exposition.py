@@ -211,7 +211,7 @@ def _families() -> Callable[[str], Iterable[Metric]]:
 def _take_apart(head: str, written: dict[str, Mapping[str, str]]) -> _Series | None:
     """Name and labels of one series; None when malformed, or a ``_created`` time stamp.
 
-    written: labels that were taken apart, by how they were written with ``_`` for a bucket's bound.
+    written: labels that were taken apart, by how they were written but for a bucket's bound.
     Of vLLM's 317 series 26 differ in more than that, and the others are nine tenths of the time
     until the first numbers.
     """
@@ -222,7 +222,7 @@ def _take_apart(head: str, written: dict[str, Mapping[str, str]]) -> _Series | N
     form = brace + labels
     bound = _BOUND.search(form)
     if bound is not None:
-        form = f"{form[: bound.start()]}_{form[bound.end() :]}"
+        form = f"{form[: bound.start()]}\n{form[bound.end() :]}"  # which no line has
     known = written.get(form)
     if known is not None and _NAME.fullmatch(name):
         return name, known if bound is None else MappingProxyType({**known, "le": bound[1]})

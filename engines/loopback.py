@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import http.client
 import re
-import select
 import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+
+from llmtop.engines.probe import has_spoken
 
 SMALL = 64 * 1024  # bytes of an answer that is no 200, read so that its connection can be kept
 THREADS = 64  # engines asked at a time
@@ -86,7 +87,7 @@ class Loopback:
         try:
             while idle:
                 kept = idle.pop()
-                if _quiet(kept):
+                if kept.sock is not None and not has_spoken(kept.sock):
                     with contextlib.suppress(http.client.RemoteDisconnected, ConnectionError):
                         return await self._ask(kept, place, path, headers)
                 # The server gave it up while it lay idle: that says nothing of the next one.
@@ -176,12 +177,3 @@ class _Connection(http.client.HTTPConnection):
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
-
-
-def _quiet(connection: _Connection) -> bool:
-    """Whether nothing came unasked: neither the end of the connection nor another answer."""
-    if connection.sock is None:
-        return False
-    looking = select.poll()  # which takes any descriptor, select none above 1023
-    looking.register(connection.sock, select.POLLIN)
-    return not looking.poll(0)

@@ -52,7 +52,7 @@ class KeptProbe:
             f"Accept: */*\r\nConnection: {'keep-alive' if self._keep else 'close'}\r\n\r\n"
         ).encode("ascii", "replace")
         kept = self._kept.pop(place, None)
-        if kept is not None and _has_spoken(kept):
+        if kept is not None and has_spoken(kept):
             kept.close()
         elif kept is not None:
             answer = self._ask(kept, place, request, deadline)
@@ -101,9 +101,9 @@ def _status(answer: bytes) -> int | None:
     return int(found[1]) if found else None
 
 
-def _has_spoken(idle: socket.socket) -> bool:
+def has_spoken(idle: socket.socket) -> bool:
     """Whether something came unasked, be it the end: it would be taken for the next answer."""
-    looks = select.poll()
+    looks = select.poll()  # which takes any descriptor, select none above 1023
     looks.register(idle, select.POLLIN)
     return bool(looks.poll(0))
 

@@ -292,6 +292,7 @@ def test_a_bound_is_one_only_where_it_stands_as_a_label() -> None:
         r'vllm:a_bucket{m="\",le=\"5",le="+Inf"} 3',
         r'vllm:a_bucket{m="\",le=\"5",le="0.5"} 4',
         r'vllm:b_bucket{m="\",le=\"7",le="0.5"} 5',
+        r'vllm:b_bucket{m="\",le=\"7",_} 6',  # malformed: it is skipped
     ]
     text = parse("\n".join(lines), VLLM)
     first, second, third, fourth = (labels for labels, _ in text.series("vllm:a_bucket"))
