@@ -46,10 +46,13 @@ def test_saturate_measures_a_real_engine(home: Home, engine: str) -> None:
         assert found["client_limit_streams"] == 4
 
 
-def test_compare_tells_two_slots_from_sixteen(home: Home, engine: str) -> None:
+def test_compare_tells_one_slot_from_sixteen(home: Home, engine: str) -> None:
+    # 4.6 times the tokens/s in ten pairs: one run at a thirtieth of its speed does not hide that.
+    # Two slots (2.5 times) in eight pairs were hidden by one run at a fifth, as a crowded machine
+    # has now and then.
     done = home.run(
-        *("compare", engine, "--a", "max_num_seqs=2", "--b", f"max_num_seqs={CAP}"),
-        *("--pairs", "8", "-c", str(CAP), "--run-seconds", "1", *SMALL, "--json"),
+        *("compare", engine, "--a", "max_num_seqs=1", "--b", f"max_num_seqs={CAP}"),
+        *("--pairs", "10", "-c", str(CAP), "--run-seconds", "1", *SMALL, "--json"),
         timeout=300,
     )
     found = done.json
@@ -60,7 +63,8 @@ def test_compare_tells_two_slots_from_sixteen(home: Home, engine: str) -> None:
     tokens = findings["output_tokens_per_s"]
     if tokens["pairs"] >= 6:
         assert done.code == 0, done.err
-        assert (tokens["verdict"], findings["ttft_p50_s"]["verdict"]) == ("better", "better")
+        verdicts = (tokens["verdict"], findings["ttft_p50_s"]["verdict"])
+        assert verdicts == ("better", "better"), [run["output_tokens_per_s"] for run in runs]
         assert tokens["low"] > 1
     else:  # no room for the client on this machine: then no winner is made up
         assert found["pairs_left_out"] > 0
