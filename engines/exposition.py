@@ -106,9 +106,11 @@ class Parser:
         self._blocks = []
         known: dict[str, _Series | None] = {}
         values: dict[str, float] = {}
+        endless = False
         self._left = min(MAX_NEW, self._left + NEW_AGAIN)
         for line in lines:
             if len(line) > MAX_LINE:
+                endless = True
                 continue
             head, _, number = line.rpartition(" ")
             if head in self._known:
@@ -140,6 +142,11 @@ class Parser:
         for head, value in values.items():
             if (series := known[head]) is not None:
                 found.setdefault(series[0], []).append((series[1], value))
+        if endless and not found:
+            raise ScrapeError(
+                f"every line of the metrics is longer than {MAX_LINE:,} characters",
+                "give the engine a shorter model name; each line repeats it",
+            )
         if not found and not _looks_like_metrics(text):
             raise ScrapeError(
                 "the answer is not metrics text",
