@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError, UsageError
@@ -36,24 +35,20 @@ def discover_model(
     url: str,
     api_key: str = "",
     timeout_s: float = 5.0,
-    transport: httpx.AsyncBaseTransport | None = None,
     ask: Ask | None = None,
 ) -> str:
     """The id of the first model that a server lists. Not to be called from a running event loop.
 
     Raises UsageError for a URL that is none, NotAnEngine when nothing answers, or something else.
-    timeout_s: for the answer as a whole, however it drips. transport: for tests. ask: in place of
-    httpx.
+    timeout_s: for the answer as a whole, however it drips. ask: what speaks HTTP; None: httpx.
     """
     where = address(url)
     # A compressed body could be a bomb.
     headers = {"accept-encoding": "identity"}
     if api_key:
         headers["authorization"] = f"Bearer {api_key}"
-    if ask is None:
-        ask = partial(_by_httpx, secure=where.secure, transport=transport)
     try:
-        status, text = ask(f"{where.base_url}/models", headers, timeout_s)
+        status, text = (ask or by_httpx())(f"{where.base_url}/models", headers, timeout_s)
     except TimeoutError:
         raise NotAnEngine(
             f"{where.authority} did not answer within {timeout_s:g} s",
@@ -91,30 +86,31 @@ def _is_text(word: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in word)
 
 
-def _by_httpx(
-    url: str,
-    headers: Mapping[str, str],
-    timeout_s: float,
-    *,
-    secure: bool,
-    transport: httpx.AsyncBaseTransport | None,
-) -> tuple[int, bytes]:
-    import httpx  # 12 MiB and 60 ms, which a screen on an engine of this machine can do without
+def by_httpx(transport: httpx.AsyncBaseTransport | None = None) -> Ask:
+    """Any server, over TLS as well. transport: in place of a network."""
 
-    try:
-        # Certificates are read only where they are needed: they cost 30 ms and 2 MiB.
-        client = httpx.AsyncClient(
-            timeout=timeout_s, trust_env=False, verify=secure, transport=transport
-        )
-        return asyncio.run(_get(client, url, headers, timeout_s))
-    except httpx.TimeoutException as error:
-        raise TimeoutError from error
-    except httpx.InvalidURL as error:
-        raise ValueError(str(error)) from error
-    except httpx.ProtocolError as error:
-        raise NotHttp(str(error)) from error
-    except httpx.TransportError as error:
-        raise ConnectionError(str(error)) from error
+    def ask(url: str, headers: Mapping[str, str], timeout_s: float) -> tuple[int, bytes]:
+        import httpx  # 12 MiB and 60 ms, which a screen on an engine of this machine can do without
+
+        try:
+            client = httpx.AsyncClient(
+                timeout=timeout_s,
+                trust_env=False,
+                # Certificates are read only where they are needed: they cost 30 ms and 2 MiB.
+                verify=url.startswith("https:"),
+                transport=transport,
+            )
+            return asyncio.run(_get(client, url, headers, timeout_s))
+        except httpx.TimeoutException as error:
+            raise TimeoutError from error
+        except httpx.InvalidURL as error:
+            raise ValueError(str(error)) from error
+        except httpx.ProtocolError as error:
+            raise NotHttp(str(error)) from error
+        except httpx.TransportError as error:
+            raise ConnectionError(str(error)) from error
+
+    return ask
 
 
 async def _get(

@@ -8,24 +8,24 @@ import httpx
 import pytest
 
 from llmtop import UsageError
-from llmtop.loadgen.discovery import MAX_ANSWER, NotAnEngine, discover_model
+from llmtop.loadgen.discovery import MAX_ANSWER, Ask, NotAnEngine, by_httpx, discover_model
 
 URL = "http://127.0.0.1:8000"
 
 
-def server(response: httpx.Response | Exception) -> httpx.MockTransport:
+def server(response: httpx.Response | Exception) -> Ask:
     def answer(request: httpx.Request) -> httpx.Response:
         assert request.url == f"{URL}/v1/models"
         if isinstance(response, Exception):
             raise response
         return response
 
-    return httpx.MockTransport(answer)
+    return by_httpx(httpx.MockTransport(answer))
 
 
 def test_the_first_model_is_taken() -> None:
     listed = {"object": "list", "data": [{"id": "meta/llama"}, {"id": "lora"}]}
-    assert discover_model(URL, transport=server(httpx.Response(200, json=listed))) == "meta/llama"
+    assert discover_model(URL, ask=server(httpx.Response(200, json=listed))) == "meta/llama"
 
 
 def test_the_key_is_sent() -> None:
@@ -33,13 +33,13 @@ def test_the_key_is_sent() -> None:
         assert request.headers["authorization"] == "Bearer sk-1"
         return httpx.Response(200, json={"data": [{"id": "m"}]})
 
-    assert discover_model(URL, "sk-1", transport=httpx.MockTransport(answer)) == "m"
+    assert discover_model(URL, "sk-1", ask=by_httpx(httpx.MockTransport(answer))) == "m"
 
 
 @pytest.mark.parametrize(("key", "words"), [("", "wants an"), ("sk-1", "does not take this")])
 def test_where_a_key_that_is_wanted_goes_is_said(key: str, words: str) -> None:
     with pytest.raises(NotAnEngine, match=f"{words} API key") as caught:
-        discover_model(URL, key, transport=server(httpx.Response(401)))
+        discover_model(URL, key, ask=server(httpx.Response(401)))
     assert "LLMTOP_API_KEY" in caught.value.hint and "sk-1" not in caught.value.message
 
 
@@ -63,7 +63,7 @@ def test_where_a_key_that_is_wanted_goes_is_said(key: str, words: str) -> None:
 )
 def test_what_is_no_engine(response: httpx.Response | Exception, message: str) -> None:
     with pytest.raises(NotAnEngine) as caught:
-        discover_model(URL, transport=server(response))
+        discover_model(URL, ask=server(response))
     assert message in caught.value.message
     assert caught.value.message.isprintable()
     assert caught.value.hint
@@ -117,7 +117,7 @@ def test_no_compressed_answer_is_asked_for() -> None:
         assert request.headers["accept-encoding"] == "identity"
         return httpx.Response(200, json={"data": [{"id": "m"}]})
 
-    assert discover_model(URL, transport=httpx.MockTransport(answer)) == "m"
+    assert discover_model(URL, ask=by_httpx(httpx.MockTransport(answer))) == "m"
 
 
 def test_a_compressed_answer_is_not_unpacked() -> None:
@@ -127,4 +127,4 @@ def test_a_compressed_answer_is_not_unpacked() -> None:
         content=gzip.compress(b'{"data": [{"id": "m"}]}' + b" " * MAX_ANSWER),
     )
     with pytest.raises(NotAnEngine, match="does not answer as an OpenAI server does"):
-        discover_model(URL, transport=server(bomb))
+        discover_model(URL, ask=server(bomb))

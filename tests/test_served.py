@@ -57,7 +57,7 @@ def test_the_first_model_is_taken_and_the_key_is_sent() -> None:
         (http(b"<html>"), "does not answer as an OpenAI server does"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "broke off or does not speak HTTP"),
         (http(LISTED)[:-5], "broke off or does not speak HTTP"),
-        (http(b" " * (MAX_ANSWER + 1)), "broke off or does not speak HTTP"),
+        (http(b" " * (MAX_ANSWER + 1)), "does not answer as an OpenAI server does"),
     ],
 )
 def test_what_else_answers_is_said(answer: bytes, message: str) -> None:

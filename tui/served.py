@@ -28,5 +28,7 @@ def _ask(url: str, headers: Mapping[str, str], timeout_s: float) -> tuple[int, b
         return asyncio.run(get())
     except NoConnection as error:
         raise ConnectionError(str(error)) from error
-    except (BrokenAnswer, TooLarge) as error:
+    except BrokenAnswer as error:
         raise NotHttp(type(error).__name__) from error
+    except TooLarge:
+        return 200, b""  # HTTP it is, and no list of models
