@@ -87,9 +87,15 @@ class FailurePattern(Struct, frozen=True):
     of the table over the whole log: the first pattern that matches anywhere wins.
     """
 
-    pattern: re.Pattern[str]
+    expression: str
     cause: str
     advice: str
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """The expression, compiled when one looks: most engines never fail, and a table takes
+        milliseconds that the first picture would wait for."""
+        return re.compile(self.expression)
 
 
 def _no_files(spec: LaunchSpec) -> Mapping[str, str]:

@@ -32,7 +32,7 @@ class Explanation:
 
 
 def _any_of(cause: str, advice: str, *patterns: str) -> tuple[FailurePattern, ...]:
-    return tuple(FailurePattern(re.compile(each), cause, advice) for each in patterns)
+    return tuple(FailurePattern(each, cause, advice) for each in patterns)
 
 
 # What any engine may write. Sources: CPython 3.11 (errno, argparse, pylifecycle), glibc's ld.so,
@@ -183,6 +183,7 @@ def explain(
 
 def _in_log(lines: Iterable[str], patterns: Sequence[FailurePattern]) -> Explanation | None:
     table = (*patterns, *GENERIC)
+    searches = [entry.pattern.search for entry in table]
     best = len(table)
     won: re.Match[str] | None = None
     excerpt = _Excerpt()
@@ -194,7 +195,7 @@ def _in_log(lines: Iterable[str], patterns: Sequence[FailurePattern]) -> Explana
         excerpt.add(line)
         around_raised.add(line)
         for index in range(best):
-            found = table[index].pattern.search(line)
+            found = searches[index](line)
             if found is not None:
                 best, won, excerpt = index, found, _Excerpt(before, line)
                 break

@@ -112,7 +112,7 @@ PHASES = (
 
 FAILURES = (
     FailurePattern(
-        re.compile(r"error: (?P<what>(?:argument|unrecognized arguments|ambiguous).*)"),
+        r"error: (?P<what>(?:argument|unrecognized arguments|ambiguous).*)",
         "the simulated engine was given a flag that it does not take: {what}",
         "see `python -m llmtop.engines.simulator --help`",
     ),

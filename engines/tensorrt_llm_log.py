@@ -52,88 +52,84 @@ MEMORY = (
 )
 
 
-def _failure(pattern: str, cause: str, advice: str) -> FailurePattern:
-    return FailurePattern(re.compile(pattern), cause, advice)
-
-
 # The order matters: the first that matches anywhere wins, so effects come after their causes.
 FAILURES = (
-    _failure(
+    FailurePattern(
         r"No such option:? '?--set\b",
         "this trtllm-serve does not take --set beside a configuration file of yours",
         "put the setting into that file, or leave the file out and let llmtop write one",
     ),
-    _failure(
+    FailurePattern(
         r"No such option:? '?(?P<flag>-[\w-]{1,80})",
         "trtllm-serve does not know the flag {flag}",
         "check it against `trtllm-serve serve --help`; settings without a flag go as "
         "--set PATH=VALUE",
     ),
-    _failure(
+    FailurePattern(
         r"Error: Invalid value for (?P<flag>[^:\n]{1,120}): (?P<what>[^\n]{1,200})",
         "trtllm-serve refused {flag}: {what}",
         "check it against `trtllm-serve serve --help`",
     ),
-    _failure(
+    FailurePattern(
         r"Extra inputs are not permitted",
         "the configuration has a key that this TensorRT-LLM does not know",
         "the line before in the log names the key; keys come and go between versions",
     ),
-    _failure(
+    FailurePattern(
         r"\d+ validation errors? for (?P<what>\w{1,80})",
         "TensorRT-LLM refused a value of its configuration ({what})",
         "the lines after it in the log name the key and what is wrong with it",
     ),
-    _failure(
+    FailurePattern(
         r"Failed to bind socket to (?P<where>[^\n]{1,100}?): ",
         "it cannot have its port ({where})",
         "another process may hold it, or it lies below 1024: try another one with --port",
     ),
-    _failure(
+    FailurePattern(
         r"No GPU devices found on the node",
         "TensorRT-LLM found no GPU that it can use",
         "is the driver loaded (nvidia-smi), and does CUDA_VISIBLE_DEVICES name GPUs that exist?",
     ),
-    _failure(
+    FailurePattern(
         r"invalid device ordinal",
         "the model is to be split over more GPUs than there are",
         "lower --tp_size and --pp_size, or give more GPUs",
     ),
-    _failure(  # Open MPI's, which starts a worker for each rank
+    FailurePattern(  # Open MPI's, which starts a worker for each rank
         r"There are not enough slots available in the system",
         "MPI does not start as many workers as the model is split over",
         "lower --tp_size and --pp_size, or allow more in OMPI_MCA_rmaps_base_oversubscribe",
     ),
     # It prints the component and what to turn on lines of their own, after the first.
-    _failure(
+    FailurePattern(
         r"The following component could not be created: (?P<what>[^\n]{1,120})",
         "out of GPU memory while making: {what}",
         "lower --kv_cache_free_gpu_memory_fraction, --max_num_tokens or --max_seq_len, or split "
         "the model with --tp_size; the log's next lines tell what was free",
     ),
-    _failure(
+    FailurePattern(
         r"Executor creation failed due to insufficient GPU memory",
         "out of GPU memory",
         "lower --kv_cache_free_gpu_memory_fraction, --max_num_tokens or --max_seq_len, or split "
         "the model with --tp_size",
     ),
-    _failure(
+    FailurePattern(
         r"Executor creation failed with NCCL error",
         "the GPUs could not talk to each other (NCCL)",
         "run again with NCCL_DEBUG=INFO; in a container check --shm-size and --ipc=host",
     ),
-    _failure(
+    FailurePattern(
         r"torch\.(?:cuda\.)?OutOfMemoryError|CUDA out of memory|CUDA error: out of memory",
         "out of GPU memory",
         "lower --kv_cache_free_gpu_memory_fraction, or see who else is on the GPU",
     ),
     # Effects, when no cause above was found.
-    _failure(
+    FailurePattern(
         r"CppExecutorError",
         "the executor failed, and the server shut itself down",
         "see the first traceback before it in the log",
     ),
-    _failure(
+    FailurePattern(
         r"Executor worker returned error",
         "a worker process did not start",
         "see the first traceback before it in the log",

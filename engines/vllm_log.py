@@ -79,167 +79,163 @@ EFFECTIVE = (
 )
 
 
-def _failure(pattern: str, cause: str, advice: str) -> FailurePattern:
-    return FailurePattern(re.compile(pattern), cause, advice)
-
-
 # The order matters: the first that matches anywhere wins, so effects come after their causes.
 FAILURES = (
     # What was asked for. Recorded: all but the gated, offline, parallel and quantisation ones.
-    _failure(
+    FailurePattern(
         r"error: unrecognized arguments: (?P<arguments>[^\n]{1,200})",
         "vLLM does not know the argument {arguments}",
         "check it against `vllm serve --help=all`; flags come and go between versions",
     ),
-    _failure(
+    FailurePattern(
         r"error: argument --speculative-config\S{0,20}: [^\n]{1,120}? cannot be converted",
         "--speculative-config is not valid JSON",
         "give one JSON object, quoted for the shell: "
         '\'{{"method": "ngram", "num_speculative_tokens": 4}}\'',
     ),
-    _failure(
+    FailurePattern(
         r"error: argument (?P<flag>-[\w./-]{1,80}): (?P<what>[^\n]{1,200})",
         "vLLM refused the argument {flag}: {what}",
         "check it against `vllm serve --help=all`",
     ),
-    _failure(
+    FailurePattern(
         r"validation errors? for SpeculativeConfig",
         "the speculative decoding configuration was refused",
         "the lines after it in the log name the key; methods are ngram, draft_model, eagle3, ...",
     ),
-    _failure(
+    FailurePattern(
         r"max_model_len \((?P<asked>\d+)\) is greater than the derived max_model_len "
         r"\(\w+=(?P<most>\d+)",
         "--max-model-len {asked} is more than the {most} tokens that this model was made for",
         "lower --max-model-len to {most} or leave it out",
     ),
-    _failure(
+    FailurePattern(
         r"max_num_batched_tokens \((?P<tokens>\d+)\) must be greater than or equal to "
         r"max_num_seqs \((?P<seqs>\d+)\)",
         "--max-num-batched-tokens {tokens} is less than --max-num-seqs {seqs}",
         "each running request takes a token of each step: raise the one or lower the other",
     ),
-    _failure(
+    FailurePattern(
         r"Repo id must be in the form .{0,80}?: '(?P<model>[^'\n]{1,200})'",
         "there is no model at {model}",
         "the path does not exist on this machine; give a folder with a config.json, or a hub name",
     ),
-    _failure(
+    FailurePattern(
         r"Invalid repository ID or local directory specified: ?'(?P<model>[^'\n]{1,200})'",
         "{model} is no model folder and no name on the hub",
         "a model folder holds a config.json",
     ),
-    _failure(
+    FailurePattern(
         r"GatedRepoError|trying to access a gated repo",
         "this model is gated: its owner must grant access first",
         "ask for access on the model's page, then set HF_TOKEN for the engine",
     ),
-    _failure(
+    FailurePattern(
         r"(?<![\w./-])(?P<model>[\w./-]{1,120}) is not a local folder and is not a valid model",
         "the hub knows no model {model}, or does not show it to you",
         "check the name; a private model needs HF_TOKEN",
     ),
-    _failure(
+    FailurePattern(
         r"We couldn't connect to 'https?://|outgoing traffic has been disabled",
         "the model is not on this machine and the hub could not be reached",
         "download it first, or check the network and HF_HUB_OFFLINE",
     ),
-    _failure(
+    FailurePattern(
         r"Model architectures (?P<architectures>\[[^\]\n]{1,120}\]) are not supported",
         "this vLLM does not support the architecture {architectures}",
         "a newer vLLM may",
     ),
-    _failure(
+    FailurePattern(
         r"World size \((?P<asked>\d+)\) is larger than the number of available GPUs "
         r"\((?P<found>\d+)\)",
         "the model is to be split over {asked} GPUs and there are {found}",
         "lower --tensor-parallel-size, or give more GPUs",
     ),
-    _failure(
+    FailurePattern(
         r"attention heads \((?P<heads>\d+)\) must be divisible by tensor parallel size "
         r"\((?P<size>\d+)\)",
         "{heads} attention heads cannot be split over {size} GPUs",
         "choose a --tensor-parallel-size that divides {heads}",
     ),
-    _failure(
+    FailurePattern(
         r"\[Errno 98\][^\n]{0,120}[Aa]ddress already in use",
         "the port is already in use",
         "choose another port, or end what holds it",
     ),
     # Memory. Recorded: KV too small, no blocks, and the one on CPU.
-    _failure(
+    FailurePattern(
         r"memory on (?:device|node) ?\S{0,40} ?\((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\) on "
         r"startup is less than desired \w+ memory utilization "
         r"\((?P<share>[\d.]+), (?P<asked>[\d.]+) GiB\)",
         "{asked} GiB of memory are wanted and {free} of {total} GiB are free",
         "something else holds the rest: end it, or lower --gpu-memory-utilization from {share}",
     ),
-    _failure(
+    FailurePattern(
         r"No available memory for the cache blocks",
         "the weights left no memory for the KV cache",
         "raise --gpu-memory-utilization, split the model over more GPUs, or quantise it",
     ),
-    _failure(
+    FailurePattern(
         r"max seq len \((?P<length>\d+)\), \(?(?P<asked>[\d.]+) GiB KV cache is needed, which is "
         r"larger than the available KV cache memory \((?P<free>[\d.]+) GiB\)",
         "the KV cache cannot hold even one request of {length} tokens",
         "lower --max-model-len, or raise --gpu-memory-utilization",
     ),
-    _failure(
+    FailurePattern(
         r"Available memory on node \d+ \((?P<free>[\d.]+)/[\d.]+ GiB\) on kv cache allocation is "
         r"less than requested memory for kv \((?P<asked>[\d.]+) GiB\)",
         "the KV cache is to take {asked} GiB and {free} GiB are free",
         "lower --kv-cache-memory-bytes or VLLM_CPU_KVCACHE_SPACE",
     ),
-    _failure(
+    FailurePattern(
         r"CUDA out of memory occurred when warming up sampler with (?P<seqs>\d+) dummy requests",
         "out of GPU memory while warming up with {seqs} requests",
         "lower --max-num-seqs or --gpu-memory-utilization",
     ),
-    _failure(
+    FailurePattern(
         r"torch\.(?:cuda\.)?OutOfMemoryError|CUDA out of memory|CUDA error: out of memory",
         "out of GPU memory",
         "lower --gpu-memory-utilization or --max-num-seqs, or see who else is on the GPU",
     ),
     # The machine.
-    _failure(
+    FailurePattern(
         r"NVIDIA driver on your system is too old",
         "the NVIDIA driver is too old for the CUDA that this vLLM was built with",
         "update the driver, or use a vLLM built for an older CUDA",
     ),
-    _failure(
+    FailurePattern(
         r"Failed to infer device type|No CUDA GPUs are available",
         "vLLM found no GPU that it can use",
         "is the driver loaded (nvidia-smi), and does CUDA_VISIBLE_DEVICES name GPUs that exist?",
     ),
-    _failure(
+    FailurePattern(
         r"NCCL error|ncclUnhandledCudaError|ncclSystemError|ncclInternalError|ncclRemoteError",
         "the GPUs could not talk to each other (NCCL)",
         "run again with NCCL_DEBUG=INFO; in a container check --shm-size and --ipc=host",
     ),
-    _failure(
+    FailurePattern(
         r"No package metadata was found for vllm",
         "this Python environment has vLLM's files but not its package",
         "install vllm in it again, or choose another with --python or --bin",
     ),
-    _failure(  # recorded; reported by vLLM or left uncaught, since optional imports fail unharmed
+    FailurePattern(  # recorded; reported or left uncaught, since optional imports fail unharmed
         r"(?m)(?:ERROR [^\n]{1,120}\b|^)ModuleNotFoundError: "
         r"No module named '(?P<module>[\w.]{1,100})'",
         "the Python module {module} is missing",
         "install it in vLLM's environment, or leave out the flag that asks for it",
     ),
     # Effects, when no cause above was found.
-    _failure(
+    FailurePattern(
         r"Worker proc \S{1,80} died unexpectedly",
         "one of the engine's worker processes died",
         "the kernel's out-of-memory killer leaves a line in dmesg; else see the log before this",
     ),
-    _failure(
+    FailurePattern(
         r"EngineDeadError|Engine core proc \S{1,80} died unexpectedly|EngineCore encountered an",
         "the engine core died",
         "see the last traceback of (EngineCore ...) in the log",
     ),
-    _failure(  # recorded
+    FailurePattern(  # recorded
         r"Engine core initialization failed",
         "the engine core did not start",
         "see the first traceback of (EngineCore ...) or (Worker ...) in the log",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from llmtop.engines.adapter import FailurePattern
@@ -74,8 +72,8 @@ def test_a_healthy_end_has_no_cause() -> None:
 
 def test_the_engines_own_table_goes_first_wherever_its_line_is() -> None:
     table = (
-        FailurePattern(re.compile("never"), "not this", ""),
-        FailurePattern(re.compile(r"wants (?P<need>\d+)"), "it needs {need}", "give it {need}"),
+        FailurePattern("never", "not this", ""),
+        FailurePattern(r"wants (?P<need>\d+)", "it needs {need}", "give it {need}"),
     )
     found = explain(["CUDA out of memory", "x", "it wants 42", "y"], table)
     assert found is not None

@@ -62,7 +62,7 @@ FAKE = Adapter(
     ),
     failures=(
         FailurePattern(
-            re.compile(r"KV cache needs (?P<need>\S+ GiB)"),
+            r"KV cache needs (?P<need>\S+ GiB)",
             "the KV cache does not fit: it needs {need}",
             "lower the context length",
         ),
