@@ -481,6 +481,18 @@ def test_an_end_shows_its_cause_and_the_way_out(store: Store, now: float) -> Non
         assert words in lines
 
 
+def test_a_stop_that_was_asked_for_is_no_end_without_a_reason(store: Store, now: float) -> None:
+    track = store.engines["llama"]
+    assert track.status is not None
+    shown = {}
+    for state in (State.STOPPED, State.LOST):
+        record = replace(track.status.record, ended_at=now - 9)
+        track.status = EngineStatus(record, state, now - 9)
+        shown[state] = text(StartupPanel(id="startup"), View(store, now), 80, 16)
+    assert "it was stopped" in shown[State.STOPPED] and "reason" not in shown[State.STOPPED]
+    assert "it ended and left no reason" in shown[State.LOST]
+
+
 def test_keys_name_only_what_works_now(store: Store, now: float) -> None:
     keys = KeysPanel(id="keys")
     assert "options" in text(keys, View(store, now), 100, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmtop.engines.records import Step
+from llmtop.engines.records import State, Step
 from llmtop.tui import format as f
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.view import Stage, View
@@ -62,7 +62,12 @@ class StartupPanel(Panel):
     def _ended(self, engine: EngineTrack, view: View, cells: int) -> list[Row]:
         assert engine.status is not None
         record = engine.status.record
-        cause = record.cause or engine.status.phase or "it ended and left no reason"
+        no_reason = (
+            "it was stopped"
+            if engine.status.state is State.STOPPED
+            else "it ended and left no reason"
+        )
+        cause = record.cause or engine.status.phase or no_reason
         code = f"exit code {record.exit_code}" if record.exit_code is not None else ""
         ended = f"{f.duration(view.now - record.ended_at)} ago" if record.ended_at else ""
         key = view.keys.label("log")

@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from llmtop.engines.records import State
 from llmtop.loadgen.plan import Loop
 from llmtop.tui.series import SeriesName
-from llmtop.tui.store import Store
+from llmtop.tui.store import EngineTrack, Event, Store
 
 if TYPE_CHECKING:
     from llmtop.loadgen.pool import Load
+    from llmtop.loadgen.results import LoadSnapshot
+
+STAYS_STOPPED_S = 5.0  # a restart from elsewhere passes through "stopped" in far less
 
 CLIENT = (
     SeriesName.CLIENT_TTFT_P50,
@@ -31,6 +35,7 @@ class LoadSource:
         self.load: Load | None = None
         self._store = store
         self._now = now
+        self._stopped_since: float | None = None
 
     async def beat(self) -> None:
         """Take a snapshot, when there is a load."""
@@ -57,6 +62,24 @@ class LoadSource:
         )
         for name, value in zip(CLIENT, values, strict=True):
             track.record(name, now, value)
+        self._leave_what_is_stopped(self.load, snapshot, track)
+
+    def _leave_what_is_stopped(
+        self, load: Load, snapshot: LoadSnapshot, track: EngineTrack
+    ) -> None:
+        """Somebody stopped the engine from elsewhere: nothing is left to be loaded, and its port
+        may soon be another's. One that failed may be restarted, and its load is there again."""
+        state = track.status.state if track.status is not None else None
+        if state is not State.STOPPED or not snapshot.running:
+            self._stopped_since = None
+            return
+        now = self._now()
+        if self._stopped_since is None:
+            self._stopped_since = now
+        elif now - self._stopped_since >= STAYS_STOPPED_S:
+            load.stop(drain=False)
+            words = f"load stopped: {track.name} was stopped"
+            self._store.events.append(Event(now, "info", words))
 
     def let_go(self) -> None:
         """The load is over and somebody else ends its workers: keep how it ended, and a gap."""
