@@ -53,7 +53,7 @@ def test_compare_tells_one_slot_from_sixteen(home: Home, engine: str) -> None:
     done = home.run(
         *("compare", engine, "--a", "max_num_seqs=1", "--b", f"max_num_seqs={CAP}"),
         *("--pairs", "10", "-c", str(CAP), "--run-seconds", "1", *SMALL, "--json"),
-        timeout=300,
+        timeout=600,
     )
     found = done.json
     assert found["restarts"] == 0
