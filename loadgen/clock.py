@@ -12,7 +12,7 @@ RETAKE_NS = (
 )
 _TOLERANCE_NS = 20_000  # a stamp this far in the future is an alignment error, not a fast packet
 OLD_NS = 100_000_000  # a stamp this far back is of a slow reader, or of a clock that was set back
-_TRUSTED_NS = 10_000_000  # an offset this young is not the reason: slow readers have many old stamps
+_TRUSTED_NS = 10_000_000  # an offset this young is not why: slow readers have many old stamps
 
 
 class StampClock:
