@@ -11,14 +11,16 @@ RETAKE_NS = (
     NS  # the wall clock is slewed by up to 500 ppm: 0.5 us in a millisecond, 0.5 ms in a second
 )
 _TOLERANCE_NS = 20_000  # a stamp this far in the future is an alignment error, not a fast packet
+OLD_NS = 100_000_000  # a stamp this far back is of a slow reader, or of a clock that was set back
+_TRUSTED_NS = 10_000_000  # an offset this young is not why: slow readers have many old stamps
 
 
 class StampClock:
     """Maps SO_TIMESTAMPNS stamps, which are CLOCK_REALTIME, to CLOCK_MONOTONIC.
 
     The offset is taken from the tightest of many brackets (monotonic, real, monotonic) and taken
-    anew every second, or at once when a stamp turns out to lie in the future: the wall clock was
-    stepped. monotonic, real: the two clocks, for tests.
+    anew every second, or at once when a stamp turns out to lie in the future or far back: the wall
+    clock was stepped. monotonic, real: the two clocks, for tests.
     """
 
     def __init__(
@@ -48,7 +50,8 @@ class StampClock:
     def at(self, stamp_ns: int, now_ns: int) -> int:
         """Monotonic time of a stamp that was read at ``now_ns``; never later than that."""
         at = stamp_ns + self.offset_ns
-        if at > now_ns + _TOLERANCE_NS:
+        young = now_ns < self.due_ns - RETAKE_NS + _TRUSTED_NS
+        if at > now_ns + _TOLERANCE_NS or (now_ns - at > OLD_NS and not young):
             self.align()
             at = stamp_ns + self.offset_ns
         return min(at, now_ns)

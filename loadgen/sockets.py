@@ -13,7 +13,7 @@ from typing import Any
 
 from llmtop import LlmtopError
 from llmtop.loadgen.board import Board, Cell
-from llmtop.loadgen.clock import NS, StampClock
+from llmtop.loadgen.clock import NS, OLD_NS, StampClock
 from llmtop.loadgen.histogram import bucket
 from llmtop.loadgen.http1 import Answers
 from llmtop.loadgen.pause import Pause
@@ -271,7 +271,7 @@ class SocketTransport:
                 seconds, nanoseconds = _timespec(ancillary[0][2])
                 stamp = seconds * NS + nanoseconds
                 late = at - stamp - offset_ns
-                if late < 0:
+                if not 0 <= late <= OLD_NS:
                     late = at - self._stamps.at(stamp, at)
                     offset_ns = self._stamps.offset_ns
                 lag[bucket(late)] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -129,6 +130,22 @@ def test_ps_lists_the_engine_with_every_documented_field(home: Home, engine: str
     table = home.run("ps").out
     assert engine in table
     assert "simulated" in table
+
+
+def test_ps_tells_the_age_of_an_engine_whatever_became_of_the_wall_clock(
+    home: Home, engine: str
+) -> None:
+    log = Path(home.run("ps", "--json").json["engines"][0]["log_path"])
+    path = log.with_name("record.json")
+    whole = path.read_bytes()
+    told = json.loads(whole)
+    told["record"]["started_at"] -= 86_400.0  # as if the clock had been put forward since
+    path.write_text(json.dumps(told))
+    try:
+        row = next(line for line in home.run("ps").out.splitlines() if line.startswith(engine))
+    finally:
+        path.write_bytes(whole)
+    assert re.search(r" (\d+m)?\d+s( |$)", row)
 
 
 def test_options_say_how_each_applies(home: Home, engine: str) -> None:

@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from llmtop.loadgen.clock import NS, RETAKE_NS, StampClock
+from llmtop.loadgen.clock import BRACKETS, NS, RETAKE_NS, StampClock
 
 
 class Clocks:
@@ -43,6 +43,27 @@ def test_a_stepped_wall_clock_is_noticed_at_once() -> None:
     clocks.apart = 3600 * NS
     arrived = clocks.now
     assert abs(stamps.at(arrived + clocks.apart, arrived + 1000) - arrived) <= 1000
+
+
+def test_a_wall_clock_that_is_set_back_is_noticed_at_once() -> None:
+    clocks = Clocks(0)
+    stamps = StampClock(clocks.monotonic, clocks.real)
+    clocks.now += NS // 2  # in the midst of the second for which an offset holds
+    clocks.apart = -3600 * NS
+    arrived = clocks.now
+    assert abs(stamps.at(arrived + clocks.apart, arrived + 1000) - arrived) <= 1000
+
+
+def test_stamps_of_a_slow_reader_stay_old_and_cost_no_alignment_each() -> None:
+    clocks = Clocks(0)
+    stamps = StampClock(clocks.monotonic, clocks.real)
+    clocks.now += NS // 2
+    arrived, read = clocks.now, clocks.now + NS // 4
+    clocks.now = read
+    before = clocks.readings
+    for _ in range(100):
+        assert abs(stamps.at(arrived, read) - arrived) <= 1000
+    assert clocks.readings - before <= 4 * BRACKETS
 
 
 def test_the_offset_is_taken_anew_every_second() -> None:

@@ -3,8 +3,10 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
+from textual.events import Key
 from textual.geometry import Region
 from textual.pilot import Pilot
+from textual.widgets._toast import Toast
 
 from llmtop import LlmtopError
 from llmtop.engines.records import EngineStatus, State
@@ -156,6 +158,46 @@ async def test_t_goes_through_the_themes(make_app: Make) -> None:
         assert len(looks) == 5  # what is on screen has changed its colour
         assert seen[0] == seen[5] == "llmtop-dark"
         assert len(set(seen)) == 5
+
+
+async def test_of_many_themes_only_the_newest_toast_stands(make_app: Make, settle: Settle) -> None:
+    app = make_app()
+    async with app.run_test(size=WIDE, notifications=True) as pilot:
+        app.notify("no picture: no space left on device", severity="error", markup=False)
+        await pilot.press(*"tttttttttt")
+        await settle(pilot)
+        shown = app.theme.removeprefix("llmtop-")
+        toasts = [str(toast.render()) for toast in app.screen.query(Toast)]
+        assert [text.strip() for text in toasts] == [
+            "no picture: no space left on device",
+            f"theme: {shown}",
+        ]
+
+
+async def test_keys_that_come_faster_than_an_engine_is_chosen_all_count(
+    settle: Settle,
+    make_app: Make,
+    control: FakeControl,
+    store: Store,
+    make_engine: Callable[..., EngineTrack],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number in range(20):
+        store.engines[f"e{number}"] = make_engine(f"e{number}", 9000 + number)
+    names = list(store.engines)
+    store.selected = names[0]
+
+    async def select(engine: str) -> None:
+        store.selected = engine
+
+    monkeypatch.setattr(control, "select", select)
+    app = make_app()
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        for key in "nnnnnnnnnnnn":
+            app.post_message(Key(key, key))
+        await settle(pilot)
+        assert store.selected == names[12]
 
 
 async def test_a_theme_that_does_not_exist_is_a_notice(make_app: Make, store: Store) -> None:

@@ -274,6 +274,25 @@ async def test_an_end_is_told_in_a_sentence_and_settles_it(
     assert rig.news == 1
 
 
+async def test_a_state_is_as_old_as_it_was_seen_though_the_wall_clock_was_stepped() -> None:
+    ours = record()
+    found = iter(
+        [
+            EngineStatus(ours, State.READY, NOW),
+            EngineStatus(ours, State.UNRESPONSIVE, NOW + 3601.0),  # put forward by an hour
+            EngineStatus(ours, State.UNRESPONSIVE, NOW + 3601.0),
+            EngineStatus(ours, State.READY, NOW - 3597.0),  # and back by two
+        ]
+    )
+    rig = Rig([page()] * 4, states=lambda r: next(found), of=ours)
+    ages = []
+    for _ in range(4):
+        await rig.beat()
+        assert rig.track.status is not None and rig.track.status.since is not None
+        ages.append(rig.time - rig.track.status.since)
+    assert ages == [1.0, 1.0, 2.0, 1.0]
+
+
 async def test_a_first_sample_settles_it() -> None:
     rig = Rig([GONE, page()])
     await rig.beat()

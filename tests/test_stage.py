@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,31 @@ async def test_an_engine_of_another_terminal_comes_once(
     now += RESCAN_S
     await source.beat()
     assert added == ["new"]  # it will be seen under the name that it takes over
+
+
+async def test_an_engine_that_fails_at_once_again_and_again_is_seen(
+    wiring: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(name: str, age_s: float, stopped: float | None = None) -> EngineRecord:
+        began = time.clock_gettime(time.CLOCK_BOOTTIME) - age_s
+        return replace(
+            record(name),
+            start_ticks=int(began * os.sysconf("SC_CLK_TCK")),
+            boot_id=wiring.processes.boot_id,
+            ended_at=1.0,
+            stop_requested_at=stopped,
+        )
+
+    there: list[EngineRecord] = []
+    monkeypatch.setattr(wiring.supervisor, "records", lambda: list(there))
+    added: list[str] = []
+    now = 0.0
+    source = NewEngines(wiring, lambda one: added.append(one.name), set(), lambda: now)
+    now += 60.0
+    # Long before the screen was opened; while it is; and one that somebody stopped meanwhile.
+    there += [ended("old", 3600.0), ended("loop", 2.0), ended("done", 2.0, stopped=1.0)]
+    await source.beat()
+    assert added == ["loop"]
 
 
 class Plans:

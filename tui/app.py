@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from llmtop.tui.palette import Entry
     from llmtop.tui.tour import Tour
 
+_THEME = "theme: "  # how the toast begins that names a theme
+
 
 class LlmtopApp(App[None]):
     """The screen of llmtop.
@@ -273,9 +275,16 @@ class LlmtopApp(App[None]):
         self.show_now()
 
     def choose_theme(self, name: str) -> None:
-        """This theme; its name as a toast."""
+        """This theme; its name as a toast, in place of that of the one before."""
         self.theme = textual_name(name)
-        self.notify(f"theme: {name}", markup=False, timeout=2)
+        self.notify(f"{_THEME}{name}", markup=False, timeout=2)
+        self.call_later(self._forget_themes)  # behind the toast, which is only on its way yet
+
+    def _forget_themes(self) -> None:
+        # Textual 8 can take back all toasts or none, and an error among them is still to be read.
+        toasts = [toast for toast in self._notifications if toast.message.startswith(_THEME)]
+        for toast in toasts[:-1]:
+            self._unnotify(toast)
 
     @property
     def theme_names(self) -> list[str]:

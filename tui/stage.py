@@ -12,6 +12,7 @@ from llmtop import LlmtopError
 from llmtop.engines.gpu import Gpus
 from llmtop.engines.logs import clean
 from llmtop.engines.records import EngineRecord, State
+from llmtop.engines.watch import identity
 from llmtop.loadgen.plan import Plan, Prompts, Target
 from llmtop.tui.conductor import Conductor
 from llmtop.tui.curves import CurveShelf
@@ -47,7 +48,11 @@ MEASURING_TIMEOUT_S = 120.0  # of a request in a search or a comparison, as `llm
 
 
 class NewEngines:
-    """Adds engines that another llmtop started while this screen is open."""
+    """Adds engines that another llmtop started while this screen is open.
+
+    Those too that had failed before they were looked for: one that is started again and again, and
+    dies at once each time, is the very one that somebody has to see.
+    """
 
     def __init__(
         self,
@@ -57,7 +62,8 @@ class NewEngines:
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wiring, self._add, self._known, self._steady = wiring, add, known, steady
-        self._due = steady() + RESCAN_S
+        self._opened = steady()
+        self._due = self._opened + RESCAN_S
 
     async def beat(self) -> None:
         """Look through the records, every few seconds."""
@@ -68,8 +74,15 @@ class NewEngines:
         for record in records:
             # One that takes over a name will be seen under that name.
             known = record.name in self._known or record.replaces in self._known
-            if record.ended_at is None and not known:
+            if not known and (record.ended_at is None or self._failed_here(record)):
                 self._add(self._wiring.of(record))
+
+    def _failed_here(self, record: EngineRecord) -> bool:
+        if record.stop_requested_at is not None or record.boot_id != self._wiring.processes.boot_id:
+            return False
+        # Not by the record's times: the wall clock may have been stepped since.
+        age_s = self._wiring.processes.age_s(identity(record))
+        return age_s < self._steady() - self._opened
 
     async def close(self) -> None:
         """Nothing is held."""

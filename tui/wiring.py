@@ -9,6 +9,7 @@ import getpass
 import os
 import re
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ from llmtop.engines.recognise import recognise, same_server
 from llmtop.engines.scraper import HttpFetch
 from llmtop.engines.state import StateDirectory
 from llmtop.engines.supervisor import Supervisor
+from llmtop.engines.watch import identity
 from llmtop.tui.session import EngineSession
 
 if TYPE_CHECKING:
@@ -109,6 +111,13 @@ class Wiring:
         else:
             self.loans.settle(done.record)
         return done
+
+    def age_s(self, record: EngineRecord) -> float:
+        """Seconds since an engine was started: of a living one by the clock that nobody sets."""
+        leader = identity(record)
+        if self.processes.alive(leader):
+            return self.processes.age_s(leader)
+        return max(0.0, time.time() - record.started_at)
 
     @cached_property
     def processes(self) -> Processes:

@@ -34,7 +34,8 @@ class StartupPanel(Panel):
     def _starting(self, engine: EngineTrack, view: View, cells: int, room: int) -> list[Row]:
         assert engine.status is not None
         record = engine.status.record
-        elapsed = view.now - record.started_at
+        since = engine.status.since
+        elapsed = view.now - (record.started_at if since is None else since)
         before = record.previous_startup_s
         phase = f.clean(engine.status.phase, 60) or "waiting for its first words"
         rows: list[Row] = [
@@ -69,7 +70,8 @@ class StartupPanel(Panel):
         )
         cause = record.cause or engine.status.phase or no_reason
         code = f"exit code {record.exit_code}" if record.exit_code is not None else ""
-        ended = f"{f.duration(view.now - record.ended_at)} ago" if record.ended_at else ""
+        since = engine.status.since
+        ended = f"{f.duration(view.now - since)} ago" if since and record.ended_at else ""
         key = view.keys.label("log")
         small = f"   {view.glyphs.dot} ".join(w for w in (code, ended) if w)
         rows: list[Row] = [(_in, (shorten(f.clean(cause), cells), STRONG))]

@@ -216,14 +216,14 @@ class Dashboard(BeatingScreen):
         if view.engine is not None and view.stage is Stage.RUNNING:
             self.query_one(OptionsPanel).open()
 
-    def action_next_engine(self, by: int) -> None:
-        """Select the engine after (or before) this one."""
+    async def action_next_engine(self, by: int) -> None:
+        """Select the engine after (or before) this one. Done here: the next key counts from it."""
         store = self._look().store
         names = list(store.engines)
         if len(names) > 1 and store.selected in names:
             name = names[(names.index(store.selected) + by) % len(names)]
             self.set_focus(None)
-            self.act(lambda: self._control.select(name), free=True)
+            await self._perform(lambda: self._control.select(name))
 
     async def action_beside(self) -> None:
         """The next engine beside this one, and back."""
@@ -373,23 +373,22 @@ class Dashboard(BeatingScreen):
         A toast repeats it only where the event cannot be read: it would cover the keys and the GPU.
         free: also allowed when read-only.
         """
-        view = self._look()
-        if view.readonly and not free:
+        if self._look().readonly and not free:
             self.notify("read-only", markup=False, timeout=2)
             return
+        self.run_worker(self._perform(command), group="commands", exit_on_error=False)
 
-        async def run() -> None:
-            try:
-                await command()
-            except Exception as error:
-                words = f.clean(refusal(error))
-                event = Event(self._look().now, "error", words)
-                view.store.events.append(event)
-                if not self._shows(event, view):
-                    self.notify(words, severity="error", markup=False)
-            self.beat()
-
-        self.run_worker(run(), group="commands", exit_on_error=False)
+    async def _perform(self, command: Callable[[], Awaitable[object]]) -> None:
+        view = self._look()
+        try:
+            await command()
+        except Exception as error:
+            words = f.clean(refusal(error))
+            event = Event(self._look().now, "error", words)
+            view.store.events.append(event)
+            if not self._shows(event, view):
+                self.notify(words, severity="error", markup=False)
+        self.beat()
 
     def _shows(self, event: Event, view: View) -> bool:
         """Whether the newest event can be read whole on the screen."""

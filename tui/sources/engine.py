@@ -19,6 +19,7 @@ from llmtop.tui.session import EngineSession
 from llmtop.tui.sources.history import ChangeHistory
 from llmtop.tui.store import EngineTrack, Event, Store
 from llmtop.tui.words import left_words, mark_words, status_words
+from llmtop.values import replace
 
 # A start ends between two beats, and its phases are short: it is looked at more often.
 STARTING_LOOK_S = 0.2
@@ -72,6 +73,8 @@ class EngineSource:
         self._history = ChangeHistory(track, store, now, wall)
         self._live_due = now()
         self._urgent = False
+        # On the screen's clock, of a state that began under our eyes: the wall may be stepped.
+        self._began: float | None = None
         self._told_missing = ""
         self._told_disabled: str | None = None
         self._show = False
@@ -194,6 +197,11 @@ class EngineSource:
 
     def _note_status(self, status: EngineStatus) -> State:
         before = self.track.status
+        known = before is not None and before.record.pid != 0  # else it is just being launched
+        if before is not None and known and _phase_of_life(before) != _phase_of_life(status):
+            self._began = self._now()
+        if self._began is not None:
+            status = replace(status, since=self._began)
         self.track.status = status
         self.track.version = status.record.version or self.track.version
         if status.state in ENDED:
@@ -259,6 +267,10 @@ class EngineSource:
 
     def _say(self, level: str, text: str) -> None:
         self._store.events.append(Event(self._now(), level, text))
+
+
+def _phase_of_life(status: EngineStatus) -> tuple[State, int, int]:
+    return status.state, status.record.pid, status.record.start_ticks
 
 
 def numbers(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import click
@@ -61,7 +60,7 @@ def command(as_json: bool) -> None:
     rows = []
     for status in statuses:
         record = status.record
-        age = duration(time.time() - record.started_at)
+        age = duration(wiring.age_s(record))
         kind = record.spec.kind + (" (simulated)" if record.simulated else "")
         row = [record.name, kind, status.state.value, str(record.pid), record.url]
         rows.append([*row, record.spec.model, age, detail(status)])
