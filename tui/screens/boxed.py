@@ -78,10 +78,16 @@ class TightCompositor(Compositor):
     def mark(self, widget: Widget, cells: Sequence[Region]) -> None:
         """Cells of a widget that the next update has to paint, where they are on the screen."""
         place = self.visible_widgets.get(widget)
-        if place is not None:
-            region, clip = place
-            moved = (clip.intersection(one.translate(region.offset)) for one in cells)
-            self._dirty_regions.update(filter(None, moved))
+        if place is None:
+            return
+        region, clip = place
+        # Not by Region's own methods: they remember 5,000 of their results, which is 1.3 MiB.
+        for x, y, width, height in cells:
+            left, top = max(region.x + x, clip.x), max(region.y + y, clip.y)
+            right = min(region.x + x + width, clip.right)
+            bottom = min(region.y + y + height, clip.bottom)
+            if left < right and top < bottom:
+                self._dirty_regions.add(Region(left, top, right - left, bottom - top))
 
     def render_update(
         self,
