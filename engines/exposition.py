@@ -106,11 +106,9 @@ class Parser:
         self._blocks = []
         known: dict[str, _Series | None] = {}
         values: dict[str, float] = {}
-        endless = False
         self._left = min(MAX_NEW, self._left + NEW_AGAIN)
         for line in lines:
             if len(line) > MAX_LINE:
-                endless = True
                 continue
             head, _, number = line.rpartition(" ")
             if head in self._known:
@@ -142,9 +140,9 @@ class Parser:
         for head, value in values.items():
             if (series := known[head]) is not None:
                 found.setdefault(series[0], []).append((series[1], value))
-        if endless and not found:
+        if not found and any(len(line) > MAX_LINE for line in lines):
             raise ScrapeError(
-                f"every line of the metrics is longer than {MAX_LINE:,} characters",
+                f"the metrics have lines of more than {MAX_LINE:,} characters, and no others",
                 "give the engine a shorter model name; each line repeats it",
             )
         if not found and not _looks_like_metrics(text):

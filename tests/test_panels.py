@@ -590,6 +590,10 @@ def test_why_numbers_are_stale(store: Store, now: float) -> None:
     track = store.engines["llama"]
     track.stale_since, track.trouble = now - 3, "connection refused"
     assert "connection refused" in text(Pulse(id="pulse"), View(store, now), 120, 2)
+    assert track.status is not None
+    track.status = replace(track.status, state=State.STOPPED)
+    ended = text(Pulse(id="pulse"), View(store, now), 120, 2)
+    assert "stopped" in ended and "stale" not in ended and "refused" not in ended
 
 
 def test_more_gpus_than_lines_are_counted(

@@ -8,7 +8,7 @@ from llmtop.engines.samples import Latency
 from llmtop.tui import format as f
 from llmtop.tui.panels.panel import Panel
 from llmtop.tui.panels.saturation import saturation
-from llmtop.tui.panels.view import View
+from llmtop.tui.panels.view import Stage, View
 from llmtop.tui.series import SeriesName
 from llmtop.tui.store import EngineTrack
 from llmtop.tui.widgets.bar import bar
@@ -25,6 +25,10 @@ STATE_ROLE = {
     State.LOST: "bad",
 }
 KV_WARN, KV_BAD = 0.80, 0.95  # past the second, vLLM starts to preempt
+
+
+# Of these nobody expects any: that nothing answers is no news beside the state itself.
+_NO_NUMBERS = (State.STARTING, State.STOPPED, State.FAILED, State.LOST)
 
 
 def kv_role(share: float | None) -> str:
@@ -48,7 +52,7 @@ def state_spans(engine: EngineTrack, view: View) -> list[Span]:
     spans: list[Span] = [(f"{glyph} {state}", role)]
     if since is not None:
         spans.append((f" {f.duration(view.now - since)}", MUTED))
-    if stale is not None and (status is None or status.state is not State.STARTING):
+    if stale is not None and (status is None or status.state not in _NO_NUMBERS):
         spans.append((f" {glyphs.up} stale {f.duration(stale)}", "bad"))
     return spans
 
@@ -127,7 +131,7 @@ def _names(engine: EngineTrack, view: View) -> list[tuple[int, list[Span]]]:
         words.append((2, [("simulated", "warn")]))
     if model:
         words.append((3, [(model, TEXT)]))
-    if engine.stale_since is not None and engine.trouble:
+    if engine.stale_since is not None and engine.trouble and view.stage is not Stage.ENDED:
         words.append((2, [(f.clean(engine.trouble, 60), "bad")]))
     if title and title != engine.name:
         words.append((6, [(f"{title} {version}".strip(), MUTED)]))
