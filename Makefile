@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help setup setup-dev demo test test-engines check lint format schema lock clean
+.PHONY: help setup setup-dev demo test test-more test-engines check lint format schema man pictures lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -15,41 +15,62 @@ setup-dev: $(VENV)/.dev
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "llmtop needs Python 3.11 or newer with its venv module (Debian: apt install python3 python3-venv)" >&2; exit 1; }
+	@$(call step,setting up $(VENV),$(venv))
+
 ifneq ($(UV),)
-	@$(UV) venv --quiet --python "$$(command -v $(PYTHON))" $(VENV)
+venv = $(UV) venv --quiet --python "$$(command -v $(PYTHON))" $(VENV)
 else
-	@$(PYTHON) -m venv $(VENV)
+venv = $(PYTHON) -m venv $(VENV)
 endif
 
-# $(1): a lock file. Versions and hashes come from the lock; the project itself is installed as a link to this folder.
+# $(1): a lock file. Versions and hashes come from the lock.
 ifneq ($(UV),)
-install = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $(1) && \
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+install = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $(1)
+link = $(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 else
-install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1) && \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+link = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 endif
+compile = $(BIN)/python -m compileall -q llmtop tui engines loadgen themes
+
+# What pytest made of the tests is kept for the next run and for all workers: without it each of them
+# needs 15 s of CPU time before the first test, with it 4 s.
+KEPT = env -u PYTHONDONTWRITEBYTECODE
+
+# $(call step,words,command): says at once what begins, a dot each two seconds, and how long it took.
+step = printf '%s ' "$(1)" >&2; began=$$(date +%s); \
+	( while sleep 2; do printf . >&2; done ) & beat=$$!; trap "kill $$beat 2>/dev/null" EXIT; \
+	( $(2) ) || { echo " failed" >&2; exit 1; }; echo " $$(( $$(date +%s) - began )) s" >&2
 
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
-	@echo "setting up $(VENV) ..." >&2
-	@$(call install,requirements.lock)
-	@$(BIN)/python -m compileall -q llmtop tui engines loadgen themes
+	@$(call step,dependencies: $$(grep -c '^[a-z]' requirements.lock) packages,$(call install,requirements.lock))
+	@$(call step,llmtop itself,$(link))
+	@$(call step,compiling,$(compile))
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
-	@echo "setting up $(VENV) for development ..." >&2
-	@$(call install,requirements-dev.lock)
-	@$(BIN)/python -m compileall -q llmtop tui engines loadgen themes tests
+	@$(call step,dependencies: $$(grep -c '^[a-z]' requirements-dev.lock) packages,$(call install,requirements-dev.lock))
+	@$(call step,llmtop itself,$(link))
+	@$(call step,compiling,$(compile))
+	@$(call step,compiling the tests,$(KEPT) $(BIN)/python -m pytest -q --collect-only > /dev/null || true)
 	@touch $@ $(VENV)/.runtime
 
 demo: setup ## the dashboard on a simulated engine under a load ramp
 	@$(BIN)/llmtop demo
 
-test: setup-dev ## all tests that need no engine
-	@$(BIN)/python -m pytest -q -n 4 --dist loadscope
+# Most tests wait for processes, so there are more workers than cores. Tests of a module that share an
+# engine stay in one worker, whatever --dist says (tests/scheduling.py).
+PYTEST = $(KEPT) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope
+WORKERS ?= 5
+
+test: setup-dev ## every command, screen and fault, in minutes; needs no engine
+	@$(PYTEST) -m "not more"
+
+test-more: setup-dev ## the other processes, sizes and themes; needs no engine
+	@$(PYTEST) -m more
 
 test-engines: setup-dev ## the same program on real engines (builds them once, into a cache)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadscope tests/engines_live
+	@$(KEPT) $(BIN)/python -m pytest -q -n 2 --dist loadscope tests/engines_live
 
 lint: setup-dev
 	@$(BIN)/ruff check .
@@ -63,11 +84,22 @@ format: setup-dev ## rewrite the code in the house style
 
 check: lint test ## all of the fast checks
 
-schema: setup ## write the schemas in docs anew; a test fails when one is out of date
+schema: setup ## write the schemas of docs/; a test reports stale ones
 	@$(BIN)/llmtop schema > docs/llmtop.schema.json
 	@$(BIN)/llmtop schema --of requests > docs/schema/requests.schema.json
+	@$(BIN)/llmtop schema --of steps > docs/schema/steps.schema.json
+	@$(BIN)/llmtop schema --of request-table > docs/schema/request-table.schema.json
+	@$(BIN)/llmtop schema --of why > docs/schema/why.schema.json
+	@$(BIN)/llmtop schema --of abort > docs/schema/abort.schema.json
+	@$(BIN)/llmtop schema --of fleet > docs/schema/fleet.schema.json
 
-lock: ## pin versions and hashes anew (needs uv)
+man: setup ## write the manual page from the help; a test fails when it is out of date
+	@$(BIN)/llmtop man > docs/llmtop.1
+
+pictures: setup-dev ## draw all pictures of the docs from the program; a test reports stale ones
+	@$(BIN)/python -m tests.pictures
+
+lock: ## renew pinned versions and hashes (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" pyproject.toml --group build -o requirements.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
