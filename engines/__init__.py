@@ -1,1 +1,4 @@
-"""Engines: what they are, how they are started, read, tuned and stopped. No screen in here."""
+"""Engines: what they are, how they start, what they report, how they are tuned and stopped.
+
+The parts are rooms of their own. Nothing in here knows the screen or the load generator.
+"""

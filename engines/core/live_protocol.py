@@ -1,0 +1,242 @@
+"""What an engine's live-option socket answers, read without believing any of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct, field
+
+from llmtop import LlmtopError
+from llmtop.engines.core.options import Applies, Change, OptionValue, Outcome, RankValue
+from llmtop.engines.core.printable import printable
+from llmtop.values import replace
+
+TEXT_LIMIT = 500
+CHOICES_LIMIT = 32
+
+Told = TypeVar("Told")
+
+
+class LiveError(LlmtopError):
+    """The live-option socket is gone, silent, or talks nonsense."""
+
+
+class LiveGone(LiveError):
+    """Nobody listens on the live-option socket, or there is none."""
+
+
+class LiveOption(Struct, frozen=True):
+    """One option as the engine reports it. note: what an operator should know of it, or "".
+    ranks: its value on each data-parallel rank, () where there is one scheduler. choices: the names
+    of the values 0, 1, ... where the option is a choice. parts: the numbers are such parts of 1
+    (100: hundredths) where the option is no whole number."""
+
+    value: int
+    launch: int
+    minimum: int
+    maximum: int
+    applies: Applies
+    pending: int | None = None
+    note: str = ""
+    ranks: tuple[RankValue, ...] = ()
+    choices: tuple[str, ...] = ()
+    parts: int = 1
+
+    def named(self, value: OptionValue) -> OptionValue:
+        """The name of a value where the option is a choice, else the value itself."""
+        if self.parts > 1:
+            return value / self.parts if isinstance(value, int) else value
+        known = isinstance(value, int) and 0 <= value < len(self.choices)
+        return self.choices[int(value)] if known and value is not None else value
+
+    def number(self, value: OptionValue) -> int | None:
+        """The number that the engine takes for a value; None where it takes no such value."""
+        if isinstance(value, str):
+            return self.choices.index(value) if value in self.choices else None
+        if self.parts > 1 and isinstance(value, int | float):
+            return round(value * self.parts)
+        return value if isinstance(value, int) else None
+
+
+class RankState(Struct, frozen=True):
+    """One data-parallel rank. trouble: why it does not answer, "" when it does."""
+
+    rank: int
+    pid: int | None = None
+    running: int | None = None
+    waiting: int | None = None
+    disabled: str | None = None
+    trouble: str = ""
+
+
+class LiveState(Struct, frozen=True):
+    """What one engine can change now, and what has been changed.
+
+    running, waiting: requests, None when the engine could not count them. evicted_total: requests
+    put back into the queue by changes. history: oldest first, whoever asked. disabled: why the
+    engine's guard switched live options off, None while they are on. ranks: the data-parallel
+    ranks one by one, () where there is one scheduler; everything else is then over all of them.
+    """
+
+    engine: str
+    version: str
+    pid: int | None
+    options: Mapping[str, LiveOption] = field(default_factory=dict)
+    running: int | None = None
+    waiting: int | None = None
+    evicted_total: int = 0
+    history: tuple[Change, ...] = ()
+    disabled: str | None = None
+    ranks: tuple[RankState, ...] = ()
+
+
+def nonsense(what: str) -> LiveError:
+    """The error for an answer that makes no sense."""
+    return LiveError(
+        f"the engine's live-option socket sends invalid data ({what})",
+        "is something else listening there, or another version of llmtop's plugin?",
+    )
+
+
+def understood(read: Callable[[Any], Told], asked: Any) -> Told:
+    """``read(asked)``, with LiveError for whatever is not as the protocol says."""
+    try:
+        return read(asked)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise nonsense("an answer that is not in the protocol") from None
+
+
+def object_of(line: bytes) -> Mapping[str, Any]:
+    """The JSON object on a line."""
+    try:
+        found = msgspec.json.decode(line)  # half the time of json: an answer has 60 KB a second
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(found, dict):
+        raise ValueError("not an object")
+    return found
+
+
+def state_of(answer: Mapping[str, Any]) -> LiveState:
+    """The answer to ``get``."""
+    disabled = answer.get("disabled")
+    options = {text_of(name): option_of(told) for name, told in answer["options"].items()}
+    return LiveState(
+        engine=text_of(answer["engine"]),
+        version=text_of(answer["version"]),
+        pid=_count_or_none(answer.get("pid")),
+        options=options,
+        running=_count_or_none(answer.get("running")),
+        waiting=_count_or_none(answer.get("waiting")),
+        evicted_total=_count(answer["evicted_total"]),
+        history=tuple(
+            named_change(past, options.get(past.option))
+            for past in map(_past, _list(answer["history"]))
+        ),
+        disabled=None if disabled is None else text_of(disabled),
+    )
+
+
+def option_of(told: Mapping[str, Any]) -> LiveOption:
+    """One option of the answer to ``get``. ValueError and the like for what is not one."""
+    try:
+        applies = Applies(told["applies"])
+    except ValueError:  # newer words than ours
+        applies = Applies.LIVE
+    note = told.get("note")
+    return LiveOption(
+        value=_count(told["value"]),
+        launch=_count(told["launch"]),
+        minimum=_count(told["minimum"]),
+        maximum=_count(told["maximum"]),
+        applies=applies,
+        pending=_count_or_none(told.get("pending")),
+        note="" if note is None else text_of(note),
+        choices=tuple(text_of(name) for name in _list(told.get("choices", []))[:CHOICES_LIMIT]),
+        parts=max(_count(told.get("parts", 1)), 1),
+    )
+
+
+def _past(told: Mapping[str, Any]) -> Change:
+    reason = told.get("reason")
+    return Change(
+        option=text_of(told["option"]),
+        before=_count_or_none(told["from"]),
+        after=_count_or_none(told["to"]),
+        outcome=Outcome(told["outcome"]),
+        reason=None if reason is None else text_of(reason),
+        evicted=_count(told.get("evicted", 0)),
+        by=text_of(told["by"]),
+        time=_moment(told["time"]),
+    )
+
+
+def named_change(change: Change, option: LiveOption | None) -> Change:
+    """A change of a choice, or of parts, with the values as a person knows them."""
+    if option is None or not (option.choices or option.parts > 1):
+        return change
+    ranks = tuple(replace(one, before=option.named(one.before)) for one in change.ranks)
+    before, after = option.named(change.before), option.named(change.after)
+    return replace(change, before=before, after=after, ranks=ranks)
+
+
+def changes_of(
+    answer: Mapping[str, Any], asked: tuple[str, ...], by: str, time: float, ack_ms: float
+) -> tuple[Change, ...]:
+    """The answer to ``set``: what became of each option that was asked for, in that order."""
+    told = {item["option"]: item for item in _list(answer["changes"])}
+    # Eviction is max_num_seqs' doing. The one number that an engine reports for the whole request
+    # is put there, or else with the first.
+    evicting = "max_num_seqs" if "max_num_seqs" in asked else asked[0]
+    total = _count(answer.get("evicted", 0))
+    changes = []
+    for option in asked:
+        item = told[option]
+        change = _past({**item, "by": by, "time": time})
+        evicted = change.evicted if "evicted" in item else total if option == evicting else 0
+        changes.append(
+            Change(
+                option,
+                change.before,
+                change.after,
+                change.outcome,
+                change.reason,
+                ack_ms,
+                evicted,
+                change.by,
+                change.time,
+            )
+        )
+    return tuple(changes)
+
+
+def text_of(value: object) -> str:
+    """A text of the engine, bounded and printable. ValueError when it is none."""
+    if not isinstance(value, str):
+        raise ValueError("not text")
+    return printable(value[:TEXT_LIMIT])[:TEXT_LIMIT]
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    return value
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("not a whole number")
+    return value
+
+
+def _count_or_none(value: object) -> int | None:
+    return None if value is None else _count(value)
+
+
+def _moment(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError("not a moment")
+    return float(value)

@@ -1,0 +1,108 @@
+"""The steps of an engine's scheduler: what each contained and where its time was spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct, field, structs
+
+
+class Step(Struct, frozen=True):
+    """One step of one scheduler. Seconds, tokens, requests, KV blocks; None: unknown.
+
+    seq: its number since the engine started. end: unix seconds. duration_s: from the end of the
+    step before, idle time left out. requests: those in the step; prefills: of these, those that
+    computed prompt tokens. prefill_tokens, decode_tokens: computed. output_tokens: emitted.
+    running, waiting, kv_free_blocks: at its end. preempted: in it. context_tokens: the tokens that
+    its requests attend to, summed. schedule_s, update_s: the scheduler's own time. launch_s: how
+    long the launch held the engine's thread. host_gap_s: there was work, and the device had none.
+    idle_s: before this step there was no work. cached_tokens: found in the prefix cache.
+    refused: at the queue limit, since the step before.
+    """
+
+    seq: int
+    end: float
+    duration_s: float
+    requests: int
+    prefills: int | None
+    prefill_tokens: int
+    decode_tokens: int
+    output_tokens: int | None
+    draft_tokens: int | None
+    accepted_tokens: int | None
+    running: int
+    waiting: int
+    kv_free_blocks: int | None
+    preempted: int | None
+    context_tokens: int | None
+    schedule_s: float | None
+    update_s: float | None
+    launch_s: float | None
+    host_gap_s: float | None
+    idle_s: float | None
+    cached_tokens: int | None
+    refused: int | None
+    rank: int = 0
+
+
+_TYPES = {one.name: one.type for one in structs.fields(Step) if one.name != "rank"}
+COLUMNS = tuple(_TYPES)
+"""What is read of a step, in the order of the protocol (docs/reference/live-socket.md)."""
+NEEDED = frozenset(name for name, kind in _TYPES.items() if kind in (int, float))
+"""Those that are never unknown."""
+COUNTS = frozenset(name for name, kind in _TYPES.items() if kind in (int, int | None))
+
+
+class Steps(Struct, frozen=True):
+    """What one exchange brought: the new steps of all ranks, ordered by their end.
+
+    lost: steps that were overwritten before they were read; a gap. ranks: how many answered.
+    missing: what this engine cannot show, with reasons. time: unix seconds of the exchange.
+    restarted: an engine restarted since the exchange before, so earlier steps are another run's.
+    """
+
+    steps: tuple[Step, ...]
+    lost: int
+    ranks: int
+    missing: Mapping[str, str] = field(default_factory=dict)
+    time: float = 0.0
+    restarted: bool = False
+
+
+class StepMoments(Struct, frozen=True):
+    """Sums over all decode steps since an engine started, of one rank, as the engine reports them.
+
+    time: unix seconds of the sums. seconds: of all decode steps. requests_squared,
+    requests_seconds: sums of the square of a step's requests, and of requests times seconds.
+    tokens: generated. prefill_tokens, prefill_s: computed of prompts, and how long that took.
+    """
+
+    time: float
+    steps: float
+    requests: float
+    seconds: float
+    requests_squared: float
+    requests_seconds: float
+    tokens: float
+    prefill_tokens: float
+    prefill_s: float
+    rank: int = 0
+
+
+class StepMeans(Struct, frozen=True):
+    """The decode steps between two readings of ``StepMoments``, all ranks together.
+
+    base_s, per_request_s: least squares of step time over requests; None where the batch hardly
+    varied. prefill_tokens, prefill_s: in the window, summed over the ranks.
+    """
+
+    window_s: float
+    steps: int
+    mean_s: float | None
+    mean_requests: float | None
+    base_s: float | None
+    per_request_s: float | None
+    tokens: int
+    prefill_tokens: int
+    prefill_s: float
+    ranks: int

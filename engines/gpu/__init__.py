@@ -1,0 +1,4 @@
+"""GPUs: devices, their memory, their processes, their energy.
+
+The only room that imports pynvml.
+"""

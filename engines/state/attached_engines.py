@@ -1,0 +1,72 @@
+"""Engines at URLs that open screens show, so that the recorder of the history reads them too.
+
+llmtop did not start them, so they have no record. A screen writes ``attached/URL.json`` in the
+state directory, again and again while it shows one; what is older than 15 s is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+
+from llmtop.engines.host.private_files import make_private, read_own, write_whole
+
+FOLDER = "attached"
+FRESH_S = 15.0
+OVER_S = 60.0  # then the file goes
+MOST = 32  # engines that are read for the history
+_MOST_BYTES = 4096
+_SUFFIX = ".json"
+_LONGEST = 200  # of a file's name
+
+
+class _Shown(msgspec.Struct, frozen=True):
+    url: str
+    time: float  # unix seconds
+
+
+class AttachedEngines:
+    """root: the state directory. clock: unix seconds. OSError is never raised: without a place to
+    write to, an engine is on the screen only."""
+
+    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+        self._root, self._folder, self._clock = root, root / FOLDER, clock
+
+    def note(self, url: str) -> None:
+        """A screen shows this engine now. Not kept: a URL with a password, a very long one."""
+        if "@" in url or not url.startswith(("http://", "https://")):
+            return
+        name = quote(url, safe="") + _SUFFIX
+        if len(name) > _LONGEST:
+            return
+        with contextlib.suppress(OSError):
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if make_private(self._folder):
+                shown = msgspec.json.encode(_Shown(url, self._clock()))
+                write_whole(self._folder / name, shown)
+
+    def fresh(self) -> list[str]:
+        """The URLs that a screen has shown within the last seconds."""
+        found: list[str] = []
+        with contextlib.suppress(OSError):
+            for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+                url = self._look(path)
+                if url and len(found) < MOST:
+                    found.append(url)
+        return found
+
+    def _look(self, path: Path) -> str:
+        try:
+            shown = msgspec.json.decode(read_own(path, _MOST_BYTES), type=_Shown)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return ""
+        age_s = abs(self._clock() - shown.time)  # the clock may have been set back
+        if age_s > OVER_S:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        return shown.url if age_s <= FRESH_S else ""

@@ -1,0 +1,97 @@
+"""How long starts took, remembered for the next start's progress: by program, model and flags."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from llmtop.engines.core.records import LaunchSpec
+from llmtop.engines.tuning.argv_parser import pairs
+
+SCHEMA = 1
+_KEPT = 200
+
+# Flags that change by far what a start does: how the model is split, what is loaded, whether it is
+# compiled and recorded, which kernels are made. Limits such as --max-num-seqs change it little.
+_COUNTED = frozenset(
+    {
+        *("--tensor-parallel-size", "-tp", "--tp-size", "--tp", "--tensor-parallel"),
+        *("--pipeline-parallel-size", "-pp", "--pp-size", "--pp"),
+        *("--data-parallel-size", "-dp", "--dp-size", "--dp", "--enable-expert-parallel"),
+        *("--ep-size", "--ep", "--expert-parallel-size", "--distributed-executor-backend"),
+        *("--load-format", "--dtype", "--quantization", "-q", "--kv-cache-dtype", "--revision"),
+        *("--model-loader-extra-config", "--cpu-offload-gb", "--device", "--backend", "--config"),
+        *("--enforce-eager", "--no-enforce-eager", "--disable-cuda-graph", "--cuda-graph-max-bs"),
+        *("--compilation-config", "-O", "-cc", "--optimization-level"),
+        *(
+            "--cudagraph-capture-sizes",
+            "--enable-torch-compile",
+            "--skip-server-warmup",
+            "--attention-backend",
+        ),
+        *("--moe-runner-backend", "--moe-backend", "--all2all-backend", "--enable-lora"),
+        *("--speculative-config", "-sc", "--speculative-algorithm"),
+        *("--speculative-draft-model-path", "--speculative-num-draft-tokens"),
+        *("--startup-s", "--gpu"),  # the simulated engine's
+    }
+)
+
+
+def startup_key(spec: LaunchSpec) -> str:
+    """What starts take about as long as each other have in common: kind, program, model, flags.
+
+    >>> startup_key(LaunchSpec("vllm", "a", "m", "h", 1, args=("--port", "2", "--enforce-eager")))
+    'vllm m --enforce-eager'
+    """
+    flags = sorted({f"{name} {value}".strip() for name, value in pairs(spec.args)
+                    if name in _COUNTED})  # fmt: skip
+    program = " ".join(spec.program)
+    return " ".join(part for part in (spec.kind, program, spec.model, *flags) if part)
+
+
+class _File(msgspec.Struct):
+    startups: dict[str, float]
+    phases: dict[str, dict[str, float]] = {}
+    schema: int = SCHEMA
+
+
+# Made here and not where the file is read: that is done on several threads, and when two of them
+# are the first to ask msgspec 0.22 for one class's fields the process dies of a bad pointer.
+_read = msgspec.json.Decoder(_File).decode
+
+
+class StartupTimes:
+    """The file of start-up times in the state directory. Only estimates: never an error."""
+
+    def __init__(self, path: Path, write: Callable[[Path, bytes], None]) -> None:
+        self._path = path
+        self._write = write
+
+    def seconds(self, key: str) -> float | None:
+        """How long the last start of this key (``startup_key``) took, seconds."""
+        return self._load().startups.get(key)
+
+    def phases(self, key: str) -> Mapping[str, float]:
+        """How long each phase of that start took, seconds, as far as it was watched."""
+        return self._load().phases.get(key, {})
+
+    def remember(self, key: str, seconds: float, phases: Mapping[str, float] | None = None) -> None:
+        """Keep a start-up time. Without ``phases`` those of an earlier start stay."""
+        known = self._load()
+        known.startups.pop(key, None)
+        known.startups[key] = seconds
+        if phases:
+            known.phases[key] = dict(phases)
+        kept = dict(list(known.startups.items())[-_KEPT:])
+        told = {name: times for name, times in known.phases.items() if name in kept}
+        with contextlib.suppress(OSError):
+            self._write(self._path, msgspec.json.encode(_File(kept, told)))
+
+    def _load(self) -> _File:
+        try:
+            return _read(self._path.read_bytes())
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return _File({})

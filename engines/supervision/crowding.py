@@ -1,0 +1,29 @@
+"""Whether the GPUs of a launch are free: who holds the memory of each that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from llmtop.engines.core.adapter import Adapter
+from llmtop.engines.core.records import LaunchSpec
+from llmtop.engines.gpu.memory_guard import GpuMemory, chosen_gpus
+from llmtop.engines.tuning.parallelism import gpus_needed
+
+
+def crowding_before(
+    memory: GpuMemory,
+    adapter: Adapter,
+    spec: LaunchSpec,
+    environ: Mapping[str, str],
+    members: Callable[[], Mapping[int, str]],
+) -> tuple[str, ...]:
+    """A sentence for each GPU of a launch whose memory is not free, naming who holds it.
+
+    members: names of llmtop's living engines by pid.
+    """
+    # Its flags alone: the command as a whole may need what only a launch has.
+    told = adapter.launch_options(spec.args)
+    share = told.get("gpu_memory_utilization")
+    tensor = told.get("tensor_parallel_size") or told.get("tp_size")
+    wanted = chosen_gpus(spec, gpus_needed(spec.args, tensor), environ)
+    return memory.crowding(wanted, members, share if isinstance(share, float) else None)

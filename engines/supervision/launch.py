@@ -1,0 +1,222 @@
+"""Starting an engine: checks, a log, a process in a session of its own, and a record of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from llmtop import LlmtopError
+from llmtop.engines.core.adapter import Adapter
+from llmtop.engines.core.records import EngineRecord, LaunchSpec
+from llmtop.engines.host.log_reader import rotate
+from llmtop.engines.host.processes import LOG_VARIABLE, Identity, Processes, identity
+from llmtop.engines.host.redaction import redact
+from llmtop.engines.host.termination import end, end_orphans, remove_socket
+from llmtop.engines.logs.startup import write_start_line
+from llmtop.engines.state.startup_times import startup_key
+from llmtop.engines.state.state_directory import StateDirectory, StateError
+from llmtop.engines.supervision.inheritance import check_folder, guarded, inherited
+from llmtop.engines.supervision.preflight import (
+    LaunchRefused,
+    check_certificate,
+    check_model,
+    check_port,
+    find_program,
+)
+from llmtop.values import replace
+
+_LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+
+
+class LaunchFailed(LlmtopError):
+    """The engine was started and did not become ready.
+
+    excerpt: the log lines around the cause, safe to show; () when there are none.
+    """
+
+    def __init__(self, message: str, hint: str = "", excerpt: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.excerpt = excerpt
+
+
+def base_url(host: str, port: int, *, secure: bool = False) -> str:
+    """Where an engine that listens on this address is reached from this machine."""
+    scheme = "https" if secure else "http"
+    reached = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
+    where = f"[{reached}]" if ":" in reached else reached
+    return f"{scheme}://{where}:{port}"
+
+
+def start_engine(
+    spec: LaunchSpec,
+    adapter: Adapter,
+    running: Iterable[EngineRecord],
+    *,
+    state: StateDirectory,
+    processes: Processes,
+    environ: Mapping[str, str],
+    clock: Callable[[], float],
+    folder: str | None = None,
+    replaces: str | None = None,
+) -> EngineRecord:
+    """Start an engine and record it. The caller holds the name's lock.
+
+    folder: where it is started, None for here. replaces: whose name it will take over.
+
+    LaunchRefused and UsageError before anything was changed; when it fails later, what was started
+    is ended and what was recorded is forgotten before the error is raised.
+    """
+    environ = inherited(environ, dict(spec.environment))
+    running = tuple(running)
+    spec, command = prepare(spec, adapter, state, environ, folder)
+    check_port(spec, running)
+    socket = state.socket_path(spec.name)
+    for one in running:
+        # One that took over a name keeps the socket that it opened under the name before.
+        if one.live_socket == str(socket):
+            raise LaunchRefused(
+                f"the socket of {spec.name!r} belongs to the running engine {one.name!r}",
+                "give this one another --name",
+            )
+    certificate = adapter.certificate(spec.args)
+    if certificate:
+        certificate = str(Path(folder or ".").absolute() / certificate)
+    remove_socket(str(socket))
+    # Where its log will be for most of its life: the name that it takes over, if it does.
+    added = {LOG_VARIABLE: str(state.log_path(replaces or spec.name))}
+    if spec.gpus:
+        added["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in spec.gpus)
+    added |= adapter.environment(spec, socket, {**environ, **added})
+    log = state.make_folder(spec.name) / "engine.log"
+    for name, text in adapter.files(spec).items():
+        state.write_file(spec.name, name, text)
+    rotate(log)
+    record = EngineRecord(
+        spec=replace(spec, program=redact(spec.program), args=redact(spec.args), environment=()),
+        command=redact(command),
+        env_names=tuple(sorted({*added, *dict(spec.environment)})),
+        pid=0,
+        start_ticks=0,
+        boot_id=processes.boot_id,
+        url=base_url(spec.host, spec.port, secure=bool(certificate)),
+        certificate=certificate,
+        log_path=str(log),
+        live_socket=str(socket),
+        started_at=clock(),
+        simulated=adapter.simulated,
+        previous_startup_s=state.startups.seconds(startup_key(spec)),
+        replaces=replaces,
+    )
+    # Before the start too: a full disk shows before anything runs, and should llmtop die between
+    # the two, the record with its log is enough to find the engine again (``recover``).
+    state.save(record)
+    try:
+        leader = _spawn(command, {**environ, **added}, record, processes, folder)
+    except LlmtopError:
+        state.discard(spec.name)
+        raise
+    record = replace(record, pid=leader.pid, start_ticks=leader.start_ticks)
+    try:
+        state.save(record)
+    except BaseException:
+        end(processes, leader, log, grace_s=0.0, monotonic=time.monotonic, sleep=time.sleep)
+        processes.forget(leader)
+        state.discard(spec.name)
+        raise
+    return record
+
+
+def prepare(
+    spec: LaunchSpec,
+    adapter: Adapter,
+    state: StateDirectory,
+    environ: Mapping[str, str],
+    folder: str | None = None,
+) -> tuple[LaunchSpec, tuple[str, ...]]:
+    """What can be found wrong with a launch while nothing is touched; the spec and its command."""
+    spec = replace(check_model(spec, folder or ""), folder=str(state.folder(spec.name)))
+    environ = {**environ, **dict(spec.environment)}
+    command = adapter.command(spec)
+    check_certificate(adapter.certificate(spec.args), folder or "")
+    found = (find_program(adapter, command, environ), *command[1:])
+    check_folder(found, Path(folder or "."))
+    return spec, guarded(found)
+
+
+def vacate(
+    name: str,
+    state: StateDirectory,
+    processes: Processes,
+    *,
+    monotonic: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> None:
+    """See that a name is free and that nothing is left of who had it; LaunchRefused when it lives.
+
+    The caller holds the name's lock.
+    """
+    record = state.load(name)
+    if record is not None and record.pid == 0:
+        record = recover(record, state, processes)
+    if record is None:
+        return
+    leader = identity(record)
+    if processes.alive(leader):
+        raise LaunchRefused(
+            f"an engine named {name!r} is running already (pid {record.pid}, {record.url})",
+            f"stop it with: llmtop stop {name}, or give this one another --name",
+        )
+    end_orphans(processes, leader, Path(record.log_path), monotonic=monotonic, sleep=sleep)
+
+
+def recover(
+    record: EngineRecord, state: StateDirectory, processes: Processes
+) -> EngineRecord | None:
+    """The record of a start in whose midst llmtop died, completed by who writes its log.
+
+    None when nothing was started. The caller holds the name's lock.
+    """
+    for one in processes.writers(Path(record.log_path)):
+        entry = processes.entry(one.pid)
+        if entry is not None and entry.session == one.pid:
+            record = replace(record, pid=one.pid, start_ticks=one.start_ticks)
+            state.save(record)
+            return record
+    return None
+
+
+def _spawn(
+    command: tuple[str, ...],
+    environ: Mapping[str, str],
+    record: EngineRecord,
+    processes: Processes,
+    folder: str | None,
+) -> Identity:
+    try:
+        log_fd = os.open(record.log_path, _LOG_FLAGS, 0o600)
+    except OSError as error:
+        raise _log_error(record, error) from error
+    try:
+        try:
+            write_start_line(log_fd, record.started_at, record.command)
+        except OSError as error:
+            raise _log_error(record, error) from error
+        try:
+            return processes.start(command, environ, log_fd, folder)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise LaunchFailed(
+                f"{record.command[0]} could not be started: {why.lower()}",
+                "check --bin or --python, and the arguments",
+            ) from error
+    finally:
+        os.close(log_fd)
+
+
+def _log_error(record: EngineRecord, error: OSError) -> StateError:
+    return StateError(
+        f"the log {record.log_path} cannot be written: {(error.strerror or str(error)).lower()}",
+        "free some space, or set XDG_STATE_HOME to a folder that you may write",
+    )

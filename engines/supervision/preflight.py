@@ -1,0 +1,97 @@
+"""What is checked before an engine is started, so that it fails in a moment and in plain words."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from llmtop import LlmtopError, UsageError
+from llmtop.engines.core.adapter import Adapter
+from llmtop.engines.core.records import EngineRecord, LaunchSpec
+from llmtop.engines.host import ports
+from llmtop.engines.host.safe_text import clean
+from llmtop.trust import Trust
+
+
+class LaunchRefused(LlmtopError):
+    """The engine was not started, since it could not have run; nothing was changed."""
+
+
+def check_model(spec: LaunchSpec, folder: str = "") -> LaunchSpec:
+    """UsageError when the model is written as a path and is not there; ``~`` is resolved.
+
+    Anything else may be a name on a hub, which only the engine can look up. folder: where the
+    engine will be started, "" for here.
+    """
+    if not spec.model.startswith(("/", "./", "../", "~")):
+        return spec
+    try:
+        path = Path(spec.model).expanduser()
+        found = (Path(folder) / path).exists()
+    except (OSError, RuntimeError, ValueError):
+        path, found = Path(spec.model), False
+    if not found:
+        raise UsageError(
+            f"there is no model at {clean(spec.model)}",
+            "check the path, or name a model on the hub",
+        )
+    return replace(spec, model=str(path)) if spec.model.startswith("~") else spec
+
+
+def check_certificate(path: str, folder: str = "") -> None:
+    """LlmtopError when a certificate that an engine shall show cannot be read.
+
+    path: "" for none. folder: where the engine will be started, "" for here.
+    """
+    if path:
+        Trust(pinned=str(Path(folder) / path)).context()
+
+
+def find_program(adapter: Adapter, command: tuple[str, ...], environ: Mapping[str, str]) -> str:
+    """The absolute path of the program; LaunchRefused when it cannot be executed."""
+    program = command[0]
+    if "/" not in program:
+        found = shutil.which(program, path=environ.get("PATH", ""))
+        if found is None:
+            raise LaunchRefused(
+                f"the program {clean(program)!r} for {adapter.title} is not on the PATH",
+                "name it with --bin PATH, or its environment's Python with --python PATH",
+            )
+        return str(Path(found).absolute())
+    path = Path(program).expanduser()
+    if not path.exists():
+        raise LaunchRefused(f"there is no program at {clean(program)}", "check --bin or --python")
+    if path.is_dir() or shutil.which(str(path)) is None:
+        raise LaunchRefused(
+            f"{clean(program)} is not a program that can be run", "check --bin or --python"
+        )
+    return str(path.absolute())
+
+
+def check_port(spec: LaunchSpec, running: Iterable[EngineRecord]) -> None:
+    """LaunchRefused when the port is taken, naming who has it; ``running``: our living engines."""
+    if not 1 <= spec.port <= 65535:
+        raise UsageError(f"{spec.port} is not a TCP port", "take one from 1024 to 65535")
+    for record in running:
+        # It may not have bound it yet: SGLang loads the whole model first.
+        if record.spec.port == spec.port:
+            raise LaunchRefused(
+                f"port {spec.port} belongs to the engine {record.name!r} (pid {record.pid})",
+                _another(spec, f"stop it with: llmtop stop {record.name}"),
+            )
+    if not ports.is_free(spec.host, spec.port):
+        holder = ports.holder(spec.port)
+        who = str(holder) if holder is not None else "a process that has bound it"
+        raise LaunchRefused(
+            f"port {spec.port} is in use by {who}", _another(spec, "end that process")
+        )
+
+
+def _another(spec: LaunchSpec, otherwise: str) -> str:
+    try:
+        free = ports.next_free(spec.host, spec.port + 1)
+    except LlmtopError:
+        return otherwise
+    return f"take another, such as --port {free}, or {otherwise}"

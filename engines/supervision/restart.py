@@ -1,0 +1,314 @@
+"""Restarting an engine with other arguments, and going back to the last good ones when they fail.
+
+In place: stop, start under the same name and port. Rolling: the new one is started beside the old
+one, on another port; once it is ready whoever asks moves over, the old one is stopped, and the new
+one takes over its name. Its port stays the new one: nobody can be told to move back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from llmtop import LlmtopError, UsageError
+from llmtop.engines.core.adapter import Adapter
+from llmtop.engines.core.options import OptionValue
+from llmtop.engines.core.records import EngineRecord, EngineStatus, LaunchSpec
+from llmtop.engines.core.samples import GpuSample
+from llmtop.engines.host.ports import next_free
+from llmtop.engines.supervision.launch import LaunchFailed
+from llmtop.engines.supervision.launch_context import LaunchContext
+from llmtop.engines.supervision.supervisor import GRACE_S, Supervisor
+from llmtop.engines.tuning.argv_editor import with_flags, with_options, without_flags
+
+READY_TIMEOUT_S = 1800.0
+
+EMPTY_SHARE = 0.02  # the driver itself keeps some hundred MiB of a GPU that nobody uses
+
+OnPhase = Callable[[EngineStatus], None]
+HandOver = Callable[[EngineRecord], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be different. changes: option values by name. flags: arguments as they are, in
+    place of those for the same flags. gpus: other ones, () for the same. without: flags to drop,
+    each with its values.
+    """
+
+    changes: Mapping[str, OptionValue] = field(default_factory=dict)
+    flags: tuple[str, ...] = field(default=(), repr=False)
+    gpus: tuple[int, ...] = ()
+    without: tuple[str, ...] = ()
+
+    def spec(self, adapter: Adapter, origin: LaunchContext) -> LaunchSpec:
+        """What to launch. UsageError when it cannot be said with the engine's arguments."""
+        kept = without_flags(origin.spec.args, self.without, adapter.long_flag)
+        args = with_options(adapter, kept, self.changes)
+        gpus = self.gpus or origin.spec.gpus
+        return replace(origin.spec, args=with_flags(args, self.flags), gpus=gpus)
+
+
+def carry_out(
+    supervisor: Supervisor,
+    record: EngineRecord,
+    wanted: Wanted,
+    hand_over: HandOver | None = None,
+    *,
+    grace_s: float = GRACE_S,
+    ready_timeout_s: float = READY_TIMEOUT_S,
+    on_phase: OnPhase | None = None,
+) -> Restarted:
+    """Restart an engine with what is wanted; rolling when there is a ``hand_over``. Blocks."""
+    origin = supervisor.origin(record)
+    spec = wanted.spec(supervisor.adapter(origin.spec), origin)
+    if hand_over is None:
+        return restart(
+            supervisor,
+            record,
+            spec,
+            origin,
+            grace_s=grace_s,
+            ready_timeout_s=ready_timeout_s,
+            on_phase=on_phase,
+        )
+    return roll(
+        supervisor,
+        record,
+        spec,
+        origin,
+        hand_over,
+        grace_s=grace_s,
+        ready_timeout_s=ready_timeout_s,
+        on_phase=on_phase,
+    )
+
+
+def room_beside(record: EngineRecord, gpus: Iterable[GpuSample]) -> tuple[int, ...] | None:
+    """GPUs for a second engine beside this one: () where it needs none, None where none is free."""
+    if record.simulated:
+        return ()
+    mine = record.spec.gpus
+    free = tuple(
+        gpu.index
+        for gpu in gpus
+        if gpu.index not in mine
+        and gpu.mig_of is None
+        and gpu.memory_total_bytes
+        and gpu.memory_used_bytes is not None
+        and gpu.memory_used_bytes < EMPTY_SHARE * gpu.memory_total_bytes
+    )
+    return free[: len(mine)] if mine and len(free) >= len(mine) else None
+
+
+class RestartFailed(LlmtopError):
+    """Neither the new configuration nor the last good one runs now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """The result of a restart; an engine is ready when there is one of these.
+
+    record: of the engine that is ready now. url_before: where it was reached before. failure,
+    advice, excerpt: why the new configuration did not start, in plain words, what to try, and the
+    log lines around it; "" and () when it runs. took_s: seconds in all; down_s: those in which
+    nobody answered.
+    """
+
+    record: EngineRecord
+    url_before: str
+    took_s: float
+    down_s: float
+    failure: str = ""
+    advice: str = ""
+    excerpt: tuple[str, ...] = ()
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether it runs as it did before."""
+        return bool(self.failure)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    words: str
+    advice: str
+    excerpt: tuple[str, ...] = ()
+
+
+def restart(
+    supervisor: Supervisor,
+    record: EngineRecord,
+    spec: LaunchSpec,
+    origin: LaunchContext,
+    *,
+    grace_s: float = GRACE_S,
+    ready_timeout_s: float = READY_TIMEOUT_S,
+    on_phase: OnPhase | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Restarted:
+    """Stop an engine and start it as ``spec`` says, under its name and on its port.
+
+    What is wrong with ``spec`` beforehand is raised before anything is touched. When it does not
+    become ready and the old one ran, that one is started again as ``origin`` says. LaunchFailed:
+    it did not run before and does not run now. RestartFailed: neither could be started.
+    """
+    supervisor.check(spec, origin)
+    restart_journal = supervisor.restart_journal
+    restart_journal.refuse_second(record.name)
+    # Where a restart was cut short the origin is the configuration from before that one.
+    good = supervisor.ready(record) or restart_journal.cut_short(record.name) is not None
+    begin = monotonic()
+    if good:
+        restart_journal.begin(record.name, origin.spec, origin.folder)
+    try:
+        supervisor.stop(record, grace_s)
+        ready, failure = _start_or_go_back(
+            supervisor, spec, origin, good, ready_timeout_s, on_phase
+        )
+    except Exception:
+        restart_journal.end(record.name)
+        raise
+    # Not after a Ctrl+C: then the last good one is still wanted back.
+    restart_journal.end(record.name)
+    took = monotonic() - begin
+    return _outcome(ready, record, took, took, failure)
+
+
+def _start_or_go_back(
+    supervisor: Supervisor,
+    spec: LaunchSpec,
+    origin: LaunchContext,
+    good: bool,
+    ready_timeout_s: float,
+    on_phase: OnPhase | None,
+) -> tuple[EngineRecord, _Failure | None]:
+    """Start as ``spec`` says, else as ``origin`` says where that is known to be ``good``."""
+    try:
+        return _start(supervisor, spec, origin, ready_timeout_s, on_phase), None
+    except _DidNotStart as error:
+        failure = error.failure
+        if not good:
+            raise LaunchFailed(failure.words, failure.advice, failure.excerpt) from error
+    try:
+        return _start(supervisor, origin.spec, origin, ready_timeout_s, on_phase), failure
+    except _DidNotStart as again:
+        raise RestartFailed(
+            f"the new configuration did not start ({failure.words}), and the last good one "
+            f"did not come back: {again.failure.words}",
+            again.failure.advice or f"read its log: llmtop logs {spec.name}",
+        ) from again
+
+
+def roll(
+    supervisor: Supervisor,
+    record: EngineRecord,
+    spec: LaunchSpec,
+    origin: LaunchContext,
+    hand_over: HandOver,
+    *,
+    grace_s: float = GRACE_S,
+    ready_timeout_s: float = READY_TIMEOUT_S,
+    on_phase: OnPhase | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Restarted:
+    """Start the new one beside the old one, let everybody move over, then stop the old one.
+
+    hand_over: called once the new one is ready; the old one is stopped when it returns. When the
+    new one does not start the old one is never touched. UsageError where both would need the
+    same GPUs, or the old one does not run.
+    """
+    if not supervisor.alive(record):
+        raise UsageError(f"{record.name!r} does not run", "leave --rolling out")
+    shared = set(spec.gpus) & set(record.spec.gpus)
+    if not record.simulated and (not spec.gpus or not record.spec.gpus or shared):
+        raise UsageError(
+            "a rolling restart needs GPUs of its own for the new engine",
+            "name those that are free with --gpus, or leave --rolling out",
+        )
+    taken = {one.spec.port for one in supervisor.records() if supervisor.alive(one)}
+    beside = replace(
+        spec,
+        name=_second_name(record, supervisor.names),
+        port=next_free(spec.host, spec.port + 1, taken),
+    )
+    supervisor.check(beside, origin)
+    begin = monotonic()
+    supervisor.restart_journal.begin(beside.name, origin.spec, origin.folder, rolling=True)
+    try:
+        try:
+            ready = _start(supervisor, beside, origin, ready_timeout_s, on_phase, record.name)
+        except _DidNotStart as error:
+            return _outcome(record, record, monotonic() - begin, 0.0, error.failure)
+        try:
+            hand_over(ready)
+        except BaseException:
+            supervisor.stop(ready, grace_s)
+            supervisor.forget(ready)
+            raise
+        supervisor.stop(record, grace_s)
+        survivor = supervisor.rename(ready, record.name)
+    finally:
+        supervisor.restart_journal.end(beside.name)
+    return _outcome(survivor, record, monotonic() - begin, 0.0, None)
+
+
+def _second_name(record: EngineRecord, taken: Collection[str]) -> str:
+    stem = record.name[:34]
+    for number in itertools.count(1):
+        name = f"{stem}-new{number if number > 1 else ''}"
+        # It may itself have taken over, and then still has the socket of its first name.
+        mine = Path(record.live_socket or "").name.startswith(f"{name}.")
+        if name not in taken and not mine:
+            return name
+    raise AssertionError("unreachable")
+
+
+class _DidNotStart(Exception):
+    def __init__(self, failure: _Failure) -> None:
+        self.failure = failure
+
+
+def _start(
+    supervisor: Supervisor,
+    spec: LaunchSpec,
+    origin: LaunchContext,
+    timeout_s: float,
+    on_phase: OnPhase | None,
+    replaces: str | None = None,
+) -> EngineRecord:
+    """Start and wait; what does not become ready is ended, and beside another one forgotten."""
+    try:
+        record = supervisor.launch(spec, origin=origin, replaces=replaces)
+    except LlmtopError as error:
+        raise _DidNotStart(_Failure(error.message, error.hint)) from error
+    try:
+        return supervisor.wait_ready(record, timeout_s, on_phase).record
+    except LlmtopError as error:
+        if supervisor.find(record.name).stop_requested_at is not None:
+            raise RestartFailed(
+                f"{record.name!r} was stopped by another process while it started",
+                f"start it again with: llmtop restart {record.name}",
+            ) from error
+        ended = supervisor.stop(record)
+        excerpt = error.excerpt if isinstance(error, LaunchFailed) else ()
+        words, advice = ended.cause or error.message, ended.advice or error.hint
+        if replaces is not None:
+            supervisor.forget(ended)
+        raise _DidNotStart(_Failure(words, advice, excerpt)) from error
+    except BaseException:
+        # Ctrl+C: the old one still runs, so nothing is lost with this one.
+        if replaces is not None:
+            supervisor.forget(supervisor.stop(record))
+        raise
+
+
+def _outcome(
+    now: EngineRecord, before: EngineRecord, took: float, down: float, failure: _Failure | None
+) -> Restarted:
+    if failure is None:
+        return Restarted(now, before.url, took, down)
+    return Restarted(now, before.url, took, down, failure.words, failure.advice, failure.excerpt)
