@@ -1,0 +1,183 @@
+"""Plain HTTP to servers on this machine, by the standard library: a part of ``http_client``.
+
+A dashboard asks each engine for a page once a second, for hours: most of the work of an idle one.
+httpx takes 2 ms of CPU for each, and 0.2 s for its import, before the first paint. Encryption,
+proxies, passwords in a URL and other machines need httpx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import re
+import socket
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from llmtop.engines.metrics.probe import has_spoken
+
+SMALL = 64 * 1024  # bytes of an answer that is no 200, read so that its connection can be kept
+THREADS = 64  # engines asked at a time
+_LOOPBACK = re.compile(r"localhost|::1|127(\.[0-9]{1,3}){3}")
+_PLAIN = re.compile(r"http://[!-~]+", re.IGNORECASE)
+
+_Place = tuple[str, int]
+
+
+class BrokenAnswer(Exception):
+    """The answer was not HTTP, or not complete."""
+
+
+class TooLarge(Exception):
+    """The body is above the limit."""
+
+
+class NoConnection(Exception):
+    """The connection was not accepted."""
+
+
+class Answer(Struct, frozen=True):
+    """location: where a redirect sends us. body: empty unless the status is 200."""
+
+    status: int
+    location: str | None = None
+    body: bytes = b""
+
+
+class _Request(Struct, frozen=True):
+    method: str
+    path: str
+    headers: dict[str, str]
+    content: bytes | None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this host is this very machine by its name alone (no look-up)."""
+    return _LOOPBACK.fullmatch(host) is not None
+
+
+def is_plain(url: str) -> bool:
+    """Whether a URL is for here. ValueError when it is none."""
+    if not _PLAIN.fullmatch(url):
+        return False
+    parts = urlsplit(url)
+    return "@" not in parts.netloc and is_loopback(parts.hostname or "")
+
+
+class Loopback:
+    """The connections that are kept, by host and port. Close it at the end.
+
+    limit: largest body taken, in bytes. timeout_s: how long a thread waits for the next bytes; what
+    the whole may take is for the caller to say, whose cancellation ends it.
+    """
+
+    def __init__(self, limit: int, timeout_s: float) -> None:
+        self._limit = limit
+        self._timeout_s = timeout_s
+        self._idle: dict[_Place, list[_Connection]] = {}
+        # So many that engines which hang do not keep the others waiting; each is begun when needed.
+        self._threads = ThreadPoolExecutor(THREADS, "loopback")
+
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None = None
+    ) -> Answer:
+        """Send one request. Only GET uses a kept connection: what changes something is sent once.
+
+        Raises NoConnection, BrokenAnswer, TooLarge, TimeoutError, and ValueError for no URL.
+        """
+        parts = urlsplit(url)
+        place = (parts.hostname or "", 80 if parts.port is None else parts.port)
+        path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+        asked = _Request(method, path, dict(headers), content)
+        idle = self._idle.setdefault(place, [])
+        try:
+            while idle and method == "GET":
+                kept = idle.pop()
+                if kept.sock is not None and not has_spoken(kept.sock):
+                    with contextlib.suppress(http.client.RemoteDisconnected, ConnectionError):
+                        return await self._ask(kept, place, asked)
+                # The server gave it up while it lay idle: that says nothing of the next one.
+                kept.close()
+            return await self._ask(_Connection(*place, self._timeout_s), place, asked)
+        except TimeoutError:
+            raise  # an OSError too, but one that says something else
+        except (http.client.HTTPException, OSError) as error:
+            raise BrokenAnswer(type(error).__name__) from error
+
+    def close(self) -> None:
+        """Close all connections. It can be asked again, on new ones."""
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.close()
+        self._idle.clear()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads = ThreadPoolExecutor(THREADS, "loopback")
+
+    async def _ask(self, connection: _Connection, place: _Place, request: _Request) -> Answer:
+        asked = self._threads.submit(self._exchange, connection, request)
+        try:
+            answer = await asyncio.wrap_future(asked)
+        except asyncio.CancelledError:
+            # The time is up: this wakes the thread, whose answer is not wanted any more.
+            connection.give_up()
+            asked.add_done_callback(lambda _: connection.close())
+            raise
+        if place not in self._idle:  # all were closed meanwhile
+            connection.close()
+        elif connection.sock is not None:
+            self._idle[place].append(connection)
+        return answer
+
+    def _exchange(self, connection: _Connection, request: _Request) -> Answer:
+        """In a thread. The connection is closed after it, unless it can be asked again."""
+        again = False
+        try:
+            if connection.sock is None:
+                try:
+                    connection.connect()
+                except TimeoutError:
+                    raise
+                except OSError as error:
+                    raise NoConnection(str(error)) from error
+            connection.request(request.method, request.path, request.content, request.headers)
+            with connection.getresponse() as response:
+                good = response.status == 200
+                body = response.read(self._limit + 1 if good else SMALL)
+                if good and len(body) > self._limit:
+                    raise TooLarge
+                if good and response.length:
+                    raise http.client.IncompleteRead(body, response.length)
+                again = response.isclosed() and not response.will_close
+                location = response.headers["location"]
+            return Answer(response.status, location, body if good else b"")
+        finally:
+            if not again:
+                connection.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    """One that can be given up while a thread waits for its answer."""
+
+    def __init__(self, host: str, port: int, timeout_s: float) -> None:
+        super().__init__(host, port, timeout=timeout_s)
+        self._given_up = False
+        # ``sock`` is None already while an answer is read that the end of the connection ends.
+        self._socket: socket.socket | None = None
+
+    def connect(self) -> None:
+        """Connect, unless it was given up before."""
+        super().connect()
+        self._socket = self.sock
+        if self._given_up:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """End the connection; the thread that waits for bytes gets none."""
+        self._given_up = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,47 @@
+"""Values that no engine can have: whatever a page says, they are unknown and are said to be.
+
+The limits lie far above the largest engines behind one address: some 10^6 tokens a second leave a
+rack of 72 GPUs. What passes them is a broken counter or somebody's invention.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from llmtop.engines.core.conditions import Condition, Name, gravest_first
+from llmtop.engines.core.samples import EngineSample
+
+# field -> (its words, the most that it can be)
+LIMITS: dict[str, tuple[str, float]] = {
+    "output_tokens_per_s": ("output tokens/s", 1e8),
+    "prompt_tokens_per_s": ("prompt tokens/s", 1e9),  # cached ones are counted by some
+    "requests_per_s": ("requests/s", 1e7),
+    "preemptions": ("preemptions", 1e9),
+    "kv_tokens_total": ("KV tokens", 1e12),
+    "kv_tokens_used": ("KV tokens in use", 1e12),
+    "prefix_hit_rate": ("prefix hits", 1.01),  # a share; 1 may be rounded up
+    "spec_acceptance": ("accepted draft tokens", 1.01),
+    "spec_accepted_length": ("tokens a step", 1e4),
+}
+
+
+def plausible(sample: EngineSample) -> EngineSample:
+    """The sample with what cannot be taken for unknown, and a condition that names it."""
+    wrong: dict[str, Any] = {}
+    words = []
+    for field, (name, most) in LIMITS.items():
+        value = getattr(sample, field)
+        if value is not None and not 0 <= value <= most:
+            wrong[field] = None
+            words.append(f"{name} {value:.3g}")
+    if not wrong:
+        return sample
+    found = Condition(
+        Name.IMPOSSIBLE,
+        f"it reports impossible values, which are not shown: {', '.join(words)}",
+        "its counters are broken, or a proxy changes them: check its metrics page",
+    )
+    conditions = gravest_first((*sample.conditions, found))
+    return msgspec.structs.replace(sample, **wrong, conditions=conditions)

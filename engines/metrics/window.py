@@ -1,0 +1,269 @@
+"""A sliding window over an engine's readings: what happened lately, never since the start.
+
+An engine reports totals only. Two of its readings laid side by side show what happened between
+them, and over how long: that is all that is shown, so that an hour of calm cannot hide a minute of
+overload.
+
+Some engines show a series only once it has counted something (SGLang, TensorRT-LLM). One that
+appears while its engine is watched counts from 0: its first reading is full of what happened since
+the reading before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from llmtop.engines.core import conditions
+from llmtop.engines.core.conditions import HUNG_S, UNEVEN, Condition, Name
+from llmtop.engines.core.samples import Counter, EngineSample, Latency, Quantiles, Reading
+from llmtop.engines.metrics.histograms import difference, empty, possible, summary
+from llmtop.engines.metrics.plausibility import plausible
+from llmtop.engines.metrics.replicas import Answerer, Replicas
+from llmtop.values import replace
+
+# Below this two readings are one moment: a rate over it would be noise of the scrape's own timing.
+MIN_SPAN_S = 0.05
+_MOST = 10**9  # requests; no queue is longer
+_FULL = 1.01  # a share of 1 may be rounded up
+
+
+class Window:
+    """Makes a sample of each reading of one engine. Holds the readings of the last ``seconds``.
+
+    seconds: what quantiles, shares and counts look back on. rate_seconds: what rates look back on:
+    three beats are enough to even out the engine's steps, ten would hide a change for ten seconds.
+    Each compares the newest reading with the one whose age comes nearest to that, so a missed beat
+    makes a window longer or shorter, and the sample says how long it truly was. All ages are on
+    the readings' monotonic clock.
+    """
+
+    def __init__(self, seconds: float = 10.0, rate_seconds: float = 3.0) -> None:
+        self._seconds = seconds
+        self._rate_seconds = min(rate_seconds, seconds)
+        # Oldest first, the newest is in it; bounded also where the clock does not move.
+        self._readings: deque[Reading] = deque(maxlen=1000)
+        self._moved: float | None = None  # when something last differed from the reading before
+        self._appeared: dict[Counter | Latency, float] = {}  # series that were not there at first
+        self._seen: set[Counter | Latency] = set()
+        self._replicas = Replicas()
+
+    @property
+    def seconds(self) -> float:
+        """What quantiles, shares and counts look back on."""
+        return self._seconds
+
+    def add(self, reading: Reading) -> EngineSample:
+        """Take a reading in, and say what it and the ones before it tell.
+
+        After the first reading, after a restart, and where another server answered than before,
+        rates and distributions are unknown.
+        """
+        last = self._readings[-1] if self._readings else None
+        answered = self._replicas.look(reading)
+        if answered is not Answerer.SAME or (last is not None and reading.elapsed < last.elapsed):
+            self._readings.clear()
+            self._appeared.clear()
+            self._seen.clear()
+            last = None
+        self._note_new(reading, last)
+        if last is None or _moved(reading, last):
+            self._moved = reading.elapsed
+        self._keep(reading)
+        long = self._base(self._readings, self._seconds)
+        short = self._base(self._readings, self._rate_seconds)
+        since, recent = self._filled(reading, long), self._filled(reading, short)
+        sample = EngineSample(
+            time=reading.time,
+            window_s=_span(reading, long),
+            rate_window_s=_span(reading, short) if short is not None else None,
+            model=reading.model,
+            running=_possible(reading.running),
+            waiting=_possible(reading.waiting),
+            kv_usage=_share_of(reading.kv_usage),
+            kv_tokens_used=_tokens_used(reading),
+            kv_tokens_evictable=reading.kv_tokens_evictable,
+            kv_tokens_total=reading.kv_tokens_total,
+            output_tokens_per_s=_rate(reading, recent, Counter.OUTPUT_TOKENS),
+            prompt_tokens_per_s=_rate(reading, recent, Counter.PROMPT_TOKENS),
+            requests_per_s=_rate(reading, recent, Counter.REQUESTS_OK),
+            prefix_hit_rate=_share(reading, since, Counter.PREFIX_HITS, Counter.PREFIX_QUERIES),
+            preemptions=_count(reading, since, Counter.PREEMPTIONS),
+            spec_acceptance=_acceptance(reading, since),
+            spec_accepted_length=_accepted_length(reading, since),
+            spec_acceptance_by_position=_by_position(reading, since),
+            latencies=possible(
+                {
+                    latency: found
+                    for latency in reading.histograms
+                    if (found := self._quantiles(reading, latency, since)) is not None
+                }
+            ),
+            restarted=answered is Answerer.RESTARTED,
+            unchanged_s=self._unchanged(reading),
+            still_s=None if self._moved is None else max(0.0, reading.elapsed - self._moved),
+            conditions=self._conditions(reading),
+            kv_usage_fullest=_share_of(reading.kv_usage_fullest),
+        )
+        return plausible(sample)
+
+    def _note_new(self, reading: Reading, last: Reading | None) -> None:
+        names: set[Counter | Latency] = {*reading.counters, *reading.histograms}
+        for name in names - self._seen:
+            self._seen.add(name)
+            if last is not None and not _is_incomplete(last):
+                self._appeared[name] = reading.elapsed
+
+    def _filled(self, reading: Reading, base: Reading | None) -> Reading | None:
+        """The reading to compare with, and 0 for every series that appeared only after it."""
+        if base is None or not self._appeared:
+            return base
+        late = {name for name, at in self._appeared.items() if base.elapsed < at}
+        counters = {name: 0.0 for name in late if isinstance(name, Counter)}
+        shown = {name: empty(hist) for name, hist in reading.histograms.items() if name in late}
+        if not counters and not shown:
+            return base
+        positions = reading.accepted_per_position if Counter.DRAFTS in late else ()
+        return replace(
+            base,
+            counters={**base.counters, **counters},
+            histograms={**base.histograms, **shown},
+            accepted_per_position=base.accepted_per_position or (0.0,) * len(positions),
+        )
+
+    def _keep(self, reading: Reading) -> None:
+        self._readings.append(reading)
+        # One reading from before the window stays: without it a window after a gap would be empty.
+        while (
+            len(self._readings) > 2 and reading.elapsed - self._readings[1].elapsed >= self._seconds
+        ):
+            self._readings.popleft()
+
+    def _base(self, readings: Sequence[Reading], seconds: float) -> Reading | None:
+        """The reading to compare the newest one with."""
+        newest = self._readings[-1]
+        spans = [(newest.elapsed - old.elapsed, old) for old in readings]
+        usable = [(abs(span - seconds), old) for span, old in spans if span >= MIN_SPAN_S]
+        return min(usable, key=lambda pair: pair[0])[1] if usable else None
+
+    def _quantiles(
+        self, reading: Reading, latency: Latency, long: Reading | None
+    ) -> Quantiles | None:
+        # One that was missing for a moment is laid against the readings that have it, and its own
+        # window is the shorter one.
+        base = long
+        if long is None or latency not in long.histograms:
+            having = [old for old in self._readings if latency in old.histograms]
+            base = self._base(having, self._seconds)
+        if base is None:
+            return None
+        between = difference(reading.histograms[latency], base.histograms[latency])
+        return summary(between, _span(reading, base)) if between is not None else None
+
+    def _unchanged(self, reading: Reading) -> float | None:
+        busy = reading.running or reading.waiting
+        if not busy or self._moved is None or reading.elapsed <= self._moved:
+            return None
+        return reading.elapsed - self._moved
+
+    def _conditions(self, reading: Reading) -> tuple[Condition, ...]:
+        found = list(reading.conditions)
+        still_s = self._unchanged(reading)
+        asleep = any(one.name is Name.ASLEEP for one in found)
+        if still_s is not None and still_s >= HUNG_S and not asleep:
+            running, waiting = _possible(reading.running), _possible(reading.waiting)
+            found.append(conditions.hung(running, waiting, still_s))
+        if self._replicas.several(reading.elapsed):
+            found.append(conditions.several_servers())
+        mean, fullest = _share_of(reading.kv_usage), _share_of(reading.kv_usage_fullest)
+        ranks = all(one.name is not Name.SEVERAL_MODELS for one in found)
+        if ranks and mean is not None and fullest is not None and fullest - mean >= UNEVEN:
+            found.append(conditions.uneven_ranks(mean, fullest))
+        return conditions.gravest_first(found)
+
+
+def _is_incomplete(reading: Reading) -> bool:
+    """Whether a series that is missing in it may exist: a page failed, or was empty."""
+    told = (reading.running, reading.waiting, reading.kv_usage, reading.kv_tokens_total)
+    nothing = not reading.counters and not reading.histograms and set(told) == {None}
+    return reading.partial or nothing
+
+
+def _moved(new: Reading, old: Reading) -> bool:
+    return (
+        (new.running, new.waiting, new.kv_usage) != (old.running, old.waiting, old.kv_usage)
+        or new.counters != old.counters
+        or new.histograms != old.histograms
+    )
+
+
+def _possible(count: int | None) -> int | None:
+    """A number of requests as it can be; None for what somebody's exposition text makes up."""
+    return count if count is not None and 0 <= count < _MOST else None
+
+
+def _share_of(share: float | None) -> float | None:
+    return share if share is not None and 0.0 <= share <= _FULL else None
+
+
+def _span(new: Reading, old: Reading | None) -> float:
+    return new.elapsed - old.elapsed if old is not None else 0.0
+
+
+def _growth(new: Reading, old: Reading | None, counter: Counter) -> float | None:
+    if old is None or counter not in new.counters or counter not in old.counters:
+        return None
+    return new.counters[counter] - old.counters[counter]
+
+
+def _rate(new: Reading, old: Reading | None, counter: Counter) -> float | None:
+    growth = _growth(new, old, counter)
+    return growth / _span(new, old) if growth is not None else None
+
+
+def _count(new: Reading, old: Reading | None, counter: Counter) -> int | None:
+    growth = _growth(new, old, counter)
+    return round(growth) if growth is not None else None
+
+
+def _share(new: Reading, old: Reading | None, part: Counter, whole: Counter) -> float | None:
+    """Part over whole in the window; None when the whole is nothing: no share of nothing is 0 %."""
+    some, all_of_it = _growth(new, old, part), _growth(new, old, whole)
+    return some / all_of_it if some is not None and all_of_it else None
+
+
+def _acceptance(new: Reading, old: Reading | None) -> float | None:
+    if new.spec_acceptance is not None:
+        return new.spec_acceptance
+    return _share(new, old, Counter.ACCEPTED_TOKENS, Counter.DRAFT_TOKENS)
+
+
+def _accepted_length(new: Reading, old: Reading | None) -> float | None:
+    if new.spec_accepted_length is not None:
+        return new.spec_accepted_length
+    accepted = _share(new, old, Counter.ACCEPTED_TOKENS, Counter.DRAFTS)
+    return 1.0 + accepted if accepted is not None else None
+
+
+def _by_position(new: Reading, old: Reading | None) -> tuple[float, ...]:
+    drafts = _growth(new, old, Counter.DRAFTS)
+    if (
+        old is None
+        or not drafts
+        or len(new.accepted_per_position) != len(old.accepted_per_position)
+    ):
+        return ()
+    pairs = zip(new.accepted_per_position, old.accepted_per_position, strict=True)
+    return tuple((after - before) / drafts for after, before in pairs)
+
+
+def _tokens_used(reading: Reading) -> int | None:
+    """None as well where the share is not known: a count beside ``--`` would read as fresh."""
+    usage = _share_of(reading.kv_usage)
+    if usage is None:
+        return None
+    if reading.kv_tokens_used is not None:
+        return reading.kv_tokens_used
+    if reading.kv_tokens_total is None:
+        return None
+    return round(usage * reading.kv_tokens_total)
