@@ -1,0 +1,34 @@
+"""Why an engine does not show its inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llmtop.engines.core.live_protocol import LiveError
+
+
+class OlderPlugin(LiveError):
+    """The engine's plugin speaks protocol 1 alone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this engine's plugin is older than this llmtop",
+            "restart the engine to see its steps and requests: llmtop restart NAME",
+        )
+
+
+class NotShown(LiveError):
+    """The engine's plugin speaks protocol 2, and cannot show this. ability: what was asked for."""
+
+    def __init__(self, message: str, ability: str) -> None:
+        super().__init__(message)
+        self.ability = ability
+
+
+def nobody(errors: Mapping[str, LiveError]) -> LiveError:
+    """The error when nobody answered, from what each said."""
+    found = list(errors.values())
+    if len({error.message for error in found}) == 1:
+        return found[0]
+    told = "; ".join(f"{where}: {error.message}" for where, error in errors.items())
+    return LiveError(told, found[0].hint)

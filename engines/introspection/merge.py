@@ -1,0 +1,138 @@
+"""One answer out of those of all ranks and front ends.
+
+The answers stand under the name of who gave them ("rank 0", "front end 1"); a LiveError stands for
+one that did not answer.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from llmtop.engines.core.latencies import Latencies, LatencyHistogram
+from llmtop.engines.core.live_protocol import LiveError
+from llmtop.engines.core.requests import Aborted, RequestRow, RequestSort, RequestTable
+from llmtop.engines.core.steps import Steps
+from llmtop.engines.introspection.answers import ABILITIES, RankLatencies
+from llmtop.engines.introspection.errors import nobody
+from llmtop.engines.introspection.process_inside import NewSteps
+
+Told = TypeVar("Told")
+Answers = Mapping[str, Told | LiveError]
+
+
+def answered(told: Answers[Told]) -> dict[str, Told]:
+    """Those that answered."""
+    return {name: one for name, one in told.items() if not isinstance(one, LiveError)}
+
+
+def require(told: Answers[Told]) -> dict[str, Told]:
+    """Those that answered; LiveError when nobody did."""
+    found = answered(told)
+    if not found:
+        raise nobody({name: one for name, one in told.items() if isinstance(one, LiveError)})
+    return found
+
+
+def silent(told: Answers[Told]) -> dict[str, str]:
+    """Why those did not answer that did not."""
+    return {name: one.message for name, one in told.items() if isinstance(one, LiveError)}
+
+
+def _missing(told: Answers[Told]) -> dict[str, str]:
+    """What those that answered cannot show, and why the others did not answer.
+
+    Other abilities are left out: another process may have them.
+    """
+    shown = [getattr(one, "missing", {}) for one in answered(told).values()]
+    found = {name: why for one in shown for name, why in one.items() if name not in ABILITIES}
+    return {**found, **silent(told)}
+
+
+def steps(told: Answers[NewSteps], time: float) -> Steps:
+    """The steps of all ranks in the order of their ends; each rank's own order is kept, even
+    where its clock was set back."""
+    found = require(told)
+    merged = heapq.merge(*(one.steps for one in found.values()), key=lambda step: step.end)
+    return Steps(
+        tuple(merged),
+        sum(one.lost for one in found.values()),
+        len(found),
+        _missing(told),
+        time,
+        any(one.restarted for one in found.values()),
+    )
+
+
+def latencies(
+    ranks: Answers[RankLatencies], fronts: Answers[RankLatencies], time: float
+) -> Latencies:
+    """The sum over ranks. What all front ends measure is taken from them: they are nearer to the
+    client."""
+    at_ranks = require(ranks)
+    at_fronts = answered(fronts)
+    whole = at_fronts if len(at_fronts) == len(fronts) else {}
+    histograms: dict[str, LatencyHistogram] = {}
+    base: dict[str, str] = {}
+    for source in (at_ranks, whole):
+        for name in {name for one in source.values() for name in one.histograms}:
+            parts = [one.histograms.get(name) for one in source.values()]
+            known = [part for part in parts if part is not None]
+            if len(known) < len(source):
+                continue  # half an engine is not the engine
+            total = known[0]
+            for part in known[1:]:
+                total = total.merge(part)
+            histograms[name] = total
+            told = [one.base[name] for one in source.values() if name in one.base]
+            if told:
+                base[name] = told[0]
+    missing = {**_missing(ranks), **_missing(fronts)}
+    missing = {name: why for name, why in missing.items() if name not in histograms}
+    boots = tuple(one.boot for one in (*at_ranks.values(), *whole.values()))
+    return Latencies(histograms, time, len(at_ranks), missing, base, boots)
+
+
+def requests(told: Answers[RequestTable], sort: RequestSort, limit: int) -> RequestTable:
+    """The rows of all ranks, sorted again and cut."""
+    found = list(require(told).values())
+    rows = sorted((row for one in found for row in one.rows), key=lambda row: _place(row, sort))
+    looked = [one.waiting_looked_at for one in found]
+    return RequestTable(
+        time=max(one.time for one in found),
+        running=sum(one.running for one in found),
+        waiting=sum(one.waiting for one in found),
+        rows=tuple(rows[:limit]),
+        step=found[0].step if len(found) == 1 else None,
+        missing=_missing(told),
+        waiting_looked_at=None if None in looked else sum(one or 0 for one in looked),
+    )
+
+
+def _place(row: RequestRow, sort: RequestSort) -> tuple[float, float]:
+    age = -(row.age_s if row.age_s is not None else -math.inf)
+    if sort == "kv":
+        return -(row.kv_blocks or 0), age
+    if sort == "tokens":
+        return -((row.prompt_tokens or 0) + (row.generated_tokens or 0)), age
+    if sort == "wait":
+        return 0.0 if row.state != "running" else 1.0, age
+    return age, 0.0
+
+
+def aborted(ids: Sequence[str], told: Answers[Aborted]) -> Aborted:
+    """What happened to each id, as the one that knew it reports."""
+    found = answered(told)
+    done = {ident for one in found.values() for ident in one.aborted}
+    refused = {ident: why for one in found.values() for ident, why in one.refused}
+    for name, why in silent(told).items():
+        for ident in ids:
+            refused.setdefault(ident, f"{name} did not answer, and may hold it: {why}")
+    refused = {ident: why for ident, why in refused.items() if ident not in done}
+    return Aborted(
+        tuple(ident for ident in ids if ident in done),
+        tuple(ident for ident in ids if ident not in done and ident not in refused),
+        tuple(refused.items()),
+    )

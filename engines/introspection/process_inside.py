@@ -1,0 +1,120 @@
+"""The inside of one process of an engine, a scheduler or a front end, over its socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from llmtop.engines.core.live_protocol import LiveError, nonsense, text_of, understood
+from llmtop.engines.core.requests import Aborted, RequestTable
+from llmtop.engines.core.steps import Step
+from llmtop.engines.introspection import answers
+from llmtop.engines.introspection.errors import NotShown, OlderPlugin
+from llmtop.engines.introspection.step_rows import MOST_ROWS, StepRows, step_rows
+from llmtop.engines.tuning.live_exchange import TIMEOUT_S, LiveExchange
+
+PROTOCOL = 2
+ANSWER_LIMIT = 4 << 20  # twice what the protocol allows
+# More rows at once hold up the engine's other threads: 1,024 take it half a millisecond.
+ROWS = 1024
+MOST_EXCHANGES = 20  # for one look: a whole ring of 16,384 steps
+
+Told = TypeVar("Told")
+
+
+class NewSteps(NamedTuple):
+    """The steps since the look before. restarted: the numbers began again."""
+
+    steps: tuple[Step, ...]
+    lost: int
+    restarted: bool
+    missing: Mapping[str, str]
+
+
+class ProcessInside:
+    """Asks one socket. It remembers which steps it has seen. Every failure is a LiveError.
+
+    rank: whose steps and requests these are; what the process says of it is not believed.
+    timeout_s: how long an answer may take.
+    """
+
+    def __init__(self, path: Path, rank: int = 0, timeout_s: float = TIMEOUT_S) -> None:
+        self._exchange = LiveExchange(path, answer_limit=ANSWER_LIMIT)
+        self._rank = rank
+        self._timeout_s = timeout_s
+        self._boot: str | None = None
+        self._since: int | None = None
+
+    async def about(self) -> answers.About:
+        """What it can do."""
+        return await self._ask({"op": "get"}, answers.about)
+
+    async def steps(self, newest: int = MOST_ROWS) -> NewSteps:
+        """The steps since the look before; at first the ``newest`` ones."""
+        first = self._since is None
+        found: list[Step] = []
+        lost = 0
+        restarted = False
+        missing: Mapping[str, str] = {}
+        for _ in range(MOST_EXCHANGES):
+            told = await self._step_rows(newest)
+            missing = told.missing
+            if self._boot is not None and told.boot != self._boot:
+                self._boot, self._since = told.boot, 0
+                found, lost, restarted = [], 0, True
+                continue
+            self._boot = told.boot
+            found.extend(told.steps)
+            lost += told.lost
+            self._since = told.steps[-1].seq if told.steps else max(told.next - 1, 0)
+            if first or told.next - 1 <= self._since:
+                break
+        return NewSteps(tuple(found), lost, restarted, missing)
+
+    async def _step_rows(self, newest: int) -> StepRows:
+        since = self._since
+        limit = ROWS if since is not None else min(max(newest, 1), MOST_ROWS)
+        request = {"op": "steps", "since": since, "limit": limit}
+        return await self._ask(request, lambda told: step_rows(told, since, self._rank))
+
+    async def latencies(self) -> answers.RankLatencies:
+        """Its histograms since it started."""
+        return await self._ask({"op": "latencies"}, answers.latencies)
+
+    async def requests(self, sort: str, limit: int, ids: Sequence[str] = ()) -> RequestTable:
+        """Its requests, at most ``limit`` rows."""
+        request: dict[str, Any] = {"op": "requests", "sort": sort, "limit": limit}
+        if ids:
+            request["ids"] = list(ids)
+        return await self._ask(request, lambda told: answers.requests(told, self._rank))
+
+    async def abort(self, ids: Sequence[str], by: str, reason: str) -> Aborted:
+        """End requests."""
+        request = {"op": "abort", "ids": list(ids), "by": by, "reason": reason}
+        return await self._ask(request, answers.aborted)
+
+    def close(self) -> None:
+        """Drop whatever is under way."""
+        self._exchange.close()
+
+    async def _ask(
+        self, request: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Told]
+    ) -> Told:
+        answer, _ = await self._exchange.ask({**request, "protocol": PROTOCOL}, self._timeout_s)
+        protocol = answer.get("protocol")
+        if protocol == 1:
+            raise OlderPlugin
+        if protocol != PROTOCOL:
+            raise nonsense("another protocol version")
+        if answer.get("ok") is not True:
+            raise _refusal(answer)
+        return understood(read, answer)
+
+
+def _refusal(answer: Mapping[str, Any]) -> LiveError:
+    told, ability = answer.get("error"), answer.get("missing")
+    text = text_of(told) if isinstance(told, str) else "no reason given"
+    if isinstance(ability, str):
+        return NotShown(f"the engine cannot do this: {text}", text_of(ability))
+    return LiveError(f"the engine did not take the request: {text}")

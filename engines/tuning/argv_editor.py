@@ -1,0 +1,145 @@
+"""Writing an engine's argument vector: some options changed, everything else as it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from llmtop import UsageError
+from llmtop.engines.core.adapter import Adapter
+from llmtop.engines.core.options import OptionSpec, OptionValue
+from llmtop.engines.tuning.argv_parser import flag_name
+
+
+def with_options(
+    adapter: Adapter, args: Sequence[str], changes: Mapping[str, OptionValue]
+) -> tuple[str, ...]:
+    """The arguments for a start with these options changed, by the adapter's table.
+
+    None leaves an option to the engine. UsageError for one that the adapter does not know, or
+    whose value cannot be said with arguments.
+    """
+    if adapter.with_options is not None:
+        return adapter.with_options(args, changes)
+    return rewritten(adapter.options, args, changes)
+
+
+def rewritten(
+    table: Iterable[OptionSpec],
+    args: Sequence[str],
+    changes: Mapping[str, OptionValue],
+    long: Callable[[str], str] = lambda name: name,
+) -> tuple[str, ...]:
+    """The same for options that each have a flag of their own.
+
+    A boolean option is its switch, with ``--no-`` in front to turn it off; where the engine's own
+    default is off, off is the absence of the switch, since not every engine has the other form.
+    long: the full name of a flag, for engines that take a second name for some.
+    """
+    specs = {spec.name: spec for spec in table}
+    changed = tuple(args)
+    for name, value in changes.items():
+        spec = specs.get(name)
+        if spec is None:
+            raise UsageError(f"there is no option {name!r}", "it has " + ", ".join(specs))
+        flag = spec.flag.replace("_", "-")
+        if spec.kind is bool:
+            both = {flag, "--no-" + flag.removeprefix("--")}
+            changed = placed(changed, both, _switch(spec, value), long=long, switches=both)
+        else:
+            new = () if value is None else said(spec.flag, str(value))
+            changed = placed(changed, {flag}, new, long=long)
+    return changed
+
+
+def placed(
+    args: Sequence[str],
+    flags: Iterable[str],
+    new: Sequence[str],
+    *,
+    long: Callable[[str], str] = lambda name: name,
+    switches: Iterable[str] = (),
+) -> tuple[str, ...]:
+    """The arguments without these flags, and ``new`` where the first of them was, else at the end.
+
+    A flag goes with all values behind it unless it is one of ``switches``, which take none. A flag
+    that ends in a dot stands for all flags that begin with it.
+    """
+    names = tuple(flags)
+    alone = set(switches)
+    left: list[str] = []
+    at: int | None = None
+    following = False
+    for argument in args:
+        name = flag_name(argument)
+        if following and name is None:
+            continue
+        full = long(name) if name is not None else None
+        if full is None or not _among(full, names):
+            following = False
+            left.append(argument)
+            continue
+        at = len(left) if at is None else at
+        following = "=" not in argument and full not in alone
+    where = len(left) if at is None else at
+    return (*left[:where], *new, *left[where:])
+
+
+def with_flags(args: Sequence[str], extra: Sequence[str]) -> tuple[str, ...]:
+    """The arguments and further ones behind them, in place of what was given for the same flags.
+
+    Both forms of a switch, ``--x`` and ``--no-x``, are the same flag.
+    """
+    names: set[str] = set()
+    bare: set[str] = set()
+    for position, argument in enumerate(extra):
+        name = flag_name(argument)
+        if name is None:
+            continue
+        plain = "--" + name.removeprefix("--no-").removeprefix("--") if name[:2] == "--" else name
+        both = {name, plain, "--no-" + plain.removeprefix("--")}
+        names |= both
+        after = extra[position + 1] if position + 1 < len(extra) else None
+        if "=" not in argument and (after is None or flag_name(after) is not None):
+            bare |= both
+    return (*placed(args, names, (), switches=bare), *extra)
+
+
+def without_flags(
+    args: Sequence[str], flags: Iterable[str], long: Callable[[str], str] = lambda name: name
+) -> tuple[str, ...]:
+    """The arguments without these flags and their values.
+
+    A flag is found by any of its names: with dashes or underscores, ``--x`` or ``--no-x``, in short
+    or in full, and together with its parts (``--x.part``). UsageError for one that is not there.
+    """
+    left = tuple(args)
+    for flag in flags:
+        bare = flag.partition("=")[0].strip().replace("_", "-")
+        written = bare if bare.startswith("-") else f"--{bare}"
+        name = long(written)
+        plain = name.removeprefix("--no-").removeprefix("--")
+        names = {name, f"--{plain}", f"--no-{plain}", f"--{plain}."} if plain[:1] != "-" else {name}
+        kept = placed(left, names, (), long=long)
+        if kept == left:
+            there = sorted({found for found in map(flag_name, left) if found is not None})
+            raise UsageError(
+                f"the engine was not started with {written}",
+                f"it was started with {', '.join(there)}" if there else "it has no flags",
+            )
+        left = kept
+    return left
+
+
+def said(flag: str, value: str) -> tuple[str, ...]:
+    """A flag with its value; in one word where the value would be taken for a flag."""
+    return (f"{flag}={value}",) if value.startswith("-") else (flag, value)
+
+
+def _switch(spec: OptionSpec, value: OptionValue) -> tuple[str, ...]:
+    if value is None or (value is False and spec.default is False):
+        return ()
+    return (spec.flag,) if value else ("--no-" + spec.flag.removeprefix("--"),)
+
+
+def _among(name: str, flags: Iterable[str]) -> bool:
+    return any(name == flag or (flag.endswith(".") and name.startswith(flag)) for flag in flags)

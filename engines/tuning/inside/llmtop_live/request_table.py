@@ -1,0 +1,112 @@
+"""The requests inside one scheduler, sorted and cut where they are. Lengths, never contents.
+
+Runs on the engine's thread between two steps, so it looks at a bounded number of requests: all that
+run, and the first ones of the queue, which are the oldest. Ten thousand rows would hold up a step.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+MOST_ROWS = 50
+QUEUE_LOOK = 2048  # requests of the queue that are looked at: below a millisecond
+IDS_LOOK = 8192  # the same for those with certain ids, which is quicker
+SORTS = ("age", "kv", "tokens", "wait")
+ID_LIMIT = 200
+
+
+class RequestView:
+    """How a plugin shows its scheduler's requests: to be subclassed. Called between two steps.
+
+    A request is whatever the engine has for one. Times are unix seconds.
+    """
+
+    def running(self) -> Sequence[Any]:
+        """The requests of the batch."""
+        raise NotImplementedError
+
+    def waiting(self) -> Iterable[Any]:
+        """The queue, first the one that is admitted next, preempted requests included."""
+        raise NotImplementedError
+
+    def waiting_count(self) -> int:
+        """How many requests wait."""
+        raise NotImplementedError
+
+    def find(self, ident: str) -> Any:
+        """The unfinished request with exactly this id, else None."""
+        raise NotImplementedError
+
+    def find_all(self, idents: Sequence[str]) -> list[Any]:
+        """The unfinished requests with exactly these ids, in one pass where a queue is long."""
+        found = (self.find(ident) for ident in idents)
+        return [request for request in found if request is not None]
+
+    def arrived(self, request: Any) -> float:
+        """When it arrived."""
+        raise NotImplementedError
+
+    def is_queued(self, request: Any) -> bool:
+        """Whether it waits for its first admission or for the next one."""
+        raise NotImplementedError
+
+    def tokens(self, request: Any) -> int:
+        """Prompt and generated tokens so far."""
+        raise NotImplementedError
+
+    def kv_blocks(self, request: Any) -> int:
+        """The KV blocks that it holds."""
+        raise NotImplementedError
+
+    def row(self, request: Any, now: float) -> dict[str, Any]:
+        """The fields of the protocol, without prompts, outputs and block tables."""
+        raise NotImplementedError
+
+
+def table(
+    view: RequestView,
+    now: float,
+    step: int | None,
+    sort: str = "age",
+    limit: int = MOST_ROWS,
+    ids: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """The answer to ``requests``: counts, and at most ``limit`` rows, the largest first."""
+    running = view.running()
+    waiting = view.waiting_count()
+    limit = min(max(limit, 0), MOST_ROWS)
+    if ids is None:
+        queue = itertools.islice(view.waiting(), QUEUE_LOOK)
+        chosen = _largest(view, running, queue, sort, limit)
+        looked = min(waiting, QUEUE_LOOK)
+    else:
+        chosen = view.find_all(ids[:MOST_ROWS])
+        looked = min(waiting, IDS_LOOK)
+    return {
+        "now": now,
+        "step": step,
+        "running": len(running),
+        "waiting": waiting,
+        "waiting_looked_at": looked,
+        "requests": [view.row(request, now) for request in chosen],
+    }
+
+
+def _largest(
+    view: RequestView, running: Sequence[Any], queue: Iterable[Any], sort: str, limit: int
+) -> list[Any]:
+    arrived = view.arrived
+    if sort == "kv":
+        largest = heapq.nlargest(limit, running, key=view.kv_blocks)
+        return [*largest, *itertools.islice(queue, limit - len(largest))]
+    if sort == "wait":
+        longest = heapq.nsmallest(limit, queue, key=arrived)
+        return [*longest, *heapq.nsmallest(limit - len(longest), running, key=arrived)]
+    everyone = itertools.chain(running, queue)
+    if sort == "tokens":
+        return heapq.nlargest(limit, everyone, key=view.tokens)
+    oldest: Callable[[Any], float] = arrived
+    return heapq.nsmallest(limit, everyone, key=oldest)

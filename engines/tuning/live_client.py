@@ -1,0 +1,93 @@
+"""The live-option client: asks a running engine what can be changed, and changes it.
+
+Speaks docs/reference/live-socket.md over a Unix socket. Whatever comes back is hostile until
+proven otherwise; it is bounded in time and in size, and every string is printable when it leaves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from llmtop.engines.core.live_protocol import (
+    LiveError,
+    LiveOption,
+    LiveState,
+    changes_of,
+    nonsense,
+    state_of,
+    text_of,
+    understood,
+)
+from llmtop.engines.core.options import Change
+from llmtop.engines.tuning.live_exchange import TIMEOUT_S, Connect, LiveExchange, open_own
+
+__all__ = ["LiveClient", "LiveError", "LiveOption", "LiveState"]
+
+PROTOCOLS = (1, 2)  # get and set are the same in both
+
+
+class LiveClient:
+    """Talks to the socket at ``path``. Every failure is a LiveError.
+
+    connect: opens a connection. clock: monotonic seconds, for how long an answer took.
+    now: unix seconds, the moment that a change is stamped with. timeout_s: how long to wait; an
+    engine that a signal has stopped is given up after a second.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        connect: Connect = open_own,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self._exchange = LiveExchange(path, connect, clock)
+        self._now = now
+        self._timeout_s = timeout_s
+
+    async def get(self) -> LiveState:
+        """What the engine can change, and what is in force."""
+        answer, _ = await self._ask({"op": "get"}, self._timeout_s)
+        return understood(state_of, answer)
+
+    async def set(
+        self,
+        changes: Mapping[str, int],
+        *,
+        evict: bool = False,
+        by: str = "",
+        wait_s: float = 1.0,
+    ) -> tuple[Change, ...]:
+        """Ask for changes; one ``Change`` for each, in the order given.
+
+        wait_s: how long the engine waits for its own next step before it answers "pending".
+        ack_ms of each is ours: from before the request was sent until its answer was here.
+        """
+        if not changes:
+            return ()
+        asked = self._now()
+        request = {"op": "set", "changes": dict(changes), "evict": evict, "by": by}
+        answer, took_s = await self._ask({**request, "wait_s": wait_s}, self._timeout_s + wait_s)
+        return understood(
+            lambda told: changes_of(told, tuple(changes), by, asked, took_s * 1e3), answer
+        )
+
+    async def close(self) -> None:
+        """Drop whatever is under way; a request after this fails."""
+        self._exchange.close()
+
+    async def _ask(
+        self, request: Mapping[str, Any], timeout_s: float
+    ) -> tuple[Mapping[str, Any], float]:
+        answer, took_s = await self._exchange.ask(request, timeout_s)
+        if answer.get("protocol") not in PROTOCOLS:
+            raise nonsense("another protocol version")
+        if answer.get("ok") is not True:
+            error_text = answer.get("error")
+            told = text_of(error_text) if isinstance(error_text, str) else "no reason given"
+            raise LiveError(f"the engine did not take the request: {told}")
+        return answer, took_s

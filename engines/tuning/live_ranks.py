@@ -1,0 +1,130 @@
+"""The live-option client of an engine that may have several data-parallel ranks.
+
+In vLLM each data-parallel rank is a process with a scheduler and a live-option socket of its own:
+rank 0 at the plain path, rank N at the path with ``.N`` behind it. Ranks come and go, so the
+sockets are looked for again at each request. A change goes to all ranks at the same time, and the
+answer is one answer. Where there is one rank this is a plain ``LiveClient``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from llmtop.engines.core.adapter import Live
+from llmtop.engines.core.live_protocol import LiveError, LiveGone, LiveState
+from llmtop.engines.core.options import Change
+from llmtop.engines.host.rank_sockets import rank_sockets, socket_of
+from llmtop.engines.tuning.live_client import LiveClient
+from llmtop.engines.tuning.rank_merge import merged_change, merged_state, nobody
+from llmtop.values import replace
+
+Answer = TypeVar("Answer")
+
+
+class RankedLive:
+    """All ranks of one engine, as one ``Live``. Raises LiveError only when no rank answers.
+
+    path: the socket of rank 0. expected: the ranks that the engine was started with, () where its
+    arguments do not say; further ones are found by their sockets. client: opens one rank's socket.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        expected: Sequence[int] = (),
+        client: Callable[[Path], Live] = LiveClient,
+    ) -> None:
+        self._path = Path(path)
+        self._expected = tuple(expected)
+        self._client = client
+        self._clients: dict[int, Live] = {}
+        self._evicted: dict[int, int] = {}  # by rank, as it said last
+
+    async def get(self) -> LiveState:
+        """What the engine can change, and what is in force on each rank."""
+        answers = await self._each(lambda live: live.get())
+        state = merged_state(answers)
+        for rank, told in answers.items():
+            if isinstance(told, LiveState):
+                self._evicted[rank] = told.evicted_total
+        # Of a rank that is silent its last count holds: a sum must not fall because of silence.
+        silent = [rank for rank, told in answers.items() if isinstance(told, LiveError)]
+        missing = sum(self._evicted.get(rank, 0) for rank in silent)
+        return replace(state, evicted_total=state.evicted_total + missing) if missing else state
+
+    async def set(
+        self,
+        changes: Mapping[str, int],
+        *,
+        evict: bool = False,
+        by: str = "",
+        wait_s: float = 1.0,
+    ) -> tuple[Change, ...]:
+        """Ask all ranks at once; one ``Change`` for each option, in the order given."""
+        if not changes:
+            return ()
+        answers = await self._each(
+            lambda live: live.set(changes, evict=evict, by=by, wait_s=wait_s)
+        )
+        if not any(isinstance(told, tuple) for told in answers.values()):
+            raise nobody(answers)
+        answers = {rank: _late(told) for rank, told in answers.items()}
+        return tuple(
+            merged_change(
+                name,
+                to,
+                {
+                    rank: told if isinstance(told, LiveError) else told[at]
+                    for rank, told in answers.items()
+                },
+            )
+            for at, (name, to) in enumerate(changes.items())
+        )
+
+    async def close(self) -> None:
+        """Drop whatever is under way; a request after this fails."""
+        for live in self._opened(self._ranks()).values():
+            await live.close()
+
+    async def _each(
+        self, ask: Callable[[Live], Awaitable[Answer]]
+    ) -> dict[int, Answer | LiveError]:
+        lives = self._opened(self._ranks())
+        answers = await asyncio.gather(*(_answer(ask, live) for live in lives.values()))
+        found = dict(zip(lives, answers, strict=True))
+        # A rank that was given up at run time leaves its socket; one that was started with the
+        # engine, and is gone, is said to be gone.
+        left = {
+            rank: told
+            for rank, told in found.items()
+            if rank in self._expected or not isinstance(told, LiveGone)
+        }
+        return left or found
+
+    def _ranks(self) -> list[int]:
+        """The expected ranks and those that have a socket. One scheduler as a rule: rank 0."""
+        return sorted({*self._expected, *rank_sockets(self._path)}) or [0]
+
+    def _opened(self, ranks: Sequence[int]) -> dict[int, Live]:
+        for rank in ranks:
+            if rank not in self._clients:
+                self._clients[rank] = self._client(socket_of(self._path, rank))
+        return {rank: self._clients[rank] for rank in ranks}
+
+
+def _late(told: Answer | LiveError) -> Answer | LiveError:
+    """The request of a frozen rank lies in its socket. The rank reads it when it continues."""
+    if isinstance(told, LiveError) and not isinstance(told, LiveGone):
+        return LiveError(f"{told.message}; it may take the change later", told.hint)
+    return told
+
+
+async def _answer(ask: Callable[[Live], Awaitable[Answer]], live: Live) -> Answer | LiveError:
+    # It asks here: what is cancelled before it begins leaves no request that nobody awaits.
+    try:
+        return await ask(live)
+    except LiveError as error:
+        return error

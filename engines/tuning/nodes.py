@@ -1,0 +1,34 @@
+"""Launches that serve nothing: a node that works for another one answers no HTTP.
+
+llmtop would wait for it until its patience ends, and never know whether it is well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmtop import UsageError
+from llmtop.engines.tuning.argv_parser import last_value, pairs
+
+RANK = ("--node-rank", "-r")
+# vLLM's, and what they are in its configuration: without an API server there is no port to watch.
+_OFF = ("false", "0", "no")
+
+
+def refuse_other_nodes(args: Sequence[str]) -> None:
+    """UsageError for a node that has no API server of its own."""
+    headless = [value for name, value in pairs(args) if name == "--headless"]
+    if headless and headless[-1].lower() not in _OFF:
+        raise _refused("--headless")
+    if last_value(args, "--api-server-count", "-asc") == "0":
+        raise _refused("--api-server-count 0")
+    rank = last_value(args, *RANK)
+    if rank is not None and rank.strip() not in ("", "0"):
+        raise _refused(f"--node-rank {rank[:20]}")
+
+
+def _refused(flag: str) -> UsageError:
+    return UsageError(
+        f"with {flag} this node answers no requests, so llmtop cannot watch it",
+        "start it by hand, and the node of rank 0 with llmtop",
+    )

@@ -1,0 +1,200 @@
+"""An engine's options as they stand: the adapter's table, its command line, its own live answer."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from llmtop import UsageError
+from llmtop.engines.core.options import (
+    BATCH_LIMITS,
+    Applies,
+    Change,
+    Option,
+    OptionSpec,
+    OptionValue,
+    Outcome,
+    RankValue,
+)
+from llmtop.engines.tuning.live_client import LiveOption, LiveState
+from llmtop.values import replace
+
+_Named = TypeVar("_Named", Option, OptionSpec)
+WORDS_ON = {"on", "true", "yes", "1"}
+WORDS_OFF = {"off", "false", "no", "0"}
+
+
+def assemble(
+    table: Sequence[OptionSpec],
+    launch: Mapping[str, OptionValue],
+    live: LiveState | None,
+    *,
+    known: bool = True,
+    silent: str = "",
+) -> tuple[Option, ...]:
+    """Lay what the engine says live over what it was launched with.
+
+    An option that the table calls live, but that this engine does not offer on its socket, applies
+    by restart here: the socket decides, not the table. known: whether ``launch`` is all that it was
+    launched with; else what is not in it may have any value, not just the default. silent: why the
+    engine, which has a way to change options, does not answer on it now; the values of live options
+    are then not known, for somebody may have changed them.
+    """
+    found = []
+    for spec in table:
+        now = live.options.get(spec.name) if live and live.disabled is None else None
+        if live is not None and now is not None:
+            found.append(
+                Option(
+                    spec=spec,
+                    value=now.named(now.value),
+                    launch=now.named(now.launch),
+                    minimum=_bound(now, now.minimum),
+                    maximum=_bound(now, now.maximum),
+                    applies=now.applies,
+                    pending=now.named(now.pending),
+                    note="; ".join(filter(None, (now.note, draining(live, spec.name)))),
+                    ranks=tuple(_named(now, one) for one in now.ranks),
+                )
+            )
+            continue
+        value = launch.get(spec.name, spec.default if known else None)
+        found.append(
+            Option(
+                spec=spec,
+                value=value,
+                launch=value,
+                minimum=spec.minimum,
+                maximum=spec.maximum,
+                applies=Applies.RESTART,
+            )
+        )
+        if spec.applies is not Applies.RESTART and silent:
+            found[-1] = replace(found[-1], value=None, applies=spec.applies, obstacle=silent)
+    return tuple(found)
+
+
+def _bound(option: LiveOption, value: int) -> float | None:
+    if option.choices:
+        return None
+    return value if option.parts == 1 else value / option.parts
+
+
+def _named(option: LiveOption, one: RankValue) -> RankValue:
+    return RankValue(one.rank, option.named(one.value), option.named(one.pending))
+
+
+def draining(live: LiveState, name: str) -> str:
+    """How many requests still run above a batch limit that was lowered, in words; "" for none."""
+    option = live.options.get(name)
+    if option is None or name not in BATCH_LIMITS:
+        return ""
+    running = {one.rank: one.running or 0 for one in live.ranks}
+    above = [
+        f"{running[one.rank]:,} on rank {one.rank}"
+        for one in option.ranks
+        if isinstance(one.value, int) and running.get(one.rank, 0) > one.value
+    ]
+    if not live.ranks and (live.running or 0) > option.value:
+        above = [f"{live.running:,}"]
+    return f"still running: {', '.join(above)}; requests above the limit finish" if above else ""
+
+
+def drains(change: Change) -> bool:
+    """Whether a change may leave requests running above the limit that it lowered."""
+    lowered = (one.before for one in change.ranks) if change.ranks else (change.before,)
+    return (
+        change.option in BATCH_LIMITS
+        and change.outcome is not Outcome.REFUSED
+        and isinstance(change.after, int)
+        and any(isinstance(before, int) and before > change.after for before in lowered)
+    )
+
+
+def find(options: Sequence[_Named], name: str) -> _Named:
+    """The option called ``name``; a UsageError that names what is near when there is none."""
+    for option in options:
+        if option.name == name:
+            return option
+    names = [option.name for option in options]
+    near = difflib.get_close_matches(name, names, n=1)
+    raise UsageError(
+        f"there is no option {name!r}",
+        f"did you mean {near[0]}?" if near else "the options are " + ", ".join(names),
+    )
+
+
+def parse(option: Option, text: str) -> OptionValue:
+    """Read a value typed by a person. UsageError when it is not of the option's kind."""
+    kind = option.spec.kind
+    word = text.strip().lower()
+    if kind is bool:
+        if word in WORDS_ON | WORDS_OFF:
+            return word in WORDS_ON
+        raise UsageError(f"{option.name} is on or off, not {text!r}")
+    if kind is int:
+        # Speculation is counted in draft tokens; people say off and on.
+        if word == "off" and option.minimum == 0:
+            return 0
+        if word == "on" and option.minimum == 0 and isinstance(option.launch, int):
+            return option.launch
+        try:
+            if not word.isascii():  # digits of other scripts
+                raise ValueError
+            return int(word.replace(",", "").replace("_", ""))
+        except ValueError:
+            raise UsageError(f"{option.name} takes a whole number, not {text!r}") from None
+    if kind is float:
+        try:
+            if not word.isascii():
+                raise ValueError
+            return float(word)
+        except ValueError:
+            raise UsageError(f"{option.name} takes a number, not {text!r}") from None
+    if option.spec.choices and text not in option.spec.choices:
+        raise UsageError(
+            f"{option.name} cannot be {text!r}", "it takes " + ", ".join(option.spec.choices)
+        )
+    return text
+
+
+def refusal(option: Option, value: OptionValue) -> str | None:
+    """Why a change cannot be asked of the engine as it runs, in words; None when it can."""
+    if option.obstacle:
+        return option.obstacle
+    if option.applies is Applies.RESTART:
+        return f"{option.name} takes effect only at a restart; --restart does that"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        low, high = option.minimum, option.maximum
+        if (low is not None and value < low) or (high is not None and value > high):
+            span = f"{_plain(low)} to {_plain(high)}"
+            why = ", the launch value" if high == option.launch else ""
+            return f"{value} is out of range: this engine takes {span}{why}"
+    return None
+
+
+def unfit(spec: OptionSpec, value: OptionValue) -> str | None:
+    """Why a value cannot even be launched with, in words; None when the engine is to be asked."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        low, high = spec.minimum, spec.maximum
+        if (low is not None and value < low) or (high is not None and value > high):
+            return f"{value} is out of range: {spec.name} takes {_plain(low)} to {_plain(high)}"
+    return None
+
+
+def refused(option: Option, value: OptionValue, reason: str, by: str = "") -> Change:
+    """A change that was not even sent, as an outcome."""
+    return Change(
+        option=option.name,
+        before=option.value,
+        after=value,
+        outcome=Outcome.REFUSED,
+        reason=reason,
+        by=by,
+        note=option.note,
+    )
+
+
+def _plain(number: float | None) -> str:
+    return "any" if number is None else f"{number:,g}" if number < 1e15 else str(number)
