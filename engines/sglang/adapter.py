@@ -1,0 +1,122 @@
+"""SGLang 0.5.12 and later: how it is started, and what is put beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from llmtop import UsageError
+from llmtop.engines.core.adapter import Adapter, Live
+from llmtop.engines.core.records import LaunchSpec
+from llmtop.engines.sglang.failures import FAILURES, WORDS
+from llmtop.engines.sglang.loads import STEP_SUMS
+from llmtop.engines.sglang.log_patterns import EFFECTIVE, MEMORY, PHASES
+from llmtop.engines.sglang.metrics import SERIES, read
+from llmtop.engines.sglang.options import OPTIONS, launch_options, long_flag, with_options
+from llmtop.engines.tuning.argv_parser import given
+from llmtop.engines.tuning.nodes import refuse_other_nodes
+from llmtop.engines.tuning.tls_flags import certificate_of
+from llmtop.trust import Trust
+
+HERE = Path(__file__).resolve().parent
+PLUGIN_FOLDERS = (HERE / "plugin", HERE.parent / "tuning" / "inside")
+PLUGIN_NAME = "llmtop"  # in entry_points.txt of the plugin
+MODULE = "sglang.launch_server"  # takes the flags itself; the program ``sglang`` wants ``serve``
+
+# Gauges change at each prefill and then once in so many decode steps, as a line of the log is:
+# SGLang's own 40 are over a second at 256 streams on an H200 (ITL 31 ms).
+LOG_INTERVAL = ("--decode-log-interval", "10")
+# The scraper asks once a second, which would bury the log. In every version since 0.5.12.
+QUIET = ("--uvicorn-access-log-exclude-prefixes", "/metrics", "/health", "/server_info")
+
+# /health generates a token and takes a second or more, unless it is told not to; /health_generate
+# always does. /ready, which is as good as the quick answer, only came with 0.5.20.
+QUICK_HEALTH = "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION"
+
+
+def command(spec: LaunchSpec) -> tuple[str, ...]:
+    """``sglang serve --model-path MODEL --host --port``, the operator's arguments last.
+
+    spec.program is what comes before: ("sglang",), a path to it, or (PYTHON, "-m", MODULE).
+    """
+    if given(spec.args, "--host", "--port", "--model-path", "--model"):
+        raise UsageError(
+            "llmtop must know where the engine listens and what it serves",
+            "give the model and --port to llmtop itself, before the --",
+        )
+    refuse_other_nodes(spec.args)
+    if spec.model.startswith("-"):
+        raise UsageError(f"{spec.model} is a flag, not a model", "flags go behind a --")
+    program = spec.program or ADAPTER.program
+    verb = () if program[-1] == MODULE else ("serve",)
+    added: list[str] = []
+    if not given(spec.args, "--enable-metrics"):
+        added.append("--enable-metrics")
+    for flag in (LOG_INTERVAL, QUIET):
+        if not given(spec.args, flag[0]):
+            added += flag
+    where = ("--model-path", spec.model, "--host", spec.host, "--port", str(spec.port))
+    return (*program, *verb, *where, *added, *spec.args)
+
+
+def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) -> dict[str, str]:
+    """What the engine's environment needs besides ``base``: the plugin and the choice of GPUs."""
+    folders = [str(folder) for folder in PLUGIN_FOLDERS]
+    # At a restart the base is the environment of the engine before, with the plugin in it.
+    inherited = base.get("PYTHONPATH", "").split(os.pathsep)
+    folders += [folder for folder in inherited if folder and folder not in folders]
+    added = {
+        "PYTHONPATH": os.pathsep.join(folders),
+        "LLMTOP_LIVE_SOCKET": str(live_socket),
+        "PYTHONUNBUFFERED": "1",  # the log is a file, and its last lines tell why an engine died
+    }
+    if QUICK_HEALTH not in base:
+        added[QUICK_HEALTH] = "0"
+    allowed = [name.strip() for name in base.get("SGLANG_PLUGINS", "").split(",") if name.strip()]
+    if allowed and PLUGIN_NAME not in allowed:  # a list of those that may load; empty is all
+        added["SGLANG_PLUGINS"] = ",".join([*allowed, PLUGIN_NAME])
+    if spec.gpus:
+        added["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in spec.gpus)
+        # Else CUDA counts the fastest GPU first, and its 0 is not the 0 of nvidia-smi and of ours.
+        if "CUDA_DEVICE_ORDER" not in base:
+            added["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    return added
+
+
+def stock_live(url: str, api_key: str, trust: Trust) -> Live:
+    """What every SGLang changes while it runs, for all who have its key."""
+    from llmtop.engines.sglang.http_options import StockLive
+
+    return StockLive(url, api_key, trust)
+
+
+ADAPTER = Adapter(
+    kind="sglang",
+    title="SGLang",
+    default_port=30000,
+    program=("sglang",),
+    module=MODULE,
+    command=command,
+    environment=environment,
+    read=read,
+    prefixes=("sglang:",),
+    # So they were called from 0.5.4 to 0.5.9, and collectors write them so.
+    renamed={"sglang_": "sglang:"},
+    without_metrics="start SGLang with --enable-metrics",
+    options=OPTIONS,
+    launch_options=launch_options,
+    with_options=with_options,
+    long_flag=long_flag,
+    phases=PHASES,
+    failures=FAILURES,
+    failure_words=WORDS,
+    effective=EFFECTIVE,
+    memory=MEMORY,
+    ready_path="/health",
+    certificate=certificate_of,
+    min_version="0.5.12",
+    stock_live=stock_live,
+    series=SERIES,
+    step_sums=STEP_SUMS,
+)

@@ -1,0 +1,250 @@
+"""SGLang's own live options over HTTP, for engines that our plugin is not in.
+
+``POST /set_internal_state`` takes a few keys while the engine runs, and hands them to all of its
+ranks; ``GET /server_info`` reports what is in force. Works with whatever is at a URL, with an API
+key where the engine wants one. Source: SGLang 0.5.12 to 0.5.23, entrypoints/http_server.py and
+managers/scheduler.py, from 0.5.22 scheduler_components/internal_state.py.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from llmtop.engines.core.live_protocol import LiveError, LiveState, understood
+from llmtop.engines.core.options import Change, Outcome, RankChange
+from llmtop.engines.metrics.http_client import BrokenAnswer, HttpClient, NoConnection, TooLarge
+from llmtop.engines.sglang.server_info import CAP, CAP_KEY, OTHERS, ServerInfo
+from llmtop.engines.tuning.rank_merge import merged_outcome, reason_words
+from llmtop.trust import SYSTEM, Trust
+from llmtop.values import replace
+
+TIMEOUT_S = 5.0  # an answer waits for the end of a batch, and a long prefill takes seconds
+ANSWER_LIMIT = 4 * 1024 * 1024  # bytes; 14 KB for each data-parallel rank in 0.5.23
+HISTORY = 50
+
+
+class Exchange(Protocol):
+    """One HTTP request. Raises LiveError when no answer comes."""
+
+    async def __call__(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> tuple[int, bytes]:
+        """The status and the body of the answer."""
+
+    async def close(self) -> None:
+        """Give the connections back."""
+
+
+class StockLive:
+    """The options of one SGLang engine, as LiveClient offers them. Every failure is a LiveError.
+
+    What was changed, and by whom, is remembered here alone: the engine keeps no such list.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str = "",
+        trust: Trust = SYSTEM,
+        *,
+        exchange: Exchange | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._exchange = exchange if exchange is not None else HttpExchange(url, api_key, trust)
+        self._clock = clock
+        self._now = now
+        self._history: deque[Change] = deque(maxlen=HISTORY)
+        self._taken: set[str] = set()  # of OTHERS, those that this engine took
+
+    async def get(self) -> LiveState:
+        """What the engine can change, and what is in force."""
+        info = await self._info()
+        return understood(lambda told: self._state(told), info)
+
+    async def set(
+        self,
+        changes: Mapping[str, int],
+        *,
+        evict: bool = False,
+        by: str = "",
+        wait_s: float = 1.0,
+    ) -> tuple[Change, ...]:
+        """Ask for changes one after the other; one ``Change`` for each, in the order given.
+
+        wait_s is for the other clients: SGLang answers once its scheduler has taken the value.
+        """
+        if not changes:
+            return ()
+        before = understood(ServerInfo, await self._info())
+        found = []
+        for name, to in changes.items():
+            asked, sent = self._now(), self._clock()
+            made = await self._one(before, name, to, evict)
+            took_ms = (self._clock() - sent) * 1e3
+            change = replace(made, ack_ms=took_ms, by=by, time=asked)
+            found.append(change)
+            if change.outcome is not Outcome.REFUSED:
+                self._history.append(replace(change, ack_ms=None))
+        return tuple(found)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._exchange.close()
+
+    def _state(self, told: Mapping[str, Any]) -> LiveState:
+        info = ServerInfo(told)
+        names = (CAP, *(name for name in OTHERS if name in self._taken | info.offered))
+        options = {name: option for name in names if (option := info.option(name)) is not None}
+        return LiveState(
+            engine="sglang",
+            version=info.version,
+            pid=None,
+            options=options,
+            history=tuple(self._history),
+        )
+
+    async def _one(self, before: ServerInfo, name: str, to: int, evict: bool) -> Change:
+        was = before.value(name)
+        if objection := _objection(before, name, to, evict):
+            return Change(name, was, to, Outcome.REFUSED, objection)
+        key, value = (CAP_KEY, to // before.stages) if name == CAP else (name, to)
+        status, body = await self._exchange(
+            "POST", "/set_internal_state", {"server_args": {key: value}}
+        )
+        _check(status, "/set_internal_state")
+        said = understood(_list_of_bool, body)
+        # Its word alone is not enough: 0.5.12 says true to keys that it refuses.
+        after = understood(ServerInfo, await self._info())
+        unknown = name != CAP and name not in before.offered
+        ranks = _ranks(before, after, name, to)
+        if ranks:
+            outcome = merged_outcome([one.outcome for one in ranks])
+        else:
+            fine = all(said) and after.values(name) == {to}
+            outcome = Outcome.APPLIED if fine else Outcome.REFUSED
+        if outcome is Outcome.APPLIED:
+            if name != CAP:
+                self._taken.add(name)
+            return Change(name, was, to, outcome, ranks=ranks)
+        if outcome is Outcome.PARTIAL:
+            return Change(name, was, to, outcome, _part_words(after, ranks), ranks=ranks)
+        reason = "SGLang refused it; its log says why"
+        if unknown:
+            reason = f"SGLang {before.version} does not change this while it runs"
+        return Change(name, was, to, outcome, reason, ranks=ranks)
+
+    async def _info(self) -> Mapping[str, Any]:
+        status, body = await self._exchange("GET", "/server_info", None)
+        _check(status, "/server_info")
+        return understood(_object, body)
+
+
+class HttpExchange:
+    """The real ``Exchange``, with the server at ``url``. api_key: never shown."""
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str = "",
+        trust: Trust = SYSTEM,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        if url.startswith("https:"):
+            trust.context()  # a file that cannot be used is reported before anything is asked
+        self._url = url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._client = HttpClient(
+            ANSWER_LIMIT, timeout_s, api_key=api_key, trust_of=lambda _: trust
+        )
+
+    async def __call__(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> tuple[int, bytes]:
+        """Send one request and read a bounded answer. The body is empty unless it is a 200."""
+        content = None if body is None else json.dumps(body).encode()
+        try:
+            answer = await self._client.request(method, self._url + path, body=content)
+        except TimeoutError:
+            raise LiveError(
+                f"the engine did not answer {path} within {self._timeout_s:g} s",
+                "it may be paused, stuck, or busy with one long prefill",
+            ) from None
+        except TooLarge:
+            raise LiveError(
+                f"the answer to {path} is larger than {ANSWER_LIMIT // 2**20} MiB"
+            ) from None
+        except (NoConnection, BrokenAnswer, ValueError) as error:
+            raise LiveError(
+                f"the engine could not be asked for {path} ({type(error).__name__})",
+                "is it running, and is this its URL?",
+            ) from None
+        return answer.status, answer.body
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+
+def _objection(before: ServerInfo, name: str, to: int, evict: bool) -> str | None:
+    """Why a change is not even sent."""
+    option = before.option(name)
+    if name != CAP and name not in OTHERS:
+        return f"not a live option of this engine; it has: {CAP}"
+    if option is None:
+        return f"the engine does not report its {name}"
+    if evict:
+        return "cannot evict: SGLang can put back all running requests or none"
+    if not option.minimum <= to <= option.maximum:
+        return f"must lie between {option.minimum} and {option.maximum}"
+    if name == CAP and to % before.stages:
+        return f"must be a multiple of the {before.stages} pipeline stages"
+    return None
+
+
+def _ranks(before: ServerInfo, after: ServerInfo, name: str, to: int) -> tuple[RankChange, ...]:
+    """What each data-parallel rank made of a change, by what is in force on it afterwards."""
+    was = {one.rank: one.value for one in before.by_rank(name)}
+    return tuple(
+        RankChange(one.rank, was.get(one.rank), Outcome.APPLIED)
+        if one.value == to
+        else RankChange(one.rank, was.get(one.rank), Outcome.REFUSED, "its log says why")
+        for one in after.by_rank(name)
+    )
+
+
+def _part_words(after: ServerInfo, ranks: tuple[RankChange, ...]) -> str | None:
+    if after.numbered:
+        return reason_words(ranks)
+    # SGLang's answers come in the order in which the ranks gave them.
+    refused = sum(one.outcome is Outcome.REFUSED for one in ranks)
+    return f"{refused} of {len(ranks)} ranks refused it; SGLang's log says which and why"
+
+
+def _check(status: int, path: str) -> None:
+    if status in (401, 403):
+        raise LiveError(
+            f"the engine wants a key for {path} (HTTP {status})",
+            "put its admin API key in LLMTOP_ADMIN_API_KEY; where it has none, its API key in "
+            "LLMTOP_API_KEY",
+        )
+    if status != 200:
+        raise LiveError(f"the engine answered {path} with HTTP {status}", "see the engine's log")
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    found = json.loads(body)
+    if not isinstance(found, dict):
+        raise ValueError("not an object")
+    return found
+
+
+def _list_of_bool(body: bytes) -> list[bool]:
+    found = json.loads(body)
+    if not isinstance(found, list) or not found or not all(isinstance(x, bool) for x in found):
+        raise ValueError("not a list of true and false")
+    return found

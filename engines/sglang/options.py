@@ -1,0 +1,211 @@
+"""SGLang's options: its own names and flags, and what was given for them at launch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from llmtop.engines.core.options import Applies, OptionSpec, OptionValue
+from llmtop.engines.tuning.argv_editor import rewritten
+from llmtop.engines.tuning.argv_parser import launch_values
+
+_RESTART = Applies.RESTART
+_POLICIES = (
+    *("fcfs", "lpm", "random", "dfs-weight", "lof", "priority", "routing-key"),
+    *("hrrn", "shortest-prefill-first"),
+)
+
+OPTIONS = (
+    OptionSpec(
+        "max_running_requests",
+        "--max-running-requests",
+        "Requests in the running batch; the rest wait in the queue.",
+        Applies.DRAINS,
+        int,
+        minimum=1,
+    ),
+    OptionSpec(
+        "chunked_prefill_size",
+        "--chunked-prefill-size",
+        "Longest piece of a prompt in one batch: short ones keep streams even; -1 is off.",
+        Applies.LIVE_UP_TO_LAUNCH,
+        int,
+        minimum=-1,
+    ),
+    OptionSpec(
+        "max_prefill_tokens",
+        "--max-prefill-tokens",
+        "Prompt tokens of one batch, over all its requests.",
+        Applies.LIVE_UP_TO_LAUNCH,
+        int,
+        minimum=1,
+        default=16384,
+    ),
+    OptionSpec(
+        "max_queued_requests",
+        "--max-queued-requests",
+        "Requests that may wait; more are refused at once with HTTP 503. 0 is no limit.",
+        Applies.LIVE,
+        int,
+        minimum=0,
+    ),
+    OptionSpec(
+        "speculative_algorithm",
+        "--speculative-algorithm",
+        "Who drafts: n-grams of what was said, a small model, or heads trained for it.",
+        _RESTART,
+        str,
+        choices=("EAGLE", "EAGLE3", "NEXTN", "STANDALONE", "NGRAM"),
+    ),
+    OptionSpec(
+        "speculative_num_draft_tokens",
+        "--speculative-num-draft-tokens",
+        "Tokens that one verification checks, the certain one included.",
+        _RESTART,
+        int,
+        minimum=1,
+    ),
+    OptionSpec(
+        "speculative_num_steps",
+        "--speculative-num-steps",
+        "How many steps the drafter goes ahead (EAGLE and STANDALONE).",
+        _RESTART,
+        int,
+        minimum=1,
+    ),
+    OptionSpec(
+        "disable_radix_cache",
+        "--disable-radix-cache",
+        "Keep no prefixes for reuse; without it the KV cache of prompts is kept and shared.",
+        _RESTART,
+        bool,
+        default=False,
+    ),
+    OptionSpec(
+        "mem_fraction_static",
+        "--mem-fraction-static",
+        "Share of each GPU's memory for weights and KV cache.",
+        _RESTART,
+        float,
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    OptionSpec(
+        "context_length",
+        "--context-length",
+        "Longest request, prompt and output together, in tokens.",
+        _RESTART,
+        int,
+        minimum=1,
+    ),
+    OptionSpec(
+        "schedule_policy",
+        "--schedule-policy",
+        "Scheduling order: first come first served, or longest cached prefix first, ...",
+        Applies.LIVE,
+        str,
+        choices=_POLICIES,
+        default="fcfs",
+    ),
+    OptionSpec(
+        "schedule_conservativeness",
+        "--schedule-conservativeness",
+        "How much of its longest answer is reserved for a request; lower admits more.",
+        Applies.LIVE,
+        float,
+        minimum=0.0,
+        default=1.0,
+    ),
+    OptionSpec(
+        "tp_size",
+        "--tp-size",
+        "GPUs that each layer is split over.",
+        _RESTART,
+        int,
+        minimum=1,
+        default=1,
+    ),
+    OptionSpec(
+        "dp_size",
+        "--dp-size",
+        "Copies of the model, each on GPUs of its own, that share the requests.",
+        _RESTART,
+        int,
+        minimum=1,
+        default=1,
+    ),
+    OptionSpec(
+        "pp_size",
+        "--pp-size",
+        "GPUs that the layers are spread over, one after the other.",
+        _RESTART,
+        int,
+        minimum=1,
+        default=1,
+    ),
+    OptionSpec(
+        "quantization",
+        "--quantization",
+        "How the weights are quantised; usually the model's own configuration says so.",
+        _RESTART,
+        str,
+    ),
+    OptionSpec(
+        "kv_cache_dtype",
+        "--kv-cache-dtype",
+        "Number format of the KV cache; 8 bits hold twice the tokens of 16.",
+        _RESTART,
+        str,
+        choices=("auto", "bfloat16", "fp8_e4m3", "fp8_e5m2"),
+        default="auto",
+    ),
+    OptionSpec(
+        "disable_cuda_graph",
+        "--disable-cuda-graph",
+        "No CUDA graphs: starts sooner, decodes slower.",
+        _RESTART,
+        bool,
+        default=False,
+    ),
+    OptionSpec(
+        "disable_overlap_schedule",
+        "--disable-overlap-schedule",
+        "Do not schedule the next batch while this one runs on the GPU.",
+        _RESTART,
+        bool,
+        default=False,
+    ),
+)
+
+# The first three are beginnings of the flag, which SGLang's parser takes for it.
+ALIASES = {
+    "--tp": "--tp-size",
+    "--dp": "--dp-size",
+    "--pp": "--pp-size",
+    "--tensor-parallel-size": "--tp-size",
+    "--data-parallel-size": "--dp-size",
+    "--pipeline-parallel-size": "--pp-size",
+}
+
+
+def launch_options(command: Sequence[str]) -> dict[str, OptionValue]:
+    """Launch values by option name, as far as SGLang's arguments say; it decided the rest."""
+    return launch_values(OPTIONS, [long_flag(argument) for argument in command])
+
+
+def with_options(args: Sequence[str], changes: Mapping[str, OptionValue]) -> tuple[str, ...]:
+    """The arguments for a restart with these options changed; None leaves one to SGLang.
+
+    No queue limit is a flag left out: SGLang 0.5.12 refuses 0 there, and later versions end with it
+    where requests have priorities.
+    """
+    kept = {
+        name: None if name == "max_queued_requests" and value == 0 else value
+        for name, value in changes.items()
+    }
+    return rewritten(OPTIONS, args, kept, long_flag)
+
+
+def long_flag(argument: str) -> str:
+    """An argument with the name of its flag that this table uses."""
+    name, equals, value = argument.partition("=")
+    return f"{ALIASES.get(name, name)}{equals}{value}"

@@ -1,0 +1,115 @@
+"""The requests of one SGLang scheduler, as the table shows them. Lengths, never contents."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from llmtop_live.request_table import ID_LIMIT, IDS_LOOK, RequestView
+from llmtop_live.tunables import clean
+
+from llmtop_sglang.request_times import arrived
+
+
+class SchedulerRequests(RequestView):
+    """Called on the scheduler's thread, between two of its rounds."""
+
+    def __init__(self, scheduler: Any, page: int) -> None:
+        self._scheduler = scheduler
+        self._page = max(page, 1)
+
+    def running(self) -> Sequence[Any]:
+        """Those in the batch, and those of a prefill that has not joined it yet."""
+        scheduler = self._scheduler
+        batches = (scheduler.running_batch, scheduler.last_batch)
+        found = {
+            id(request): request
+            for batch in batches
+            if batch is not None
+            for request in batch.reqs
+            if request.finished_reason is None and not request.is_retracted
+        }
+        chunked = getattr(scheduler, "chunked_req", None)
+        if chunked is not None and chunked.finished_reason is None:
+            found[id(chunked)] = chunked
+        return list(found.values())
+
+    def waiting(self) -> Iterable[Any]:
+        """The queue, in the order of admission as it was last sorted."""
+        queue: list[Any] = self._scheduler.waiting_queue
+        return queue
+
+    def waiting_count(self) -> int:
+        """How many requests wait."""
+        return len(self._scheduler.waiting_queue)
+
+    def find(self, ident: str) -> Any:
+        """The unfinished request with exactly this id, else None."""
+        return next(iter(self.find_all([ident])), None)
+
+    def find_all(self, idents: Sequence[str]) -> list[Any]:
+        """The unfinished requests with exactly these ids, of a long queue in its first part."""
+        wanted = set(idents)
+        queue = itertools.islice(self._scheduler.waiting_queue, IDS_LOOK)
+        everyone = itertools.chain(self.running(), queue)
+        found = {request.rid: request for request in everyone if request.rid in wanted}
+        return [found[ident] for ident in idents if ident in found]
+
+    def arrived(self, request: Any) -> float:
+        """When it arrived, by the clock of the scheduler's stamps."""
+        return arrived(request)
+
+    def is_queued(self, request: Any) -> bool:
+        """Whether it waits for its first admission or for the next one."""
+        return request.is_retracted or not request.time_stats.forward_entry_time
+
+    def tokens(self, request: Any) -> int:
+        """Prompt and generated tokens so far."""
+        return len(request.origin_input_ids) + len(request.output_ids)
+
+    def kv_blocks(self, request: Any) -> int:
+        """The KV pages that it holds. 0.5.23 keeps the number apart, older ones in the request."""
+        held = getattr(getattr(request, "kv", None), "kv_committed_len", None)
+        if held is None:
+            held = getattr(request, "kv_committed_len", 0) or 0
+        return -(-held // self._page)
+
+    def row(self, request: Any, now: float) -> dict[str, Any]:
+        """The fields of the protocol. What is not known is None."""
+        stamps = request.time_stats
+        # Stamps are of another clock than now.
+        clock = time.perf_counter()
+        came, entry, first = (
+            arrived(request),
+            stamps.forward_entry_time,
+            stamps.prefill_finished_time,
+        )
+        queued = self.is_queued(request)
+        state = ("preempted" if request.retraction_count else "waiting") if queued else "running"
+        generated = len(request.output_ids)
+        return {
+            "id": clean(str(request.rid), ID_LIMIT),
+            "state": state,
+            "phase": None if queued else "decode" if generated else "prefill",
+            "age_s": _since(clock, came),
+            "waited_s": None if not came else (entry or clock) - came,
+            "ttft_s": first - came if first and came else None,
+            "prompt_tokens": len(request.origin_input_ids),
+            "cached_tokens": _count(request, "cached_tokens"),
+            "generated_tokens": generated,
+            "max_tokens": _count(request.sampling_params, "max_new_tokens"),
+            "kv_blocks": self.kv_blocks(request),
+            "preemptions": _count(request, "retraction_count"),
+            "priority": _count(request, "priority"),
+        }
+
+
+def _since(clock: float, moment: float) -> float | None:
+    return clock - moment if moment else None
+
+
+def _count(holder: Any, name: str) -> int | None:
+    found = getattr(holder, name, None)
+    return found if isinstance(found, int) and not isinstance(found, bool) else None

@@ -1,0 +1,282 @@
+"""The steps of one SGLang scheduler: what each computed and where its time went.
+
+A step lasts from its launch to the next one. Under SGLang's overlap loop the result of a step is
+taken up only behind the launch of the next, so from launch to result would be two steps. Results
+come in the order of the launches, in all of SGLang's loops.
+
+Everything here runs on the scheduler's thread. Times are those of ``perf_counter``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llmtop_live.step_ring import UNKNOWN, StepRing
+
+from llmtop_sglang.launched_step import LaunchedStep, Taking, Waited
+
+CPU = "cpu"
+
+
+class StepRecorder:
+    """Writes a ring of steps. Its methods are called around the parts of SGLang's loop.
+
+    missing: columns that this scheduler cannot fill, with the reason. refused: the requests that
+    the HTTP process has refused so far, None where that is not known.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        ring: StepRing,
+        refused: Callable[[], int | None] = lambda: None,
+        clock: Callable[[], float] = time.perf_counter,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.missing: dict[str, str] = {}
+        self._scheduler = scheduler
+        self._ring = ring
+        self._refused = refused
+        self._refused_before = refused() or 0
+        self._clock = clock
+        self._now = now
+        self._on_cpu = str(getattr(scheduler, "device", "")) == CPU
+        self._page = max(int(getattr(scheduler, "page_size", 1) or 1), 1)
+        self._speculates = _speculates(scheduler)
+        self._free = self._free_tokens()
+        self._steps: deque[LaunchedStep] = deque()
+        self._last: LaunchedStep | None = None
+        self._round = clock()
+        self._scheduled = True  # in this round: else the engine is paused
+        self._nothing = False  # no batch came of it
+        self._idle_since: float | None = self._round
+        self._scheduling = UNKNOWN
+        self._retracted = 0
+
+    def _free_tokens(self) -> Callable[[], float]:
+        """Free and evictable KV, as this scheduler's pools tell it."""
+        pool = getattr(self._scheduler, "token_to_kv_pool_allocator", None)
+        tree = getattr(self._scheduler, "tree_cache", None)
+        page = self._page
+        try:
+            int(pool.available_size() + tree.evictable_size())  # type: ignore[union-attr]
+        except Exception as error:
+            reason = f"this KV pool does not say what is free ({type(error).__name__})"
+            self.missing["kv_free_blocks"] = reason
+            return lambda: UNKNOWN
+        assert pool is not None and tree is not None
+        return lambda: (pool.available_size() + tree.evictable_size()) // page
+
+    # The loop, in its order.
+
+    def round_begins(self) -> None:
+        """A round of the loop begins."""
+        self._round = now = self._clock()
+        last = self._last
+        if not self._scheduled and last is not None and last.finish is None:
+            last.finish = now  # paused: that is not the step's time
+        self._scheduled = self._nothing = False
+
+    def scheduled(self, seconds: float, nothing: bool) -> None:
+        """The scheduler has chosen a batch, or nothing, in this time."""
+        self._scheduling = seconds
+        self._scheduled, self._nothing = True, nothing
+        if nothing:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Nothing is launched in this round: the last step ends with its own result."""
+        if any(step.done is None for step in self._steps):
+            return
+        if self._last is not None and self._last.finish is None:
+            self._last.finish = self._last.done
+            self._record()
+        if self._idle_since is None:
+            self._idle_since = self._clock()
+
+    def retracted(self, requests: int) -> None:
+        """So many running requests were put back into the queue."""
+        self._retracted += requests
+
+    def launching(self, batch: Any) -> None:
+        """A batch is about to be handed to the device."""
+        now = self._clock()
+        last = self._last
+        step = LaunchedStep(now)
+        if last is not None and last.finish is None:
+            last.finish = now
+            self._gap(step, last, now)
+            self._record()
+        if self._idle_since is not None:
+            step.idle = max(self._round - self._idle_since, 0.0)
+            self._idle_since = None
+        step.schedule, self._scheduling = self._scheduling, UNKNOWN
+        step.preempted, self._retracted = self._retracted, 0
+        self._contents(step, batch)
+        self._last = step
+        self._steps.append(step)
+
+    def launched(self, batch: Any, result: Any) -> None:
+        """It has been handed over."""
+        step = self._last
+        assert step is not None
+        now = self._clock()
+        step.launch = now - step.started
+        step.context = _sum_of(getattr(batch, "seq_lens_cpu", None))
+        if self._speculates and not step.prefills:
+            step.drafts = step.requests * max(self._drafts(result) - 1, 0)
+            step.decodes += step.drafts
+        if self._on_cpu:
+            step.device_done = now  # there it has been computed by then
+        elif getattr(result, "delay_sample_func", None) is None:  # else not even recorded yet
+            query = getattr(getattr(result, "copy_done", None), "query", None)
+            step.ready = query if callable(query) else None
+
+    def taking_up(self, batch: Any, result: Any) -> Taking:
+        """A result is about to be taken up."""
+        event = getattr(result, "copy_done", None)
+        waited = None if event is None else Waited(event, self._clock)
+        if waited is not None:
+            result.copy_done = waited
+        # Rows that had ended when this was launched (a step too many, under overlap) give no token.
+        live = sum(r.finished_reason is None and not r.is_retracted for r in batch.reqs)
+        tokens = _visible(batch.reqs) if self._speculates else 0
+        return Taking(live, tokens, waited, self._clock())
+
+    def taken_up(self, batch: Any, result: Any, taking: Taking) -> None:
+        """It has been taken up. The first that is open is the one: they come in order."""
+        step = next((one for one in self._steps if one.done is None), None)
+        if step is None:
+            return
+        step.done = now = self._clock()
+        waited = taking.waited
+        step.update = now - taking.begun - (waited.seconds if waited is not None else 0.0)
+        if waited is not None and step.device_done is None:
+            step.device_done = waited.ended
+        if self._speculates:
+            step.output = _visible(batch.reqs) - taking.tokens
+            step.accepted = int(getattr(result, "num_correct_drafts", 0) or 0)
+        else:
+            step.output = taking.live - step.middle
+        step.free = self._free()
+        self._look(now)
+        self._record()
+        if self._nothing:
+            self._rest()
+
+    # What is in a step.
+
+    def _contents(self, step: LaunchedStep, batch: Any) -> None:
+        scheduler = self._scheduler
+        rows = len(batch.reqs)
+        mode = batch.forward_mode
+        step.requests, step.empty = rows, mode.is_idle() or not rows
+        if mode.is_extend():
+            mixed = len(batch.decoding_reqs or ()) if mode.is_mixed() else 0
+            step.prefills, step.decodes = rows - mixed, mixed
+            step.prefill_tokens = max((batch.extend_num_tokens or 0) - mixed, 0)
+            # A middle piece of a prompt gives no token. Asked now: when its result comes, the next
+            # piece is the chunked one.
+            chunked = getattr(batch, "chunked_req", None)
+            step.middle = chunked is not None and any(r is chunked for r in batch.reqs)
+            stats = getattr(batch, "prefill_stats", None)
+            step.cached = getattr(stats, "log_hit_tokens", UNKNOWN)
+        else:
+            step.decodes, step.cached = rows, 0
+        running = scheduler.running_batch
+        others = 0 if running is batch or running is None else len(running.reqs)
+        step.running = rows + others
+        step.waiting = len(scheduler.waiting_queue)
+
+    def _drafts(self, result: Any) -> int:
+        """Tokens that this step verifies for each request: the drafts and one more."""
+        args = self._scheduler.server_args
+        for holder in (result, args):
+            found = getattr(holder, "speculative_num_draft_tokens", None)
+            if isinstance(found, int) and not isinstance(found, bool):
+                return found
+        return 0
+
+    # When the device was done. Only a look tells, so the gap is at least what is recorded.
+
+    def look(self) -> None:
+        """See whether the device has finished the last launch, at a moment that costs nothing."""
+        self._look(self._clock())
+
+    def _look(self, now: float) -> None:
+        last = self._last
+        if (
+            last is not None
+            and last.device_done is None
+            and last.ready is not None
+            and last.ready()
+        ):
+            last.device_done = now
+
+    def _gap(self, step: LaunchedStep, last: LaunchedStep, now: float) -> None:
+        self._look(now)
+        if last.device_done is not None:
+            step.gap = now - last.device_done
+        elif last.ready is not None:
+            step.gap = 0.0  # it still computes
+        elif last.done is not None:
+            step.gap = now - last.done  # the normal loop: since its result at least
+
+    # Into the ring.
+
+    def _record(self) -> None:
+        """Record what is complete, in order."""
+        steps = self._steps
+        while steps and steps[0].done is not None and steps[0].finish is not None:
+            step = steps.popleft()
+            if step.empty:
+                continue
+            finish = max(step.finish or 0.0, step.started)
+            refused = self._refused()
+            new = UNKNOWN if refused is None else max(refused - self._refused_before, 0)
+            self._refused_before = self._refused_before if refused is None else refused
+            self._ring.record(
+                self._now() - (self._clock() - finish),
+                finish - step.started,
+                step.requests,
+                step.prefills,
+                step.prefill_tokens,
+                step.decodes,
+                step.output,
+                step.drafts,
+                step.accepted,
+                step.running,
+                step.waiting,
+                step.free,
+                step.preempted,
+                step.context,
+                step.schedule,
+                step.update,
+                step.launch,
+                step.gap,
+                step.idle,
+                step.cached,
+                new,
+            )
+
+
+def _visible(requests: Sequence[Any]) -> int:
+    """Tokens that the requests have given so far, without those behind their end."""
+    total = 0
+    for request in requests:
+        ended = getattr(request, "finished_len", None)
+        total += len(request.output_ids) if ended is None else ended
+    return total
+
+
+def _speculates(scheduler: Any) -> bool:
+    algorithm = getattr(scheduler, "spec_algorithm", None)
+    none = getattr(algorithm, "is_none", None)
+    return callable(none) and not none()
+
+
+def _sum_of(lengths: Any) -> float:
+    return UNKNOWN if lengths is None else int(lengths.sum())

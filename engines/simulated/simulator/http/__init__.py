@@ -1,0 +1,1 @@
+"""What the simulated engine sends and receives: API, metrics page, option socket, faults."""

@@ -1,0 +1,78 @@
+"""What can be wrong with an engine, on demand: for tests of what watches it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+KINDS = {
+    "slow-start": 30.0,
+    "fail-start": None,
+    "crash": 5.0,
+    "hang": 5.0,
+    "refuse": 5.0,
+    "metrics-500": 0.0,
+    "metrics-frozen": 0.0,
+    "metrics-nonsense": 0.0,
+    "live-mute": None,
+    "live-nonsense": None,
+    "live-old": None,
+    "live-half": None,
+    "rank-mute": None,
+    "rank-off": None,
+    "stubborn": None,
+    "slow-host": 0.01,
+    "slow-front": 0.2,
+}
+"""Kind -> seconds after ready by default (slow-...: seconds that it takes), None: no seconds.
+
+slow-start takes long. fail-start finds no memory for its KV cache and exits with 1. crash exits in
+mid-run, streams broken. hang answers nothing any more, not even SIGTERM. refuse closes its port
+and lives on. metrics-500, metrics-frozen and
+metrics-nonsense (impossible numbers) spoil /metrics. live-mute takes connections to the
+live-option socket and says nothing; live-nonsense answers what is no protocol; live-old speaks
+protocol 1 alone; live-half hangs up in the middle of an answer with steps. rank-mute: the last
+data-parallel rank alone takes connections and says nothing; rank-off: it refuses every change.
+stubborn stays after SIGTERM until its clients are gone, as vLLM does with streams open. slow-host
+takes so long in each step, with the GPU idle; slow-front before each request reaches the scheduler.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Misbehaviour:
+    """One of ``KINDS`` and its seconds."""
+
+    kind: str
+    seconds: float = 0.0
+
+
+def parse(texts: Sequence[str]) -> dict[str, Misbehaviour]:
+    """``KIND[:SECONDS]`` each, by kind. Raises ValueError in words."""
+    found: dict[str, Misbehaviour] = {}
+    for text in texts:
+        kind, _, argument = text.partition(":")
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind {kind!r} (choose from {', '.join(KINDS)})")
+        default = KINDS[kind]
+        if argument and default is None:
+            raise ValueError(f"{kind} takes no seconds")
+        try:
+            seconds = float(argument) if argument else default or 0.0
+        except ValueError:
+            raise ValueError(f"{argument!r} is not a number of seconds") from None
+        if not 0.0 <= seconds <= 86400.0:
+            raise ValueError(f"{argument} s is not within a day")
+        found[kind] = Misbehaviour(kind, seconds)
+    return found
+
+
+def impossible(page: str) -> str:
+    """A page whose gauges and counters no engine can have: it parses, and means nothing."""
+    lines = page.split("\n")
+    wrong = itertools.cycle(("NaN", "-7", "1e300", "+Inf"))
+    spoilt = [
+        f"{line.rpartition(' ')[0]} {next(wrong)}" if line.startswith("vllm:") else line
+        for line in lines
+    ]
+    return "\n".join(spoilt)

@@ -1,0 +1,118 @@
+"""TensorRT-LLM's iterations as steps. What they do not report is unknown.
+
+Source of the fields: tensorrt_llm/_torch/pyexecutor/py_executor.py (``_update_iter_stats``) and the
+keys that tests/unittest/llmapi/apps/_test_openai_metrics.py asserts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from llmtop.engines.core.steps import Step, Steps
+from llmtop.engines.tensorrt_llm.record import number, part
+
+KEPT = 4096
+MISSING = {
+    "schedule_s": "TensorRT-LLM does not report it",
+    "update_s": "TensorRT-LLM does not report it",
+    "launch_s": "TensorRT-LLM does not report it",
+    "host_gap_s": "TensorRT-LLM does not report it",
+    "idle_s": "TensorRT-LLM does not report it",
+    "refused": "TensorRT-LLM does not report it",
+}
+NO_PROMPT_TOKENS = "this version reports 0 prompt tokens in every iteration"
+
+Record = Mapping[str, Any]
+
+
+class IterationSteps:
+    """The last steps of one engine, out of the answers of its queue."""
+
+    def __init__(self) -> None:
+        self._steps: deque[Step] = deque(maxlen=KEPT)
+        self._ranks: set[int] = set()
+        self._no_prompt_tokens = False
+
+    def add(self, records: Sequence[Record], now: float) -> None:
+        """Take in the iterations of one answer, oldest first. now: unix seconds, of the newest."""
+        found = [(record, step) for record in records if (step := _step(record)) is not None]
+        if not found:
+            return
+        stamps = [_stamp(record) for record, _ in found]
+        last = stamps[-1]
+        for (record, step), stamp in zip(found, stamps, strict=True):
+            # Its clock has no time zone: only differences are used.
+            ago = last - stamp if last is not None and stamp is not None else 0.0
+            self._steps.append(_at(step, now - min(max(ago, 0.0), 86_400.0)))
+            self._ranks.add(step.rank)
+            batch = part(record, "inflightBatchingStats")
+            if number(batch, "numContextRequests") and not number(batch, "numCtxTokens"):
+                self._no_prompt_tokens = True
+
+    def steps(self, time: float) -> Steps:
+        """What is kept."""
+        missing = dict(MISSING)
+        if self._no_prompt_tokens:
+            missing["prefill_tokens"] = NO_PROMPT_TOKENS
+        return Steps(tuple(self._steps), 0, max(len(self._ranks), 1), missing, time)
+
+
+def _at(step: Step, end: float) -> Step:
+    return Step(**{**{name: getattr(step, name) for name in Step.__struct_fields__}, "end": end})
+
+
+def _step(record: Record) -> Step | None:
+    """None for an iteration that did nothing, or does not report how long it took."""
+    iteration, took_ms = number(record, "iter"), number(record, "iterLatencyMS")
+    batch, kv = part(record, "inflightBatchingStats"), part(record, "kvCacheStats")
+    contexts, generating = number(batch, "numContextRequests"), number(batch, "numGenRequests")
+    if iteration is None or took_ms is None or not (contexts or generating):
+        return None
+    drafting = part(record, "specDecodingStats")
+    drafts, accepted = number(drafting, "numDraftTokens"), number(drafting, "numAcceptedTokens")
+    decoding = generating or 0.0
+    lengths = [number(record, name) for name in ("numCtxKvTokens", "numGenKvTokens")]
+    known = [length for length in lengths if length is not None]
+    active, completed = number(record, "numActiveRequests"), number(record, "numCompletedRequests")
+    return Step(
+        seq=round(iteration),
+        end=0.0,
+        duration_s=took_ms * 1e-3,
+        requests=round((contexts or 0.0) + decoding),
+        prefills=_whole(contexts),
+        prefill_tokens=round(number(batch, "numCtxTokens") or 0.0),
+        decode_tokens=round(decoding + (drafts or 0.0)),
+        # A prefill that ends here emits a token too, and it is not reported how many end.
+        output_tokens=None if contexts else round(decoding + (accepted or 0.0)),
+        draft_tokens=_whole(drafts),
+        accepted_tokens=_whole(accepted),
+        running=round(max((active or 0.0) - (completed or 0.0), 0.0)),
+        waiting=round(number(record, "numQueuedRequests") or 0.0),
+        kv_free_blocks=_whole(number(kv, "freeNumBlocks")),
+        preempted=_whole(number(batch, "numPausedRequests")),
+        context_tokens=round(sum(known)) if len(known) == len(lengths) else None,
+        schedule_s=None,
+        update_s=None,
+        launch_s=None,
+        host_gap_s=None,
+        idle_s=None,
+        cached_tokens=None,
+        refused=None,
+        rank=round(number(record, "attentionDpRank") or 0.0),
+    )
+
+
+def _stamp(record: Record) -> float | None:
+    """Seconds on the engine's own clock, without its time zone."""
+    told = record.get("timestamp")
+    try:
+        return datetime.strptime(str(told)[:32], "%m-%d-%Y %H:%M:%S.%f").timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)

@@ -1,0 +1,4 @@
+"""vLLM: its adapter, options, log patterns, and the plugin that runs inside it.
+
+Imports ``core``, ``metrics``, ``tuning`` and ``logs``; never supervision, GPUs or another engine.
+"""

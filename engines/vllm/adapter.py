@@ -1,0 +1,104 @@
+"""vLLM 0.20 and later: how it is started, what is put beside it, and how its numbers are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from llmtop import UsageError
+from llmtop.engines.core.adapter import Adapter
+from llmtop.engines.core.records import LaunchSpec
+from llmtop.engines.tuning.argv_parser import given
+from llmtop.engines.tuning.nodes import refuse_other_nodes
+from llmtop.engines.tuning.tls_flags import certificate_of
+from llmtop.engines.vllm.failures import FAILURES, WORDS
+from llmtop.engines.vllm.log_patterns import EFFECTIVE, MEMORY, PHASES
+from llmtop.engines.vllm.metrics import SERIES, read
+from llmtop.engines.vllm.options import OPTIONS, launch_options, long_flag, with_options
+from llmtop.engines.vllm.ranks import live_ranks
+
+HERE = Path(__file__).resolve().parent
+PLUGIN_FOLDERS = (HERE / "plugin", HERE.parent / "tuning" / "inside")
+PLUGIN_NAME = "llmtop"  # in entry_points.txt of the plugin
+
+# Both are in every version since 0.20. The scraper asks once a second, which would bury the log.
+QUIET = ("--disable-access-log-for-endpoints", "/metrics,/health,/version,/v1/models")
+ACCESS_LOG_FLAGS = (
+    "--disable-access-log-for-endpoints",
+    "--disable-uvicorn-access-log",
+    "--no-disable-uvicorn-access-log",
+    "--uvicorn-log-level",
+)
+
+
+def command(spec: LaunchSpec) -> tuple[str, ...]:
+    """``vllm serve MODEL --host --port``, the operator's arguments last.
+
+    spec.program is everything before ``serve``: ("vllm",), a path to it, or (PYTHON, "-m", MODULE).
+    """
+    if given(spec.args, "--host", "--port", "--uds"):
+        raise UsageError(
+            "llmtop must know where the engine listens",
+            "give --port to llmtop itself, before the --",
+        )
+    refuse_other_nodes(spec.args)
+    if spec.model.startswith("-"):
+        raise UsageError(f"{spec.model} is a flag, not a model", "flags go behind a --")
+    quiet = () if given(spec.args, *ACCESS_LOG_FLAGS) else QUIET
+    program = spec.program or ADAPTER.program
+    where = ("--host", spec.host, "--port", str(spec.port))
+    return (*program, "serve", spec.model, *where, *quiet, *spec.args)
+
+
+def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) -> dict[str, str]:
+    """What the engine's environment needs besides ``base``: the plugin and the choice of GPUs."""
+    folders = [str(folder) for folder in PLUGIN_FOLDERS]
+    # At a restart the base is the environment of the engine before, with the plugin in it.
+    inherited = base.get("PYTHONPATH", "").split(os.pathsep)
+    folders += [folder for folder in inherited if folder and folder not in folders]
+    added = {
+        "PYTHONPATH": os.pathsep.join(folders),
+        "LLMTOP_LIVE_SOCKET": str(live_socket),
+        "PYTHONUNBUFFERED": "1",  # the log is a file, and its last lines tell why an engine died
+    }
+    if "VLLM_PLUGINS" in base:  # a list of those that may load; without it all may
+        allowed = [name for name in base["VLLM_PLUGINS"].split(",") if name]
+        if PLUGIN_NAME not in allowed:
+            added["VLLM_PLUGINS"] = ",".join([*allowed, PLUGIN_NAME])
+    if spec.gpus:
+        added["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in spec.gpus)
+        # Else CUDA counts the fastest GPU first, and its 0 is not the 0 of nvidia-smi and of ours.
+        if "CUDA_DEVICE_ORDER" not in base:
+            added["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    return added
+
+
+ADAPTER = Adapter(
+    kind="vllm",
+    title="vLLM",
+    default_port=8000,
+    program=("vllm",),
+    module="vllm.entrypoints.cli.main",
+    api_key_variable="VLLM_API_KEY",  # api_server.py: used where --api-key is not given
+    command=command,
+    environment=environment,
+    read=read,
+    prefixes=("vllm:", "process_start_time_seconds"),
+    # A collector may write no colon; the rest of the names stays.
+    renamed={"vllm_": "vllm:"},
+    without_metrics="start vLLM without --disable-log-stats",
+    options=OPTIONS,
+    launch_options=launch_options,
+    with_options=with_options,
+    live_ranks=live_ranks,
+    long_flag=long_flag,
+    phases=PHASES,
+    failures=FAILURES,
+    failure_words=WORDS,
+    effective=EFFECTIVE,
+    memory=MEMORY,
+    certificate=certificate_of,
+    min_version="0.20",
+    series=SERIES,
+)

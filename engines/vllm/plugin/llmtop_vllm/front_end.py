@@ -1,0 +1,183 @@
+"""A front end of vLLM (a process of its API server): its socket, the queue limit, aborts, lag.
+
+vLLM makes one ``AsyncLLM`` in each of them. Only there is it known what a client was told, and
+only there can a request be refused before the engine has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from llmtop_live.introspection import Introspection
+from llmtop_live.latency_histogram import LatencyHistograms
+from llmtop_live.socket_server import SocketServer
+from llmtop_live.tunables import TunableOption, Tunables
+
+from llmtop_vllm.patching import patch
+from llmtop_vllm.queue_counters import FRONT_ENDS, QueueCounters
+from llmtop_vllm.queue_gate import QueueGate, gated
+from llmtop_vllm.request_abort import EventLoop, RequestAbort
+
+MOST_QUEUED = 1_000_000
+NOTE = (
+    "requests above it get 503 at once; waiting requests of each data-parallel rank, 0 is no limit"
+    " (vLLM's own --max-num-queued-reqs counts running requests too)"
+)
+OUTPUT_LAG = "the engine core's output, until the front end has it ready for its client"
+
+
+class FrontEndIntrospection(Introspection):
+    """With the number of requests that were refused."""
+
+    gate: QueueGate | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """What ``get`` reports besides the options."""
+        refused = 0 if self.gate is None else self.gate.refused
+        return {**super().describe(), "refused_total": refused}
+
+
+class FrontEnd:
+    """Puts the hooks into one ``AsyncLLM`` and opens its socket. path: the socket of rank 0."""
+
+    def __init__(
+        self,
+        engine: Any,
+        path: str,
+        number: int,
+        version: str,
+        log: logging.Logger,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._log = log
+        self._clock = clock
+        self._loop = EventLoop()
+        counters = QueueCounters(path)
+        self.gate = QueueGate(
+            counters,
+            counters.open_front_end(number),
+            engine.output_processor.get_num_unfinished_requests,
+            clock,
+        )
+        self._option = TunableOption("max_queued_requests", 0, 0, MOST_QUEUED, "live", NOTE)
+        self.tunables = Tunables("vllm", version, os.getpid(), [self._option], _no_counts)
+        self.tunables.wake = self._apply
+        self.inside = inside = FrontEndIntrospection(log, number, "front_end")
+        inside.gate = self.gate
+        inside.latencies = LatencyHistograms(("output_lag",), {"output_lag": OUTPUT_LAG})
+        inside.boundary = self._loop  # type: ignore[assignment]
+        inside.abort = RequestAbort(engine)  # type: ignore[assignment]
+
+    def install(self) -> None:
+        """Put the hooks in. Raises where this front end has another structure."""
+        undo = self.inside.restore
+        undo.append(self._open_gate)
+        client, processor = self._engine.engine_core, self._engine.output_processor
+        send, process = client.add_request_async, processor.process_outputs
+        lag = self.inside.latencies
+        assert lag is not None
+
+        async def add_request_async(*args: Any, **kwargs: Any) -> Any:
+            self._guarded(self.gate.submitted, "sending a request")
+            return await send(*args, **kwargs)
+
+        def process_outputs(outputs: Any, made: Any = None, *args: Any, **kwargs: Any) -> Any:
+            result = process(outputs, made, *args, **kwargs)
+            if made:
+                self._guarded(
+                    lambda: lag["output_lag"].add(self._clock() - made, len(outputs)),
+                    "processing outputs",
+                )
+            return result
+
+        undo.append(patch(client, "add_request_async", add_request_async))
+        undo.append(patch(processor, "process_outputs", process_outputs))
+        self._gate_applications()
+
+    def _gate_applications(self) -> None:
+        from fastapi import FastAPI
+
+        build = FastAPI.build_middleware_stack
+
+        def build_middleware_stack(application: Any) -> Any:
+            inner = build(application)
+            behind = gated(inner, self.gate, lambda error: self._switch_off(error, "the gate"))
+
+            async def answer(scope: Any, receive: Any, send: Any) -> None:
+                if self.inside.off is not None:
+                    return await inner(scope, receive, send)
+                self._guarded(self._learn_loop, "finding the event loop")
+                return await behind(scope, receive, send)
+
+            return answer
+
+        # Those that are built already stay behind the gate, which is open once this is off.
+        self.inside.restore.append(patch(FastAPI, "build_middleware_stack", build_middleware_stack))
+
+    def open(self, path: str) -> None:
+        """Answer on the front end's socket."""
+        with contextlib.suppress(RuntimeError):  # made before its loop runs: the gate sees it
+            self._learn_loop()
+        SocketServer(path, self.tunables, self._log, self.inside).open()
+
+    def _learn_loop(self) -> None:
+        if self._loop.loop is None:
+            self._loop.loop = asyncio.get_running_loop()
+
+    def _apply(self) -> None:
+        """A new limit holds from the next request on; nobody else has to be asked."""
+        orders = self.tunables.take()
+        for order in orders:
+            self.gate.limit = order.to
+        self.tunables.settle(orders, again=False)
+
+    def _guarded(self, work: Callable[[], None], where: str) -> None:
+        if self.inside.off is not None:
+            return
+        try:
+            work()
+        except Exception as error:
+            self._switch_off(error, where)
+
+    def _switch_off(self, error: Exception, where: str) -> None:
+        self.inside.switch_off(error, where)
+
+    def _open_gate(self) -> None:
+        self.gate.limit = 0
+        self.tunables.disable(self.inside.off or "introspection is off")
+
+
+def _no_counts() -> tuple[int, int]:
+    raise LookupError("a front end knows its own requests alone")
+
+
+def hook(path: str, log: logging.Logger) -> None:
+    """Wait for the ``AsyncLLM`` of this process. ImportError where there can be none."""
+    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.version import __version__
+
+    make = AsyncLLM.__init__
+    if getattr(make, "llmtop", False):
+        return
+
+    def __init__(engine: Any, *args: Any, **kwargs: Any) -> None:
+        make(engine, *args, **kwargs)
+        try:
+            number = getattr(engine.engine_core, "client_index", 0)
+            if not isinstance(number, int) or not 0 <= number < FRONT_ENDS:
+                raise ValueError("the number of this front end is not known")
+            front_end = FrontEnd(engine, path, number, str(__version__), log)
+            front_end.install()
+            front_end.open(f"{path}.front.{number}")
+        except Exception:
+            log.warning("llmtop: no queue limit and no aborts here", exc_info=True)
+
+    __init__.llmtop = True  # type: ignore[attr-defined]
+    AsyncLLM.__init__ = __init__
