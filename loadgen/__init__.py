@@ -1,1 +1,1 @@
-"""The load: when to send, what to send, sending it, what came back. No screen, no engine."""
+"""The load generator: what is sent and when, over which sockets, and what the answers show."""

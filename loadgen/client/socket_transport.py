@@ -1,0 +1,345 @@
+"""Our own HTTP/1.1 sockets in an epoll loop, with the kernel's receive stamps as the clock."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+from llmtop import LlmtopError
+from llmtop.loadgen.client.coalescing import Pause
+from llmtop.loadgen.client.connection import Connection
+from llmtop.loadgen.client.transport import address, endpoint
+from llmtop.loadgen.core.clock import NS, OLD_NS, StampClock
+from llmtop.loadgen.protocol.request_state import RequestState
+from llmtop.loadgen.statistics.histogram import bucket
+from llmtop.loadgen.statistics.shared_counters import Cell, SharedCounters
+from llmtop.loadgen.statistics.stamp_error import PollTimes
+from llmtop.loadgen.workload.plan import Target
+
+# Not in Python's socket module before 3.14. 35 on every Linux but SPARC and PA-RISC; the stamp then
+# is a struct timespec of two longs, here 64 bits each.
+SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
+_timespec = struct.Struct("@ll").unpack
+_STAMP_SIZE = 64  # room for the stamp and what the kernel puts before it
+_SYN_RETRIES = 3  # a host that does not answer is given up after 1 + 2 + 4 + 8 seconds
+_READ_SIZE = 64 * 1024
+_MAX_EVENTS = 128  # dealt with in one go before sends that are due get their turn
+_READS, _UNSTAMPED = int(Cell.READS), int(Cell.UNSTAMPED)
+
+
+class SocketTransport:
+    """Plain http. addresses: what the host's name stands for, tried in turn until one answers."""
+
+    def __init__(
+        self,
+        target: Target,
+        counters: SharedCounters,
+        monotonic: Callable[[], int] = time.monotonic_ns,
+        stamps: StampClock | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._aimed = 0
+        self._idle: list[Connection] = []
+        self.aim(target)
+        self._cells, self._lag = counters.cells, counters.lag.counts
+        self._now, self._sleep = monotonic, sleep
+        self._stamps = stamps or StampClock()
+        self._pause = Pause(counters)
+        self._polled_ns = self._entered_ns = 0
+        self._polled = PollTimes()
+        self.clock = "kernel"
+        self._epoll = select.epoll()
+        self._connections: dict[int, Connection] = {}
+        self._by_reply: dict[RequestState, Connection] = {}
+        self._sending: set[Connection] = set()  # requests that are not out in full
+        self._closing: list[socket.socket] = []
+        self._watched: dict[int, Callable[[], None]] = {}
+
+    def aim(self, target: Target) -> None:
+        """Connect to another server from now on; connections to the one before end with their
+        answers."""
+        where = address(target.url)
+        self._addresses = _look_up(where.host, where.port)
+        self._favourite = 0
+        key = f"Authorization: Bearer {target.api_key}\r\n" if target.api_key else ""
+        self._head = (
+            f"POST {endpoint(target)} HTTP/1.1\r\nHost: {where.authority}\r\n"
+            f"Content-Type: application/json\r\nAccept: text/event-stream\r\n"
+            f"Accept-Encoding: identity\r\n{key}Content-Length: "
+        ).encode()
+        self._aimed += 1
+        for connection in list(self._idle):
+            self._close(connection)
+
+    def send(self, reply: RequestState) -> None:
+        """Send a request on a connection that is free, or on a new one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.answers.broken:
+                self._begin(connection, reply)
+                return
+        self._connect(reply, 1)
+
+    def drop(self, reply: RequestState) -> None:
+        """Close the connection that carries a reply."""
+        connection = self._by_reply.get(reply)
+        if connection is not None:
+            self._close(connection)
+
+    def watch(self, fd: int, ready: Callable[[], None]) -> None:
+        """Call ``ready`` whenever ``fd`` can be read."""
+        self._watched[fd] = ready
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def turn(self, until_ns: int) -> None:
+        """Wait once, then read, write and close what is ready."""
+        now = self._now()
+        if now >= self._stamps.due_ns:
+            self._stamps.align()
+        if now >= self._pause.due_ns:
+            self._pause.update(now)
+        # Not while a connection comes about: its request would go out later.
+        if self._pause.ns and not self._sending:
+            rest = min(self._polled_ns + self._pause.ns, until_ns) - now
+            if rest > 0:
+                self._sleep(rest / NS)
+                now = self._now()
+                if now >= until_ns:
+                    return  # the send that is due first: what lies unread has its stamp
+        left = (until_ns - now) / NS
+        # epoll counts whole milliseconds: the last one is waited for by select, which counts
+        # microseconds, so that a send is not up to a millisecond late.
+        if 0 < left < 0.001:
+            select.select([self._epoll], [], [], left)
+            left = 0.0
+        wait = int(left * 1000) / 1000 if left > 0 else 0
+        found = self._epoll.poll(wait, _MAX_EVENTS)
+        self._polled_ns = self._polled.now_ns = self._now()
+        self._polled.ns = self._entered_ns
+        if len(found) < _MAX_EVENTS:  # else more may be ready than was reported
+            self._entered_ns = now
+        readable = []
+        for fd, events in found:
+            connection = self._connections.get(fd)
+            if connection is None:
+                if ready := self._watched.get(fd):
+                    ready()
+            elif connection.writing:
+                self._write(connection, events)
+            else:
+                readable.append(connection)
+        self._read(readable)
+        while self._closing:
+            self._closing.pop().close()
+
+    def close(self) -> None:
+        """Close all."""
+        for connection in list(self._connections.values()):
+            self._close(connection)
+        while self._closing:
+            self._closing.pop().close()
+        self._epoll.close()
+
+    def _connect(self, reply: RequestState, tries: int) -> None:
+        family, name = self._addresses[self._favourite]
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            reply.fail(_words(error))
+            return
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, _SYN_RETRIES)
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        except OSError:
+            self.clock = "user space"  # every read then counts as unstamped
+        connection = Connection(sock, self._aimed, self._polled)
+        connection.tries = tries
+        self._connections[connection.fd] = connection
+        self._epoll.register(connection.fd, select.EPOLLOUT)
+        self._assign(connection, reply)
+        reply.begins(self._now())
+        status = sock.connect_ex(name)
+        self._stepped(connection)
+        if status not in (0, errno.EINPROGRESS):
+            self._connect_failed(connection, OSError(status, os.strerror(status)))
+
+    def _connect_failed(self, connection: Connection, error: OSError) -> None:
+        reply, tries = connection.reply, connection.tries
+        self._close(connection)
+        assert reply is not None
+        self._favourite = (self._favourite + 1) % len(self._addresses)
+        if tries < len(self._addresses):
+            self._connect(reply, tries + 1)
+        else:
+            reply.fail(_words(error))
+
+    def _assign(self, connection: Connection, reply: RequestState) -> None:
+        connection.reply = reply
+        connection.stepped_ns = connection.ours_ns = 0
+        self._by_reply[reply] = connection
+        connection.answers.expect(reply)
+        body = reply.request
+        named = f"\r\nX-Request-Id: {reply.request_id}" if reply.request_id else ""
+        connection.out = memoryview(
+            b"%b%d%b\r\n\r\n%b" % (self._head, len(body), named.encode(), body)
+        )
+        connection.writing = True
+        self._sending.add(connection)
+
+    def _begin(self, connection: Connection, reply: RequestState) -> None:
+        self._assign(connection, reply)
+        connection.tries = len(self._addresses)
+        self._write(connection, 0)
+
+    def _write(self, connection: Connection, events: int) -> None:
+        if connection.connecting:
+            status = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if status:
+                self._connect_failed(connection, OSError(status, os.strerror(status)))
+                return
+            connection.connecting = False
+        elif events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            self._read(
+                [connection]
+            )  # an early refusal may come while a long body is still going out
+            if connection.fd not in self._connections or not connection.out:
+                return
+        reply = connection.reply
+        assert reply is not None
+        # Before the call, not after it: the answer may be here by the time that it returns.
+        at = self._now()
+        if not connection.stepped_ns:
+            reply.begins(at)
+        try:
+            count = connection.sock.send(connection.out)
+        except BlockingIOError:
+            count = 0
+        except OSError as error:
+            self._broke(connection, error)
+            return
+        connection.out = connection.out[count:]
+        self._stepped(connection)
+        if connection.out:
+            self._epoll.modify(connection.fd, select.EPOLLOUT | select.EPOLLIN)
+            return
+        connection.writing = False
+        self._sending.discard(connection)
+        reply.sent(at, connection.ours_ns)
+        self._epoll.modify(connection.fd, select.EPOLLIN)
+
+    def _stepped(self, connection: Connection) -> None:
+        """Something was done for a request on its way out. Until it could be done the network was
+        busy, but for the time in which we had not looked."""
+        now, reply = self._now(), connection.reply
+        if connection.stepped_ns:
+            since = max(connection.stepped_ns, self._polled.ns)
+        else:
+            since = reply.intended_ns if reply is not None else now
+        connection.ours_ns += now - since
+        connection.stepped_ns = now
+
+    def _read(self, connections: list[Connection]) -> None:
+        """Read all, then deal with all: either finds its code in the core's small first cache."""
+        now = self._now
+        reads = []
+        for connection in connections:
+            try:
+                data, ancillary, _, _ = connection.receive(_READ_SIZE, _STAMP_SIZE)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._broke(connection, error)
+                continue
+            if data:
+                reads.append((connection, data, ancillary, now()))
+            else:
+                self._broke(connection, None)
+        lag, offset_ns = self._lag, self._stamps.offset_ns
+        for connection, data, ancillary, at in reads:
+            if ancillary:
+                seconds, nanoseconds = _timespec(ancillary[0][2])
+                stamp = seconds * NS + nanoseconds
+                late = at - stamp - offset_ns
+                if not 0 <= late <= OLD_NS:
+                    late = at - self._stamps.at(stamp, at)
+                    offset_ns = self._stamps.offset_ns
+                lag[bucket(late)] += 1
+                at -= late
+            else:
+                self._cells[_UNSTAMPED] += 1
+            if connection.answers.feed(data, at):
+                self._settle(connection)
+        self._cells[_READS] += len(reads)
+
+    def _settle(self, connection: Connection) -> None:
+        """An answer is complete, or the connection can no longer be used."""
+        left = connection.aimed != self._aimed  # for another server, meanwhile
+        if left or connection.answers.broken or connection.writing:  # answered before asked in full
+            self._close(connection)
+            return
+        if connection.reply is not None:
+            del self._by_reply[connection.reply]
+            connection.reply = None
+        connection.used = True
+        self._idle.append(connection)
+
+    def _broke(self, connection: Connection, error: OSError | None) -> None:
+        reply = connection.reply
+        stale = connection.used and reply is not None and not reply.first_byte_ns
+        self._close(connection)
+        if reply is None or reply.over:
+            return
+        if stale:
+            # The server closed a connection that it had kept alive just as we used it again
+            # (uvicorn does after 5 s): the request was not looked at, so it goes out once more.
+            self._connect(reply, 1)
+        elif error is not None:
+            connection.answers.fail(_words(error))
+        else:
+            connection.answers.eof(self._now())
+
+    def _close(self, connection: Connection) -> None:
+        if self._connections.pop(connection.fd, None) is None:
+            return
+        self._sending.discard(connection)
+        if connection.reply is not None:
+            self._by_reply.pop(connection.reply, None)
+        elif connection in self._idle:
+            self._idle.remove(connection)
+        self._epoll.unregister(connection.fd)
+        # Closed for real after the turn: its number must not come back, as another connection's,
+        # while events that were meant for this one are still being dealt with.
+        self._closing.append(connection.sock)
+
+
+def _look_up(host: str, port: int) -> list[tuple[int, Any]]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise LlmtopError(f"cannot look up {host}: {error.strerror}", "check the URL") from None
+    except UnicodeError:  # such as an empty label: not even asked for
+        raise LlmtopError(f"{host} is not a host's name", "check the URL") from None
+    return [(family, name) for family, _, _, _, name in found]
+
+
+def _words(error: OSError) -> str:
+    match error.errno:
+        case errno.ECONNREFUSED:
+            return "connection refused"
+        case errno.ECONNRESET | errno.EPIPE:
+            return "connection reset"
+        case errno.ETIMEDOUT:
+            return "connect time-out"
+        case errno.EMFILE | errno.ENFILE:
+            return "the limit of open files is reached"
+        case errno.EADDRNOTAVAIL:
+            return "no local port is free"
+        case _:
+            return (error.strerror or str(error)).lower()
