@@ -1,0 +1,118 @@
+"""All that is known of one engine when its causes are looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct, field
+
+from llmtop.diagnosis.moments import Moment, mean
+from llmtop.diagnosis.state_rules import LoadState
+from llmtop.diagnosis.step_fit import StepFit
+from llmtop.diagnosis.step_window import StepWindow
+from llmtop.engines.core.options import BATCH_LIMITS, Option
+from llmtop.engines.core.requests import RequestTable
+from llmtop.engines.core.samples import EngineSample, GpuSample
+
+DRAFTS = ("num_speculative_tokens", "speculative_num_steps")
+CACHES = ("gpu_memory_utilization", "mem_fraction_static", "free_gpu_memory_fraction")
+EAGER = ("enforce_eager", "disable_cuda_graph")
+FRONT_ENDS = ("api_server_count", "tokenizer_worker_num")
+
+
+class ClientView(Struct, frozen=True):
+    """What a load of llmtop sees of the engine. Seconds; None: not known.
+
+    in_flight: mean streams. alone: no other client sends to this engine, as far as is known.
+    ttft_s, engine_ttft_s: the same statistic on both sides, called ``statistic``. e2e_s: mean or
+    median of a request. bound: the client cannot sustain this load, with its reasons in words.
+    """
+
+    in_flight: float | None = None
+    alone: bool = False
+    ttft_s: float | None = None
+    engine_ttft_s: float | None = None
+    e2e_s: float | None = None
+    statistic: str = "p50"
+    bound: tuple[str, ...] = ()
+
+
+class FrontEnd(Struct, frozen=True):
+    """Time of a request outside the engine core, on the engine's own clock: means, seconds.
+
+    arrival_s: from the arrival at the server to the scheduler. output_s: from the end of a step to
+    the client's socket. e2e_s: of the whole request. n: requests.
+    """
+
+    arrival_s: float
+    output_s: float
+    e2e_s: float
+    n: int
+
+
+class Observation(Struct, frozen=True):
+    """The numbers of one engine over the last seconds.
+
+    finding: its state by the rules of ``evidence``. window: of the newest steps; None without any.
+    fitted: what the steps' contents cost. slowdown: how many times as long steps take as like ones
+    took before. sm_clock_highest: MHz, the highest seen on its GPU. foreign: other processes on its
+    GPUs. kv_usage: share of the cache in use, kv_blocks: its size, of all ranks together. missing:
+    what could not be read, with reasons.
+    """
+
+    time: float
+    finding: LoadState
+    moments: Sequence[Moment] = ()
+    window: StepWindow | None = None
+    fitted: StepFit | None = None
+    slowdown: float | None = None
+    sample: EngineSample | None = None
+    options: Sequence[Option] = ()
+    gpus: Sequence[GpuSample] = ()
+    sm_clock_highest: float | None = None
+    foreign: tuple[str, ...] = ()
+    client: ClientView | None = None
+    front_end: FrontEnd | None = None
+    table: RequestTable | None = None
+    kv_usage: float | None = None
+    kv_blocks: float | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def option(self, names: Sequence[str]) -> Option | None:
+        """The first option of these names that the engine has, with a value."""
+        for name in names:
+            for option in self.options:
+                if option.name == name and option.value is not None:
+                    return option
+        return None
+
+    def number(self, names: Sequence[str]) -> float | None:
+        """Its value where it is a number that limits something."""
+        option = self.option(names)
+        value = option.value if option is not None else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return float(value) if value > 0 else None
+
+    @property
+    def cap(self) -> float | None:
+        """The batch limit of all ranks together: from the options, else from the samples."""
+        option = self.option(BATCH_LIMITS)
+        if option is not None and isinstance(option.total, int):
+            return float(option.total)
+        known = [moment.cap for moment in self.moments if moment.cap is not None]
+        return known[-1] if known else None
+
+    @property
+    def running(self) -> float:
+        """Mean requests in the batch."""
+        if self.window is not None:
+            return self.window.running
+        return mean([m.running for m in self.moments[-5:]]) or 0.0
+
+    @property
+    def waiting(self) -> float:
+        """Mean requests in the queue."""
+        if self.window is not None:
+            return self.window.waiting
+        return mean([m.waiting for m in self.moments[-5:]]) or 0.0
