@@ -1,0 +1,271 @@
+"""An engine in virtual time: the scheduler, the time of its steps, and the front end around it."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections import deque
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from llmtop.forecast.load import FrontEnd, Load, Present, PresentRequest, Settings
+from llmtop.forecast.scheduler import Plan, Virtual, VirtualScheduler
+from llmtop.forecast.step_model import StepModel
+
+REST_S = 0.5
+"""A stream of a closed loop that was refused asks again after so long, as llmtop's load does."""
+MOST_DRAIN = 4.0  # times the horizon, for what is in flight at its end
+STRETCH_LAUNCHES = 20  # drawn one after the other: so long are launches alike (vLLM 0.26, H200)
+
+
+class Noise(Struct, frozen=True):
+    """How steps differ from the model: factors to draw from.
+
+    holds: of launches, in the order in which they came. Slow launches follow each other, so
+    stretches of them are drawn, not each alone.
+    """
+
+    decode: tuple[float, ...] = (1.0,)
+    prefill: tuple[float, ...] = (1.0,)
+    holds: tuple[float, ...] = (1.0,)
+
+
+class Engine(Struct, frozen=True):
+    """What is simulated. emitted: output tokens of a request a step. lag: a request that arrives
+    while a step runs misses the next one, which is planned already."""
+
+    model: StepModel
+    front_end: FrontEnd
+    noise: Noise
+    emitted: float = 1.0
+    lag: bool = True
+
+
+class Run(Struct, frozen=True):
+    """What happened. gaps: (seconds between two tokens of a stream, how many such gaps) from
+    ``begin`` to ``horizon``. tokens: output tokens in that time. waiting: queue length at the
+    horizon. peak_*: the most of a step."""
+
+    requests: list[Virtual]
+    gaps: list[tuple[float, int]]
+    tokens: float
+    begin: float
+    horizon: float
+    closed: bool
+    waiting: int
+    peak_requests: int
+    peak_tokens: int
+    peak_context: int
+    preempted: int
+    steps: int
+
+
+class Twin:
+    """One run; see ``simulate``. ``settings`` may be replaced while it advances."""
+
+    def __init__(self, engine: Engine, settings: Settings, present: Present, load: Load, seed: int):
+        self._engine, self.load = engine, load
+        self.level = load.level  # may be changed while it advances, open loop
+        # Arrivals and lengths do not depend on how long steps take: settings are compared under
+        # equal arrivals.
+        self._demand, self._noise = random.Random(seed), random.Random(seed + 1)
+        late = engine.model.overlapped
+        self.scheduler = VirtualScheduler(settings, engine.emitted, late_slots=late)
+        self._sends: list[tuple[float, int, Virtual]] = []
+        self._arrivals: deque[tuple[float, Virtual]] = deque()
+        self.requests: list[Virtual] = []
+        self._busy = 0.0
+        self.now = self._end = self._admit_until = 0.0
+        self._before: Plan | None = None
+        self._token_at = 0.0
+        self._hold_place = len(engine.noise.holds)
+        self.on_step: Callable[[float, Plan], None] | None = None
+        self.gaps: list[tuple[float, int]] = []
+        self.tokens = 0.0
+        self.refused = self.steps = 0
+        self.measure_from, self.measure_until = 0.0, math.inf
+        self.stop_sending = math.inf
+        self._next_arrival = math.inf
+        if load.loop == "open" and load.level > 0:
+            self._next_arrival = self._demand.expovariate(load.level)
+        self._take_over(present)
+
+    def _take_over(self, present: Present) -> None:
+        running = [(self._virtual(-held.waited_s, held), held) for held in present.running]
+        self.scheduler.begin(running)
+        for held in present.waiting:
+            self.scheduler.waiting.append(self._virtual(-held.waited_s, held))
+        if self.load.loop == "closed":
+            missing = round(self.load.level) - len(running) - len(present.waiting)
+            for _ in range(max(0, missing)):
+                self._send(0.0)
+
+    def _virtual(self, arrived: float, held: PresentRequest) -> Virtual:
+        request = Virtual(len(self.requests), arrived, held.prompt, held.target)
+        self.requests.append(request)
+        return request
+
+    def _send(self, at: float) -> None:
+        load = self.load
+        prompt, target = load.prompt.draw(self._demand), load.output.draw(self._demand)
+        request = Virtual(len(self.requests), at, prompt, target)
+        request.prefilled = min(prompt - 1, int(load.cached * prompt))
+        self.requests.append(request)
+        heapq.heappush(self._sends, (at, request.serial, request))
+
+    def _front(self, until: float) -> None:
+        """The front end takes in what was sent up to a moment."""
+        while self._next_arrival <= min(until, self.stop_sending):
+            self._send(self._next_arrival)
+            self._next_arrival += self._demand.expovariate(max(self.level, 1e-9))
+        sends, front_end = self._sends, self._engine.front_end
+        limit = self.scheduler.settings.queue_limit
+        while sends and sends[0][0] <= until:
+            at, _, request = heapq.heappop(sends)
+            if limit and self._queue_is_full(limit):
+                request.refused = True
+                self.refused += 1
+                if self.load.loop == "closed" and at < self.stop_sending:
+                    self._send(at + REST_S)
+                continue
+            self._busy = max(self._busy, at) + front_end.request_s
+            self._arrivals.append((self._busy + front_end.latency_s, request))
+
+    def _queue_is_full(self, limit: int) -> bool:
+        """What the next step admits need not wait, so free places in the batch count as room."""
+        scheduler = self.scheduler
+        room = max(0, scheduler.settings.batch_limit - scheduler.places)
+        return len(scheduler.waiting) + len(self._arrivals) >= limit + room
+
+    def _deliver(self, at: float, plan: Plan) -> None:
+        """The tokens of a step go out, one after the other."""
+        self._front(at)
+        if self.on_step is not None:
+            self.on_step(at, plan)
+        token_s = self._engine.front_end.token_s
+        begun = max(self._busy, at)
+        decoding = plan.decoding * self._engine.emitted
+        middle = begun + 0.5 * decoding * token_s
+        if plan.decoding and self.measure_from <= at <= self.measure_until:
+            self.gaps.append((middle - self._token_at, plan.decoding))
+            self.tokens += decoding + len(plan.firsts)
+        self._token_at = middle
+        after = begun + decoding * token_s
+        for place, request in enumerate(plan.firsts):
+            if request.first < 0:
+                request.first = after + (place + 1) * token_s
+        for request in plan.ended:
+            request.last = max(middle, request.first)
+            if self.load.loop == "closed" and request.last < self.stop_sending:
+                self._send(request.last)
+        self._busy = after + len(plan.firsts) * token_s
+
+    def advance(self, until: float) -> bool:
+        """Simulate up to a moment; False when there is nothing left to do."""
+        while self.now < until:
+            if not self._step():
+                return False
+        return True
+
+    def _step(self) -> bool:
+        self._front(self.now)
+        late = self._engine.lag and self._before is not None and not self._engine.model.overlapped
+        admit = self._admit_until if late else self.now
+        arrivals, scheduler = self._arrivals, self.scheduler
+        while arrivals and arrivals[0][0] <= admit:
+            scheduler.waiting.append(arrivals.popleft()[1])
+        plan = scheduler.plan()
+        if plan is None:
+            return self._idle()
+        self.steps += 1
+        if self._engine.model.overlapped:
+            self._overlapped(plan)
+        else:
+            self._alone(plan)
+        return True
+
+    def _idle(self) -> bool:
+        if self._before is not None and self._engine.model.overlapped:
+            self.now = max(self.now, self._end)
+            self._deliver(self.now, self._before)
+            self._before = None
+            return True
+        self._before = None
+        coming = [self._next_arrival] if self._next_arrival <= self.stop_sending else []
+        coming += [self._sends[0][0]] if self._sends else []
+        coming += [self._arrivals[0][0]] if self._arrivals else []
+        if not coming:
+            return False
+        self.now = max(self.now + 1e-4, min(coming))
+        return True
+
+    def _overlapped(self, plan: Plan) -> None:
+        model = self._engine.model
+        hold = model.hold(plan.requests, plan.tokens, plan.prefill_tokens)
+        if plan.prefill_tokens:
+            hold *= self._launch_factor()
+        planned = self.now
+        end = model.end(self._seconds(plan), self._end, planned, hold, plan.prefill_tokens)
+        if self._before is not None:
+            self.now = max(self._end, planned + hold)
+            self._deliver(self.now, self._before)
+        self._end, self._before = end, plan
+
+    def _launch_factor(self) -> float:
+        holds = self._engine.noise.holds
+        self._hold_place += 1
+        if self._hold_place >= len(holds) or self._noise.random() < 1.0 / STRETCH_LAUNCHES:
+            self._hold_place = int(self._noise.random() * len(holds))
+        return holds[self._hold_place]
+
+    def _alone(self, plan: Plan) -> None:
+        self._admit_until = self.now
+        self.now += self._seconds(plan)
+        self._before = plan
+        self._deliver(self.now, plan)
+
+    def _seconds(self, plan: Plan) -> float:
+        model, noise = self._engine.model, self._engine.noise
+        factors = noise.prefill if plan.prefill_tokens else noise.decode
+        seconds = model.gpu(plan.requests, plan.tokens, plan.context)
+        return seconds * factors[int(self._noise.random() * len(factors))]
+
+
+def simulate(
+    engine: Engine,
+    settings: Settings,
+    load: Load,
+    present: Present,
+    seed: int,
+    *,
+    horizon: float = 20.0,
+    warm: float = 0.25,
+) -> Run:
+    """Run an engine for ``horizon`` seconds, of which the first share ``warm`` is not measured.
+
+    In the open loop what is in flight at the end still finishes, and counts.
+    """
+    twin = Twin(engine, settings, present, load, seed)
+    twin.measure_from, twin.measure_until = warm * horizon, horizon
+    twin.stop_sending = horizon
+    twin.advance(horizon)
+    waiting = len(twin.scheduler.waiting)
+    if load.loop == "open":
+        twin.advance(MOST_DRAIN * horizon)
+    scheduler = twin.scheduler
+    return Run(
+        requests=twin.requests,
+        gaps=twin.gaps,
+        tokens=twin.tokens,
+        begin=twin.measure_from,
+        horizon=horizon,
+        closed=load.loop == "closed",
+        waiting=waiting,
+        peak_requests=scheduler.peak_requests,
+        peak_tokens=scheduler.peak_tokens,
+        peak_context=scheduler.peak_context,
+        preempted=scheduler.preempted,
+        steps=twin.steps,
+    )

@@ -1,0 +1,38 @@
+"""Whether a candidate of ``tune`` breaks the SLO under real traffic, so that it is taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from llmtop.slo_control.limits import Goal
+from llmtop.slo_control.pressure import Pressure
+
+TAKE_BACK_S = 1.6
+"""Of broken limits. With a look each 0.4 s and the change back it stays below 3 s."""
+
+
+class SloGuard:
+    """Looks at an engine again and again. Limits may be broken for a moment: a burst does it."""
+
+    def __init__(self, goal: Goal) -> None:
+        self._goal = goal
+        self._since: float | None = None
+
+    def broken(self, now: float, ranks: Iterable[Pressure]) -> bool:
+        """Whether a rank has broken the limits for too long. now: seconds of any clock."""
+        if not any(self._breaks(seen) for seen in ranks):
+            self._since = None
+            return False
+        if self._since is None:
+            self._since = now
+        return now - self._since >= TAKE_BACK_S
+
+    def _breaks(self, seen: Pressure) -> bool:
+        """By what was measured, and by what a request that comes now will wait: first tokens that
+        do not come are not measured."""
+        goal = self._goal
+        if goal.ttft_s is not None:
+            late = seen.ttft_s is not None and seen.ttft_s > goal.ttft_s
+            if late or seen.wait_s > goal.ttft_s:
+                return True
+        return goal.tpot_s is not None and (seen.tpot_s or 0.0) > goal.tpot_s
