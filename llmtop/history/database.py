@@ -1,0 +1,188 @@
+"""The file of the history: SQLite in WAL mode, one writer, many readers; its schema and version.
+
+``history.db`` in the folder ``history`` of the state directory, mode 0600. Version 1 (the pragma
+``user_version``) has these tables; times are unix seconds:
+
+- ``engines``: a row for each name and kind that was seen.
+- ``series``: the names of the charts' series; its id is the place in the rows of ``points``.
+- ``points``: ``tier`` 1 has a row a second: a 64 bit float for each series, NaN for unknown.
+  Tiers 10 and 60 have a row for each stretch of so many seconds: low, mean and high of each.
+- ``marks``, ``events``: what was changed, and what was reported.
+- ``options``: each value that an option took, as JSON.
+- ``steps``: scheduler steps, compressed, for the newest hour.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from llmtop import LlmtopError
+from llmtop.engines.host.ownership import is_trusted
+from llmtop.engines.host.private_files import make_private
+
+VERSION = 1
+APPLICATION = 0x6C6C6D74  # "llmt": what file(1) and a reader know it by
+FILE = "history.db"
+PAGE = 4096
+_TABLES = """
+CREATE TABLE engines (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, title TEXT, url TEXT, model TEXT,
+  version TEXT, simulated INTEGER, owned INTEGER, first REAL, last REAL, UNIQUE (name, kind));
+CREATE TABLE series (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE points (
+  engine INTEGER NOT NULL, tier INTEGER NOT NULL, time REAL NOT NULL, row BLOB NOT NULL,
+  PRIMARY KEY (engine, tier, time)) WITHOUT ROWID;
+CREATE TABLE marks (
+  engine INTEGER NOT NULL, time REAL NOT NULL, label TEXT NOT NULL, effect INTEGER, load INTEGER,
+  since REAL, PRIMARY KEY (engine, time, label)) WITHOUT ROWID;
+CREATE TABLE events (
+  time REAL NOT NULL, text TEXT NOT NULL, level TEXT NOT NULL, parts TEXT,
+  PRIMARY KEY (time, text)) WITHOUT ROWID;
+CREATE TABLE options (
+  engine INTEGER NOT NULL, time REAL NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,
+  PRIMARY KEY (engine, time, name)) WITHOUT ROWID;
+CREATE TABLE steps (
+  engine INTEGER NOT NULL, time REAL NOT NULL, rank INTEGER NOT NULL, rows INTEGER, data BLOB,
+  PRIMARY KEY (engine, time, rank)) WITHOUT ROWID;
+"""
+
+
+class HistoryError(LlmtopError):
+    """The history cannot be used. llmtop works without it."""
+
+
+class DamagedHistory(HistoryError):
+    """The file is no history, or it is damaged."""
+
+
+class NewerHistory(HistoryError):
+    """A newer llmtop wrote it."""
+
+
+def open_for_writing(folder: Path) -> sqlite3.Connection:
+    """The one writer's connection; makes folder and file. HistoryError when that cannot be."""
+    path = folder / FILE
+    try:
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not make_private(folder):
+            raise HistoryError(f"{folder} is not a private folder of this user")
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(path, flags, 0o600))  # SQLite would make it readable for all
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        found = sqlite3.connect(path, timeout=2.0, isolation_level=None)
+        try:
+            _prepare(found, path)
+        except BaseException:
+            found.close()
+            raise
+    except sqlite3.Error as error:
+        raise trouble(path, error) from error
+    return found
+
+
+def open_for_reading(folder: Path) -> sqlite3.Connection | None:
+    """A reader's connection; None where there is no history yet. HistoryError otherwise."""
+    path = folder / FILE
+    try:
+        if not is_trusted(path.lstat().st_uid) or path.is_symlink():
+            raise HistoryError(f"{path} belongs to another user")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HistoryError(f"the history cannot be read: {error.strerror}") from error
+    try:
+        found = _readable(path)
+        try:
+            if _version(found, path) == 0:
+                found.close()
+                return None
+        except BaseException:
+            found.close()
+            raise
+        found.execute("PRAGMA query_only = 1")
+    except sqlite3.Error as error:
+        raise trouble(path, error) from error
+    return found
+
+
+def _readable(path: Path) -> sqlite3.Connection:
+    """A connection that only reads. Where nothing can be written, SQLite cannot make the files
+    beside a WAL that it needs; nor can anybody change the file, and it is read as it is."""
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    found = sqlite3.connect(address, uri=True, timeout=0.5)
+    try:
+        found.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError:
+        found.close()
+        if os.access(path.parent, os.W_OK):
+            raise
+        return sqlite3.connect(f"{address}&immutable=1", uri=True, timeout=0.5)
+    except BaseException:
+        found.close()
+        raise
+    return found
+
+
+def set_aside(folder: Path) -> Path:
+    """Keep a damaged history under another name, so that a new one can begin."""
+    path = folder / FILE
+    kept = path.with_name(f"{FILE}.damaged")
+    path.replace(kept)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(FILE + suffix).unlink(missing_ok=True)
+    return kept
+
+
+def trouble(path: Path, error: sqlite3.Error) -> HistoryError:
+    """An error of SQLite in plain words."""
+    code = getattr(error, "sqlite_errorname", "")
+    if code in ("SQLITE_CORRUPT", "SQLITE_NOTADB") or "malformed" in str(error):
+        return DamagedHistory(f"the history is damaged ({path})")
+    if code == "SQLITE_FULL":
+        return HistoryError(f"the disk is full: no history is written ({path})")
+    return HistoryError(f"the history cannot be used: {error} ({path})")
+
+
+def _prepare(found: sqlite3.Connection, path: Path) -> None:
+    version = _version(found, path)
+    if version == 0:
+        found.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
+    found.execute("PRAGMA journal_mode = WAL")
+    found.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing by it
+    found.execute("PRAGMA cache_size = -512")
+    found.execute("PRAGMA wal_autocheckpoint = 256")
+    found.execute("PRAGMA journal_size_limit = 2097152")
+    found.execute("PRAGMA trusted_schema = 0")
+    if version == 0:
+        found.executescript(
+            f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {APPLICATION}; "
+            f"PRAGMA user_version = {VERSION}; COMMIT;"
+        )
+
+
+def _version(found: sqlite3.Connection, path: Path) -> int:
+    """0: nothing is in it yet."""
+    version = int(found.execute("PRAGMA user_version").fetchone()[0])
+    tables = found.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if version > VERSION:
+        raise NewerHistory(
+            f"the history was written by a newer llmtop (version {version}, this one knows "
+            f"{VERSION})",
+            "update llmtop, or set XDG_STATE_HOME to another folder",
+        )
+    application = found.execute("PRAGMA application_id").fetchone()[0]
+    if tables and (application != APPLICATION or version < 1):
+        raise DamagedHistory(f"{path} is no history of llmtop")
+    return version if tables else 0
+
+
+def _unwritable(path: Path, error: OSError) -> HistoryError:
+    why = (error.strerror or str(error)).lower()
+    return HistoryError(
+        f"no history is kept: {why} ({path})",
+        "free some space, or set XDG_STATE_HOME to a folder that you may write",
+    )

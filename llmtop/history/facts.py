@@ -1,0 +1,241 @@
+"""The lines of a recording as values (docs/reference/recording.md). One value is one line.
+
+Times are unix seconds on the clock of the screen that recorded. ``None`` is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from llmtop.analysis.cost import Cost
+from llmtop.analysis.events import Event
+from llmtop.analysis.marks import Mark
+from llmtop.diagnosis.causes import Explanation
+from llmtop.diagnosis.state_rules import LoadState
+from llmtop.engines.core.conditions import Condition
+from llmtop.engines.core.options import Applies, OptionValue, RankValue
+from llmtop.engines.core.records import EngineStatus
+from llmtop.engines.core.samples import EngineSample, GpuSample
+from llmtop.engines.logs.memory_report import MemoryReport
+from llmtop.history.load_rows import LoadRow
+
+FORMAT = 1
+
+
+class Fact(Struct, frozen=True, tag_field="kind", omit_defaults=True):
+    """One line. time: when it was so."""
+
+    time: float
+
+
+class Host(Struct, frozen=True):
+    """The machine that recorded. driver: of its GPUs."""
+
+    system: str = ""
+    cores: int | None = None
+    memory_bytes: int | None = None
+    driver: str = ""
+
+
+class Head(Fact, frozen=True, tag="head"):
+    """The first line of each member. began: when the recording began. source: where the numbers
+    come from, "" for llmtop's own sampling. interval: seconds between two samples."""
+
+    format: int = FORMAT
+    llmtop: str = ""
+    began: float = 0.0
+    interval: float = 1.0
+    title: str = ""
+    source: str = ""
+    host: Host = field(default_factory=Host)
+
+
+class OptionFact(Struct, frozen=True, omit_defaults=True):
+    """One option of an engine. type: int, float, bool or str."""
+
+    name: str
+    value: OptionValue = None
+    launch: OptionValue = None
+    applies: Applies = Applies.RESTART
+    flag: str = ""
+    summary: str = ""
+    type: str = "int"
+    default: OptionValue = None
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    pending: OptionValue = None
+    note: str = ""
+    obstacle: str = ""
+    ranks: tuple[RankValue, ...] = ()
+
+
+class EngineFact(Fact, frozen=True, tag="engine"):
+    """Who an engine is, and its options. engine: its kind, such as vllm."""
+
+    name: str
+    engine: str
+    title: str = ""
+    url: str = ""
+    owned: bool = False
+    simulated: bool = False
+    version: str | None = None
+    model: str | None = None
+    options: tuple[OptionFact, ...] = ()
+    options_note: str = ""
+
+
+class StatusFact(Fact, frozen=True, tag="status"):
+    """The state of an engine that llmtop started."""
+
+    name: str
+    status: EngineStatus
+
+
+class SampleFact(Fact, frozen=True, tag="sample"):
+    """What one beat shows of an engine; None: it gives no numbers any more."""
+
+    name: str
+    sample: EngineSample | None
+
+
+class SeriesFact(Fact, frozen=True, tag="series"):
+    """Points of an engine's charts, by the name of the series; None is a gap."""
+
+    name: str
+    values: Mapping[str, float | None]
+
+
+class StateFact(Fact, frozen=True, tag="state"):
+    """How an engine stands: its diagnosis, what is wrong, since when its numbers are stale."""
+
+    name: str
+    finding: LoadState | None = None
+    stale_since: float | None = None
+    trouble: str = ""
+    conditions: tuple[Condition, ...] = ()
+    log_tail: str = ""
+    memory: MemoryReport | None = None
+    cost: Cost | None = None
+
+
+class GpusFact(Fact, frozen=True, tag="gpus"):
+    """All GPUs of the machine. note: why there are none."""
+
+    gpus: tuple[GpuSample, ...] = ()
+    note: str = ""
+
+
+class LoadFact(Fact, frozen=True, tag="load"):
+    """The load that one engine gets, ``target``."""
+
+    load: LoadRow
+    target: str | None = None
+
+
+class MarkFact(Fact, frozen=True, tag="mark"):
+    """A change of an engine or of its load."""
+
+    name: str
+    mark: Mark
+
+
+class EventFact(Fact, frozen=True, tag="event"):
+    """A line of the event list."""
+
+    event: Event
+
+
+class LogFact(Fact, frozen=True, tag="log"):
+    """Lines of an engine's log, secrets hidden."""
+
+    name: str
+    lines: tuple[str, ...]
+
+
+class SelectFact(Fact, frozen=True, tag="select"):
+    """The engine in the middle of the screen."""
+
+    name: str | None
+
+
+class StepsFact(Fact, frozen=True, tag="steps"):
+    """Scheduler steps of one rank, by column; a column that is absent is unknown.
+
+    lost: steps since the line before that nobody has seen. read: when the engine was asked,
+    seconds from ``time``. coded, same: how a file stores the columns (``step_columns``); a reader
+    gets them as they were, with 0 and {}.
+    """
+
+    name: str
+    columns: Mapping[str, tuple[float | None, ...]]
+    rank: int = 0
+    lost: int = 0
+    read: float = 0.0
+    coded: int = 0
+    same: Mapping[str, float | None] = {}
+
+
+class CausesFact(Fact, frozen=True, tag="causes"):
+    """The causes of an engine's state. since: the main cause is the same since then."""
+
+    name: str
+    why: Explanation | None = None
+    since: float | None = None
+
+
+class CompanyFact(Fact, frozen=True, tag="company"):
+    """What other processes do with an engine: its hold, the load of another llmtop, as each
+    reports itself. steps_missing: why its steps are not shown."""
+
+    name: str
+    hold: Mapping[str, Any] | None = None
+    shared_load: Mapping[str, Any] | None = None
+    steps_missing: str = ""
+
+
+class Spread(Struct, frozen=True, array_like=True):
+    """A minute of one series: lowest, mean, highest, and of how many points."""
+
+    low: float
+    mean: float
+    high: float
+    n: int
+
+
+class SummaryFact(Fact, frozen=True, tag="summary"):
+    """The minute before ``time`` of an engine's charts."""
+
+    name: str
+    values: Mapping[str, Spread]
+    span_s: float = 60.0
+
+
+class OutcomeFact(Fact, frozen=True, tag="outcome"):
+    """What a command reported at its end: the document that its ``--json`` prints.
+
+    command: load, saturate, compare, tune or hold. histograms: of the answered requests of a load
+    by ``ttft``, ``tpot`` and ``e2e``, as pairs of a bucket's upper bound in seconds and a count.
+    """
+
+    command: str
+    name: str
+    document: msgspec.Raw = msgspec.Raw(b"null")
+    histograms: Mapping[str, tuple[tuple[float, int], ...]] = {}
+
+
+class EndFact(Fact, frozen=True, tag="end"):
+    """The recording was ended. reason: in a few words."""
+
+    reason: str = ""
+
+
+KINDS: tuple[type[Fact], ...] = (
+    Head, EngineFact, StatusFact, SampleFact, SeriesFact, StateFact, GpusFact, LoadFact, MarkFact,
+    EventFact, LogFact, SelectFact, StepsFact, CausesFact, CompanyFact, SummaryFact, OutcomeFact,
+    EndFact,
+)  # fmt: skip

@@ -1,0 +1,168 @@
+"""Reads the history: what the charts of an engine held before this screen opened."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from llmtop.analysis.events import Event
+from llmtop.analysis.marks import Mark
+from llmtop.engines.core.printable import printable
+from llmtop.history import database
+from llmtop.history.database import trouble
+from llmtop.history.history_writer import FINE, KEPT_S, MINUTE, TEN
+
+MOST_MARKS, MOST_EVENTS = 50, 200
+TEXT_CHARS = 1000
+_FAR = 1e15  # no number of a chart is larger
+
+
+class Column(NamedTuple):
+    """One series: a time and a value each; NaN is unknown."""
+
+    times: array[float]
+    values: array[float]
+
+
+class Thinned(NamedTuple):
+    """One series in stretches: their starts, lowest, mean and highest values."""
+
+    times: array[float]
+    low: array[float]
+    mean: array[float]
+    high: array[float]
+
+
+class Past(Struct, frozen=True):
+    """What is known of an engine before now, by the names of series.
+
+    thinned: by seconds of a stretch, 10 and 60.
+    """
+
+    fine: Mapping[str, Column] = {}
+    thinned: Mapping[int, Mapping[str, Thinned]] = {}
+    marks: tuple[Mark, ...] = ()
+
+
+class HistoryReader:
+    """Reads the history in ``folder``. Every failure is a HistoryError; usable in ``with``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / database.FILE
+        self._db = database.open_for_reading(folder)
+
+    def __enter__(self) -> HistoryReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._db is not None:
+            self._db.close()
+
+    def past(self, name: str, kind: str, until: float, fine_s: float) -> Past:
+        """The charts of an engine: ``fine_s`` seconds second by second, thinned a day back."""
+        if self._db is None:
+            return Past()
+        try:
+            found = self._db.execute(
+                "SELECT id FROM engines WHERE name = ? AND kind = ?", (name, kind)
+            ).fetchone()
+            if found is None:
+                return Past()
+            engine = int(found[0])
+            names = [str(one[0]) for one in self._db.execute("SELECT name FROM series ORDER BY id")]
+            fine = _columns(self._rows(engine, FINE, until - fine_s, until), names, 1)
+            return Past(
+                {name: Column(times, parts[0]) for name, (times, parts) in fine.items()},
+                {
+                    tier: {
+                        name: Thinned(times, *parts)
+                        for name, (times, parts) in _columns(
+                            self._rows(engine, tier, until - KEPT_S[tier], until), names, 3
+                        ).items()
+                    }
+                    for tier in (TEN, MINUTE)
+                },
+                self._marks(engine, until),
+            )
+        except sqlite3.Error as error:
+            raise trouble(self._path, error) from error
+
+    def events(self, until: float) -> list[Event]:
+        """The newest events before ``until``, oldest first."""
+        if self._db is None:
+            return []
+        query = "SELECT time, level, text, parts FROM events WHERE time < ? ORDER BY time DESC "
+        try:
+            rows = self._db.execute(query + "LIMIT ?", (until, MOST_EVENTS)).fetchall()
+        except sqlite3.Error as error:
+            raise trouble(self._path, error) from error
+        return [Event(time, _text(level), _text(text), _parts(parts)) for time, level, text, parts
+                in reversed(rows)]  # fmt: skip
+
+    def _marks(self, engine: int, until: float) -> tuple[Mark, ...]:
+        assert self._db is not None
+        query = "SELECT time, label, effect, since, load FROM marks WHERE engine = ? AND time < ?"
+        rows = self._db.execute(f"{query} ORDER BY time DESC LIMIT ?", (engine, until, MOST_MARKS))
+        return tuple(
+            Mark(time, _text(label), bool(effect), since, bool(load))
+            for time, label, effect, since, load in reversed(rows.fetchall())
+        )
+
+    def _rows(
+        self, engine: int, tier: int, since: float, until: float
+    ) -> list[tuple[float, bytes]]:
+        assert self._db is not None
+        query = (
+            "SELECT time, row FROM points WHERE engine = ? AND tier = ? AND time >= ? AND time < ? "
+            "ORDER BY time"
+        )
+        return self._db.execute(query, (engine, tier, since, until)).fetchall()
+
+
+def _columns(
+    rows: list[tuple[float, bytes]], names: list[str], parts: int
+) -> dict[str, tuple[array[float], list[array[float]]]]:
+    """Rows of packed floats as columns; a series without a value is left out."""
+    width = parts * len(names)
+    empty = array("d", [math.nan]) * width
+    whole = array("d")
+    for _, row in rows:
+        got = array("d", row[: len(row) // 8 * 8])[:width]
+        whole += got
+        if len(got) < width:
+            whole += empty[len(got) :]
+    times = array("d", [time for time, _ in rows])
+    found = {}
+    for place, name in enumerate(names):
+        columns = [whole[parts * place + part :: width] for part in range(parts)]
+        if all(math.isnan(value) for value in columns[0]):
+            continue
+        found[printable(name)] = times[:], [_possible(one) for one in columns]
+    return found
+
+
+def _possible(column: array[float]) -> array[float]:
+    """Nothing in it is larger than a number of a chart."""
+    if all(not abs(value) > _FAR for value in column):
+        return column
+    return array("d", (value if abs(value) <= _FAR else math.nan for value in column))
+
+
+def _text(text: object) -> str:
+    return printable(str(text)[:TEXT_CHARS])
+
+
+def _parts(text: object) -> tuple[str, ...]:
+    if not isinstance(text, str):
+        return ()
+    try:
+        return tuple(map(_text, msgspec.json.decode(text, type=tuple[str, ...])))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ()

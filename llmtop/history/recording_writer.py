@@ -1,0 +1,114 @@
+"""Writes a recording: a line for each fact, a gzip member for each minute."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from llmtop import UsageError
+from llmtop.history.fact_codec import RecordingError, encode
+from llmtop.history.facts import EndFact, Fact, Head
+from llmtop.history.members import LEVEL, header, trailer
+
+MEMBER_S = 60.0  # of time in one member: what is read at least to jump to a moment
+MEMBER_BYTES = 8 * 2**20  # of text in one
+MOST_BYTES = 4 * 2**30  # of a whole recording: nobody meant to fill the disk
+SUFFIX = ".llmtop"
+
+
+class RecordingWriter:
+    """One recording that grows. Not for several threads.
+
+    keyframe: the facts that each member begins with, so that it can be read without those before
+    it. UsageError where the file is there already or cannot be made. After each ``write`` all is
+    with the kernel: what ends this process loses nothing of it.
+    """
+
+    def __init__(
+        self, path: Path, head: Head, keyframe: Callable[[float], Iterable[Fact]] = lambda time: ()
+    ) -> None:
+        self.path = path
+        self.bytes_written = 0
+        self._head, self._keyframe = head, keyframe
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            self._fd = os.open(path, flags, 0o600)
+        except FileExistsError:
+            raise UsageError(f"{path} is there already", "choose another file name") from None
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {_why(error)}") from None
+        self._deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        self._offset, self._began = 0, head.time
+        self._crc = self._text_bytes = 0
+        self._open_member = self._closed = False
+
+    def write(self, time: float, facts: Iterable[Fact]) -> None:
+        """Add facts; RecordingError when they cannot be written, or nothing more may be."""
+        full = time - self._began >= MEMBER_S or self._text_bytes >= MEMBER_BYTES
+        if self._closed:
+            raise RecordingError(f"{self.path} was ended")
+        if self.bytes_written > MOST_BYTES:
+            raise RecordingError(f"{self.path} has reached {MOST_BYTES // 2**30} GiB")
+        if self._open_member and (full or time < self._began):
+            self._end_member()
+        if not self._open_member:
+            self._begin_member(time)
+        self._put(facts)
+
+    def close(self, time: float, reason: str = "") -> None:
+        """End it. Raises RecordingError when not all of it could be written."""
+        if self._closed:
+            return
+        try:
+            self.write(time, [EndFact(time, reason)])
+            self._end_member()
+        finally:
+            self._closed = True
+            os.close(self._fd)
+
+    def _begin_member(self, time: float) -> None:
+        self._offset, self._began = self.bytes_written, time
+        self._crc = self._text_bytes = 0
+        self._deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        self._emit(header(0, time))
+        self._open_member = True
+        from llmtop.values import replace
+
+        self._put([replace(self._head, time=time), *self._keyframe(time)])
+
+    def _end_member(self) -> None:
+        self._emit(self._deflate.flush(zlib.Z_FINISH) + trailer(self._crc, self._text_bytes))
+        self._open_member = False
+        try:
+            head = header(self.bytes_written - self._offset, self._began)
+            os.pwrite(self._fd, head, self._offset)
+        except OSError as error:
+            raise self._trouble(error) from error
+
+    def _put(self, facts: Iterable[Fact]) -> None:
+        text = b"".join(map(encode, facts))
+        if not text:
+            return
+        self._crc = zlib.crc32(text, self._crc)
+        self._text_bytes += len(text)
+        self._emit(self._deflate.compress(text) + self._deflate.flush(zlib.Z_SYNC_FLUSH))
+
+    def _emit(self, data: bytes) -> None:
+        """All of it, or none: a part of it would hide what is written after it."""
+        done = 0
+        try:
+            while done < len(data):
+                done += os.pwrite(self._fd, data[done:], self.bytes_written + done)
+        except OSError as error:
+            self._closed = True
+            raise self._trouble(error) from error
+        self.bytes_written += done
+
+    def _trouble(self, error: OSError) -> RecordingError:
+        return RecordingError(f"{self.path} is not complete: {_why(error)}")
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

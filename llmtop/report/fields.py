@@ -1,0 +1,86 @@
+"""Fields of saved JSON documents, read without believing them.
+
+A file may come from another version, another program or another person. A field of a wrong type is
+unknown, text is one clean line of bounded length, and a list is read up to a limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from llmtop.wording.format import clean
+
+TEXT_LIMIT = 400
+LIST_LIMIT = 2000
+
+
+def at(document: Any, *path: str) -> Any:
+    """The value under a path of names; None where there is none."""
+    for name in path:
+        if not isinstance(document, Mapping):
+            return None
+        document = document.get(name)
+    return document
+
+
+def number(document: Any, *path: str) -> float | None:
+    """A finite number; None for anything else."""
+    value = at(document, *path)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        as_float = float(value)
+    except OverflowError:
+        return None
+    return as_float if math.isfinite(as_float) else None
+
+
+def whole(document: Any, *path: str) -> int | None:
+    """A whole number; None for anything else."""
+    value = number(document, *path)
+    return int(value) if value is not None and value == int(value) else None
+
+
+def text(document: Any, *path: str, limit: int = TEXT_LIMIT) -> str:
+    """One clean line of text; "" for anything else."""
+    value = at(document, *path)
+    return clean(value, limit) if isinstance(value, str) else ""
+
+
+def flag(document: Any, *path: str) -> bool | None:
+    """True or false; None for anything else."""
+    value = at(document, *path)
+    return value if isinstance(value, bool) else None
+
+
+def items(document: Any, *path: str) -> list[Any]:
+    """The entries of a list that are objects, up to a limit."""
+    value = at(document, *path)
+    if not isinstance(value, list):
+        return []
+    return [one for one in value[:LIST_LIMIT] if isinstance(one, Mapping)]
+
+
+def entries(document: Any, *path: str) -> Iterator[tuple[str, Any]]:
+    """The names of an object, cleaned, with their values, up to a limit."""
+    value = at(document, *path)
+    if isinstance(value, Mapping):
+        for name, one in list(value.items())[:LIST_LIMIT]:
+            yield clean(str(name), 80), one
+
+
+def plain(value: Any) -> str:
+    """A simple value as text: numbers, words and short lists; ``--`` for unknown."""
+    if value is None:
+        return "--"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int | float):
+        return f"{value:,g}" if abs(value) < 1e6 else f"{value:,.0f}"
+    if isinstance(value, list):
+        return " ".join(plain(one) for one in value[:32])
+    if isinstance(value, str):
+        return clean(value, TEXT_LIMIT) or "--"
+    return "--"

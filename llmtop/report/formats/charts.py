@@ -1,0 +1,168 @@
+"""Charts as SVG inside a page: drawn by pygal, coloured by the page.
+
+The page's style sheet decides colours, so that one drawing suits a light and a dark page: pygal
+draws with placeholder colours, and each is replaced by a CSS variable.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from html import escape
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import Element, tostring
+
+from llmtop.report.document import Chart, Series
+
+if TYPE_CHECKING:
+    from pygal.style import Style  # type: ignore[import-untyped]
+
+WIDTH, HEIGHT = 860, 400
+# Placeholder of pygal -> variable of the page. Any colours do that appear nowhere else.
+_FOREGROUND, _SUBTLE = "#010203", "#040506"
+_ROLES = {
+    "main": "#a10001", "rejected": "#a10002", "limit": "#a10003", "forecast": "#a10004",
+    "dots": "#a10001", "other": "#a10005", "run0": "#a10001", "run1": "#a10005",
+    "run2": "#a10006", "run3": "#a10007",
+}  # fmt: skip
+_VARIABLES = {
+    _FOREGROUND: "var(--ink)", _SUBTLE: "var(--rule)", "#a10001": "var(--main)",
+    "#a10002": "var(--rejected)", "#a10003": "var(--limit)", "#a10004": "var(--forecast)",
+    "#a10005": "var(--other)", "#a10006": "var(--third)", "#a10007": "var(--fourth)",
+}  # fmt: skip
+
+
+def svg(chart: Chart, number: int) -> str:
+    """The drawing as one <svg> element. number: its place on the page, for its id."""
+    XY = _library().XY
+    shown = [one for one in chart.series if one.points]
+    drawing: Any = XY(
+        style=_style(tuple(_ROLES.get(one.role, "#a10005") for one in _lines(shown))),
+        js=[],
+        width=WIDTH,
+        height=HEIGHT,
+        x_title=chart.x_title[:160],
+        y_title=chart.y_title,
+        legend_at_bottom=True,
+        legend_at_bottom_columns=3,
+        disable_xml_declaration=True,
+        allow_interruptions=True,
+        truncate_legend=-1,
+        no_data_text="no values",
+        dots_size=3,
+        show_only_major_dots=False,
+        include_x_axis=_near_zero(shown),
+        xrange=_range(shown),
+        margin=12,
+    )
+    labels = _x_labels(chart, shown)
+    if labels:
+        drawing.x_labels = labels
+        drawing.x_labels_major = labels
+    for one in _lines(shown):
+        line = {
+            "stroke_style": {"width": 2, **_dashes(one)},
+            "show_dots": bool(one.name) and one.role != "limit",
+        }
+        if one.role == "dots":
+            line["stroke"] = False
+        drawing.add(one.name or None, list(one.points), **line)
+    return _adapted(_without_scripts(drawing.render_tree()), str(drawing.uuid), chart, number)
+
+
+@cache
+def _library() -> Any:
+    """pygal, without the import hook that it installs.
+
+    pygal 3.1 appends a finder of an old kind to ``sys.meta_path``, for its packages of maps. Each
+    later import of this process would then warn. Charts need no maps.
+    """
+    before = list(sys.meta_path)
+    import pygal  # type: ignore[import-untyped]
+
+    sys.meta_path[:] = [
+        one
+        for one in sys.meta_path
+        if one in before or not isinstance(one, pygal.PluginImportFixer)
+    ]
+    return pygal
+
+
+def _lines(series: list[Series]) -> list[Series]:
+    """The series, each followed by its intervals as broken vertical strokes without a name."""
+    found = []
+    for one in series:
+        found.append(one)
+        if one.spans:
+            strokes: list[tuple[float, float | None]] = []
+            for x, low, high in one.spans:
+                strokes += [(x, low), (x, high), (x, None)]
+            role = one.role if one.role != "dots" else "main"
+            found.append(Series("", tuple(strokes), role=f"{role}"))
+    return found
+
+
+def _dashes(one: Series) -> dict[str, str]:
+    return {"dasharray": "6, 4"} if one.role in ("limit", "forecast") else {}
+
+
+def _range(series: list[Series]) -> tuple[float, float] | None:
+    xs = [x for one in series for x, _ in one.points]
+    return (min(xs), max(xs)) if xs and min(xs) < max(xs) else None
+
+
+def _near_zero(series: list[Series]) -> bool:
+    """Whether the y axis begins at 0: for values that are all positive and not far from it."""
+    ys = [y for one in series for _, y in one.points if y is not None]
+    return bool(ys) and min(ys) >= 0
+
+
+def _x_labels(chart: Chart, series: list[Series]) -> list[float]:
+    if not chart.logarithmic_x:
+        return []
+    xs = sorted({x for one in series for x, _ in one.points})
+    wide = (xs[-1] - xs[0]) / 14 if len(xs) > 1 else 0.0
+    kept: list[float] = []
+    for x in xs:
+        if not kept or x - kept[-1] >= wide:
+            kept.append(x)
+    return kept
+
+
+@cache
+def _style(colours: tuple[str, ...]) -> Style:
+    return _library().style.Style(
+        background="transparent",
+        plot_background="transparent",
+        foreground=_FOREGROUND,
+        foreground_strong=_FOREGROUND,
+        foreground_subtle=_SUBTLE,
+        opacity=".9",
+        opacity_hover="1",
+        transition="0s",
+        colors=colours or ("#a10001",),
+        font_family="system-ui, sans-serif",
+        label_font_size=12,
+        major_label_font_size=12,
+        legend_font_size=13,
+        title_font_size=13,
+    )
+
+
+def _without_scripts(tree: Element) -> str:
+    """The drawing as text, without pygal's settings for a script and without comments."""
+    for parent in list(tree.iter()):
+        for child in list(parent):
+            if callable(child.tag) or str(child.tag).endswith("script"):
+                parent.remove(child)
+    return tostring(tree, encoding="unicode")
+
+
+def _adapted(drawn: str, uuid: str, chart: Chart, number: int) -> str:
+    """pygal's drawing with an id of ours, our colours, and a description for screen readers."""
+    drawn = drawn.replace(f"chart-{uuid}", f"chart-{number}")
+    drawn = drawn.replace(uuid, f"c{number}")
+    for placeholder, variable in _VARIABLES.items():
+        drawn = drawn.replace(placeholder, variable)
+    label = escape(f"{chart.title}. {chart.description}")
+    return drawn.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)

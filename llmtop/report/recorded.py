@@ -1,0 +1,141 @@
+"""A recording as a report reads it: charts over time, marks and events, and the results in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llmtop.history.facts import EngineFact, EventFact, MarkFact, OutcomeFact, SeriesFact
+from llmtop.history.recording_reader import Recording
+from llmtop.report.runs import Run, kind_of
+from llmtop.wording.format import clean, duration
+
+SUFFIX = ".llmtop"
+POINTS = 400  # of a line: more than the drawing has pixels for each of two lines
+MOST_EVENTS = 500
+OUTCOME_LIMIT = 32
+CHARTED = (
+    "output_tokens_per_s", "ttft_p95_low", "ttft_p95_high", "client_ttft_p95", "running", "waiting",
+    "kv_usage", "cap",
+)  # fmt: skip
+
+
+class _Thinned:
+    """Points of one series, halved whenever they are too many. value: the mean of a stretch."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[float, float | None]] = []
+        self._every, self._held = 1, list[tuple[float, float | None]]()
+
+    def add(self, time: float, value: float | None) -> None:
+        """One more point, later than those before."""
+        self._held.append((time, value))
+        if len(self._held) < self._every:
+            return
+        self.points.append(_mean(self._held))
+        self._held.clear()
+        if len(self.points) > 2 * POINTS:
+            self.points = [_mean(self.points[at : at + 2]) for at in range(0, 2 * POINTS, 2)]
+            self._every *= 2
+
+
+def _mean(points: list[tuple[float, float | None]]) -> tuple[float, float | None]:
+    known = [value for _, value in points if value is not None]
+    return points[0][0], sum(known) / len(known) if known else None
+
+
+def read_recording(path: Path, label: str) -> list[Run]:
+    """The recording itself, then each result in it. Raises LlmtopError when it cannot be read."""
+    series: dict[str, dict[str, _Thinned]] = {}
+    marks: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
+    outcomes: list[Run] = []
+    with Recording(path) as recording:
+        began = recording.began
+        seen: set[tuple[float, str]] = set()
+        last: dict[str, float] = {}
+        for fact in recording.facts(kinds={"series", "mark", "event", "outcome"}):
+            if isinstance(fact, SeriesFact) and fact.time > last.get(fact.name, 0.0):
+                last[fact.name] = fact.time
+                lines = series.setdefault(fact.name, {})
+                for name in CHARTED:
+                    if name in fact.values:
+                        lines.setdefault(name, _Thinned()).add(fact.time - began, fact.values[name])
+            elif isinstance(fact, MarkFact):
+                _once(seen, marks, fact.mark.time, f"{fact.name}: {fact.mark.label}", began)
+            elif isinstance(fact, EventFact):
+                _once(seen, events, fact.event.time, fact.event.text, began)
+            elif isinstance(fact, OutcomeFact) and len(outcomes) < OUTCOME_LIMIT:
+                outcomes += _outcome(fact, len(outcomes) + 1)
+        engines = recording.engines()
+        found = _document(recording, engines, series, marks, events)
+    return [Run("recording", label, found), *outcomes]
+
+
+def _once(
+    seen: set[tuple[float, str]], into: list[dict[str, Any]], time: float, text: str, began: float
+) -> None:
+    """Keep a mark or an event once: each member of the file repeats the latest ones."""
+    if (time, text) not in seen and len(into) < MOST_EVENTS:
+        seen.add((time, text))
+        into.append({"at_s": max(0.0, time - began), "text": clean(text)})
+
+
+def _outcome(fact: OutcomeFact, number: int) -> list[Run]:
+    try:
+        document = msgspec.json.decode(fact.document)
+    except (msgspec.DecodeError, RecursionError):
+        return []
+    kind = kind_of(document) if isinstance(document, dict) else None
+    name = clean(f"{fact.command} {number}", 60)
+    return [Run(kind, name, document)] if kind is not None else []
+
+
+def _document(
+    recording: Recording,
+    engines: Mapping[str, EngineFact],
+    series: Mapping[str, Mapping[str, _Thinned]],
+    marks: list[dict[str, Any]],
+    events: list[dict[str, Any]],
+) -> dict[str, Any]:
+    host = recording.head.host
+    shown = [name for name in engines if name in series] or list(engines)
+    first = engines.get(shown[0]) if shown else None
+    return {
+        "name": ", ".join(shown[:4]),
+        "model": first.model if first is not None else None,
+        "simulated": any(one.simulated for one in engines.values()),
+        "summary": f"{duration(recording.duration_s)} of {', '.join(shown[:4]) or 'no engine'},"
+        f" {len(marks):,} changes, {len(events):,} events.",
+        "source": recording.head.source,
+        "remark": recording.remark,
+        "began": recording.began,
+        "series": {
+            engine: {name: [list(point) for point in one.points] for name, one in lines.items()}
+            for engine, lines in series.items()
+        },
+        "marks": sorted(marks, key=lambda one: float(one["at_s"])),
+        "events": sorted(events, key=lambda one: float(one["at_s"])),
+        "setup": {
+            "llmtop": recording.head.llmtop,
+            "command": "",
+            "host": {"cpu": host.system, "cores": host.cores, "memory_bytes": host.memory_bytes,
+                     "load_average": None},
+            "gpus": None,
+            "engine": None
+            if first is None
+            else {
+                "kind": first.engine,
+                "version": first.version,
+                "options": {
+                    option.name: option.value
+                    for option in first.options
+                    if option.value is not None and option.value != option.default
+                },
+            },
+            "load": {},
+        },
+    }  # fmt: skip

@@ -1,0 +1,106 @@
+"""The sections of a recording: charts over time, and what was changed when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmtop.report.document import Chart, Section, Series, Table
+from llmtop.report.fields import at, entries, items, number, text
+from llmtop.report.runs import Run
+from llmtop.wording.format import duration, latency, percent, rate
+
+# title, y axis, (series, name in the legend, role), factor
+_CHARTS: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
+    ("Output tokens", "tokens per second", (("output_tokens_per_s", "output tok/s", "main"),)),
+    (
+        "Time to first token, p95",
+        "seconds",
+        (
+            ("client_ttft_p95", "client", "main"),
+            ("ttft_p95_low", "engine, at least", "other"),
+            ("ttft_p95_high", "engine, at most", "rejected"),
+        ),
+    ),
+    (
+        "Requests",
+        "requests",
+        (("running", "running", "main"), ("waiting", "waiting", "other"),
+         ("cap", "batch limit", "limit")),
+    ),
+    ("KV cache", "share in use", (("kv_usage", "KV cache", "main"),)),
+)  # fmt: skip
+
+_WORDS = {"seconds": latency, "share in use": percent}  # how a value of an axis is written
+
+
+def recording_sections(run: Run) -> list[Section]:
+    """The charts of each engine, then marks and events."""
+    sections = []
+    for engine, lines in entries(run.found, "series"):
+        charts = tuple(
+            chart for one in _CHARTS if (chart := _chart(run, engine, lines, *one)) is not None
+        )
+        sections.append(Section(f"{engine} over time: {run.label}", charts=charts))
+    rows = tuple(_rows(run.found))
+    if rows:
+        table = Table("Changes and events, by time", ("Time", "Kind", "What"), rows)
+        sections.append(Section(f"Changes and events: {run.label}", tables=(table,)))
+    return sections
+
+
+def recording_cautions(run: Run) -> list[str]:
+    """What limits the use of a recording."""
+    found = []
+    if source := text(run.found, "source"):
+        found.append(f"Source of the numbers: {source}.")
+    if remark := text(run.found, "remark"):
+        found.append(f"The recording is incomplete: {remark}.")
+    return found
+
+
+def _rows(found: Any) -> list[tuple[str, str, str]]:
+    told = [("change", one) for one in items(found, "marks")]
+    told += [("event", one) for one in items(found, "events")]
+    told.sort(key=lambda pair: number(pair[1], "at_s") or 0.0)
+    return [(duration(number(one, "at_s")), kind, text(one, "text")) for kind, one in told]
+
+
+def _chart(
+    run: Run,
+    engine: str,
+    lines: Any,
+    title: str,
+    unit: str,
+    parts: tuple[tuple[str, str, str], ...],
+) -> Chart | None:
+    series = []
+    for name, words, role in parts:
+        points = tuple(_points(at(lines, name)))
+        if any(value is not None for _, value in points):
+            series.append(Series(words, points, role=role))
+    if not series:
+        return None
+    known = [value for _, value in series[0].points if value is not None]
+    said = _WORDS.get(unit, rate)
+    words = (
+        f"{series[0].name}: lowest {said(min(known))}, mean {said(sum(known) / len(known))},"
+        f" highest {said(max(known))}."
+    )
+    marks = tuple(
+        Series("" if place else "change", ((when, 0.0), (when, max(known))), role="limit")
+        for place, one in enumerate(items(run.found, "marks")[:24])
+        if (when := number(one, "at_s")) is not None and text(one, "text").startswith(f"{engine}: ")
+    )
+    return Chart(f"{title}, {engine}", "seconds since the start", unit, (*series, *marks), words)
+
+
+def _points(value: Any) -> list[tuple[float, float | None]]:
+    if not isinstance(value, list):
+        return []
+    found = []
+    for one in value:
+        if isinstance(one, list) and len(one) == 2:
+            when, what = number({"x": one[0]}, "x"), number({"x": one[1]}, "x")
+            if when is not None:
+                found.append((when, what))
+    return found

@@ -1,0 +1,59 @@
+"""Writes a report in the format that a file's name asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llmtop import LlmtopError, UsageError
+from llmtop.report.build import build
+from llmtop.report.document import Report
+from llmtop.report.formats.html import page
+from llmtop.report.formats.markdown import markdown, rows
+from llmtop.report.runs import Run
+from llmtop.wording.format import clean
+
+
+def as_json(report: Report, made: str) -> str:
+    """The report as JSON: its sentences, tables and the points of its charts."""
+    found: Any = msgspec.to_builtins(report)
+    return json.dumps({"kind": "report", "made": made, **found}, indent=1, allow_nan=False) + "\n"
+
+
+_FORMATS: dict[str, Callable[[Report, str], str]] = {
+    ".html": page,
+    ".htm": page,
+    ".md": markdown,
+    ".json": as_json,
+    ".csv": lambda report, made: rows(report),
+}
+
+
+def check_name(path: str) -> None:
+    """Refuse a file that could not be written, before anything is measured."""
+    target = Path(path)
+    if target.suffix.lower() not in _FORMATS:
+        raise UsageError(
+            f"a report cannot be written as {clean(target.name, 80)}",
+            "end the name in .html, .md, .json or .csv",
+        )
+    if not target.parent.is_dir():
+        raise UsageError(f"there is no folder {clean(str(target.parent), 200)}")
+
+
+def write_report(path: str, runs: Sequence[Run], now: float) -> None:
+    """Write the report of these runs. now: unix seconds. Raises LlmtopError."""
+    check_name(path)
+    made = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    written = _FORMATS[Path(path).suffix.lower()](build(runs, now), made)
+    try:
+        Path(path).write_text(written, encoding="utf-8", errors="replace", newline="")
+    except OSError as error:
+        raise LlmtopError(
+            f"{clean(path, 200)} cannot be written: {error.strerror}", "choose another file"
+        ) from None
