@@ -1,0 +1,69 @@
+"""What is set on engines and by whom: options, their changes, and what `llmtop hold` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from llmtop.exporter.facts import EngineFacts
+from llmtop.exporter.families import Family, Kind, Sample
+from llmtop.exporter.series import gauge, word
+
+MOST_OPTIONS = 40
+
+
+def control(engines: Sequence[EngineFacts]) -> Iterable[Family]:
+    """Options in force, and holds."""
+    yield from _options(engines)
+    yield from _holds(engines)
+
+
+def _options(engines: Sequence[EngineFacts]) -> Iterable[Family]:
+    values, words, changes = [], [], []
+    for one in engines:
+        for option, value in list(one.options.items())[:MOST_OPTIONS]:
+            labels = {"engine": word(one.name), "option": word(option)}
+            if isinstance(value, bool | int | float):
+                values.append(Sample(labels, float(value)))
+            elif isinstance(value, str):
+                words.append(Sample({**labels, "value": word(value)}, 1.0))
+        for option, count in list(one.changes.items())[:MOST_OPTIONS]:
+            labels = {"engine": word(one.name), "option": word(option)}
+            changes.append(Sample(labels, float(count)))
+    yield Family("llmtop_option", Kind.GAUGE, "Value of an option in force.", tuple(values))
+    yield Family("llmtop_option_text", Kind.INFO, "Text of an option in force.", tuple(words))
+    yield Family(
+        "llmtop_option_changes", Kind.COUNTER, "Changes of an option's value.", tuple(changes)
+    )
+
+
+def _holds(engines: Sequence[EngineFacts]) -> Iterable[Family]:
+    held = [(one, one.hold) for one in engines if one.hold is not None]
+    yield gauge(
+        "llmtop_held", "1 while llmtop hold keeps its latencies within limits.", engines,
+        lambda one: float(one.hold.held) if one.hold is not None else None,
+    )  # fmt: skip
+    yield gauge(
+        "llmtop_hold_engaged", "1 while limits of the hold are in force.", engines,
+        lambda one: None if one.hold is None or one.hold.engaged is None
+        else float(one.hold.engaged),
+    )  # fmt: skip
+    yield Family(
+        "llmtop_hold_limit",
+        Kind.GAUGE,
+        "Options that the hold may set, as they are in force.",
+        tuple(
+            Sample({"engine": word(one.name), "option": word(option)}, float(value))
+            for one, hold in held
+            for option, value in list(hold.limits.items())[:MOST_OPTIONS]
+        ),
+    )
+    yield Family(
+        "llmtop_hold_actions",
+        Kind.COUNTER,
+        "Changes that a hold made, by option; none: an event without a change.",
+        tuple(
+            Sample({"engine": word(one.name), "option": word(option)}, float(count))
+            for one, hold in held
+            for option, count in list(hold.actions.items())[:MOST_OPTIONS]
+        ),
+    )

@@ -1,0 +1,68 @@
+"""Families from one value of each engine: gauges, counters, state sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llmtop.engines.core.printable import printable
+from llmtop.exporter.facts import EngineFacts
+from llmtop.exporter.families import Family, Kind, Sample
+
+MOST_WORD = 120  # characters of a label
+
+
+def word(text: str) -> str:
+    """A label value as it may be shown, bounded."""
+    return printable(text[: 4 * MOST_WORD])[:MOST_WORD]
+
+
+def gauge(
+    name: str,
+    help: str,
+    engines: Sequence[EngineFacts],
+    value: Callable[[EngineFacts], float | None],
+    unit: str = "",
+) -> Family:
+    """A gauge with a series for each engine of which the value is known."""
+    return Family(name, Kind.GAUGE, help, _each(engines, value), unit=unit)
+
+
+def counter(
+    name: str,
+    help: str,
+    engines: Sequence[EngineFacts],
+    value: Callable[[EngineFacts], float | None],
+    unit: str = "",
+) -> Family:
+    """The same as a counter."""
+    return Family(name, Kind.COUNTER, help, _each(engines, value), unit=unit)
+
+
+def _each(
+    engines: Sequence[EngineFacts], value: Callable[[EngineFacts], float | None]
+) -> tuple[Sample, ...]:
+    found = ((one, value(one)) for one in engines)
+    return tuple(
+        Sample({"engine": word(one.name)}, float(told)) for one, told in found if told is not None
+    )
+
+
+def states(
+    name: str,
+    help: str,
+    words: Sequence[str],
+    engines: Sequence[EngineFacts],
+    current: Callable[[EngineFacts], str],
+) -> Family:
+    """A state set: one series for each word, 1 for the present one."""
+    return Family(
+        name,
+        Kind.STATESET,
+        help,
+        tuple(
+            Sample({"engine": word(one.name), name: state}, float(state == now))
+            for one in engines
+            if (now := current(one)) in words
+            for state in words
+        ),
+    )

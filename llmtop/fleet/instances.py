@@ -1,0 +1,202 @@
+"""One instance over time: its readings, its window, and the state that they show."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from enum import StrEnum
+
+from msgspec import Struct, field
+
+from llmtop.engines.core.conditions import Condition, Name
+from llmtop.engines.core.samples import BucketHistogram, EngineSample, Latency, Reading
+from llmtop.engines.metrics.histograms import difference, summary
+from llmtop.engines.metrics.window import Window
+from llmtop.fleet.targets import Target
+
+WINDOW_S = 60.0  # of percentiles, hits and preemptions
+RATE_S = 20.0  # of rates: more than one scrape interval, so that a rate never falls between two
+STALE_INTERVALS = 2.5  # scrapes that are missing before an instance is called stale
+UNKNOWN_INTERVAL_S = 30.0  # as long as no two scrapes were seen
+LEAST_STALE_S = 10.0
+RESTARTED_S = 60.0  # a restart is shown for so long
+TIMED_OUT_S = 0.9  # a scrape that fails faster was refused
+
+
+class State(StrEnum):
+    """How an instance is. The gravest first."""
+
+    GONE = "gone"  # nothing answers at its address
+    HUNG = "hung"  # it answers nothing in time, or requests run and no number moves
+    STALE = "stale"  # its numbers are old, or its page cannot be read
+    RESTARTED = "restarted"  # it runs, and its process is new
+    READY = "ready"
+
+
+ORDER = {state: place for place, state in enumerate(State)}
+
+
+class Instance(Struct, frozen=True):
+    """One row of the table. age_s: since its last scrape. None: not known.
+
+    reason: why it is in this state, "" for ready. power_w: of the GPUs that are its own.
+    shared_power: its GPUs' power is known only together with that of other engines on its host.
+    dollars_per_hour: of its GPUs; None where their number or their price is not known.
+    ttft: the buckets of the window, for sums over several instances; None: nothing to sum.
+    """
+
+    instance: str
+    job: str
+    host: str
+    engine: str
+    model: str | None
+    version: str | None
+    state: State
+    reason: str
+    sample: EngineSample | None
+    age_s: float | None
+    power_w: float | None = None
+    shared_power: bool = False
+    gpus: int | None = None
+    dollars_per_hour: float | None = None
+    ttft: BucketHistogram | None = None
+    ttft_window_s: float = 0.0
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> tuple[str, str]:
+        """What names it among all instances."""
+        return self.job, self.instance
+
+    @property
+    def dollars_per_million_tokens(self) -> float | None:
+        """What a million generated tokens cost at the rate of now."""
+        rate = self.sample.output_tokens_per_s if self.sample is not None else None
+        return per_million(self.dollars_per_hour, rate if self.fresh else None)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether its numbers are those of now."""
+        return self.state in (State.READY, State.RESTARTED)
+
+
+def per_million(dollars_per_hour: float | None, tokens_per_s: float | None) -> float | None:
+    """The price of a million tokens; None where nothing is known or nothing was generated."""
+    if dollars_per_hour is None or not tokens_per_s:
+        return None
+    return dollars_per_hour / 3600 / tokens_per_s * 1e6
+
+
+class Watched:
+    """Follows one instance from beat to beat."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.model: str | None = None
+        self._window = Window(WINDOW_S, RATE_S)
+        self._buckets: deque[tuple[float, BucketHistogram]] = deque(maxlen=200)
+        self._sample: EngineSample | None = None
+        self._scraped_at: float | None = None
+        self._interval: float | None = None
+        self._restarted_at: float | None = None
+
+    @property
+    def sample(self) -> EngineSample | None:
+        """The newest sample."""
+        return self._sample
+
+    def add(self, reading: Reading) -> None:
+        """Take a reading in; one of a scrape that was seen before changes nothing."""
+        if self._scraped_at is not None:
+            step = reading.elapsed - self._scraped_at
+            if step <= 0:
+                return
+            # The shortest step between two scrapes: a beat may have missed one.
+            self._interval = step if self._interval is None else min(step, self._interval)
+        self._scraped_at = reading.elapsed
+        self._sample = self._window.add(reading)
+        self.model = reading.model or self.model
+        if self._sample.restarted:
+            self._restarted_at = reading.elapsed
+            self._buckets.clear()
+        self._keep(reading)
+
+    def _keep(self, reading: Reading) -> None:
+        found = reading.histograms.get(Latency.TTFT)
+        if found is None:
+            return
+        if self._buckets and difference(found, self._buckets[-1][1]) is None:
+            self._buckets.clear()
+        self._buckets.append((reading.elapsed, found))
+        while len(self._buckets) > 2 and reading.elapsed - self._buckets[1][0] >= WINDOW_S:
+            self._buckets.popleft()
+
+    def ttft(self) -> tuple[BucketHistogram | None, float]:
+        """What was observed in the window, and how long it was."""
+        if len(self._buckets) < 2:
+            return None, 0.0
+        (began, old), (ended, new) = self._buckets[0], self._buckets[-1]
+        return difference(new, old), ended - began
+
+    def look(self, target: Target, now: float, error: str = "") -> Instance:
+        """The row of this moment. error: what the last scrape said, "" when that is not known."""
+        age = None if target.scraped_at is None else max(0.0, now - target.scraped_at)
+        state, reason = self._state(target, age, now, error)
+        ttft, window_s = self.ttft()
+        if ttft is not None and summary(ttft, window_s).n == 0:
+            ttft = None
+        return Instance(
+            instance=target.instance,
+            job=target.job,
+            host=target.host,
+            engine=self.kind,
+            model=self.model,
+            version=target.version,
+            state=state,
+            reason=reason,
+            sample=self._sample if state not in (State.GONE,) else None,
+            age_s=age,
+            ttft=ttft if state in (State.READY, State.RESTARTED) else None,
+            ttft_window_s=window_s,
+            labels=target.labels,
+        )
+
+    def _state(
+        self, target: Target, age: float | None, now: float, error: str
+    ) -> tuple[State, str]:
+        if age is not None and age > self._stale_s():
+            return State.STALE, f"not scraped for {age:.0f} s"
+        if not target.up:
+            return failed_scrape(target, error)
+        found = {one.name: one for one in self._sample.conditions} if self._sample else {}
+        if (hung := found.get(Name.HUNG)) is not None:
+            return State.HUNG, hung.message.removeprefix("hung: ")
+        if self._sample is None:
+            return State.STALE, "its page has none of the engine's numbers"
+        if self._restarted_at is not None and now - self._restarted_at <= RESTARTED_S:
+            return State.RESTARTED, f"restarted {now - self._restarted_at:.0f} s ago"
+        return State.READY, _first(tuple(found.values()))
+
+    def _stale_s(self) -> float:
+        interval = self._interval or UNKNOWN_INTERVAL_S
+        return max(LEAST_STALE_S, STALE_INTERVALS * interval)
+
+
+def failed_scrape(target: Target, error: str) -> tuple[State, str]:
+    """The state of an instance whose last scrape failed. error: in the words of the Prometheus."""
+    lower = error.lower()
+    took = f" ({target.scrape_s:.1f} s)" if target.scrape_s is not None else ""
+    if "deadline exceeded" in lower or "timeout" in lower:
+        return State.HUNG, f"its metrics page did not answer in time{took}"
+    refused = ("refused", "no such host", "unreachable", "no route", "reset by peer")
+    if any(words in lower for words in refused):
+        return State.GONE, "nothing answers at its address"
+    if error:
+        return State.STALE, f"its page cannot be read: {error}"
+    if target.scrape_s is not None and target.scrape_s >= TIMED_OUT_S:
+        return State.HUNG, f"its metrics page did not answer in time{took}"
+    return State.GONE, "the last scrape failed"
+
+
+def _first(found: tuple[Condition, ...]) -> str:
+    return found[0].message if found else ""

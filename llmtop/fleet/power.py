@@ -1,0 +1,84 @@
+"""Which GPUs and which power belong to which instance, as far as the exporters of GPUs say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct, field
+
+from llmtop.fleet.instances import Instance
+from llmtop.fleet.promql import Labels, Sample
+from llmtop.fleet.questions import COUNTED
+from llmtop.fleet.targets import host_of
+from llmtop.values import replace
+
+_HOSTS = ("Hostname", "hostname", "node")
+_PODS = ("exported_pod", "pod")
+
+
+class Power(Struct, frozen=True):
+    """Watts and numbers of GPUs, by host and by pod."""
+
+    hosts: Mapping[str, float]
+    pods: Mapping[str, float]
+    host_gpus: Mapping[str, float] = field(default_factory=dict)
+    pod_gpus: Mapping[str, float] = field(default_factory=dict)
+
+
+def power_of(samples: Iterable[Sample]) -> Power:
+    """What the exporters report. A host that two exporters watch counts once."""
+    hosts: dict[str, dict[str, float]] = {}
+    pods: dict[str, dict[str, float]] = {}
+    host_gpus: dict[str, dict[str, float]] = {}
+    pod_gpus: dict[str, dict[str, float]] = {}
+    for one in samples:
+        if one.value < 0:
+            continue
+        source = one.labels.get("__name__", "")
+        host = _first(one.labels, _HOSTS) or host_of(one.labels.get("instance", ""))
+        counts = COUNTED in one.labels
+        _add(host_gpus if counts else hosts, host, source, one.value)
+        if pod := one.labels.get("exported_pod", ""):
+            _add(pod_gpus if counts else pods, pod, source, one.value)
+    return Power(_largest(hosts), _largest(pods), _largest(host_gpus), _largest(pod_gpus))
+
+
+def with_power(
+    instances: Sequence[Instance], power: Power, gpu_hour: float | None = None
+) -> list[Instance]:
+    """The instances with their GPUs, the power of these, and what they cost.
+
+    By pod where an exporter names it; else by host, where the instance is the only one there.
+    gpu_hour: price of a GPU hour, None: not known.
+    """
+    if not power.hosts and not power.pods:
+        return list(instances)
+    shared = Counter(one.host for one in instances)
+    found = []
+    for one in instances:
+        pod = next((one.labels[name] for name in _PODS if one.labels.get(name)), "")
+        watts = power.pods.get(pod) if pod else None
+        gpus = power.pod_gpus.get(pod)
+        if watts is None and one.host in power.hosts:
+            if shared[one.host] > 1:
+                found.append(replace(one, shared_power=True))
+                continue
+            watts, gpus = power.hosts[one.host], power.host_gpus.get(one.host)
+        price = None if gpus is None or gpu_hour is None else gpu_hour * gpus
+        number = None if gpus is None else round(gpus)
+        found.append(replace(one, power_w=watts, gpus=number, dollars_per_hour=price))
+    return found
+
+
+def _add(into: dict[str, dict[str, float]], key: str, source: str, value: float) -> None:
+    of_key = into.setdefault(key, {})
+    of_key[source] = of_key.get(source, 0.0) + value
+
+
+def _largest(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return {key: max(sources.values()) for key, sources in found.items() if key}
+
+
+def _first(labels: Labels, names: Sequence[str]) -> str:
+    return next((labels[name] for name in names if labels.get(name)), "")
