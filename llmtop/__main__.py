@@ -8,9 +8,10 @@ import sys
 def main() -> None:
     """Run the command line. A Ctrl+C while it is still being imported ends it in one line too."""
     try:
-        from llmtop.tui.cli import main as run
+        from llmtop.cli.main import main as run
     except KeyboardInterrupt:
-        sys.exit("llmtop: stopped")
+        print("llmtop: interrupted", file=sys.stderr)
+        sys.exit(130)
     run()
 
 

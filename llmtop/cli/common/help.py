@@ -1,0 +1,27 @@
+"""``llmtop help [COMMAND]``: what ``--help`` prints, for those who ask in the other order."""
+
+from __future__ import annotations
+
+import click
+
+from llmtop import UsageError
+
+
+@click.command(add_help_option=False)
+@click.argument("words", metavar="[COMMAND]", nargs=-1)
+@click.pass_context
+def command(ctx: click.Context, words: tuple[str, ...]) -> None:
+    """Show the help of llmtop, or of COMMAND."""
+    above = ctx.parent
+    assert above is not None and isinstance(above.command, click.Group)
+    plain = [word for word in words if not word.startswith("-")]
+    if not plain:
+        click.echo(above.get_help())
+        return
+    if len(plain) > 1:
+        raise UsageError(f"help is for one command, not {len(plain)}")
+    name, found, _ = above.command.resolve_command(above, plain)
+    assert found is not None and name is not None
+    settings = {**above.command.context_settings, **found.context_settings}
+    with click.Context(found, info_name=name, parent=above, **settings) as inner:
+        click.echo(found.get_help(inner))

@@ -1,0 +1,82 @@
+"""How verbs print: one JSON document on stdout, or a table; messages always on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.core.results import LatencySummary
+
+json_flag = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON document on stdout, and nothing else there.",
+)
+
+
+def document(value: Any) -> None:
+    """Print one JSON document. NaN and infinity never appear in it; they become null."""
+    click.echo(json.dumps(finite(value), indent=2, ensure_ascii=True, allow_nan=False))
+
+
+def finite(value: Any) -> Any:
+    """A copy without NaN and infinity, which JSON does not have; they become null."""
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def latency(summary: LatencySummary) -> dict[str, Any]:
+    """A latency as JSON, in seconds."""
+    return {
+        "p50": summary.p50,
+        "p95": summary.p95,
+        "p99": summary.p99,
+        "mean": summary.mean,
+        "min": summary.minimum,
+        "max": summary.maximum,
+        "std": summary.std,
+        "n": summary.n,
+    }
+
+
+def note(text: str) -> None:
+    """Say something about the work to the person, on stderr."""
+    from llmtop.engines.host.safe_text import clean
+
+    click.echo(clean(text), err=True)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns, left aligned, two spaces apart. Text is cleaned.
+
+    Nothing wraps: on a terminal what does not fit is cut.
+    """
+    from llmtop.engines.host.safe_text import clean
+
+    cells = [list(heads), *[[clean(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
+    wide = width() if sys.stdout.isatty() else None
+    for row in cells:
+        pairs = zip(row, widths, strict=True)
+        line = "  ".join(cell.ljust(size) for cell, size in pairs).rstrip()
+        click.echo(f"{line[: wide - 1]}…" if wide is not None and wide < len(line) else line)
+
+
+def width() -> int | None:
+    """Columns of the terminal, or as COLUMNS says; None where nobody says: a pipe, a file."""
+    wide = shutil.get_terminal_size((0, 0)).columns
+    told = os.environ.get("COLUMNS", "")
+    return wide if wide > 0 and (sys.stdout.isatty() or told.isdecimal()) else None

@@ -1,0 +1,1 @@
+"""Commands that look at engines or end them: ``ps``, ``logs``, ``once``, ``doctor``, ``stop``."""

@@ -1,0 +1,1 @@
+"""Commands about many instances and about monitoring: fleet, export, watch, and what they share."""

@@ -1,0 +1,118 @@
+"""``llmtop export``: metrics of what engines do not publish themselves, for a Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import click
+
+from llmtop import UsageError
+from llmtop.cli.common.configured import config_flag, read
+from llmtop.cli.common.engine_names import engine_names
+from llmtop.cli.common.output import note
+from llmtop.cli.common.param_types import Real, Span
+from llmtop.cli.common.trust_option import cacert_flag
+
+ADDRESS = "127.0.0.1:9470"
+
+
+@click.command()
+@click.argument("names", metavar="[NAME|URL...]", nargs=-1, shell_complete=engine_names)
+@click.option(
+    "--listen", default=ADDRESS, show_default=True, metavar="ADDRESS", help="Where it listens."
+)
+@click.option(
+    "--interval",
+    default=2.0,
+    show_default=True,
+    type=Span(0.5, 60),
+    help="Time between two looks at the engines.",
+)
+@click.option(
+    "--gpu-hour", type=Real(min=0), metavar="PRICE", help="Price of one GPU hour, for cost."
+)
+@click.option(
+    "--detach", is_flag=True, help="Let the recorder export, whenever an engine runs; see --stop."
+)
+@click.option("--stop", "end", is_flag=True, help="End what --detach began.")
+@cacert_flag
+@config_flag
+def command(
+    names: tuple[str, ...],
+    listen: str,
+    interval: float,
+    gpu_hour: float | None,
+    detach: bool,
+    end: bool,
+    config_file: str | None,
+) -> None:
+    """Export metrics of engines at http://ADDRESS/metrics.
+
+    Without names it exports all engines that llmtop starts. It publishes what engines do not:
+    exact latencies, the causes of slowness, steps, refusals, options and cost. It listens on this
+    machine only, unless --listen names another address. The page has no password.
+    """
+    from llmtop.cli.fleet import export_detached
+    from llmtop.exporter.page import address
+    from llmtop.operations.monitoring.recorder_export import RecorderExport
+    from llmtop.operations.wiring import Wiring
+
+    host, port = address(listen)
+    if (detach or end) and names:
+        flag = "--detach" if detach else "--stop"
+        raise UsageError(f"{flag} is for all engines of llmtop", "omit the names")
+    if detach and end:
+        raise UsageError("--stop ends what --detach began", "give one of them")
+    if end:
+        export_detached.end(Wiring())
+        return
+    if gpu_hour is None:
+        gpu_hour = read(config_file).table.screen.gpu_hour or None
+    if detach:
+        if not port:
+            raise UsageError("--detach needs a fixed port", f"write it like --listen {ADDRESS}")
+        export_detached.begin(Wiring(), RecorderExport(host, port, gpu_hour), url_of(host, port))
+        return
+    asyncio.run(export(names, host, port, interval, gpu_hour))
+
+
+def url_of(host: str, port: int) -> str:
+    """The address of the page as it is shown."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def export(
+    names: Sequence[str], host: str, port: int, interval: float, gpu_hour: float | None
+) -> None:
+    """Serve until a signal ends the program."""
+    import signal
+
+    from llmtop.cli.fleet.collected import collecting
+    from llmtop.cli.fleet.state_lines import StateLines
+    from llmtop.exporter.engine_families import families
+    from llmtop.exporter.page import Page
+    from llmtop.operations.wiring import Wiring
+
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    wiring = Wiring()
+    async with collecting(wiring, names, interval) as collected:
+        watches, lines = collected.watches, StateLines(note)
+        page = Page(lambda: families(watches.facts(gpu_hour), watches.orphans))
+        await page.start(host, port)
+        note(f"metrics at {url_of(host, page.port)}/metrics")
+        if not collected.store.engines:
+            note("no engine runs; those that llmtop starts are added")
+        try:
+            while not ended.is_set():
+                await watches.beat()
+                lines.look(collected.store.engines)
+                try:
+                    await asyncio.wait_for(ended.wait(), interval)
+                except TimeoutError:
+                    continue
+        finally:
+            await page.close()

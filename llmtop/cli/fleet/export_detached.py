@@ -1,0 +1,65 @@
+"""``llmtop export --detach``: the recorder serves the metrics, for as long as engines run."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from llmtop import LlmtopError, UsageError
+from llmtop.cli.common.output import note
+from llmtop.operations.monitoring import recorder_export
+from llmtop.operations.recorder_process import SWITCH, is_wanted
+
+if TYPE_CHECKING:
+    from llmtop.operations.monitoring.recorder_export import RecorderExport
+    from llmtop.operations.wiring import Wiring
+
+WAIT_S = 30.0  # the recorder looks for the request every 3 s, and starts again to serve
+LOOK_S = 0.2
+
+
+def begin(wiring: Wiring, export: RecorderExport, url: str) -> None:
+    """Let the recorder serve; returns when it does. LlmtopError where it cannot."""
+    if not is_wanted(wiring.environ):
+        raise UsageError(f"{SWITCH} is off, so no recorder runs", "export without --detach")
+    before = recorder_export.wanted(wiring.state.root)
+    taken = before is None or (before.host, before.port) != (export.host, export.port)
+    if taken and _answers(export):
+        raise LlmtopError(f"another program listens at {url} already", "choose another --listen")
+    try:
+        wiring.state.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        recorder_export.want(wiring.state.root, export)
+    except OSError as error:
+        raise LlmtopError(f"{wiring.state.root} cannot be written: {error.strerror}") from None
+    living = any(one.ended_at is None for one in wiring.supervisor.records())
+    if not living:
+        note(f"metrics will be at {url}/metrics while an engine runs")
+        return
+    ends = time.monotonic() + WAIT_S
+    while time.monotonic() < ends:
+        wiring.recorder.tend()
+        if _answers(export):
+            wiring.recorder.let_go()
+            note(f"metrics at {url}/metrics while an engine runs; llmtop export --stop ends it")
+            return
+        time.sleep(LOOK_S)
+    recorder_export.end(wiring.state.root)
+    raise LlmtopError(f"the recorder does not serve {url}", "export without --detach")
+
+
+def end(wiring: Wiring) -> None:
+    """Let the recorder serve no longer."""
+    if recorder_export.wanted(wiring.state.root) is None:
+        note("the recorder exports nothing")
+        return
+    recorder_export.end(wiring.state.root)
+    note("the recorder exports no longer")
+
+
+def _answers(export: RecorderExport) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection((export.host, export.port), timeout=1.0).close()
+        return True
+    return False

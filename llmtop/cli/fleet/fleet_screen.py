@@ -1,0 +1,77 @@
+"""The table on the screen, and what it opens: an instance's dashboard, or llmtop on its host."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from llmtop.cli.common.interrupts import INTERRUPTED
+from llmtop.cli.fleet.fleet import observe, open_server
+from llmtop.cli.screen.screen_options import ScreenFlags
+
+if TYPE_CHECKING:
+    from llmtop.fleet.instances import Instance
+    from llmtop.fleet.observer import Observer, Table
+    from llmtop.fleet.promql import Prometheus
+    from llmtop.tui.fleet.listing import Choice
+
+
+def show(url: str, match: str, by: tuple[str, ...], screen: ScreenFlags, interval_s: float) -> None:
+    """The table until the person leaves it; what it opens comes back to it."""
+    from llmtop.cli.fleet.instance import show_instance, show_through_ssh
+    from llmtop.cli.screen.dashboard import require_terminal
+    from llmtop.tui.fleet.listing import Choice
+
+    require_terminal()
+    server = open_server(url)  # credentials that are wrong cost a line, not a screen
+    place = server.place
+    asyncio.run(server.close())
+    choice = Choice(by=by)
+    while True:
+        opened, choice = _table(url, match, place, screen, interval_s, choice)
+        if opened is None:
+            return
+        instance, by_ssh = opened
+        if by_ssh:
+            show_through_ssh(instance)
+        else:
+            show_instance(url, instance, screen)
+
+
+def _table(
+    url: str, match: str, place: str, screen: ScreenFlags, interval_s: float, choice: Choice
+) -> tuple[tuple[Instance, bool] | None, Choice]:
+    """One time of the table: what was chosen there, and how it was sorted then."""
+    from llmtop.cli.screen.dashboard import draws_unicode
+    from llmtop.config.keymap import DEFAULT, Keymap
+    from llmtop.operations.wiring import Wiring
+    from llmtop.themes.theme import load_themes
+    from llmtop.tui.fleet.app import FleetApp
+
+    held: list[tuple[Prometheus, Observer]] = []
+
+    async def ask() -> Table:
+        if not held:  # in the app's own loop
+            server = open_server(url)
+            held.append((server, observe(server, match, screen.gpu_hour)))
+        return await held[0][1].look()
+
+    themes, problems = load_themes(Wiring().themes_folder)
+    app = FleetApp(
+        ask,
+        place,
+        interval_s,
+        choice,
+        themes=themes,
+        problems=problems,
+        theme=screen.theme,
+        ascii=screen.ascii or not draws_unicode(),
+        keys=Keymap(screen.config.table.keys) if screen.config is not None else DEFAULT,
+        mouse=screen.mouse,
+    )
+    app.run(mouse=screen.mouse)
+    if app.interrupted:
+        raise click.exceptions.Exit(INTERRUPTED)
+    return app.opened, app.choice

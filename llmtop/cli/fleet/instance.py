@@ -1,0 +1,134 @@
+"""One instance of the fleet: its dashboard from the Prometheus, or llmtop on its host."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmtop import LlmtopError
+from llmtop.cli.common.output import note
+from llmtop.cli.screen.screen_options import ScreenFlags
+from llmtop.engines.core.endpoint import Endpoint
+from llmtop.engines.core.samples import GpuSample
+from llmtop.engines.gpu.devices import Gpus
+from llmtop.engines.metrics.window import Window
+from llmtop.engines.registry import ADAPTERS
+from llmtop.fleet.instances import RATE_S, WINDOW_S
+from llmtop.fleet.targets import host_of
+from llmtop.operations.session import EngineSession
+from llmtop.operations.wiring import Wiring
+from llmtop.values import replace
+
+if TYPE_CHECKING:
+    from llmtop.engines.core.adapter import Reader
+    from llmtop.engines.metrics.scraper import Fetch
+    from llmtop.fleet.instances import Instance
+    from llmtop.tui.store.store import Store
+
+LEAST_INTERVAL_S = 2.0  # no Prometheus scrapes more often than that is worth asking
+
+
+class OtherGpus(Gpus):
+    """The GPUs of another machine: none of them can be read here."""
+
+    def read(self, *, fresh: bool = False) -> tuple[GpuSample, ...]:
+        """None."""
+        self.note = "the GPUs of another machine: see the fleet's table"
+        return ()
+
+
+class InstanceWiring(Wiring):
+    """The parts of a dashboard whose numbers come from a Prometheus."""
+
+    def screen_gpus(self) -> Gpus:
+        """Those of this machine would be taken for the instance's."""
+        return OtherGpus()
+
+    def session(
+        self, endpoint: Endpoint, window: Window | None = None, *args: Any, **more: Any
+    ) -> EngineSession:
+        """With a window that is longer than the usual time between two scrapes."""
+        window = window or Window(WINDOW_S, RATE_S)
+        return InstanceSession(endpoint, self.fetch, window=window, who=self.who)
+
+
+class InstanceSession(EngineSession):
+    """A session that reads and changes nothing at the engine itself."""
+
+    @property
+    def why_not_live(self) -> str:
+        """Why no option is shown, and where they are."""
+        return f"seen through a Prometheus; options: llmtop ssh://{self.host}"
+
+    @property
+    def host(self) -> str:
+        """The machine of the instance, as far as its address says."""
+        return host_of(self.endpoint.url)
+
+
+def endpoint_of(url: str, instance: Instance) -> Endpoint:
+    """The instance as the dashboard knows engines. url: of the Prometheus."""
+    adapter = ADAPTERS[instance.engine]
+    job, address = instance.labels.get("job", ""), instance.labels.get("instance", "")
+
+    def make_reader(_: str, fetch: Fetch, locks: Path | None) -> Reader:
+        from llmtop.cli.fleet.fleet import open_server
+        from llmtop.fleet.single import PrometheusReader
+
+        return PrometheusReader(open_server(url), adapter, job, address)
+
+    # Options that an engine lets everybody change are changed at the engine, not here.
+    own = replace(adapter, make_reader=make_reader, stock_live=None)
+    return Endpoint(
+        name=instance.instance,
+        adapter=own,
+        url=f"http://{address}" if "//" not in address else address,
+        model=instance.model,
+        version=instance.version,
+    )
+
+
+def show_instance(url: str, instance: Instance, screen: ScreenFlags) -> None:
+    """The dashboard of an instance until the person leaves it."""
+    from llmtop.cli.fleet.fleet import open_server
+    from llmtop.cli.screen import dashboard
+    from llmtop.fleet.single import past
+
+    if instance.engine not in ADAPTERS:
+        return
+    endpoint = endpoint_of(url, instance)
+
+    async def fill(store: Store) -> None:
+        server = open_server(url)
+        try:
+            job, address = instance.labels.get("job", ""), instance.labels.get("instance", "")
+            points = await past(server, ADAPTERS[instance.engine], job, address, time.time())
+        finally:
+            await server.close()
+        track = store.engines[endpoint.name]
+        for at, values in points:
+            for name, value in values.items():
+                track.record(name, at, value)
+
+    dashboard.show(
+        InstanceWiring(),
+        endpoints=[endpoint],
+        select=endpoint.name,
+        screen=replace(screen, interval=max(screen.interval, LEAST_INTERVAL_S)),
+        before=fill,
+        alerts=False,  # they are those of this machine
+    )
+
+
+def show_through_ssh(instance: Instance) -> None:
+    """llmtop on the host of an instance, until the person leaves it."""
+    from llmtop.fleet.ssh import Destination, run_there
+
+    try:
+        code = run_there(Destination(instance.host), [], terminal=True)
+    except LlmtopError as error:
+        note(f"llmtop: {error.message}")
+        return
+    if code:
+        note(f"llmtop: llmtop on {instance.host} ended with {code}")

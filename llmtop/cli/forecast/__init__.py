@@ -1,0 +1,1 @@
+"""Commands that predict an engine, search its settings, or keep a service level objective."""

@@ -1,0 +1,139 @@
+"""The JSON documents of ``tune`` and ``hold``: what they print, save in a recording and report."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from llmtop.loadgen.statistics.student import t_quantile
+from llmtop.operations.run_setup import run_setup
+
+if TYPE_CHECKING:
+    from llmtop.engines.core.endpoint import Endpoint
+    from llmtop.loadgen.workload.plan import Prompts
+    from llmtop.operations.slo.hold_engine import HoldPlan
+    from llmtop.operations.slo.holder import HoldReport
+    from llmtop.operations.slo.tuner import Tried, TuneReport
+    from llmtop.operations.wiring import Wiring
+
+CONFIDENCE = 0.95
+REAL_TRAFFIC = "the traffic that was there"
+
+
+def tune_document(
+    name: str, slo: str, report: TuneReport, line: str, endpoint: Endpoint
+) -> dict[str, Any]:
+    """What a tune found, without its setup."""
+    from llmtop.operations.slo.words import tune_sentence
+
+    result = report.result
+    ratio = result.ratio if result is not None else None
+    return {
+        "kind": "tuning",
+        **_engine(name, endpoint),
+        "summary": tune_sentence(name, slo, report),
+        "slo": slo,
+        "verdict": result.verdict.value if result is not None else None,
+        "settings": dict(report.settings),
+        "own_settings": dict(report.own),
+        "goodput_ratio": None
+        if ratio is None
+        else {"value": ratio.value, "low": ratio.low, "high": ratio.high, "pairs": ratio.pairs},
+        "tried": [tried_entry(one) for one in report.tried],
+        "runs": report.runs,
+        "seconds": report.seconds,
+        "launch_line": line or None,
+        "restored": report.restored,
+        "stopped": report.stopped,
+    }
+
+
+def tried_entry(one: Tried) -> dict[str, Any]:
+    """One candidate: each run of it, and the interval of their mean."""
+    interval = mean_interval(one.goodput_per_s)
+    return {
+        "settings": dict(one.settings),
+        "expected_goodput_per_s": one.expected,
+        "goodput_per_s": list(one.goodput_per_s),
+        "interval": None if interval is None else list(interval),
+        "in_time_share": [run.share if run.n else None for run in one.measured],
+        "requests": [run.n for run in one.measured],
+    }
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % t interval of the mean of runs, not below 0; None for fewer than two runs."""
+    if len(values) < 2:
+        return None
+    reach = t_quantile(1 - (1 - CONFIDENCE) / 2, len(values) - 1) * stdev(values)
+    reach /= math.sqrt(len(values))
+    return max(0.0, fmean(values) - reach), fmean(values) + reach
+
+
+def hold_document(plan: HoldPlan, report: HoldReport, endpoint: Endpoint) -> dict[str, Any]:
+    """What a hold did, without its setup."""
+    from llmtop.operations.slo.words import hold_sentence
+
+    outcomes = report.outcomes
+    return {
+        "kind": "hold",
+        **_engine(plan.name, endpoint),
+        "summary": hold_sentence(plan.name, plan.slo, report),
+        "slo": plan.slo,
+        "seconds": report.seconds,
+        "accepted": outcomes.accepted,
+        "ended": outcomes.ended,
+        "refused": report.refused,
+        "late": outcomes.late,
+        "late_ttft": outcomes.late_ttft,
+        "late_tpot": outcomes.late_tpot,
+        "goodput_per_s": report.goodput_per_s,
+        "own_settings": dict(report.own),
+        "actions": [
+            {
+                "time": one.time,
+                "option": one.option or None,
+                "from": one.before,
+                "to": one.after,
+                "why": one.why,
+            }
+            for one in report.actions
+        ],
+        "restored": report.restored,
+        "not_restored": dict(report.not_restored),
+        "ended_because": report.ended or None,
+    }
+
+
+def setup_of(
+    wiring: Wiring,
+    endpoint: Endpoint,
+    prompts: Prompts | None = None,
+    load: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The setup of a run. prompts: None where no load of llmtop's own was sent."""
+    return run_setup(wiring, endpoint, prompts, sys.argv[1:], load or {"shape": REAL_TRAFFIC})
+
+
+def engine_of(wiring: Wiring, name: str) -> Endpoint:
+    """The engine behind a name or a URL, as it is before anything is changed."""
+    if not wiring.is_url(name):
+        return wiring.owned(name)
+    from llmtop.operations.wiring import Wiring
+
+    aside = Wiring(wiring.environ)  # a client's sockets belong to one event loop
+    return asyncio.run(aside.ask(lambda _: aside.endpoint(name)))
+
+
+def _engine(name: str, endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "name": name,
+        "model": endpoint.model,
+        "simulated": endpoint.adapter.simulated,
+        "time": time.time(),
+    }

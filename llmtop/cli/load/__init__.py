@@ -1,0 +1,1 @@
+"""Commands that send load: ``load``, ``saturate``, ``compare``, ``calibrate``."""

@@ -1,0 +1,273 @@
+"""``llmtop load NAME|URL``: send load; report the results and whether they can be trusted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llmtop import UsageError
+from llmtop.cli.common.configured import config_flag, read
+from llmtop.cli.common.engine_names import engine_names
+from llmtop.cli.common.interrupts import INTERRUPTED
+from llmtop.cli.common.output import document, json_flag, note
+from llmtop.cli.common.param_types import TIMEOUT, Real
+from llmtop.cli.common.status_line import StatusLine
+from llmtop.cli.common.trust_option import cacert_flag
+from llmtop.cli.load.load_target import (
+    RequestOptions,
+    calibrate_option,
+    calibration_for,
+    find_target,
+    report_option,
+    stop_as_ctrl_c_does,
+)
+from llmtop.cli.load.prompting import prompt_options, prompts_of, typed
+from llmtop.cli.load.watching import require_result, watch
+from llmtop.cli.screen.background_recording import add_outcome, is_recorded, record_load_flag
+from llmtop.loadgen.core.results import RequestRecord
+from llmtop.loadgen.workload.plan import Arrival, Loop, Plan
+
+if TYPE_CHECKING:
+    from llmtop.config.file import Config
+    from llmtop.loadgen.workers.load import Load
+
+
+@click.command()
+@click.argument("target", metavar="NAME|URL", shell_complete=engine_names)
+@cacert_flag
+@click.option(
+    "-c",
+    "--concurrency",
+    "--streams",
+    "concurrency",
+    type=click.IntRange(1, 20000),
+    help="Concurrent streams (closed loop).",
+)
+@click.option("-r", "--rate", type=Real(0.01, 100000), help="Requests per second (open loop).")
+@click.option("--shape", help='Load over time: "ramp 1..64 over 30s, hold 64 for 10s", or @NAME.')
+@click.option(
+    "--open",
+    "is_open",
+    is_flag=True,
+    help="Levels of --shape are requests per second, not streams.",
+)
+@click.option(
+    "--trace", metavar="FILE", help="Replay recorded arrival times: seconds, JSONL or CSV."
+)
+@click.option(
+    "--trace-speed",
+    default=1.0,
+    show_default=True,
+    type=Real(0.001, 1e6),
+    help="Speed factor of the replay.",
+)
+@click.option(
+    "--arrival",
+    type=click.Choice([arrival.value for arrival in Arrival]),
+    help="Distribution of arrivals in the open loop (default: poisson).",
+)
+@click.option(
+    "--burstiness",
+    type=click.FloatRange(min=0.01),
+    help="Shape of gamma arrivals: 1 is Poisson, less is burstier, inf is constant.",
+)
+@click.option(
+    "-d",
+    "--duration",
+    default=20.0,
+    show_default=True,
+    type=TIMEOUT,
+    help="Length of the load.",
+)
+@prompt_options
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    help="Random seed; the same seed sends the same prompts (default: a new seed).",
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 64), help="Number of load processes (default: spare cores)."
+)
+@click.option(
+    "--timeout", default=600.0, show_default=True, type=TIMEOUT, help="Timeout of one request."
+)
+@click.option("--save", metavar="FILE", help="Write one line per request to a .jsonl or .csv file.")
+@click.option(
+    "--save-hlog", metavar="FILE", help="Write an HdrHistogram log with one interval per second."
+)
+@click.option(
+    "--save-bench",
+    metavar="FILE",
+    help="Write the results in the format of `vllm bench serve --save-result`.",
+)
+@report_option
+@click.option("--yes", is_flag=True, help="Do not ask before sending load to another machine.")
+@calibrate_option
+@config_flag
+@record_load_flag
+@json_flag
+def command(
+    target: str, timeout: float, yes: bool, report_file: str | None, as_json: bool, **given: Any
+) -> int:
+    """Send load to an engine and report latency, throughput and errors.
+
+    In a closed loop (--concurrency), each stream sends its next request when the last one ends. In
+    an open loop (--rate), requests are sent at given times, whether or not earlier ones ended.
+    --shape and --trace define load that changes over time.
+
+    llmtop.toml defines named shapes and prompts; options override them.
+    """
+    from llmtop.cli.load.load_entry import entry, plan_entry
+    from llmtop.cli.load.load_report import load_lines
+    from llmtop.cli.load.recording import Recording, check_name
+    from llmtop.cli.load.repeated_prompts import CacheShare
+    from llmtop.cli.load.request_export import RequestExport
+    from llmtop.cli.load.saving import check as check_files
+    from llmtop.cli.load.saving import write_run
+    from llmtop.loadgen.export.latency_counts import LatencyCounts
+    from llmtop.loadgen.workers.load import Load
+    from llmtop.loadgen.workload.schedule import check
+    from llmtop.operations.repeats import SeedBook, named, repeats_of
+    from llmtop.operations.run_setup import run_setup
+    from llmtop.operations.wiring import Wiring
+
+    config = read(given["config_file"])
+    plan = planned(given, config)
+    parsed = check(plan)
+    if parsed.duration is None:
+        raise UsageError(
+            f"the shape {plan.shape!r} has no end", "end it with a part like `hold 64 for 10s`"
+        )
+    prompts = prompts_of(given, config, target)
+    asked = RequestOptions(prompts, given["model"], given["workers"], timeout, yes)
+    wiring = Wiring()
+    found = find_target(wiring, target, asked, parsed.highest, known=False)
+    # Before what takes a while.
+    if given["save"]:
+        check_name(given["save"])
+    files = [given[name] for name in ("save", "save_hlog", "save_bench") if given[name]]
+    check_files(files, report_file=report_file)
+    stop_as_ctrl_c_does()
+    calibration = calibration_for(wiring, given["workers"], anew=given["anew"], quiet=as_json)
+    # After that: the files' clocks begin with them, and records count from the load.
+    export = RequestExport(given["save_hlog"], given["save_bench"])
+    saved = Recording(given["save"]) if given["save"] else None
+
+    counts = LatencyCounts() if is_recorded() else None
+
+    def keep(record: RequestRecord) -> None:
+        export.add(record)
+        if counts is not None:
+            counts.add(record)
+        if saved is not None:
+            saved.add(record)
+
+    book, share = SeedBook(wiring.state.root), CacheShare(wiring, target)
+    what, key = named(prompts, plan.seed)
+    before_s = book.before_s(found.engine, key)
+    may_repeat = before_s is not None or bool(prompts.dataset)
+    try:
+        load = Load(
+            found.target,
+            prompts,
+            workers=given["workers"],
+            timeout_s=timeout,
+            on_record=keep,
+            gaps=saved is not None or export.detailed,
+            calibration=calibration,
+            on_look=found.on_look,
+        )
+        try:
+            if may_repeat:
+                share.look()
+            load.start(plan)
+            say_held(load, plan, parsed.highest)
+            status = StatusLine(quiet=as_json, every_s=1.0)
+            result, interrupted = watch(load, parsed.duration, timeout, status)
+            gone = load.all_gone
+        finally:
+            load.close()
+        book.add(found.engine, key)
+        repeats = repeats_of(what, before_s, result, share.look() if may_repeat else None)
+        export.write(plan, found.target, result)
+        made = entry(
+            found.name,
+            found.simulated,
+            plan,
+            result,
+            calibration,
+            repeats=repeats,
+            run=load.run,
+            notes=found.notes,
+        )
+        if as_json or report_file is not None or is_recorded():
+            sent = {**plan_entry(plan), "model": found.target.model}
+            made["setup"] = run_setup(wiring, found.endpoint, prompts, sys.argv[1:], sent)
+        if report_file is not None:
+            write_run(report_file, made)
+        add_outcome("load", found.name, made, counts.pairs() if counts is not None else {})
+        if as_json:
+            document(made)
+        else:
+            for line in load_lines(plan, result, found.simulated, repeats):
+                click.echo(line)
+    finally:
+        if saved is not None:
+            saved.close()
+    if interrupted:
+        return INTERRUPTED
+    known = found.endpoint is not None and found.endpoint.record is not None
+    require_result(result, gone, at_url=not known)
+    return 0
+
+
+def say_held(load: Load, plan: Plan, highest: float) -> None:
+    """Report at once when a closed loop wants more streams than there can be sockets."""
+    if plan.loop is Loop.CLOSED and highest > load.limit:
+        note(
+            f"limited to {load.limit:,} of {highest:,.0f} streams by the limit of open files"
+            " (ulimit -n)"
+        )
+
+
+def planned(given: Mapping[str, Any], config: Config) -> Plan:
+    """The requested load over time; options override those of a named shape."""
+    from llmtop.loadgen.workload.shape import parse
+    from llmtop.loadgen.workload.trace import unread
+    from llmtop.operations.wiring import fresh_seed
+
+    streams, rate, shape, trace = (given[n] for n in ("concurrency", "rate", "shape", "trace"))
+    if streams is not None and rate is not None:
+        raise UsageError("give --concurrency or --rate, not both")
+    if trace and (shape or streams is not None or rate is not None):
+        raise UsageError("a trace defines the times of its requests", "omit the other load options")
+    level = rate if rate is not None else streams if streams is not None else 1
+    if trace:
+        length = f" for {given['duration']:g}s" if typed({"duration": 0}) else ""
+        speed = f"{given['trace_speed']:.6f}".rstrip("0").rstrip(".")
+        text = f'trace "{Path(trace).absolute()}" speed {speed}{length}'
+    else:
+        text = shape or f"hold {level:g} for {given['duration']:g}s"
+    table = config.shape_table(text)
+    recorded = parse(table.shape, unread).is_recorded
+    is_open = table.loop == "open" or rate is not None or given["is_open"] or recorded
+    arrival = Arrival(given["arrival"] or table.arrival)
+    burstiness = table.burstiness
+    if given["burstiness"] is not None:
+        arrival, burstiness = Arrival.GAMMA, given["burstiness"]
+        if given["arrival"] not in (None, arrival.value):
+            raise UsageError("only gamma arrivals have a burstiness", "omit --arrival")
+    if not is_open and (given["arrival"] or given["burstiness"] is not None):
+        raise UsageError("a closed loop has no arrivals", "give --rate, or --open with --shape")
+    return Plan(
+        loop=Loop.OPEN if is_open else Loop.CLOSED,
+        shape=table.shape,
+        # A repeated seed repeats its prompts, which an engine with prefix caching finds again.
+        seed=fresh_seed() if given["seed"] is None else given["seed"],
+        arrival=arrival,
+        burstiness=burstiness,
+    )

@@ -1,0 +1,311 @@
+"""What the commands that send load share: the target, its requests, and the user's consent."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llmtop import LlmtopError, UsageError
+from llmtop.cli.common.configured import config_flag
+from llmtop.cli.common.output import note
+from llmtop.cli.common.param_types import TIMEOUT
+from llmtop.cli.common.status_line import StatusLine, soon
+from llmtop.cli.engines.running import require_running
+from llmtop.cli.load.prompting import exact_answers, prompt_options, prompts_of
+from llmtop.cli.screen.background_recording import recorded
+from llmtop.loadgen.workload.plan import Prompts, Target
+from llmtop.operations.shared_load import LoadNotices
+
+if TYPE_CHECKING:
+    from llmtop.config.file import Config
+    from llmtop.engines.core.endpoint import Endpoint
+    from llmtop.engines.core.records import EngineRecord
+    from llmtop.engines.gpu.energy import EngineEnergy
+    from llmtop.loadgen.core.client_capacity import Calibration
+    from llmtop.loadgen.core.results import LoadSnapshot, RequestRecord
+    from llmtop.loadgen.experiments.level import LoadClock
+    from llmtop.loadgen.workers.load import Load
+    from llmtop.operations.wiring import Wiring
+    from llmtop.trust import Trust
+
+BEAT_S = 0.1
+# SGLang's admission counts what a request may still make in full where it must not end early.
+RESERVED = (
+    "answers cannot end early (ignore_eos), so SGLang reserves memory for the full length:"
+    " this load never causes a retraction; use --natural-end to allow one"
+)
+
+
+def stop_as_ctrl_c_does() -> None:
+    """Make SIGTERM and SIGHUP end the command as Ctrl+C does: with the results so far.
+
+    Under nohup a hang-up stays ignored.
+    """
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_DFL:
+            signal.signal(signum, signal.default_int_handler)
+
+
+calibrate_option = click.option(
+    "--calibrate/--no-calibrate",
+    "anew",
+    default=None,
+    help="Measure the capacity of this client again, or skip it (default: once an hour).",
+)
+
+
+report_option = click.option(
+    "--report",
+    "report_file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write a report of the result: .html, .md, .json or .csv.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """How requests are made: the options that the loading verbs share."""
+
+    prompts: Prompts
+    model: str | None
+    workers: int | None
+    timeout_s: float
+    yes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTarget:
+    """One engine to be loaded. endpoint: None for a URL that llmtop does not know.
+
+    engine: its identity; a restart makes another one of it. notes: what its kind
+    means for the load. on_look: gets the load once a second, None: nobody is to know of it.
+    """
+
+    name: str
+    target: Target
+    simulated: bool
+    endpoint: Endpoint | None
+    engine: str = ""
+    notes: tuple[str, ...] = ()
+    on_look: Callable[[LoadSnapshot], None] | None = None
+
+
+def request_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the shared options to a verb; ``request_options`` makes an RequestOptions of them."""
+    for option in (
+        config_flag,
+        click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
+        click.option(
+            "--timeout",
+            default=120.0,
+            show_default=True,
+            type=TIMEOUT,
+            help="Timeout of one request.",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(1, 64),
+            help="Number of load processes (default: spare cores).",
+        ),
+        prompt_options,
+    ):
+        function = option(function)
+    return function
+
+
+def request_options(given: dict[str, Any], config: Config, target: str) -> RequestOptions:
+    """The shared options as they were given; options override those of a named set of prompts."""
+    if given["timeout"] <= 0:
+        raise UsageError("--timeout must be more than 0 seconds")
+    prompts = prompts_of(given, config, target)
+    if prompts.think_s != (0.0, 0.0):
+        raise UsageError(
+            "think time reduces the streams in flight, so a level cannot be measured",
+            "omit the think time; `llmtop load` accepts it",
+        )
+    return RequestOptions(
+        prompts,
+        given["model"],
+        given["workers"],
+        given["timeout"],
+        given["yes"],
+    )
+
+
+def find_target(
+    wiring: Wiring, text: str, asked: RequestOptions, highest: float, known: bool = True
+) -> LoadTarget:
+    """Find the engine behind a name or a URL, and ask before another machine is loaded.
+
+    highest: the most streams, or requests a second, that it will be asked for. known: an engine of
+    ours is recognised by its URL too, and then gets its own key.
+    """
+    from llmtop.engines.metrics.detection import is_simulator, normalise, same_server
+    from llmtop.loadgen.client.transport import is_modest
+
+    endpoint: Endpoint | None = None
+    engine = owner = ""
+    if wiring.is_url(text):
+        url, name, key = normalise(text), text, wiring.api_key
+        engine = url
+        simulated = asyncio.run(wiring.ask(lambda fetch: is_simulator(url, fetch)))
+        for record in wiring.supervisor.records():
+            if same_server(record.url, url) and record.ended_at is None:
+                engine = _identity(record)
+                if known:
+                    endpoint = wiring.owned(record.name)
+                    key = wiring.key_for(endpoint)
+    else:
+        endpoint = wiring.owned(text)
+        require_running(wiring, endpoint)
+        url, name, simulated = endpoint.url, endpoint.name, endpoint.adapter.simulated
+        key = wiring.key_for(endpoint)
+    if not is_modest(url, highest) and not asked.yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"{url} is another machine", "add --yes to send load to it")
+        click.confirm(f"{url} is another machine. Send load to it?", abort=True, err=True)
+    if endpoint is not None:
+        owner = endpoint.adapter.kind
+        engine = _identity(endpoint.record) if endpoint.record is not None else url
+    trust = wiring.trust(url)
+    served, owner = _served(asked.model, url, key, owner, trust)
+    chat, of_sglang = asked.prompts.as_chat, owner == "sglang"
+    target = Target(url=url, model=served, chat=chat, api_key=key, trust=trust, rid=of_sglang)
+    notes = (RESERVED,) if of_sglang and exact_answers(asked.prompts) else ()
+    for words in notes:
+        note(words)
+    on_look: Callable[[LoadSnapshot], None] | None = None
+    if endpoint is not None and endpoint.record is not None:
+        on_look = LoadNotices(wiring.state.folder(endpoint.record.name)).look
+    on_look = recorded(wiring, text, on_look)
+    return LoadTarget(name, target, simulated, endpoint, engine, notes, on_look)
+
+
+def _served(model: str | None, url: str, key: str, owner: str, trust: Trust) -> tuple[str, str]:
+    """The model to ask for, and the kind of engine; what is not known is asked of the server."""
+    from llmtop.loadgen.client.model_discovery import discover
+
+    if not model:
+        model, found = discover(url, key, trust=trust)
+        return model, owner or found
+    if not owner:
+        with suppress(LlmtopError):
+            owner = discover(url, key, trust=trust)[1]
+    return model, owner
+
+
+def _identity(record: EngineRecord) -> str:
+    """A running engine; a restart makes another one of it, with an empty cache."""
+    return f"{record.name} {record.pid} {record.started_at}"
+
+
+def held_to(streams: int, workers: int | None) -> int | None:
+    """The highest possible number of streams, with a note; None if ``streams`` are possible.
+
+    Each is a socket, and only so many files may be open; the workers raise the soft limit.
+    """
+    from llmtop.loadgen.client.file_limit import most_streams
+    from llmtop.loadgen.workers.load import default_workers
+
+    most = most_streams(default_workers() if workers is None else max(1, workers))
+    if streams <= most:
+        return None
+    note(
+        f"limited to {most:,} of {streams:,} streams by the limit of open files;"
+        " raise it with ulimit -n"
+    )
+    return most
+
+
+def load_on(
+    found: LoadTarget,
+    asked: RequestOptions,
+    clock: LoadClock,
+    window_s: float,
+    on_record: Callable[[RequestRecord], None],
+    calibration: Calibration | None = None,
+) -> Load:
+    """A load on an engine, on that clock. Its live figures are over ``window_s``. calibration: what
+    its client is held against."""
+    from llmtop.loadgen.workers.load import Load
+
+    return Load(
+        found.target,
+        asked.prompts,
+        workers=asked.workers,
+        timeout_s=asked.timeout_s,
+        window_s=window_s,
+        on_record=on_record,
+        calibration=calibration,
+        monotonic=clock.ns,
+        on_look=found.on_look,
+    )
+
+
+def energy_of(found: LoadTarget) -> EngineEnergy | None:
+    """The energy meter under an engine; None for one of which only a URL is known."""
+    from llmtop.engines.gpu.devices import Gpus
+    from llmtop.engines.gpu.energy import EngineEnergy
+    from llmtop.engines.host.processes import Processes
+
+    record = found.endpoint.record if found.endpoint is not None else None
+    return EngineEnergy(record, Gpus(), Processes()) if record is not None else None
+
+
+def calibration_for(
+    wiring: Wiring, workers: int | None, *, anew: bool | None, quiet: bool
+) -> Calibration | None:
+    """The load that this client can sustain. None when it is not to be measured (anew is False),
+    and, with a note, when it could not be."""
+    from llmtop.operations.calibrated import calibrated, calibration_words
+
+    if anew is False:
+        return None
+    line = StatusLine(quiet=quiet)
+    try:
+        found, _ = calibrated(
+            wiring.state.root,
+            wiring.processes.boot_id,
+            workers,
+            anew=bool(anew),
+            on_left=lambda left: line.show(f"calibrating this client, {soon(left)}"),
+        )
+    except LlmtopError as error:
+        line.clear()
+        note(f"{error.message}; the load is not checked against it")
+        return None
+    line.keep(calibration_words(found))
+    return found
+
+
+def calibration_entry(found: Calibration | None) -> dict[str, Any] | None:
+    """What the client can sustain, as documents show it; None: it was not tried out."""
+    if found is None:
+        return None
+    return {
+        "chunks_per_s": found.chunks_per_s,
+        "workers": found.workers,
+        "us_per_chunk": found.us_per_chunk,
+        "waited": found.waited,
+        "time": found.at,
+    }
+
+
+def wait_a_beat(load: Load) -> None:
+    """A tenth of a second, taking in what the workers say meanwhile. LlmtopError when one died."""
+    until = time.monotonic() + BEAT_S
+    while (left := until - time.monotonic()) > 0:
+        select.select([load], [], [], left)
+        load.poll()
+    if load.troubles:
+        raise LlmtopError(load.troubles[0], "try again with fewer streams or --workers")

@@ -1,0 +1,289 @@
+"""The entry of the command line: commands by name, and the one place that prints errors.
+
+Each command is a module in a room of ``llmtop.cli`` (``common.command_table``). It is imported only
+when it is called: ``--help`` and ``ps`` must not wait for the screen's modules.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from llmtop import LlmtopError, UsageError
+from llmtop.cli.common.command_names import guess, meaning
+from llmtop.cli.common.command_table import COMMANDS, by_heading
+from llmtop.cli.common.engine_names import engine_names
+from llmtop.cli.common.interrupts import INTERRUPTED, by_ctrl_c
+from llmtop.cli.common.program import NAME
+from llmtop.cli.screen.screen_options import ScreenFlags, screen_flags
+from llmtop.cli.screen.tour_options import TourFlags, speed_flag
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+LINE_CHARS = 600  # of an error: a name that was typed may be ten thousand
+
+
+class Commands(click.Group):
+    """The commands of the table, each imported when it is first needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the table, which is the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module and return its ``command``."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"llmtop.cli.{COMMANDS[cmd_name].room}.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Accept other tools' names for a command; suggest a near name for an unknown one."""
+        if args and not args[0].startswith("-"):
+            name = meaning(args[0], COMMANDS)
+            if name is not None:
+                args = [name, *args[1:]]
+            elif not ctx.resilient_parsing:  # a shell that completes wants no error
+                known = "the commands are " + ", ".join(COMMANDS)
+                hint = guess(args[0], COMMANDS) or known
+                raise UsageError(f"there is no command {args[0]!r}", hint)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table, under the headings of their rooms."""
+        for heading, entries in by_heading().items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, entry.summary) for name, entry in entries.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name from the table, without importing the commands."""
+        from click.shell_completion import CompletionItem
+
+        names = [
+            CompletionItem(name, help=entry.summary)
+            for name, entry in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
+
+def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Print the version and end."""
+    if value and not ctx.resilient_parsing:
+        from llmtop.cli.common.program import version
+
+        click.echo(f"{NAME} {version()}")
+        ctx.exit()
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 success, 1 failure (with its cause and a hint), 2 invalid arguments, "
+    "130 ended by Ctrl+C.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show the version (in a checkout with the commit) and exit.",
+)
+@screen_flags
+@click.option(
+    "--tour",
+    metavar="NAME|URL",
+    shell_complete=engine_names,
+    help="Show the tour on this engine (five minutes, with load).",
+)
+@speed_flag
+@click.option("--yes", is_flag=True, help="Do not ask before the tour loads an engine.")
+@click.pass_context
+def group(
+    ctx: click.Context, tour: str | None, tour_speed: float, yes: bool, screen: ScreenFlags
+) -> None:
+    """Start, watch, load and tune LLM engines on a GPU box from one terminal.
+
+    Without a command, llmtop opens the dashboard on all engines that it knows on this machine.
+    """
+    if ctx.invoked_subcommand is None:
+        from llmtop.cli.screen import dashboard
+        from llmtop.operations.wiring import Wiring
+
+        dashboard.require_terminal()
+        if tour is not None:
+            dashboard.show_tour(tour, TourFlags(tour_speed), screen, yes=yes)
+            return
+        dashboard.show(Wiring(), screen=screen)
+        return
+    if tour is not None:
+        raise UsageError("--tour takes no command", "or: llmtop demo --tour")
+    refuse_misplaced(ctx, ctx.invoked_subcommand)
+
+
+def refuse_misplaced(ctx: click.Context, name: str) -> None:
+    """UsageError for an option before a command that does not read it there.
+
+    ``llmtop --readonly attach`` must not open a dashboard that changes things. ``--config`` is the
+    one exception, for commands that read the file.
+    """
+    command = group.get_command(ctx, name)
+    known = {param.name for param in command.params} if command is not None else set()
+    for param in group.params:
+        option = param.name or ""
+        if ctx.get_parameter_source(option) is not ParameterSource.COMMANDLINE:
+            continue
+        if option in known and option == "config_file":
+            continue
+        flag = param.opts[0] if ctx.params[option] is not False else param.secondary_opts[0]
+        if option in known:
+            raise UsageError(f"{flag} stands before {name}", f"write llmtop {name} {flag}")
+        raise UsageError(f"{flag} is not an option of {name}", f"see `llmtop {name} --help`")
+
+
+def short(text: str) -> str:
+    """At most so much of a line that it is still one on a wide terminal."""
+    return text if len(text) <= LINE_CHARS else f"{text[: LINE_CHARS - 1]}…"
+
+
+def say(error: LlmtopError) -> None:
+    """Print an error as a person should read it: one line, and a second one for the way out."""
+    from llmtop.config.faults import ConfigError
+    from llmtop.engines.core.printable import printable
+    from llmtop.engines.host.safe_text import clean
+
+    # Of llmtop.toml it names keys and no values: one called HF_TOKEN hides nothing that follows.
+    message = (printable if isinstance(error, ConfigError) else clean)(error.message)
+    with contextlib.suppress(OSError):  # standard error is full too: the exit code is left
+        click.echo(f"llmtop: {short(message)}", err=True)
+        if error.hint:
+            click.echo(f"        {short(clean(error.hint))}", err=True)
+        for line in getattr(error, "excerpt", ()):  # the log of an engine that did not start
+            click.echo(f"        | {short(clean(line))}", err=True)
+
+
+def check_text(argv: Sequence[str]) -> None:
+    """UsageError for an argument that is not text: it could be neither shown nor sent nor kept."""
+    for argument in argv:
+        if not argument.isascii() and any("\ud800" <= c <= "\udfff" for c in argument):
+            raise UsageError(f"{argument!a} is not valid UTF-8")
+        if "\0" in argument:
+            raise UsageError(f"{argument!a} holds a NUL character")
+    for argument in itertools.takewhile(lambda word: word != "--", argv):
+        if not argument.isascii():
+            from llmtop.cli.common.param_types import check_digits
+
+            check_digits(argument)
+
+
+def check_streams() -> None:
+    """LlmtopError where standard output is closed; the other two are read and written as empty.
+
+    Else the next file or socket that is opened would get their number, and what is printed.
+    """
+    closed = [n for n, s in enumerate((sys.stdin, sys.stdout, sys.stderr)) if s is None]
+    for number in closed:
+        while os.open(os.devnull, os.O_RDWR) < number:
+            pass
+    if 0 in closed:
+        sys.stdin = open(os.devnull)  # noqa: SIM115
+    if 1 in closed:
+        raise LlmtopError("standard output is closed", "to print nothing: >/dev/null")
+
+
+def was_printing(error: OSError) -> bool:
+    """Whether it came of printing: the buffer forgets what it could not write, so only the place
+    distinguishes a full disk under standard output from one under a file of ours."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code is click.echo.__code__
+
+
+def discard_output() -> None:
+    """Let what is still to be written go nowhere, so that the interpreter does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def run_elsewhere(argv: Sequence[str]) -> int | None:
+    """Run a command about engines of another machine there: its exit code. None: it runs here."""
+    if not any(word.startswith("ssh://") for word in argv):
+        return None
+    from llmtop.fleet.ssh import forwarded, run_there
+
+    found = forwarded(argv)
+    if found is None:
+        return None
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    return run_there(*found, terminal=terminal)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with exit code 0, 1, 2 or 130."""
+    sys.exit(run(argv))
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code. No traceback reaches the terminal."""
+    try:
+        check_streams()
+        check_text(sys.argv[1:] if argv is None else argv)
+        if (code := run_elsewhere(sys.argv[1:] if argv is None else argv)) is not None:
+            return code
+        result: Any = group.main(args=argv, prog_name=NAME, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.Abort as stop:
+        interrupted = by_ctrl_c(stop)
+        say(LlmtopError("interrupted" if interrupted else "stopped"))
+        return INTERRUPTED if interrupted else 1
+    except click.UsageError as error:
+        hint = f"see `{error.ctx.command_path} --help`" if error.ctx else "see `llmtop --help`"
+        say(UsageError(error.format_message().rstrip("."), hint))
+        return 2
+    except click.ClickException as error:
+        say(LlmtopError(error.format_message()))
+        return 1
+    except UsageError as error:
+        say(error)
+        return 2
+    except LlmtopError as error:
+        say(error)
+        return 1
+    except KeyboardInterrupt:
+        say(LlmtopError("interrupted"))
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has left: nothing to say, and nobody to say it to.
+        discard_output()
+        return 1
+    except Exception as error:
+        if isinstance(error, OSError) and was_printing(error):
+            discard_output()
+            say(LlmtopError(f"standard output cannot be written: {error.strerror or error}"))
+            return 1
+        if os.environ.get("LLMTOP_TRACEBACK"):
+            traceback.print_exc()
+        say(
+            LlmtopError(
+                f"a fault in llmtop itself: {type(error).__name__}: {error}",
+                "set LLMTOP_TRACEBACK=1 to see where, and please report it",
+            )
+        )
+        return 1

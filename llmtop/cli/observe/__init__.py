@@ -1,0 +1,1 @@
+"""Commands that look inside an engine, or act there: why, steps, requests, abort."""

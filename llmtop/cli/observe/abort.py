@@ -1,0 +1,101 @@
+"""``llmtop abort NAME ID...``: end requests inside an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from llmtop import UsageError
+from llmtop.cli.common.engine_names import engine_names
+from llmtop.cli.common.output import document, json_flag, note
+from llmtop.cli.common.param_types import Span
+from llmtop.cli.observe.look import look
+from llmtop.wording.format import clean, count, latency
+
+if TYPE_CHECKING:
+    from llmtop.engines.core.requests import Aborted
+    from llmtop.engines.introspection.engine_inside import EngineInside
+
+ALL_S = 1.0  # requests wait so long in a busy queue anyway: a shorter time means all of them
+
+
+@click.command()
+@click.argument("name", metavar="NAME", shell_complete=engine_names)
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option(
+    "--waiting-longer-than",
+    "longer_s",
+    type=Span(0.0),
+    help="Abort each request that has waited longer than this for its first admission.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask before a time of less than a second.")
+@click.option("--reason", default="", help="Why, for the engine's log.")
+@json_flag
+def command(
+    name: str,
+    ids: tuple[str, ...],
+    longer_s: float | None,
+    yes: bool,
+    reason: str,
+    as_json: bool,
+) -> int:
+    """End requests inside NAME, by the exact ids that `llmtop requests` shows.
+
+    The client gets what was generated, with finish_reason abort; an error where no token came yet.
+    The KV blocks are free at the next step. Only for engines that llmtop started.
+
+    The exit code is 1 when a request could not be aborted. One that has ended before is no failure.
+    """
+    from llmtop.operations.inside import abort_all, abort_waiting
+
+    if not ids and longer_s is None:
+        raise UsageError("there is nothing to abort", "give an id, or --waiting-longer-than 30s")
+    if "" in ids:
+        raise UsageError("an id is empty", "`llmtop requests` shows the ids")
+    if ids and longer_s is not None:
+        raise UsageError("give ids or --waiting-longer-than, not both")
+
+    if longer_s is not None and longer_s < ALL_S and not yes:
+        _agree(name)
+
+    async def ask(inside: EngineInside, who: str) -> Aborted:
+        if longer_s is None:
+            return await abort_all(inside, ids, who, reason)
+        why = reason or f"waited longer than {latency(longer_s)}"
+        return await abort_waiting(inside, longer_s, who, why, asyncio.sleep)
+
+    done = look(name, ask)
+    if as_json:
+        from llmtop.cli.common.inside_documents import abort_document
+
+        document(abort_document(name, done))
+    else:
+        _say(done, longer_s)
+    for ident, why in done.refused:
+        note(f"not aborted: {ident}: {why}")
+    return int(bool(done.refused))
+
+
+def _agree(name: str) -> None:
+    """Ask before what ends all that waits; UsageError where nobody can be asked."""
+    words = f"this aborts all requests that wait in {name}, new ones too"
+    if not sys.stdin.isatty():
+        raise UsageError(words, "add --yes to agree, or give a longer time, such as 30s")
+    click.confirm(f"{words}. Continue?", abort=True, err=True)
+
+
+def _say(done: Aborted, longer_s: float | None) -> None:
+    for ident in done.aborted if longer_s is None else ():
+        click.echo(f"aborted {clean(ident)}")
+    if longer_s is not None:
+        number = len(done.aborted)
+        click.echo(
+            f"aborted {count(number)} request{'' if number == 1 else 's'} that had waited longer"
+            f" than {latency(longer_s)}"
+        )
+        return
+    for ident in done.ended_before:
+        click.echo(f"{clean(ident)} has ended before, or this engine never had it")

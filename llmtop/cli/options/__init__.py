@@ -1,0 +1,1 @@
+"""Commands that change an engine: ``options``, ``set``, ``restart``."""

@@ -1,0 +1,299 @@
+"""``llmtop check NAME|URL --baseline FILE``: is this engine as good as it was?"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llmtop import UsageError
+from llmtop.cli.common.configured import config_flag
+from llmtop.cli.common.engine_names import engine_names
+from llmtop.cli.common.output import document, json_flag, note
+from llmtop.cli.common.param_types import TIMEOUT
+from llmtop.cli.common.status_line import StatusLine
+from llmtop.cli.common.trust_option import cacert_flag
+from llmtop.cli.load.load_target import (
+    LoadTarget,
+    RequestOptions,
+    calibrate_option,
+    calibration_for,
+    find_target,
+    report_option,
+    stop_as_ctrl_c_does,
+)
+
+if TYPE_CHECKING:
+    from llmtop.cli.recordings.repeated_load import RepeatedLoad
+    from llmtop.operations.wiring import Wiring
+    from llmtop.regression.budget import Budget
+    from llmtop.regression.judgement import Judgement
+    from llmtop.report.runs import Run
+
+CANNOT_TELL = 3  # exit code
+
+
+@click.command()
+@click.argument("target", metavar="NAME|URL", shell_complete=engine_names)
+@cacert_flag
+@click.option(
+    "--baseline",
+    required=True,
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="What to compare with: the JSON of `llmtop load` or of --write-baseline.",
+)
+@click.option(
+    "--budget",
+    help="How much worse each measure may be (default: tok_s=-3%,ttft_p95=+10%,tpot_p50=+5%).",
+)
+@click.option(
+    "--against",
+    metavar="NAME|URL",
+    shell_complete=engine_names,
+    help="Engine of the baseline: both engines run in turn (default: if it still runs).",
+)
+@click.option(
+    "--runs",
+    default=8,
+    show_default=True,
+    type=click.IntRange(3, 100),
+    help="How often the load is sent to this engine.",
+)
+@click.option("--dataset", metavar="FILE", help="Dataset of a baseline that was made with one.")
+@click.option(
+    "--write-baseline",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write these runs to FILE, as the baseline of later checks.",
+)
+@click.option("--junit", type=click.Path(dir_okay=False), metavar="FILE", help="Write JUnit XML.")
+@click.option(
+    "--summary",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Append a Markdown summary, such as $GITHUB_STEP_SUMMARY.",
+)
+@report_option
+@click.option("--workers", type=click.IntRange(1, 64), help="Number of load processes.")
+@click.option(
+    "--timeout", default=120.0, show_default=True, type=TIMEOUT, help="Timeout of one request."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before sending load to another machine.")
+@calibrate_option
+@config_flag
+@json_flag
+def command(
+    target: str,
+    baseline: str,
+    budget: str | None,
+    against: str | None,
+    runs: int,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """Repeat the load of a baseline and judge whether the engine is as good as it was.
+
+    Exit code 0: as good within the budget. 1: worse, with its interval. 3: cannot tell; the answer
+    names the number of runs that would tell.
+
+    The engine of the baseline and this one run in turn when both run. Otherwise the new runs are
+    compared with the recorded ones. A baseline of one run has no spread of its own.
+    """
+    from llmtop.cli.load.saving import check as check_files
+    from llmtop.cli.recordings.repeated_load import (
+        SEEDS,
+        RepeatedLoad,
+        plan_again,
+        prompts_again,
+    )
+    from llmtop.operations.wiring import Wiring
+    from llmtop.regression.baseline import load_of
+    from llmtop.regression.budget import DEFAULT, parse_budget
+    from llmtop.report.runs import read_result
+
+    budgets = parse_budget(budget or DEFAULT)
+    old = read_result(Path(baseline))
+    files = [given[name] for name in ("write_baseline", "junit", "summary") if given[name]]
+    check_files(files, report_file=given["report_file"])
+    sent = load_of(old)
+    plan, prompts = plan_again(sent), prompts_again(sent, given["dataset"])
+    model = sent.get("model") if against is None else None
+    asked = RequestOptions(
+        prompts, model if isinstance(model, str) else None, given["workers"], given["timeout"],
+        given["yes"],
+    )  # fmt: skip
+    stop_as_ctrl_c_does()
+    wiring = Wiring()
+    from llmtop.loadgen.workload.schedule import check as check_plan
+
+    highest = check_plan(plan).highest
+    found = find_target(wiring, target, asked, highest)
+    other = _other(wiring, old, found, against, asked, highest)
+    calibration = calibration_for(wiring, asked.workers, anew=given["anew"], quiet=as_json)
+    load = RepeatedLoad(
+        plan,
+        prompts,
+        workers=asked.workers,
+        timeout_s=asked.timeout_s,
+        calibration=calibration,
+        new_seed=lambda: secrets.randbelow(SEEDS),
+    )
+    began = time.time()
+    theirs, ours = measure(load, found, other, runs, quiet=as_json)
+    judgements = judged(budgets, old, theirs, ours)
+    made = _document(wiring, found, other, old, theirs, ours, judgements, load, began)
+    return _finish(made, judgements, given, time.time() - began, as_json)
+
+
+def measure(
+    load: RepeatedLoad, found: LoadTarget, other: LoadTarget | None, runs: int, *, quiet: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """All runs: one of each engine that does not count, then (old, new, new, old) in turn."""
+    theirs: list[dict[str, Any]] = []
+    ours: list[dict[str, Any]] = []
+    engines = [found] if other is None else [other, found]
+    order = [(one, False) for one in engines]
+    for number in range(runs):
+        order += [(one, True) for one in (engines if number % 2 == 0 else engines[::-1])]
+    line = StatusLine(quiet=quiet, every_s=1.0)
+    for number, (one, counts) in enumerate(order, 1):
+        what = f"run {number} of {len(order)}, {one.name}" + ("" if counts else ", warm-up")
+        line.keep(f"{what}, {load.duration:g} s")
+        made = load.run(one, line)
+        if counts:
+            (ours if one is found else theirs).append(made)
+    return theirs, ours
+
+
+def judged(
+    budgets: tuple[Budget, ...],
+    old: Run,
+    theirs: list[dict[str, Any]],
+    ours: list[dict[str, Any]],
+) -> list[Judgement]:
+    """Each budget's judgement. theirs: runs of the baseline's engine, [] when it did not run."""
+    from llmtop.regression.baseline import pairs, runs_of, values
+    from llmtop.regression.judgement import judge_pairs, judge_runs
+
+    found = []
+    for one in budgets:
+        if theirs:
+            found.append(judge_pairs(one, pairs(theirs, ours, one.measure), len(budgets)))
+        else:
+            recorded = values(runs_of(old), one.measure)
+            found.append(judge_runs(one, recorded, values(ours, one.measure), len(budgets)))
+    return found
+
+
+def _other(
+    wiring: Wiring,
+    old: Run,
+    found: LoadTarget,
+    against: str | None,
+    asked: RequestOptions,
+    highest: float,
+) -> LoadTarget | None:
+    """The engine of the baseline, when it is another one and still runs."""
+    from llmtop.report.fields import number, text
+
+    if against is not None:
+        other = find_target(wiring, against, asked, highest)
+        if other.target.url == found.target.url:
+            raise UsageError("--against names the same engine", "leave it out, or name another one")
+        return other
+    name, began = text(old.found, "name"), number(old.found, "setup", "engine", "started_at")
+    for record in wiring.supervisor.records():
+        if record.name == name and record.started_at == began and record.ended_at is None:
+            other = find_target(wiring, name, asked, highest)
+            if other.target.url != found.target.url:
+                note(f"{name}, the engine of the baseline, still runs: both run in turn")
+                return other
+    return None
+
+
+def _document(
+    wiring: Wiring,
+    found: LoadTarget,
+    other: LoadTarget | None,
+    old: Run,
+    theirs: list[dict[str, Any]],
+    ours: list[dict[str, Any]],
+    judgements: list[Judgement],
+    load: RepeatedLoad,
+    began: float,
+) -> dict[str, Any]:
+    from llmtop.operations.run_setup import run_setup
+    from llmtop.regression.baseline import kept, load_of, runs_of
+    from llmtop.regression.judgement import overall
+    from llmtop.regression.summary import entry, sentence
+
+    verdict = overall(judgements)
+    sent = {**load_of(old), "prompts": None, "model": found.target.model}
+    setup = run_setup(wiring, found.endpoint, load.prompts, sys.argv[1:])
+    setup["load"] = {**sent, "prompts": setup["load"]["prompts"]}
+    return {
+        "kind": "check",
+        "name": found.name,
+        "model": found.target.model,
+        "simulated": found.simulated,
+        "time": began,
+        "summary": sentence(found.name, verdict, judgements),
+        "verdict": verdict.value,
+        "baseline": old.label,
+        "against": other.name if other is not None else None,
+        "in_turn": other is not None,
+        "measures": [entry(one) for one in judgements],
+        "baseline_runs": [kept(one) for one in (theirs or runs_of(old))],
+        "runs": [kept(one) for one in ours],
+        "setup": setup,
+    }
+
+
+def _finish(
+    made: dict[str, Any],
+    judgements: list[Judgement],
+    given: Mapping[str, Any],
+    seconds: float,
+    as_json: bool,
+) -> int:
+    """Write the files, print the answer, return the exit code."""
+    from llmtop.cli.load.saving import dumps, write, write_run
+    from llmtop.regression.judgement import Verdict
+    from llmtop.regression.summary import junit, markdown
+
+    answer = made["summary"]
+    if given["write_baseline"]:
+        baseline = {**made, "kind": "baseline", "summary": f"{len(made['runs'])} runs"}
+        for name in ("verdict", "baseline", "against", "in_turn", "measures", "baseline_runs"):
+            del baseline[name]
+        write(Path(given["write_baseline"]), dumps(baseline))
+    if given["junit"]:
+        write(Path(given["junit"]), junit(made["name"], judgements, seconds))
+    if given["summary"]:
+        _append(Path(given["summary"]), markdown(answer, judgements))
+    if given["report_file"]:
+        write_run(given["report_file"], made)
+    if as_json:
+        document(made)
+    else:
+        click.echo(answer)
+        if not made["in_turn"] and len(made["baseline_runs"]) == 1:
+            click.echo("  The baseline is one run: its own spread is not known.")
+    codes = {Verdict.GOOD.value: 0, Verdict.WORSE.value: 1}
+    return codes.get(made["verdict"], CANNOT_TELL)
+
+
+def _append(path: Path, text: str) -> None:
+    from llmtop import LlmtopError
+
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise LlmtopError(f"{path} cannot be written: {error.strerror}") from None

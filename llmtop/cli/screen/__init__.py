@@ -1,0 +1,1 @@
+"""The start of the dashboard and the options that its commands share."""

@@ -1,0 +1,197 @@
+"""A recording beside a command that measures: a dashboard without a screen, in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+import msgspec
+
+from llmtop import LlmtopError
+from llmtop.analysis.marks import Mark
+from llmtop.cli.common.output import finite, note
+from llmtop.cli.screen.record_option import path_of
+from llmtop.history.facts import OutcomeFact
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.core.results import LoadSnapshot
+    from llmtop.loadgen.workers.load import Load
+    from llmtop.operations.wiring import Wiring
+    from llmtop.tui.dashboard.runtime import DashboardRuntime
+
+PATH = "llmtop.record"  # where the file's name is kept, in click's own notes of the command
+RUNNING = "llmtop.recording"
+PATIENCE_S = 30.0  # for an engine to be found, and for the file to be ended
+Look = Callable[["LoadSnapshot"], None]
+Histograms = Mapping[str, tuple[tuple[float, int], ...]]
+
+
+def record_load_flag(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--record`` to a command that measures an engine; ``recorded`` begins it."""
+
+    def keep(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+        path = path_of(value)
+        if path is not None:
+            ctx.meta[PATH] = path
+
+    return click.option(
+        "--record",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        expose_value=False,
+        callback=keep,
+        help="Record all of it into FILE (.llmtop), for `llmtop replay`.",
+    )(command)
+
+
+def recorded(wiring: Wiring, target: str, look: Look | None) -> Look | None:
+    """Who gets the load's snapshots: the recording too, where one was asked for."""
+    context = click.get_current_context(silent=True)
+    if context is None or PATH not in context.meta:
+        return look
+    recording = context.meta.get(RUNNING)
+    if recording is None:
+        recording = BackgroundRecording(wiring.environ, context.meta[PATH])
+        context.meta[RUNNING] = recording
+        context.call_on_close(recording.finish)
+    name = recording.watch(target)
+
+    def both(load: LoadSnapshot) -> None:
+        if look is not None:
+            look(load)
+        recording.look(name, load)
+
+    return both
+
+
+def recording_path() -> Path | None:
+    """The file that this command is recorded into."""
+    context = click.get_current_context(silent=True)
+    return context.meta.get(PATH) if context is not None else None
+
+
+def is_recorded() -> bool:
+    """Whether this command is recorded."""
+    return recording_path() is not None
+
+
+def add_outcome(
+    command: str, name: str, document: Any, histograms: Histograms | None = None
+) -> None:
+    """Put a command's result into its recording, where there is one. histograms: of a load."""
+    context = click.get_current_context(silent=True)
+    recording = context.meta.get(RUNNING) if context is not None else None
+    if recording is not None:
+        recording.outcome(command, name, document, histograms or {})
+
+
+class _HandedLoad:
+    """A load whose snapshots come from another thread."""
+
+    def __init__(self, newest: LoadSnapshot) -> None:
+        self.newest = newest
+
+    def snapshot(self) -> LoadSnapshot:
+        return self.newest
+
+    def stop(self, drain: bool = True) -> None:
+        """It is somebody else's."""
+
+    def close(self) -> None:
+        """It is somebody else's."""
+
+
+class BackgroundRecording:
+    """Records into ``path`` until ``finish``. LlmtopError when it cannot begin."""
+
+    def __init__(self, environ: dict[str, str], path: Path) -> None:
+        from llmtop.operations.wiring import Wiring
+
+        self._path = path
+        self._wiring = Wiring(environ)  # its own: sockets belong to one event loop
+        self._loop = asyncio.new_event_loop()
+        self._runtime: DashboardRuntime | None = None
+        self._load: _HandedLoad | None = None
+        self._shape = ""
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._beats: asyncio.Task[None] | None = None
+
+    def watch(self, target: str) -> str:
+        """Record this engine too; its name."""
+        return cast(str, self._do(self._watch(target)))
+
+    def look(self, name: str, load: LoadSnapshot) -> None:
+        """The load of now."""
+        self._loop.call_soon_threadsafe(self._take, name, load)
+
+    def outcome(self, command: str, name: str, document: Any, histograms: Histograms) -> None:
+        """What the command found."""
+        text = msgspec.Raw(msgspec.json.encode(finite(document)))
+        self._do(self._write_outcome(command, name, text, histograms))
+
+    def finish(self) -> None:
+        """End the file and say where it is."""
+        try:
+            ended = cast(list[str], self._do(self._end()))
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(PATIENCE_S)
+        for line in ended:
+            note(line)
+
+    def _do(self, what: Coroutine[Any, Any, object]) -> object:
+        try:
+            return asyncio.run_coroutine_threadsafe(what, self._loop).result(PATIENCE_S)
+        except TimeoutError:
+            raise LlmtopError("the recording does not answer") from None
+
+    async def _watch(self, target: str) -> str:
+        from llmtop.tui.dashboard.runtime import DashboardRuntime
+
+        endpoint = await self._wiring.endpoint(target)
+        if self._runtime is None:
+            self._runtime = DashboardRuntime(self._wiring, [endpoint])
+            self._runtime.recordings.begin(self._path)
+            self._beats = asyncio.create_task(self._runtime.sampling.run())
+        elif endpoint.name not in self._runtime.store.engines:
+            self._runtime.add(endpoint)
+        return endpoint.name
+
+    def _take(self, name: str, load: LoadSnapshot) -> None:
+        if self._runtime is None:
+            return
+        store, now = self._runtime.store, self._runtime.timeline.now()
+        if self._load is None:
+            self._load = _HandedLoad(load)
+            self._runtime.load_source.load = cast("Load", self._load)
+        self._load.newest, store.load_target = load, name
+        track = store.engines.get(name)
+        if track is not None and load.running and load.shape != self._shape:
+            self._shape = load.shape
+            track.marks.append(Mark(now, "load", load=True))
+
+    async def _write_outcome(
+        self, command: str, name: str, document: msgspec.Raw, histograms: Histograms
+    ) -> None:
+        source = self._runtime.recordings.source if self._runtime is not None else None
+        if self._runtime is not None and source is not None:
+            now = self._runtime.timeline.now()
+            source.write([OutcomeFact(now, command, name, document, histograms)])
+
+    async def _end(self) -> list[str]:
+        runtime = self._runtime
+        if runtime is None:
+            return []
+        runtime.recordings.end()
+        if self._beats is not None:
+            self._beats.cancel()
+            await asyncio.gather(self._beats, return_exceptions=True)
+        runtime.load_source.load = None
+        await runtime.sampling.close()
+        await self._wiring.fetch.close()
+        return runtime.recordings.ended

@@ -1,0 +1,1 @@
+"""Commands that start engines or the screen: ``run``, ``attach``, ``demo``, ``up``, ``down``."""

@@ -1,0 +1,97 @@
+"""The keys in force: the table's, or what an operator chose; and what is wrong with a choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from llmtop.config.key_names import is_key, is_text, spell, split
+from llmtop.config.key_table import BY_ID, COMMANDS, DASHBOARD, LEAVING, Command, Place
+
+
+class Keymap:
+    """The keys in force. chosen: by command, in place of the table's; checked by ``misfits``."""
+
+    def __init__(self, chosen: Mapping[str, str] | None = None) -> None:
+        self.chosen = {name: split(keys) for name, keys in (chosen or {}).items()}
+
+    def keys(self, name: str) -> tuple[str, ...]:
+        """The keys of a command, as Textual calls them."""
+        return self.chosen.get(name) or BY_ID[name].keys
+
+    def label(self, name: str) -> str:
+        """The first key of a command as it is shown."""
+        return spell(self.keys(name)[0])
+
+    def labels(self, name: str) -> str:
+        """All keys of a command as they are shown, two blanks between."""
+        return "  ".join(spell(key) for key in self.keys(name))
+
+    def pair(self, first: str, second: str) -> str:
+        """Two keys that belong together: ``up down``, or ``+-`` where both are characters."""
+        one, other = self.label(first), self.label(second)
+        return one + other if len(one) == len(other) == 1 else f"{one} {other}"
+
+    def meant(self, place: Place, key: str) -> str | None:
+        """The command that a key means in a place, None when it means nothing there."""
+        for command in COMMANDS:
+            if command.place is place and key in self.keys(command.id):
+                return command.id
+        return None
+
+    @property
+    def bindings(self) -> dict[str, str]:
+        """What differs from the table, as Textual's keymap takes it."""
+        return {name: ",".join(keys) for name, keys in self.chosen.items()}
+
+
+DEFAULT = Keymap()
+
+
+def misfits(chosen: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with other keys: (command, words, hint) each."""
+    import difflib
+
+    for name, text in chosen.items():
+        if name not in BY_ID:
+            near = difflib.get_close_matches(name, BY_ID, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(BY_ID)}"
+            yield name, "no command of the screen is called so", hint
+            continue
+        keys = split(text)
+        if not keys:
+            yield name, "a command needs a key", 'write one or more: "plus,w"'
+        for key in keys:
+            if not is_key(key):
+                words = f"{key!r} is not a key"
+                yield name, words, "write w, W, plus, f5, pageup, ctrl+w, comma"
+            elif name == LEAVING and is_text(key):
+                words = f"{spell(key)!r} is typed on some screens, and this works on every one"
+                yield name, words, "take another one, such as f10 or ctrl+w"
+            elif BY_ID[name].typed and is_text(key):
+                words = f"{spell(key)!r} is typed there, so it can mean nothing else"
+                yield name, words, "take another one, such as f5 or ctrl+w"
+    keymap = Keymap({name: keys for name, keys in chosen.items() if name in BY_ID})
+    yield from _collisions(keymap)
+
+
+def _collisions(keymap: Keymap) -> Iterator[tuple[str, str, str]]:
+    for scope in _scopes():
+        taken: dict[str, str] = {}
+        for command in scope:
+            for key in keymap.keys(command.id):
+                other = taken.setdefault(key, command.id)
+                if other == command.id:
+                    continue
+                # Said of one that was chosen: what the table says is no mistake.
+                mine, its = (
+                    (command.id, other) if command.id in keymap.chosen else (other, command.id)
+                )
+                yield mine, f"{spell(key)!r} is {its} already", f"give {its} another key"
+
+
+def _scopes() -> Iterator[list[Command]]:
+    """Commands whose keys work at the same time."""
+    yield [command for command in COMMANDS if command.place in DASHBOARD]
+    for place in Place:
+        if place not in DASHBOARD:
+            yield [BY_ID[LEAVING], *(c for c in COMMANDS if c.place is place)]

@@ -1,0 +1,157 @@
+"""Which line of a TOML text a key stands in: tomllib gives values alone, and errors want a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Key = tuple[str | int, ...]
+"""The way to a value: names of tables and keys, and places in arrays, counted from 0."""
+
+_BLANK = " \t\r"
+_SPACE = _BLANK + "\n"
+_ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", '"': '"', "\\": "\\"}
+
+
+def lines_of(text: str) -> Mapping[Key, int]:
+    """The line, counted from 1, of every table, key and array element of a text.
+
+    The text is one that tomllib has read without complaint: what is wrong in it is not found here.
+    A table that several headers share has the line of the first.
+    """
+    return _Scan(text).found
+
+
+def line_of(lines: Mapping[Key, int], key: Key) -> int:
+    """The line of a key, or of the nearest table around it that is written down; else 1."""
+    while key:
+        if key in lines:
+            return lines[key]
+        key = key[:-1]
+    return 1
+
+
+class _Scan:
+    """One walk through a text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.line = 1
+        self.found: dict[Key, int] = {}
+        self._counts: dict[Key, int] = {}
+        table: Key = ()
+        while self._skip():
+            if self.text.startswith("[[", self.at):
+                table = self._header(2)
+                count = self._counts.get(table, 0)
+                self._counts[table] = count + 1
+                self._note(table)
+                table = (*table, count)
+                self._note(table)
+            elif self._here() == "[":
+                table = self._header(1)
+                self._note(table)
+            else:
+                self._pair(table)
+
+    def _here(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+    def _step(self, count: int = 1) -> None:
+        self.line += self.text.count("\n", self.at, self.at + count)
+        self.at += count
+
+    def _skip(self, among: str = _SPACE) -> bool:
+        """Go on to the next thing that is written; False at the end of the text."""
+        while (char := self._here()) and (char in among or char == "#"):
+            if char == "#":
+                end = self.text.find("\n", self.at)
+                self.at = len(self.text) if end < 0 else end
+            else:
+                self._step()
+        return bool(self._here())
+
+    def _note(self, key: Key) -> None:
+        for length in range(1, len(key) + 1):
+            self.found.setdefault(key[:length], self.line)
+
+    def _header(self, brackets: int) -> Key:
+        self._step(brackets)
+        named = self._key(())
+        self._step(brackets)
+        # Below an array of tables a header means its last element.
+        key: Key = ()
+        for part in named:
+            key = (*key, part)
+            if len(key) < len(named) and key in self._counts:
+                key = (*key, self._counts[key] - 1)
+        return key
+
+    def _key(self, table: Key) -> Key:
+        parts: list[str | int] = []
+        while True:
+            self._skip(_BLANK)
+            if self._here() in ("'", '"'):
+                parts.append(self._string())
+            else:
+                start = self.at
+                while self._here() and self._here() not in f"{_SPACE}.=]":
+                    self.at += 1
+                parts.append(self.text[start : self.at])
+            self._skip(_BLANK)
+            if self._here() != ".":
+                return (*table, *parts)
+            self._step()
+
+    def _pair(self, table: Key) -> None:
+        key = self._key(table)
+        self._note(key)
+        self._step()  # the equals sign
+        self._skip(_BLANK)
+        self._value(key)
+
+    def _value(self, key: Key) -> None:
+        opening = self._here()
+        if opening in ("'", '"'):
+            self._string()
+        elif opening in ("[", "{"):
+            self._step()
+            index = 0
+            while self._skip(_SPACE + ",") and self._here() not in "]}":
+                if opening == "{":
+                    self._pair(key)
+                else:
+                    self._note((*key, index))
+                    self._value((*key, index))
+                    index += 1
+            self._step()
+        else:
+            while self._here() and self._here() not in ",]}#\n":
+                self.at += 1
+
+    def _string(self) -> str:
+        """Step over a string of any of the four kinds; what it says, as far as keys need it."""
+        quote = self._here()
+        marks = quote * 3 if self.text.startswith(quote * 3, self.at) else quote
+        self._step(len(marks))
+        said: list[str] = []
+        while self._here() and not self.text.startswith(marks, self.at):
+            char = self._here()
+            self._step()
+            if char == "\\" and quote == '"':
+                char = self._escaped()
+            said.append(char)
+        self._step(len(marks))
+        while len(marks) == 3 and self._here() == quote:  # up to two more belong to the text
+            self._step()
+        return "".join(said)
+
+    def _escaped(self) -> str:
+        char = self._here()
+        self._step()
+        digits = {"u": 4, "U": 8, "x": 2}.get(char)
+        if digits is None:
+            return _ESCAPES.get(char, char)
+        code = self.text[self.at : self.at + digits]
+        self._step(digits)
+        return chr(int(code, 16))

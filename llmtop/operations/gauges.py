@@ -1,0 +1,103 @@
+"""Watches an engine's KV cache and its GPUs in a thread of its own, while a level is measured."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from llmtop import LlmtopError
+from llmtop.loadgen.experiments.level import Usage
+
+if TYPE_CHECKING:
+    from llmtop.engines.core.endpoint import Endpoint
+    from llmtop.operations.wiring import Wiring
+
+EVERY_S = 0.5
+CLOSE_S = 5.0  # an engine that hangs holds up a scrape; the thread dies with the process
+
+Look = Callable[[], Awaitable[float | None]]
+
+
+class EngineGauges:
+    """The fullest that the KV cache was seen, and the share of time in which the GPUs did nothing.
+
+    open_look: what asks the engine for its KV usage (0..1), opened and closed inside the thread.
+    utilisation: share of the last moments in which a kernel ran, NVML's own figure, mean over the
+    engine's GPUs; None: unknown. Neither ever holds up who asks for ``read``.
+    """
+
+    def __init__(
+        self,
+        open_look: Callable[[AsyncExitStack], Look],
+        utilisation: Callable[[], float | None] = lambda: None,
+        every_s: float = EVERY_S,
+    ) -> None:
+        self._open_look, self._utilisation, self._every_s = open_look, utilisation, every_s
+        self._busy: list[float] = []
+        self._kv: float | None = None
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="gauges", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_S)
+
+    def begin(self) -> None:
+        """A window begins: forget what was seen before."""
+        with self._lock:
+            self._busy.clear()
+            self._kv = None
+
+    def read(self) -> Usage:
+        """What was seen since."""
+        with self._lock:
+            idle = 1 - fmean(self._busy) if self._busy else None
+            return Usage(gpu_idle=idle, kv_peak=self._kv)
+
+    def _run(self) -> None:
+        asyncio.run(self._watch())
+
+    async def _watch(self) -> None:
+        async with AsyncExitStack() as stack:
+            look = self._open_look(stack)
+            while not self._ended.is_set():
+                kv: float | None = None
+                with suppress(LlmtopError):
+                    kv = await look()
+                busy = self._utilisation()
+                with self._lock:
+                    if busy is not None:
+                        self._busy.append(busy)
+                    if kv is not None:
+                        self._kv = max(kv, self._kv or 0.0)
+                await asyncio.sleep(self._every_s)
+
+
+def gauges_of(
+    wiring: Wiring, endpoint: Endpoint, utilisation: Callable[[], float | None]
+) -> EngineGauges:
+    """The gauges of an engine, on sockets of their own."""
+
+    def open_look(stack: AsyncExitStack) -> Look:
+        aside = type(wiring)(wiring.environ)
+        session = aside.session(endpoint)
+        stack.push_async_callback(aside.fetch.close)
+        stack.push_async_callback(session.close)
+
+        async def look() -> float | None:
+            return (await session.sample()).kv_usage
+
+        return look
+
+    return EngineGauges(open_look, utilisation)

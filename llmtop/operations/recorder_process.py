@@ -1,0 +1,134 @@
+"""The recorder of the history as a process: one for each user and machine, started when needed.
+
+It outlives who started it, as engines do, and ends by itself once no engine lives. Which process
+it is, is decided by a lock on ``recorder.lock``: the kernel lets go of it when its holder dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from llmtop.engines.host.private_files import make_private
+from llmtop.interpreter import for_own_code
+
+MODULE = "llmtop.recorder"
+LOCK = "recorder.lock"
+SWITCH = "LLMTOP_HISTORY"  # "off" keeps no history
+LOOK_S = 5.0
+AGAIN_S = (5.0, 10.0, 30.0, 60.0)  # after it ended with an error, ever longer
+REASON_BYTES = 500
+
+
+def is_wanted(environ: Mapping[str, str]) -> bool:
+    """Whether a history is to be kept."""
+    return environ.get(SWITCH, "").lower() not in ("off", "0", "no", "false")
+
+
+def take_lock(folder: Path, wait_s: float = 0.0) -> int | None:
+    """The recorder's lock, as a descriptor that holds it; None when another recorder has it.
+
+    OSError when there can be none.
+    """
+    path = folder / LOCK
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not make_private(folder):
+        raise PermissionError(None, f"{folder} is not a private folder of this user")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    ends = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() >= ends:
+                os.close(fd)
+                return None
+        time.sleep(0.02)
+
+
+class RecorderKeeper:
+    """Starts the recorder where none runs, and says why there can be none.
+
+    folder: of the history. environ: what it inherits. steady: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        environ: Mapping[str, str],
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder, self._environ, self._steady = folder, environ, steady
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failed = 0
+        self._due = 0.0
+
+    def tend(self) -> str:
+        """Start it if it does not run. Blocks for milliseconds. A reason why there is no history,
+        "" when all is well or nothing is to be said yet."""
+        if not is_wanted(self._environ):
+            return ""
+        now = self._steady()
+        reason = self._ended()
+        if reason:
+            self._due = now + AGAIN_S[min(self._failed, len(AGAIN_S) - 1)]
+            self._failed += 1
+        if self._process is not None or now < self._due:
+            return reason
+        self._due = now + LOOK_S
+        try:
+            lock = take_lock(self._folder)
+            if lock is None:
+                self._failed = 0
+                return reason
+            os.close(lock)
+            self._process = self._start()
+        except OSError as error:
+            self._due = now + AGAIN_S[-1]
+            return f"no history is kept: {(error.strerror or str(error)).lower()} ({self._folder})"
+        return reason
+
+    def _ended(self) -> str:
+        """What the recorder that was started here said at its end, if that was an error."""
+        process = self._process
+        if process is None or process.poll() is None:
+            return ""
+        self._process = None
+        said = b""
+        if process.stderr is not None:
+            with process.stderr as pipe, contextlib.suppress(OSError):
+                said = pipe.read(REASON_BYTES) or b""
+        if not process.returncode:
+            self._failed = 0
+            return ""
+        if process.returncode < 0:
+            return ""  # killed: it is started again, and nothing is lost
+        words = said.decode(errors="replace").strip().splitlines()
+        return words[-1] if words else f"the recorder ended with code {process.returncode}"
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environ = {**self._environ, **for_own_code(self._environ)}
+        return subprocess.Popen(
+            [sys.executable, "-X", "no_debug_ranges", "-m", MODULE],
+            env=environ,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def let_go(self) -> None:
+        """Let go of the recorder: it runs on without the process that started it."""
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            process.returncode = 0  # else Python warns of a process that was left
+        if process is not None and process.stderr is not None:
+            process.stderr.close()

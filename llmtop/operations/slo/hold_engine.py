@@ -1,0 +1,195 @@
+"""``hold`` on a real engine: who may, what it sets, and the file that others read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, structs
+
+from llmtop import LlmtopError
+from llmtop.engines.core.options import Change, Option, OptionValue
+from llmtop.engines.state.temporary_changes import Purpose
+from llmtop.operations.inside import require_inside
+from llmtop.operations.slo.holder import Holder, HoldReport
+from llmtop.operations.slo.holders import Action, HolderLock, HolderState
+from llmtop.operations.slo.limits import Names, live_names, settings_of
+from llmtop.slo_control.limits import (
+    LEAST_BATCH,
+    LEAST_BUDGET,
+    LEAST_QUEUE,
+    UNLIMITED,
+    Goal,
+    LimitValues,
+    Range,
+)
+
+if TYPE_CHECKING:
+    from llmtop.operations.session import EngineSession
+    from llmtop.operations.wiring import Wiring
+
+MOST_QUEUE = 4096
+RECENT = 20  # actions that others may read
+
+
+class HoldPlan(Struct, frozen=True):
+    """What was asked for. slo: as it was typed. batch, queue, budget: the operator's bounds; None:
+    any."""
+
+    name: str
+    slo: str
+    goal: Goal
+    seconds: float | None = None
+    batch: tuple[int, int] | None = None
+    queue: tuple[int, int] | None = None
+    budget: tuple[int, int] | None = None
+    detached: bool = False
+
+
+class Prepared(Struct, frozen=True):
+    """What a hold would do to this engine. note: what an operator should know first."""
+
+    names: Names
+    own: LimitValues
+    allowed: Range
+    note: str
+
+
+class SessionChanger:
+    """Changes options through a session."""
+
+    def __init__(self, session: EngineSession) -> None:
+        self._session = session
+
+    async def change(
+        self, wanted: Mapping[str, OptionValue], *, purpose: Purpose | None = None
+    ) -> tuple[Change, ...]:
+        """See ``holder.Changer``."""
+        return await self._session.change(wanted, purpose=purpose)
+
+    async def values(self) -> Mapping[str, OptionValue]:
+        """See ``holder.Changer``."""
+        options, why_not = await self._session.options()
+        if why_not:
+            raise LlmtopError(why_not)
+        return {option.name: option.value for option in options}
+
+
+def prepared(options: tuple[Option, ...], why_not: str, plan: HoldPlan) -> Prepared:
+    """What would be set. LlmtopError where neither limit can be set as the engine runs."""
+    options = tuple(o for o in options if type(o.value) is int)  # others could not be restored
+    names = live_names(options)
+    if not names.batch_limit and not names.queue_limit:
+        raise LlmtopError(
+            f"{plan.name} cannot be held: neither its batch limit nor a queue limit changes live"
+            + (f" ({why_not})" if why_not else ""),
+            "see `llmtop options`",
+        )
+    settings = settings_of(options, None)
+    own = LimitValues(settings.batch_limit, settings.queue_limit, settings.token_budget)
+    by_name = {option.name: option for option in options}
+    batch = _bounds(
+        by_name.get(names.batch_limit), plan.batch, (LEAST_BATCH, UNLIMITED), own.batch_limit
+    )
+    queue = _bounds(
+        by_name.get(names.queue_limit), plan.queue, (LEAST_QUEUE, MOST_QUEUE), own.queue_limit
+    )
+    budget = _bounds(
+        by_name.get(names.token_budget), plan.budget, (LEAST_BUDGET, UNLIMITED), own.token_budget
+    )
+    note = ""
+    if not names.queue_limit:
+        note = "this engine has no live queue limit: what comes too late cannot be refused"
+    elif not names.batch_limit:
+        note = "the batch limit of this engine does not change live: only the queue is limited"
+    return Prepared(names, own, Range(*batch, *queue, *budget), note)
+
+
+def _bounds(
+    option: Option | None, asked: tuple[int, int] | None, usual: tuple[int, int], now: int
+) -> tuple[int, int]:
+    """What may be set: within what was asked for, or the usual, as far as the engine takes it. An
+    option that does not change live stays as it is."""
+    if option is None:
+        return now, now
+    least, most = asked or usual
+    if option.minimum is not None:
+        least = max(least, int(option.minimum))
+    if option.maximum:
+        most = min(most, int(option.maximum))
+    return min(max(1, least), most), most
+
+
+async def hold(
+    wiring: Wiring,
+    plan: HoldPlan,
+    stop: asyncio.Event,
+    *,
+    agree: Callable[[Prepared], bool],
+    on_action: Callable[[Action], None] = lambda action: None,
+    on_state: Callable[[HolderState], None] = lambda state: None,
+) -> HoldReport | None:
+    """Hold an engine until ``stop`` is set or the time is over. None: it was not agreed to.
+
+    LlmtopError where it cannot be held, or another holder is at work.
+    """
+    endpoint = await wiring.endpoint(plan.name)
+    session = wiring.session(endpoint)
+    inside = require_inside(endpoint)
+    lock = HolderLock(wiring.state.folder(endpoint.name))
+    try:
+        lock.take()
+        options, why_not = await session.options()
+        ready = prepared(options, why_not, plan)
+        if not agree(ready):
+            return None
+        since = time.time()
+        own = ready.names.of(structs.asdict(ready.own))
+
+        recent: deque[Action] = deque(maxlen=RECENT)
+
+        def act(action: Action) -> None:
+            recent.append(action)
+            on_action(action)
+
+        def beat(limits: Mapping[str, int], engaged: bool, words: str, actions: int) -> None:
+            state = HolderState(
+                os.getpid(),
+                wiring.who,
+                plan.slo,
+                since,
+                time.time(),
+                own,
+                dict(limits),
+                engaged,
+                actions,
+                plan.detached,
+                words,
+                tuple(recent),
+            )
+            lock.write(state)
+            on_state(state)
+
+        beat(own, False, "", 0)
+        holder = Holder(
+            inside,
+            SessionChanger(session),
+            ready.names,
+            plan.goal,
+            ready.own,
+            ready.allowed,
+            on_action=act,
+            on_beat=beat,
+        )
+        return await holder.run(stop, plan.seconds)
+    finally:
+        lock.release()
+        inside.close()
+        with contextlib.suppress(LlmtopError):
+            await session.close()
+        await wiring.fetch.close()

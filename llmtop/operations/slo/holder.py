@@ -1,0 +1,307 @@
+"""Holds one engine: reads its pressure, puts the controller's limits in force, and takes them
+back, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
+
+from llmtop import LlmtopError
+from llmtop.engines.core.latencies import Latencies
+from llmtop.engines.core.options import Change, OptionValue
+from llmtop.engines.core.steps import Steps
+from llmtop.engines.state.temporary_changes import Purpose
+from llmtop.operations.slo.holders import Action
+from llmtop.operations.slo.limits import Names
+from llmtop.operations.slo.outcomes import LatencyWatch, Outcomes
+from llmtop.slo_control.controller import Controller, Decision
+from llmtop.slo_control.limits import Goal, LimitValues, Range
+from llmtop.slo_control.pressure import PressureGauge
+
+BEAT_S = 0.4
+SILENT_S = 3.0  # without an answer: the operator's values return as soon as there is one
+CLOCK_S = 2.0  # by which the wall clock may move beside the monotonic one between two beats
+LOOK_EVERY = 5  # beats: has somebody else changed an option?
+CANNOT_S = 5.0
+RESTORE_TRIES = 10
+RECOVERED, RESTARTED = "the engine answers again", "the engine was restarted"
+
+
+class Inside(Protocol):
+    """The part of ``introspection.EngineInside`` that is asked here."""
+
+    async def steps(self, newest: int = ...) -> Steps:
+        """The steps since the call before."""
+
+    async def latencies(self) -> Latencies:
+        """Cumulative latencies."""
+
+
+class Changer(Protocol):
+    """The part of an ``EngineSession`` that is asked here."""
+
+    async def change(
+        self, wanted: Mapping[str, OptionValue], *, purpose: Purpose | None = None
+    ) -> tuple[Change, ...]:
+        """Ask for changes."""
+
+    async def values(self) -> Mapping[str, OptionValue]:
+        """Options that are in force, by name."""
+
+
+class HoldReport(Struct, frozen=True):
+    """What a hold did. refused: at the queue limit. restored: every option is the operator's
+    again. ended: why it ended, "" when its time was over or it was asked to. own: the operator's
+    values by name."""
+
+    seconds: float
+    outcomes: Outcomes
+    refused: int
+    actions: tuple[Action, ...]
+    restored: bool
+    ended: str = ""
+    not_restored: Mapping[str, int] = field(default_factory=dict)
+    own: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def goodput_per_s(self) -> float | None:
+        """Requests that ended in time, a second, at least."""
+        if self.seconds <= 0:
+            return None
+        return max(0, self.outcomes.ended - self.outcomes.late) / self.seconds
+
+
+class Ended(Exception):
+    """The hold ends; its text says why."""
+
+
+class Holder:
+    """One hold. own: the operator's values by name. on_action: called with each action.
+    on_beat: after each beat, with the limits in force and how it stands."""
+
+    def __init__(
+        self,
+        inside: Inside,
+        changer: Changer,
+        names: Names,
+        goal: Goal,
+        own: LimitValues,
+        allowed: Range,
+        *,
+        on_action: Callable[[Action], None] = lambda action: None,
+        on_beat: Callable[[Mapping[str, int], bool, str, int], None] = lambda *told: None,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        beat_s: float = BEAT_S,
+    ) -> None:
+        self._inside, self._changer, self._names = inside, changer, names
+        self._own = own
+        self._controller = Controller(goal, own, allowed)
+        self._gauge, self._watch = PressureGauge(goal.pace_s), LatencyWatch(goal)
+        self._on_action, self._on_beat = on_action, on_beat
+        self._wall, self._clock, self._beat_s = wall, clock, beat_s
+        self._actions: list[Action] = []
+        self._in_force = self._named(own)
+        self._refused = 0
+        self._ranks = 0
+        self._answered = clock()
+        self._silent = False
+        self._failing = False
+        self._beats = 0
+        self._primed = False
+        self._drift: float | None = None
+
+    def _named(self, held: LimitValues) -> dict[str, int]:
+        return self._names.of(asdict(held))
+
+    async def run(self, stop: asyncio.Event, seconds: float | None = None) -> HoldReport:
+        """Hold until ``stop`` is set or the time is over. The operator's values are restored
+        however it ends, a cancellation included."""
+        began = self._clock()
+        ended = ""
+        try:
+            while not stop.is_set() and (seconds is None or self._clock() - began < seconds):
+                await self._beat()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), self._beat_s)
+        except Ended as reason:
+            ended = str(reason)
+        finally:
+            restoring = asyncio.create_task(self._restore("the hold ends"))
+            try:
+                await asyncio.shield(restoring)
+            except asyncio.CancelledError:
+                await restoring
+                raise
+        return self.report(self._clock() - began, ended)
+
+    def report(self, seconds: float, ended: str = "") -> HoldReport:
+        """What it did so far."""
+        own = self._named(self._own)
+        left = {name: value for name, value in self._in_force.items() if value != own[name]}
+        return HoldReport(
+            seconds,
+            self._watch.outcomes(),
+            self._refused,
+            tuple(self._actions),
+            not left,
+            ended,
+            left,
+            own,
+        )
+
+    async def _beat(self) -> None:
+        self._beats += 1
+        try:
+            found = await self._inside.steps()
+            with suppress(LlmtopError):
+                self._watch.add(await self._inside.latencies())
+        except LlmtopError as error:
+            self._unanswered(error)
+            return
+        self._answered = self._clock()
+        silent, self._silent = self._silent, False
+        if self._disturbed(found):
+            await self._give_up(self._disturbance)
+            return
+        if silent:
+            self._forget()
+            await self._restore(RECOVERED)  # that it was silent was an event; no second one
+            return
+        if self._primed:  # the first answer holds steps of before
+            self._refused += sum(step.refused or 0 for step in found.steps)
+        self._primed = True
+        self._gauge.add(found.steps)
+        if self._beats % LOOK_EVERY == 0:
+            await self._look()
+        seen = self._gauge.read(self._wall(), self._watch.ttft_p95())
+        if not seen:
+            return
+        decision = self._controller.decide(seen)
+        if decision is not None:
+            await self._carry_out(decision)
+        self._say_whether_it_holds(seen[0].time)
+        self._on_beat(self._in_force, self._controller.engaged, self._words, len(self._actions))
+
+    def _disturbed(self, found: Steps) -> bool:
+        """Whether what was seen before says nothing of now: ``_disturbance`` is the reason."""
+        drift = self._wall() - self._clock()
+        moved = self._drift is not None and abs(drift - self._drift) > CLOCK_S
+        lost = found.ranks < self._ranks
+        back = found.ranks > self._ranks > 0  # with the values of its launch
+        self._drift, self._ranks = drift, found.ranks
+        if found.restarted:
+            self._disturbance = RESTARTED
+        elif lost:
+            self._disturbance = f"a rank is gone: {found.ranks} answer"
+        elif back:
+            self._disturbance = f"a rank is back: {found.ranks} answer"
+        elif moved:
+            self._disturbance = "the clock of this machine was set"
+        return found.restarted or lost or back or moved
+
+    def _unanswered(self, error: LlmtopError) -> None:
+        if not self._silent and self._clock() - self._answered > SILENT_S:
+            self._silent = True
+            self._note(f"the engine does not answer: {error.message}")
+
+    async def _give_up(self, why: str) -> None:
+        """Begin again from the operator's values."""
+        if why == RESTARTED:
+            await self._adopt()
+        self._forget()
+        before = len(self._actions)
+        await self._restore(why)
+        if not any(action.why == why for action in self._actions[before:]):
+            self._note(why)
+
+    async def _adopt(self) -> None:
+        """The values of a new process are the operator's."""
+        own = self._named(self._own)
+        with suppress(LlmtopError):
+            values = await self._changer.values()
+            own |= {name: now for name in own if type(now := values.get(name)) is int}
+        self._in_force, self._own = own, self._names.held(own, self._own)
+
+    def _forget(self) -> None:
+        """What was seen before says nothing of now."""
+        self._gauge.clear()
+        self._watch.forget()
+        self._controller.forget(self._own)
+
+    async def _carry_out(self, decision: Decision) -> None:
+        await self._look()  # what somebody else has just set must not be overwritten
+        try:
+            await self._change(self._named(decision.held), decision.why)
+        except LlmtopError as error:
+            self._unanswered(error)
+        # What the engine did not take, or rounded, is not what the controller wanted.
+        self._controller.held = self._names.held(self._in_force, decision.held)
+
+    async def _change(self, wanted: Mapping[str, int], why: str) -> bool:
+        """Ask for what differs; whether all of it is in force."""
+        ask = {name: value for name, value in wanted.items() if value != self._in_force[name]}
+        if not ask:
+            return True
+        purpose = Purpose("hold", self._named(self._own))
+        changes = await self._changer.change(ask, purpose=purpose)
+        done = True
+        for change in changes:
+            if change.failed:
+                done = False
+                self._note(f"{change.option} stays {change.before}: {change.reason}")
+                continue
+            before, after = self._in_force[change.option], change.after
+            if not isinstance(after, int):  # not yet in force; an engine may round it
+                after = ask[change.option]
+            self._in_force[change.option] = after
+            self._add(Action(self._wall(), change.option, before, after, why))
+        return done
+
+    async def _restore(self, why: str) -> bool:
+        """Put the operator's values back; whether they are."""
+        for attempt in range(RESTORE_TRIES):
+            try:
+                return await self._change(self._named(self._own), why)
+            except LlmtopError:
+                if attempt + 1 < RESTORE_TRIES:
+                    await asyncio.sleep(self._beat_s)
+        return False
+
+    async def _look(self) -> None:
+        """End when somebody else has changed an option: that value stays."""
+        try:
+            values = await self._changer.values()
+        except LlmtopError:
+            return
+        own = self._named(self._own)
+        for name, value in self._in_force.items():
+            now = values.get(name)
+            if isinstance(now, int) and now != value:
+                self._in_force[name] = own[name]  # it is not ours to put back
+                raise Ended(f"somebody else has set {name} to {now}")
+
+    def _say_whether_it_holds(self, now: float) -> None:
+        failing = self._controller.failing_for(now) > CANNOT_S
+        if failing and not self._failing:
+            self._note("cannot hold: the limits of latency are broken whatever is set")
+        self._failing = failing
+
+    @property
+    def _words(self) -> str:
+        if self._silent:
+            return "the engine does not answer"
+        return "cannot hold" if self._failing else ""
+
+    def _note(self, why: str) -> None:
+        self._add(Action(self._wall(), "", None, None, why))
+
+    def _add(self, action: Action) -> None:
+        self._actions.append(action)
+        self._on_action(action)

@@ -1,0 +1,129 @@
+"""Who holds an engine: one holder at a time, and what others may know of it.
+
+``hold.lock`` in the engine's folder is locked by the holder for as long as it lives; the kernel
+lets go of it when the holder dies. ``hold.json``, mode 0600, says who it is and what it does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from llmtop import LlmtopError
+from llmtop.engines.host.private_files import read_own, write_whole
+
+LOCK, FILE = "hold.lock", "hold.json"
+LIMIT = 64 * 1024
+
+
+class Action(Struct, frozen=True):
+    """One change of one option. time: unix seconds. option: "" for an event without a change."""
+
+    time: float
+    option: str
+    before: int | None
+    after: int | None
+    why: str
+
+
+class HolderState(Struct, frozen=True):
+    """A holder as others see it. time: unix seconds of the last beat. limits: options in force by
+    name; own: the operator's values. engaged: the limits are not the operator's. words: how it
+    stands, "" when all is well. recent: the newest actions, oldest first."""
+
+    pid: int
+    who: str
+    slo: str
+    since: float
+    time: float
+    own: Mapping[str, int]
+    limits: Mapping[str, int]
+    engaged: bool
+    actions: int
+    detached: bool = False
+    words: str = ""
+    recent: tuple[Action, ...] = ()
+
+
+_decode = msgspec.json.Decoder(HolderState).decode
+
+
+class HolderLock:
+    """The right to hold the engine whose folder this is."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._fd: int | None = None
+
+    def take(self) -> None:
+        """Take it. LlmtopError when another process has it, or it cannot be had."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(self._folder / LOCK, flags, 0o600)
+        except OSError as error:
+            raise LlmtopError(
+                f"the engine cannot be held: {error.strerror}", f"see {self._folder}"
+            ) from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise self._taken() from None
+        self._fd = fd
+
+    def _taken(self) -> LlmtopError:
+        found = _read(self._folder)
+        if found is None:
+            return LlmtopError("another process holds this engine", "end it first")
+        return LlmtopError(
+            f"{found.who} (pid {found.pid}) holds this engine already, for {found.slo}",
+            "end that one first: `llmtop hold` with its name and --stop",
+        )
+
+    def write(self, state: HolderState) -> None:
+        """Say how it stands. A full disk does not end a holder."""
+        with contextlib.suppress(OSError):
+            write_whole(self._folder / FILE, msgspec.json.encode(state))
+
+    def release(self) -> None:
+        """Let go of it."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            with contextlib.suppress(OSError):
+                (self._folder / FILE).unlink()
+            os.close(fd)
+
+
+def holder_of(folder: Path) -> HolderState | None:
+    """Who holds the engine now; None when nobody does."""
+    found = _read(folder)
+    if found is None or not _locked(folder):
+        return None
+    return found
+
+
+def _read(folder: Path) -> HolderState | None:
+    try:
+        return _decode(read_own(folder / FILE, LIMIT))
+    except (OSError, ValueError):
+        return None
+
+
+def _locked(folder: Path) -> bool:
+    try:
+        fd = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False

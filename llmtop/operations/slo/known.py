@@ -1,0 +1,174 @@
+"""What is known of an engine for a forecast, from what was read of it. No I/O in here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from msgspec import Struct
+
+from llmtop.engines.core.latencies import Latencies
+from llmtop.engines.core.options import Option
+from llmtop.engines.core.records import EngineRecord
+from llmtop.engines.core.requests import RequestTable
+from llmtop.engines.core.steps import Step
+from llmtop.forecast.estimates import NotFitted
+from llmtop.forecast.fit import Fit, fit
+from llmtop.forecast.load import FrontEnd, Load, Present, Settings
+from llmtop.forecast.observed import Observed, observed, present
+from llmtop.forecast.questions import Refusal
+from llmtop.operations.slo.limits import settings_of
+from llmtop.slo_control.pressure import mean_gap
+
+LOAD_S = 15.0  # of the newest steps: the present load
+FIT_S = 180.0  # older steps may be of another state of the machine
+LEAST_LAGS = 20  # requests, for the latency of the front end
+EFFICIENCY = 0.9
+"""Of the memory bandwidth in the datasheet that kernels reach (4.3 of 4.8 TB/s on an H200)."""
+BANDWIDTHS = (  # bytes/s, datasheets of NVIDIA
+    (r"B200", 8000e9),
+    (r"H200|GH200.*144", 4800e9),
+    (r"H100.*(?:PCIe)", 2039e9),
+    (r"H100|h100|GH200", 3350e9),
+    (r"A100.*80", 2039e9),
+    (r"A100", 1555e9),
+    (r"L40S|L40", 864e9),
+    (r"L4\b", 300e9),
+    (r"A10G?\b", 600e9),
+)
+SIMULATED_FRONT_END = FrontEnd(0.0, 0.0, 6e-3)
+
+
+class Known(Struct, frozen=True):
+    """All that is known of an engine for a forecast. measured: figures of the last seconds by
+    name, None where not known. load: None while too few requests came; ``no_load`` says so."""
+
+    name: str
+    simulated: bool
+    fit: Fit
+    front_end: FrontEnd
+    options: tuple[Option, ...]
+    settings: Settings
+    observed: Observed | None
+    no_load: Refusal | None
+    table: RequestTable | None
+    running: int
+    waiting: int
+    ranks: int
+    measured: Mapping[str, float | None]
+
+    def present(self, load: Load) -> Present:
+        """What one rank holds."""
+        return present(self.running, self.waiting, self.table, load, self.ranks)
+
+
+class Read(Struct, frozen=True):
+    """What was read of an engine. kv_tokens: of its cache. context_s: see ``seconds_of_context``.
+    streams: the load is a closed loop of so many, as the one who sends it knows."""
+
+    name: str
+    simulated: bool
+    steps: Sequence[Step]
+    options: tuple[Option, ...]
+    kv_tokens: int | None = None
+    context_s: float | None = None
+    table: RequestTable | None = None
+    latencies: Latencies | None = None
+    streams: float | None = None
+    measured: Mapping[str, float | None] = {}
+
+
+def known_of(read: Read) -> Known:
+    """Fit a model to what was read. NotFitted where too little was seen. Takes CPU time."""
+    steps, table = read.steps, read.table
+    fitted = fit(steps, read.context_s, launches=not read.simulated)
+    found, no_load = None, None
+    try:
+        found = observed(newest(steps, LOAD_S), table, read.streams)
+    except NotFitted as error:
+        no_load = Refusal(error.reason, error.remedy)
+    lasts = {step.rank: step for step in steps}.values()
+    return Known(
+        name=read.name,
+        simulated=read.simulated,
+        fit=fitted,
+        front_end=front_end(read.latencies, simulated=read.simulated),
+        options=read.options,
+        settings=settings_of(read.options, read.kv_tokens),
+        observed=found,
+        no_load=no_load,
+        table=table,
+        running=table.running if table else sum(step.running for step in lasts),
+        waiting=table.waiting if table else sum(step.waiting for step in lasts),
+        ranks=max(1, len(lasts)),
+        measured=read.measured,
+    )
+
+
+def front_end(latencies: Latencies | None, *, simulated: bool) -> FrontEnd:
+    """The server in front of the engine, by the time from a request's arrival to the scheduler."""
+    usual = SIMULATED_FRONT_END if simulated else FrontEnd()
+    lag = latencies.histograms.get("arrival_lag") if latencies is not None else None
+    middle = lag.quantile(0.5) if lag is not None and lag.count >= LEAST_LAGS else None
+    if middle is None:
+        return usual
+    return FrontEnd(usual.request_s, usual.token_s, max(0.0, middle - usual.request_s))
+
+
+def seconds_of_context(
+    kv_bytes: float | None, kv_tokens: int | None, ranks: int, bandwidth: float | None
+) -> float | None:
+    """Bytes of a token's keys and values over the bandwidth; None where one is not known."""
+    if not kv_bytes or not kv_tokens or not bandwidth:
+        return None
+    return kv_bytes * max(1, ranks) / kv_tokens / bandwidth
+
+
+def simulated_gpu(record: EngineRecord | None) -> str:
+    """The card that a simulated engine has."""
+    given = " ".join(record.spec.args) if record is not None else ""
+    chosen = re.search(r"--gpu[ =](\S+)", given)
+    return chosen[1].upper() if chosen else "H200"
+
+
+def bandwidth_of_all(names: Collection[str]) -> float | None:
+    """The bandwidth of cards of one kind; None for several kinds, or none."""
+    kinds = set(names)
+    return bandwidth_of(kinds.pop()) if len(kinds) == 1 else None
+
+
+def bandwidth_of(name: str) -> float | None:
+    """What kernels reach of a GPU's memory bandwidth, bytes a second; None: not known."""
+    for pattern, peak in BANDWIDTHS:
+        if re.search(pattern, name):
+            return peak * EFFICIENCY
+    return None
+
+
+def newest(steps: Sequence[Step], seconds: float) -> list[Step]:
+    """The steps of the last seconds in which there were any."""
+    if not steps:
+        return []
+    since = max(step.end for step in steps) - seconds
+    return [step for step in steps if step.end > since]
+
+
+def measured(
+    steps: Sequence[Step], before: Latencies | None, after: Latencies | None
+) -> dict[str, float | None]:
+    """Figures of the last seconds as the engine itself measures them."""
+    seconds = steps[-1].end - steps[0].end if len(steps) > 1 else 0.0
+    tokens = sum(step.output_tokens or step.decode_tokens for step in steps[1:])
+    refused = sum(step.refused or 0 for step in steps[1:])
+    found: dict[str, float | None] = {
+        "output_tokens_per_s": tokens / seconds if seconds > 0 else None,
+        "tpot_mean": mean_gap(steps),
+        "refused_per_s": refused / seconds if seconds > 0 else None,
+    }
+    for name in ("ttft", "tpot"):
+        now = after.histograms.get(name) if after is not None else None
+        then = before.histograms.get(name) if before is not None else None
+        window = now.minus(then) if now is not None and then is not None else None
+        for share, word in ((0.5, "p50"), (0.95, "p95")):
+            found[f"{name}_{word}"] = window.quantile(share) if window is not None else None
+    return found

@@ -1,0 +1,102 @@
+"""Which settings ``tune`` measures: the best of a grid by the forecast, and some beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import Struct, structs
+
+from llmtop.forecast.figures import Limits
+from llmtop.forecast.load import Load, Present
+from llmtop.forecast.questions import Question, ask
+from llmtop.forecast.twin import Run, simulate
+from llmtop.operations.slo.known import Known
+from llmtop.operations.slo.limits import ROLES
+from llmtop.slo_control.candidates import Settings, beside, grid, narrowed
+
+FEW_DRAWS, DRAWS = 2, 8  # of each candidate of the grid, and of the most promising
+LOOKED_AT = 16
+WARM_S = 2.0
+
+
+class Chosen(Struct, frozen=True):
+    """The candidates that are measured, and their goodput by the forecast where it has one, by
+    their place in the search. tried: how many settings the forecast looked at."""
+
+    settings: list[Settings]
+    expected: Mapping[int, float]
+    tried: int
+
+
+def choose(
+    own: Mapping[str, int],
+    most: Mapping[str, int],
+    known: Known | None,
+    limits: Limits,
+    load: Load | None,
+    run_s: float | None = None,
+    run: Callable[..., Run] = simulate,
+) -> Chosen:
+    """The candidates: the best of a grid by the forecast, then what only a measurement knows.
+
+    run_s: each run begins at an idle engine and takes so long; None: under traffic. run: makes one
+    draw; may raise to end it."""
+    limited = {role: value for role, value in own.items() if role in ROLES}
+    other = {role: value for role, value in own.items() if role not in ROLES}
+    candidates = grid(limited, list(limited)) if limited else []
+    expected = expected_of(known, limits, candidates, load, run_s, run)
+    best = narrowed(candidates, expected)
+    values = {}
+    for place, one in enumerate(best, start=1):
+        value = expected[candidates.index(one)]
+        if value is not None:
+            values[place] = value
+    settings: list[Settings] = [{**one, **other} for one in best]
+    prompt = load.prompt.mean if load is not None else None
+    settings += beside(settings[0] if settings else own, own, most, prompt)
+    return Chosen(settings, values, len(candidates))
+
+
+def expected_of(
+    known: Known | None,
+    limits: Limits,
+    candidates: Sequence[Settings],
+    load: Load | None,
+    run_s: float | None = None,
+    run: Callable[..., Run] = simulate,
+) -> list[float | None]:
+    """The goodput of each candidate by the forecast; None where there is none. A few draws of each
+    show which are worth more draws."""
+    if known is None or load is None:
+        return [None] * len(candidates)
+    first = [_goodput(known, limits, one, load, run_s, FEW_DRAWS, run) for one in candidates]
+    order = sorted(range(len(first)), key=lambda i: -(first[i] or 0.0))
+    found: list[float | None] = [None if one is None else 0.0 for one in first]
+    for index in order[:LOOKED_AT]:
+        if first[index] is not None:
+            found[index] = _goodput(known, limits, candidates[index], load, run_s, DRAWS, run)
+    return found
+
+
+def _goodput(
+    known: Known,
+    limits: Limits,
+    candidate: Settings,
+    load: Load,
+    run_s: float | None,
+    draws: int,
+    run: Callable[..., Run],
+) -> float | None:
+    settings = structs.replace(known.settings, **candidate)
+    question = Question(settings, load, limits, None, ranks=known.ranks)
+    if run_s is not None:
+        warm = warm_of(run_s) / run_s
+        question = structs.replace(question, present=Present(), horizon=run_s, warm=warm)
+    answer = ask(known.fit, known.front_end, question, draws=draws, run=run)
+    good = answer.expected.get("goodput_per_s")
+    return good.value if good is not None else None
+
+
+def warm_of(run_s: float) -> float:
+    """How much of a run is not counted: its batch is not full yet."""
+    return min(WARM_S, run_s / 4)

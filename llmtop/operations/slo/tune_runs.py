@@ -1,0 +1,72 @@
+"""What a tune changes, what it makes of a run, and the line that launches what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from llmtop import LlmtopError
+from llmtop.engines.core.options import Option
+from llmtop.operations.slo.limits import MEASURED, ROLES, Names, live_names, settings_of
+from llmtop.slo_control.search import Measured
+
+if TYPE_CHECKING:
+    from llmtop.engines.core.endpoint import Endpoint
+    from llmtop.loadgen.core.results import RequestRecord
+    from llmtop.loadgen.experiments.slo import Slo
+
+
+def own_settings(options: Sequence[Option], roles: Sequence[str]) -> tuple[dict[str, int], Names]:
+    """The operator's settings by role, and the names of what may change; none where nothing of it
+    changes as the engine runs."""
+    live, settings = live_names(options), settings_of(options, None)
+    names = Names(**{role: getattr(live, role) for role in roles})
+    found = {role: getattr(settings, role) for role in ROLES if getattr(names, role)}
+    values = {option.name: option.value for option in options}
+    for role in MEASURED:
+        value = values.get(getattr(names, role))
+        if isinstance(value, int):
+            found[role] = value
+    return found, names
+
+
+def most_of(options: Iterable[Option], names: Names) -> dict[str, int]:
+    """The highest value of each role that only a measurement knows."""
+    found = {}
+    for option in options:
+        for role in MEASURED:
+            if option.name == getattr(names, role) and option.maximum is not None:
+                found[role] = int(option.maximum)
+    return found
+
+
+def in_time(records: Iterable[RequestRecord], slo: Slo, since: float, end: float) -> Measured:
+    """The goodput of the requests that were due between two moments of the load's clock."""
+    counted = [record for record in records if since <= record.intended <= end]
+    good = sum(slo.met(record) for record in counted)
+    share = good / len(counted) if counted else 0.0
+    return Measured(good / max(end - since, 1e-9), share, len(counted))
+
+
+def launch_line(endpoint: Endpoint, settings: Mapping[str, int]) -> str:
+    """The command that launches the engine with these settings; "" where no flag has them."""
+    import shlex
+
+    from llmtop.engines.host.redaction import redact
+    from llmtop.engines.tuning.argv_editor import rewritten
+
+    record, adapter = endpoint.record, endpoint.adapter
+    if record is None or not settings:
+        return ""
+    flagged = {o.name for o in adapter.options if o.flag.startswith("-")}
+    kept = {name: value for name, value in settings.items() if name in flagged}
+    try:
+        edit = adapter.with_options
+        if edit is not None:
+            args = edit(record.spec.args, kept)
+        else:
+            args = rewritten(adapter.options, record.spec.args, kept, adapter.long_flag)
+    except LlmtopError:
+        return ""
+    words = ["llmtop", "run", record.spec.kind, record.spec.model, "--", *redact(args)]
+    return shlex.join(words)

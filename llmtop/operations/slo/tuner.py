@@ -1,0 +1,148 @@
+"""``tune`` on a real engine: settings in force, one run each, and everything as it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from msgspec import Struct, field
+
+from llmtop import LlmtopError
+from llmtop.engines.core.options import Change
+from llmtop.engines.state.temporary_changes import Purpose
+from llmtop.operations.slo.limits import Names
+from llmtop.slo_control.search import Measured, Result, Search, Settings
+
+UNKNOWN = -1  # of an option: no value is this
+
+
+class Setter(Protocol):
+    """Changes options, and waits until they are in force."""
+
+    def __call__(self, wanted: Mapping[str, int], purpose: Purpose) -> tuple[Change, ...]:
+        """Ask for changes. LlmtopError where the engine does not answer."""
+
+
+class Meter(Protocol):
+    """Measures what is in force."""
+
+    def __call__(self, *, own: bool) -> Measured | None:
+        """One run; None: it broke the SLO so far that it was ended at once. own: the operator's
+        own settings are in force, which are never taken back."""
+
+
+class Tried(Struct, frozen=True):
+    """One candidate. expected: goodput by the forecast, None without one. measured: each run."""
+
+    settings: Settings
+    expected: float | None
+    measured: tuple[Measured, ...]
+
+    @property
+    def goodput_per_s(self) -> tuple[float, ...]:
+        """Of each run."""
+        return tuple(run.goodput_per_s for run in self.measured)
+
+
+class TuneReport(Struct, frozen=True):
+    """What was found. own: the operator's settings by option name. result: None where it was ended
+    before anything was decided. restored: they are in force again."""
+
+    own: Mapping[str, int]
+    result: Result | None
+    tried: tuple[Tried, ...]
+    seconds: float
+    restored: bool
+    runs: int = 0
+    stopped: bool = False
+    settings: Mapping[str, int] = field(default_factory=dict)
+
+
+class Tuner:
+    """Runs a search to its end. expected: goodput by candidate, without the operator's own.
+    on_run: called before each run with its number, about how many are left, and its settings."""
+
+    def __init__(
+        self,
+        search: Search,
+        names: Names,
+        setter: Setter,
+        meter: Meter,
+        *,
+        expected: Mapping[int, float] | None = None,
+        on_run: Callable[[int, int, Mapping[str, int]], None] = lambda *told: None,
+        on_result: Callable[[Mapping[str, int], Measured | None], None] = lambda *told: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._search, self._names, self._setter, self._meter = search, names, setter, meter
+        self._expected = expected or {}
+        self._on_run, self._on_result, self._clock = on_run, on_result, clock
+        self._own = names.of(search.candidates[0])
+        self._purpose = Purpose("tune", self._own)
+        self._in_force = dict(self._own)
+
+    def run(self) -> TuneReport:
+        """Measure until it is decided. The operator's values are restored however it ends."""
+        began, runs, stopped = self._clock(), 0, False
+        try:
+            while (index := self._search.next()) is not None:
+                settings = self._names.of(self._search.candidates[index])
+                self._on_run(runs + 1, self._search.left, settings)
+                self._put(settings)
+                found = self._meter(own=index == 0)
+                runs += 1
+                self._on_result(settings, found)
+                if found is None:
+                    self._put(self._own)
+                    self._search.drop()
+                else:
+                    self._search.take(found)
+        except KeyboardInterrupt:
+            stopped = True
+        finally:
+            restored = self._restore()
+        result = self._search.result
+        return TuneReport(
+            self._own,
+            result,
+            tuple(self._tried()),
+            self._clock() - began,
+            restored,
+            runs,
+            stopped,
+            self._names.of(result.settings) if result is not None else {},
+        )
+
+    def _put(self, settings: Mapping[str, int]) -> None:
+        ask = {name: value for name, value in settings.items() if self._in_force[name] != value}
+        if not ask:
+            return
+        self._in_force |= dict.fromkeys(ask, UNKNOWN)  # until the engine has answered
+        for change in self._setter(ask, self._purpose):
+            if change.failed:
+                raise LlmtopError(
+                    f"{change.option} cannot be set to {change.after}: {change.reason}",
+                    "see `llmtop options`",
+                )
+            self._in_force[change.option] = ask[change.option]
+
+    def _restore(self) -> bool:
+        for _ in range(3):
+            try:
+                self._put(self._own)
+            except LlmtopError:
+                continue
+            return True
+        return False
+
+    def _tried(self) -> list[Tried]:
+        return [
+            Tried(
+                self._names.of(settings),
+                self._expected.get(index),
+                tuple(self._search.runs[index]),
+            )
+            for index, settings in enumerate(self._search.candidates)
+            if self._search.runs[index]
+        ]

@@ -1,0 +1,332 @@
+"""The real parts, made once from the environment, for the commands and the screen.
+
+Nothing below the command line reads the environment; it is read here and handed down.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from platformdirs import user_config_path
+
+from llmtop import UsageError
+from llmtop.engines.core.endpoint import Endpoint
+from llmtop.engines.core.options import Applies
+from llmtop.engines.gpu.devices import Gpus
+from llmtop.engines.gpu.memory_guard import GpuMemory
+from llmtop.engines.host.processes import Processes, identity
+from llmtop.engines.metrics.detection import recognise, same_server
+from llmtop.engines.metrics.scraper import HttpFetch
+from llmtop.engines.registry import ADAPTERS, adapter_named
+from llmtop.engines.state.sightings import Sightings
+from llmtop.engines.state.state_directory import StateDirectory
+from llmtop.engines.state.temporary_changes import TemporaryChanges
+from llmtop.engines.supervision.supervisor import Supervisor
+from llmtop.engines.tuning.front_ends import WithFrontEnds
+from llmtop.engines.tuning.live_client import LiveClient
+from llmtop.engines.tuning.live_exchange import TIMEOUT_S
+from llmtop.engines.tuning.live_ranks import RankedLive
+from llmtop.operations.inside import inside_of
+from llmtop.operations.recorder_process import RecorderKeeper
+from llmtop.operations.session import EngineSession
+from llmtop.trust import Trust, Trusts, from_environment
+
+if TYPE_CHECKING:
+    from llmtop.engines.core.adapter import Live
+    from llmtop.engines.core.records import EngineRecord, EngineStatus
+    from llmtop.engines.metrics.window import Window
+    from llmtop.engines.supervision.restart import HandOver, OnPhase, Restarted, Wanted
+
+_T = TypeVar("_T")
+
+CACERT = "llmtop.cacert"  # where a command's --cacert is kept, in click's own notes of it
+
+
+def fresh_seed() -> int:
+    """A seed that was not used before, so that no prompt was seen before by the engine's cache."""
+    return int.from_bytes(os.urandom(4))
+
+
+class Wiring:
+    """Builds the supervisor, scrapers and clients; each command makes one."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self.environ = dict(os.environ if environ is None else environ)
+        # Here, since click knows it in the thread of the command alone; a process without a command
+        # line does not import it.
+        click = sys.modules.get("click")
+        context = click.get_current_context(silent=True) if click is not None else None
+        self._cacert: str = context.meta.get(CACERT, "") if context is not None else ""
+
+    @cached_property
+    def state(self) -> StateDirectory:
+        """Where engines are remembered, this user's own. ForeignState when it is another's."""
+        state = StateDirectory()
+        state.refuse_strangers()
+        return state
+
+    @property
+    def history(self) -> Path:
+        """The folder of the history: what was seen of engines on this machine."""
+        return self.state.root / "history"
+
+    @cached_property
+    def recorder(self) -> RecorderKeeper:
+        """Who sees that the history is written."""
+        return RecorderKeeper(self.history, self.environ)
+
+    @cached_property
+    def supervisor(self) -> Supervisor:
+        """The owner of engine processes, on this user's state directory."""
+        return Supervisor(
+            self.state,
+            ADAPTERS,
+            environ=self.environ,
+            processes=self.processes,
+            gpu_memory=self.gpu_memory,
+            trusts=self.trusts,
+            launched=self.recorder.tend,
+        )
+
+    @cached_property
+    def sightings(self) -> Sightings:
+        """What those who watch an engine have just seen of it."""
+        return Sightings(self.state)
+
+    @cached_property
+    def trusts(self) -> Trusts:
+        """Whom encrypted connections believe: what --cacert or SSL_CERT_FILE name."""
+        return from_environment(self.environ, self._cacert)
+
+    def trust(self, url: str) -> Trust:
+        """Whom a connection to this URL believes; an engine of llmtop's own at its certificate."""
+        if url.startswith("https:"):
+            for record in self.supervisor.records():
+                if record.ended_at is None:
+                    self.trusts.pin(record.url, record.certificate)
+        return self.trusts.of(url)
+
+    @cached_property
+    def temporary_changes(self) -> TemporaryChanges:
+        """The options that a comparison or a tour has changed for a while."""
+        return TemporaryChanges(
+            self.state,
+            self.processes,
+            lambda record: adapter_named(record.spec.kind).launch_options(record.spec.args),
+        )
+
+    def status(self, record: EngineRecord) -> EngineStatus:
+        """What is true of an engine now, and what a killed llmtop left changed on it."""
+        return self.sightings.annotate(
+            self.temporary_changes.status(self.supervisor.status(record))
+        )
+
+    def restart(
+        self,
+        record: EngineRecord,
+        wanted: Wanted,
+        hand_over: HandOver | None = None,
+        *,
+        ready_timeout_s: float | None = None,
+        on_phase: OnPhase | None = None,
+    ) -> Restarted:
+        """Restart an engine on request. It settles what a killed llmtop left changed.
+
+        As ``engines.supervision.restart.carry_out``, which blocks.
+        """
+        from llmtop.engines.supervision.restart import READY_TIMEOUT_S, carry_out
+
+        self.temporary_changes.starting(record)
+        done = carry_out(
+            self.supervisor,
+            record,
+            wanted,
+            hand_over,
+            ready_timeout_s=READY_TIMEOUT_S if ready_timeout_s is None else ready_timeout_s,
+            on_phase=on_phase,
+        )
+        if done.rolled_back:
+            self.temporary_changes.observe(done.record, {})
+        else:
+            self.temporary_changes.settle(done.record)
+        return done
+
+    def age_s(self, record: EngineRecord) -> float:
+        """Seconds since an engine was started: of a living one by the clock that nobody sets."""
+        leader = identity(record)
+        if self.processes.alive(leader):
+            return self.processes.age_s(leader)
+        return max(0.0, time.time() - record.started_at)
+
+    @cached_property
+    def processes(self) -> Processes:
+        """The processes of this machine."""
+        return Processes()
+
+    @cached_property
+    def gpus(self) -> Gpus:
+        """The GPUs, for what is asked once; the screen has its own, on its own beat."""
+        return Gpus()
+
+    def screen_gpus(self) -> Gpus:
+        """The GPUs that a dashboard shows."""
+        return Gpus(rare_energy=True)
+
+    @cached_property
+    def gpu_memory(self) -> GpuMemory:
+        """Who holds GPU memory."""
+        return GpuMemory(self.gpus, self.processes)
+
+    @cached_property
+    def fetch(self) -> HttpFetch:
+        """One HTTP client for all scrapes. The key is for engines that want one."""
+        return HttpFetch(api_key=self.api_key, trusts=self.trusts)
+
+    async def ask(self, question: Callable[[HttpFetch], Awaitable[_T]]) -> _T:
+        """Ask an engine one thing and close the connection behind it."""
+        try:
+            return await question(self.fetch)
+        finally:
+            await self.fetch.close()
+
+    @property
+    def api_key(self) -> str:
+        """LLMTOP_API_KEY: sent to engines as a bearer token, never shown."""
+        return self._key("LLMTOP_API_KEY")
+
+    @property
+    def admin_key(self) -> str:
+        """LLMTOP_ADMIN_API_KEY: what an SGLang with two keys wants where options are changed."""
+        return self._key("LLMTOP_ADMIN_API_KEY")
+
+    def _key(self, variable: str) -> str:
+        key = self.environ.get(variable, "")
+        if not (key.isascii() and key.isprintable()):
+            # The value is not shown: it is a secret.
+            raise UsageError(f"{variable} holds a character that no HTTP header can carry")
+        return key
+
+    def key_for(self, endpoint: Endpoint) -> str:
+        """The API key for an engine: LLMTOP_API_KEY, else the one in the file that it was given."""
+        path = endpoint.record.spec.api_key_file if endpoint.record is not None else ""
+        if self.api_key or not path:
+            return self.api_key
+        from llmtop.config.engines import read_key
+
+        return read_key(path)
+
+    def gpu_count(self) -> int:
+        """How many GPUs this machine has; 0 when none reports it."""
+        from llmtop.engines.gpu.devices import Gpus
+
+        gpus = Gpus()
+        try:
+            return sum(gpu.mig_of is None for gpu in gpus.read())
+        finally:
+            gpus.close()
+
+    @property
+    def themes_folder(self) -> Path:
+        """Where the operator's own themes are."""
+        return user_config_path("llmtop") / "themes"
+
+    @cached_property
+    def who(self) -> str:
+        """The user and terminal of this llmtop, for the event lists of all watchers."""
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):
+            user = str(os.getuid())
+        try:
+            where = os.ttyname(sys.stdin.fileno()).removeprefix("/dev/")
+        except (OSError, ValueError):
+            where = f"pid {os.getpid()}"
+        return f"{user}@{where}"
+
+    def is_url(self, text: str) -> bool:
+        """Whether an argument is meant as an address and not as an engine's name.
+
+        A number is a port of this machine, unless an engine was given it for its name.
+        """
+        if re.fullmatch("[0-9]{2,5}", text):
+            return text not in self.supervisor.names
+        return ":" in text or "/" in text
+
+    def owned(self, name: str) -> Endpoint:
+        """An engine that llmtop started, by name. UsageError when there is none."""
+        return self.of(self.supervisor.find(name))
+
+    def of(self, record: EngineRecord) -> Endpoint:
+        """An engine that llmtop started, by its record."""
+        self.trusts.pin(record.url, record.certificate)
+        return Endpoint(
+            name=record.name,
+            adapter=adapter_named(record.spec.kind),
+            url=record.url,
+            model=record.spec.model,
+            version=record.version,
+            record=record,
+        )
+
+    async def endpoint(self, name_or_url: str) -> Endpoint:
+        """An engine by name, or whatever answers at a URL."""
+        if not self.is_url(name_or_url):
+            return self.owned(name_or_url)
+        self.trust(name_or_url)
+        found = await recognise(name_or_url, self.fetch)
+        if found.kind not in ADAPTERS:
+            raise UsageError(
+                f"{found.url} answers as {found.kind}, which this version does not support",
+                "supported engines: " + ", ".join(ADAPTERS),
+            )
+        for record in self.supervisor.records():
+            if same_server(record.url, found.url) and record.ended_at is None:
+                return self.owned(record.name)
+        return Endpoint(
+            name=found.url.removeprefix("http://"),
+            adapter=ADAPTERS[found.kind],
+            url=found.url,
+            model=found.model,
+            version=found.version,
+        )
+
+    def session(
+        self,
+        endpoint: Endpoint,
+        window: Window | None = None,
+        live_timeout_s: float = TIMEOUT_S,
+    ) -> EngineSession:
+        """A session that reads and changes one engine, on real sockets.
+
+        live_timeout_s: how long its live-option socket may owe an answer.
+        """
+        changeable = any(o.applies is not Applies.RESTART for o in endpoint.adapter.options)
+        path = endpoint.live_socket if changeable else None
+        stock = endpoint.adapter.stock_live
+        client = partial(LiveClient, timeout_s=live_timeout_s)
+        live: Live | None = None
+        if stock is not None and endpoint.by_http:
+            key = self.admin_key or self.key_for(endpoint)
+            live = stock(endpoint.url, key, self.trust(endpoint.url))
+        elif path is not None:
+            live = RankedLive(path, endpoint.live_ranks, client)
+        if live is not None and path is not None:
+            live = WithFrontEnds(live, path, client)
+        return EngineSession(
+            endpoint,
+            self.fetch,
+            live=live,
+            window=window,
+            who=self.who,
+            locks=self.state.locks,
+            temporary_changes=self.temporary_changes,
+            inside=inside_of(endpoint, live_timeout_s),
+        )
