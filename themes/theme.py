@@ -27,6 +27,7 @@ VOCABULARY = (
     "brand",
     "good",
     "warn",
+    "hot",  # worse than warn: saturated
     "bad",
     "mark",  # something was changed here
     "now",  # the newest dot of a chart
