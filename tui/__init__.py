@@ -1,1 +1,1 @@
-"""The edge: command line and screen. Everything that a person reads is worded in here."""
+"""The screen, and only the screen."""

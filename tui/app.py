@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import App
 from textual.binding import BindingType
 from textual.driver import Driver
 from textual.events import Event as TextualEvent
 from textual.events import InputEvent, Key, MouseDown
 
+from llmtop.config.key_table import Place
+from llmtop.config.keymap import DEFAULT, Keymap
 from llmtop.themes.theme import Theme, ThemeProblem, load_themes
-from llmtop.tui.bindings import bindings
-from llmtop.tui.control import Control, refusal
-from llmtop.tui.format import clean
-from llmtop.tui.keymap import DEFAULT, Keymap, Place
-from llmtop.tui.panels.view import View
+from llmtop.tui.commands.control import Control, refusal
+from llmtop.tui.keys.bindings import bindings
+from llmtop.tui.layout.pace import Beat
+from llmtop.tui.layout.typing import Helped, TypedAhead
 from llmtop.tui.screens.dashboard import Dashboard
-from llmtop.tui.screens.pace import Beating
-from llmtop.tui.screens.typing import TypedAhead
-from llmtop.tui.store import Event, Store
-from llmtop.tui.theming import textual_name, to_textual, variables
+from llmtop.tui.screens.inside.entry import EngineScreens
+from llmtop.tui.store.store import Event, Store
+from llmtop.tui.terminal.theming import textual_name, to_textual, variables
+from llmtop.tui.textual_private.application import PrivateApp
+from llmtop.tui.view.view import View
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
+from llmtop.wording.format import clean
 
 if TYPE_CHECKING:
-    from llmtop.tui.config.file import Config
-    from llmtop.tui.palette import Entry
-    from llmtop.tui.tour import Tour
+    from llmtop.config.file import Config
+    from llmtop.tui.commands.palette import Entry
+    from llmtop.tui.dashboard.tour import Tour
 
 _THEME = "theme: "  # how the toast begins that names a theme
 
 
-class LlmtopApp(App[None]):
+class LlmtopApp(EngineScreens, PrivateApp):
     """The screen of llmtop.
 
     store: read only, but for events of what went wrong here. interval: seconds between samples,
@@ -45,7 +45,8 @@ class LlmtopApp(App[None]):
     that were left out, shown as events. gpu_hour: what one GPU costs an hour. low_bandwidth: paint
     seldom. zone: for times of day, None is the operator's own. background: runs beside the screen
     for as long as it is shown. keys: those in force. mouse: whether it is ours at first. config:
-    the loads and prompts that have names. tour: a show that runs until a key is pressed.
+    the loads and prompts that have names. tour: a show that runs until a key is pressed. wall: the
+    clock that engines stamp their steps with.
     """
 
     CSS_PATH = Path(__file__).with_name("llmtop.tcss")  # whole: subclasses may live elsewhere
@@ -55,6 +56,9 @@ class LlmtopApp(App[None]):
     ALLOW_SELECT = False
     ACTIONS: ClassVar[dict[str, str]] = {
         "log": "log",
+        "why": "why",
+        "steps": "steps",
+        "requests": "requests",
         "palette": "palette",
         "help": "help",
         "theme": "next_theme",
@@ -85,6 +89,7 @@ class LlmtopApp(App[None]):
         mouse: bool = True,
         config: Config | None = None,
         tour: Tour | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._themes = dict(themes) if themes else load_themes()[0]
         super().__init__()
@@ -97,17 +102,20 @@ class LlmtopApp(App[None]):
         self._gpu_hour = gpu_hour
         self._low_bandwidth = low_bandwidth
         self._now = clock
+        self._wall = wall
         self._zone = zone
         self._background = background
         self.keys = keys
         self.mouse = mouse
         if config is None:
-            from llmtop.tui.config.file import Config
+            from llmtop.config.file import Config
 
             config = Config()
         self.config = config
         self.tour = tour
         self._leaving = False
+        self._last_key = ""
+        self.interrupted = False  # left, or about to be, by Ctrl+C
         self.set_keymap(keys.bindings)
         for each in self._themes.values():
             self.register_theme(to_textual(each))
@@ -133,7 +141,7 @@ class LlmtopApp(App[None]):
         """Textual's choice, but that its thread for the keyboard sleeps while nobody types."""
         from textual.drivers.linux_driver import LinuxDriver
 
-        from llmtop.tui.driver import QuietDriver
+        from llmtop.tui.terminal.driver import QuietDriver
 
         chosen = super().get_driver_class()
         return QuietDriver if chosen is LinuxDriver else chosen
@@ -157,13 +165,15 @@ class LlmtopApp(App[None]):
             self.action_suspend_process()
 
     async def on_event(self, event: TextualEvent) -> None:
-        """Whoever presses a key or a button during the tour has taken over.
+        """A key or a button ends the tour.
 
         What is typed after leaving was chosen is for nobody: a screen that opens now would find
         itself taken apart before it is whole.
         """
-        if self._leaving and isinstance(event, InputEvent):
+        if (self._leaving or self.is_ending) and isinstance(event, InputEvent):
             return
+        if isinstance(event, Key):
+            self._last_key = event.key
         tour = self.tour
         if tour is not None and tour.running and not getattr(event, "is_forwarded", False):
             if isinstance(event, Key) and self.keys.meant(Place.LOAD, event.key) == "load.hold":
@@ -176,6 +186,11 @@ class LlmtopApp(App[None]):
     def _take_over(self, tour: Tour) -> None:
         self.run_worker(tour.stop(), group="tour", exit_on_error=False)
         self.show_now()
+
+    @property
+    def beat_s(self) -> float:
+        """Seconds between two paints."""
+        return self._interval
 
     def look(self) -> View:
         """The view of this moment."""
@@ -191,6 +206,7 @@ class LlmtopApp(App[None]):
             self.keys,
             self.mouse,
             self.tour.caption if self.tour is not None else None,
+            clock=self._wall,
         )
 
     @property
@@ -202,9 +218,9 @@ class LlmtopApp(App[None]):
 
     def show_now(self) -> None:
         """Paint what the store says now, not only at the next beat: a sample has just come in."""
-        screen = self.screen
-        if isinstance(screen, Beating):
-            screen.beat()
+        for screen in self.screen_stack:
+            if isinstance(screen, Beat) and screen.is_seen:
+                screen.beat()
 
     def action_saturation(self) -> None:
         """The saturation screen: the search that runs, or the form of one."""
@@ -225,26 +241,19 @@ class LlmtopApp(App[None]):
             self.notify(f"read-only: {words}", markup=False, timeout=3)
         return not self._readonly and self.store.engine is not None
 
-    def action_log(self) -> None:
-        """The log of the selected engine."""
-        from llmtop.tui.screens.log import LogScreen
-
-        if self.store.selected is not None and not isinstance(self.screen, LogScreen):
-            self.push_screen(
-                LogScreen(self.store.selected, self.control, self.look, self._interval)
-            )
-
     def action_help(self) -> None:
         """Keys and numbers."""
         from llmtop.tui.screens.help import HelpScreen
 
-        if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen(self.look))
+        screen = self.screen
+        if not isinstance(screen, HelpScreen):
+            places = screen.help_places if isinstance(screen, Helped) else ()
+            self.push_screen(HelpScreen(self.look, places))
 
     def action_palette(self) -> None:
         """Everything by name."""
-        from llmtop.tui.offers import offers
         from llmtop.tui.screens.palette import PaletteScreen
+        from llmtop.tui.screens.palette_entries import offers
         from llmtop.tui.screens.question import Question
 
         if isinstance(self.screen, PaletteScreen | Question):
@@ -259,17 +268,9 @@ class LlmtopApp(App[None]):
         self.push_screen(PaletteScreen(lambda text: offers(self, here, text), self.look), chosen)
 
     def action_mouse(self) -> None:
-        """Let the mouse go, or take it back; the last line and a toast say which."""
+        """Release the mouse, or use it again; the last line and a toast report which."""
         self.mouse = not self.mouse
-        driver = self._driver
-        # Textual 8 has no way of its own; without the flag a resume would take the mouse back.
-        if driver is not None and hasattr(driver, "_enable_mouse_support"):
-            if self.mouse:
-                driver._mouse = True
-                driver._enable_mouse_support()
-            else:
-                driver._disable_mouse_support()  # type: ignore[attr-defined]
-                driver._mouse = False
+        self.take_mouse(take=self.mouse)
         words = "the mouse is llmtop's" if self.mouse else "mouse let go: the terminal selects text"
         self.notify(words, markup=False, timeout=3)
         self.show_now()
@@ -278,13 +279,8 @@ class LlmtopApp(App[None]):
         """This theme; its name as a toast, in place of that of the one before."""
         self.theme = textual_name(name)
         self.notify(f"{_THEME}{name}", markup=False, timeout=2)
-        self.call_later(self._forget_themes)  # behind the toast, which is only on its way yet
-
-    def _forget_themes(self) -> None:
-        # Textual 8 can take back all toasts or none, and an error among them is still to be read.
-        toasts = [toast for toast in self._notifications if toast.message.startswith(_THEME)]
-        for toast in toasts[:-1]:
-            self._unnotify(toast)
+        # Called later: the new toast is posted, and not yet among the toasts.
+        self.call_later(self.drop_older_toasts, _THEME)
 
     @property
     def theme_names(self) -> list[str]:
@@ -293,7 +289,7 @@ class LlmtopApp(App[None]):
 
     def save_picture(self) -> None:
         """The screen as an SVG, in the folder that llmtop was started from, else in one of ours."""
-        from llmtop.tui.picture import keep
+        from llmtop.tui.terminal.picture import keep
 
         try:
             path = keep(self.export_screenshot(title="llmtop"), self._now())
@@ -311,32 +307,22 @@ class LlmtopApp(App[None]):
         self.choose_theme(name)
 
     def action_suspend_process(self) -> None:
-        """Stop the whole foreground job, as ctrl+z does: under ``make demo`` that is make too.
-
-        Textual stops its own process alone, and whoever waits for it goes on waiting. The terminal
-        is given back first: once make has stopped, the shell has it, and we may not touch it.
-        """
-        driver = self._driver
-        if driver is None or not driver.can_suspend:
-            return
-        self._suspend_signal()
-        driver.suspend_application_mode()
-        # Textual 8: its handler of SIGCONT resumes, and then tells the app so only with this set.
-        driver._must_signal_resume = True  # type: ignore[attr-defined]
-        os.killpg(os.getpgrp(), signal.SIGSTOP)
+        """Stop the whole foreground job, as ctrl+z does: under ``make demo`` that is make too."""
+        self.suspend_job()
 
     def action_ask_quit(self) -> None:
-        """Leave; ask first what becomes of engines that would go on running.
+        """Leave; ask first what happens to engines that would continue to run.
 
-        Whoever answers that with ctrl+c once more wants to be gone: the engines go on.
+        A second ctrl+c answers it: leave, and keep the engines running.
         """
         from llmtop.tui.screens.quit import QuitScreen
 
+        self.interrupted = self._last_key == "ctrl+c"
         if isinstance(self.screen, QuitScreen):
             self.screen.action_answer(False)
             return
         engines = [engine for engine in self.store.engines.values() if engine.owned and engine.runs]
-        self.push_screen(QuitScreen(engines, self.look()), self._leave)
+        self.push_screen(QuitScreen(engines, self.look), self._leave)
 
     def _leave(self, stop: bool | None) -> None:
         if stop is not None:
@@ -352,7 +338,7 @@ class LlmtopApp(App[None]):
             await self.control.quit(stop)
         except Exception as error:
             words = clean(refusal(error))
-            if not stop:  # whoever wants to leave must be able to
+            if not stop:  # leaving must always be possible
                 self.exit(message=words)
                 return
             self.store.events.append(Event(self._now(), "error", words))

@@ -1,1 +1,1 @@
-"""Panels: what the store says, as rows. They read it and draw; they ask for nothing."""
+"""The boxes of the dashboard, one module each."""

@@ -7,18 +7,23 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from llmtop.engines.samples import Latency
-from llmtop.tui import format as f
-from llmtop.tui.marks import Mark
+from llmtop.analysis.series import SeriesName
+from llmtop.diagnosis.state_rules import CAP_FULL, KV_FULL, KV_NEAR, Level
 from llmtop.tui.panels import per_token, speculation
-from llmtop.tui.panels.panel import Panel
-from llmtop.tui.panels.view import View
-from llmtop.tui.series import SeriesName
-from llmtop.tui.widgets.axis import Scale, TimeGrid, Trail, time_grid
+from llmtop.tui.panels.latency_heads import pair, ttft_foot, ttft_head
+from llmtop.tui.panels.pulse import kv_role
+from llmtop.tui.panels.state import LEVEL_ROLE
+from llmtop.tui.store.series import Series
+from llmtop.tui.view.chart_axis import cursor_cell, cursor_head, cursor_mark
+from llmtop.tui.view.chart_marks import mark_role, mark_words
+from llmtop.tui.view.panel import Panel
+from llmtop.tui.view.view import View
+from llmtop.tui.widgets.axis import Scale, TimeGrid, Trail
 from llmtop.tui.widgets.chart import GUTTER, Trace, chart_rows
 from llmtop.tui.widgets.frame import Ranked, frame, head_room
 from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, faded, join
 from llmtop.tui.widgets.row import width as cells
+from llmtop.wording import format as f
 
 # Of an idle engine a chart has two faces by turns: its newest cell is drawn half, then whole.
 DRAWN = 2
@@ -26,12 +31,21 @@ BORDER = 8  # cells of a lower border that words on its two sides leave to the l
 
 
 class Line(Struct, frozen=True):
-    """One series of a chart. fill: the area below it too. rule: a limit, as a broken line."""
+    """One series of a chart. fill: the area below it too. rule: a limit, as a broken line.
+
+    heat: colours of its high parts: (share, role) each, of ``limit`` where there is one.
+    upper: the upper end of a range whose lower end is ``series``: a band. alone: drawn only while
+    no load of ours measures the same.
+    """
 
     series: SeriesName
     role: str
     fill: bool = False
     rule: bool = False
+    upper: SeriesName | None = None
+    alone: bool = False
+    heat: tuple[tuple[float, str], ...] = ()
+    limit: SeriesName | None = None
 
 
 class ChartKind(Struct, frozen=True):
@@ -40,7 +54,7 @@ class ChartKind(Struct, frozen=True):
 
     floor: the smallest axis maximum. fixed: an axis that never moves (percentages).
     foot: more words for the lower border of a box so wide, [] for none. empty: what stands in a
-    chart without a single value.
+    chart without a single value. cause: the limit that it shows, as the state names it.
     """
 
     title: str
@@ -51,6 +65,7 @@ class ChartKind(Struct, frozen=True):
     fixed: bool = False
     foot: Callable[[View, int], list[Span]] = lambda view, width: []
     empty: Callable[[View], str] = lambda view: "no data yet"
+    cause: str = ""
 
 
 class ChartPanel(Panel):
@@ -60,7 +75,7 @@ class ChartPanel(Panel):
         super().__init__(id=id)
         self._kind = kind
         self._scale = Scale(kind.floor)
-        self._shown: frozenset[str] = frozenset()
+        self._shown: tuple[object, ...] = ()
         self._drawn: deque[tuple[tuple[object, ...], list[Row]]] = deque(maxlen=DRAWN)
         self._trails: dict[tuple[str, SeriesName], Trail] = {}
 
@@ -69,10 +84,13 @@ class ChartPanel(Panel):
         kind = self._kind
         other = view.other
         shown = frozenset(v.engine.name for v in (view, other) if v is not None and v.engine)
-        if shown != self._shown:  # another engine: its axis, not the last one's
-            self._shown, self._scale = shown, Scale(kind.floor)
+        axis = view.axis
+        of = shown, axis.window_s, axis.end
+        if of != self._shown:  # another engine or time: its axis, not the last one's
+            self._shown, self._scale = of, Scale(kind.floor)
             self._trails.clear()
-        grid = time_grid(view.now, max(1, width - 2 - GUTTER - 1))
+        grid = axis.grid(view.now, max(1, width - 2 - GUTTER - 1))
+        cell = cursor_cell(axis, grid)
         gap_s = max(3.0, 2.5 * view.interval)
         traces = self._traces(view, grid, gap_s)
         peak = _peak(traces, grid)
@@ -80,10 +98,16 @@ class ChartPanel(Panel):
             peak = max(peak, _peak(self._traces(other, grid, gap_s), grid))
         maximum = kind.floor if kind.fixed else self._scale.fit(peak, view.now)
         marks = [m for m in view.engine.marks if m.time >= grid.start] if view.engine else []
-        places, empty = [grid.cell_of(m.time) for m in marks], kind.empty(view)
+        places, empty = [(grid.cell_of(m.time), m.load) for m in marks], kind.empty(view)
         head, foot = _head(kind, view, width), _foot(kind, view, grid, width)
-        mark = _mark_words(marks, grid, width - BORDER - cells(foot))
-        made_of = (traces, maximum, places, empty, head, foot, mark, width, height, view.glyphs)
+        if cell is not None:
+            series = [(o.series, view.series(o.series), upper(o, view)) for o in kind.lines]
+            head = cursor_head(cell, series, kind.label, view.zone)
+        named = marks if cell is None else cursor_mark(cell, marks)
+        mark = mark_words(named, grid, width - BORDER - cells(foot))
+        border = _border(kind, view)
+        size = width, height, view.glyphs
+        made_of = border, traces, maximum, places, empty, head, foot, mark, cell, *size
         for before, rows in self._drawn:
             if before == made_of:
                 return rows
@@ -94,8 +118,9 @@ class ChartPanel(Panel):
             maximum,
             view.glyphs,
             label=kind.label,
-            marks=[m.time for m in marks],
+            marks=[(m.time, mark_role(m)) for m in marks],
             empty=empty,
+            cursor=cell.start if cell is not None else None,
         )
         rows = frame(
             body,
@@ -106,23 +131,58 @@ class ChartPanel(Panel):
             head=head,
             foot=foot,
             foot_right=mark,
+            border=border,
         )
         self._drawn.append((made_of, rows))
         return rows
 
     def _traces(self, view: View, grid: TimeGrid, gap_s: float) -> list[Trace]:
         name = view.engine.name if view.engine is not None else ""
+
+        def columns(series: SeriesName) -> list[float | None]:
+            trail = self._trails.setdefault((name, series), Trail())
+            held = view.series(series)
+            points = held.covering(grid.start) if held is not None else None
+            wide = gap_s if points is None else max(gap_s, 2.5 * points.span_s)
+            return trail.columns(points, grid, view.axis.last(view.now), wide)
+
         found = []
         for line in self._kind.lines:
-            trail = self._trails.setdefault((name, line.series), Trail())
-            data = trail.columns(view.series(line.series), grid, view.now, gap_s)
-            found.append(Trace(data, line.role, line.fill, line.rule))
+            if line.alone and view.client is not None:
+                continue
+            upper = columns(line.upper) if line.upper is not None else None
+            values = columns(line.series)
+            found.append(Trace(values, line.role, line.fill, line.rule, upper=upper))
+            limit = columns(line.limit) if line.limit is not None else [1.0] * len(values)
+            for share, role in line.heat:
+                hot = [_above(one, top, share) for one, top in zip(values, limit, strict=True)]
+                if any(one is not None for one in hot):
+                    found.append(Trace(hot, role, line.fill, tint=True))
         return found
+
+
+def upper(line: Line, view: View) -> Series | None:
+    """The upper end of a line that is a range."""
+    return view.series(line.upper) if line.upper is not None else None
+
+
+def _above(value: float | None, limit: float | None, share: float) -> float | None:
+    """A value that is so much of its limit or more."""
+    return value if value is not None and limit and value >= share * limit else None
+
+
+def _border(kind: ChartKind, view: View) -> str:
+    """The colour of a box: that of the state in which what it shows is full."""
+    state = view.engine.load_state if view.engine is not None else None
+    if state is None or kind.cause not in state.limits or state.level < Level.SATURATED:
+        return ""
+    return LEVEL_ROLE[state.level]
 
 
 def _peak(traces: Sequence[Trace], grid: TimeGrid) -> float:
     """The highest value that must be seen, limits that are near included."""
-    tops = [max(filter(None, t.columns), default=0.0) for t in traces if not t.rule]
+    drawn = [t for t in traces if not t.rule]
+    tops = [max(filter(None, (*t.columns, *(t.upper or ()))), default=0.0) for t in drawn]
     peak = max(tops, default=0.0)
     # A limit comes into view once it is near; far above, it would only flatten the rest.
     limits = [t.columns[-2] or 0.0 for t in traces if t.rule and grid.cells > 1]
@@ -130,25 +190,15 @@ def _peak(traces: Sequence[Trace], grid: TimeGrid) -> float:
 
 
 def _foot(kind: ChartKind, view: View, grid: TimeGrid, width: int) -> list[Span]:
-    window: list[Span] = [(f"{grid.window_s}s", MUTED)]
+    seconds, sign = grid.window_s, view.axis.sign(view.now)
+    window: list[Span] = [(f"{seconds}s" if seconds <= 600 else f.duration(seconds), MUTED)]
+    if sign:
+        return [*window, ("  ", MUTED), (sign, "warn")]
     more = kind.foot(view, width)
     # A mark's words have their room first, also those of a mark to come.
     if not more or cells([*window, *more]) + 22 > width:
         return window
     return [*window, ("  ", MUTED), *more]
-
-
-def _mark_words(marks: Sequence[Mark], grid: TimeGrid, room: int) -> list[Span]:
-    """The newest mark's words, in what the figures leave: no number is torn, and none stands
-    without what it became."""
-    if not marks or grid.cells <= 12:
-        return []
-    words = f.clean(marks[-1].label)
-    tight = words.replace(" -> ", "->").replace(" → ", "→")
-    whole = [tight.rsplit(", ", left)[0] + "…" for left in range(1, tight.count(", ") + 1)]
-    name = words.partition(" ")[0] + "…"
-    kept = next((one for one in (words, tight, *whole, name) if len(one) <= room), None)
-    return [(kept, "mark")] if kept else []
 
 
 def _head(kind: ChartKind, view: View, width: int) -> Sequence[Ranked]:
@@ -161,82 +211,23 @@ def _head(kind: ChartKind, view: View, width: int) -> Sequence[Ranked]:
     return [*((rank, faded(spans)) for rank, spans in head), (0, [(stale, "bad")])]
 
 
-def _pair(word: str, number: str, role: str) -> list[Span]:
-    return [(f"{word} ", role), (number, STRONG)]
-
-
-def _counted(
-    word: str, number: str, role: str, n: int, window_s: float | None, room: int
-) -> tuple[Ranked, Ranked]:
-    """A percentile and its n and window; in one piece and without the window where it is narrow."""
-    own, over = _pair(word, number, role), f"/{f.span(round(window_s))}" if window_s else ""
-    counted: list[Span] = [(f"n={f.count(n)}{over}", MUTED)]
-    if cells([*own, *counted]) + 2 <= room:
-        return (0, own), (0, counted)
-    return (0, [*own, (f" n={f.short(n)}", MUTED)]), (0, [])
-
-
-def _own_head(view: View, latency: Latency, room: int) -> Sequence[Ranked]:
-    """The engine's own p95."""
-    sample = view.sample
-    own = sample.latencies.get(latency) if sample else None
-    if own is None or not own.n:
-        return [(0, _pair("server p95", f.ABSENT, "server"))]
-    return _counted("server p95", f.quantile(own.p95), "server", own.n, own.window_s, room)
-
-
-def _ttft_head(view: View, room: int) -> Sequence[Ranked]:
-    load = view.client
-    sample = view.sample
-    own = sample.latencies.get(Latency.TTFT) if sample else None
-    if load is None or not load.ttft.n:
-        return _own_head(view, Latency.TTFT, room)
-    ttft = load.ttft
-    p95, counted = _counted("p95", f.latency(ttft.p95), "ttft", ttft.n, ttft.window_s, room)
-    server: list[Span] = []
-    if own is not None and own.n:
-        # The client's window stands beside it already; another one has to be said.
-        same = ttft.window_s is not None and round(ttft.window_s) == round(own.window_s)
-        over = "" if same else f"/{f.span(round(own.window_s))}"
-        server = _pair("server p95", f.quantile(own.p95), "server")
-        server.append((f" n={f.count(own.n)}{over}", MUTED))
-    return [
-        (2, _pair("p50", f.latency(ttft.p50), "ttft-low")),
-        p95,
-        (3, _pair("p99", f.latency(ttft.p99), "ttft-high")),
-        counted,
-        (1, server),
-    ]
-
-
-def _ttft_foot(view: View, width: int) -> list[Span]:
-    """What the upper border has no room for: the client's p99, and the oldest that still waits."""
-    load, oldest = view.client, view.value(SeriesName.OLDEST_WAIT)
-    groups: list[Ranked] = []
-    if load is not None and load.ttft.n:
-        p99, room = _pair("p99", f.latency(load.ttft.p99), "ttft-high"), head_room(width, "TTFT")
-        if p99[0] not in join(_ttft_head(view, room), room):
-            groups.append((1, p99))
-    if load is not None and oldest is not None:
-        groups.append((0, _pair("oldest wait", f.latency(oldest), "waiting")))
-    return join(groups, width)
-
-
 def _tokens_head(view: View, room: int) -> Sequence[Ranked]:
     return [
-        (0, _pair("decode", f.rate(view.value(SeriesName.OUTPUT_TOKENS)), "tokens")),
-        (1, _pair("prefill", f.rate(view.value(SeriesName.PROMPT_TOKENS)), "prefill")),
-        (2, _pair("requests", f.rate(view.value(SeriesName.REQUESTS)) + "/s", "requests")),
+        (0, pair("decode", f.rate(view.value(SeriesName.OUTPUT_TOKENS)), "tokens")),
+        (1, pair("prefill", f.rate(view.value(SeriesName.PROMPT_TOKENS)), "prefill")),
+        (2, pair("requests", f.rate(view.value(SeriesName.REQUESTS)) + "/s", "requests")),
     ]
 
 
 def _kv_head(view: View, room: int) -> Sequence[Ranked]:
     sample = view.sample
-    head: list[Ranked] = [(0, [(f.percent(view.value(SeriesName.KV_USAGE)), STRONG)])]
+    share = view.value(SeriesName.KV_USAGE)
+    role = kv_role(share)
+    head: list[Ranked] = [(0, [(f.percent(share), STRONG if role == "kv" else role)])]
     if sample is None:
         return head
     if sample.kv_tokens_total:
-        words = f"{f.short(sample.kv_tokens_used)}/{f.short(sample.kv_tokens_total)} tok"
+        words = f"{f.short(view.kv_tokens_used)}/{f.short(sample.kv_tokens_total)} tok"
         head.append((1, [(words, "kv")]))
     if sample.prefix_hit_rate is not None:
         head.append((3, [("prefix hit ", MUTED), (f.percent(sample.prefix_hit_rate), STRONG)]))
@@ -246,11 +237,12 @@ def _kv_head(view: View, room: int) -> Sequence[Ranked]:
 
 
 def _queue_head(view: View, room: int) -> Sequence[Ranked]:
-    cap = view.value(SeriesName.CAP)
+    cap, limit = view.value(SeriesName.CAP), view.value(SeriesName.QUEUE_LIMIT)
     return [
-        (0, _pair("running", f.count(view.value(SeriesName.RUNNING)), "running")),
-        (1, _pair("waiting", f.count(view.value(SeriesName.WAITING)), "waiting")),
-        (2, _pair("cap", f.count(cap), "cap") if cap is not None else []),
+        (0, pair("running", f.count(view.value(SeriesName.RUNNING)), "running")),
+        (1, pair("waiting", f.count(view.value(SeriesName.WAITING)), "waiting")),
+        (2, pair("cap", f.count(cap), "cap") if cap is not None else []),
+        (3, pair("queue limit", f.count(limit), "cap") if limit else []),
     ]
 
 
@@ -259,8 +251,14 @@ def _itl_head(view: View, room: int) -> Sequence[Ranked]:
 
 
 def _itl_foot(view: View, width: int) -> list[Span]:
-    both = per_token.client_itl(view) and per_token.server_itl(view)
-    return list(both[0][1]) if both else []
+    """The engine's own below the client's; alone, its mean where the upper border has no room."""
+    own = per_token.server_itl(view)
+    if not own:
+        return []
+    if per_token.client_itl(view):
+        return list(own[0][1])
+    mean, room = own[1][1], head_room(width, "inter-token latency")
+    return [] if mean[0] in join(per_token.itl(view), room) else list(mean)
 
 
 def _spec_head(view: View, room: int) -> Sequence[Ranked]:
@@ -279,42 +277,50 @@ S = SeriesName
 TTFT = ChartKind(
     "TTFT",
     (
+        Line(S.TTFT_P95_LOW, "server", upper=S.TTFT_P95_HIGH),
+        Line(S.TTFT_MEAN, "server", alone=True),
         Line(S.OLDEST_WAIT, "waiting"),
         Line(S.CLIENT_TTFT_P99, "ttft-high"),
         Line(S.CLIENT_TTFT_P50, "ttft-low"),
-        Line(S.TTFT_P95, "server"),
         Line(S.CLIENT_TTFT_P95, "ttft"),
     ),
     f.latency,
-    _ttft_head,
+    ttft_head,
     floor=0.1,
-    foot=_ttft_foot,
+    foot=ttft_foot,
 )
 TOKENS = ChartKind(
     "tokens/s", (Line(S.OUTPUT_TOKENS, "tokens"),), f.short, _tokens_head, floor=100.0
 )
 KV = ChartKind(
     "KV cache",
-    (Line(S.KV_USAGE, "kv", fill=True),),
+    (Line(S.KV_USAGE, "kv", fill=True, heat=((KV_NEAR, "warn"), (KV_FULL, "hot"))),),
     f.percent,
     _kv_head,
     floor=1.0,
     fixed=True,
+    cause="kv",
 )
 QUEUE = ChartKind(
     "queue",
     (
         Line(S.CAP, "cap", rule=True),
-        Line(S.RUNNING, "running"),
+        Line(S.QUEUE_LIMIT, "waiting", rule=True),
+        Line(S.RUNNING, "running", heat=((CAP_FULL, "hot"),), limit=S.CAP),
         Line(S.WAITING, "waiting"),
     ),
     f.short,
     _queue_head,
     floor=10.0,
+    cause="batch",
 )
 ITL = ChartKind(
     "inter-token latency",
-    (Line(S.ITL_P95, "server"), Line(S.CLIENT_ITL_P95, "itl")),
+    (
+        Line(S.ITL_P95_LOW, "server", upper=S.ITL_P95_HIGH),
+        Line(S.ITL_MEAN, "server", alone=True),
+        Line(S.CLIENT_ITL_P95, "itl"),
+    ),
     f.latency,
     _itl_head,
     floor=0.02,

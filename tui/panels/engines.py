@@ -5,15 +5,16 @@ from __future__ import annotations
 from textual.events import Click
 from textual.message import Message
 
-from llmtop.engines.records import State
-from llmtop.tui import format as f
-from llmtop.tui.panels.panel import Panel
-from llmtop.tui.panels.pulse import kv_role, state_spans
-from llmtop.tui.panels.view import View
-from llmtop.tui.store import EngineTrack
+from llmtop.engines.core.records import State
+from llmtop.tui.panels.pulse import kv_role
+from llmtop.tui.panels.state import WORD, headline, stale_words, state_spans
+from llmtop.tui.store.store import EngineTrack
+from llmtop.tui.view.panel import Panel
+from llmtop.tui.view.view import View
 from llmtop.tui.widgets.bar import bar
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, faded, fit, join, shorten, sides
 from llmtop.tui.widgets.row import width as cells
+from llmtop.wording import format as f
 
 
 class EnginesPanel(Panel):
@@ -71,7 +72,11 @@ class EnginesPanel(Panel):
         )
         name = f.clean(engine.name, 16).ljust(16)
         left: list[Span] = [(f" {mark} ", "key"), (name, STRONG if here else TEXT)]
-        left += [("  ", TEXT), *state_spans(engine, view)]
+        head = headline(view, engine)
+        block = f" {view.glyphs.block}{head.word.ljust(WORD)} "
+        left += [(block, head.role), *state_spans(engine, view)]
+        if engine.stale_since is not None:
+            left.append((f" {stale_words(view, engine)}", "bad"))
         state = engine.status.state if engine.status else State.READY
         if sample is None or state not in (State.READY, State.UNRESPONSIVE, State.STOPPING):
             return fit(left, width)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from llmtop.tui import format as f
-from llmtop.tui.panels.panel import Panel
-from llmtop.tui.panels.view import View
-from llmtop.tui.store import Event
-from llmtop.tui.widgets.frame import frame
-from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, shorten_between
+import textwrap
 
-ROLE = {"info": TEXT, "change": "mark", "effect": STRONG, "warning": "warn", "error": "bad"}
+from llmtop.tui.store.store import Event
+from llmtop.tui.view.panel import Panel
+from llmtop.tui.view.view import View
+from llmtop.tui.widgets.frame import frame
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, whole_parts
+from llmtop.wording import format as f
+
+ROLE = {
+    "info": TEXT,
+    "change": "mark",
+    "effect": STRONG,
+    "state": STRONG,
+    "warning": "warn",
+    "error": "bad",
+}
 CLOCK = 10  # cells of the time before an event
 ROWS = 4  # of one event at most
 
@@ -22,11 +31,20 @@ class EventsPanel(Panel):
         bare = height < 3
         room = height if bare else height - 2
         cells = width if bare else width - 2
-        rows: list[Row] = []
+        shown: list[list[Row]] = []
+        spare = room
         for event in reversed(view.store.events):
-            if len(rows) >= room:
+            if spare <= 0:
                 break
-            rows += _lines(event, view, cells, room - len(rows))
+            shown.append(_lines(event, view, cells, spare))
+            spare -= len(shown[-1])
+        for number, event in enumerate(list(reversed(view.store.events))[: len(shown)]):
+            # What rows are left is for those that one row cuts, the newest first.
+            whole = _whole(event, view, cells)
+            if 0 < len(whole) - len(shown[number]) <= spare:
+                spare -= len(whole) - len(shown[number])
+                shown[number] = whole
+        rows = [row for lines in shown for row in lines]
         if not rows:
             rows = [((" nothing yet", MUTED),)]
         return rows if bare else frame(rows, width, height, view.glyphs, title="events")
@@ -37,22 +55,33 @@ class EventsPanel(Panel):
         return _lines(event, view, cells, 1) == _lines(event, view, 10_000, 1)
 
 
+def _whole(event: Event, view: View, cells: int) -> list[Row]:
+    """An event without pieces in as many rows as it needs, broken between words."""
+    rows = _lines(event, view, cells, 1)
+    if event.parts:
+        return rows
+    (stamp, (_, role)), later = rows[0], (" " * CLOCK, MUTED)
+    words = _lines(event, view, 10_000, 1)[0][1][0]
+    lines = textwrap.wrap(words, max(10, cells - CLOCK - 1))[:ROWS]
+    return [(later if number else stamp, (line, role)) for number, line in enumerate(lines)]
+
+
 def _lines(event: Event, view: View, cells: int, room: int) -> list[Row]:
     """An event in one row; one in pieces in as many as they need, none of them torn."""
     role = ROLE.get(event.level, TEXT)
     stamp: Span = (f" {f.clock(event.time, view.zone)} ", MUTED)
     later: Span = (" " * CLOCK, MUTED)
+    glyph = f"{view.glyphs.up} " if event.level in ("warning", "error") else ""
     if not event.parts:
-        glyph = f"{view.glyphs.up} " if event.level in ("warning", "error") else ""
-        return [(stamp, (shorten_between(f.clean(glyph + event.text), cells - CLOCK - 1), role))]
+        return [(stamp, (whole_parts(f.clean(glyph + event.text), cells - CLOCK - 1), role))]
     gap = f" {view.glyphs.dot} "
     lines: list[str] = []
-    for part in (f.clean(part) for part in event.parts):
+    for part in (f.clean(part) for part in (glyph + event.parts[0], *event.parts[1:])):
         if lines and len(lines[-1]) + len(gap) + len(part) < cells - CLOCK:
             lines[-1] += gap + part
         else:
-            lines.append(part)
+            lines += textwrap.wrap(part, max(10, cells - CLOCK - 1))
     return [
-        (later if number else stamp, (shorten_between(line, cells - CLOCK - 1), role))
+        (later if number else stamp, (line, role))
         for number, line in enumerate(lines[: min(room, ROWS)])
     ]

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmtop.tui import format as f
 from llmtop.tui.panels.memory import memory_bar, memory_words, on_gpu, simulated
-from llmtop.tui.panels.panel import Panel
+from llmtop.tui.view.panel import Panel
 from llmtop.tui.widgets.bar import parts_bar
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, sides
 from llmtop.tui.widgets.row import width as cells
+from llmtop.wording import format as f
 
 if TYPE_CHECKING:
-    from llmtop.engines.anatomy import Division
-    from llmtop.engines.samples import GpuSample
-    from llmtop.tui.panels.view import View
+    from llmtop.engines.core.samples import GpuSample
+    from llmtop.engines.logs.memory_report import Division
+    from llmtop.tui.view.view import View
     from llmtop.tui.widgets.glyphs import Glyphs
 
 HOT_C = 85.0  # data-centre cards begin to slow down a little above
@@ -54,8 +54,7 @@ class GpuPanel(Panel):
             return self._one(gpus[0], view, width, height)
         body = _table(gpus, width - 2, height - 2, view)
         watts = sum(g.power_w for g in gpus if g.power_w is not None)
-        used = sum(g.memory_used_bytes or 0 for g in gpus)
-        total = sum(g.memory_total_bytes or 0 for g in gpus)
+        used, total = _sums(gpus)
         head: list[Ranked] = [
             (0, [(f"{f.gib(used)}/{f.gib(total)} GiB", "gpu")]),
             (1, [(f"{watts:,.0f} W", STRONG)]),
@@ -66,13 +65,14 @@ class GpuPanel(Panel):
         inner = width - 4
         used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
         parts = on_gpu(gpu, view)
-        head: list[Ranked] = [(0, [(f"{f.gib(total)} GiB", "gpu")])]
+        whose = " unified" if gpu.unified else ""
+        head: list[Ranked] = [(0, [(f"{f.gib(total)} GiB{whose}", "gpu")])]
         if parts is not None:
             memory = memory_bar(parts, inner, view.glyphs)
             words: Sequence[Sequence[Span]] = memory_words(
                 parts, inner, 2 if height > 6 else 1, stale=view.stale_s is not None
             )
-            head = [(0, [(f"{f.gib(used)}/{f.gib(total)} GiB", "gpu")])]
+            head = [(0, [(f"{f.gib(used)}/{f.gib(total)} GiB{whose}", "gpu")])]
         else:
             memory = parts_bar([(used or 0, "gpu")], total or 0, inner, view.glyphs)
             only = join(
@@ -166,6 +166,14 @@ def _note(view: View) -> str:
     return f.clean(view.store.gpu_note, 120) or "no GPU here"
 
 
+def _sums(gpus: Sequence[GpuSample]) -> tuple[int, int]:
+    """Bytes used and there; the machine's own memory, which GPUs may share, counts once."""
+    counted = [gpu for gpu in gpus if not gpu.unified]
+    counted += [gpu for gpu in gpus if gpu.unified][:1]
+    used = sum(gpu.memory_used_bytes or 0 for gpu in counted)
+    return used, sum(gpu.memory_total_bytes or 0 for gpu in counted)
+
+
 def _free(gpu: GpuSample) -> str:
     if gpu.memory_total_bytes is None or gpu.memory_used_bytes is None:
         return f.ABSENT
@@ -218,6 +226,7 @@ def _line(gpu: GpuSample, width: int, view: View) -> Row:
     vitals = _vitals(gpu, view, max(0, width - 48))
     used, total = gpu.memory_used_bytes, gpu.memory_total_bytes
     words: list[Span] = [(f" {f.gib(used)}", STRONG), (f"/{f.gib(total)} GiB", MUTED)]
+    words += [(" unified", MUTED)] if gpu.unified else []
     taken = cells((*left, *words, *vitals)) + 4
     bar = _bar(gpu, view, max(4, min(30, width - taken)))
     return sides([*left, *bar, *words], [*vitals, (" ", TEXT)], width)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from llmtop.tui.keymap import BY_ID
-from llmtop.tui.panels.edit import editing_keys
-from llmtop.tui.panels.panel import Panel
-from llmtop.tui.panels.view import Stage, View
+from llmtop.config.key_table import BY_ID
+from llmtop.tui.view.edit import editing_keys
+from llmtop.tui.view.panel import Panel
+from llmtop.tui.view.replay_bar import replay_row
+from llmtop.tui.view.view import LifecycleView, View
 from llmtop.tui.widgets.frame import Ranked
 from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span, join, sides
 from llmtop.tui.widgets.row import width as width_of
@@ -21,8 +22,13 @@ class KeysPanel(Panel):
         self._made: Row = ()
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
-        """What works now, and only that."""
-        state: list[Span] = [] if view.mouse else [("mouse let go ", "warn")]
+        """What works now, and only that; in a replay where it is."""
+        if view.replay is not None and not self.editing:
+            return [replay_row(view.replay, view, width)]
+        state: list[Span] = [(" REC ", "badge-bad"), (" ", TEXT)] if view.store.recording else []
+        sign = view.axis.sign(view.now)
+        state += [(f" {sign} ", "badge-warn"), (" ", TEXT)] if sign else []
+        state += [] if view.mouse else [("mouse let go ", "warn")]
         keys = self._keys(view)
         if (made_of := (keys, state, width)) != self._made_of:
             self._made_of, self._made = made_of, _line(keys, state, width)
@@ -32,18 +38,21 @@ class KeysPanel(Panel):
         keys = view.keys
         if self.editing:
             return [(keys.pair("options.up", "options.down"), "choose"), *editing_keys(view)]
-        running, empty = view.stage is Stage.RUNNING, view.stage is Stage.EMPTY
+        running, empty = view.stage is LifecycleView.RUNNING, view.stage is LifecycleView.EMPTY
         names = ["quit", "help"]
         if not empty and len(view.store.engines) > 1:
             names += ["engine.next", "engine.beside"]
         if running and not view.readonly:
             names += ["options", "saturation", "compare"]
+        if running and view.engine is not None and view.engine.why is not None:
+            names += ["why", "steps", "requests"] if view.engine.steps is not None else ["why"]
         names += ["palette"] if empty else ["log", "palette"]
         names.append("theme")
         if not view.mouse:
             names.insert(2, "mouse")
         if not (empty or view.readonly) and view.engine is not None and view.engine.owned:
-            names += ["engine.restart", "engine.stop"] if running else []
+            names += ["engine.restart", "engine.stop", "engine.hold"] if running else []
+        names += ["tune"] if running and not view.readonly else []
         found = [(keys.label(name), BY_ID[name].short) for name in names]
         if running and view.load is None and not view.readonly:
             found.insert(0, (keys.label("load.more"), "start a load at 1"))

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmtop.tui import format as f
-from llmtop.tui.keymap import BY_ID
-from llmtop.tui.panels.panel import Panel
-from llmtop.tui.panels.view import Stage, View
-from llmtop.tui.series import SeriesName
+from llmtop.analysis.series import SeriesName
+from llmtop.config.key_table import BY_ID
+from llmtop.tui.view.panel import Panel
+from llmtop.tui.view.view import LifecycleView, View
 from llmtop.tui.widgets.axis import columns, nice, time_grid
 from llmtop.tui.widgets.braille import overlay, plot
 from llmtop.tui.widgets.chart import merged
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten, width
+from llmtop.wording import format as f
 
 if TYPE_CHECKING:
-    from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
+    from llmtop.loadgen.core.results import ClientHealth, LatencySummary, LoadSnapshot
+    from llmtop.operations.shared_load import SharedLoad
 
 RUNNING = ("load.hold", "load.burst", "load.stop", "load.cut", "load.loop")
 RANKS = {"load.stop": 1, "load.hold": 2}  # what stays longest where there is no room
 
 
 class LoadPanel(Panel):
-    """Shape above, keys below, and what came of it between."""
+    """Shape above, keys below, and the results between."""
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The box; the rows that matter least leave first."""
         load = view.load
         inner, room = width - 4, max(0, height - 2)
+        other = view.engine.shared_load if view.engine is not None else None
+        if other is not None and view.client is None:
+            return frame(
+                _others(other, inner), width, height, view.glyphs, title="load of another llmtop",
+                head=[(0, [(f.clean(other.shape, 60), "load")])],
+            )  # fmt: skip
         if load is None:
             return self._none(view, width, height)
         groups = [
@@ -58,8 +65,10 @@ class LoadPanel(Panel):
         )
 
     def _none(self, view: View, width: int, height: int) -> list[Row]:
-        if view.stage is not Stage.RUNNING:
+        if view.stage is not LifecycleView.RUNNING:
             words: list[Span] = [(" no load while the engine does not run", MUTED)]
+        elif view.replay is not None:
+            words = [(" no load is recorded at this moment", MUTED)]
         elif view.readonly:
             words = [(" no load; read-only", MUTED)]
         elif view.store.load is not None and view.store.load_target:
@@ -68,6 +77,30 @@ class LoadPanel(Panel):
             key = view.keys.label("load.more")
             words = [(" no load yet.  ", MUTED), (key, "key"), (" starts one at 1", MUTED)]
         return frame([tuple(words)], width, height, view.glyphs, title="load")
+
+
+def _others(other: SharedLoad, cells: int) -> list[Row]:
+    """What another process asks of this engine, as it says itself."""
+    unit = " req/s" if other.loop == "open" else " streams"
+    state = "held" if other.held else "running" if other.running else "draining"
+    groups: list[list[Ranked]] = [
+        [
+            (0, [("asked ", MUTED), (f.short(other.asked), "load"), (unit, MUTED)]),
+            (1, [("in flight ", MUTED), (f.count(other.in_flight), STRONG)]),
+            (2, [(state, MUTED)]),
+        ],
+        [
+            (0, [("ok ", MUTED), (f.count(other.ok), "good" if other.ok else STRONG)]),
+            (1, _refused(other)),
+            (1, [("failed ", MUTED), (f.count(other.failed), "bad" if other.failed else STRONG)]),
+            (2, [(f.rate(other.requests_per_s), STRONG), (" req/s", MUTED)]),
+        ],
+        [
+            (0, [("TTFT p95 ", MUTED), (f.latency(other.ttft_p95), STRONG)]),
+            (1, [(f"process {other.pid} steers it", MUTED)]),
+        ],
+    ]
+    return [((" ", TEXT), *join(group, cells)) for group in groups]
 
 
 def _level(load: LoadSnapshot, cells: int) -> list[Span]:
@@ -82,10 +115,22 @@ def _level(load: LoadSnapshot, cells: int) -> list[Span]:
     )
 
 
+def _refused(load: LoadSnapshot | SharedLoad) -> list[Span]:
+    """Requests that the engine's queue had no place for, once there are any: in all, a second."""
+    if not load.refused:
+        return []
+    return [
+        ("refused ", MUTED),
+        (f.count(load.refused), "warn"),
+        (f" {f.rate(load.refused_per_s)}/s", "warn"),
+    ]
+
+
 def _outcome(load: LoadSnapshot, cells: int) -> list[Span]:
     return join(
         [
             (0, [("ok ", MUTED), (f.count(load.ok), "good" if load.ok else STRONG)]),
+            (1, _refused(load)),
             (1, [("failed ", MUTED), (f.count(load.failed), "bad" if load.failed else STRONG)]),
             (4, [("cut ", MUTED), (f.count(load.cut), STRONG)]),
             # What was late or never left is part of what was asked: shown as soon as there is any.
@@ -133,20 +178,21 @@ def _client(load: LoadSnapshot, cells: int, view: View) -> list[Span]:
 
 
 def _valid(health: ClientHealth) -> bool:
-    from llmtop.loadgen.health import VALID  # with the first load, not with the screen
+    from llmtop.loadgen.statistics.client_health import (
+        VALID,  # with the first load, not with the screen
+    )
 
     return health.verdict == VALID
 
 
 def _bound(health: ClientHealth, cells: int, view: View, clock: Span) -> list[Span]:
-    """Why the client was the limit: the reasons that fit, the first one in any case."""
+    """The figures that this client can have moved, and by how much: those that fit, the first one
+    in any case."""
     up = view.glyphs.up
     if not health.causes:
         return [(shorten(f"{up} {f.clean(health.verdict, 80)}", cells), "warn")]
-    first, *more = (f.clean(cause, 40) for cause in health.causes)
-    words = f"{up} client-bound: {first}"
-    if len(words) > cells:
-        words = shorten(f"{up} client: {first}", cells)
+    first, *more = (f.clean(cause, 80) for cause in health.causes)
+    words = shorten(f"{up} client: {first}", cells)
     rest = [(rank, [(cause, "warn")]) for rank, cause in enumerate(more, 1)]
     return join([(0, [(words, "warn")]), *rest, (len(rest) + 1, [clock])], cells)
 
@@ -158,7 +204,7 @@ def _over(found: LatencySummary) -> str:
 
 
 def _history(view: View, cells: int, height: int) -> list[Row]:
-    """What was asked and what came of it over time, on one axis: where they part, it is full."""
+    """Asked and achieved load on one time axis. A gap between them: the engine is full."""
     column = 6
     grid = time_grid(view.now, max(1, cells - column))
     gap_s = max(3.0, 2.5 * view.interval)
@@ -190,8 +236,9 @@ def _keys(view: View, load: LoadSnapshot, cells: int) -> list[Span]:
     keys = view.keys
     if not load.running:
         start: list[Span] = [(keys.label("load.more"), "key"), (" starts one at 1", MUTED)]
+        again: list[Span] = [(keys.label("load.again"), "key"), (" the last one again", MUTED)]
         cut: list[Span] = [(keys.label("load.cut"), "key"), (" cut the rest", MUTED)]
-        return join([(1, start), (0, cut if load.in_flight else [])], cells - 5)
+        return join([(1, again), (2, start), (0, cut if load.in_flight else [])], cells - 5)
 
     def words(command: str) -> list[Span]:
         word = BY_ID[command].short

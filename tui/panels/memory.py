@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmtop.engines.anatomy import Division, divide
-from llmtop.tui import format as f
-from llmtop.tui.panels.view import Stage, View
+from llmtop.engines.logs.memory_report import Division, divide
+from llmtop.tui.view.view import LifecycleView, View
 from llmtop.tui.widgets.bar import parts_bar
 from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, Span, join
+from llmtop.wording import format as f
 
 if TYPE_CHECKING:
-    from llmtop.engines.samples import GpuSample
-    from llmtop.tui.store import EngineTrack
+    from llmtop.engines.core.samples import GpuSample
+    from llmtop.tui.store.store import EngineTrack
     from llmtop.tui.widgets.frame import Ranked
     from llmtop.tui.widgets.glyphs import Glyphs
 
@@ -20,9 +20,9 @@ LITTLE = 0.05 * f.GIB  # would read 0.0
 
 
 def on_gpu(gpu: GpuSample, view: View) -> Division | None:
-    """The selected engine's memory on this GPU; None when it is not on it, or told nothing."""
+    """The selected engine's memory on this GPU; None when it is not on it, or reported nothing."""
     engine = view.engine
-    anatomy = engine.anatomy if engine is not None and view.stage is Stage.RUNNING else None
+    anatomy = engine.anatomy if engine is not None and view.stage is LifecycleView.RUNNING else None
     if engine is None or anatomy is None or anatomy.simulated or gpu.memory_used_bytes is None:
         return None
     if not engine.is_on(gpu, view.store.gpus):
@@ -39,7 +39,7 @@ def on_gpu(gpu: GpuSample, view: View) -> Division | None:
 def simulated(view: View) -> Division | None:
     """The selected engine's memory on its virtual GPU; None when it has none."""
     engine = view.engine
-    anatomy = engine.anatomy if engine is not None and view.stage is Stage.RUNNING else None
+    anatomy = engine.anatomy if engine is not None and view.stage is LifecycleView.RUNNING else None
     if anatomy is None or not anatomy.simulated:
         return None
     return divide(anatomy, kv_usage=_kv_usage(view))
@@ -76,7 +76,7 @@ def memory_words(
 ) -> list[list[Span]]:
     """The parts in GiB, in the bar's order, in one row or two; free memory stays longest.
 
-    stale: what the engine told last of its cache's use is old by now; the rest is not its word.
+    stale: what the engine reported last of its cache's use is old by now; the rest is not its word.
     """
     kv: list[Span] = [("KV ", MUTED), (f.gib(parts.kv), "kv")]
     full = list(kv)
@@ -105,7 +105,7 @@ def _part(word: str, size: float, role: str) -> list[Span]:
 
 def held_words(engine: EngineTrack, view: View) -> str:
     """How much GPU memory an engine holds: by NVML where its processes are known, else its own
-    report; ``--`` where neither tells."""
+    report; ``--`` where neither reports it."""
     anatomy = engine.anatomy
     if anatomy is None:
         return f.ABSENT

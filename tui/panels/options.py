@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from textual.events import Click, Key, Paste
 from textual.message import Message
 
 from llmtop import UsageError
-from llmtop.engines.options import Applies, Change, Option, OptionValue, Outcome
-from llmtop.tui import format as f
-from llmtop.tui.keymap import DEFAULT, Keymap, Place, is_text
-from llmtop.tui.panels.edit import Edit, editing_keys, frozen, wants_eviction
-from llmtop.tui.panels.panel import Panel
-from llmtop.tui.panels.view import Stage, View
-from llmtop.tui.pasting import typed_line
+from llmtop.config.key_names import is_text
+from llmtop.config.key_table import Place
+from llmtop.config.keymap import DEFAULT, Keymap
+from llmtop.engines.core.options import Applies, Option, OptionValue
+from llmtop.tui.keys.pasting import typed_line
+from llmtop.tui.view.edit import Edit, editing_keys, frozen, wants_eviction
+from llmtop.tui.view.effect_rows import ROOM, effect_rows
+from llmtop.tui.view.option_words import hold_spans, left_changed, why_not
+from llmtop.tui.view.panel import Panel
+from llmtop.tui.view.view import LifecycleView, View
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import (
     MUTED,
@@ -25,25 +29,18 @@ from llmtop.tui.widgets.row import (
     cell_len,
     join,
     shorten,
-    shorten_between,
+    whole_parts,
 )
-from llmtop.tui.words import STATES, left_words
+from llmtop.wording import format as f
+from llmtop.wording.outcomes import in_force
 
 if TYPE_CHECKING:
-    from llmtop.engines.restart import Restarted
-    from llmtop.tui.store import EngineTrack
+    pass
 
 
 def _can(view: View) -> bool:
     """Whether options can be changed now."""
-    return view.stage is Stage.RUNNING and not view.readonly
-
-
-def _left(engine: EngineTrack | None) -> str:
-    """What a killed comparison or tour left changed, "" as a rule."""
-    if engine is None or engine.status is None:
-        return ""
-    return f.clean(left_words(engine.name, engine.status.left), 200)
+    return view.stage is LifecycleView.RUNNING and not view.readonly
 
 
 VALUE = 7  # cells of a value
@@ -65,8 +62,17 @@ class OptionsPanel(Panel, can_focus=True):
             self.value = value
             self.evict = evict
 
+    class Typed(Message):
+        """A value is being typed, as far as it can be meant. value: None while nothing is."""
+
+        def __init__(self, option: str, value: OptionValue) -> None:
+            super().__init__()
+            self.option = option
+            self.value = value
+
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
+        self._typed: OptionValue = None  # that was told last
         self.edit = Edit()
         self._first = self._seen = 0  # the options that are shown
 
@@ -76,7 +82,7 @@ class OptionsPanel(Panel, can_focus=True):
         self.screen.set_focus(self)
 
     def say(self, words: str, role: str) -> None:
-        """Words in the lower border: what came of the last change."""
+        """Words in the lower border: the result of the last change."""
         self.edit.said, self.edit.role = words, role
         self._again()
 
@@ -87,25 +93,30 @@ class OptionsPanel(Panel, can_focus=True):
         lit = self.has_focus
         room, inner = height - 2, width - 2
         if not options:
-            note = f.clean(_note(engine), 100) if engine else ""
+            note = f.clean(why_not(engine), 100) if engine else ""
             empty: Row = ((f" {note or 'no option is known here'}", MUTED),)
             return frame([empty], width, height, view.glyphs, title="options", lit=lit)
         at = self.edit.at = max(0, min(self.edit.at, len(options) - 1))
-        extra = 1 if lit and room > 2 else 0
+        hint = self._hint(options[at], inner - 2, view) if lit and room > 2 else []
+        hint = hint[: 2 if room > 5 else 1]
+        block = self._effect(options[at], inner, room - len(hint) - 1, view) if lit else []
+        if block and self.edit.text is None:
+            hint = []
+        extra = len(hint) + len(block)
         first = max(0, min(at - (room - extra) // 2, len(options) - (room - extra))) if lit else 0
         self._first, self._seen = first, min(room - extra, len(options) - first)
         narrow = inner < ROOMY
-        left = _left(engine)
+        left = left_changed(engine)
         taken = (21 if left else 16) if narrow else 34
         name_cells = min(max(len(o.name) for o in options) + 1, inner - taken)
         body: list[Row] = []
         for number, option in enumerate(options[first : first + room - extra], first):
             here = lit and number == at
             body.append(self._line(option, view, inner, name_cells, here))
-        if extra:
-            body.append(((" ", TEXT), *self._hint(options[at], inner - 2, view)))
+        body += [*block, *(((" ", TEXT), *spans) for spans in hint)]
         changed = sum(o.value != o.launch for o in options)
         head: list[Ranked] = [
+            *hold_spans(engine),
             (1, [(f"{changed} changed since launch", "mark")] if changed else []),
             (
                 0,
@@ -115,7 +126,7 @@ class OptionsPanel(Panel, can_focus=True):
             ),
         ]
         said = shorten(f.clean(self.edit.said), max(0, inner - 6))
-        note = f.clean(_note(engine), 100) if engine and not said else ""
+        note = f.clean(why_not(engine), 100) if engine and not said else ""
         foot: list[Span] = [(said, self.edit.role)] if said else []
         if left and not said:
             foot = [(shorten(left, max(0, inner - 6)), "warn")]
@@ -136,7 +147,7 @@ class OptionsPanel(Panel, can_focus=True):
             spans.append((f"{f.clean(self.edit.text, 60)}_".ljust(8), "edit"))
             spans.append((f" was {f.option(option.value)}", MUTED))
             return tuple(spans)
-        value = f.option(option.value)
+        value = in_force(option, f.option)
         if option.pending is not None:
             value += f" {view.glyphs.arrow} {f.option(option.pending)}"
         differs = option.value != option.launch
@@ -157,15 +168,34 @@ class OptionsPanel(Panel, can_focus=True):
             spans.append((" live" if live else " restart", "good" if live else MUTED))
             return tuple(spans)
         else:
-            of = f"  of {f.option(option.launch)}" if differs else ""
-            spans.append((of.ljust(11), MUTED))
+            limit = option.applies is Applies.LIVE_UP_TO_LAUNCH
+            words = f"  {'of' if limit else 'was'} {f.option(option.launch)}" if differs else ""
+            spans.append((words.ljust(11), MUTED))
         how = f.applies(option.applies, option.launch, startup)
         spans.append((f" {how}", "good" if live else MUTED))
         return tuple(spans)
 
-    def _hint(self, option: Option, cells: int, view: View) -> list[Span]:
+    def _effect(self, option: Option, cells: int, most: int, view: View) -> list[Row]:
+        """What the typed value is expected to do; of the one that was set, also what it did."""
+        found, engine = view.store.effect, view.engine
+        if found is None or engine is None or most < 1:
+            return []
+        if (found.question.engine, found.question.option) != (engine.name, option.name):
+            return []
+        return effect_rows(found, cells, min(most, ROOM), view.glyphs)
+
+    def _tell(self, option: Option, value: OptionValue) -> None:
+        """Say what is typed now, each value once."""
+        if value != self._typed:
+            self._typed = value
+            self.post_message(self.Typed(option.name, value))
+
+    def _hint(self, option: Option, cells: int, view: View) -> list[list[Span]]:
+        """What the option is, in two rows at most, or the keys while it is changed."""
         if self.edit.text is None:
-            return [(shorten_between(f.clean(option.spec.summary, 200), cells), MUTED)]
+            about = f"{option.spec.summary} {option.note}" if option.note else option.spec.summary
+            about = whole_parts(f.clean(about, 400), 2 * cells - 10)  # a row ends with a word
+            return [[(line, MUTED)] for line in textwrap.wrap(about, cells)]
         enter, back = ([(key, "key"), (f" {word}", MUTED)] for key, word in editing_keys(view))
         groups: list[Ranked] = [(0, enter)]
         if self.edit.evicts(option):
@@ -175,10 +205,12 @@ class OptionsPanel(Panel, can_focus=True):
             groups.append((1, [(evict, "key"), (words, MUTED), (answer, "warn")]))
         groups.append((2, back))
         groups.append((3, [(self.edit.bounds(option), MUTED)]))
-        return join(groups, cells)
+        return [join(groups, cells)]
 
     def takes(self, key: str) -> bool:
         """Whether a key is the panel's own while it has the keyboard."""
+        if self.edit.text is None and self._keymap.meant(Place.SCREEN, key) == "help":
+            return False  # which has the keys of the options first
         return key not in ("tab", "shift+tab") and not key.startswith("ctrl+")
 
     @property
@@ -189,7 +221,7 @@ class OptionsPanel(Panel, can_focus=True):
         """A row takes the cursor; the row that has it is changed, as by its key."""
         view = self.view
         row = event.y - 1
-        if view is None or view.stage is not Stage.RUNNING or not 0 <= row < self._seen:
+        if view is None or view.stage is not LifecycleView.RUNNING or not 0 <= row < self._seen:
             return
         event.stop()
         options = view.engine.options if view.engine is not None else ()
@@ -218,6 +250,7 @@ class OptionsPanel(Panel, can_focus=True):
             self._choose(event, option, len(options))
         else:
             self._type(event, option)
+        self._tell(option, self.edit.meant(option))
         self._again()
 
     def on_paste(self, event: Paste) -> None:
@@ -228,6 +261,7 @@ class OptionsPanel(Panel, can_focus=True):
             option = engine.options[min(self.edit.at, len(engine.options) - 1)]
             for character in typed_line(event.text):
                 self.edit.key(character, character, option)
+            self._tell(option, self.edit.meant(option))
             self._again()
 
     def _choose(self, event: Key, option: Option, count: int) -> None:
@@ -273,6 +307,7 @@ class OptionsPanel(Panel, can_focus=True):
     def _ask(self, option: Option, value: OptionValue) -> None:
         evict = self.edit.evict and wants_eviction(option, value)
         self.edit.cancel()
+        self._typed = None  # not told: the forecast of a value that is set stays
         if option.applies is not Applies.RESTART:  # that asks first
             self.edit.said, self.edit.role = f"{option.name}: asked for {f.option(value)}", MUTED
         self.post_message(self.Asked(option.name, value, evict))
@@ -280,28 +315,3 @@ class OptionsPanel(Panel, can_focus=True):
     def _again(self) -> None:
         if self.view is not None:
             self.show(self.view)
-
-
-def _note(engine: EngineTrack) -> str:
-    """Why nothing can be changed as it runs; of one that has ended not what its socket did."""
-    status = engine.status
-    if status is None or engine.runs:
-        return engine.options_note
-    return f"{engine.name} {STATES[status.state]}"
-
-
-def answer_words(change: Change) -> tuple[str, str]:
-    """What the engine said to a change, and its role."""
-    name, value = f.clean(change.option, 60), f.option(change.after)
-    if change.outcome is Outcome.REFUSED:
-        return f"{name}: refused, {f.clean(change.reason or 'no reason given', 200)}", "bad"
-    when = f" after {change.ack_ms:.0f} ms" if change.ack_ms is not None else ""
-    evicted = f", {change.evicted} put back" if change.evicted else ""
-    return f"{name} = {value}: {change.outcome.value}{when}{evicted}", "good"
-
-
-def restarted_words(name: str, value: OptionValue, done: Restarted) -> tuple[str, str]:
-    """What came of a restart, and its role."""
-    if done.rolled_back:
-        return f"rolled back: {f.clean(done.failure, 200)}", "bad"
-    return f"{name} = {f.option(value)}: restarted in {f.duration(done.took_s)}", "good"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmtop.engines.samples import Latency, Quantiles
-from llmtop.tui import format as f
+from llmtop.engines.core.samples import Latency, Quantiles
 from llmtop.tui.panels import speculation
-from llmtop.tui.panels.panel import Panel
-from llmtop.tui.panels.view import Stage, View
+from llmtop.tui.view.panel import Panel
+from llmtop.tui.view.view import LifecycleView, View
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, faded, join
+from llmtop.wording import format as f
 
 if TYPE_CHECKING:
-    from llmtop.loadgen.results import LatencySummary
+    from llmtop.loadgen.core.results import LatencySummary
 
 NAMES = 6  # cells of a row's name
 
@@ -73,7 +73,7 @@ class CostPanel(Panel):
 
 
 def aged(view: View, groups: list[Ranked]) -> list[Ranked]:
-    """What the engine told, faded while that is stale."""
+    """What the engine reported, faded while that is stale."""
     if view.stale_s is None:
         return groups
     return [(rank, faded(spans)) for rank, spans in groups]
@@ -81,7 +81,7 @@ def aged(view: View, groups: list[Ranked]) -> list[Ranked]:
 
 def _stale(view: View) -> list[Ranked]:
     """How old the figures are, while the engine gives no new ones."""
-    if view.stale_s is None or view.stage is not Stage.RUNNING:
+    if view.stale_s is None or view.stage is not LifecycleView.RUNNING:
         return []
     return [(0, [(f"stale {f.duration(view.stale_s)}", "bad")])]
 
@@ -95,16 +95,27 @@ def itl(view: View) -> list[Ranked]:
 def client_itl(view: View) -> list[Ranked]:
     """The gaps that our load saw: p50, and p95 with its n and window; [] without a load."""
     load = view.client
-    return _client(load.itl) if load is not None and load.itl.n else []
+    if load is None or not load.itl.n:
+        return []
+    from llmtop.loadgen.core.results import SEVERAL  # there is a load, so it is imported already
+
+    several = load.tokens_per_chunk
+    if several is None or several <= SEVERAL:
+        return _client(load.itl)
+    # A gap between chunks is not one between tokens.
+    return [*_client(load.itl), (1, [("chunks of ", MUTED), (f"{several:.1f} tok", STRONG)])]
 
 
 def server_itl(view: View) -> list[Ranked]:
-    """The engine's own p95, with its window where it stands alone; [] where it tells none."""
+    """The engine's own p95, with its window where it stands alone, then its exact mean; [] where
+    it reports none."""
     load, sample = view.client, view.sample
     own = sample.latencies.get(Latency.ITL) if sample else None
     if own is None or not own.n:
         return []
-    return aged(view, [(2, _server(own, alone=load is None or not load.itl.n))])
+    alone = load is None or not load.itl.n
+    mean: list[Span] = [("mean ", MUTED), (f.latency(own.mean), STRONG)]
+    return aged(view, [(2, _server(own, alone=alone)), (4, mean)])
 
 
 def _client(found: LatencySummary) -> list[Ranked]:
@@ -124,9 +135,7 @@ def _client(found: LatencySummary) -> list[Ranked]:
 
 def _server(own: Quantiles, *, alone: bool) -> list[Span]:
     over = f"/{f.span(round(own.window_s))}" if alone else ""
-    words: list[Span] = [("server p95 ", MUTED), (f.quantile(own.p95), STRONG)]
-    if own.p95 is not None and own.p95.relation == "<" and own.mean is not None:
-        words += [(" mean ", MUTED), (f.latency(own.mean), STRONG)]
+    words: list[Span] = [("server p95 ", MUTED), (f.own_quantile(own, own.p95), STRONG)]
     return [*words, (f" n={f.short(own.n)}{over}", MUTED)]
 
 

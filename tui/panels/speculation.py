@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from llmtop.engines.options import Applies, Option
-from llmtop.engines.samples import EngineSample
-from llmtop.tui import format as f
-from llmtop.tui.panels.view import View
-from llmtop.tui.store import EngineTrack
+from llmtop.engines.core.options import Applies, Option
+from llmtop.engines.core.samples import EngineSample
+from llmtop.tui.store.store import EngineTrack
+from llmtop.tui.view.view import View
 from llmtop.tui.widgets.frame import Ranked
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Span
+from llmtop.wording import format as f
 
 # What each engine calls the number of tokens that it drafts.
 DRAFTING = ("num_speculative_tokens", "speculative_num_draft_tokens")
+
+METHODS = ("speculative_method", "speculative_algorithm")
 
 
 def drafted(sample: EngineSample) -> float | None:
@@ -36,13 +38,21 @@ def speculates(engine: EngineTrack | None) -> bool:
     return armed or (engine.sample is not None and engine.sample.spec_acceptance is not None)
 
 
+def _method(engine: EngineTrack) -> bool:
+    """Whether a drafter was named: how many tokens it drafts may be its own choice."""
+    return any(option.value for option in engine.options if option.name in METHODS)
+
+
 def state_words(view: View) -> list[Span]:
     """Why there are no figures: it is off, it needs a restart, or nothing was drafted."""
-    option = drafting(view.engine)
-    if option is None:
+    engine = view.engine
+    option = drafting(engine)
+    if engine is None or option is None:
         return [(f.ABSENT, TEXT)]
-    if option.value:
+    if option.value or (option.value is None and _method(engine)):
         return [("on", STRONG), (", nothing drafted in the window", MUTED)]
+    if option.value is None and not engine.owned:
+        return [("unknown", STRONG), (", this engine does not say", MUTED)]
     if option.applies is Applies.RESTART:
         return [("off", STRONG), (", a restart can arm it", MUTED)]
     return [("off", STRONG), (f", armed for {f.option(option.launch)}: o turns it on", MUTED)]

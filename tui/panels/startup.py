@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmtop.engines.records import State, Step
-from llmtop.tui import format as f
-from llmtop.tui.panels.panel import Panel
-from llmtop.tui.panels.view import Stage, View
-from llmtop.tui.store import EngineTrack
+from llmtop.engines.core.records import State, Step
+from llmtop.tui.store.store import EngineTrack
+from llmtop.tui.view.panel import Panel
+from llmtop.tui.view.view import LifecycleView, View
 from llmtop.tui.widgets.bar import bar
 from llmtop.tui.widgets.frame import frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, shorten
+from llmtop.wording import format as f
 
 
 class StartupPanel(Panel):
@@ -24,7 +24,7 @@ class StartupPanel(Panel):
             return frame([], width, height, view.glyphs, title="engine")
         body = (
             self._ended(engine, view, width - 6)
-            if view.stage is Stage.ENDED
+            if view.stage is LifecycleView.ENDED
             else self._starting(engine, view, width - 6, height - 2)
         )
         pad = max(0, (height - 2 - len(body)) // 2 - 1)
@@ -78,7 +78,12 @@ class StartupPanel(Panel):
         if record.advice:
             rows.append((_in, (shorten(f.clean(record.advice), cells), TEXT)))
         rows += [(_in, (small, MUTED)), ()]
-        return [*rows, *_log(engine, cells), (_in, (key, "key"), (" shows the log", MUTED))]
+        shown = [(_in, (shorten(f.clean(line), cells), MUTED)) for line in record.excerpt]
+        return [
+            *rows,
+            *(shown or _log(engine, cells)),
+            (_in, (key, "key"), (" shows the log", MUTED)),
+        ]
 
 
 _in: Span = ("   ", TEXT)

@@ -1,1 +1,1 @@
-"""Screens: panels arranged, and the keys that work on them."""
+"""The screens and dialogs, one module each."""

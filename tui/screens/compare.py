@@ -8,15 +8,33 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from llmtop import LlmtopError, UsageError
-from llmtop.engines import settings
-from llmtop.engines.options import Applies, Option, OptionValue
-from llmtop.loadgen.duel import NOISE_PAIRS
-from llmtop.tui import format as f
-from llmtop.tui.bindings import bindings
-from llmtop.tui.experiments import PREPARING, ComparisonPlan, ComparisonState
-from llmtop.tui.findings import comparison_sentences
-from llmtop.tui.panels.form import Field, Form, form_rows
-from llmtop.tui.panels.page import (
+from llmtop.engines.tuning import resolution
+from llmtop.loadgen.experiments.comparison import NOISE_PAIRS
+from llmtop.tui.commands.experiment_requests import PREPARING, ComparisonPlan, ComparisonState
+from llmtop.tui.keys.bindings import bindings
+from llmtop.tui.plots.form import Field, Form, form_rows
+from llmtop.tui.plots.form_values import MOST_SECONDS, MOST_STREAMS, length, number
+from llmtop.tui.plots.runs import LEAST, runs_rows
+from llmtop.tui.plots.whiskers import comparison_rows, pair_rows
+from llmtop.tui.screens.compare_form import (
+    AGAINST,
+    LEVEL,
+    OUTPUT,
+    PAIRS,
+    PROMPT,
+    SECONDS,
+    USUAL,
+    WHAT,
+    A,
+    B,
+    about,
+    needs_restart,
+    propose,
+    streams,
+    typed_value,
+)
+from llmtop.tui.screens.experiment import ExperimentScreen
+from llmtop.tui.view.page import (
     fitting,
     form_keys,
     keys_row,
@@ -27,21 +45,14 @@ from llmtop.tui.panels.page import (
     told_rows,
     usual_keys,
 )
-from llmtop.tui.panels.runs import LEAST, runs_rows
-from llmtop.tui.panels.view import View
-from llmtop.tui.panels.whiskers import comparison_rows, pair_rows
-from llmtop.tui.screens.experiment import ExperimentScreen
-from llmtop.tui.screens.saturation import MOST_SECONDS, MOST_STREAMS, length, number
+from llmtop.tui.view.view import View
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, Row, Span
-from llmtop.tui.words import lengths, value_words
 from llmtop.values import replace
+from llmtop.wording import format as f
+from llmtop.wording.findings import comparison_sentences
+from llmtop.wording.sentences import lengths, remaining
 
-WHAT, A, B = "compare", "A", "B"
-LEVEL, PAIRS, SECONDS = "streams", "pairs", "seconds a run"
-PROMPT, OUTPUT = "prompt tokens", "output tokens"
-AGAINST = "engine "  # before the name of the engine that is B
-WITH_RESTART = "needs a restart; `llmtop compare` does that"
 MEASURES = 4
 ROOMY = 50  # rows from which there are three to a measure
 HOW = (
@@ -62,7 +73,7 @@ class CompareScreen(ExperimentScreen):
     def new_form(self, view: View) -> Form:
         """The first option that is live, its value now, and another one."""
         engine, prompts = view.engine, view.store.prompts
-        options = sorted(engine.options if engine else (), key=_restarts)
+        options = sorted(engine.options if engine else (), key=needs_restart)
         others = [name for name in view.store.engines if engine and name != engine.name]
         choices = (*(o.name for o in options), *(f"{AGAINST}{name}" for name in others))
         form = Form(
@@ -70,21 +81,24 @@ class CompareScreen(ExperimentScreen):
                 Field(WHAT, choices[0] if choices else "", "", choices),
                 Field(A, ""),
                 Field(B, ""),
-                Field(LEVEL, "32", "in flight in every run"),
+                Field(LEVEL, USUAL, "in flight in every run"),
                 Field(PAIRS, "8", "an even number: A B B A is two pairs, and drift cancels in it"),
                 Field(SECONDS, "8", "each run is measured this long, after its warm-up"),
                 Field(PROMPT, lengths(prompts.prompt_tokens), "a number, or a range: 448..576"),
                 Field(OUTPUT, lengths(prompts.output_tokens), "a number, or a range: 112..144"),
             ]
         )
-        _propose(form, options)
+        propose(form, options)
+        form.find(LEVEL).text = streams(form, view)
         return form
 
     def typed(self, name: str | None) -> None:
-        """Another option: its own values."""
-        engine = self._look().engine
-        if name == WHAT and engine is not None:
-            _propose(self.form, engine.options)
+        """Another option: its own values. Another value: streams at which the two can differ."""
+        view = self._make_view()
+        if name == WHAT and view.engine is not None:
+            propose(self.form, view.engine.options)
+        if name in (WHAT, A, B) and LEVEL not in self.form.changed:
+            self.form.find(LEVEL).text = streams(self.form, view)
 
     def shows(self, view: View) -> bool:
         """Whether there is a comparison to show."""
@@ -120,9 +134,12 @@ class CompareScreen(ExperimentScreen):
         if form[WHAT].startswith(AGAINST):
             plan = replace(plan, other=form[WHAT].removeprefix(AGAINST))
         else:
-            option = settings.find(engine.options, form[WHAT])
+            option = resolution.find(engine.options, form[WHAT])
             plan = replace(
-                plan, option=option.name, a=_value(option, form[A]), b=_value(option, form[B])
+                plan,
+                option=option.name,
+                a=typed_value(option, form[A]),
+                b=typed_value(option, form[B]),
             )
             if plan.a == plan.b:
                 raise UsageError("A and B are the same", "give them different values")
@@ -206,7 +223,7 @@ class CompareScreen(ExperimentScreen):
 
     def _form(self, view: View, width: int, height: int) -> list[Row]:
         engine, what = view.engine, self.form.find(WHAT)
-        what.hint = _about(engine.options if engine else (), what.text)
+        what.hint = about(engine.options if engine else (), what.text)
         body = form_rows(self.form, width - 2, height - 2, view.glyphs)
         busy = view.load is not None and view.load.running
         head: list[Ranked] = [
@@ -274,52 +291,9 @@ def _progress(state: ComparisonState, view: View, width: int) -> Row:
         pairs = len(state.result.pairs)
         run, doing = f"run {now.run} of {now.runs}", f": {now.arm}, {now.phase}"
         words = [f"{run} (pair {pairs + 1} of {now.runs // 2}){doing}", f"{run}{doing}", run]
-        left = f"about {f.duration(now.left_s)} left"
+        left = remaining(now.left_s)
         share = (now.run - 1) / now.runs
         return progress_row(words, share, left, view, width)
     if not state.over:
         return progress_row([PREPARING], 0.0, "", view, width)
     return progress_row([f"{len(state.result.pairs)} pairs were run"], None, "", view, width)
-
-
-def _restarts(option: Option) -> bool:
-    return option.applies is Applies.RESTART
-
-
-def _propose(form: Form, options: tuple[Option, ...] | list[Option]) -> None:
-    """The value in force as A; as B the launch value, else half of it, else the other one."""
-    a, b = form.find(A), form.find(B)
-    option = next((one for one in options if one.name == form[WHAT]), None)
-    if option is None:
-        a.text, b.text, a.choices, b.choices = f"{'--'}", f"{'--'}", (), ()
-        return
-    a.choices = b.choices = ("on", "off") if option.spec.kind is bool else option.spec.choices
-    value, launch = option.value, option.launch
-    other: OptionValue = launch if launch != value else None
-    if other is None and isinstance(value, bool):
-        other = not value
-    elif other is None and isinstance(value, int) and value > 1:
-        other = value // 2
-    a.text = "" if value is None else value_words(option.name, value)
-    b.text = "" if other is None else value_words(option.name, other)
-    a.hint = b.hint = f.clean(option.spec.summary, 120)
-
-
-def _about(options: tuple[Option, ...], what: str) -> str:
-    option = next((one for one in options if one.name == what), None)
-    if option is None:
-        return "the selected engine is A" if what else "no option is known, and no other engine"
-    if _restarts(option):
-        return WITH_RESTART
-    return f"{option.applies.value}. {f.clean(option.spec.summary, 120)}"
-
-
-def _value(option: Option, text: str) -> OptionValue:
-    """What was typed as the option's value; UsageError when it cannot be had as it runs."""
-    value = settings.parse(option, text)
-    if _restarts(option):
-        raise UsageError(f"{option.name} {WITH_RESTART}")
-    reason = settings.refusal(option, value)
-    if reason:
-        raise UsageError(reason)
-    return value

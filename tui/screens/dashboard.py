@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -12,10 +12,15 @@ from textual.events import Key
 from textual.geometry import Size
 from textual.layout import Layout
 
-from llmtop.engines.options import Applies, Change, Option, OptionValue, Outcome
-from llmtop.tui import format as f
-from llmtop.tui.bindings import bindings
-from llmtop.tui.control import Control, refusal
+from llmtop.config.key_table import DASHBOARD, Place
+from llmtop.tui.commands.control import Control
+from llmtop.tui.keys.bindings import bindings
+from llmtop.tui.layout.arrangement import BESIDE, NORMAL, PAIRED, Boxes, Facts, arrange, pairs
+from llmtop.tui.layout.box_memory import BoxMemory
+from llmtop.tui.layout.boxed import BoxLayout
+from llmtop.tui.layout.chart_navigation import ChartNavigation
+from llmtop.tui.layout.hidden_boxes import HIDEABLE, without
+from llmtop.tui.layout.pace import Pace
 from llmtop.tui.panels.caption import CaptionPanel
 from llmtop.tui.panels.charts import CHARTS, ChartPanel
 from llmtop.tui.panels.engines import EnginesPanel
@@ -23,26 +28,31 @@ from llmtop.tui.panels.events import EventsPanel
 from llmtop.tui.panels.gpu import GpuPanel
 from llmtop.tui.panels.keys import KeysPanel
 from llmtop.tui.panels.load import LoadPanel
-from llmtop.tui.panels.options import OptionsPanel, answer_words, restarted_words
-from llmtop.tui.panels.panel import Panel
+from llmtop.tui.panels.options import OptionsPanel
 from llmtop.tui.panels.per_token import CostPanel, PerTokenPanel
 from llmtop.tui.panels.pulse import Pulse
 from llmtop.tui.panels.speculation import speculates
 from llmtop.tui.panels.startup import SmallPanel, StartupPanel, WelcomePanel
-from llmtop.tui.panels.view import Stage, View
-from llmtop.tui.screens.arrangement import BESIDE, NORMAL, PAIRED, Boxes, Facts, arrange, pairs
-from llmtop.tui.screens.beating import BeatingScreen
-from llmtop.tui.screens.boxed import BoxLayout
-from llmtop.tui.screens.pace import Pace
-from llmtop.tui.store import EngineTrack, Event
-from llmtop.tui.widgets.row import MUTED
-from llmtop.tui.words import change_words, cost_words, flag_words
+from llmtop.tui.panels.state import StatePanel
+from llmtop.tui.plots.step_panel import StepsPanel
+from llmtop.tui.screens.engine_commands import EngineCommands
+from llmtop.tui.screens.inside.entry import EngineScreens
+from llmtop.tui.store.store import Event
+from llmtop.tui.view.effect_rows import ROOM
+from llmtop.tui.view.panel import Panel
+from llmtop.tui.view.view import LifecycleView, View
+from llmtop.tui.widgets.chart import GUTTER
 from llmtop.values import replace
+from llmtop.wording import format as f
 
+CHART_EDGE = 2 + GUTTER + 1  # cells of a chart's box that are no time
+CHART_KEYS = (
+    "left", "right", "back", "on", "wider", "narrower", "freeze", "enlarge", "now",
+)  # fmt: skip
 FIRST_NUMBERS_S = 0.1  # an engine that has not answered by then is shown without
 
 
-class Dashboard(BeatingScreen):
+class Dashboard(EngineCommands):
     """All panels. look: makes the view of this moment; the screen itself keeps no facts."""
 
     ACTIONS: ClassVar[dict[str, str]] = {
@@ -52,36 +62,44 @@ class Dashboard(BeatingScreen):
         "load.burst": "load('burst')",
         "load.loop": "load('switch_loop')",
         "load.stop": "load('stop_load')",
+        "load.again": "load('start_again')",
         "load.cut": "load('cut_load')",
         "options": "options",
         "saturation": "app.saturation",
         "compare": "app.compare",
+        "tune": "app.tune",
+        "engine.hold": "hold",
         "engine.restart": "restart",
         "engine.stop": "stop",
         "engine.next": "next_engine(1)",
         "engine.before": "next_engine(-1)",
         "engine.beside": "beside",
+        "record": "record",
+        "boxes": "boxes",
+        **{f"chart.{what}": f"chart('{what}')" for what in CHART_KEYS},
     }
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
     def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
-        super().__init__(beat_s, begun=False)
-        self._look = look
-        self._control = control
+        super().__init__(look, control, beat_s)
         self._arranged: Facts | None = None
-        self._pace = Pace([*CHARTS, *(BESIDE + name for name in PAIRED)])
+        self._pace = Pace([*CHARTS, "steps", *(BESIDE + name for name in PAIRED)])
         self._patient = True  # until something is painted
         self._paired = False  # the next engine stands beside the selected one
         self._panels: dict[str, Panel] = {}
         self._keys = KeysPanel(id="keys")
+        self._charts = ChartNavigation()
+        self._memory = BoxMemory()
         self._layout = BoxLayout(self._boxes)
 
     def compose(self) -> ComposeResult:
         """Every panel; the layout shows those that have a box."""
+        yield StatePanel(id="state")
         yield Pulse(id="pulse")
         yield EnginesPanel(id="engines")
         for name, kind in CHARTS.items():
             yield ChartPanel(kind, id=name)
+        yield StepsPanel(id="steps")
         yield GpuPanel(id="gpu")
         yield PerTokenPanel(id="token")
         yield CostPanel(id="cost")
@@ -96,14 +114,15 @@ class Dashboard(BeatingScreen):
 
     def on_mount(self) -> None:
         """Begin the beat."""
+        self._remember()
         self._panels = {str(panel.id): panel for panel in self.query(Panel)}
-        self._arranged = self._facts(self._look())
+        self._arranged = self._facts(self._make_view())
         self.begin_beats()
 
     def update_node_styles(self, animate: bool = True) -> None:
         """As ever, but not again for the widgets that were mounted just now: Textual resumes a new
         screen with the styles of all of its widgets worked out a second time, 12 ms."""
-        if self._compositor.begun:
+        if self.compositor.begun:
             super().update_node_styles(animate)
 
     @property
@@ -116,25 +135,39 @@ class Dashboard(BeatingScreen):
         """Whether the options have the keyboard."""
         return isinstance(self.focused, OptionsPanel)
 
+    @property
+    def help_places(self) -> tuple[Place, ...]:
+        """The keys that work now."""
+        return (Place.OPTIONS,) if self.editing else DASHBOARD
+
     def _facts(self, view: View) -> Facts:
         engine, store = view.engine, view.store
+        options = len(engine.options) if engine else 0
+        if self.editing and engine is not None and engine.steps is not None:
+            options += ROOM  # for what a typed value is expected to do
         return Facts(
             view.stage,
             engines=len(store.engines) + len(store.missing),
             gpus=len(store.gpus),
-            options=len(engine.options) if engine else 0,
+            options=options,
             editing=self.editing,
             speculates=speculates(engine),
             beside=self._paired and len(store.engines) > 1,
             told=view.caption is not None,
+            enlarged=self._charts.enlarged,
+            steps=engine is not None and engine.steps is not None,
         )
 
     def _boxes(self, size: Size) -> Boxes:
-        return arrange(size.width, size.height, self._facts(self._look()))
+        facts = self._facts(self._make_view())
+        boxes = arrange(size.width, size.height, facts)
+        if facts.editing or facts.enlarged is not None:
+            return boxes
+        return without(boxes, self._memory.hidden)
 
     def _view(self, shown: Boxes) -> View:
         """This moment's view; with the engine that stands beside, where one does."""
-        view = self._look()
+        view = replace(self._make_view(), axis=self._charts.axis)
         names = list(view.store.engines)
         if f"{BESIDE}pulse" not in shown or view.store.selected not in names:
             return view
@@ -151,7 +184,7 @@ class Dashboard(BeatingScreen):
         """
         if not self.is_mounted or self.away or self._waits():
             return
-        facts = self._facts(self._look())
+        facts = self._facts(self._make_view())
         moving = facts != self._arranged
         if moving:
             self._arranged = facts
@@ -196,10 +229,10 @@ class Dashboard(BeatingScreen):
 
     def _waits(self) -> bool:
         """The first numbers are just coming: without them all would be painted twice."""
-        view = self._look()
+        view = self._make_view()
         engine = view.engine
         coming = engine is not None and engine.sample is None and engine.stale_since is None
-        if self._patient and coming and view.stage is Stage.RUNNING:
+        if self._patient and coming and view.stage is LifecycleView.RUNNING:
             self._patient = False
             self.set_timer(FIRST_NUMBERS_S, self.beat)
             return True
@@ -210,26 +243,81 @@ class Dashboard(BeatingScreen):
         """A key of the load."""
         self.act(getattr(self._control, what))
 
+    def action_chart(self, what: str) -> None:
+        """A key of the charts: they move in time, and nothing else changes."""
+        charts, now = self._charts, self._make_view().now
+        shown = self._boxes(self.size)
+        box = next((shown[name] for name in CHARTS if name in shown), None)
+        cells = max(1, box.width - CHART_EDGE) if box is not None else 1
+        match what:
+            case "left" | "right":
+                charts.move(1 if what == "right" else -1, now, cells)
+            case "back" | "on":
+                charts.pan(1 if what == "on" else -1, now)
+            case "wider" | "narrower":
+                charts.zoom(1 if what == "wider" else -1)
+            case "freeze":
+                charts.freeze(now)
+            case "enlarge":
+                charts.enlarge([name for name in CHARTS if name in self._all_boxes(hidden=False)])
+            case _:
+                charts.back()
+        self.beat()
+
+    def _all_boxes(self, *, hidden: bool = True) -> Boxes:
+        """The boxes as they are without a large chart; hidden: those too that are not shown."""
+        facts = replace(self._facts(self._make_view()), enlarged=None)
+        boxes = arrange(self.size.width, self.size.height, facts)
+        return boxes if hidden else without(boxes, self._memory.hidden)
+
+    def _remember(self) -> None:
+        app = self.app
+        if not isinstance(app, EngineScreens) or app.state_folder is None:
+            return
+        self._memory = BoxMemory(app.state_folder)
+        if trouble := self._memory.read():
+            view = self._make_view()
+            view.store.events.append(Event(view.now, "warning", f.clean(trouble, 300)))
+
+    def action_boxes(self) -> None:
+        """The list of boxes: each can be hidden."""
+        from llmtop.tui.screens.boxes.chooser import BoxesScreen
+
+        def change(hidden: frozenset[str]) -> None:
+            if trouble := self._memory.change(hidden):
+                self.notify(f.clean(trouble, 300), severity="warning", markup=False)
+            self._arranged = None
+            self.beat()
+
+        def here() -> list[str]:
+            return [name for name in HIDEABLE if name in self._all_boxes()]
+
+        self.app.push_screen(BoxesScreen(self._memory.hidden, here, change, self._make_view))
+
+    def action_record(self) -> None:
+        """Record what is seen into a file, or end that."""
+        self.act(self._control.record, free=True)
+
     def action_options(self) -> None:
         """Give the keyboard to the options."""
-        view = self._look()
-        if view.engine is not None and view.stage is Stage.RUNNING:
+        view = self._make_view()
+        if view.engine is not None and view.stage is LifecycleView.RUNNING:
             self.query_one(OptionsPanel).open()
 
     async def action_next_engine(self, by: int) -> None:
         """Select the engine after (or before) this one. Done here: the next key counts from it."""
-        store = self._look().store
+        store = self._make_view().store
         names = list(store.engines)
         if len(names) > 1 and store.selected in names:
             name = names[(names.index(store.selected) + by) % len(names)]
             self.set_focus(None)
-            await self._perform(lambda: self._control.select(name))
+            await self.perform(lambda: self._control.select(name))
 
     async def action_beside(self) -> None:
         """The next engine beside this one, and back."""
         if not self._paired:
             refused = ""
-            if len(self._look().store.engines) < 2:
+            if len(self._make_view().store.engines) < 2:
                 refused = "side by side: there is only one engine"
             elif not pairs(self.size.width, self.size.height):
                 refused = f"side by side needs a terminal of {NORMAL[0]}x{NORMAL[1]} or more"
@@ -238,7 +326,8 @@ class Dashboard(BeatingScreen):
                 return
             if not self.query(f"#{BESIDE}pulse"):
                 twins = [ChartPanel(CHARTS[name], id=BESIDE + name) for name in PAIRED]
-                await self.mount_all([Pulse(id=f"{BESIDE}pulse"), *twins])
+                above = [StatePanel(id=f"{BESIDE}state"), Pulse(id=f"{BESIDE}pulse")]
+                await self.mount_all([*above, *twins])
                 self._panels = {str(panel.id): panel for panel in self.query(Panel)}
         self._paired = not self._paired
         self.beat()
@@ -248,149 +337,7 @@ class Dashboard(BeatingScreen):
         self.set_focus(None)
         self.act(lambda: self._control.select(message.engine), free=True)
 
-    def action_stop(self) -> None:
-        """Stop the selected engine, once that is confirmed."""
-        engine = self._ours("stop")
-        if engine is None:
-            return
-        view, name = self._look(), engine.name
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self.act(lambda: self._control.stop_engine(name))
-
-        from llmtop.tui.screens.stop import StopScreen
-
-        self.app.push_screen(StopScreen(engine, view), answered)
-
-    def action_restart(self, *flags: str) -> None:
-        """Restart the selected engine, once that is confirmed. flags: in place of those it has."""
-        engine = self._ours("restart")
-        if engine is None:
-            return
-        name = engine.name
-
-        def answered(way: str | None) -> None:
-            if way is not None:
-                rolling = way == "rolling"
-                self.act(lambda: self._control.restart(name, {}, flags=flags, rolling=rolling))
-
-        words = flag_words(flags) or "with the options that it was started with"
-        self._ask_way(engine, words, answered)
-
-    def _ours(self, verb: str) -> EngineTrack | None:
-        """The selected engine, where it may be stopped or restarted; else why not is said."""
-        view = self._look()
-        engine = view.engine
-        if engine is None:
-            return None
-        why = ""
-        if view.readonly:
-            why = "read-only"
-        elif engine.status is None or not engine.owned:
-            why = f"llmtop did not start {engine.name}, so it does not {verb} it"
-        elif not engine.runs:
-            why = f"{engine.name} does not run"
-        if why:
-            self.notify(f.clean(why), markup=False, timeout=4)
-        return None if why else engine
-
-    def on_options_panel_asked(self, message: OptionsPanel.Asked) -> None:
-        """A new value from the panel."""
-        engine = self._look().engine
-        if engine is not None:
-            self.change(engine, message.option, message.value, evict=message.evict)
-
-    def change(
-        self, engine: EngineTrack, wanted: str, value: OptionValue, *, evict: bool = False
-    ) -> None:
-        """A new value for an option: ask the engine, show its answer. A restart asks first."""
-        name, panel = engine.name, self.query_one(OptionsPanel)
-        option = next((one for one in engine.options if one.name == wanted), None)
-        if option is not None and option.applies is Applies.RESTART:
-            self._ask_restart(engine, option, value)
-            return
-
-        async def ask() -> None:
-            try:
-                change = await self._control.set_option(name, wanted, value, evict=evict)
-            except Exception:
-                panel.say(f"{wanted} stays as it is", "bad")
-                raise
-            panel.say(*answer_words(change))
-
-        self.act(ask)
-
-    def _ask_restart(self, engine: EngineTrack, option: Option, value: OptionValue) -> None:
-        """Say what a restart will cost; do it when that is wanted."""
-        panel = self.query_one(OptionsPanel)
-        if engine.status is None or value == option.value:
-            panel.say(f"{option.name} is {f.option(option.value)} already", MUTED)
-            return
-        name = engine.name
-
-        async def restart(rolling: bool) -> None:
-            panel.say(f"{option.name} = {f.option(value)}: {name} restarts", MUTED)
-            try:
-                done = await self._control.restart(name, {option.name: value}, rolling=rolling)
-            except Exception:
-                panel.say(f"{option.name}: the restart of {name} failed", "bad")
-                raise
-            panel.say(*restarted_words(option.name, value, done))
-
-        def answered(way: str | None) -> None:
-            if way is None:
-                panel.say(f"{option.name} stays {f.option(option.value)}", MUTED)
-            else:
-                self.act(lambda: restart(way == "rolling"))
-
-        words = change_words(Change(option.name, option.value, value, Outcome.APPLIED))
-        self._ask_way(engine, f.clean(words), answered)
-
-    def _ask_way(
-        self, engine: EngineTrack, change: str, answered: Callable[[str | None], None]
-    ) -> None:
-        """The question before a restart: what it costs, in place and rolling."""
-        from llmtop.engines.restart import room_beside
-        from llmtop.tui.screens.restart import RestartScreen
-
-        view, sample = self._look(), engine.sample
-        record = engine.status.record if engine.status else None
-        if record is None:
-            return
-        in_flight = None
-        if sample is not None and sample.running is not None:
-            in_flight = sample.running + (sample.waiting or 0)
-        expected_s = record.startup_s or record.previous_startup_s
-        room = room_beside(record, view.store.gpus)
-        rolling = cost_words(expected_s, in_flight, rolling=True) if room is not None else ""
-        cost = cost_words(expected_s, in_flight)
-        self.app.push_screen(RestartScreen(engine, change, cost, rolling, view), answered)
-
-    def act(self, command: Callable[[], Awaitable[object]], *, free: bool = False) -> None:
-        """Run a command of the control; what goes wrong becomes an event.
-
-        A toast repeats it only where the event cannot be read: it would cover the keys and the GPU.
-        free: also allowed when read-only.
-        """
-        if self._look().readonly and not free:
-            self.notify("read-only", markup=False, timeout=2)
-            return
-        self.run_worker(self._perform(command), group="commands", exit_on_error=False)
-
-    async def _perform(self, command: Callable[[], Awaitable[object]]) -> None:
-        view = self._look()
-        try:
-            await command()
-        except Exception as error:
-            words = f.clean(refusal(error))
-            event = Event(self._look().now, "error", words)
-            view.store.events.append(event)
-            if not self._shows(event, view):
-                self.notify(words, severity="error", markup=False)
-        self.beat()
-
-    def _shows(self, event: Event, view: View) -> bool:
+    def shows_event(self, event: Event, view: View) -> bool:
         """Whether the newest event can be read whole on the screen."""
         here = self.is_active and "events" in self._boxes(self.size)
         return here and self.query_one(EventsPanel).shows(event, view)

@@ -10,21 +10,22 @@ from textual.binding import BindingType
 from textual.events import Key, Paste, Resize
 
 from llmtop import LlmtopError
-from llmtop.tui import format as f
-from llmtop.tui.bindings import bindings
-from llmtop.tui.control import Control, refusal
-from llmtop.tui.panels.form import Form
+from llmtop.config.key_table import Place
+from llmtop.tui.commands.control import Control, refusal
+from llmtop.tui.keys.bindings import bindings
+from llmtop.tui.keys.pasting import typed_line
+from llmtop.tui.layout.arrangement import SMALLEST
+from llmtop.tui.layout.periodic_screen import PeriodicScreen
 from llmtop.tui.panels.startup import small_rows
-from llmtop.tui.panels.view import View
-from llmtop.tui.pasting import typed_line
-from llmtop.tui.screens.arrangement import SMALLEST
-from llmtop.tui.screens.beating import BeatingScreen
-from llmtop.tui.store import Event
+from llmtop.tui.plots.form import Form
+from llmtop.tui.store.store import Event
+from llmtop.tui.view.view import View
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.row import Row, fit
+from llmtop.wording import format as f
 
 
-class ExperimentScreen(BeatingScreen):
+class ExperimentScreen(PeriodicScreen):
     """One experiment: its form while there is none, then its picture. It keeps no facts itself.
 
     look: makes the view of this moment. ``form`` has the keyboard while it is open.
@@ -38,10 +39,11 @@ class ExperimentScreen(BeatingScreen):
     }
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     NAME: ClassVar[str] = ""
+    help_places: ClassVar[tuple[Place, ...]] = (Place.EXPERIMENT,)
 
     def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
         super().__init__(beat_s)
-        self._look = look
+        self._make_view = look
         self._control = control
         self._sure = ""  # the other machine that may be loaded: it was asked about once
         self.form = self.new_form(look())
@@ -81,14 +83,14 @@ class ExperimentScreen(BeatingScreen):
         self.call_after_refresh(self.beat)
 
     def on_resize(self, event: Resize) -> None:
-        """Paint anew."""
+        """Paint again."""
         self.call_after_refresh(self.beat)
 
     def beat(self) -> None:
         """One look at the store; the cells that changed are painted."""
-        if not self.is_mounted or not self.is_current or self.away:
+        if not self.is_mounted or not self.is_seen or self.away:
             return
-        view, canvas = self._look(), self.query_one(Canvas)
+        view, canvas = self._make_view(), self.query_one(Canvas)
         width, height = canvas.size
         if not width or not height:
             return
@@ -123,7 +125,7 @@ class ExperimentScreen(BeatingScreen):
 
     def action_back(self) -> None:
         """To the dashboard, or from the form to what it lies on."""
-        if self.form_open and self.shows(self._look()):
+        if self.form_open and self.shows(self._make_view()):
             self.form_open = False
             self.beat()
         else:
@@ -131,13 +133,13 @@ class ExperimentScreen(BeatingScreen):
 
     def action_open_form(self) -> None:
         """Show the form, unless something runs."""
-        if not self.running(self._look()):
+        if not self.running(self._make_view()):
             self.form_open = True
             self.beat()
 
     def action_start(self) -> None:
         """Start what the form says; from a result, first show the form."""
-        view = self._look()
+        view = self._make_view()
         if self.running(view):
             return
         if not self.form_open:
@@ -157,7 +159,7 @@ class ExperimentScreen(BeatingScreen):
 
     def _ask(self, view: View) -> str:
         """What to ask before another machine is loaded, once; "" when nothing."""
-        from llmtop.loadgen.transport import is_modest
+        from llmtop.loadgen.client.transport import is_modest
 
         engine = view.engine
         if engine is None or is_modest(engine.url, self.most_streams()):
@@ -169,11 +171,11 @@ class ExperimentScreen(BeatingScreen):
 
     def action_stop(self) -> None:
         """Stop what runs."""
-        if self.running(self._look()):
+        if self.running(self._make_view()):
             self._act(self._control.stop_experiment)
 
     def _act(self, command: Callable[[], Awaitable[None]]) -> None:
-        view = self._look()
+        view = self._make_view()
         if view.readonly:
             self.form.say("read-only", "warn")
             return
@@ -183,7 +185,7 @@ class ExperimentScreen(BeatingScreen):
                 await command()
             except Exception as error:
                 words = f.clean(refusal(error))
-                view.store.events.append(Event(self._look().now, "error", words))
+                view.store.events.append(Event(self._make_view().now, "error", words))
                 self.form.say(words, "bad")
                 if not self.form_open:
                     self.notify(words, severity="error", markup=False)

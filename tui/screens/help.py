@@ -1,23 +1,23 @@
-"""Help: every key, and what each number means, where it comes from, and when it lies."""
+"""Help: every key, and what each number means, where it comes from, and its caveats."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.events import MouseScrollDown, MouseScrollUp, Resize
-from textual.screen import Screen
 
-from llmtop.tui.bindings import bindings
-from llmtop.tui.keymap import Keymap, Place, of
-from llmtop.tui.numbers import NUMBERS
-from llmtop.tui.panels.view import View
-from llmtop.tui.screens.boxed import TightCompositor
+from llmtop.config.key_table import Place, of
+from llmtop.config.keymap import Keymap
+from llmtop.tui.keys.bindings import bindings
+from llmtop.tui.textual_private.compositor import TightScreen
+from llmtop.tui.view.view import View
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.frame import frame
 from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span, fit
+from llmtop.wording.numbers import NUMBERS
 
 COLUMN = 13  # of keys and names; longer ones have a line of their own
 WIDE, WIDE_COLUMN = 100, 20  # where there is room, all have it beside their words
@@ -26,8 +26,9 @@ LEAST, GAP = 80, 2  # cells for the numbers, and between two columns
 FAR = 1_000_000
 
 
-class HelpScreen(Screen[None]):
-    """Scrolls where it does not fit. look: the view of this moment."""
+class HelpScreen(TightScreen):
+    """Scrolls where it does not fit. look: the view of this moment. places: where the keys work
+    that come first, those of the screen that it was opened on."""
 
     ACTIONS: ClassVar[dict[str, str]] = {
         "help.up": "scroll(-1)",
@@ -40,11 +41,11 @@ class HelpScreen(Screen[None]):
     }
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
-    def __init__(self, look: Callable[[], View]) -> None:
+    def __init__(self, look: Callable[[], View], places: Sequence[Place] = ()) -> None:
         super().__init__()
-        self._look = look
+        self._places = tuple(places)
+        self._make_view = look
         self._top = 0
-        self._compositor = TightCompositor()
 
     def compose(self) -> ComposeResult:
         """One canvas."""
@@ -55,7 +56,7 @@ class HelpScreen(Screen[None]):
         self.call_after_refresh(self.paint)
 
     def on_resize(self, event: Resize) -> None:
-        """Paint anew."""
+        """Paint again."""
         self.call_after_refresh(self.paint)
 
     def paint(self) -> None:
@@ -64,8 +65,8 @@ class HelpScreen(Screen[None]):
         width, height = canvas.size
         if width < 20 or height < 4:
             return
-        view = self._look()
-        rows = help_rows(width - 4, view.keys, readonly=view.readonly)
+        view = self._make_view()
+        rows = help_rows(width - 4, view.keys, readonly=view.readonly, first=self._places)
         self._top = max(0, min(self._top, len(rows) - (height - 2)))
         more = len(rows) - self._top - (height - 2)
         foot: list[Span] = [(view.keys.label("help.back"), "key"), (" back", MUTED)]
@@ -95,8 +96,12 @@ class HelpScreen(Screen[None]):
         self.action_scroll(3)
 
 
-def help_rows(cells: int, keys: Keymap, *, readonly: bool = False) -> list[Row]:
+def help_rows(
+    cells: int, keys: Keymap, *, readonly: bool = False, first: Sequence[Place] = ()
+) -> list[Row]:
     """All of it in rows of ``cells`` cells, long sentences broken between words.
+
+    first: the places whose keys come before all others.
 
     On a wide screen the numbers stand beside the keys, on a very wide one beside two columns of
     keys: a sentence of 190 cells is not read, and the other half of the help not seen.
@@ -104,15 +109,15 @@ def help_rows(cells: int, keys: Keymap, *, readonly: bool = False) -> list[Row]:
     for columns, own in BESIDE:
         rest = cells - columns * (own + GAP)
         if rest >= LEAST:
-            parts = _halved(_keys(own, keys, readonly), columns)
+            parts = _halved(_keys(own, keys, readonly, first), columns)
             return _beside([*((own, part) for part in parts), (rest, _numbers(rest))])
-    return [row for part in _keys(cells, keys, readonly) for row in part] + _numbers(cells)
+    return [row for part in _keys(cells, keys, readonly, first) for row in part] + _numbers(cells)
 
 
-def _keys(cells: int, keys: Keymap, readonly: bool) -> list[list[Row]]:
+def _keys(cells: int, keys: Keymap, readonly: bool, first: Sequence[Place]) -> list[list[Row]]:
     """A block for each place in which keys work."""
     blocks: list[list[Row]] = []
-    for place in Place:
+    for place in sorted(Place, key=lambda each: each not in first):
         commands = of([place], readonly=readonly)
         if commands:
             block: list[Row] = [(), ((f" {place.value}", "title"),)]

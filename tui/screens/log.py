@@ -9,20 +9,19 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.events import Key, MouseScrollDown, MouseScrollUp, Paste, Resize
-from textual.screen import Screen
 
-from llmtop.tui import format as f
-from llmtop.tui.bindings import bindings
-from llmtop.tui.control import Control, EngineLog, refusal
-from llmtop.tui.keymap import BY_ID
-from llmtop.tui.logview import KEEP_LINES, Level, Line, LogView
-from llmtop.tui.panels.view import View
-from llmtop.tui.pasting import typed_line
-from llmtop.tui.screens.boxed import TightCompositor
+from llmtop.config.key_table import BY_ID, Place
+from llmtop.tui.commands.control import Control, EngineLog, refusal
+from llmtop.tui.keys.bindings import bindings
+from llmtop.tui.keys.pasting import typed_line
+from llmtop.tui.screens.log_window import KEEP_LINES, Level, Line, LogView
+from llmtop.tui.textual_private.compositor import TightScreen
+from llmtop.tui.view.view import View
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span, behind, join, shorten
 from llmtop.tui.widgets.row import width as cells_of
+from llmtop.wording import format as f
 
 LINE_CHARS = 4000  # of a line; what the engine prints beyond is said by the reader
 MANY = 40_000  # characters: 4 MiB that are not ASCII take a second to clean; keys must not wait
@@ -39,9 +38,10 @@ KEYS = ("log.back", "log.search", "log.level", "log.error", "log.follow")
 HUNTING = ("log.next", "log.previous", "log.back")
 
 
-class LogScreen(Screen[None]):
+class LogScreen(TightScreen):
     """The newest line at the bottom, followed until one scrolls up. Nothing is wrapped."""
 
+    help_places: ClassVar[tuple[Place, ...]] = (Place.LOG,)
     ACTIONS: ClassVar[dict[str, str]] = {
         "log.up": "scroll(1)",
         "log.down": "scroll(-1)",
@@ -66,17 +66,16 @@ class LogScreen(Screen[None]):
     ) -> None:
         super().__init__()
         self._engine = engine
-        self._look = look
+        self._make_view = look
         self._beat_s = max(beat_s, 0.5)
         self._log: EngineLog = control.open_log(engine, KEEP_LINES)
         self._text = LogView()
         self._note = ""  # why there is no log
-        self._said = ""  # what came of the last key
+        self._said = ""  # the result of the last key
         self._typing = False  # the word to search is being typed
         self._here: int | None = None  # the line that was jumped to
         self._left = 0  # characters that are out of sight at the left
         self._asking = False
-        self._compositor = TightCompositor()
 
     def compose(self) -> ComposeResult:
         """One canvas."""
@@ -88,12 +87,12 @@ class LogScreen(Screen[None]):
         self.read()
 
     def on_resize(self, event: Resize) -> None:
-        """Paint anew."""
+        """Paint again."""
         self.call_after_refresh(self.paint)
 
     def read(self) -> None:
         """Ask for what is new: one question at a time."""
-        if self.is_active and not self._asking:
+        if self.is_seen and not self._asking:
             self._asking = True
             self.run_worker(self._read(), group="log", exit_on_error=False)
 
@@ -123,7 +122,7 @@ class LogScreen(Screen[None]):
         width, height = canvas.size
         if width < 8 or height < 3:
             return
-        view, inner = self._look(), width - 4
+        view, inner = self._make_view(), width - 4
         lines = self._text.window(height - 2)
         rows = [self._line(line, inner, view) for line in lines]
         if self._note or not rows:
@@ -296,7 +295,7 @@ class LogScreen(Screen[None]):
         self.paint()
 
     def action_jump(self, forward: bool) -> None:
-        """The next hit, or the one before; the first jump goes on from what is on screen."""
+        """The next hit, or the one before; the first jump begins at what is on screen."""
         start = self._here
         if start is None:
             shown = self._text.window(self._room)

@@ -10,25 +10,24 @@ from textual.binding import BindingType
 from textual.events import Click, Key, MouseScrollDown, MouseScrollUp, Paste, Resize
 from textual.screen import ModalScreen
 
-from llmtop.tui import format as f
-from llmtop.tui.bindings import bindings
-from llmtop.tui.keymap import Place
-from llmtop.tui.palette import Entry
-from llmtop.tui.panels.page import still
-from llmtop.tui.panels.view import View
-from llmtop.tui.pasting import typed_line
-from llmtop.tui.screens.boxed import TightCompositor
+from llmtop.config.key_table import Place
+from llmtop.tui.commands.palette import Entry
+from llmtop.tui.keys.bindings import bindings
+from llmtop.tui.keys.pasting import typed_line
+from llmtop.tui.textual_private.compositor import TightScreen
+from llmtop.tui.view.view import View
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.frame import frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, shorten, sides
 from llmtop.tui.widgets.row import width as cells_of
+from llmtop.wording import format as f
 
 WIDTH = 92
 SHOWN = 14
 LONGEST = 200
 
 
-class PaletteScreen(ModalScreen[Entry | None]):
+class PaletteScreen(ModalScreen[Entry | None], TightScreen):
     """Answers the entry that is to be done, None: nothing.
 
     find: the entries for what was typed. look: the view of this moment.
@@ -46,13 +45,11 @@ class PaletteScreen(ModalScreen[Entry | None]):
     def __init__(self, find: Callable[[str], list[Entry]], look: Callable[[], View]) -> None:
         super().__init__()
         self._find = find
-        self._look = look
+        self._make_view = look
         self._typed = ""
         self._at = 0
         self._top = 0
         self._entries: list[Entry] = []
-        self._behind = look()
-        self._compositor = TightCompositor()
 
     def compose(self) -> ComposeResult:
         """One canvas."""
@@ -83,7 +80,7 @@ class PaletteScreen(ModalScreen[Entry | None]):
         width, height = canvas.size
         if width < 20 or height < 4:
             return
-        view, room, inner = self._look(), height - 3, width - 2
+        view, room, inner = self._make_view(), height - 3, width - 2
         self._top = max(0, min(self._at, max(self._top, self._at - room + 1)))
         typed = self._typed[-(inner - 6) :]
         rows: list[Row] = [((" > ", "key"), (typed, STRONG), ("_", "edit"))]
@@ -104,8 +101,8 @@ class PaletteScreen(ModalScreen[Entry | None]):
         )
         count: list[Span] = [(f"{len(self._entries)} entries", MUTED)]
         box = frame(
-            rows, width, height, view.glyphs, title="palette", head=[(0, [still(self._behind)])],
-            foot=foot, foot_right=count, lit=True,
+            rows, width, height, view.glyphs, title="palette", foot=foot,
+            foot_right=count, lit=True,
         )  # fmt: skip
         canvas.put(box, view.glyphs)
 
@@ -137,7 +134,7 @@ class PaletteScreen(ModalScreen[Entry | None]):
         self._put(self._typed + typed_line(event.text))
 
     def _type(self, event: Key) -> bool:
-        view = self._look()
+        view = self._make_view()
         if view.keys.meant(Place.PALETTE, event.key) is not None:
             return False
         if event.key == "backspace":
@@ -182,7 +179,7 @@ class PaletteScreen(ModalScreen[Entry | None]):
             self.action_run()
 
     def action_run(self) -> None:
-        """Do it; where a value is missing, go on typing."""
+        """Run it; where a value is missing, let it be typed."""
         if not self._entries:
             return
         entry = self._entries[self._at]
@@ -192,7 +189,7 @@ class PaletteScreen(ModalScreen[Entry | None]):
             self._put(entry.text)
 
     def action_take(self) -> None:
-        """The line's own words, to go on typing."""
+        """Complete with the words of the line."""
         if self._entries:
             entry = self._entries[self._at]
             self._put(entry.text or entry.title)

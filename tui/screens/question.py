@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from textual.app import ComposeResult
 from textual.events import Resize
 from textual.screen import ModalScreen
 
-from llmtop.tui import format as f
 from llmtop.tui.panels.memory import held_words
-from llmtop.tui.panels.page import still
-from llmtop.tui.panels.view import View
-from llmtop.tui.store import EngineTrack
+from llmtop.tui.store.store import EngineTrack
+from llmtop.tui.textual_private.compositor import TightScreen
+from llmtop.tui.view.view import View
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.frame import frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join, shorten
+from llmtop.wording import format as f
 
 Answer = TypeVar("Answer")
 WIDTH = 66
 
 
-class Question(ModalScreen[Answer], Generic[Answer]):
-    """Subclasses say what is asked: ``rows`` in so many cells."""
+class Question(ModalScreen[Answer], TightScreen, Generic[Answer]):
+    """Subclasses say what is asked: ``rows`` in so many cells. Its numbers are those of now.
+
+    look: the view of this moment.
+    """
 
     title_words = ""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, look: Callable[[], View]) -> None:
         super().__init__()
-        self._view = view
+        self._look = look
+        self._view = look()
 
     def rows(self, cells: int) -> list[Row]:
         """What stands in the box."""
@@ -39,28 +44,39 @@ class Question(ModalScreen[Answer], Generic[Answer]):
         yield Canvas(id="question")
 
     def on_mount(self) -> None:
-        """Size it, paint once there is a size."""
+        """Size it, paint once there is a size, and then with each beat."""
         self._fit()
+        self.set_interval(self._view.interval, self.beat)
 
     def on_resize(self, event: Resize) -> None:
         """Another terminal, another size."""
         self._fit()
 
+    def beat(self) -> None:
+        """The same question, with the numbers of now."""
+        if not self.is_mounted or not self.is_seen:
+            return
+        self._view = self._look()
+        if self._height() != self.query_one(Canvas).outer_size.height:
+            self._fit()
+        else:
+            self._paint()
+
+    def _height(self) -> int:
+        width, height = self.app.size
+        return min(len(self.rows(min(WIDTH, width) - 2)) + 2, height)
+
     def _fit(self) -> None:
         canvas = self.query_one(Canvas)
-        width = min(WIDTH, self.app.size.width)
-        canvas.styles.width = width
-        canvas.styles.height = min(len(self.rows(width - 2)) + 2, self.app.size.height)
+        canvas.styles.width = min(WIDTH, self.app.size.width)
+        canvas.styles.height = self._height()
         self.call_after_refresh(self._paint)
 
     def _paint(self) -> None:
         canvas = self.query_one(Canvas)
         width, height = canvas.size
         body = self.rows(width - 2)
-        box = frame(
-            body, width, height, self._view.glyphs, title=self.title_words, lit=True,
-            foot_right=[still(self._view)],
-        )  # fmt: skip
+        box = frame(body, width, height, self._view.glyphs, title=self.title_words, lit=True)
         canvas.put(box, self._view.glyphs)
 
     def way(self, command: str, words: str, cells: int) -> list[Row]:

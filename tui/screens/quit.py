@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from textual.binding import BindingType
 
-from llmtop.tui import format as f
-from llmtop.tui.bindings import bindings
+from llmtop.tui.keys.bindings import bindings
 from llmtop.tui.panels.memory import held_words
-from llmtop.tui.panels.view import View
 from llmtop.tui.screens.question import Question
-from llmtop.tui.store import EngineTrack
+from llmtop.tui.store.store import EngineTrack
+from llmtop.tui.view.view import View
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, shorten, width
+from llmtop.wording import format as f
 
 SHOWN = 6
 
@@ -29,16 +29,21 @@ class QuitScreen(Question[bool | None]):
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     title_words = "quit"
 
-    def __init__(self, engines: Sequence[EngineTrack], view: View) -> None:
-        super().__init__(view)
-        self._engines = engines
+    def __init__(self, engines: Sequence[EngineTrack], look: Callable[[], View]) -> None:
+        super().__init__(look)
+        self._asked = engines
+
+    @property
+    def _engines(self) -> list[EngineTrack]:
+        """Those that have not ended meanwhile."""
+        return [engine for engine in self._asked if engine.runs]
 
     @property
     def _can_stop(self) -> bool:
         return bool(self._engines) and not self._view.readonly
 
     def rows(self, cells: int) -> list[Row]:
-        """The engines that would go on, and the ways."""
+        """The engines that would continue to run, and the choices."""
         rows: list[Row] = [()]
         if self._engines:
             rows.append(((" Started by llmtop and still running:", TEXT),))

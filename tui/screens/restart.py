@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual.binding import BindingType
 
-from llmtop.tui.bindings import bindings
-from llmtop.tui.panels.view import View
+from llmtop.tui.keys.bindings import bindings
 from llmtop.tui.screens.question import Question, identity
-from llmtop.tui.store import EngineTrack
+from llmtop.tui.store.store import EngineTrack
+from llmtop.tui.view.view import View
 from llmtop.tui.widgets.row import TEXT, Row, shorten
 
 
@@ -30,9 +31,9 @@ class RestartScreen(Question[str | None]):
     title_words = "restart"
 
     def __init__(
-        self, engine: EngineTrack, change: str, cost: str, rolling: str, view: View
+        self, engine: EngineTrack, change: str, cost: str, rolling: str, look: Callable[[], View]
     ) -> None:
-        super().__init__(view)
+        super().__init__(look)
         self._engine, self._change = engine, change
         self._cost, self._rolling = cost, rolling
 

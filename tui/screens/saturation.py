@@ -2,54 +2,54 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from textual.binding import BindingType
 
 from llmtop import LlmtopError, UsageError
-from llmtop.loadgen import slo as slos
-from llmtop.loadgen.lengths import Lengths, parse_lengths
-from llmtop.loadgen.search import MAIN_SHARE
-from llmtop.tui import format as f
-from llmtop.tui.bindings import bindings
-from llmtop.tui.curves import Curve
-from llmtop.tui.experiments import PREPARING, SearchPlan, SearchState
-from llmtop.tui.findings import limits, saturation_sentence, streams
-from llmtop.tui.panels.answers import answer_rows, earlier_rows
-from llmtop.tui.panels.curve import (
+from llmtop.loadgen.experiments import slo as slos
+from llmtop.loadgen.experiments.search import MAIN_SHARE
+from llmtop.operations.curves import Curve
+from llmtop.tui.commands.experiment_requests import PREPARING, SearchPlan, SearchState
+from llmtop.tui.commands.forecast_requests import CurveForecast, CurveQuestion
+from llmtop.tui.keys.bindings import bindings
+from llmtop.tui.layout.arrangement import LARGE
+from llmtop.tui.plots.answers import answer_rows, earlier_rows, earlier_words
+from llmtop.tui.plots.curve import (
     INVALID,
     LATENCY,
-    LEFT,
     LIMIT,
     SPOILT,
     THROUGHPUT,
-    Drawing,
-    axes,
     curve_rows,
 )
-from llmtop.tui.panels.form import Field, Form, form_rows
-from llmtop.tui.panels.levels import level_rows
-from llmtop.tui.panels.page import (
+from llmtop.tui.plots.curve_axes import LEFT, Drawing, axes
+from llmtop.tui.plots.form import Field, Form, form_rows
+from llmtop.tui.plots.form_values import MOST_SECONDS, MOST_STREAMS, length, number
+from llmtop.tui.plots.levels import level_rows
+from llmtop.tui.plots.per_level import P50, P95, tpot_rows
+from llmtop.tui.plots.slo.forecast_curve import forecast_legend, refusal_words
+from llmtop.tui.screens.experiment import ExperimentScreen
+from llmtop.tui.view.page import (
     beside,
     form_keys,
     keys_row,
-    progress_row,
     running_keys,
     sentence_rows,
     title_row,
     told_rows,
     usual_keys,
 )
-from llmtop.tui.panels.per_level import P50, P95, tpot_rows
-from llmtop.tui.panels.view import View
-from llmtop.tui.screens.arrangement import LARGE
-from llmtop.tui.screens.experiment import ExperimentScreen
+from llmtop.tui.view.search_words import progress_of, shown_state, spoilt, standing
+from llmtop.tui.view.view import View
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, Row, Span
-from llmtop.tui.words import lengths
+from llmtop.tui.widgets.row import width as cells_of
 from llmtop.values import replace
+from llmtop.wording import format as f
+from llmtop.wording.findings import limits, saturation_sentence
+from llmtop.wording.sentences import lengths
 
 LIMITS, TOP, SECONDS = "limits", "max streams", "seconds a level"
 PROMPT, OUTPUT = "prompt tokens", "output tokens"
@@ -59,10 +59,9 @@ HOW = (
     "not is halved again and again, for 95 % of requests, and for 90 and 99 % where there are "
     "enough. At most 24 levels; each is warmed up before it is measured.",
     "The knee is the first level with 90 % of the best throughput.",
-    "While it runs, the load is its own. One can go back to the dashboard: it goes on.",
+    "The search runs its own load. You can go back to the dashboard; the search keeps running.",
 )
 GHOSTS = ("all", "newest", "none")
-MOST_STREAMS, MOST_SECONDS = 20_000, 3600.0
 BEST = 4  # rows of what it holds beside a row for each share: head, knee, border
 FEW, MANY = 10, 16  # levels that the table beside the curve has room for, at least and at most
 STREAMS = "streams in flight"
@@ -86,7 +85,7 @@ class SaturationScreen(ExperimentScreen):
         self.run_worker(self._recall(), group="recall", exit_on_error=False)
 
     async def _recall(self) -> None:
-        engine = self._look().engine
+        engine = self._make_view().engine
         if engine is not None:
             await self._control.recall_curves(engine.name)
             self.beat()
@@ -106,7 +105,7 @@ class SaturationScreen(ExperimentScreen):
 
     def shows(self, view: View) -> bool:
         """Whether there is a search to show."""
-        return _state(view) is not None
+        return shown_state(view) is not None
 
     def running(self, view: View) -> bool:
         """Whether a search is running, on whichever engine."""
@@ -142,16 +141,16 @@ class SaturationScreen(ExperimentScreen):
 
     def page(self, view: View, width: int, height: int) -> list[Row]:
         """Title, sentence, curve, table or form, progress, keys."""
-        state = _state(view)
+        state = shown_state(view)
         told = 2 if width >= 100 else 3
         least = told if self.running(view) else 1  # while it grows, the curve holds still
         head = [
-            title_row(self.NAME, view.engine, _standing(state), view, width),
+            title_row(self.NAME, view.engine, standing(state), view, width),
             *sentence_rows(*self._sentence(state, view), width, told, least),
         ]
         foot = [keys_row(self._keys(state, view), width)]
         if state is not None and not self.form_open:
-            foot.insert(0, _progress(state, view, width))
+            foot.insert(0, progress_of(state, view, width))
         room = height - len(head) - len(foot)
         if width >= LARGE[0] and height >= LARGE[1]:
             side = width * 11 // 20
@@ -176,7 +175,8 @@ class SaturationScreen(ExperimentScreen):
             return f"Ended early: {f.clean(state.trouble)}. Known by then: {words}", "bad"
         if not state.over:
             return (f"So far: {words}" if state.result.levels else PREPARING + " ..."), "title"
-        return (words if state.result.complete else f"Stopped. Known by then: {words}"), "title"
+        ended = state.result.complete or state.result.client_limited
+        return (words if ended else f"Stopped. Known by then: {words}"), "title"
 
     def _aside(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
         """Beside the curve: the form or the answers, the levels, earlier searches, TPOT."""
@@ -230,6 +230,7 @@ class SaturationScreen(ExperimentScreen):
             limit=self._limit(state),
             level=state.progress.level if state and state.progress else None,
             top=state.plan.top if state else MOST_STREAMS,
+            forecast=self._forecast(state, view),
         )
 
     def _chart(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
@@ -238,8 +239,12 @@ class SaturationScreen(ExperimentScreen):
             (0, [(f"{glyphs.bullet} tok/s", THROUGHPUT)]),
             (0, [(f"{glyphs.hollow} TTFT p95", LATENCY)]),
             (1, [(f"{glyphs.rule}{glyphs.rule} limit", LIMIT)] if drawing.limit else []),
-            (2, [(f"{INVALID} client-bound", SPOILT)] if _spoilt(state) else []),
+            (1, forecast_legend(drawing.forecast, glyphs)),
+            (2, [(f"{INVALID} not used", SPOILT)] if spoilt(state) else []),
         ]
+        foot: list[Span] = [(STREAMS, MUTED)]
+        if not drawing.ghosts:
+            foot += refusal_words(drawing.forecast, width - len(STREAMS) - 8)
         return frame(
             curve_rows(drawing, width - 2, height - 2, glyphs),
             width,
@@ -247,11 +252,35 @@ class SaturationScreen(ExperimentScreen):
             glyphs,
             title="throughput and latency",
             head=legend,
-            foot=[(STREAMS, MUTED)],
+            foot=foot,
             foot_right=self._ghost_words(
-                list(drawing.ghosts), state, view, width - len(STREAMS) - 8
+                list(drawing.ghosts), state, view, width - cells_of(foot) - 8
             ),
         )
+
+    def _forecast(self, state: SearchState | None, view: View) -> CurveForecast | None:
+        """That of this search. It is asked for here, and follows the levels as they end."""
+        try:
+            question = self._question(state, view)
+            if question is not None and (state is None or not state.over):
+                self._control.expect_curve(question)
+        except LlmtopError:  # where nothing can be forecast, nothing is drawn
+            return None
+        found = view.store.curve_forecast
+        if found is None or question is None or not found.question.same_search(question):
+            return None
+        return found
+
+    def _question(self, state: SearchState | None, view: View) -> CurveQuestion | None:
+        if state is not None:
+            plan, levels = state.plan, state.result.levels
+            span = plan.prompts.prompt_tokens, plan.prompts.output_tokens
+            measured = max((one.level for one in levels), default=0)
+            return CurveQuestion(plan.engine, *span, plan.top, measured)
+        if view.engine is None:
+            return None
+        span = length(self.form, PROMPT), length(self.form, OUTPUT)
+        return CurveQuestion(view.engine.name, *span, self.most_streams())
 
     def _limit(self, state: SearchState | None) -> float | None:
         if state is not None:
@@ -272,19 +301,9 @@ class SaturationScreen(ExperimentScreen):
     def _ghost_words(
         self, earlier: list[Curve], state: SearchState | None, view: View, room: int
     ) -> list[Span]:
-        """How many, how old, what was otherwise; the last leaves first, whole."""
         if not earlier:
             return [("earlier curves are hidden", MUTED)] if self.ghosts == "none" else []
-        newest = earlier[-1]
-        words = f"{'newest ' if len(earlier) > 1 else ''}{f.duration(view.now - newest.time)} ago"
-        otherwise = (
-            newest.differs(state.curve) if state else newest.differs(replace(newest, options=()))
-        )
-        number = f"{len(earlier)} earlier curve{'s' if len(earlier) > 1 else ''}"
-        otherwise = f": {f.clean(otherwise, 60)}" if otherwise else ""
-        if len(f"{number}, {words}{otherwise}") <= room:
-            return [(f"{number}, {words}", MUTED), (otherwise, "mark")]
-        return [(f"{number}, {words}" if len(f"{number}, {words}") <= room else number, MUTED)]
+        return earlier_words(earlier, state.curve if state else None, view.now, room)
 
     def _table(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
         if state is None:
@@ -318,56 +337,3 @@ class SaturationScreen(ExperimentScreen):
             return [*running_keys(view), *rest]
         back = (keys.label("experiment.back"), "back")
         return [(keys.label("experiment.start"), "another search"), back, *rest]
-
-
-def _state(view: View) -> SearchState | None:
-    """The search to show: the one that runs, else the selected engine's last one."""
-    state, engine = view.store.search, view.engine
-    if state is None or (state.over and engine is not None and state.plan.engine != engine.name):
-        return None
-    return state
-
-
-def _standing(state: SearchState | None) -> Span:
-    if state is None:
-        return ("no search yet", MUTED)
-    if not state.over:
-        return ("searching", "load")
-    if state.trouble:
-        return ("ended early", "bad")
-    return ("done", "good") if state.result.complete else ("stopped", "warn")
-
-
-def _spoilt(state: SearchState | None) -> bool:
-    return state is not None and any(not level.valid for level in state.result.levels)
-
-
-def _progress(state: SearchState, view: View, width: int) -> Row:
-    now = state.progress
-    if now is not None:
-        words = f"level {now.done + 1}: {streams(now.level)}, {now.phase}"
-        whole = now.elapsed_s + now.left_s
-        left = f"about {f.duration(now.left_s)} left"
-        return progress_row([words], now.elapsed_s / whole if whole else 0.0, left, view, width)
-    if not state.over:
-        return progress_row([PREPARING], 0.0, "", view, width)
-    count = len(state.result.levels)
-    words = f"{count} level{'' if count == 1 else 's'} measured"
-    return progress_row([words], None, "", view, width)
-
-
-def number(form: Form, name: str, low: float, high: float) -> float:
-    """A number of the form; UsageError when it is none, or out of range."""
-    text = form[name].replace(",", "").replace("_", "").removesuffix("s")
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not low <= value <= high:
-        raise UsageError(f"{name}: {form[name] or 'nothing'!r} is not {low:g} to {high:,g}")
-    return value
-
-
-def length(form: Form, name: str) -> Lengths:
-    """Lengths in tokens; UsageError when they cannot be meant."""
-    return parse_lengths(form[name])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual.binding import BindingType
 
-from llmtop.tui.bindings import bindings
-from llmtop.tui.panels.view import View
+from llmtop.tui.keys.bindings import bindings
 from llmtop.tui.screens.question import Question, identity
-from llmtop.tui.store import EngineTrack
+from llmtop.tui.store.store import EngineTrack
+from llmtop.tui.view.view import View
 from llmtop.tui.widgets.row import TEXT, Row, shorten
 
 
@@ -20,8 +21,8 @@ class StopScreen(Question[bool | None]):
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     title_words = "stop"
 
-    def __init__(self, engine: EngineTrack, view: View) -> None:
-        super().__init__(view)
+    def __init__(self, engine: EngineTrack, look: Callable[[], View]) -> None:
+        super().__init__(look)
         self._engine = engine
 
     def rows(self, cells: int) -> list[Row]:

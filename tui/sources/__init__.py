@@ -1,7 +1,4 @@
-"""Facts on their way up: each source keeps its part of the store true, on its own beat.
-
-A source that fails marks its own part stale; it never takes another one, or the screen, with it.
-"""
+"""Facts on their way up: each source writes one kind of fact into the store."""
 
 from __future__ import annotations
 
@@ -11,20 +8,26 @@ from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.experiment import NewLoad, Parts
 from llmtop.tui.sources.experiments import Experiments
 from llmtop.tui.sources.gpu import GpuSource
+from llmtop.tui.sources.insight import InsightSource
 from llmtop.tui.sources.load import LoadSource
+from llmtop.tui.sources.load_state import EngineStates
 from llmtop.tui.sources.sampling import Sampling, Source
-from llmtop.tui.sources.timeline import Timeline
+from llmtop.tui.sources.shared_load import SharedLoadSource
+from llmtop.tui.store.timeline import Timeline
 
 __all__ = [
     "CostSource",
     "EffectSource",
     "EngineSource",
+    "EngineStates",
     "Experiments",
     "GpuSource",
+    "InsightSource",
     "LoadSource",
     "NewLoad",
     "Parts",
     "Sampling",
+    "SharedLoadSource",
     "Source",
     "Timeline",
 ]

@@ -7,20 +7,20 @@ from contextlib import suppress
 from dataclasses import replace
 
 from llmtop import LlmtopError
-from llmtop.engines import settings
-from llmtop.engines.loans import Purpose
-from llmtop.engines.options import OptionValue, Outcome
-from llmtop.loadgen.duel import CompareResult, Duel, PairResult, Turn
-from llmtop.loadgen.level import LoadClock
-from llmtop.loadgen.pool import Load
-from llmtop.tui.control import refusal
-from llmtop.tui.experiments import ComparisonPlan, ComparisonState
-from llmtop.tui.findings import comparison_sentence, gave_up
-from llmtop.tui.format import clean
-from llmtop.tui.session import EngineSession
+from llmtop.engines.core.options import OptionValue
+from llmtop.engines.state.temporary_changes import Purpose
+from llmtop.engines.tuning import resolution
+from llmtop.loadgen.experiments.comparison import CompareResult, Comparison, PairResult, Turn
+from llmtop.loadgen.experiments.level import LoadClock
+from llmtop.loadgen.workers.load import Load
+from llmtop.operations.session import EngineSession
+from llmtop.tui.commands.control import refusal
+from llmtop.tui.commands.experiment_requests import ComparisonPlan, ComparisonState
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.experiment import BEAT_S, Experiment, Parts
-from llmtop.tui.words import value_words
+from llmtop.wording.findings import comparison_sentence, gave_up
+from llmtop.wording.format import clean
+from llmtop.wording.sentences import value_words
 
 DRAIN_S = 30.0  # how long one engine gets to finish before the other has its turn
 
@@ -45,7 +45,7 @@ class ComparisonRun(Experiment):
         self._before: OptionValue = None
         self._in_force: OptionValue = None
         self._back = ""
-        self._duel = Duel(
+        self._duel = Comparison(
             lambda: self._clocks[self._playing].seconds(),
             level=plan.level,
             pairs=plan.pairs,
@@ -101,7 +101,7 @@ class ComparisonRun(Experiment):
         super().release()
         if self._owes:
             self._owes = False
-            with suppress(Exception):  # the engine may be gone, and nobody is left to be told
+            with suppress(Exception):  # the engine may be gone, and so may the screen
                 asyncio.run(self._set_anew())
 
     async def tell(self, trouble: str) -> None:
@@ -142,9 +142,9 @@ class ComparisonRun(Experiment):
         """The value in force, and whether both of the plan can be had; LlmtopError when not."""
         plan = self._plan
         options, _ = await self._sources["A"].session.options()
-        option = settings.find(options, plan.option)
+        option = resolution.find(options, plan.option)
         for value in (plan.a, plan.b):
-            reason = settings.refusal(option, value)
+            reason = resolution.refusal(option, value)
             if reason:
                 raise LlmtopError(reason)
         self._before = self._in_force = option.value
@@ -170,7 +170,7 @@ class ComparisonRun(Experiment):
         name = self._plan.option
         purpose = Purpose("compare", {name: self._before})
         for change in await session.change({name: value}, purpose=purpose):
-            if change.outcome is Outcome.REFUSED:
+            if change.failed:
                 raise LlmtopError(f"{name} could not be set to {change.after}: {change.reason}")
 
     async def _set_anew(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llmtop.tui.cost import CostMeter
-from llmtop.tui.series import SeriesName
-from llmtop.tui.store import EngineTrack, Store
+from llmtop.analysis.cost import CostMeter
+from llmtop.analysis.series import SeriesName
+from llmtop.tui.store.store import EngineTrack, Store
 
 
 class CostSource:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llmtop.engines.records import State
-from llmtop.engines.samples import Latency, Quantile
-from llmtop.tui.effects import Effects, Figures, mean_rate
-from llmtop.tui.series import SeriesName
-from llmtop.tui.store import EngineTrack, Event, Store
-from llmtop.tui.words import effect_words
+from llmtop.analysis.effects import Effects, Figures, mean_rate
+from llmtop.analysis.series import SeriesName
+from llmtop.engines.core.records import State
+from llmtop.engines.core.samples import Latency, Quantile
+from llmtop.tui.store.store import EngineTrack, Event, Store
+from llmtop.wording.sentences import effect_words
 
 RATE_S = 3.0  # where a sample does not say how far its rates look back
 
 
 class EffectSource:
-    """Notes what every engine and our load measure, and tells each change's effect once."""
+    """Notes what every engine and our load measure, and reports each change's effect once."""
 
     def __init__(self, store: Store, now: Callable[[], float]) -> None:
         self._store, self._now = store, now
@@ -76,6 +76,7 @@ def _server(track: EngineTrack) -> Figures | None:
         own.p95 if own is not None else None,
         mean_rate(rates, at, window_s, rate_s),
         own.n if own is not None else 0,
+        ttft_mean=own.mean if own is not None else None,
     )
 
 

@@ -8,18 +8,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from llmtop import LlmtopError
-from llmtop.engines.anatomy import Anatomy
-from llmtop.engines.logs import clean, tail
-from llmtop.engines.options import Change, OptionValue, Outcome
-from llmtop.engines.records import EngineRecord, EngineStatus, State
-from llmtop.engines.samples import EngineSample, Latency, Quantiles
-from llmtop.tui.marks import Mark
-from llmtop.tui.series import SeriesName
-from llmtop.tui.session import EngineSession
+from llmtop.analysis.marks import Mark
+from llmtop.analysis.series import SeriesName
+from llmtop.engines.core.conditions import Condition
+from llmtop.engines.core.options import BATCH_LIMITS, Change, OptionValue, Outcome
+from llmtop.engines.core.records import EngineRecord, EngineStatus, State
+from llmtop.engines.core.samples import EngineSample, Latency, Quantiles
+from llmtop.engines.host.log_reader import tail
+from llmtop.engines.host.safe_text import clean
+from llmtop.engines.logs.memory_report import MemoryReport
+from llmtop.engines.metrics.exposition import ScrapeError
+from llmtop.operations.session import EngineSession
+from llmtop.tui.sources.findings import EngineFindings
 from llmtop.tui.sources.history import ChangeHistory
-from llmtop.tui.store import EngineTrack, Event, Store
-from llmtop.tui.words import left_words, mark_words, status_words
+from llmtop.tui.store.store import EngineTrack, Event, Store
 from llmtop.values import replace
+from llmtop.wording.sentences import left_words, mark_words, status_words
 
 # A start ends between two beats, and its phases are short: it is looked at more often.
 STARTING_LOOK_S = 0.2
@@ -27,6 +31,8 @@ STARTING_LOOKS = 4
 LIVE_EVERY_S = 2.0  # the live-option socket is asked this often, and at once after a change
 LOG_LINES = 3  # of its log's end, while it starts or when it has failed
 LOG_CHARS = 500  # of each of them: more than any terminal is wide
+
+QUEUE_LIMIT = "max_queued_requests"
 
 LEVELS = {State.FAILED: "error", State.LOST: "error", State.UNRESPONSIVE: "warning"}
 ENDED = (State.STOPPED, State.FAILED, State.LOST)
@@ -37,8 +43,10 @@ class EngineSource:
 
     now: the screen's clock. wall: the clock that engines stamp their changes with.
     news: called when there is something that should be seen before the screen's next beat. reopen:
-    makes the session anew when the record speaks of another process: it was restarted.
-    expected: a restart that was asked for here is under way; who asked tells what it did.
+    makes a new session when the record names another process: it was restarted.
+    judge: called after each look, to say how the engine stands.
+    seen: is told what is wrong with an engine of ours, for others who ask.
+    expected: a restart that was asked for here is under way; who asked reports what it did.
     settled: set once its first sample is there, or it has ended without one.
     """
 
@@ -51,11 +59,14 @@ class EngineSource:
         now: Callable[[], float],
         learn: Callable[[EngineRecord, str], object] | None = None,
         news: Callable[[], None] = lambda: None,
-        anatomy: Callable[[EngineRecord], Anatomy | None] = lambda record: None,
+        anatomy: Callable[[EngineRecord], MemoryReport | None] = lambda record: None,
         reopen: Callable[[EngineRecord], EngineSession] | None = None,
+        seen: Callable[[EngineRecord, tuple[Condition, ...]], None] = lambda record, found: None,
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        judge: Callable[[EngineTrack], None] = lambda track: None,
     ) -> None:
+        self._judge = judge
         self.session = session
         self.track = track
         self.resting = False  # nothing is looked at: another engine is just taking over the name
@@ -69,14 +80,17 @@ class EngineSource:
         self._anatomy = anatomy
         self._anatomy_of: int | None = None
         self._reopen = reopen
+        self._seen = seen
+        self._noted = False
         self._sleep = sleep
+        self._findings = EngineFindings(track, store, now)
         self._history = ChangeHistory(track, store, now, wall)
         self._live_due = now()
         self._urgent = False
         # On the screen's clock, of a state that began under our eyes: the wall may be stepped.
         self._began: float | None = None
-        self._told_missing = ""
-        self._told_disabled: str | None = None
+        self._reported_missing = ""
+        self._reported_disabled: str | None = None
         self._show = False
         self._fresh_at: float | None = None
         # By somebody else: its options until then, and when it was last seen.
@@ -93,12 +107,13 @@ class EngineSource:
         # Taken at the beginning: what is changed during this beat is for the next one.
         if self._urgent:
             self._urgent, self._show, self._live_due = False, True, self._now()
-        await self._look()
+        await self._read()
+        self._judge(self.track)
         if self._show:
             self._show = False
             self._news()
 
-    async def _look(self) -> None:
+    async def _read(self) -> None:
         record = self.session.endpoint.record
         if self._status is not None and record is not None:
             state = await self._ask_status(self._status, record)
@@ -119,11 +134,14 @@ class EngineSource:
         try:
             sample = await self.session.sample()
         except LlmtopError as error:
-            self._stale(error.message)
+            self._stale(error)
             self._gap()
             return
         self._fresh(sample)
         self._note_missing()
+        if record is not None and (self._noted or self.track.conditions):
+            self._noted = bool(self.track.conditions)
+            await asyncio.to_thread(self._seen, record, self.track.conditions)
         if self.track.version is None:
             await self._ask_version()
 
@@ -143,7 +161,7 @@ class EngineSource:
         return self._note_status(status)
 
     async def _dissect(self) -> None:
-        """Read what its start told of its memory, once for each process that it is."""
+        """Read what its start reported of its memory, once for each process that it is."""
         status = self.track.status
         if status is None or status.state is not State.READY:
             return
@@ -152,7 +170,7 @@ class EngineSource:
             self.track.anatomy = await asyncio.to_thread(self._anatomy, status.record)
 
     async def _follow(self) -> None:
-        """Whoever restarted it, here or elsewhere: another process, and maybe another port."""
+        """It was restarted, here or elsewhere: another process, and maybe another port."""
         before, status = self.session.endpoint.record, self.track.status
         if self._reopen is None or before is None or status is None or status.record.pid == 0:
             return
@@ -173,7 +191,7 @@ class EngineSource:
             self._restarted = options, self._last_seen()
         if before.url != record.url:
             words = f"{self.track.name} answers at {record.url} now, no longer at {before.url}"
-            self._say("warning", words)
+            self._report("warning", words)
         await old.close()
 
     def _last_seen(self) -> float:
@@ -208,24 +226,26 @@ class EngineSource:
             self.settled.set()
         if status.left and (before is None or before.left != status.left):
             self._show = True
-            self._say("warning", left_words(self.track.name, status.left))
+            self._report("warning", left_words(self.track.name, status.left))
         if before is not None and before.state is not status.state:
             self._show = True
             level = LEVELS.get(status.state, "info")
-            self._say(level, status_words(self.track.name, status))
+            self._report(level, status_words(self.track.name, status))
         return status.state
 
-    def _stale(self, why: str) -> None:
+    def _stale(self, error: LlmtopError) -> None:
         if self.track.stale_since is None:
             self.track.stale_since = self._now()
-        self.track.trouble = why
+        self.track.trouble = error.message
+        found = error.condition if isinstance(error, ScrapeError) else None
+        self._show = self._findings.silent(found) or self._show
 
     def _note_missing(self) -> None:
         """Say once, not at each beat, that some of the numbers cannot be had."""
         note = self.session.note
-        if note and note != self._told_missing:
-            self._say("warning", f"{self.track.name}: {note}")
-            self._told_missing = note
+        if note and note != self._reported_missing:
+            self._report("warning", f"{self.track.name}: {note}")
+            self._reported_missing = note
 
     def _gap(self) -> None:
         """A time without numbers. The client's own, on the same charts, go on."""
@@ -239,7 +259,7 @@ class EngineSource:
         if track.stale_since is not None:
             age = now - track.stale_since
             if track.sample is not None and age > LIVE_EVERY_S:
-                self._say("info", f"{track.name} answers again after {age:.0f}s")
+                self._report("info", f"{track.name} answers again after {age:.0f}s")
         if sample.restarted:
             self._restarted = self._restarted or ({}, self._last_seen())
         if self._restarted is not None:
@@ -249,8 +269,11 @@ class EngineSource:
         self._show = self._show or track.sample is None
         track.stale_since, track.trouble, track.sample = None, "", sample
         track.model = track.model or sample.model
-        cap = next((o.value for o in track.options if o.name == "max_num_seqs"), None)
-        for name, value in numbers(sample, cap if isinstance(cap, int) else None):
+        self._show = self._findings.fresh(sample) or self._show
+        # Each data-parallel rank has a batch of its own, and the sample counts all of them.
+        cap = next((o.total for o in track.options if o.name in BATCH_LIMITS), None)
+        queue = next((o.total for o in track.options if o.name == QUEUE_LIMIT), None)
+        for name, value in numbers(sample, cap, queue or None):  # 0: no limit
             track.record(name, now, value)
         self.settled.set()
 
@@ -260,12 +283,12 @@ class EngineSource:
         if found.live is None:
             return
         disabled = found.live.disabled
-        if disabled and disabled != self._told_disabled:
-            self._say("error", f"{track.name}: {found.why_not}")
-        self._told_disabled = disabled
+        if disabled and disabled != self._reported_disabled:
+            self._report("error", f"{track.name}: {found.why_not}")
+        self._reported_disabled = disabled
         self._history.tell(found.live.history, self.session.who)
 
-    def _say(self, level: str, text: str) -> None:
+    def _report(self, level: str, text: str) -> None:
         self._store.events.append(Event(self._now(), level, text))
 
 
@@ -274,7 +297,7 @@ def _phase_of_life(status: EngineStatus) -> tuple[State, int, int]:
 
 
 def numbers(
-    sample: EngineSample | None, cap: int | None
+    sample: EngineSample | None, cap: int | None, queue_limit: int | None = None
 ) -> tuple[tuple[SeriesName, float | None], ...]:
     """The engine's own series, each with its value now; without a sample the names alone."""
     if sample is None:
@@ -283,19 +306,34 @@ def numbers(
         (SeriesName.RUNNING, sample.running),
         (SeriesName.WAITING, sample.waiting),
         (SeriesName.CAP, cap),
+        (SeriesName.QUEUE_LIMIT, queue_limit),
         (SeriesName.KV_USAGE, sample.kv_usage),
         (SeriesName.OUTPUT_TOKENS, sample.output_tokens_per_s),
         (SeriesName.PROMPT_TOKENS, sample.prompt_tokens_per_s),
         (SeriesName.REQUESTS, sample.requests_per_s),
-        (SeriesName.TTFT_P95, p95(sample.latencies.get(Latency.TTFT))),
-        (SeriesName.ITL_P95, p95(sample.latencies.get(Latency.ITL))),
+        *latency_series(
+            sample.latencies.get(Latency.TTFT),
+            (SeriesName.TTFT_P95_LOW, SeriesName.TTFT_P95_HIGH, SeriesName.TTFT_MEAN),
+        ),
+        *latency_series(
+            sample.latencies.get(Latency.ITL),
+            (SeriesName.ITL_P95_LOW, SeriesName.ITL_P95_HIGH, SeriesName.ITL_MEAN),
+        ),
         (SeriesName.SPEC_ACCEPTANCE, sample.spec_acceptance),
     )
 
 
-def p95(found: Quantiles | None) -> float | None:
-    """The 95th percentile in seconds; an unresolved one as its bound, an absent one as a gap."""
-    return found.p95.seconds if found is not None and found.p95 is not None else None
+def latency_series(
+    found: Quantiles | None, names: tuple[SeriesName, SeriesName, SeriesName]
+) -> tuple[tuple[SeriesName, float | None], ...]:
+    """The two ends of the 95th percentile and the mean, seconds; a gap where one is not known."""
+    low, high, mean = names
+    p95 = found.p95 if found is not None else None
+    return (
+        (low, p95.at_least if p95 is not None else None),
+        (high, p95.at_most if p95 is not None else None),
+        (mean, found.mean if found is not None else None),
+    )
 
 
 def log_end(path: Path) -> str:

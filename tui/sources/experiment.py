@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from msgspec import Struct
 
 from llmtop import LlmtopError
-from llmtop.engines.records import State
-from llmtop.loadgen.plan import Plan, Prompts
-from llmtop.tui.control import refusal
-from llmtop.tui.format import clean
-from llmtop.tui.store import Event, Store
+from llmtop.engines.core.records import State
+from llmtop.loadgen.workload.plan import Plan, Prompts
+from llmtop.tui.commands.control import refusal
+from llmtop.tui.store.store import Event, Store
+from llmtop.wording.format import clean
 
 if TYPE_CHECKING:
-    from llmtop.engines.energy import EngineEnergy
-    from llmtop.loadgen.level import LoadClock
-    from llmtop.loadgen.pool import Load
-    from llmtop.loadgen.results import RequestRecord
-    from llmtop.tui.curves import CurveShelf
-    from llmtop.tui.session import EngineSession
+    from llmtop.engines.gpu.energy import EngineEnergy
+    from llmtop.loadgen.core.results import RequestRecord
+    from llmtop.loadgen.experiments.level import LoadClock
+    from llmtop.loadgen.workers.load import Load
+    from llmtop.operations.curves import CurveArchive
+    from llmtop.operations.session import EngineSession
     from llmtop.tui.sources.engine import EngineSource
     from llmtop.tui.sources.load import LoadSource
 
-BEAT_S = 0.2  # between two looks at the load; ``Saturation`` and ``Duel`` want some five a second
+BEAT_S = (
+    0.2  # between two looks at the load; ``Saturation`` and ``Comparison`` want some five a second
+)
 CUT_S = 3.0  # how long cut requests get to be counted
 ENDED = (State.STOPPED, State.FAILED, State.LOST)
 
@@ -57,7 +59,7 @@ class Parts(Struct, frozen=True):
     new_load: NewLoad
     energy: Callable[[EngineSource], EngineEnergy | None]
     reopen: Callable[[EngineSource], EngineSession]
-    shelf: CurveShelf
+    shelf: CurveArchive
     seed: Callable[[], int]
     now: Callable[[], float]
     news: Callable[[], None]
@@ -150,7 +152,7 @@ class Experiment:
         self.parts.store.events.append(Event(self.parts.now(), level, clean(text)))
 
     async def drain(self, load: Load, patience_s: float) -> None:
-        """Send nothing more and wait; after ``patience_s``, or when told to stop, cut the rest."""
+        """Send nothing more and wait; after ``patience_s``, or when asked to stop, cut the rest."""
         load.stop()
         left = patience_s
         while left > 0 and not self.stopping and not load.finished:

@@ -6,11 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError
-from llmtop.engines.records import State
-from llmtop.tui.keymap import DEFAULT, Keymap
+from llmtop.config.keymap import DEFAULT, Keymap
+from llmtop.engines.core.records import State
 
 if TYPE_CHECKING:
-    from llmtop.tui.experiments import ComparisonPlan, SearchPlan
+    from llmtop.tui.commands.experiment_requests import ComparisonPlan, SearchPlan
     from llmtop.tui.sources.engine import EngineSource
     from llmtop.tui.sources.experiment import Experiment, Parts
 
@@ -20,7 +20,7 @@ class Experiments:
 
     def __init__(self, parts: Parts) -> None:
         self.keys: Keymap = DEFAULT  # for the ways out that name one
-        self._parts = parts
+        self.parts = parts
         self._running: Experiment | None = None
         self._task: asyncio.Task[None] | None = None
         self._recalled: set[tuple[str, str]] = set()
@@ -29,8 +29,7 @@ class Experiments:
         """Begin a search; LlmtopError when something else runs or the engine is not ready."""
         from llmtop.tui.sources.search import SearchRun  # here: it is what takes long to import
 
-        self._may_start(source)
-        self._start(SearchRun(self._parts, source, plan))
+        self.begin(SearchRun(self.parts, source, plan), source)
 
     def start_comparison(
         self, source: EngineSource, other: EngineSource | None, plan: ComparisonPlan
@@ -38,24 +37,29 @@ class Experiments:
         """Begin a comparison; LlmtopError when something else runs or an engine is not ready."""
         from llmtop.tui.sources.comparison import ComparisonRun
 
-        self._may_start(source, *([other] if other is not None else []))
-        self._start(ComparisonRun(self._parts, source, other, plan))
+        both = [source, *([other] if other is not None else [])]
+        self.begin(ComparisonRun(self.parts, source, other, plan), *both)
+
+    def begin(self, experiment: Experiment, *sources: EngineSource) -> None:
+        """Begin any experiment on these engines, likewise."""
+        self._may_start(*sources)
+        self._start(experiment)
 
     def stop(self) -> None:
         """End it soon and keep what is known; LlmtopError when nothing runs."""
         if self._running is None:
-            raise LlmtopError("no search and no comparison is running")
+            raise LlmtopError("no search, comparison or tune is running")
         self._running.stop()
 
     async def recall(self, source: EngineSource) -> None:
         """Bring the earlier curves of an engine's kind and model into the store, once."""
-        track, store = source.track, self._parts.store
+        track, store = source.track, self.parts.store
         key = track.kind, track.model or ""
         if key in self._recalled:
             return
         self._recalled.add(key)
         known = {curve.time for curve in store.curves if curve.key == key}
-        found = await asyncio.to_thread(self._parts.shelf.earlier, *key)
+        found = await asyncio.to_thread(self.parts.shelf.earlier, *key)
         earlier = [curve for curve in found if curve.time not in known]
         store.curves = tuple(sorted((*earlier, *store.curves), key=lambda curve: curve.time))
 
@@ -66,10 +70,10 @@ class Experiments:
                 "a search is running, and the load is its own", self._way_out("saturation")
             )
         if self._running is not None:
-            raise LlmtopError(
-                "a comparison is running, and load and options are its own",
-                self._way_out("compare"),
-            )
+            screen = self._running.screen
+            name = "tune" if screen == "tune" else "comparison"
+            words = f"a {name} is running, and load and options are its own"
+            raise LlmtopError(words, self._way_out(screen))
 
     def _way_out(self, screen: str) -> str:
         return f"{self.keys.label(screen)}, then {self.keys.label('experiment.stop')} stops it"

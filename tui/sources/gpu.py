@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from llmtop.engines.gpu import Gpus
-from llmtop.tui.store import Store
+from llmtop.engines.gpu.devices import Gpus
+from llmtop.tui.store.store import Store
 
 
 class GpuSource:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from llmtop.engines.options import Change, Outcome
-from llmtop.tui.marks import Mark
-from llmtop.tui.store import EngineTrack, Event, Store
-from llmtop.tui.words import change_words, mark_words
+from llmtop.analysis.marks import Mark
+from llmtop.engines.core.options import Change, Outcome
+from llmtop.tui.store.store import EngineTrack, Event, Store
+from llmtop.wording.sentences import change_words, mark_words
 
 GRACE_S = 1.0  # changes older than this before we came are history, not news
 
 
 class ChangeHistory:
-    """Tells each change once: an event for all, a mark for those that came into force.
+    """Reports each change once: an event for all, a mark for those that came into force.
 
     now: the screen's clock. wall: the clock that engines stamp their changes with.
     """

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from llmtop.engines.records import State
-from llmtop.loadgen.plan import Loop
-from llmtop.tui.series import SeriesName
-from llmtop.tui.store import EngineTrack, Event, Store
+from llmtop.analysis.series import SeriesName
+from llmtop.engines.core.records import State
+from llmtop.loadgen.workload.plan import Loop
+from llmtop.tui.store.store import EngineTrack, Event, Store
 
 if TYPE_CHECKING:
-    from llmtop.loadgen.pool import Load
-    from llmtop.loadgen.results import LoadSnapshot
+    from llmtop.loadgen.core.results import LoadSnapshot
+    from llmtop.loadgen.workers.load import Load
 
 STAYS_STOPPED_S = 5.0  # a restart from elsewhere passes through "stopped" in far less
 
@@ -33,6 +33,7 @@ class LoadSource:
 
     def __init__(self, store: Store, now: Callable[[], float]) -> None:
         self.load: Load | None = None
+        self.starting: Load | None = None  # its workers come up; nothing is loaded yet
         self._store = store
         self._now = now
         self._stopped_since: float | None = None

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from llmtop.loadgen.level import Energy, LevelResult, LoadClock
-from llmtop.loadgen.saturate import Saturation, SaturationResult
-from llmtop.tui.curves import Curve
-from llmtop.tui.experiments import SearchPlan, SearchState
-from llmtop.tui.findings import saturation_sentence
-from llmtop.tui.marks import Mark
+from llmtop.analysis.marks import Mark
+from llmtop.loadgen.experiments.level import Energy, LevelResult, LoadClock
+from llmtop.loadgen.experiments.saturation import Saturation, SaturationResult
+from llmtop.operations.curves import Curve
+from llmtop.tui.commands.experiment_requests import SearchPlan, SearchState
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.experiment import BEAT_S, Experiment, Parts
-from llmtop.tui.words import lengths
+from llmtop.wording.findings import saturation_sentence
+from llmtop.wording.sentences import lengths
 
 TOLD = 12  # options that a curve remembers
 CURVES = 32  # kept while the screen is open
@@ -89,7 +89,7 @@ class SearchRun(Experiment):
         state = replace(self._state, result=result, progress=None, over=True, trouble=trouble)
         if trouble:
             self.say("error", f"the search on {name} ended early: {trouble}")
-        elif not result.complete:
+        elif not result.complete and not result.client_limited:
             self.say("info", f"the search on {name} was stopped; {saturation_sentence(result)}")
         else:
             self.say("info", f"{name}: {saturation_sentence(result)}")

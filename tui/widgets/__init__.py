@@ -1,1 +1,1 @@
-"""What panels are drawn with: rows, charts, bars, and the widget that shows them."""
+"""Drawing in cells: rows, frames, axes, bars, charts. Knows no engine."""

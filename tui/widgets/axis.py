@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
-CELL_SECONDS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60, 120, 300, 600)
+CELL_SECONDS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
 Point = tuple[float, float | None]  # unix seconds, value
 
@@ -23,6 +23,9 @@ def nice(value: float) -> float:
         if step * size >= value * (1 - 1e-9):
             return step * size
     return 10 * size
+
+
+JUMP_S = 150.0  # no two beats are so far apart, also not in a replay at 64x
 
 
 class Scale:
@@ -42,9 +45,12 @@ class Scale:
     def fit(self, peak: float | None, at: float | None = None) -> float:
         """The maximum for a chart whose highest visible value is ``peak``.
 
-        at: the beat's moment; asked again at the same one, it counts no second beat.
+        at: the beat's moment; asked again at the same one, it counts no second beat. A moment far
+        from the one before begins again: that was another time.
         """
         again = at is not None and at == self._at
+        if at is not None and self._at is not None and not 0 <= at - self._at <= JUMP_S:
+            self._calm, self.maximum = 0, self._floor
         self._at = at
         wanted = max(self._floor, nice((peak or 0.0) * 1.04))
         if wanted >= self.maximum:
@@ -101,7 +107,7 @@ def columns(
 
 
 class Timed(Protocol):
-    """What a series of points tells of itself. rewritten: how many points it has replaced."""
+    """The state of a series of points. rewritten: how many points it has replaced."""
 
     rewritten: int
 

@@ -59,26 +59,27 @@ def plot(
     return grid
 
 
-def character(mask: int, *, braille: bool = True) -> str:
-    """The character of a dot mask; without braille, an ASCII sign of about the same shape."""
-    if not mask:
-        return " "
-    return (_BRAILLE if braille else _ASCII)[mask]
-
-
-def braille_rows(
-    columns: Columns,
-    width: int,
-    height: int,
-    maximum: float,
-    minimum: float = 0.0,
-    *,
-    fill: bool = False,
-    braille: bool = True,
-) -> list[str]:
-    """One series as ``height`` strings of ``width`` characters, the top one first."""
-    grid = plot(columns, width, height, maximum, minimum, fill=fill)
-    return ["".join(character(m, braille=braille) for m in row) for row in grid]
+def band(lower: Columns, upper: Columns, width: int, height: int, maximum: float) -> Grid:
+    """Dot masks of what lies between two series, right-aligned: one dot in four, so that a line
+    within it can be seen. A narrow one is full; without an upper end it has no top.
+    """
+    grid = [[0] * width for _ in range(height)]
+    levels = height * DOTS_DOWN - 1
+    scale = levels / maximum if maximum > 0 else 0.0
+    lower, upper = lower[-width * DOTS_ACROSS :], upper[-width * DOTS_ACROSS :]
+    offset = width * DOTS_ACROSS - len(lower)
+    for number, (low, high) in enumerate(zip(lower, upper, strict=True), offset):
+        if low is None:
+            continue
+        bottom = min(levels, max(0, round(low * scale)))
+        top = levels if high is None else min(levels, max(bottom, round(high * scale)))
+        cell, side = divmod(number, DOTS_ACROSS)
+        bits = _RIGHT if side else _LEFT
+        for dot in range(bottom, top + 1):
+            if top - bottom < DOTS_DOWN or (2 * dot + number) % 4 == 0:
+                down = levels - dot
+                grid[down // DOTS_DOWN][cell] |= bits[down % DOTS_DOWN]
+    return grid
 
 
 def overlay(
@@ -86,7 +87,8 @@ def overlay(
 ) -> list[list[tuple[str, str]]]:
     """Several grids as one: cells of (character, role), "" where nothing is drawn.
 
-    Where two meet, the dots of both show, in the role of the later one.
+    Where two meet, the dots of both show, in the role of the later one. Without braille, a cell is
+    an ASCII sign of about the same shape.
     """
     signs = _BRAILLE if braille else _ASCII
     out: list[list[tuple[str, str]]] = []

@@ -9,11 +9,11 @@ from weakref import WeakKeyDictionary
 from rich.segment import Segment
 from rich.style import Style
 from textual.app import App
-from textual.dom import DOMNode
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from llmtop.tui.textual_private.styles import style_of
 from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import TEXT, Row, changed, fit, to_ascii
 
@@ -27,7 +27,14 @@ ROLES = (
     "brand",
     "good",
     "warn",
+    "hot",
     "bad",
+    "badge-brand",
+    "badge-good",
+    "badge-warn",
+    "badge-hot",
+    "badge-bad",
+    "badge-muted",
     "mark",
     "now",
     "cursor",
@@ -114,7 +121,7 @@ class Canvas(Widget):
         """The line API: strips are made when rows change, not when lines are asked for."""
         if y < len(self._strips):
             return self._strips[y]
-        return Strip.blank(self.outer_size.width, self._look(TEXT))
+        return Strip.blank(self.outer_size.width, self._style_of(TEXT))
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """Cells of what is shown. There is no border, no padding and no opacity, so the work and
@@ -122,7 +129,7 @@ class Canvas(Widget):
         width = self.outer_size.width
         strips = [self.render_line(y) for y in crop.line_range]
         if width != self._fitted[0]:  # it has another size by now, and is not drawn yet
-            strips = [strip.adjust_cell_length(width, self._look(TEXT)) for strip in strips]
+            strips = [strip.adjust_cell_length(width, self._style_of(TEXT)) for strip in strips]
         if crop.column_span != (0, width):
             strips = [strip.crop(*crop.column_span) for strip in strips]
         return strips
@@ -144,11 +151,11 @@ class Canvas(Widget):
                 text = "".join(c if c.isprintable() else "?" for c in text)
             look = looks.get(role)
             if look is None:
-                look = looks[role] = self._look(role)
+                look = looks[role] = self._style_of(role)
             segments.append(Segment(text, look))
         return Strip(segments, self._fitted[0])
 
-    def _look(self, role: str) -> Style:
+    def _style_of(self, role: str) -> Style:
         """What the stylesheet says of a role, which is the same for all canvases.
 
         As component classes Textual would work out each of them for every widget, twice before the
@@ -158,10 +165,7 @@ class Canvas(Widget):
         known = _LOOKS.setdefault(app, {})
         look = known.get((app.theme, role))
         if look is None:
-            node = DOMNode(classes=f"canvas--{role}")
-            node._attach(self)
-            app.stylesheet.apply(node, animate=False)
-            cell = [Segment(" ", node.rich_style)]
+            cell = [Segment(" ", style_of(self, f"canvas--{role}"))]
             # What becomes of colours without a terminal's own or without any, once for the role.
             for filter in self.get_line_filters():
                 cell = filter.apply(cell, self.background_colors[1])

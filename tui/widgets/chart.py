@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from llmtop.tui.widgets.axis import TimeGrid
-from llmtop.tui.widgets.braille import BLANK, DOTS_DOWN, Columns, overlay, plot
+from llmtop.tui.widgets.braille import BLANK, DOTS_DOWN, Columns, Grid, band, overlay, plot
 from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import MUTED, Row, Span, fit
 
@@ -16,12 +16,23 @@ NOW = "now"
 
 
 class Trace(Struct, frozen=True):
-    """One series of a chart. rule: a limit, drawn as a broken line behind everything."""
+    """One series of a chart. rule: a limit, drawn as a broken line behind everything.
+
+    upper: where only a range is known, its upper end; ``columns`` is the lower one.
+    """
 
     columns: Columns
     role: str
     fill: bool = False
     rule: bool = False
+    tint: bool = False  # the part of the trace before it that has another colour
+    upper: Columns | None = None
+
+    def drawn(self, cells: int, height: int, maximum: float) -> Grid:
+        """Its dots: a line, the area below it, or a band."""
+        if self.upper is not None:
+            return band(self.columns, self.upper, cells, height, maximum)
+        return plot(self.columns, cells, height, maximum, fill=self.fill)
 
 
 def chart_rows(
@@ -32,32 +43,37 @@ def chart_rows(
     glyphs: Glyphs,
     *,
     label: Callable[[float], str],
-    marks: Sequence[float] = (),
+    marks: Sequence[tuple[float, str]] = (),
     empty: str = "",
+    cursor: float | None = None,
 ) -> list[Row]:
     """``height`` rows of ``GUTTER + grid.cells`` cells.
 
     Traces are drawn in their order, so the last one is on top; its newest dot is bright. marks:
-    unix seconds. empty: words for a chart without a single value.
+    unix seconds. empty: words for a chart without a single value. cursor: a moment.
     """
     cells = grid.cells
     if height <= 0:
         return []
     drawn = [t for t in traces if not t.rule]
     seen = [t for t in drawn if t.columns.count(None) < len(t.columns)]
-    layers = [(plot(t.columns, cells, height, maximum, fill=t.fill), t.role) for t in seen]
+    layers = [(t.drawn(cells, height, maximum), t.role) for t in seen]
     canvas = overlay(layers, cells, height, braille=glyphs.braille)
-    for trace in drawn[-1:]:
+    for trace in [t for t in drawn if not t.tint][-1:]:
         _brighten(canvas, trace, cells, height, maximum)
     for trace in traces:
         if trace.rule:
             _rule(canvas, trace, cells, height, maximum, glyphs)
-    for time in marks:
+    for time, role in marks:
         cell = grid.cell_of(time)
         if cell is not None:
             for line in canvas:
                 if line[cell][0] in (" ", glyphs.rule):
-                    line[cell] = (glyphs.mark, "mark")
+                    line[cell] = (glyphs.mark, role)
+    at = grid.cell_of(cursor) if cursor is not None else None
+    if at is not None:
+        for line in canvas:
+            line[at] = (glyphs.down if line[at][0] == " " else line[at][0], NOW)
     rows = [_row(_label(y, height, maximum, label), line) for y, line in enumerate(canvas)]
     if empty and all(t.columns.count(None) == len(t.columns) for t in drawn):
         middle = (height - 1) // 2

@@ -21,9 +21,13 @@ def frame(
     foot: Sequence[Span] = (),
     foot_right: Sequence[Span] = (),
     lit: bool = False,
+    border: str = "",
 ) -> list[Row]:
-    """``height`` rows of ``cells`` cells: the body in a box. lit: the box has the keyboard."""
-    line = "key" if lit else FAINT
+    """``height`` rows of ``cells`` cells: the body in a box. lit: the box has the keyboard.
+
+    border: a role for its lines, "" for the quiet one.
+    """
+    line = "key" if lit else border or FAINT
     inner = cells - 2
     if height < 2 or inner < 4:
         return [fit(row, cells) for row in body[:height]]

@@ -17,6 +17,7 @@ class Glyphs(Struct, frozen=True):
     down: str
     mark: str  # a moment at which something was changed, through a chart
     rule: str  # a limit, across a chart
+    block: str  # of the colour of a state, before its word
     full: str  # bars: filled, half filled ahead of the end, empty
     half: str
     held: str  # taken, and not in use
@@ -31,7 +32,6 @@ class Glyphs(Struct, frozen=True):
     cursor: str
     arrow: str
     dot: str
-    ellipsis: str
 
 
 UNICODE = Glyphs(
@@ -44,6 +44,7 @@ UNICODE = Glyphs(
     down="│",
     mark="╎",
     rule="┄",
+    block="▌",
     full="━",
     half="╸",
     held="╍",
@@ -58,7 +59,6 @@ UNICODE = Glyphs(
     cursor="▸",
     arrow="→",
     dot="·",
-    ellipsis="…",
 )
 
 ASCII = Glyphs(
@@ -71,6 +71,7 @@ ASCII = Glyphs(
     down="|",
     mark="!",
     rule=".",
+    block="|",
     full="#",
     half="=",
     held="=",
@@ -85,5 +86,4 @@ ASCII = Glyphs(
     cursor=">",
     arrow="->",
     dot="-",
-    ellipsis="~",
 )

@@ -15,6 +15,7 @@ Row = tuple[Span, ...]
 
 # What the screen itself is drawn with takes a cell each: nothing has to be looked up for it.
 NARROW = re.compile("[ -~·…→≤│─-▿●○⠀-⣿]*")
+_PARTS = re.compile("[:;,] ")
 TEXT, MUTED, FAINT, STRONG = "text", "muted", "faint", "strong"
 
 # An idle screen measures the same few hundred words at every beat.
@@ -33,8 +34,8 @@ def cell_len(text: str) -> int:
 def width(spans: Iterable[Span]) -> int:
     """Cells that the spans take."""
     total = 0
-    for text, _ in spans:
-        total += cell_len(text)
+    for text, _ in spans:  # the first half of ``cell_len``, without a call for each word
+        total += len(text) if text.isascii() and text.isprintable() else cell_len(text)
     return total
 
 
@@ -45,7 +46,7 @@ def fit(spans: Iterable[Span], cells: int, role: str = TEXT) -> Row:
     for text, span_role in spans:
         if left <= 0:
             break
-        size = cell_len(text)
+        size = len(text) if text.isascii() and text.isprintable() else cell_len(text)
         if size > left:
             text, size = set_cell_size(text, left), left
         if not text:
@@ -86,6 +87,15 @@ def shorten_between(text: str, cells: int) -> str:
     return f"{kept[:end].rstrip()}…" if end > cells // 2 else short
 
 
+def whole_parts(text: str, cells: int) -> str:
+    """As many whole parts of a sentence as fit; of one that is too long, its first words."""
+    if cell_len(text) <= cells:
+        return text
+    ends = [found.start() for found in _PARTS.finditer(text)]
+    fitting = [end for end in ends if cell_len(text[:end]) <= cells]
+    return text[: fitting[-1]] if fitting else shorten_between(text, cells)
+
+
 def behind(text: str, cells: int) -> int:
     """How many characters are left out at the left when the text's end is to be seen."""
     at, free = len(text), cells
@@ -123,11 +133,18 @@ def changed(before: Row, after: Row, bridge: int = 10) -> list[tuple[int, int]]:
     """The stretches of cells, (from, to), in which two rows differ.
 
     Stretches less than ``bridge`` cells apart are one: moving the cursor and setting the colour
-    anew costs a terminal about as many bytes as that many cells.
+    again costs a terminal about as many bytes as that many cells.
     """
-    old, new = _cells(before), _cells(after)
+    most = min(len(before), len(after))
+    first = last = 0  # spans at the beginning and at the end that are the same: most of a row is
+    while first < most and before[first] == after[first]:
+        first += 1
+    while last < most - first and before[-1 - last] == after[-1 - last]:
+        last += 1
+    left = width(before[:first])
+    old, new = _cells(before[first : len(before) - last]), _cells(after[first : len(after) - last])
     if len(old) != len(new):
-        return [(0, max(len(old), len(new)))]
+        return [(0, max(width(before), width(after)))]
     out: list[tuple[int, int]] = []
     for x, (a, b) in enumerate(zip(old, new, strict=True)):
         if a == b:
@@ -143,7 +160,7 @@ def changed(before: Row, after: Row, bridge: int = 10) -> list[tuple[int, int]]:
             out[-1] = (out[-1][0], max(end, out[-1][1]))
         else:
             out.append((start, end))
-    return out
+    return [(left + start, left + end) for start, end in out]
 
 
 def _cells(row: Row) -> list[Span]:

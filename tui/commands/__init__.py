@@ -1,0 +1,1 @@
+"""What the screen may ask for: the ``Control`` protocol and the values that it takes."""

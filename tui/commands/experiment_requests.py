@@ -1,0 +1,152 @@
+"""Searches and comparisons as the screen knows them: what is asked for, and where each stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from llmtop.loadgen.workload.plan import Prompts
+from llmtop.wording.sentences import value_words
+
+if TYPE_CHECKING:
+    from llmtop.engines.core.options import OptionValue
+    from llmtop.loadgen.experiments.comparison import CompareResult, ComparisonProgress
+    from llmtop.loadgen.experiments.saturation import Progress, SaturationResult
+    from llmtop.loadgen.experiments.slo import Slo
+    from llmtop.operations.curves import Curve
+    from llmtop.operations.slo.tuner import Tried, TuneReport
+
+PREPARING = "starting the load"
+EVERY_ROLE = ("batch_limit", "queue_limit", "token_budget", "draft_tokens", "prefill_threshold")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """A search for what ``engine`` holds. top: streams at most. seconds: of each level's window."""
+
+    engine: str
+    slo: Slo | None
+    top: int = 1024
+    seconds: float = 8.0
+    prompts: Prompts = field(default_factory=Prompts)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchState:
+    """A search at one moment. result: what is known by now. progress: None before the first level
+    and after the end. over: it has ended. trouble: why it ended early, "" when it was let go on or
+    was stopped on purpose.
+    """
+
+    plan: SearchPlan
+    began: float
+    curve: Curve
+    result: SaturationResult
+    progress: Progress | None = None
+    over: bool = False
+    trouble: str = ""
+
+    @property
+    def words(self) -> str:
+        """What it does, for who wants to do something else."""
+        return f"a search on {self.plan.engine}"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonPlan:
+    """A against B: two values of a live option of ``engine``, or ``engine`` against ``other``.
+
+    level: streams in every run. seconds: of each run's window. pairs: even.
+    """
+
+    engine: str
+    option: str = ""
+    a: OptionValue = None
+    b: OptionValue = None
+    other: str | None = None
+    level: int = 32
+    pairs: int = 8
+    seconds: float = 8.0
+    prompts: Prompts = field(default_factory=Prompts)
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """What distinguishes A and B."""
+        if self.other is not None:
+            return self.engine, self.other
+        return f"{self.option}={_value(self, self.a)}", f"{self.option}={_value(self, self.b)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonState:
+    """A comparison at one moment. standing: None before the first run and after the end.
+
+    back: what became of the option at the end, in words; "" before.
+    """
+
+    plan: ComparisonPlan
+    began: float
+    result: CompareResult
+    standing: ComparisonProgress | None = None
+    over: bool = False
+    trouble: str = ""
+    back: str = ""
+
+    @property
+    def words(self) -> str:
+        """What it does, for who wants to do something else."""
+        return f"a comparison on {self.plan.engine}"
+
+
+@dataclass(frozen=True, slots=True)
+class TunePlan:
+    """A search for the settings of ``engine`` that serve the most requests within limits.
+
+    level: requests a second (``is_open``), or streams. seconds: of each run. roles: what may be
+    changed: batch_limit, queue_limit, token_budget, draft_tokens, prefill_threshold.
+    """
+
+    engine: str
+    slo: Slo
+    level: float
+    is_open: bool = True
+    seconds: float = 8.0
+    roles: tuple[str, ...] = EVERY_ROLE
+    prompts: Prompts = field(default_factory=Prompts)
+
+
+@dataclass(frozen=True, slots=True)
+class TuneState:
+    """A tune at one moment. own: the operator's settings by option. tried: in the order of the
+    search, the operator's own first. now: settings that are measured, None between two runs.
+    phase: what is done between them. runs: that have ended. left: about how many are still to
+    come. left_s: about so many seconds, None before that is known. report: at the end.
+
+    launch_line: the command that launches the engine with what was found, "" without one.
+    back: what became of the options at the end, in words; "" before.
+    """
+
+    plan: TunePlan
+    began: float
+    own: Mapping[str, int] = field(default_factory=dict)
+    tried: tuple[Tried, ...] = ()
+    now: Mapping[str, int] | None = None
+    phase: str = PREPARING
+    runs: int = 0
+    left: int = 0
+    left_s: float | None = None
+    report: TuneReport | None = None
+    launch_line: str = ""
+    over: bool = False
+    trouble: str = ""
+    back: str = ""
+
+    @property
+    def words(self) -> str:
+        """What it does, for who wants to do something else."""
+        return f"a tune of {self.plan.engine}"
+
+
+def _value(plan: ComparisonPlan, value: OptionValue) -> str:
+    return value_words(plan.option, value)

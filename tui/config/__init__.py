@@ -1,1 +1,0 @@
-"""The operator's file ``llmtop.toml``: its tables, where it is found, which line is wrong."""

@@ -1,0 +1,240 @@
+"""What the keys of the load do: start, steer, stop, start again. Each leaves a mark."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from llmtop import LlmtopError
+from llmtop.analysis.marks import Mark
+from llmtop.config.keymap import DEFAULT, Keymap
+from llmtop.loadgen.workload.plan import Loop, Plan, Prompts
+from llmtop.tui.commands.control import Control
+from llmtop.tui.dashboard.load_handover import LoadHandover, counted
+from llmtop.tui.sources import EngineSource, Experiments, LoadSource, Sampling
+from llmtop.tui.store.store import Event, Store
+from llmtop.values import replace
+from llmtop.wording.format import count, rate
+
+if TYPE_CHECKING:
+    from llmtop.engines.core.records import EngineRecord
+    from llmtop.loadgen.workers.load import Load
+    from llmtop.tui.dashboard.load_handover import RestartEngine
+    from llmtop.tui.dashboard.recordings import Recordings
+    from llmtop.tui.slo.services import SloServices
+
+BURST_FACTOR = 2.0
+BURST_S = 5.0
+ONE_MARK_S = 2.0
+
+
+class LoadControl(Control):
+    """The part of ``DashboardController`` that controls the load."""
+
+    def __init__(
+        self,
+        store: Store,
+        sampling: Sampling,
+        load_source: LoadSource,
+        new_load: Callable[[EngineSource], Load],
+        stop_engine: Callable[[EngineRecord], object],
+        seed: Callable[[], int],
+        restart_engine: RestartEngine,
+        now: Callable[[], float],
+        experiments: Experiments,
+    ) -> None:
+        self._store = store
+        self._sampling = sampling
+        self._load_source = load_source
+        self._new_load = new_load
+        self._stop_engine = stop_engine
+        self._seed = seed
+        self._restarts = LoadHandover(store, sampling, load_source, restart_engine, now)
+        self._now = now
+        self._experiments = experiments
+        self._last: Plan | None = None  # what `start_again` starts
+        self._begins = asyncio.Lock()  # held while a load's workers start
+        self.recordings: Recordings | None = None
+        self.slo: SloServices | None = None
+        self.keys: Keymap = DEFAULT  # for the ways out that name one
+
+    async def start(self, plan: Plan) -> None:
+        """Start the load on the selected engine, or give a running load a new plan."""
+        async with self._begins:
+            await self._start(plan)
+
+    async def _start(self, plan: Plan) -> None:
+        self._running()  # refuses during a restart
+        load = self._load_source.load
+        self._last = plan
+        if load is not None and not load.finished:
+            load.set_plan(plan)
+        else:
+            source = self._selected()
+            if load is not None:
+                await asyncio.to_thread(load.close)
+            fresh = await asyncio.to_thread(self._new_load, source)
+            # A quit meanwhile leaves its workers to ``DashboardRuntime.release``.
+            self._load_source.starting = fresh
+            await asyncio.to_thread(fresh.start, plan)
+            self._load_source.load, self._load_source.starting = fresh, None
+            self._store.load_target = source.track.name
+        self._report("info", f"load: {plan.shape}")
+        self._refresh_load()
+
+    async def more(self) -> None:
+        """One level more; without a load, start one at its lowest level."""
+        async with self._begins:  # a second press while it starts is one level more, not a start
+            load = self._running()
+            if load is None:
+                await self._start(Plan(loop=Loop.CLOSED, shape="hold 1", seed=self._seed()))
+                return
+        load.more()
+        self._mark_level(load)
+        self._refresh_load()
+
+    async def less(self) -> None:
+        """One level less."""
+        load = self._need()
+        load.less()
+        self._mark_level(load)
+        self._refresh_load()
+
+    async def hold(self) -> None:
+        """Hold the load at its level; again: continue its shape."""
+        load = self._need()
+        held = self._store.load is not None and self._store.load.held
+        if held:
+            load.resume()
+        else:
+            load.hold()
+        self._refresh_load()
+
+    async def burst(self) -> None:
+        """Twice the present level for a few seconds, then back."""
+        load = self._need()
+        level = load.snapshot().asked
+        load.burst(max(1.0, round(level * BURST_FACTOR)), BURST_S)
+        burst = load.snapshot()  # as it is now: there is a limit to the level
+        unit = "req/s" if burst.loop == Loop.OPEN else "streams"
+        self._mark(f"burst {burst.asked:g}")
+        self._report("info", f"load: burst of {burst.asked:,g} {unit} for {BURST_S:g} s")
+        self._refresh_load()
+
+    async def stop_load(self) -> None:
+        """Send nothing more; what is in flight finishes."""
+        self._end_load(drain=True)
+
+    async def cut_load(self) -> None:
+        """Cut what is in flight and send nothing more."""
+        self._end_load(drain=False)
+
+    def _end_load(self, drain: bool) -> None:
+        if self._restarts.interrupted is not None:
+            self._restarts.interrupted = None
+            self._report("info", "the load stays stopped")
+            return
+        load = self._need()
+        now = load.snapshot()
+        if now.held and self._last is not None:  # steered by hand: that level, not the old shape
+            self._last = replace(self._last, loop=Loop(now.loop), shape=f"hold {now.asked:g}")
+        load.stop(drain=drain)
+        self._mark("load stopped")
+        left = load.snapshot().in_flight
+        ends = "finish" if drain else "are cut"
+        self._report("info", f"load stopped; {left:,} requests {ends}" if left else "load stopped")
+        self._refresh_load()
+
+    async def start_again(self) -> None:
+        """The last load once more: its shape from the beginning, or the level it was held at."""
+        async with self._begins:
+            if self._running() is not None:
+                raise LlmtopError(
+                    "the load runs already", f"{self.keys.label('load.stop')} stops it"
+                )
+            if self._last is None:
+                more = self.keys.label("load.more")
+                raise LlmtopError("there was no load yet", f"{more} starts one")
+            await self._start(replace(self._last, seed=self._seed()))
+        self._mark("load again")
+
+    async def switch_loop(self) -> None:
+        """From streams to requests a second or back, holding what is achieved now."""
+        load = self._need()
+        load.switch_loop()
+        now = load.snapshot()
+        level = (
+            f"{rate(now.asked)} requests a second"
+            if now.loop == Loop.OPEN
+            else f"{count(now.asked)} streams"
+        )
+        self._report("info", f"load: {level} ({now.loop} loop), held")
+        self._refresh_load()
+
+    async def freeze(self) -> None:
+        """Hold the load where it is; nothing where none runs, or it is held already."""
+        load = self._load_source.load
+        if self._restarts.interrupted is None and load is not None and not load.finished:
+            if load.snapshot().running:
+                load.hold()
+            self._refresh_load()
+
+    async def load(self, plan: Plan, prompts: Prompts | None = None) -> None:
+        """Load the selected engine so; other prompts begin a load of their own."""
+        async with self._begins:
+            if prompts is not None:
+                self._store.prompts = prompts
+                load = self._running()
+                if load is not None:
+                    load.stop(drain=False)
+                    await counted(load)
+                    await asyncio.to_thread(load.close)
+            await self._start(replace(plan, seed=self._seed()))
+
+    def _source(self, engine: str) -> EngineSource:
+        for source in self._sampling.sources:
+            if isinstance(source, EngineSource) and source.track.name == engine:
+                return source
+        raise LlmtopError(f"there is no engine {engine!r} on this screen")
+
+    def _selected(self) -> EngineSource:
+        if self._store.selected is None:
+            raise LlmtopError("there is no engine to load", "start one: llmtop run sim")
+        return self._source(self._store.selected)
+
+    def _running(self) -> Load | None:
+        self._experiments.guard()
+        if self._restarts.interrupted is not None:
+            raise LlmtopError(
+                f"{self._store.load_target} restarts, and the load comes back with it",
+                f"{self.keys.label('load.stop')} leaves it stopped",
+            )
+        load = self._load_source.load
+        return load if load is not None and not load.finished else None
+
+    def _need(self) -> Load:
+        load = self._running()
+        if load is None:
+            raise LlmtopError("no load is running", f"{self.keys.label('load.more')} starts one")
+        return load
+
+    def _refresh_load(self) -> None:
+        self._sampling.beat(self._load_source, again=True)
+
+    def _report(self, level: str, text: str) -> None:
+        self._store.events.append(Event(self._now(), level, text))
+
+    def _mark(self, label: str) -> None:
+        """A mark of the load. Keys that follow each other at once leave one, the last one's."""
+        track = self._store.engines.get(self._store.load_target or "")
+        if track is None:
+            return
+        now, last = self._now(), track.marks[-1] if track.marks else None
+        if last is not None and last.load and now - last.time < ONE_MARK_S:
+            track.marks.pop()
+        track.marks.append(Mark(now, label, load=True))
+
+    def _mark_level(self, load: Load) -> None:
+        level = load.snapshot()
+        self._mark(f"load {level.asked:,g}{' req/s' if level.loop == Loop.OPEN else ''}")

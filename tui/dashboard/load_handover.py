@@ -1,0 +1,180 @@
+"""Restarts from the screen: what becomes of the load while an engine goes away or moves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from llmtop.analysis.marks import Mark
+from llmtop.engines.core.options import Change, Outcome
+from llmtop.engines.core.records import EngineRecord, State
+from llmtop.engines.host.safe_text import clean
+from llmtop.tui.store.store import Event, Store
+from llmtop.values import replace
+from llmtop.wording.sentences import change_words, flag_words
+
+if TYPE_CHECKING:
+    from llmtop.engines.supervision.restart import HandOver, Restarted, Wanted
+    from llmtop.loadgen.workers.load import Load
+    from llmtop.tui.sources import EngineSource, LoadSource, Sampling
+
+    RestartEngine = Callable[[EngineRecord, Wanted, HandOver | None], Restarted]
+
+CUT_S = 5.0  # how long cut requests get to be counted
+CUT_BEAT_S = 0.02
+DRAIN_S = 300.0  # how long the old engine gets to finish its requests in a rolling restart
+DRAIN_BEAT_S = 0.5
+
+
+async def counted(load: Load) -> None:
+    """Wait until the requests that were cut have been counted, for a while."""
+    for _ in range(round(CUT_S / CUT_BEAT_S)):
+        if load.finished:
+            break
+        await asyncio.sleep(CUT_BEAT_S)
+
+
+class LoadHandover:
+    """The engines that restart now. Their load is cut or moved before, and resumes afterwards.
+
+    names: of those engines. interrupted: the load that waits for one of them, None when none does.
+    restart_engine: restarts one, blocking; rolling where it is given what to do while both run.
+    now: the screen's clock, for marks and events.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sampling: Sampling,
+        load_source: LoadSource,
+        restart_engine: RestartEngine,
+        now: Callable[[], float],
+    ) -> None:
+        self.names: set[str] = set()
+        self.interrupted: Load | None = None
+        self._store = store
+        self._sampling = sampling
+        self._load_source = load_source
+        self._restart_engine = restart_engine
+        self._now = now
+
+    async def carry_out(
+        self,
+        source: EngineSource,
+        record: EngineRecord,
+        wanted: Wanted,
+        *,
+        rolling: bool,
+    ) -> Restarted:
+        """Restart one that is not in ``names``; returns when an engine is ready, or raises."""
+        engine = source.track.name
+        self.names.add(engine)
+        source.expected = True
+        began = self._now()
+        before = {option.name: option.value for option in source.track.options}
+        changed = [
+            change_words(Change(name, before.get(name), value, Outcome.APPLIED))
+            for name, value in wanted.changes.items()
+        ]
+        asked = ", ".join(filter(None, [*changed, flag_words(wanted.flags)]))
+        self._report("change", f"{engine} restarts{': ' if asked else ''}{asked}")
+        hand_over = None
+        if rolling:
+            from llmtop.engines.supervision.restart import room_beside
+
+            hand_over = self._hand_over(source)
+            wanted = replace(wanted, gpus=room_beside(record, self._store.gpus) or ())
+        try:
+            if not rolling:
+                await self._interrupt(engine)
+            done = await asyncio.to_thread(self._restart_engine, record, wanted, hand_over)
+            self._tell(source, done, asked, began)
+            return done
+        finally:
+            self.names.discard(engine)
+            source.resting = False
+            await self._sampling.beat(source, again=True)
+            source.expected = False
+            self._go_on(source)
+
+    async def _interrupt(self, engine: str) -> None:
+        """Cut the load's requests before their engine goes, so that none of them fails."""
+        load = self._loading(engine)
+        if load is None:
+            return
+        load.interrupt()
+        self.interrupted = load
+        await counted(load)
+        self._refresh_load()
+
+    def _go_on(self, source: EngineSource) -> None:
+        if self._store.load_target != source.track.name:
+            return
+        load, self.interrupted = self.interrupted, None
+        if load is None or self._load_source.load is not load:
+            return
+        status = source.track.status
+        if status is not None and status.state is State.READY:
+            load.go_on()
+            self._report("info", "the load resumes")
+        else:
+            self._report("warning", f"the load stays stopped: {source.track.name} does not run")
+        self._refresh_load()
+
+    def _hand_over(self, source: EngineSource) -> HandOver:
+        loop = asyncio.get_running_loop()
+
+        def hand_over(fresh: EngineRecord) -> None:
+            asyncio.run_coroutine_threadsafe(self._move(source, fresh.url), loop).result()
+
+        return hand_over
+
+    async def _move(self, source: EngineSource, url: str) -> None:
+        """Send the load to the new engine and wait until the old one has nothing left to do."""
+        name = source.track.name
+        load = self._loading(name)
+        if load is not None:
+            load.aim(url)
+            self._report("info", f"the load moves to {url}")
+        deadline = time.monotonic() + DRAIN_S
+        while True:
+            before = source.track.sample
+            # One that began before the load moved could say that nothing is left to do.
+            await self._sampling.beat(source, again=True)
+            sample = source.track.sample
+            fresh = sample is not before and source.track.trouble == ""
+            if fresh and sample is not None and sample.running == 0 and not sample.waiting:
+                break
+            if time.monotonic() >= deadline:
+                self._report("warning", f"{name} still had requests after {DRAIN_S:.0f} s: cut")
+                break
+            await asyncio.sleep(DRAIN_BEAT_S)
+        source.resting = True
+
+    def _tell(self, source: EngineSource, done: Restarted, asked: str, began: float) -> None:
+        track, engine = source.track, source.track.name
+        if done.rolled_back:
+            track.marks.append(Mark(self._now(), "rolled back"))
+            why = f"{done.failure}; {done.advice}" if done.advice else done.failure
+            words = "runs on as before" if done.down_s == 0 else "runs as before again"
+            self._report("error", clean(f"{engine} {words}: the new configuration failed, {why}"))
+            return
+        if asked:
+            track.marks.append(Mark(self._now(), asked, effect=True, since=began))
+        self._report(
+            "info", f"{engine} restarted in {done.took_s:.0f}s, down for {done.down_s:.0f}s"
+        )
+
+    def _loading(self, engine: str) -> Load | None:
+        """The load that runs on this engine."""
+        load = self._load_source.load
+        runs = load is not None and not load.finished and self._store.load_target == engine
+        return load if runs else None
+
+    def _refresh_load(self) -> None:
+        self._sampling.beat(self._load_source, again=True)
+
+    def _report(self, level: str, text: str) -> None:
+        self._store.events.append(Event(self._now(), level, text))

@@ -1,0 +1,86 @@
+"""Makes the loads of a screen: which engine they go to, with which key and which prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from llmtop.engines.gpu.devices import Gpus
+from llmtop.loadgen.workload.plan import Prompts, Target
+from llmtop.operations.wiring import Wiring
+from llmtop.tui.sources import EngineSource
+from llmtop.tui.store.store import Store
+
+if TYPE_CHECKING:
+    from llmtop.engines.gpu.energy import EngineEnergy
+    from llmtop.loadgen.core.client_capacity import Calibration
+    from llmtop.loadgen.core.results import RequestRecord
+    from llmtop.loadgen.experiments.level import LoadClock
+    from llmtop.loadgen.workers.load import Load
+
+MEASURING_TIMEOUT_S = 120.0  # of a request in a search or a comparison, as `llmtop saturate` has it
+
+
+class Loads:
+    """Loads that were not started yet."""
+
+    def __init__(self, store: Store, wiring: Wiring) -> None:
+        self._store, self._wiring = store, wiring
+
+    def on_screen(self, source: EngineSource) -> Load:
+        """A load that keys steer, with the prompts of the screen."""
+        from llmtop.loadgen.workers.load import Load  # not before the screen is there: 50 ms
+
+        return Load(self._target(source), self._store.prompts, calibration=self._remembered())
+
+    def measuring(
+        self,
+        source: EngineSource,
+        prompts: Prompts,
+        *,
+        clock: LoadClock,
+        window_s: float,
+        on_record: Callable[[RequestRecord], None],
+    ) -> Load:
+        """A load of a search, a comparison or a tune; see ``sources.experiment.NewLoad``."""
+        from llmtop.loadgen.workers.load import Load
+
+        return Load(
+            self._target(source),
+            prompts,
+            timeout_s=MEASURING_TIMEOUT_S,
+            window_s=window_s,
+            on_record=on_record,
+            calibration=self._remembered(),
+            monotonic=clock.ns,
+        )
+
+    def _remembered(self) -> Calibration | None:
+        """What this client can sustain, as measured before; nothing is measured beside a screen."""
+        from llmtop.operations.calibrated import remembered  # the load's modules, as above
+
+        wiring = self._wiring
+        return remembered(wiring.state.root, wiring.processes.boot_id)
+
+    def _target(self, source: EngineSource) -> Target:
+        from llmtop.operations.served import served_model
+
+        endpoint = source.session.endpoint
+        key = self._wiring.key_for(endpoint)
+        trust = self._wiring.trusts.of(endpoint.url)
+        return Target(
+            url=endpoint.url,
+            model=served_model(endpoint.url, key, trust),
+            api_key=key,
+            trust=trust,
+            rid=endpoint.adapter.kind == "sglang",
+        )
+
+    def energy(self, source: EngineSource) -> EngineEnergy | None:
+        """The meter under an engine; None where there is none."""
+        record = source.session.endpoint.record
+        if record is None or record.simulated:
+            return None
+        from llmtop.engines.gpu.energy import EngineEnergy
+
+        return EngineEnergy(record, Gpus(), self._wiring.processes)

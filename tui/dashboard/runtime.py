@@ -1,0 +1,317 @@
+"""The dashboard's real parts, put together: store, sources, control, and what they run on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmtop import LlmtopError
+from llmtop.engines.core.records import EngineRecord, State
+from llmtop.engines.host.safe_text import clean
+from llmtop.engines.state.attached_engines import AttachedEngines
+from llmtop.loadgen.workload.plan import Plan, Prompts
+from llmtop.operations.curves import CurveArchive
+from llmtop.operations.recorder_process import is_wanted
+from llmtop.operations.wiring import Wiring, fresh_seed
+from llmtop.tui.dashboard.controller import DashboardController
+from llmtop.tui.dashboard.engine_discovery import RESCAN_S, MissingEngines, NewEngines
+from llmtop.tui.dashboard.loads import Loads
+from llmtop.tui.dashboard.recordings import Recordings
+from llmtop.tui.history.past import PastSource
+from llmtop.tui.history.recorder import RecorderSource
+from llmtop.tui.slo.services import SloServices
+from llmtop.tui.sources import (
+    CostSource,
+    EffectSource,
+    EngineSource,
+    EngineStates,
+    Experiments,
+    GpuSource,
+    InsightSource,
+    LoadSource,
+    Parts,
+    Sampling,
+    SharedLoadSource,
+    Source,
+    Timeline,
+)
+from llmtop.tui.store.store import EngineTrack, Event, Store
+
+if TYPE_CHECKING:
+    from llmtop.engines.core.endpoint import Endpoint
+    from llmtop.engines.core.options import Option
+    from llmtop.operations.session import EngineSession
+    from llmtop.tui.dashboard.tour import Tour
+
+LIVE_TIMEOUT_S = 2.0  # of option values: numbers are read after them, and must not wait longer
+SCAN_S = 0.9  # the recorder loses no second of a new engine
+RECORDED_S = 1.9  # between two looks of the recorder at exact latencies: half of its work
+
+
+class DashboardRuntime:
+    """Builds everything that the app shows, and runs it while the app does.
+
+    news: called when something should be seen before the screen's next beat. The app is built on
+    the stage, so it puts its own here once it is there; until then nobody looks.
+    recorder: there is no screen, and never a load of its own: this is the recorder of the history.
+    It leaves GPUs alone, and engines whose numbers only one may read.
+    """
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        endpoints: Sequence[Endpoint],
+        *,
+        select: str | None = None,
+        prompts: Prompts | None = None,
+        interval: float = 1.0,
+        follow_new: bool = False,
+        missing: Mapping[str, str] | None = None,
+        recorder: bool = False,
+    ) -> None:
+        self.store = Store()
+        self.news: Callable[[], None] = lambda: None
+        self._wiring = wiring
+        self.timeline = Timeline()
+        self.insights = InsightSource(self.store, self._named)
+        self._states = EngineStates(self.store, self.timeline.now, self.insights.of)
+        self.insights.judge = self._states.explain
+        self._known: set[str] = set()
+        self._one_reader: set[str] = set()  # engines whose numbers only this process may read
+        self._loads = Loads(self.store, wiring)
+        self.load_source = LoadSource(self.store, self.timeline.now)
+        self.store.prompts = prompts or Prompts()
+        self.experiments = Experiments(
+            Parts(
+                self.store,
+                self.load_source,
+                self._loads.measuring,
+                self._loads.energy,
+                lambda source: wiring.session(source.session.endpoint),
+                CurveArchive(wiring.state.root / "curves"),
+                fresh_seed,
+                self.timeline.now,
+                self._tell,
+            )
+        )
+        self._is_recorder = recorder
+        self._slo = SloServices(
+            self.store, wiring, self._named, self.insights.of, self.timeline.now, self._tell
+        )
+        self.sampling = Sampling(self._sources(), interval, on_fault=self._fault)
+        for endpoint in endpoints:
+            self.add(endpoint)
+        if follow_new:
+            every_s = SCAN_S if recorder else RESCAN_S
+            found = NewEngines(wiring, self.add, self._known, every_s=every_s)
+            self.sampling.sources.append(found)
+        if missing:
+            self.store.missing.update(missing)
+            for url, why in missing.items():
+                self._report("error", clean(f"{url} is not shown yet: {why}"))
+            late = MissingEngines(wiring, self._join, self.store.missing)
+            self.sampling.sources.append(late)
+        if select is not None:
+            self.store.selected = select
+        self.conductor = DashboardController(
+            self.store,
+            self.sampling,
+            self.load_source,
+            self._loads.on_screen,
+            wiring.supervisor.stop,
+            fresh_seed,
+            wiring.restart,
+            self.timeline.now,
+            self.experiments,
+        )
+        self.recordings = Recordings(self.store, self.sampling, self.timeline.now, wiring)
+        self.conductor.recordings, self.conductor.slo = self.recordings, self._slo
+
+    def _sources(self) -> list[Source]:
+        store, now, wiring = self.store, self.timeline.now, self._wiring
+        shared: list[Source] = [
+            EffectSource(store, now),
+            SharedLoadSource(store, now, wiring.state.folder),
+        ]
+        if self._is_recorder:
+            return shared
+        history: list[Source] = []
+        if is_wanted(wiring.environ):
+            history = [
+                PastSource(store, wiring.history, now),
+                RecorderSource(
+                    store,
+                    wiring.recorder.tend,
+                    now,
+                    AttachedEngines(wiring.state.root).note,
+                    self._one_reader,
+                ),
+            ]
+        return [
+            self.experiments,  # first: what it still has to put back needs the engines' sources
+            *history,
+            GpuSource(self._wiring.screen_gpus(), store),
+            self.load_source,
+            self.insights,
+            CostSource(store, now),
+            *self._slo.sources,
+            *shared,
+        ]
+
+    def drop_ended(self, living: Collection[str]) -> None:
+        """Look no longer at engines of llmtop that have ended; for one that runs for weeks."""
+        for source in list(self.sampling.sources):
+            if not isinstance(source, EngineSource):
+                continue
+            track = source.track
+            if track.name in living or track.runs or track.status is None:
+                continue
+            self.drop(track.name)
+
+    def drop(self, name: str) -> None:
+        """Look no longer at an engine."""
+        source = self._named(name)
+        if source is None:
+            return
+        self.sampling.sources.remove(source)
+        self.store.engines.pop(name, None)
+        self._known.discard(name)
+        asyncio.get_running_loop().create_task(source.close())
+
+    def add(self, endpoint: Endpoint) -> None:
+        """Put one more engine on the screen."""
+        if self._is_recorder and endpoint.adapter.make_reader is not None:
+            self._known.add(endpoint.name)
+            return
+        if endpoint.adapter.make_reader is not None:
+            self._one_reader.add(endpoint.name)
+        record = endpoint.record
+        track = EngineTrack(
+            name=endpoint.name,
+            kind=endpoint.adapter.kind,
+            title=endpoint.adapter.title,
+            url=endpoint.url,
+            owned=endpoint.owned,
+            simulated=endpoint.adapter.simulated,
+            version=endpoint.version,
+            model=endpoint.model,
+            brief=self._is_recorder,
+        )
+        session = self._wiring.session(endpoint, live_timeout_s=LIVE_TIMEOUT_S)
+        if self._is_recorder and session.exact is not None:
+            session.exact.look_every(RECORDED_S)
+        supervisor = self._wiring.supervisor
+        status = self._wiring.status if record is not None else None
+        self.store.engines[endpoint.name] = track
+        self._known.add(endpoint.name)
+        self.sampling.sources.append(
+            EngineSource(
+                session,
+                track,
+                self.store,
+                status,
+                self.timeline.now,
+                supervisor.learn,
+                self._tell,
+                supervisor.anatomy,
+                self._reopen,
+                judge=self._states.look,
+                seen=self._wiring.sightings.note,
+            )
+        )
+        self.store.selected = self.store.selected or endpoint.name
+
+    def _join(self, endpoint: Endpoint) -> None:
+        if endpoint.name not in self._known:
+            self.add(endpoint)
+            self._report("info", clean(f"{endpoint.name} answers now"))
+
+    def perform(self, plan: Plan | None) -> Callable[[], Coroutine[Any, Any, None]]:
+        """What runs beside the app: sampling, and a first load once the engine is ready."""
+
+        async def run() -> None:
+            beats = asyncio.create_task(self.sampling.run())
+            try:
+                if plan is not None:
+                    await self._open_with(plan)
+                await beats
+            finally:
+                beats.cancel()
+                await self.sampling.close()
+                await self._wiring.fetch.close()
+
+        return run
+
+    def tour(self, speed: float) -> Tour:
+        """A tour on the selected engine; it begins once the engine is ready."""
+
+        async def ready() -> Sequence[Option]:
+            while (source := self._selected()) is not None and not source.settled.is_set():
+                await source.settled.wait()
+            if source is None or source.track.sample is None:
+                raise LlmtopError("no tour: the engine does not run")
+            return source.track.options
+
+        track = self.store.engine
+        if track is None:
+            raise LlmtopError("no tour: there is no engine")
+        from llmtop.tui.dashboard.tour import Tour
+
+        def ended() -> bool:
+            return track.status is not None and not track.runs
+
+        tour = Tour(track.name, self.conductor, ready, self._report, ended, speed)
+        tour.ours = track.owned
+        return tour
+
+    async def _open_with(self, plan: Plan) -> None:
+        while (source := self._selected()) is not None and not source.settled.is_set():
+            await source.settled.wait()
+        if source is not None and source.track.sample is None:
+            return  # it has ended, and says so itself
+        try:
+            await self.conductor.start(plan)
+        except LlmtopError as error:
+            self._report("error", f"no load: {error.message}")
+
+    def release(self) -> None:
+        """End the load's workers, however the screen ended. May be called twice."""
+        self.experiments.release()
+        for load in (self.load_source.starting, self.load_source.load):
+            if load is not None:
+                load.close()
+
+    def farewell(self) -> list[str]:
+        """What is printed after the screen is closed: the engines that still run."""
+        lines = []
+        for track in self.store.engines.values():
+            if not track.owned:
+                continue
+            status = self._wiring.supervisor.status(self._wiring.supervisor.find(track.name))
+            if status.state in (State.STARTING, State.READY, State.UNRESPONSIVE):
+                lines.append(
+                    f"{track.name} keeps running at {track.url}; "
+                    f"`llmtop` shows it again, `llmtop stop {track.name}` ends it"
+                )
+        return lines
+
+    def _selected(self) -> EngineSource | None:
+        return self._named(self.store.selected)
+
+    def _named(self, name: str | None) -> EngineSource | None:
+        sources = (one for one in self.sampling.sources if isinstance(one, EngineSource))
+        return next((one for one in sources if one.track.name == name), None)
+
+    def _reopen(self, record: EngineRecord) -> EngineSession:
+        return self._wiring.session(self._wiring.of(record))
+
+    def _tell(self) -> None:
+        self.news()
+
+    def _fault(self, source: Source, error: Exception) -> None:
+        text = f"a fault in {type(source).__name__}: {type(error).__name__}: {error}"
+        self._report("error", clean(text))
+
+    def _report(self, level: str, text: str) -> None:
+        self.store.events.append(Event(self.timeline.now(), level, text))

@@ -1,0 +1,173 @@
+"""The script of the tour: its scenes, as a function of what the engine can do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmtop.engines.core.options import Applies, Option, OptionValue
+from llmtop.loadgen.workload.plan import Prompts
+
+CAP = "max_num_seqs"
+CAPS = (CAP, "max_running_requests")
+CONTEXT = ("max_model_len", "context_length", "max_seq_len")
+SPECULATION = "num_speculative_tokens"
+MOST = 1024  # streams at the cap: enough for any single GPU's knee
+QUEUE = "max_queued_requests"
+HELD, END = "ttft=1s,tpot=50ms", "end"
+USUAL_CAP = 256  # where the engine does not report its own
+SKIPPED_S = 6.0  # a scene that cannot be shown says so for so long
+
+# Short answers show what batching does; long prompts fill the KV cache without more streams.
+CHAT = Prompts(prompt_tokens=(448, 576), output_tokens=(112, 144))
+REPETITIVE = Prompts(prompt_tokens=(448, 576), output_tokens=(112, 144), repetitive=True)
+LONGEST = 4096 + 288
+LONG = Prompts(prompt_tokens=(3072, 4096), output_tokens=(224, 288))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something done. shape: a load, with prompts where they change. option, value: a change;
+    a value of None puts back what was there before the tour. hold: limits that the engine is held
+    within, or ``END``."""
+
+    shape: str = ""
+    prompts: Prompts | None = None
+    option: str = ""
+    value: OptionValue = None
+    stop: bool = False
+    hold: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A part of the show: what is said, what is done at its beginning, how long it is looked at."""
+
+    title: str
+    words: str
+    seconds: float
+    steps: tuple[Step, ...] = ()
+
+
+def script(options: Sequence[Option], *, ours: bool = False) -> tuple[Scene, ...]:
+    """The scenes for an engine with these options, about five minutes where it can do all of it.
+
+    What it cannot do is left out, and the caption says so; but for a hold, which an engine that
+    llmtop did not start cannot have. ours: llmtop started it.
+    """
+    live = {o.name: o for o in options if o.applies is not Applies.RESTART}
+    cap = next((live[name] for name in CAPS if name in live), None)
+    known = {option.name: option.value for option in options}
+    value = next((known[name] for name in CAPS if isinstance(known.get(name), int)), None)
+    size = max(1, min(MOST, value if isinstance(value, int) else USUAL_CAP))
+    context = next((known[name] for name in CONTEXT if isinstance(known.get(name), int)), None)
+    roomy = not isinstance(context, int) or context >= LONGEST
+    small, half, over = max(2, size // 8), max(4, size // 2), max(8, size * 5 // 4)
+    low = max(1, size // 16)
+    beyond = ", above the batch limit" if isinstance(value, int) and over > value else ""
+    return (
+        Scene("idle", "no load: no queue, an empty KV cache, power near idle", 12),
+        Scene(
+            "linear growth",
+            f"streams from 1 to {small}: tokens/s grows with them, TTFT hardly changes",
+            40,
+            (Step(shape=f"ramp 1..{small} over 38s, hold {small}", prompts=CHAT),),
+        ),
+        Scene(
+            "the knee",
+            f"up to {half} streams: tokens/s grows more slowly, TTFT rises",
+            45,
+            (Step(shape=f"ramp {small}..{half} over 43s, hold {half}"),),
+        ),
+        Scene(
+            "overload",
+            f"{over} streams{beyond}: the others wait in the queue",
+            35,
+            (Step(shape=f"ramp {half}..{over} over 12s, hold {over}"),),
+        ),
+        *_hold_scenes(able=ours and cap is not None and QUEUE in live),
+        *_cap_scenes(cap, half, small),
+        *_speculation_scenes(live.get(SPECULATION), low),
+        *_kv_scenes(half, roomy),
+        Scene(
+            "recovery",
+            f"back to {low} streams: the queue empties and TTFT falls, without a restart",
+            28,
+            (Step(shape=f"hold {low}", prompts=CHAT),),
+        ),
+        Scene("the end", "the load stops and the options are as before; now use the keys", 8,
+              (Step(stop=True),)),
+    )  # fmt: skip
+
+
+def _hold_scenes(*, able: bool) -> tuple[Scene, ...]:
+    if not able:
+        return ()
+    return (
+        Scene(
+            "overload, held",
+            "hold: what cannot be served in time is refused at once, TTFT falls",
+            26,
+            (Step(hold=HELD),),
+        ),
+        Scene("the hold ends", "your limits are as before: the queue grows", 8, (Step(hold=END),)),
+    )
+
+
+def _cap_scenes(cap: Option | None, half: int, small: int) -> tuple[Scene, ...]:
+    if cap is None:
+        words = "skipped: this engine cannot change its batch limit while it runs"
+        return (Scene("batch limit", words, SKIPPED_S, (Step(shape=f"hold {half}"),)),)
+    low = max(int(cap.minimum or 1), small)
+    return (
+        Scene(
+            "batch limit, live",
+            f"{cap.name} set to {low} live: token gaps shrink, the queue grows",
+            24,
+            (Step(shape=f"hold {half}"), Step(option=cap.name, value=low)),
+        ),
+        Scene(
+            "batch limit back",
+            f"{cap.name} is as before: the queue empties, and no request was lost",
+            18,
+            (Step(option=cap.name),),
+        ),
+    )
+
+
+def _speculation_scenes(speculation: Option | None, low: int) -> tuple[Scene, ...]:
+    armed = speculation is not None and bool(speculation.launch) and speculation.minimum == 0
+    if speculation is None or not armed:
+        words = "skipped: speculation cannot be switched while this engine runs"
+        return (Scene("speculation", words, SKIPPED_S),)
+    return (
+        Scene(
+            "speculation off",
+            f"{low} streams of repetitive text: one token in each step",
+            20,
+            (
+                Step(option=SPECULATION, value=0),
+                Step(shape=f"hold {low}", prompts=REPETITIVE),
+            ),
+        ),
+        Scene(
+            "speculation on",
+            f"{speculation.launch} draft tokens in each step: each correct one is one token more",
+            20,
+            (Step(option=SPECULATION, value=speculation.launch),),
+        ),
+    )
+
+
+def _kv_scenes(half: int, roomy: bool) -> tuple[Scene, ...]:
+    if not roomy:
+        words = "skipped: prompts of 4,096 tokens do not fit into this engine's context"
+        return (Scene("KV pressure", words, SKIPPED_S),)
+    return (
+        Scene(
+            "KV pressure",
+            f"{half} streams of 4k prompts: the KV cache fills, and requests without room wait",
+            44,
+            (Step(option=SPECULATION), Step(shape=f"hold {half}", prompts=LONG)),
+        ),
+    )

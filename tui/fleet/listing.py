@@ -1,0 +1,84 @@
+"""Which instances are shown, in which order, under which headings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+from msgspec import Struct
+
+from llmtop.engines.core.samples import Latency
+from llmtop.fleet.groups import Group, grouped
+from llmtop.fleet.instances import ORDER, Instance
+
+PINNED = "pinned"
+Id = tuple[str, str]
+BY = ("model", "engine", "version", "host", "job", "")
+
+
+class Order(StrEnum):
+    """What the instances of a group are sorted by; the highest number is first."""
+
+    STATE = "state"
+    REQUESTS = "requests"
+    KV = "KV"
+    TTFT = "TTFT"
+    TOKENS = "tok/s"
+    NAME = "name"
+
+
+class Choice(Struct, frozen=True):
+    """How the operator wants the table."""
+
+    order: Order = Order.STATE
+    by: tuple[str, ...] = ("model", "engine")
+    needle: str = ""
+    pinned: frozenset[Id] = frozenset()
+
+
+# A heading, or an instance under it. A heading without a group is that of the pinned ones.
+Line = Group | Instance | str
+
+
+def listed(instances: Sequence[Instance], choice: Choice) -> list[Line]:
+    """The lines of the table."""
+    shown = [one for one in instances if matches(one, choice.needle)]
+    pinned = [one for one in shown if one.id in choice.pinned]
+    rest = [one for one in shown if one.id not in choice.pinned]
+    lines: list[Line] = []
+    if pinned:
+        lines += [PINNED, *sorted(pinned, key=_key(choice.order))]
+    for group, members in grouped(rest, choice.by).items():
+        lines += [group, *sorted(members, key=_key(choice.order))]
+    return lines
+
+
+def matches(one: Instance, needle: str) -> bool:
+    """Whether any of its words contains the text; capitals do not matter."""
+    if not needle:
+        return True
+    words = (one.instance, one.job, one.host, one.model, one.engine, one.state.value, one.reason)
+    return any(needle.lower() in word.lower() for word in words if word)
+
+
+def _key(order: Order) -> Callable[[Instance], tuple[float, str]]:
+    def key(one: Instance) -> tuple[float, str]:
+        return _rank(order, one), one.instance
+
+    return key
+
+
+def _rank(order: Order, one: Instance) -> float:
+    sample = one.sample
+    if order is Order.STATE:
+        return ORDER[one.state]
+    if order is Order.NAME or sample is None:
+        return 0.0 if order is Order.NAME else 1.0
+    if order is Order.REQUESTS:
+        return -float((sample.running or 0) + (sample.waiting or 0))
+    if order is Order.KV:
+        return -(sample.kv_usage or 0.0)
+    if order is Order.TOKENS:
+        return -(sample.output_tokens_per_s or 0.0)
+    ttft = sample.latencies.get(Latency.TTFT)
+    return -ttft.p95.at_least if ttft is not None and ttft.p95 is not None else 0.0

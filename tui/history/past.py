@@ -1,0 +1,79 @@
+"""What the charts held before this screen was opened: from the history, once for each engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmtop import LlmtopError
+from llmtop.tui.store.series import CAPACITY, Series
+from llmtop.tui.store.store import EngineTrack, Event, Store
+
+if TYPE_CHECKING:
+    from llmtop.history.history_reader import Past
+
+SAME_S = 3.0  # two marks of one text that are no further apart are one change, seen by two
+
+
+class PastSource:
+    """Fills new tracks from the history in ``folder``. It looks at each engine once."""
+
+    def __init__(self, store: Store, folder: Path, now: Callable[[], float]) -> None:
+        self._store, self._folder, self._now = store, folder, now
+        self._known: set[str] = set()
+        self._opened = now()
+        self._first = True
+
+    async def beat(self) -> None:
+        """Read the past of engines that have come since."""
+        fresh = [one for name, one in self._store.engines.items() if name not in self._known]
+        if not fresh:
+            return
+        self._known.update(one.name for one in fresh)
+        if not self._folder.is_dir():
+            return
+        # Events name engines in their words only: on a screen of other people's they are noise.
+        first = self._first and any(track.owned for track in fresh)
+        self._first = False
+        try:
+            found, events = await asyncio.to_thread(self._read, fresh, first)
+        except LlmtopError as error:
+            self._store.events.append(Event(self._now(), "warning", error.message))
+            return
+        for track, past in zip(fresh, found, strict=True):
+            fill(track, past)
+        if events:
+            own = list(self._store.events)
+            self._store.events.clear()
+            self._store.events.extend([*events, *own])
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def _read(self, tracks: list[EngineTrack], first: bool) -> tuple[list[Past], list[Event]]:
+        from llmtop.history.history_reader import HistoryReader  # SQLite: not before the screen
+
+        with HistoryReader(self._folder) as reader:
+            found = [
+                reader.past(track.name, track.kind, self._opened, CAPACITY) for track in tracks
+            ]
+            return found, reader.events(self._opened) if first else []
+
+
+def fill(track: EngineTrack, past: Past) -> None:
+    """Put the past before what the track holds already."""
+    for name, column in past.fine.items():
+        track.series.setdefault(name, Series()).begin_with(*column)
+    for span_s, series in past.thinned.items():
+        for name, columns in series.items():
+            track.series.setdefault(name, Series()).begin_day_with(span_s, columns)
+    own = list(track.marks)
+    older = [
+        mark
+        for mark in past.marks
+        if not any(one.label == mark.label and abs(one.time - mark.time) < SAME_S for one in own)
+    ]
+    track.marks.clear()
+    track.marks.extend([*older, *own])

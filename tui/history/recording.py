@@ -1,0 +1,137 @@
+"""Records what a screen, or a command without one, finds: a source that writes a file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmtop import LlmtopError, __version__
+from llmtop.history.facts import Fact, Head, Host, LogFact
+from llmtop.history.recording_writer import RecordingWriter
+from llmtop.tui.history.step_facts import Inside, StepFacts
+from llmtop.tui.history.store_facts import StoreFacts
+from llmtop.tui.store.store import EngineTrack, Event, Store
+from llmtop.wording.format import clean
+
+if TYPE_CHECKING:
+    from llmtop.engines.host.log_reader import LogFeed
+
+LOG_LINES = 40  # of an engine's log in one beat
+LOG_BEFORE = 100  # lines of it from before the recording
+
+
+class RecordingSource:
+    """Writes a recording of a store into ``path``. UsageError when there can be none.
+
+    now: the screen's clock. inside: asks an engine for its scheduler's steps. It is ended by
+    ``stop`` or ``close``; one that fails reports an event, and the screen continues.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        path: Path,
+        now: Callable[[], float],
+        interval: float = 1.0,
+        inside: Inside = lambda name: None,
+    ) -> None:
+        self.path = path
+        self.began = now()
+        self.trouble = ""
+        self._store, self._now = store, now
+        self._facts = StoreFacts(store)
+        self._logs: dict[str, LogFeed] = {}
+        self._steps = StepFacts(inside)
+        head = Head(
+            self.began, llmtop=__version__, began=self.began, interval=interval, host=host()
+        )
+        self._writer: RecordingWriter | None = RecordingWriter(path, head, self._facts.all)
+
+    @property
+    def running(self) -> bool:
+        """Whether it still runs."""
+        return self._writer is not None
+
+    @property
+    def bytes_written(self) -> int:
+        """The size of the file so far."""
+        return self._writer.bytes_written if self._writer is not None else 0
+
+    async def beat(self) -> None:
+        """Write what is new."""
+        if self._writer is None:
+            return
+        more = await asyncio.to_thread(self._log_lines)
+        for track in list(self._store.engines.values()):
+            if track.owned and track.sample is not None and track.stale_since is None:
+                more += await self._steps.of(track, self._now())
+        self.write(more)
+
+    def write(self, more: list[Fact] | None = None) -> None:
+        """Write what is new now, and these facts too."""
+        if self._writer is None:
+            return
+        time = self._now()
+        try:
+            self._writer.write(time, [*self._facts.changes(time), *(more or [])])
+        except LlmtopError as error:
+            self._writer = None
+            self.trouble = error.message
+            words = clean(f"the recording was ended: {error.message}", 300)
+            self._store.events.append(Event(time, "error", words))
+
+    def stop(self, reason: str = "") -> None:
+        """Write what is new, and end the file. LlmtopError when it is not complete."""
+        self.write()
+        writer, self._writer = self._writer, None
+        for track in self._store.engines.values():
+            track.journal = None
+        if writer is not None:
+            writer.close(self._now(), reason)
+
+    async def close(self) -> None:
+        """The screen ends, and the recording with it."""
+        try:
+            self.stop()
+        except LlmtopError as error:
+            self.trouble = error.message
+
+    def _log_lines(self) -> list[Fact]:
+        """What came to the logs of engines of llmtop's own since the beat before."""
+        found: list[Fact] = []
+        for track in list(self._store.engines.values()):
+            lines = self._log_of(track)
+            if lines:
+                found.append(LogFact(self._now(), track.name, tuple(lines)))
+        return found
+
+    def _log_of(self, track: EngineTrack) -> list[str]:
+        if track.status is None or not track.owned:
+            return []
+        feed = self._logs.get(track.name)
+        if feed is None:
+            from llmtop.engines.host.log_reader import LogFeed
+
+            def path() -> Path:
+                status = track.status
+                return Path(status.record.log_path) if status is not None else Path("/dev/null")
+
+            feed = self._logs[track.name] = LogFeed(path, LOG_BEFORE)
+        try:
+            return feed.read()[-max(LOG_LINES, LOG_BEFORE) :]
+        except (OSError, LlmtopError):
+            return []
+
+
+def host() -> Host:
+    """The machine that records; it is not named."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):
+        memory = 0
+    system = f"{platform.system()} {platform.release()}"
+    return Host(system, len(os.sched_getaffinity(0)), memory or None)

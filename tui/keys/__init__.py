@@ -1,0 +1,1 @@
+"""Keyboard input: key bindings and pasted text."""

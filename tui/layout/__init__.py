@@ -1,0 +1,1 @@
+"""Where boxes stand, and when a screen paints."""

@@ -1,0 +1,1 @@
+"""The drawings of the saturation and the compare screen."""

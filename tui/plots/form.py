@@ -1,0 +1,100 @@
+"""A small form: named values, typed or chosen in place. No widget in here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from llmtop.tui.widgets.glyphs import Glyphs
+from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, shorten
+from llmtop.wording import format as f
+
+LONGEST = 60
+MOVES = {"up": -1, "shift+tab": -1, "down": 1, "tab": 1}
+TURNS = {"left": -1, "right": 1}
+
+
+@dataclass(slots=True)
+class Field:
+    """One value. hint: what it is, while the cursor is on it. choices: it is chosen, not typed."""
+
+    name: str
+    text: str
+    hint: str = ""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Form:
+    """Fields and a cursor. said: the last answer, in the place of the hint."""
+
+    fields: list[Field]
+    at: int = 0
+    fresh: bool = True  # the text is the old value still: the first character replaces it
+    said: str = ""
+    role: str = MUTED
+    changed: set[str] = field(default_factory=set)
+
+    def __getitem__(self, name: str) -> str:
+        return self.find(name).text.strip()
+
+    def find(self, name: str) -> Field:
+        """The field called ``name``."""
+        return next(one for one in self.fields if one.name == name)
+
+    def takes(self, key: str, character: str | None) -> bool:
+        """Whether a key is the form's own."""
+        typed = character is not None and character.isprintable() and len(character) == 1
+        return typed or key in MOVES or key in TURNS or key == "backspace"
+
+    def key(self, key: str, character: str | None) -> str | None:
+        """One key; the name of the field that changed, None when none did."""
+        self.said = ""
+        here = self.fields[self.at]
+        if key in MOVES:
+            self.at = (self.at + MOVES[key]) % len(self.fields)
+            self.fresh = True
+            return None
+        if here.choices:
+            by = TURNS.get(key, 1 if character == " " else 0)
+            if not by:
+                return None
+            where = here.choices.index(here.text) if here.text in here.choices else -1
+            here.text = here.choices[(where + by) % len(here.choices)]
+        elif key == "backspace":
+            here.text = "" if self.fresh else here.text[:-1]
+        elif character and character.isprintable() and len(here.text) < LONGEST:
+            here.text = character if self.fresh else here.text + character
+        else:
+            return None
+        self.fresh = False
+        self.changed.add(here.name)
+        return here.name
+
+    def say(self, words: str, role: str) -> None:
+        """An answer to what was entered."""
+        self.said, self.role = words, role
+
+
+def form_rows(form: Form, width: int, height: int, glyphs: Glyphs) -> list[Row]:
+    """The fields, a row each, and a row for the hint or the answer; the cursor is always shown."""
+    room = max(1, height - 1)
+    first = max(0, min(form.at - room // 2, len(form.fields) - room))
+    cells = max(len(one.name) for one in form.fields) + 3
+    rows: list[Row] = []
+    for number, one in enumerate(form.fields[first : first + room], first):
+        here = number == form.at
+        spans: list[Span] = [
+            (f" {glyphs.cursor}" if here else "  ", "key"),
+            (f" {one.name}".ljust(cells), STRONG if here else TEXT),
+        ]
+        text = f.clean(one.text, LONGEST)
+        if here and one.choices:
+            spans += [(f" {text} ".ljust(8), "edit"), ("  left right", "key"), (" choose", MUTED)]
+        elif here:
+            spans.append((f" {text}_ ".ljust(8), "edit"))
+        else:
+            spans.append((f" {text or f.ABSENT}", STRONG if one.name in form.changed else TEXT))
+        rows.append(fit(spans, width))
+    said = (form.said, form.role) if form.said else (form.fields[form.at].hint, MUTED)
+    rows.append(fit([("   ", TEXT), (shorten(said[0], width - 4), said[1])], width))
+    return rows

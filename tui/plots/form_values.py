@@ -1,0 +1,28 @@
+"""What was typed into a field of a form, as a number or as lengths."""
+
+from __future__ import annotations
+
+import math
+
+from llmtop import UsageError
+from llmtop.loadgen.workload.lengths import Lengths, parse_lengths
+from llmtop.tui.plots.form import Form
+
+MOST_STREAMS, MOST_SECONDS = 20_000, 3600.0
+
+
+def number(form: Form, name: str, low: float, high: float) -> float:
+    """A number of the form; UsageError when it is none, or out of range."""
+    text = form[name].replace(",", "").replace("_", "").removesuffix("s")
+    try:
+        value = float(text) if text.isascii() else math.nan
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise UsageError(f"{name}: {form[name] or 'nothing'!r} is not {low:g} to {high:,g}")
+    return value
+
+
+def length(form: Form, name: str) -> Lengths:
+    """Lengths in tokens; UsageError when they cannot be meant."""
+    return parse_lengths(form[name])

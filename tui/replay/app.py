@@ -1,0 +1,48 @@
+"""The screen of a replay: the same screen, fed by a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmtop.tui.app import LlmtopApp
+from llmtop.tui.commands.replay_control import RECORDED
+from llmtop.tui.history.pair_player import PairPlayer
+from llmtop.tui.history.player import Player
+from llmtop.tui.replay.screen import ReplayDashboard
+from llmtop.tui.screens.dashboard import Dashboard
+from llmtop.tui.view.view import View
+from llmtop.values import replace
+
+
+class ReplayApp(LlmtopApp):
+    """player: feeds the store that the screen shows. The rest is as in ``LlmtopApp``."""
+
+    def __init__(self, player: Player | PairPlayer, *args: Any, **options: Any) -> None:
+        self._player = player
+        super().__init__(*args, **{"wall": player.now, **options})
+
+    def get_default_screen(self) -> Dashboard:
+        """The dashboard with the keys of a replay."""
+        paired = isinstance(self._player, PairPlayer)
+        return ReplayDashboard(self.look, self.control, self._interval, self._player, paired=paired)
+
+    def look(self) -> View:
+        """The view of this moment of the recording."""
+        self._player.advance()
+        return replace(super().look(), replay=self._player.position)
+
+    def action_saturation(self) -> None:
+        """A recording cannot be loaded."""
+        self.notify(RECORDED, markup=False, timeout=3)
+
+    def action_compare(self) -> None:
+        """A recording cannot be loaded."""
+        self.notify(RECORDED, markup=False, timeout=3)
+
+    def action_tune(self) -> None:
+        """A recording cannot be tuned."""
+        self.notify(RECORDED, markup=False, timeout=3)
+
+    def action_ask_quit(self) -> None:
+        """Nothing would go on running: leave."""
+        self.exit()

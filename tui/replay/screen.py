@@ -1,0 +1,128 @@
+"""The dashboard of a replay: the same boxes, and keys that move in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import BindingType
+from textual.events import Key
+
+from llmtop.config.key_table import Place
+from llmtop.tui.commands.control import Control
+from llmtop.tui.keys.bindings import bindings
+from llmtop.tui.screens.dashboard import Dashboard
+from llmtop.tui.view.replay_bar import seconds_of
+from llmtop.tui.view.view import View
+
+if TYPE_CHECKING:
+    from llmtop.tui.history.pair_player import PairPlayer
+    from llmtop.tui.history.player import Player
+
+MOST_TYPED = 9
+FIXED = ("load.burst", "load.loop", "load.stop", "load.again", "load.cut")  # of no use here
+
+
+class ReplayDashboard(Dashboard, inherit_bindings=False):
+    """look: the view of this moment of the recording."""
+
+    ACTIONS: ClassVar[dict[str, str]] = {
+        **{
+            name: action
+            for name, action in Dashboard.ACTIONS.items()
+            if not name.startswith("load.") or name in FIXED
+        },
+        "replay.play": "play",
+        "replay.faster": "speed(1)",
+        "replay.slower": "speed(-1)",
+        "replay.step": "step",
+        "replay.on": "skip(10)",
+        "replay.back": "skip(-10)",
+        "replay.next": "jump(1)",
+        "replay.before": "jump(-1)",
+        "replay.first": "edge(0)",
+        "replay.last": "edge(1)",
+        "replay.moment": "moment",
+    }
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
+
+    def __init__(
+        self,
+        look: Callable[[], View],
+        control: Control,
+        beat_s: float,
+        player: Player | PairPlayer,
+        *,
+        paired: bool = False,
+    ) -> None:
+        super().__init__(look, control, beat_s)
+        self._player = player
+        self._begins_paired = paired
+
+    def on_mount(self) -> None:
+        """Two recordings begin side by side."""
+        super().on_mount()
+        if self._begins_paired:
+            self.call_after_refresh(self.action_beside)
+
+    @property
+    def help_places(self) -> tuple[Place, ...]:
+        """The keys that work now."""
+        return (Place.REPLAY, Place.ENGINES, Place.CHARTS, Place.SCREEN)
+
+    def action_play(self) -> None:
+        """Pause or play."""
+        self._player.toggle()
+        self.beat()
+
+    def action_speed(self, by: int) -> None:
+        """Faster or slower."""
+        self._player.change_speed(by)
+        self.beat()
+
+    def action_step(self) -> None:
+        """One sample on."""
+        self._player.step()
+        self.beat()
+
+    def action_skip(self, seconds: int) -> None:
+        """Some seconds on or back."""
+        self._player.skip(seconds)
+        self.beat()
+
+    def action_jump(self, by: int) -> None:
+        """To a mark or an event."""
+        self._player.jump(by)
+        self.beat()
+
+    def action_edge(self, last: int) -> None:
+        """To the beginning or the end."""
+        recording = self._player.recording
+        self._player.seek(recording.ended if last else recording.began)
+        self.beat()
+
+    def action_moment(self) -> None:
+        """Type a moment."""
+        self._player.typed = ""
+        self.beat()
+
+    async def typed_ahead(self, event: Key) -> bool:
+        """While a moment is typed, keys are its digits."""
+        if self._player.typed is None:
+            return await super().typed_ahead(event)
+        if event.key == "enter":
+            seconds = seconds_of(self._player.typed)
+            if seconds is not None:
+                self._player.seek(self._player.recording.began + seconds)
+            elif self._player.typed:
+                self.notify("a moment is 2:14 or 1:02:14", markup=False, timeout=4)
+            self._player.typed = None
+        elif event.key == "escape":
+            self._player.typed = None
+        elif event.key == "backspace":
+            self._player.typed = self._player.typed[:-1]
+        elif event.character and event.character in "0123456789:":
+            self._player.typed += event.character
+            self._player.typed = self._player.typed[:MOST_TYPED]
+        self.beat()
+        return True

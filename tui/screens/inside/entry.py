@@ -1,0 +1,80 @@
+"""How the application opens the screens about the selected engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.app import App
+
+from llmtop.tui.commands.control import Control
+from llmtop.tui.store.store import Store
+from llmtop.tui.view.view import View
+
+if TYPE_CHECKING:
+    from llmtop.config.file import Config
+    from llmtop.tui.screens.inside.page_screen import PageScreen
+
+
+class EngineScreens(App[None]):
+    """The actions of their keys, for an application that has a store and a control."""
+
+    store: Store
+    control: Control
+    config: Config
+    state_folder: Path | None = None  # where the arrangement is remembered; None: nowhere
+
+    def look(self) -> View:
+        """The view of this moment."""
+        raise NotImplementedError
+
+    @property
+    def beat_s(self) -> float:
+        """Seconds between two paints."""
+        raise NotImplementedError
+
+    def action_log(self) -> None:
+        """The log of the selected engine."""
+        from llmtop.tui.screens.log import LogScreen
+
+        if self.store.selected is not None and not isinstance(self.screen, LogScreen):
+            self.push_screen(LogScreen(self.store.selected, self.control, self.look, self.beat_s))
+
+    def action_why(self) -> None:
+        """Why the selected engine is as slow as it is."""
+        from llmtop.tui.screens.inside.why import WhyScreen
+
+        self._show_inside(WhyScreen)
+
+    def action_steps(self) -> None:
+        """The steps of its scheduler."""
+        from llmtop.tui.screens.inside.steps import StepsScreen
+
+        self._show_inside(StepsScreen)
+
+    def action_requests(self) -> None:
+        """The requests inside it."""
+        from llmtop.tui.screens.inside.requests import RequestsScreen
+
+        self._show_inside(RequestsScreen)
+
+    def action_tune(self) -> None:
+        """The tune screen: the tune that runs, or the form of one."""
+        from llmtop.tui.screens.slo.tune import TuneScreen
+
+        if self.look().readonly:
+            self.notify("read-only: a tune changes options", markup=False, timeout=3)
+        elif self.store.engine is not None:
+            self.push_screen(TuneScreen(self.look, self.control, self.beat_s, self.config))
+
+    def _show_inside(self, kind: type[PageScreen]) -> None:
+        """One of these screens lies on the dashboard, never on another of them."""
+        from llmtop.tui.screens.inside.page_screen import PageScreen
+
+        if self.store.selected is None or isinstance(self.screen, kind):
+            return
+        screen = kind(self.look, self.control, self.beat_s)
+        if isinstance(self.screen, PageScreen):
+            self.switch_screen(screen)
+        else:
+            self.push_screen(screen)

@@ -1,0 +1,225 @@
+"""The requests inside the selected engine: a live table, sorted, filtered, one of them chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual.binding import BindingType
+from textual.events import Key
+
+from llmtop.config.key_table import Place
+from llmtop.engines.core.requests import Aborted, RequestRow, RequestSort, RequestTable
+from llmtop.tui.commands.control import Control, refusal
+from llmtop.tui.keys.bindings import bindings
+from llmtop.tui.plots.request_rows import detail_rows, matches, table_rows, total_words
+from llmtop.tui.screens.inside.confirm import AbortScreen
+from llmtop.tui.screens.inside.page_screen import PageScreen, filled, foot
+from llmtop.tui.view.page import title_row, told_rows
+from llmtop.tui.view.view import View
+from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, fit
+from llmtop.wording import format as f
+
+EVERY_S = 1.0  # one look a second: the engine makes the table between two steps
+MOST = 50
+LONGEST = 60
+SORTS: tuple[RequestSort, ...] = ("age", "kv", "tokens", "wait")
+SORT_WORDS = {"age": "age", "kv": "KV blocks", "tokens": "output tokens", "wait": "wait"}
+KEYS = [
+    *("requests.age", "requests.kv", "requests.tokens", "requests.wait"),
+    *("requests.filter", "requests.details", "requests.abort", "requests.back", "help"),
+]
+
+
+class RequestsScreen(PageScreen):
+    """One look a second. The cursor stays on its request while the table moves."""
+
+    NAME = "requests"
+    help_places: ClassVar[tuple[Place, ...]] = (Place.REQUESTS,)
+    ACTIONS: ClassVar[dict[str, str]] = {
+        "requests.up": "move(-1)",
+        "requests.down": "move(1)",
+        "requests.age": "sort('age')",
+        "requests.kv": "sort('kv')",
+        "requests.tokens": "sort('tokens')",
+        "requests.wait": "sort('wait')",
+        "requests.filter": "filter",
+        "requests.details": "details",
+        "requests.abort": "abort",
+        "requests.back": "back",
+    }
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
+
+    def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
+        super().__init__(look, control, beat_s)
+        self._table: RequestTable | None = None
+        self._note = ""
+        self._sort: RequestSort = "age"
+        self._filter = ""
+        self._typing = False
+        self._chosen: str | None = None  # the id that the cursor is on
+        self._open = False  # details are shown
+        self._asking = False
+
+    def on_mount(self) -> None:
+        """Read at once, then once a second."""
+        self.set_interval(EVERY_S, self.read)
+        self.read()
+        super().on_mount()
+
+    def read(self) -> None:
+        """Ask for the table: one question at a time, and none while another screen is on top."""
+        if self.is_seen and not self.away and not self._asking:
+            self._asking = True
+            self.run_worker(self._read(), group="requests", exit_on_error=False)
+
+    async def _read(self) -> None:
+        engine = self._make_view().engine
+        try:
+            if engine is not None:
+                self._table = await self._control.requests(engine.name, self._sort, MOST)
+                self._note = ""
+        except Exception as error:
+            self._note = f.clean(refusal(error))
+        finally:
+            self._asking = False
+        self.beat()
+
+    def _rows(self) -> list[RequestRow]:
+        rows = self._table.rows if self._table is not None else ()
+        return [row for row in rows if matches(row, self._filter)]
+
+    def _cursor(self, rows: list[RequestRow]) -> int:
+        found = next((at for at, row in enumerate(rows) if row.id == self._chosen), 0)
+        if rows:
+            self._chosen = rows[found].id
+        return found
+
+    def page(self, view: View, width: int, height: int) -> list[Row]:
+        """A title, the totals, the table, details of one request, the keys."""
+        state: Span = ("live", "good") if self._table is not None else ("no requests", MUTED)
+        rows = [title_row("requests", view.engine, state, view, width)]
+        last = self._last_line(view, width)
+        if self._table is None or self._note:
+            rows += [(), *told_rows([self._note or "asking the engine"], width)]
+            return filled(rows, last, height)
+        total = total_words(self._table)
+        sort = f"  sorted by {SORT_WORDS[self._sort]}"
+        rows.append(fit([(f" {total}", STRONG), (sort, MUTED)], width))
+        listed = self._rows()
+        cursor = self._cursor(listed)
+        details = detail_rows(listed[cursor], width) if self._open and listed else []
+        room = height - 3 - (len(details) + 1 if details else 0)
+        top = max(0, min(cursor - (room - 1) // 2, len(listed) - (room - 1)))
+        rows += table_rows(listed, cursor, top, room, view, width)
+        if not listed:
+            words = f"none has '{self._filter}'" if self._filter else "no request is in the engine"
+            rows.append(fit([(f"  {words}", MUTED)], width))
+        if details:
+            rows += [()] * (height - 2 - len(details) - len(rows))
+            rows += [(), *details]
+        return filled(rows, last, height)
+
+    def _last_line(self, view: View, width: int) -> Row:
+        if self._typing:
+            return fit([(" filter: ", MUTED), (self._filter, STRONG), ("_", "edit")], width)
+        line = foot(KEYS, view, width)
+        if self._filter:
+            return fit([(f" '{self._filter}' ", STRONG), *line], width)
+        return line
+
+    async def on_key(self, event: Key) -> None:
+        """While a filter is typed, characters belong to it."""
+        if self._type(event):
+            event.stop()
+            event.prevent_default()
+
+    async def typed_ahead(self, event: Key) -> bool:
+        """A key that was typed before the line for the filter was there."""
+        return self._type(event)
+
+    def _type(self, event: Key) -> bool:
+        if not self._typing:
+            return False
+        if event.key == "enter":
+            self._typing = False
+        elif event.key == "escape":
+            self._typing, self._filter = False, ""
+        elif event.key == "backspace":
+            self._filter = self._filter[:-1]
+        elif event.character and event.character.isprintable():
+            self._filter = (self._filter + event.character)[:LONGEST]
+        else:
+            return False
+        self.beat()
+        return True
+
+    def action_move(self, by: int) -> None:
+        """The row above (-1) or below (1)."""
+        rows = self._rows()
+        if rows:
+            self._chosen = rows[max(0, min(len(rows) - 1, self._cursor(rows) + by))].id
+            self.beat()
+
+    def action_sort(self, sort: RequestSort) -> None:
+        """Another order: the engine sorts, so that the first rows are those of all requests."""
+        self._sort = sort
+        self.read()
+        self.beat()
+
+    def action_filter(self) -> None:
+        """Type what rows must have in their id or state."""
+        self._typing, self._filter = True, ""
+        self.beat()
+
+    def action_details(self) -> None:
+        """All of one request, and back."""
+        self._open = not self._open
+        self.beat()
+
+    def action_back(self) -> None:
+        """First the filter ends, then the details close, then the screen is left."""
+        if self._filter:
+            self._filter = ""
+        elif self._open:
+            self._open = False
+        else:
+            self.app.pop_screen()
+            return
+        self.beat()
+
+    def action_abort(self) -> None:
+        """Abort the request under the cursor, once that is confirmed."""
+        view, rows = self._make_view(), self._rows()
+        engine = view.engine
+        if view.readonly:
+            self.notify("read-only", markup=False, timeout=2)
+            return
+        if engine is None or not rows:
+            return
+        name, row = engine.name, rows[self._cursor(rows)]
+
+        async def abort() -> None:
+            try:
+                done = await self._control.abort(name, [row.id])
+            except Exception as error:
+                self.say(error)
+            else:
+                self.notify(f.clean(aborted_words(row.id, done)), markup=False, timeout=5)
+            self.read()
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.run_worker(abort(), group="commands", exit_on_error=False)
+
+        self.app.push_screen(AbortScreen(engine, row, self._make_view), answered)
+
+
+def aborted_words(ident: str, done: Aborted) -> str:
+    """What became of one request."""
+    if ident in done.aborted:
+        return f"{ident} is aborted"
+    if ident in done.ended_before:
+        return f"{ident} had ended already"
+    reason = next((why for other, why in done.refused if other == ident), "no answer")
+    return f"{ident} is not aborted: {reason}"

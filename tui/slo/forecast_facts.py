@@ -1,0 +1,114 @@
+"""What a forecast needs to know of an engine, from the steps that the dashboard reads already."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from llmtop import LlmtopError
+from llmtop.tui.store.store import EngineTrack, Store
+
+if TYPE_CHECKING:
+    from llmtop.engines.core.requests import RequestTable
+    from llmtop.operations.insight.engine_insight import EngineInsight
+    from llmtop.operations.slo.known import Known, Read
+    from llmtop.tui.sources.engine import EngineSource
+
+ROWS = 50  # of requests that are looked at
+NO_STEPS = "the engine shows no steps yet"
+
+
+class ForecastFacts:
+    """find: the source of an engine, by its name. inside: what is read of its steps."""
+
+    def __init__(
+        self,
+        store: Store,
+        find: Callable[[str | None], EngineSource | None],
+        inside: Callable[[str], EngineInsight | None],
+    ) -> None:
+        self._store, self._find, self._inside = store, find, inside
+
+    def insight(self, engine: str) -> EngineInsight | None:
+        """The steps and latencies of an engine, None where nobody reads them."""
+        return self._inside(engine)
+
+    async def known(self, engine: str) -> Known:
+        """Fit a model to the newest steps. LlmtopError, with the reason, where that cannot be."""
+        from llmtop.forecast.estimates import NotFitted
+        from llmtop.operations.slo.known import known_of
+
+        read = await self.read(engine)
+        try:
+            return await asyncio.to_thread(known_of, read)
+        except NotFitted as error:
+            raise LlmtopError(error.reason, error.remedy) from None
+
+    async def read(self, engine: str) -> Read:
+        """What is known without a fit. LlmtopError for an engine that shows no steps."""
+        from llmtop.operations.slo.known import FIT_S, Read, newest
+
+        source, insight = self._find(engine), self._inside(engine)
+        track = self._store.engines.get(engine)
+        if source is None or track is None:
+            raise LlmtopError(f"{engine} is not on this screen")
+        if insight is None or track.steps is None:
+            raise LlmtopError(track.steps_missing or NO_STEPS)
+        tokens = track.sample.kv_tokens_total if track.sample is not None else None
+        steps = newest(list(insight.history.steps), FIT_S)
+        return Read(
+            name=engine,
+            simulated=track.simulated,
+            steps=steps,
+            options=track.options,
+            kv_tokens=tokens,
+            context_s=self._seconds_of_context(track, tokens, len({one.rank for one in steps})),
+            table=await self._table(source),
+            latencies=insight.latencies,
+            streams=self._streams(track),
+        )
+
+    @staticmethod
+    async def _table(source: EngineSource) -> RequestTable | None:
+        from llmtop.operations.inside import require_inside
+
+        with suppress(LlmtopError):
+            inside = require_inside(source.session.endpoint)
+            try:
+                return await inside.requests("age", ROWS)
+            finally:
+                inside.close()
+        return None
+
+    def _seconds_of_context(
+        self, track: EngineTrack, tokens: int | None, ranks: int
+    ) -> float | None:
+        from llmtop.operations.slo.known import (
+            bandwidth_of,
+            bandwidth_of_all,
+            seconds_of_context,
+            simulated_gpu,
+        )
+
+        if track.anatomy is None:
+            return None
+        if track.simulated:
+            record = track.status.record if track.status is not None else None
+            bandwidth = bandwidth_of(simulated_gpu(record))
+        else:
+            gpus = self._store.gpus
+            names = {gpu.name for gpu in gpus if track.is_on(gpu, gpus)}
+            bandwidth = bandwidth_of_all(names or {gpu.name for gpu in gpus})
+        return seconds_of_context(track.anatomy.kv, tokens, ranks, bandwidth)
+
+    def _streams(self, track: EngineTrack) -> float | None:
+        """How many streams the one who loads it keeps; None: not a closed loop, or not known."""
+        load = self._store.load
+        if load is not None and load.running and self._store.load_target == track.name:
+            return load.asked or None if load.loop == "closed" else None
+        shared = track.shared_load
+        if shared is not None and shared.running and shared.loop == "closed":
+            return shared.asked or None
+        return None

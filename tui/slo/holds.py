@@ -1,0 +1,119 @@
+"""Who holds the engines: shown for each, started and ended by a key."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from llmtop.operations.slo.detached_holder import end, last_words, start
+from llmtop.operations.slo.holders import FILE, Action, HolderState, holder_of
+from llmtop.tui.store.store import EngineTrack, Event, Store
+from llmtop.wording.format import clean
+
+if TYPE_CHECKING:
+    from llmtop.operations.wiring import Wiring
+
+EVERY_S = 1.0
+ENDED = "the hold ended: "  # begins the reason in the last words of a holder
+
+
+class Holds:
+    """A source of the screen: reads which engines are held. A holder is a process of its own.
+
+    now: the screen's clock. wall: the clock that processes share.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        now: Callable[[], float],
+        wiring: Wiring,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._now, self._wiring, self._wall = store, now, wiring, wall
+        self._due = 0.0
+        self._shown: dict[str, float] = {}  # by engine: the newest action that is an event here
+        self._began = wall()
+        self._ending: set[str] = set()  # engines whose hold is ended from here
+
+    async def beat(self) -> None:
+        """Once a second at most."""
+        now = self._wall()
+        if 0 <= self._due - now <= EVERY_S:
+            return
+        self._due = now + EVERY_S * 0.9
+        for track in list(self._store.engines.values()):
+            await self._look(track)
+
+    async def close(self) -> None:
+        """A holder outlives the screen."""
+
+    async def start(self, engine: str, slo: str) -> None:
+        """Start a holder in the background; returns when it holds."""
+        await asyncio.to_thread(start, self._wiring, engine, slo)
+        await self._look_at(engine)
+
+    async def end(self, engine: str) -> None:
+        """End the holder of an engine, which restores the operator's values."""
+        self._ending.add(engine)
+        try:
+            await asyncio.to_thread(end, self._wiring, engine)
+            await self._look_at(engine)
+        finally:
+            self._ending.discard(engine)
+
+    async def _look_at(self, engine: str) -> None:
+        track = self._store.engines.get(engine)
+        if track is not None:
+            await self._look(track)
+
+    async def _look(self, track: EngineTrack) -> None:
+        if not track.owned:
+            return
+        folder = self._wiring.state.folder(track.name)
+        found = None
+        # Mostly nobody holds it: that is seen without a thread.
+        if (folder / FILE).exists():
+            found = await asyncio.to_thread(holder_of, folder)
+        before, track.hold = track.hold, found
+        if before is not None and (found is None or found.pid != before.pid):
+            why = "" if track.name in self._ending else _reason(last_words(folder))
+            self._report("change" if not why else "warning", f"{track.name} is not held now{why}")
+        if found is not None:
+            if before is None or before.pid != found.pid:
+                words = f"{track.name} is held for {found.slo} by {who(found)}"
+                self._report("change", words)
+            self._show(track, found)
+
+    def _show(self, track: EngineTrack, found: HolderState) -> None:
+        """Its actions as events, each once. Options that it set are events of their own."""
+        shown = self._shown.get(track.name, self._began)
+        new = [action for action in found.recent if action.time > shown]
+        shift = self._now() - self._wall()  # the screen's clock may have been started before a step
+        for why, actions in groupby(new, lambda action: action.why):
+            last = list(actions)[-1]
+            self._shown[track.name] = last.time
+            self._report(_level(last), f"{track.name} hold: {why}", last.time + shift)
+
+    def _report(self, level: str, text: str, at: float | None = None) -> None:
+        moment = self._now() if at is None else at
+        self._store.events.append(Event(moment, level, clean(text, 300)))
+
+
+def who(found: HolderState) -> str:
+    """Who holds, with the process."""
+    pid = f"pid {found.pid}"
+    return found.who if pid in found.who else f"{found.who}, {pid}"
+
+
+def _level(action: Action) -> str:
+    return "info" if action.option else "warning"
+
+
+def _reason(words: str) -> str:
+    """Why a holder ended by itself, "" where it was asked to."""
+    _, found, why = words.partition(ENDED)
+    return f": {why}" if found else ""

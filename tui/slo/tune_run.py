@@ -1,0 +1,256 @@
+"""A tune beside the screen: candidates in force one after the other, under a load of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from llmtop import LlmtopError
+from llmtop.analysis.marks import Mark
+from llmtop.engines.state.temporary_changes import Purpose
+from llmtop.forecast.figures import Limits
+from llmtop.forecast.load import Load as Assumed
+from llmtop.forecast.twin import Run, simulate
+from llmtop.loadgen.core.results import RequestRecord
+from llmtop.loadgen.experiments.level import LoadClock
+from llmtop.loadgen.workload.plan import Loop, Plan
+from llmtop.operations.slo.lengths import assumed
+from llmtop.operations.slo.limits import Names
+from llmtop.operations.slo.tune_candidates import Chosen, choose, warm_of
+from llmtop.operations.slo.tune_runs import in_time, launch_line, most_of, own_settings
+from llmtop.operations.slo.tuner import Tried, TuneReport
+from llmtop.operations.slo.words import tune_sentence
+from llmtop.slo_control.search import Measured, Search
+from llmtop.tui.commands.control import refusal
+from llmtop.tui.commands.experiment_requests import TunePlan, TuneState
+from llmtop.tui.slo.forecast_facts import ForecastFacts
+from llmtop.tui.slo.worker import Draw, on_thread
+from llmtop.tui.sources.experiment import BEAT_S, Experiment, Parts
+from llmtop.wording.findings import limits
+from llmtop.wording.format import clean
+
+if TYPE_CHECKING:
+    from llmtop.loadgen.workers.load import Load
+    from llmtop.operations.session import EngineSession
+    from llmtop.tui.sources.engine import EngineSource
+
+MOST_DRAIN_S, CUT_S = 20.0, 5.0
+UNKNOWN = -1  # of an option: no value is this
+TRIES = 3  # to put the options back
+NO_LIMIT = "no limit of this engine changes as it runs"
+
+
+class TuneRun(Experiment):
+    """Runs one tune and keeps ``Store.tune`` up to date. The decisions are those of ``Search``."""
+
+    screen = "tune"
+
+    def __init__(
+        self, parts: Parts, source: EngineSource, plan: TunePlan, facts: ForecastFacts
+    ) -> None:
+        super().__init__(parts)
+        self._source, self._plan, self._facts = source, plan, facts
+        self._clock = LoadClock()
+        self._records: list[RequestRecord] = []
+        self._names = Names()
+        self._own: dict[str, int] = {}
+        self._most: dict[str, int] = {}
+        self._in_force: dict[str, int] = {}
+        self._search: Search | None = None
+        self._expected: Mapping[int, float] = {}
+        self._runs, self._restored = 0, True
+        self._publish(TuneState(plan, parts.now()))
+
+    async def measure(self) -> None:
+        """A run with the operator's own settings, a forecast of others, then what decides."""
+        own = await self._read_options()
+        load = await self.begin_load(
+            self._source,
+            self._plan.prompts,
+            clock=self._clock,
+            window_s=self._plan.seconds,
+            on_record=self._records.append,
+        )
+        self.show_load(load, self._source)
+        self._source.track.marks.append(Mark(self.parts.now(), "tune"))
+        self._show(now=self._own, phase="your settings", left=0)
+        first = await self._run(load)
+        if self.stopping:
+            return
+        self._show(now=None, phase="a forecast chooses candidates")
+        chosen = await self._candidates(own)
+        self._expected = chosen.expected
+        search = self._search = Search(own, chosen.settings)
+        search.next()
+        search.take(first)
+        while not self.stopping and (index := search.next()) is not None:
+            wanted = self._names.of(search.candidates[index])
+            self._show(now=wanted, phase="")
+            await self._put(self._source.session, wanted)
+            self._source.look_again()
+            found = await self._run(load)
+            if self.stopping:
+                return
+            search.take(found)
+            self.parts.news()
+
+    async def settle(self) -> None:
+        """The operator's settings, whatever happened."""
+        trouble = ""
+        for _ in range(TRIES):
+            try:
+                await self._put(self._source.session, self._own)
+            except Exception as error:
+                trouble = clean(refusal(error))
+            else:
+                self._restored = True
+                break
+        self._source.look_again()
+        if not self._restored:
+            self.say("error", f"your settings could not be put back: {trouble}")
+
+    def release(self) -> None:
+        """Also put the options back where the screen's loop ended too soon for that."""
+        super().release()
+        if not self._restored:
+            self._restored = True
+            with suppress(Exception):  # the engine may be gone, and so may the screen
+                asyncio.run(self._put_anew())
+
+    async def tell(self, trouble: str) -> None:
+        """The verdict as an event."""
+        plan, result = self._plan, self._search.result if self._search is not None else None
+        settings = self._names.of(result.settings) if result is not None else {}
+        report = TuneReport(
+            self._own,
+            result,
+            self._tried(),
+            self.parts.now() - self._state.began,
+            self._restored,
+            self._runs,
+            self.stopping,
+            settings,
+        )
+        back = "your settings are in force again" if self._restored else "NOT restored"
+        line = launch_line(self._source.session.endpoint, settings)
+        self._publish(
+            replace(
+                self._state, report=report, launch_line=line, tried=self._tried(), now=None,
+                phase="", left=0, left_s=None, over=True, trouble=trouble, back=back,
+            )
+        )  # fmt: skip
+        if trouble:
+            self.say("error", f"the tune of {plan.engine} ended early: {trouble}; {back}")
+        elif result is None:
+            self.say("info", f"the tune of {plan.engine} was stopped; {back}")
+        else:
+            self.say("info", f"{tune_sentence(plan.engine, limits(plan.slo), report)}; {back}")
+
+    async def _read_options(self) -> dict[str, int]:
+        """The operator's settings by role. LlmtopError where none can be changed."""
+        options, why_not = await self._source.session.options()
+        own, self._names = own_settings(options, self._plan.roles)
+        self._most = most_of(options, self._names)
+        if not own:
+            raise LlmtopError(f"{NO_LIMIT}: {why_not}" if why_not else NO_LIMIT)
+        self._own = self._names.of(own)
+        self._in_force = dict(self._own)
+        return own
+
+    async def _candidates(self, own: dict[str, int]) -> Chosen:
+        plan, slo = self._plan, self._plan.slo
+        known = None
+        with suppress(LlmtopError):  # then a spread of the grid is measured
+            known = await self._facts.known(plan.engine)
+        prompt, output = assumed(plan.prompts.prompt_tokens), assumed(plan.prompts.output_tokens)
+        load = Assumed("open" if plan.is_open else "closed", plan.level, prompt, output)
+        goal = Limits(slo.ttft, slo.tpot, slo.e2e)
+
+        def draw(*given: Any, **named: Any) -> Run:
+            if self.stopping:
+                raise LlmtopError("stopped")
+            return simulate(*given, **named)
+
+        def work(run: Draw) -> Chosen:
+            return choose(own, self._most, known, goal, load, plan.seconds, run)
+
+        try:
+            return await on_thread(work, draw)
+        except LlmtopError:
+            if self.stopping:
+                return Chosen([], {}, 0)
+            raise
+
+    async def _run(self, load: Load) -> Measured:
+        """One run: it begins at an engine without requests, and ends with one."""
+        plan, clock = self._plan, self._clock
+        self._records.clear()
+        begun, end = clock.seconds(), clock.seconds() + plan.seconds
+        shape = f"hold {plan.level:g} for {plan.seconds:g}s"
+        loop = Loop.OPEN if plan.is_open else Loop.CLOSED
+        await asyncio.to_thread(load.start, Plan(loop, shape, self.parts.seed()))
+        await self._wait(load, lambda: clock.seconds() >= end)
+        late = clock.seconds() + MOST_DRAIN_S
+        await self._wait(load, lambda: load.finished or clock.seconds() >= late)
+        load.stop(drain=False)
+        late = clock.seconds() + CUT_S
+        await self._wait(load, lambda: load.finished or clock.seconds() >= late, cut=True)
+        self._runs += 1
+        return in_time(self._records, plan.slo, begun + warm_of(plan.seconds), end)
+
+    async def _wait(self, load: Load, over: Callable[[], bool], *, cut: bool = False) -> None:
+        while not over() and (cut or not self.stopping):
+            await self.parts.sleep(BEAT_S)
+            load.poll()
+            self.check(load, self._source)
+
+    async def _put(self, session: EngineSession, settings: Mapping[str, int]) -> None:
+        ask = {name: value for name, value in settings.items() if self._in_force[name] != value}
+        if not ask:
+            return
+        self._restored = False
+        self._in_force |= dict.fromkeys(ask, UNKNOWN)  # until the engine has answered
+        for change in await session.change(ask, purpose=Purpose("tune", self._own)):
+            if change.failed:
+                words = f"{change.option} cannot be set to {change.after}: {change.reason}"
+                raise LlmtopError(words, "see `llmtop options`")
+            self._in_force[change.option] = ask[change.option]
+
+    async def _put_anew(self) -> None:
+        session = self.parts.reopen(self._source)
+        try:
+            await self._put(session, self._own)
+        finally:
+            await session.close()
+
+    def _show(self, *, now: Mapping[str, int] | None, phase: str, left: int | None = None) -> None:
+        """What is done now, and about how long all of it will take."""
+        if left is None:
+            left = self._search.left if self._search is not None else 0
+        spent = self.parts.now() - self._state.began
+        left_s = spent / self._runs * left if self._runs and left else None
+        self._publish(
+            replace(
+                self._state, own=self._own, tried=self._tried(), now=now, phase=phase,
+                runs=self._runs, left=left, left_s=left_s,
+            )
+        )  # fmt: skip
+
+    def _tried(self) -> tuple[Tried, ...]:
+        search = self._search
+        if search is None:
+            return ()
+        return tuple(
+            Tried(
+                self._names.of(settings),
+                self._expected.get(index),
+                tuple(search.runs[index]),
+            )
+            for index, settings in enumerate(search.candidates)
+        )
+
+    def _publish(self, state: TuneState) -> None:
+        self._state = self.parts.store.tune = state

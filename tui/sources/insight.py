@@ -1,0 +1,91 @@
+"""What the engines show of their inside: steps on their tracks, for panels and for the causes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from llmtop.engines.core.records import State
+from llmtop.operations.inside import inside_of
+from llmtop.operations.insight.engine_insight import EngineInsight
+from llmtop.tui.store.store import EngineTrack, Store
+
+if TYPE_CHECKING:
+    from llmtop.engines.core.steps import Steps
+    from llmtop.tui.sources.engine import EngineSource
+
+EVERY_S = 0.5  # an engine is asked for its steps no more often
+Identity = tuple[int, int]
+
+
+class InsightSource:
+    """Reads the steps of every engine once a beat; each engine's own process is followed.
+
+    find: the source of an engine, by its name. judge: called after each look. heard: called with
+    the name of an engine and its steps, but those of before the first look.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        find: Callable[[str], EngineSource | None],
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._find, self._steady = store, find, steady
+        self.judge: Callable[[EngineTrack], None] = lambda track: None
+        self.heard: Callable[[str, Steps], None] = lambda name, steps: None
+        self._known: dict[str, tuple[Identity, EngineInsight]] = {}
+        self._due: dict[str, float] = {}
+
+    def of(self, name: str) -> EngineInsight | None:
+        """What is known of an engine's inside, None before the first look."""
+        known = self._known.get(name)
+        return known[1] if known is not None else None
+
+    async def beat(self) -> None:
+        """Every engine that serves."""
+        for track in list(self._store.engines.values()):
+            if self._steady() >= self._due.get(track.name, 0.0):
+                self._due[track.name] = self._steady() + EVERY_S * 0.9
+                await self._look(track)
+
+    async def close(self) -> None:
+        """Drop what is under way."""
+        for _, insight in self._known.values():
+            insight.close()
+        self._known.clear()
+
+    async def _look(self, track: EngineTrack) -> None:
+        status = track.status
+        if status is not None and status.state not in (State.READY, State.UNRESPONSIVE):
+            self._forget(track)
+            return
+        record = status.record if status is not None else None
+        identity = (record.pid, record.start_ticks) if record is not None else (0, 0)
+        known = self._known.get(track.name)
+        if known is None or known[0] != identity:
+            self._forget(track)
+            known = self._known[track.name] = (identity, self._open(track.name))
+        insight = known[1]
+        await insight.read(track.sample.kv_usage if track.sample is not None else None)
+        track.steps = insight.history if insight.history.steps else None
+        track.steps_missing = insight.missing.get("steps", "")
+        self.judge(track)
+
+    def _open(self, name: str) -> EngineInsight:
+        source = self._find(name)
+        if source is None:
+            return EngineInsight(None)
+        # Its session asks for the latencies each second; a second reader would double the cost.
+        return EngineInsight(
+            inside_of(source.session.endpoint),
+            exact=lambda: source.session.exact,
+            heard=lambda steps: self.heard(name, steps),
+        )
+
+    def _forget(self, track: EngineTrack) -> None:
+        known = self._known.pop(track.name, None)
+        if known is not None:
+            known[1].close()
+        track.steps, track.why = None, None

@@ -1,0 +1,1 @@
+"""The timeline that the sources write and the panels read. Plain values, no screen."""

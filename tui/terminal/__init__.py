@@ -1,0 +1,1 @@
+"""The terminal: keyboard bytes, shutdown, colours, pictures."""

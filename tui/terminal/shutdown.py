@@ -1,0 +1,71 @@
+"""Leaving because a signal says so: politely, and with the terminal as it was whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import sys
+import termios
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+LEAVE_S = 5.0  # to restore the terminal and end the load
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
+# What the screen has set, undone: pasting, wrapping, sizes, the mouse, the keyboard, the alternate
+# screen, the cursor, the focus.
+RESTORE = (
+    b"\x1b[?2004l\x1b[?7h\x1b[?2048l\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[<u"
+    b"\x1b[?1049l\x1b[?25h\x1b[?1004l"
+)
+
+
+class Shutdown:
+    """Made before the screen takes the terminal, since it remembers how that was."""
+
+    def __init__(self) -> None:
+        self._signum: signal.Signals | None = None
+        self._attributes: list[Any] | None = None
+        with suppress(termios.error, OSError, ValueError):
+            self._attributes = termios.tcgetattr(sys.stdin.fileno())
+
+    def listen(self, leave: Callable[[], None]) -> None:
+        """Call ``leave`` on the running loop when a signal comes. In the main thread."""
+        loop = asyncio.get_running_loop()
+
+        def told(signum: signal.Signals) -> None:
+            self._signum = signum
+            leave()
+            # Where the terminal is gone, writing to it may block: the engines do not need us.
+            last = threading.Timer(LEAVE_S, self._break_off, (signum,))
+            last.daemon = True
+            last.start()
+
+        for signum in SIGNALS:
+            loop.add_signal_handler(signum, told, signum)
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal that ended the screen, 0 without one. Ctrl+C at the screen is a key."""
+        return 128 + self._signum if self._signum is not None else 0
+
+    def finish(self) -> None:
+        """Die of the signal that says so: a SIGQUIT is sent to see that exit status, and a core."""
+        if self._signum is signal.SIGQUIT:
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+            signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGQUIT)
+
+    def _break_off(self, signum: signal.Signals) -> None:
+        with suppress(termios.error, OSError, ValueError):
+            if self._attributes is not None:
+                termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self._attributes)
+        with suppress(OSError, ValueError):
+            fd = 1  # ours, whatever stands in the place of sys.stdout
+            if select.select([], [fd], [], 0)[1]:
+                os.write(fd, RESTORE)
+        os._exit(128 + signum)

@@ -1,0 +1,43 @@
+"""Textual's Linux driver with names for what a driver of ours needs of it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from textual._parser import ParseError
+from textual._xterm_parser import XTermParser
+from textual.drivers.linux_driver import LinuxDriver
+
+__all__ = ["ParseError", "PrivateDriver", "XTermParser"]
+
+
+class PrivateDriver(LinuxDriver):
+    """Calls ``run_input_thread`` in a thread; an error of that thread ends the app."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        """Textual writes to standard error. Where that is a file, write to standard output."""
+        super().__init__(*args, **more)
+        if sys.__stderr__ is None or not sys.__stderr__.isatty():
+            self._file = sys.__stdout__
+            if sys.__stdout__ is not None:  # as standard error has it: names may hold any byte
+                sys.__stdout__.reconfigure(errors="backslashreplace")
+
+    def _run_input_thread(self) -> None:
+        """A fault of the thread is a fault of the app: it ends, with exit code 1."""
+        try:
+            self.run_input_thread()
+        except Exception as error:
+            self._app.call_later(self._app._handle_exception, error)
+
+    def new_parser(self) -> XTermParser:
+        """Turns what is typed into events."""
+        return XTermParser(self._debug)
+
+    def unseen(self) -> int:
+        """How many events of this thread the screen has not seen yet."""
+        waiting = self._app.message_queue_size
+        for screen in self._app.screen_stack[-1:]:
+            waiting += screen.message_queue_size
+            waiting += screen.focused.message_queue_size if screen.focused is not None else 0
+        return waiting

@@ -1,0 +1,118 @@
+"""The time that the charts show, and the cursor in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import tzinfo
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from llmtop.analysis.series import SeriesName
+from llmtop.tui.widgets.axis import TimeGrid, time_grid
+from llmtop.tui.widgets.frame import Ranked
+from llmtop.tui.widgets.row import MUTED, STRONG
+from llmtop.wording import format as f
+
+if TYPE_CHECKING:
+    from llmtop.analysis.marks import Mark
+    from llmtop.tui.store.series import Series
+
+DEFAULT_S = 100.0
+NAMES = {
+    SeriesName.RUNNING: "running",
+    SeriesName.WAITING: "waiting",
+    SeriesName.CAP: "cap",
+    SeriesName.QUEUE_LIMIT: "queue limit",
+    SeriesName.KV_USAGE: "KV",
+    SeriesName.OUTPUT_TOKENS: "decode",
+    SeriesName.PROMPT_TOKENS: "prefill",
+    SeriesName.TTFT_P95_LOW: "server p95",
+    SeriesName.TTFT_MEAN: "server mean",
+    SeriesName.ITL_P95_LOW: "server p95",
+    SeriesName.ITL_MEAN: "server mean",
+    SeriesName.CLIENT_TTFT_P50: "p50",
+    SeriesName.CLIENT_TTFT_P95: "p95",
+    SeriesName.CLIENT_TTFT_P99: "p99",
+    SeriesName.CLIENT_ITL_P95: "p95",
+    SeriesName.OLDEST_WAIT: "oldest wait",
+    SeriesName.SPEC_ACCEPTANCE: "accepted",
+    SeriesName.REQUESTS: "requests/s",
+}
+
+
+class ChartAxis(Struct, frozen=True):
+    """window_s: seconds that are shown at least. end: the right edge, unix seconds; None: now.
+
+    cursor: a moment, None without one. frozen: ``end`` was held by a key, not panned to.
+    """
+
+    window_s: float = DEFAULT_S
+    end: float | None = None
+    cursor: float | None = None
+    frozen: bool = False
+
+    def grid(self, now: float, cells: int) -> TimeGrid:
+        """The grid of a chart that is so many cells wide."""
+        return time_grid(self.last(now), cells, self.window_s)
+
+    def last(self, now: float) -> float:
+        """The right edge."""
+        return now if self.end is None else min(self.end, now)
+
+    def sign(self, now: float) -> str:
+        """What says that the charts do not show now, "" when they do."""
+        if self.end is None:
+            return ""
+        ago = f.duration(max(0.0, now - self.end))
+        return f"FROZEN {ago}" if self.frozen else f"{ago} AGO"
+
+
+class CursorCell(Struct, frozen=True):
+    """The cell under the cursor: from ``start`` until before ``end``, unix seconds."""
+
+    start: float
+    end: float
+
+
+def cursor_cell(axis: ChartAxis, grid: TimeGrid) -> CursorCell | None:
+    """The cell that the cursor is in; None where it is outside of the chart."""
+    cell = grid.cell_of(axis.cursor) if axis.cursor is not None else None
+    if cell is None:
+        return None
+    start = grid.start + cell * grid.cell_s
+    return CursorCell(start, start + grid.cell_s)
+
+
+def cursor_head(
+    cell: CursorCell,
+    series: Sequence[tuple[SeriesName, Series | None, Series | None]],
+    label: Callable[[float], str],
+    zone: tzinfo | None,
+) -> list[Ranked]:
+    """The values under the cursor: mean, lowest to highest where they differ, and n points.
+
+    series: each with the upper end of its range, where it is one.
+    """
+    head: list[Ranked] = []
+    points = 0
+    for rank, (name, held, upper) in enumerate(series):
+        seen = held.look(cell.start, cell.end) if held is not None else None
+        if seen is None:
+            continue
+        top = upper.look(cell.start, cell.end) if upper is not None else None
+        text = label(seen.mean)
+        if upper is not None:
+            text += f"-{label(top.mean)}" if top is not None else " or more"
+        spans = [(f"{NAMES.get(name, name.value)} ", MUTED), (text, STRONG)]
+        if upper is None and label(seen.low) != label(seen.high):
+            spans.append((f" {label(seen.low)}-{label(seen.high)}", MUTED))
+        head.append((rank + 1, spans))
+        points = max(points, seen.n)
+    words = f"n={points}" if points else "no value"
+    return [(0, [(f.clock(cell.start, zone), "warn"), (f" {words}", MUTED)]), *head]
+
+
+def cursor_mark(cell: CursorCell, marks: Sequence[Mark]) -> list[Mark]:
+    """The newest mark under the cursor."""
+    return [mark for mark in marks if cell.start <= mark.time < cell.end][-1:]
