@@ -1,5 +1,10 @@
-"""A store as it is after two minutes under a growing load, for the tests of the screen."""
+"""A store as it is after two minutes under a growing load, for the tests of the screen.
 
+Also what a whole run of the tests needs: signals, and the end of what it started.
+"""
+
+import gc
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from datetime import UTC
@@ -8,28 +13,64 @@ import pytest
 from hypothesis import settings
 from textual.pilot import Pilot
 
-from llmtop.engines.options import Applies, Option, OptionSpec, OptionValue
-from llmtop.engines.records import EngineRecord, EngineStatus, LaunchSpec, State
-from llmtop.engines.samples import EngineSample, GpuSample, Latency, Quantile, Quantiles
-from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
+from llmtop.analysis.marks import Mark
+from llmtop.analysis.series import SeriesName as S
+from llmtop.diagnosis.load_state import LoadStates
+from llmtop.diagnosis.moments import Moment
+from llmtop.diagnosis.state_rules import LoadState
+from llmtop.engines.core.options import Applies, Option, OptionSpec, OptionValue
+from llmtop.engines.core.records import EngineRecord, EngineStatus, LaunchSpec, State
+from llmtop.engines.core.samples import EngineSample, GpuSample, Latency, Quantile, Quantiles
+from llmtop.loadgen.core.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.tui.app import LlmtopApp
-from llmtop.tui.control import FakeControl
-from llmtop.tui.marks import Mark
-from llmtop.tui.series import SeriesName as S
-from llmtop.tui.store import EngineTrack, Event, Store
+from llmtop.tui.store.store import EngineTrack, Event, Store
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.row import plain
+from tests import idle, interruption, started
+from tests.fake_control import FakeControl
+from tests.scheduling import ModulesTogether
 
 # The same examples at every run: what a test finds must be there again when it is looked into.
 settings.register_profile("llmtop", derandomize=True, deadline=None)
 settings.load_profile("llmtop")
 
-# A shell's background job and nohup ignore these, and what the tests start would inherit that.
-for ignored in (signal.SIGINT, signal.SIGHUP):
-    if signal.getsignal(ignored) is signal.SIG_IGN:
-        signal.signal(
-            ignored, signal.default_int_handler if ignored is signal.SIGINT else signal.SIG_DFL
-        )
+# A worker is ended by the run that it belongs to. Ctrl+C in a terminal reaches it too, and must
+# not take its results with it. It has a handler, because what the tests start would inherit that
+# a signal is ignored, as a shell's background job and nohup do it.
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if WORKER:
+    signal.signal(signal.SIGINT, lambda *_: None)
+else:
+    interruption.listen()
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+os.environ.setdefault("LLMTOP_HISTORY", "off")  # tests about the history turn it on
+
+gc.disable()  # until all tests are imported: nothing of that is garbage
+OURS = started.begin()
+idle.use()
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now lives to the end of the run: no later collection looks at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """The last moment of a run, whole or interrupted: its workers have ended."""
+    if OURS:
+        started.end_left(os.environ[started.RUN])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ModulesTogether:
+    """Whatever ``--dist`` says."""
+    return ModulesTogether(config, log)
+
 
 NOW = 1_800_000_000.0
 GIB = 2**30
@@ -78,19 +119,37 @@ def fill(track: EngineTrack) -> None:
         values: dict[str, float | None] = {
             S.RUNNING: running, S.WAITING: waiting, S.CAP: cap,
             S.KV_USAGE: running / 400, S.OUTPUT_TOKENS: tokens, S.PROMPT_TOKENS: tokens * 4,
-            S.TTFT_P95: p50 * 1.7, S.ITL_P95: 0.006 + running * 1e-4, S.REQUESTS: tokens / 128,
+            S.TTFT_P95_LOW: p50 * 1.5, S.TTFT_P95_HIGH: p50 * 2, S.TTFT_MEAN: p50 * 1.1,
+            S.ITL_P95_LOW: 0.006, S.ITL_P95_HIGH: 0.006 + running * 1e-4, S.ITL_MEAN: 0.005,
+            S.REQUESTS: tokens / 128,
             S.ASKED: asked, S.ACHIEVED: running, S.OLDEST_WAIT: p50 * 2.2,
             S.CLIENT_TTFT_P50: p50, S.CLIENT_TTFT_P95: p50 * 2,
         }  # fmt: skip
         for name, value in values.items():
             track.record(name, time, value)
     track.marks.append(Mark(NOW - 39, "max_num_seqs 128 → 256"))
-    ttft = Quantiles(Quantile(0.3, "<"), Quantile(1.9), Quantile(2.9), 0.6, 461, 10.0)
-    itl = Quantiles(None, Quantile(0.032), None, None, 59_000, 10.0)
+    ttft = Quantiles(
+        Quantile(0.25, "-", 0.5), Quantile(1.0, "-", 2.5), Quantile(2.5, "-", 5.0), 0.6, 461, 10.0
+    )
+    itl = Quantiles(None, Quantile(0.025, "-", 0.05), None, 0.021, 59_000, 10.0)
     track.sample = EngineSample(
         NOW, 1.0, track.model, 256, 102, 0.64, 588_800, 920_000, 5927.0, 23_708.0, 46.3,
         prefix_hit_rate=0.26, preemptions=0, latencies={Latency.TTFT: ttft, Latency.ITL: itl},
     )  # fmt: skip
+
+
+def state_of(track: EngineTrack) -> LoadState:
+    """The state that a screen which was open all the time shows."""
+    states, columns = LoadStates(), {name: dict(points) for name, points in track.series.items()}
+    for time in columns[S.RUNNING]:
+        found = states.note(
+            Moment(
+                time, columns[S.RUNNING][time], columns[S.WAITING][time], columns[S.CAP][time],
+                columns[S.KV_USAGE][time], 0.0, columns[S.OUTPUT_TOKENS][time],
+                columns[S.CLIENT_TTFT_P95][time], columns[S.OLDEST_WAIT][time],
+            )
+        )  # fmt: skip
+    return found
 
 
 def snapshot(**changes: object) -> LoadSnapshot:
@@ -128,6 +187,7 @@ def store() -> Store:
     track = engine("llama")
     fill(track)
     made = Store(engines={"llama": track}, selected="llama", gpus=(gpu(),))
+    track.load_state = state_of(track)
     made.load, made.load_target = snapshot(), "llama"
     made.events.append(Event(NOW - 4222, "info", "llama is ready after 98 s"))
     made.events.append(Event(NOW - 39, "change", "max_num_seqs 128 → 256, live, after 0.18 s"))

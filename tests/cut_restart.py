@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from llmtop.engines.restart import Wanted, carry_out
-from llmtop.tui.wiring import Wiring
+from llmtop.engines.supervision.restart import Wanted, carry_out
+from llmtop.operations.wiring import Wiring
 
 
 def main() -> None:

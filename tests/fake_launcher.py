@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmtop import LlmtopError
-from llmtop.engines.adapter import Adapter, MetricText
-from llmtop.engines.records import LaunchSpec
-from llmtop.engines.samples import Reading
-from llmtop.engines.state import StateDirectory
-from llmtop.engines.supervisor import Supervisor
+from llmtop.engines.core.adapter import Adapter, MetricText
+from llmtop.engines.core.records import LaunchSpec
+from llmtop.engines.core.samples import Reading
+from llmtop.engines.state.state_directory import StateDirectory
+from llmtop.engines.supervision.supervisor import Supervisor
 
 ENGINE = Path(__file__).with_name("fake_engine.py")
 

@@ -68,7 +68,8 @@ class Registry:
     def apply(self, cls: type) -> type:
         made: dict[str, Any] = {}
         for name, hook, hook_type in self.hooks:
-            made[name] = self._wrapped(getattr(cls, name), hook, hook_type)
+            if hasattr(cls, name):  # others are of other classes
+                made[name] = self._wrapped(made.get(name, getattr(cls, name)), hook, hook_type)
         return type("Hooked", (cls,), made)
 
     @staticmethod
@@ -102,9 +103,12 @@ class Launch:
         assert self.scheduler.process_input_requests(["r"]) == ["r"]
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        door = sys.modules["llmtop_live.door"]
-        told: dict[str, Any] = door.answer(
-            self.scheduler.llmtop_reins.desk, json.dumps(request).encode(), logging.getLogger("q")
+        server = sys.modules["llmtop_live.socket_server"]
+        told: dict[str, Any] = server.answer(
+            self.scheduler.llmtop_control.tunables,
+            json.dumps(request).encode(),
+            logging.getLogger("q"),
+            self.scheduler.llmtop_inside.introspection,
         )
         assert told["ok"], told
         return told

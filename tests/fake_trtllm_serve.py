@@ -27,6 +27,7 @@ MAX_BLOCKS = 1000
 QUEUE_WAIT_S = 2.0
 KEYS = {
     *("enable_iter_perf_stats", "return_perf_metrics", "iter_stats_max_iterations"),
+    "perf_metrics_max_requests",
     *("max_batch_size", "max_num_tokens", "max_seq_len", "tensor_parallel_size"),
     *("kv_cache_config", "cuda_graph_config", "speculative_config", "scheduler_config"),
     *("disable_overlap_scheduler", "enable_chunked_prefill"),
@@ -149,6 +150,9 @@ class Engine:
         self.stats: deque[dict[str, Any]] = deque(
             maxlen=settings.get("iter_stats_max_iterations", 1000)
         )
+        self.requests: deque[dict[str, Any]] = deque(
+            maxlen=settings.get("perf_metrics_max_requests", 0)
+        )
         self.iteration = 100  # it has warmed up
         self.reused = self.missed = 0
         self.ended: dict[str, int] = {}
@@ -251,6 +255,17 @@ class Engine:
         self.observed["request_queue_time_seconds"].append(0.001)
         if self.drained:
             self.stats.clear()
+        timing = {
+            "server_arrival_time": request.arrived - 0.001,
+            "arrival_time": request.arrived,
+            "first_scheduled_time": request.arrived + 0.0005,
+            "first_token_time": request.first_at,
+            "server_first_token_time": request.first_at + 0.001,
+            "last_token_time": now,
+        }
+        number, iteration = len(self.observed["e2e_request_latency_seconds"]), self.iteration
+        metrics = {"first_iter": iteration, "last_iter": iteration, "timing_metrics": timing}
+        self.requests.append({"request_id": number, "perf_metrics": metrics})
 
     def drain(self) -> list[dict[str, Any]]:
         """All that was not read before; when there is nothing, what comes within two seconds."""
@@ -258,6 +273,13 @@ class Engine:
             self.lock.wait_for(lambda: self.stats, QUEUE_WAIT_S)
             found = list(self.stats)
             self.stats.clear()
+        return found
+
+    def ended_requests(self) -> list[dict[str, Any]]:
+        """Those that were not read before, as far as it keeps them."""
+        with self.lock:
+            found = list(self.requests)
+            self.requests.clear()
         return found
 
 
@@ -313,6 +335,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
                 self.tell(200, json.dumps({"data": [card]}).encode())
             case "/metrics":
                 self.tell(200, json.dumps(self.server.engine.drain()).encode())
+            case "/perf_metrics":
+                self.tell(200, json.dumps(self.server.engine.ended_requests()).encode())
             case "/prometheus/metrics" if self.server.prometheus:
                 prefix = "" if self.server.args.fake_bare_names else "trtllm_"
                 text = exposition(self.server.engine, prefix, self.server.args.fake_newest)

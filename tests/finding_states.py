@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from llmtop.loadgen import slo
-from llmtop.loadgen.compare import Finding, Measure, judge, noise_floor
-from llmtop.loadgen.duel import CompareResult, PairResult, Standing
-from llmtop.loadgen.level import LevelResult
-from llmtop.loadgen.plan import Prompts
-from llmtop.loadgen.results import ClientHealth, LatencySummary
-from llmtop.loadgen.saturate import Progress, SaturationResult, trial
-from llmtop.loadgen.search import Search
-from llmtop.tui.curves import Curve
-from llmtop.tui.experiments import ComparisonPlan, ComparisonState, SearchPlan, SearchState
+from llmtop.loadgen.core.results import ClientHealth, LatencySummary
+from llmtop.loadgen.experiments import slo
+from llmtop.loadgen.experiments.comparison import CompareResult, ComparisonProgress, PairResult
+from llmtop.loadgen.experiments.level import LevelResult
+from llmtop.loadgen.experiments.paired_test import Measure, PairedRatio, judge, noise_floor
+from llmtop.loadgen.experiments.saturation import Progress, SaturationResult, trial
+from llmtop.loadgen.experiments.search import Search
+from llmtop.loadgen.workload.plan import Prompts
+from llmtop.operations.curves import Curve
+from llmtop.tui.commands.experiment_requests import (
+    ComparisonPlan,
+    ComparisonState,
+    SearchPlan,
+    SearchState,
+)
 
 CAP = 128
 LEVELS = (4, 8, 16, 32, 64, 128, 256, 192, 160, 144)
@@ -104,13 +109,13 @@ def comparing(began: float, done: int = 10, *, over: bool = True) -> ComparisonS
         arms = ("A", "A") if noise else ("A", "B") if number % 2 == 0 else ("B", "A")
         runs = [_run(arm, 2 * number + i) for i, arm in enumerate(arms)]
         pairs.append(PairResult(noise, arms, (runs[0], runs[1])))
-    findings: list[Finding] = []
+    findings: list[PairedRatio] = []
     for measure in Measure:
         values = [v for p in pairs if not p.noise and (v := p.values(measure)) is not None]
         floor = noise_floor([v for p in pairs if p.noise and (v := p.values(measure)) is not None])
         findings.append(judge(measure, values, among=len(Measure), noise=floor))
     result = CompareResult(192, 8.0, tuple(pairs), tuple(findings), 0, over)
     runs_done = 2 * done
-    standing = None if over else Standing(runs_done + 1, 20, "B", "measuring", 64.0)
+    standing = None if over else ComparisonProgress(runs_done + 1, 20, "B", "measuring", 64.0)
     back = "max_num_seqs is 256 again" if over else ""
     return ComparisonState(COMPARISON, began, result, standing, over, "", back)

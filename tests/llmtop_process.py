@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -11,8 +12,13 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
+
+from tests.command_server import CommandServer, fits
+from tests.started import RUN
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,17 +57,50 @@ class Home:
     @property
     def environ(self) -> dict[str, str]:
         """The environment of every command in this home."""
-        kept = ("PATH", "LANG", "LC_ALL", "HOME", "VIRTUAL_ENV")
+        kept = ("PATH", "LANG", "LC_ALL", "HOME", "VIRTUAL_ENV", RUN)
         return {
             **{name: os.environ[name] for name in kept if name in os.environ},
             "XDG_STATE_HOME": str(self.folder / "state"),
             "XDG_CONFIG_HOME": str(self.folder / "config"),
+            "LLMTOP_HISTORY": "off",  # a process more for each test; those about it turn it on
             "PYTHONPATH": os.pathsep.join(str(one) for one in (ROOT, *self.path)),
             **self.extra,
         }
 
     def run(self, *args: str, timeout: float = 60.0, stdin: str = "") -> Done:
         """Run ``llmtop ARGS`` to its end; where it is after ``timeout`` is told by its stacks."""
+        if not self.path and fits(self.extra):
+            return self._forked(args, timeout, stdin)
+        return self._started(args, timeout, stdin)
+
+    def _forked(self, args: tuple[str, ...], timeout: float, stdin: str) -> Done:
+        """In a process that has imported llmtop already."""
+        with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
+            given.write(stdin.encode())
+            given.seek(0)
+            streams = [file.fileno() for file in (given, out, err)]
+            running = _server().begin(args, self.folder, self.environ, streams)
+            code = None
+            try:
+                code = running.wait(timeout)
+                if code is None:
+                    running.send_signal(signal.SIGABRT)
+                    code = running.wait(10)
+            finally:
+                late = code is None
+                if late:
+                    running.send_signal(signal.SIGKILL)
+                    code = running.wait()
+            said = []
+            for file in (out, err):
+                file.seek(0)
+                said.append(file.read().decode())
+        assert code is not None and code != -signal.SIGABRT, (
+            f"{args} took more than {timeout:g} s:\n{said[1]}"
+        )
+        return Done(code, *said)
+
+    def _started(self, args: tuple[str, ...], timeout: float, stdin: str) -> Done:
         python, *rest = command(*args)
         with subprocess.Popen(
             [python, "-X", "faulthandler", *rest],
@@ -86,17 +125,39 @@ class Home:
                 raise
         return Done(process.returncode, out, err)
 
+    def url(self, engine: str) -> str:
+        """Where an engine listens."""
+        (found,) = [e for e in self.run("ps", "--json").json["engines"] if e["name"] == engine]
+        return str(found["url"])
+
     def stop_all(self) -> None:
         """Stop every engine that is left."""
         for engine in self.run("ps", "--json").json["engines"]:
             self.run("stop", engine["name"], "--grace", "2")
 
 
+@cache
+def _server() -> CommandServer:
+    """One for each process that runs tests."""
+    return CommandServer({**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+# Below those that the kernel gives to connections: one of these could be taken before it is used.
+# Each worker of a run begins elsewhere.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = itertools.count(_WORKER * 2000 + os.getpid() % 2000)
+
+
 def free_port() -> int:
     """A port that nobody had a moment ago; the engines' usual ones are raced for by other tests."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = 20_000 + next(_PORTS) % 12_000
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def demo(*args: str) -> list[str]:

@@ -6,20 +6,20 @@ import math
 import random
 from collections.abc import Callable
 
-from llmtop.engines.simulator.blocks import BlockPool
-from llmtop.engines.simulator.hardware import BLOCK_SIZE, GPUS, MODELS
-from llmtop.engines.simulator.replay import ClosedLoop, Lengths, Stream
-from llmtop.engines.simulator.roofline import Roofline, StepLoad
-from llmtop.engines.simulator.scheduler import Limits, Scheduler
-from llmtop.loadgen.plan import Plan
-from llmtop.loadgen.results import (
+from llmtop.engines.simulated.simulator.model.blocks import BlockPool
+from llmtop.engines.simulated.simulator.model.hardware import BLOCK_SIZE, GPUS, MODELS
+from llmtop.engines.simulated.simulator.model.replay import ClosedLoop, Lengths, Stream
+from llmtop.engines.simulated.simulator.model.roofline import Roofline, StepLoad
+from llmtop.engines.simulated.simulator.model.scheduler import Limits, Scheduler
+from llmtop.loadgen.core.results import (
     ClientHealth,
     Fate,
     LatencySummary,
     LoadSnapshot,
     RequestRecord,
 )
-from llmtop.loadgen.shape import parse
+from llmtop.loadgen.workload.plan import Plan
+from llmtop.loadgen.workload.shape import parse
 
 NOTHING = LatencySummary(None, None, None, 0)
 LENGTHS = Lengths((16, 32), (24, 40))

@@ -67,6 +67,12 @@ def vllm_program() -> Path:
 
 
 @pytest.fixture(scope="session")
+def older_vllm_program() -> Path:
+    """The ``vllm`` of an older version."""
+    return _built("older vLLM", "build_older_vllm.sh") / "vllm"
+
+
+@pytest.fixture(scope="session")
 def sglang_python() -> Path:
     """The Python of SGLang's cached environment."""
     return _built("SGLang", "build_sglang.sh") / "python"

@@ -1,7 +1,8 @@
-"""A real SGLang split over two tensor-parallel ranks: what is changed reaches both, or neither."""
+"""A real SGLang over two ranks, tensor- or data-parallel: changes reach both, and both are seen."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from tests.engines_live.engine import Engine
 from tests.engines_live.scenario import NAME, alive, drained, family, seen, told
+from tests.engines_live.sglang_inside import Answer, opened, states
 from tests.engines_live.sglang_served import EVERY_TWO_STEPS, TWO_RANKS
 from tests.llmtop_process import Home, command
 
@@ -87,8 +89,53 @@ def test_what_the_ranks_refuse_stays_as_it_was(home: Home, engine: Engine) -> No
     assert told(home)["state"] == "ready"
 
 
+def test_both_ranks_end_a_request_in_the_same_round(home: Home, engine: Engine) -> None:
+    answers = [Answer(engine, f"x-{n}") for n in (1, 10)]
+    with opened(engine) as inside:
+        assert asyncio.run(inside.abilities()).ranks == 1  # the first one speaks for both
+        seen(lambda: set(states(inside)) >= {"x-1", "x-10"}, 120)
+        seen(lambda: set(states(inside).values()) == {"running"}, 120)
+        done = asyncio.run(inside.abort(("x-1", "nobody"), "ann"))
+        assert (done.aborted, done.ended_before) == (("x-1",), ("nobody",))
+        assert '"finish_reason":"abort"' in answers[0].ended().body
+        assert set(states(inside)) == {"x-10"}
+        asyncio.run(inside.abort(("x-10",), "ann"))
+        answers[1].ended()
+    assert engine.stream("go on", 3).tokens == 3  # they still compute together
+
+
 def test_stop_leaves_no_process(home: Home, engine: Engine) -> None:
     pids = family(engine.pid)
     assert len(pids) >= 4  # HTTP server, two schedulers, detokenizer
     assert home.run("stop", NAME, timeout=60).code == 0
     assert [pid for pid in pids if alive(pid)] == []
+
+
+@pytest.fixture(scope="module")
+def two(start_sglang: Callable[..., Engine]) -> Engine:
+    """Two data-parallel ranks."""
+    return start_sglang("--dp-size", "2", **TWO_RANKS)
+
+
+def test_each_data_parallel_rank_takes_changes_and_shows_its_inside(two: Engine) -> None:
+    home = two.home
+    done = home.run("set", NAME, "max_running_requests=4", "chunked_prefill_size=64", "--json")
+    assert done.code == 0, done.err
+    for change in done.json["changes"]:
+        assert [one["outcome"] for one in change["ranks"]] == ["applied", "applied"], change
+    with opened(two) as inside:
+        found = asyncio.run(inside.abilities())
+        assert (found.ranks, found.front_ends) == (2, 1)
+        asyncio.run(inside.steps(1))
+        answers = [Answer(two, f"d-{n}", tokens=20) for n in range(6)]
+        for answer in answers:
+            assert answer.ended().status == 200
+        seen(lambda: not states(inside), 60)
+        steps = asyncio.run(inside.steps())
+        assert steps.ranks == 2 and {step.rank for step in steps.steps} == {0, 1}
+        assert sum(step.output_tokens or 0 for step in steps.steps) == 6 * 20
+        assert max(step.prefill_tokens for step in steps.steps) <= 64
+    assert home.run("set", NAME, "max_queued_requests=3").code == 0
+    options = home.run("options", NAME).out
+    assert "chunked_prefill_size: for each of 2 data-parallel ranks" in options
+    assert home.run("stop", NAME, timeout=120).code == 0

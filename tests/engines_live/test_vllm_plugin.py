@@ -7,50 +7,38 @@ the engine core.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from llmtop.engines.live import LiveClient, LiveState
-from llmtop.engines.options import Change, Outcome
+from llmtop.engines.core.options import Outcome
 from tests.engines_live.engine import Engine
-from tests.engines_live.scenario import child, died, family
+from tests.engines_live.scenario import NAME, child, died, family
+from tests.engines_live.vllm_inside import (
+    DRAFT_TOKENS,
+    DRAFTS,
+    OUTPUT_TOKENS,
+    RUNNING,
+    SABOTEUR,
+    aborted_and_told,
+    applied,
+    change,
+    evicted,
+    introspection_breaks,
+    refused_above_the_limit,
+    state,
+    steps_hold_the_tokens,
+)
 from tests.engines_live.vllm_served import ONE_PROCESS
-
-SABOTEUR = Path(__file__).resolve().parent / "saboteur"
-DRAFTS = "vllm:spec_decode_num_drafts_total"
-DRAFT_TOKENS = "vllm:spec_decode_num_draft_tokens_total"
-OUTPUT_TOKENS = "vllm:generation_tokens_total"
-RUNNING = "vllm:num_requests_running"
 
 
 @pytest.fixture(scope="module")
 def engine(start_vllm: Callable[..., Engine]) -> Engine:
     return start_vllm(*ONE_PROCESS, path=(SABOTEUR,))
-
-
-def state(engine: Engine) -> LiveState:
-    return asyncio.run(LiveClient(engine.socket).get())
-
-
-def change(
-    engine: Engine, *, evict: bool = False, wait_s: float = 5.0, **changes: int
-) -> tuple[Change, ...]:
-    client = LiveClient(engine.socket)
-    return asyncio.run(client.set(changes, evict=evict, by="test", wait_s=wait_s))
-
-
-def applied(engine: Engine, *, evict: bool = False, **changes: int) -> Change:
-    (done,) = change(engine, evict=evict, **changes)
-    assert done.outcome is Outcome.APPLIED, done
-    return done
 
 
 def full(engine: Engine) -> bool:
@@ -65,26 +53,23 @@ def test_it_tells_what_can_be_changed(engine: Engine) -> None:
         "max_num_seqs": 16,
         "max_num_batched_tokens": 2048,
         "num_speculative_tokens": 4,
+        "long_prefill_token_threshold": 0,
+        "scheduling_policy": 0,
     }
+    assert found.options["scheduling_policy"].choices == ("fcfs", "priority")
     assert found.options["max_num_batched_tokens"].minimum == 5
-    assert "cost stays" in found.options["num_speculative_tokens"].note
+    assert "full cost" in found.options["num_speculative_tokens"].note
     assert found.disabled is None
     assert engine.socket.stat().st_mode & 0o777 == 0o600
     assert engine.socket.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_an_idle_engine_takes_a_change_at_its_next_step(engine: Engine) -> None:
-    (asked,) = change(engine, max_num_seqs=8, wait_s=0.1)
-    assert asked.outcome is Outcome.PENDING
-    waits = state(engine).options["max_num_seqs"]
-    assert (waits.value, waits.pending) == (16, 8)
-
-    assert engine.stream("once more", 5).tokens == 5
-
+def test_an_idle_engine_takes_a_change_at_once(engine: Engine) -> None:
+    applied(engine, max_num_seqs=8)
     now = state(engine)
     assert (now.options["max_num_seqs"].value, now.options["max_num_seqs"].pending) == (8, None)
-    assert now.history[-1].outcome is Outcome.APPLIED
     assert (now.history[-1].by, now.history[-1].before, now.history[-1].after) == ("test", 16, 8)
+    assert engine.stream("once more", 5).tokens == 5
 
 
 def test_max_num_seqs_under_load_with_eviction_and_without(engine: Engine) -> None:
@@ -95,19 +80,18 @@ def test_max_num_seqs_under_load_with_eviction_and_without(engine: Engine) -> No
         applied(engine, max_num_seqs=16)
         engine.soon(lambda: full(engine))
 
-        evicting = applied(engine, max_num_seqs=2, evict=True)
-        assert evicting.evicted >= 12
+        back = evicted(engine)
         engine.soon(lambda: engine.metric(RUNNING) <= 2)
         applied(engine, max_num_seqs=16)
         engine.soon(lambda: full(engine))
 
         draining = applied(engine, max_num_seqs=2)
         assert draining.evicted == 0
-        engine.eventually(lambda: engine.metric(RUNNING) <= 2, 20)  # as they finish
+        engine.eventually(lambda: engine.metric(RUNNING) <= 2, 60)  # as they finish
         applied(engine, max_num_seqs=16)
         engine.soon(lambda: full(engine))
     assert load.failed == []
-    assert state(engine).evicted_total == evicting.evicted
+    assert state(engine).evicted_total == back
 
 
 def test_the_token_budget_under_load(engine: Engine) -> None:
@@ -121,7 +105,7 @@ def test_the_token_budget_under_load(engine: Engine) -> None:
         before = busy_steps()
         engine.eventually(lambda: busy_steps() > before + 5, 20)
         applied(engine, max_num_batched_tokens=5)
-        time.sleep(0.5)  # the step in flight is still being counted
+        engine.settle()
         before, made = busy_steps(), engine.metric(OUTPUT_TOKENS)
         engine.eventually(lambda: engine.metric(OUTPUT_TOKENS) > made + 50, 20)
         assert busy_steps() == before
@@ -131,9 +115,11 @@ def test_the_token_budget_under_load(engine: Engine) -> None:
 
 
 def test_speculation_off_and_on_under_load(engine: Engine) -> None:
-    def drafted_in(seconds: float) -> tuple[float, float]:
+    def drafted() -> tuple[float, float]:
+        """Drafts of twenty steps, or of more until there are five, and their tokens."""
         before = engine.metrics(DRAFTS, DRAFT_TOKENS)
-        time.sleep(seconds)
+        engine.settle(20)
+        engine.eventually(lambda: engine.metric(DRAFTS) >= before[0] + 5, 30)
         drafts, tokens = engine.metrics(DRAFTS, DRAFT_TOKENS)
         return drafts - before[0], tokens - before[1]
 
@@ -142,19 +128,20 @@ def test_speculation_off_and_on_under_load(engine: Engine) -> None:
         engine.eventually(lambda: engine.metric(DRAFT_TOKENS) > start + 50, 20)
 
         applied(engine, num_speculative_tokens=0)
-        time.sleep(0.5)
-        made = engine.metric(OUTPUT_TOKENS)
-        assert drafted_in(2.0) == (0, 0)
+        engine.settle()
+        off, made = engine.metrics(DRAFTS, DRAFT_TOKENS), engine.metric(OUTPUT_TOKENS)
+        engine.settle(20)
         assert engine.metric(OUTPUT_TOKENS) > made
+        assert engine.metrics(DRAFTS, DRAFT_TOKENS) == off
 
         applied(engine, num_speculative_tokens=2)
-        time.sleep(0.5)
-        drafts, tokens = drafted_in(2.0)
+        engine.settle()
+        drafts, tokens = drafted()
         assert 0 < drafts <= tokens <= 2 * drafts
 
         applied(engine, num_speculative_tokens=4)
-        time.sleep(0.5)
-        drafts, tokens = drafted_in(2.0)
+        engine.settle()
+        drafts, tokens = drafted()
         assert tokens > 2 * drafts > 0
     assert load.failed == []
 
@@ -196,6 +183,37 @@ def test_nonsense_on_the_socket_harms_nothing(engine: Engine) -> None:
             visitor.sendall(b'{"op": "se')  # and gone
         assert state(engine).disabled is None
     assert load.failed == []
+
+
+def test_the_steps_hold_the_tokens_that_the_engine_counts(engine: Engine) -> None:
+    steps_hold_the_tokens(engine)
+
+
+def test_a_request_is_seen_and_aborted_and_its_client_is_told(engine: Engine) -> None:
+    aborted_and_told(engine)
+
+
+def test_requests_above_the_queue_limit_are_refused_at_once(engine: Engine) -> None:
+    refused_above_the_limit(engine)
+
+
+def test_the_order_of_the_queue_and_the_prefill_threshold_change_live(engine: Engine) -> None:
+    done = engine.home.run(
+        *("set", NAME, "scheduling_policy=priority", "long_prefill_token_threshold=64"), timeout=60
+    )
+    assert done.code == 0, done.err
+    assert "scheduling_policy fcfs -> priority: applied" in done.err
+    with engine.under_load(streams=20, tokens=10) as load:
+        engine.eventually(lambda: len(load.finished) >= 20, 60)
+        done = engine.home.run(
+            *("set", NAME, "scheduling_policy=fcfs", "long_prefill_token_threshold=0"), timeout=60
+        )
+        assert done.code == 0, done.err
+    assert load.failed == []
+
+
+def test_when_introspection_breaks_the_options_and_the_engine_stay(engine: Engine) -> None:
+    introspection_breaks(engine)
 
 
 def test_when_our_part_breaks_the_engine_goes_on_as_it_was_launched(engine: Engine) -> None:

@@ -1,0 +1,86 @@
+"""The commands record and replay, as far as they need no engine."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llmtop.history.facts import (
+    GpusFact,
+    LoadFact,
+    LogFact,
+    OutcomeFact,
+    SampleFact,
+    SeriesFact,
+    StepsFact,
+)
+from llmtop.history.recording_reader import Recording
+from tests.llmtop_process import Home, free_port
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.make(tmp_path)
+
+
+def test_examples_of_real_engines_come_with_llmtop(home: Home) -> None:
+    done = home.run("replay", "--list", "--json")
+    assert done.code == 0, done.err
+    examples = {one["name"]: one for one in done.json["examples"]}
+    assert examples["h200-steps"]["seconds"] > 60
+    assert all("H200" in one["source"] and one["title"] for one in examples.values())
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["replay"], "which recording?"),
+        (["replay", *["h200-steps"] * 3], "two recordings at most"),
+        (["replay", "h200-stepz"], "did you mean h200-steps?"),
+        (["replay", "/nowhere.llmtop"], "no such file"),
+        (["replay", "h200-steps", "--at", "soon"], "is no moment"),
+        (["replay", "h200-steps"], "h200-steps.llmtop -o report.html`"),
+        (["record", "absent", "-o", "x.llmtop"], "there is no engine named"),
+        (["record", "absent", "-o", "x.json"], "for example -o run.llmtop"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_line(home: Home, args: list[str], words: str) -> None:
+    done = home.run(*args)
+    assert done.code == 2 and words in done.err
+
+
+def test_a_load_is_recorded_with_its_result(home: Home) -> None:
+    port = str(free_port())
+    quick = ("--", "--startup-s", "0.1")
+    done = home.run("run", "sim", "--name", "one", "--port", port, "--detach", *quick)
+    assert done.code == 0, done.err
+    path = home.folder / "load.llmtop"
+    shape = ("--shape", "hold 4 for 3s", "--no-calibrate", "--record", str(path))
+    done = home.run("load", "one", *shape)
+    quiet = home.run("record", "one", "-o", str(home.folder / "quiet.llmtop"), "--for", "2.5s")
+    assert quiet.code == 0 and quiet.err.count("Ctrl+C ends it") == 1  # no line for each second
+    home.stop_all()
+    late = home.run("record", "one", "-o", str(home.folder / "late.llmtop"), "--for", "1s")
+    assert "one is stopped" in late.err
+    for words in (["forecast", "one"], ["hold", "one", "--slo", "ttft=1s", "--yes"]):
+        refused = home.run(*words)
+        assert refused.code == 1 and "one is stopped" in refused.err
+    assert done.code == 0 and f"llmtop replay {path}" in done.err
+    with Recording(path) as recording:
+        kinds = {type(fact) for fact in recording.facts()}
+        assert {SampleFact, LoadFact, SeriesFact, GpusFact, LogFact, StepsFact} <= kinds
+        steps = next(one for one in recording.facts(kinds={"steps"}))
+        assert isinstance(steps, StepsFact)
+        assert {"end", "duration_s", "decode_tokens", "waiting"} <= set(steps.columns)
+        assert all(-5 < end <= 0.5 for end in steps.columns["end"] if end is not None)
+        outcome = next(one for one in recording.facts(kinds={"outcome"}))
+        assert isinstance(outcome, OutcomeFact) and outcome.command == "load"
+        answered = json.loads(bytes(outcome.document))["requests"]["ok"]
+        assert answered > 0 and set(outcome.histograms) == {"ttft", "tpot", "e2e"}
+        assert sum(many for _, many in outcome.histograms["ttft"]) == answered
+        marks = [one.mark.label for one in recording.facts(kinds={"mark"})]  # type: ignore[attr-defined]
+    assert "load" in marks
+    again = home.run("load", "one", *shape)
+    assert again.code == 2 and "is there already" in again.err

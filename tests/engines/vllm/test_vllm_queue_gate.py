@@ -1,0 +1,304 @@
+"""The queue limit in vLLM's front ends: who is let in, who is refused, and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+HTTP = {"type": "http", "method": "POST", "path": "/v1/completions"}
+
+
+class Server:
+    """Schedulers and front ends of one server. The test is the clock."""
+
+    def __init__(self, folder: Path, *, front_ends: int = 1, ranks: int = 1) -> None:
+        self.now = 0.0
+        self.unfinished = [0] * front_ends
+        counters = importlib.import_module("llmtop_vllm.queue_counters")
+        self.gates = importlib.import_module("llmtop_vllm.queue_gate")
+        self.path = str(folder / "live")
+        self.shared = counters.QueueCounters(self.path)
+        self.ranks = [self.shared.open_rank(rank) for rank in range(ranks)]
+        self.front_ends = [self._front_end(counters, number) for number in range(front_ends)]
+
+    def _front_end(self, counters: Any, number: int) -> Any:
+        shared = counters.QueueCounters(self.path)  # as another process would open it
+        mine = shared.open_front_end(number)
+        return self.gates.QueueGate(
+            shared, mine, lambda: self.unfinished[number], clock=lambda: self.now
+        )
+
+    def limit(self, limit: int) -> None:
+        for gate in self.front_ends:
+            gate.limit = limit
+
+    def plan(self, waiting: int, running: int = 8, slots: int = 8, rank: int = 0) -> None:
+        """A step was planned."""
+        self.ranks[rank].write(waiting, running, slots, True)
+
+    def send(self, gate: Any = None, many: int = 1) -> list[Any]:
+        """So many requests come; the claims of those that were let in, None for the others."""
+        gate = gate or self.front_ends[0]
+        return [gate.enter() for _ in range(many)]
+
+    def receive(self, many: int, rank: int = 0) -> None:
+        for _ in range(many):
+            self.ranks[rank].received()
+
+
+@pytest.fixture
+def serve(plugin: ModuleType, tmp_path: Path) -> Callable[..., Server]:
+    return lambda **how: Server(tmp_path / "s", **how)
+
+
+def let_in(claims: list[Any]) -> int:
+    return sum(claim is not None for claim in claims)
+
+
+def test_without_a_limit_everybody_is_let_in(serve: Callable[..., Server]) -> None:
+    server = serve()
+    server.plan(waiting=1000)
+    assert let_in(server.send(many=50)) == 50
+    assert server.front_ends[0].refused == 0
+
+
+def test_the_queue_and_what_is_on_its_way_to_it_are_limited(serve: Callable[..., Server]) -> None:
+    server = serve()
+    server.limit(4)
+    server.plan(waiting=1)
+    claims = server.send(many=10)  # one step takes so long that the engine reads none of them
+    assert let_in(claims) == 3
+    assert server.front_ends[0].refused == server.shared.refused() == 7
+
+    server.receive(3)
+    server.plan(waiting=2)  # two of four were admitted
+    assert let_in(server.send(many=10)) == 2
+
+
+def test_running_requests_do_not_count_and_free_slots_are_room(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve()
+    server.limit(1)
+    server.plan(waiting=0, running=0, slots=8)
+    assert let_in(server.send(many=20)) == 9  # eight to run, one to wait
+    server.receive(9)
+    server.plan(waiting=1, running=8, slots=8)
+    assert let_in(server.send()) == 0
+
+
+def test_a_full_cache_is_no_room_however_few_run(serve: Callable[..., Server]) -> None:
+    server = serve()
+    server.limit(2)
+    server.plan(waiting=2, running=3, slots=8)  # it could not admit them
+    assert let_in(server.send()) == 0
+    server.ranks[0].write(2, 2, 8, False)  # one has finished; the next step is not planned yet
+    assert let_in(server.send()) == 0
+
+
+def test_front_ends_and_ranks_count_together(serve: Callable[..., Server]) -> None:
+    server = serve(front_ends=2, ranks=2)
+    server.limit(2)  # of each rank
+    for rank in (0, 1):
+        server.plan(waiting=1, rank=rank)
+    one, other = server.front_ends
+    assert let_in(server.send(one)) == 1
+    assert let_in(server.send(other)) == 1
+    assert let_in(server.send(one)) == let_in(server.send(other)) == 0
+    assert (one.refused, other.refused, server.shared.refused()) == (1, 1, 2)
+
+
+def test_a_wrong_request_gives_its_place_back(serve: Callable[..., Server]) -> None:
+    server = serve()
+    server.limit(1)
+    server.plan(waiting=0)
+    (claim,) = server.send()
+    assert let_in(server.send()) == 0
+    server.front_ends[0].leave(claim)  # answered with 400, it never went to the engine
+    assert let_in(server.send()) == 1
+
+
+def test_several_prompts_of_one_request_count_each(serve: Callable[..., Server]) -> None:
+    server = serve()
+    server.limit(4)
+    server.plan(waiting=0)
+    gate = server.front_ends[0]
+    (claim,) = server.send()
+    server.unfinished[0] = 3
+    token = server.gates.CLAIM.set(claim)
+    for _ in range(3):
+        gate.submitted()
+    server.gates.CLAIM.reset(token)
+    assert let_in(server.send(many=5)) == 1
+
+
+def test_what_was_lost_on_its_way_is_forgotten(serve: Callable[..., Server]) -> None:
+    server = serve()
+    server.limit(1)
+    server.plan(waiting=0)
+    (claim,) = server.send()
+    token = server.gates.CLAIM.set(claim)
+    server.front_ends[0].submitted()  # it was sent, and the engine could not read it
+    server.gates.CLAIM.reset(token)
+    server.front_ends[0].leave(claim)
+    assert let_in(server.send()) == 1  # nothing is unfinished, so nothing waits
+
+
+def test_an_engine_that_counts_no_more_lets_everybody_in(serve: Callable[..., Server]) -> None:
+    server = serve()
+    server.limit(1)
+    server.plan(waiting=5)
+    assert let_in(server.send()) == 0
+    server.ranks[0].close()  # the guard switched introspection off
+    server.now += 2.0
+    assert let_in(server.send(many=3)) == 3
+
+
+def test_the_file_is_ours_alone_and_a_link_is_not_followed(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = serve()
+    path = Path(server.path + ".queue")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.unlink()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("kept")
+    os.symlink(elsewhere, path)
+    counters = importlib.import_module("llmtop_vllm.queue_counters")
+    with pytest.raises(OSError):
+        counters.QueueCounters(server.path)
+    assert elsewhere.read_text() == "kept"
+
+
+def test_in_a_folder_that_others_may_enter_nothing_is_shared(
+    plugin: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "open").mkdir(mode=0o755)
+    counters = importlib.import_module("llmtop_vllm.queue_counters")
+    with pytest.raises(OSError, match="not ours alone"):
+        counters.QueueCounters(str(tmp_path / "open" / "live"))
+
+
+class Answer:
+    """What a client gets."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.messages.append(message)
+
+    @property
+    def status(self) -> int:
+        return int(self.messages[0]["status"])
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        return dict(self.messages[0]["headers"])
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+async def no_body() -> Any:
+    raise AssertionError("the gate reads no body")
+
+
+async def test_a_refusal_is_an_error_of_the_api_with_a_time_to_retry(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve()
+    server.limit(1)
+    server.plan(waiting=1)
+    gated = server.gates.gated(application, server.front_ends[0], lambda error: None)
+    answer = Answer()
+    await gated(HTTP, no_body, answer.send)
+    assert (answer.status, answer.headers[b"retry-after"]) == (503, b"1")
+    error = json.loads(answer.messages[1]["body"])["error"]
+    assert error["code"] == 503 and "max_queued_requests" in error["message"]
+
+    for scope in ({**HTTP, "path": "/metrics"}, {**HTTP, "method": "GET"}):
+        answer = Answer()
+        await gated(scope, no_body, answer.send)
+        assert answer.status == 200
+
+
+async def test_a_gate_that_breaks_is_open(serve: Callable[..., Server]) -> None:
+    server = serve()
+    server.limit(1)
+    server.front_ends[0].has_room = lambda: 1 // 0
+    broken: list[Exception] = []
+    gated = server.gates.gated(application, server.front_ends[0], broken.append)
+    answer = Answer()
+    await gated(HTTP, no_body, answer.send)
+    assert answer.status == 200 and isinstance(broken[0], ZeroDivisionError)
+
+
+class Queue:
+    """The queue between vLLM's output handler and one client: an error stays on top."""
+
+    def __init__(self) -> None:
+        self.put_in: list[Any] = []
+
+    def put(self, told: Any) -> None:
+        self.put_in.append(told)
+
+
+class Engine:
+    """As much of AsyncLLM as an abort needs."""
+
+    def __init__(self, **requests: bool) -> None:
+        self.aborted: list[str] = []
+        states = {
+            f"{name}-1a2b3c4d": SimpleNamespace(is_prefilling=new, queue=Queue())
+            for name, new in requests.items()
+        }
+        self.output_processor = SimpleNamespace(
+            request_states=states,
+            external_req_ids={name: [f"{name}-1a2b3c4d"] for name in requests},
+        )
+
+    def told(self, name: str) -> list[Any]:
+        put_in: list[Any] = self.output_processor.request_states[f"{name}-1a2b3c4d"].queue.put_in
+        return put_in
+
+    async def abort(self, ids: Any) -> None:
+        self.aborted += ids
+
+
+async def test_an_abort_is_an_error_only_where_no_token_came(plugin: ModuleType) -> None:
+    aborts = importlib.import_module("llmtop_vllm.request_abort")
+    engine = Engine(**{"chat-new": True, "chat-old": False, "cmpl-a-0": True, "cmpl-a-1": False})
+    ids = ["chat-new", "chat-old", "cmpl-a", "chat", "gone"]
+    aborted, ended, refused = await aborts.RequestAbort(engine)(ids, "ann", "too long")
+    assert aborted == ["chat-new", "chat-old", "cmpl-a"]
+    assert (ended, refused) == (["chat", "gone"], [])  # never a prefix
+    assert engine.aborted == ["chat-new", "chat-old", "cmpl-a-0", "cmpl-a-1"]
+    (error,) = engine.told("chat-new")
+    assert str(error) == "The operator of this server aborted the request: too long."
+    assert engine.told("chat-old") == [] and len(engine.told("cmpl-a-0")) == 1
+
+
+async def test_an_abort_is_done_on_the_loop_of_the_server(plugin: ModuleType) -> None:
+    aborts = importlib.import_module("llmtop_vllm.request_abort")
+    not_done = importlib.import_module("llmtop_live.step_boundary").NotDone
+    loop = aborts.EventLoop()
+    with pytest.raises(not_done, match="no request has come"):
+        loop.call(lambda: 1)
+    loop.loop = asyncio.get_running_loop()
+    engine = Engine(a=False)
+    work = aborts.RequestAbort(engine)
+    told = await asyncio.to_thread(loop.call, lambda: work(["a"], "ann", ""), 10.0)
+    assert told == (["a"], [], []) and engine.aborted == ["a"]
+    with pytest.raises(not_done, match="ZeroDivisionError"):
+        await asyncio.to_thread(loop.call, lambda: 1 // 0, 10.0)

@@ -1,0 +1,66 @@
+"""A good and a bad canary on simulated engines, under load."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.llmtop_process import Home, command, free_port
+
+pytestmark = [pytest.mark.process, pytest.mark.more]
+NAMES = ("one", "two")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    made = Home.make(tmp_path_factory.mktemp("home"))
+    lines = [
+        f'[engines.{name}]\nengine = "sim"\nport = {free_port()}\nargs = ["--startup-s", "0"]'
+        for name in NAMES
+    ]
+    (made.folder / "llmtop.toml").write_text("\n".join(lines))
+    done = made.run("up", timeout=200)
+    assert done.code == 0, done.err
+    with ExitStack() as stack:
+        for name in NAMES:
+            argv = command("load", name, "--shape", "hold 8 for 500s")
+            load = stack.enter_context(
+                subprocess.Popen(
+                    argv, env=made.environ, cwd=made.folder,
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                )
+            )  # fmt: skip
+            stack.callback(load.kill)
+        yield made
+    made.stop_all()
+
+
+def limit(home: Home, name: str) -> object:
+    options = home.run("options", name, "--json").json["options"]
+    return next(one["value"] for one in options if one["name"] == "max_num_seqs")
+
+
+def canary(home: Home, value: int) -> tuple[int, dict[str, object]]:
+    done = home.run(
+        "set", "name=*", f"max_num_seqs={value}", "--canary", "1", "--watch", "30s",
+        "--slo", "ttft=2s", "--json", timeout=200,
+    )  # fmt: skip
+    return done.code, done.json
+
+
+def test_a_good_canary_is_followed_by_the_rest(home: Home) -> None:
+    code, found = canary(home, 512)
+    assert (code, found["verdict"]) == (0, "not worse"), found
+    assert found["changed"] == list(NAMES) and found["reverted"] == []
+    assert [limit(home, name) for name in NAMES] == [512, 512]
+
+
+def test_a_bad_canary_is_put_back(home: Home) -> None:
+    code, found = canary(home, 1)
+    assert code == 1 and found["verdict"] in ("worse", "undecided"), found
+    assert found["canaries"] == found["reverted"] == ["one"]
+    assert [limit(home, name) for name in NAMES] == [512, 512]
+    assert "canary" not in home.run("ps").out  # nothing is on record as left changed

@@ -1,0 +1,87 @@
+"""A report of a recording: its charts, its changes, and the results that are in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from llmtop import LlmtopError
+from llmtop.analysis.events import Event
+from llmtop.analysis.marks import Mark
+from llmtop.history.facts import (
+    EngineFact,
+    EventFact,
+    Fact,
+    Head,
+    MarkFact,
+    OutcomeFact,
+    SeriesFact,
+)
+from llmtop.history.recording_writer import RecordingWriter
+from llmtop.report.recorded import POINTS, read_recording
+from llmtop.report.write import write_report
+from tests.report.results import HOSTILE, load
+
+BEGAN = 1_800_000_000.0
+SECONDS = 2500
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """2,500 s of an engine: 100 tok/s, then 300 from a change at 1,000 s on."""
+
+    def keyframe(time: float) -> Iterator[Fact]:
+        yield EngineFact(time, "llama", "vllm", model="org/model-8b", version="0.32.0")
+        yield EventFact(time, Event(BEGAN + 5, "info", f"started {HOSTILE}"))
+
+    path = tmp_path / "run.llmtop"
+    writer = RecordingWriter(path, Head(BEGAN, began=BEGAN, llmtop="0.9"), keyframe)
+    for second in range(SECONDS):
+        values = {
+            "output_tokens_per_s": 100.0 if second < 1000 else 300.0,
+            "kv_usage": None if second < 10 else 0.5,
+        }
+        facts: list[Fact] = [SeriesFact(BEGAN + second, "llama", values)]
+        if second == 1000:
+            facts.append(MarkFact(BEGAN + second, "llama", Mark(BEGAN + second, "max_num_seqs 64")))
+            facts.append(
+                OutcomeFact(
+                    BEGAN + second, "load", "llama", msgspec.Raw(json.dumps(load()).encode())
+                )
+            )
+        writer.write(BEGAN + second, facts)
+    writer.close(BEGAN + SECONDS - 1)
+    return path
+
+
+def test_long_recordings_are_thinned_by_means(path: Path) -> None:
+    run = read_recording(path, "run")[0]
+    points = run.found["series"]["llama"]["output_tokens_per_s"]
+    assert POINTS / 2 <= len(points) <= 2 * POINTS
+    assert points[0] == [0.0, 100.0] and points[-1][1] == 300.0
+    assert points[-1][0] > SECONDS * 0.95
+    assert run.found["series"]["llama"]["kv_usage"][-1][1] == 0.5
+
+
+def test_changes_events_and_results_appear_once(path: Path, tmp_path: Path) -> None:
+    runs = read_recording(path, "run")
+    assert [run.kind for run in runs] == ["recording", "load"]
+    write_report(str(tmp_path / "r.md"), runs, BEGAN)
+    text = (tmp_path / "r.md").read_text().replace("\\", "")
+    assert text.count("llama: max_num_seqs 64") == 1 and text.count("| event |") == 1
+    assert "KV cache: lowest 50%, mean 50%, highest 50%" in text
+    assert "vllm 0.32.0" in text and "590 answered" in text
+    write_report(str(tmp_path / "r.html"), runs, BEGAN)
+    page = (tmp_path / "r.html").read_text()
+    assert "<script" not in page and "Output tokens, llama" in page
+
+
+def test_what_is_no_recording_costs_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.llmtop"
+    path.write_bytes(b"no recording")
+    with pytest.raises(LlmtopError):
+        read_recording(path, "x")

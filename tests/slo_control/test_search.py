@@ -1,0 +1,137 @@
+"""The search of tune: what it measures, and what it says in the end."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from llmtop.slo_control.candidates import beside, grid, narrowed
+from llmtop.slo_control.search import Measured, Search, Verdict, ratio_of
+
+OWN = {"batch_limit": 1024, "queue_limit": 0, "token_budget": 8192}
+ROLES = ("batch_limit", "queue_limit", "token_budget")
+
+
+def play(
+    truth: dict[int, float], asked: float = 80.0, noise: float = 0.05, seed: int = 0
+) -> tuple[Search, int]:
+    """truth: goodput by candidate; 0 is the operator's own."""
+    rng = random.Random(seed)
+    search = Search(OWN, [{**OWN, "queue_limit": 8 * n} for n in range(1, len(truth))])
+    runs = 0
+    while (index := search.next()) is not None:
+        runs += 1
+        found = max(0.0, truth[index] * rng.gauss(1.0, noise))
+        found = min(found, asked)
+        search.take(Measured(found, found / asked, 400))
+    return search, runs
+
+
+def test_settings_that_serve_more_in_time_are_found() -> None:
+    search, runs = play({0: 0.2, 1: 20.0, 2: 46.0, 3: 30.0, 4: 5.0})
+    assert search.result is not None
+    assert search.result.verdict is Verdict.BETTER
+    assert search.result.settings["queue_limit"] == 16
+    assert search.result.ratio is not None and search.result.ratio.low is not None
+    assert search.result.ratio.low > 10
+    assert runs <= 20
+
+
+def test_one_run_is_enough_where_all_are_in_time() -> None:
+    search, runs = play({0: 80.0, 1: 80.0}, noise=0.0)
+    assert search.result is not None and search.result.verdict is Verdict.NOTHING
+    assert search.result.settings == OWN
+    assert runs == 1
+
+
+def test_an_engine_without_requests_decides_nothing() -> None:
+    search = Search(OWN, [{**OWN, "queue_limit": 8}])
+    assert search.next() == 0
+    search.take(Measured(0.0, 1.0, 0))
+    assert search.next() is None
+    assert search.result is not None and search.result.verdict is Verdict.UNKNOWN
+
+
+def test_nothing_to_gain_is_said_where_it_is_true() -> None:
+    verdicts = []
+    for seed in range(10):
+        search, _ = play({0: 60.0, 1: 59.5, 2: 60.0, 3: 50.0}, noise=0.015, seed=seed)
+        assert search.result is not None
+        verdicts.append(search.result.verdict)
+    assert verdicts.count(Verdict.NOTHING) >= 9
+    assert Verdict.BETTER not in verdicts
+
+
+def test_what_cannot_be_told_is_not_told() -> None:
+    search, _ = play({0: 50.0, 1: 55.0}, noise=0.35, seed=3)
+    assert search.result is not None
+    assert search.result.verdict is Verdict.UNKNOWN
+    assert search.result.settings == OWN
+
+
+def test_a_candidate_that_breaks_the_slo_at_once_is_out() -> None:
+    search = Search(OWN, [{**OWN, "queue_limit": 8}, {**OWN, "queue_limit": 16}])
+    search.take(Measured(40.0, 0.5, 100))
+    assert search.next() == 1
+    search.drop()
+    assert search.next() == 2
+    search.take(Measured(60.0, 0.75, 100))
+    assert search.next() == 0  # pairs follow, with both finalists
+    assert search.candidates[2]["queue_limit"] == 16
+
+
+def test_pairs_are_measured_in_turns() -> None:
+    search = Search(OWN, [{**OWN, "queue_limit": 8}])
+    asked = []
+    for _ in range(8):
+        index = search.next()
+        assert index is not None
+        asked.append(index)
+        search.take(Measured(30.0 + index, 0.5, 100))
+    assert asked == [0, 1, 0, 1, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("roles", [ROLES, ("queue_limit",), ()])
+def test_the_grid_changes_only_what_may_change(roles: tuple[str, ...]) -> None:
+    found = grid(OWN, roles)
+    for one in found:
+        assert one != OWN
+        assert all(one[role] == OWN[role] for role in OWN if role not in roles)
+    assert bool(found) == bool(roles)
+
+
+def test_the_forecast_narrows_the_grid() -> None:
+    candidates = grid(OWN, ("queue_limit",))
+    expected = [float(one["queue_limit"]) for one in candidates]
+    assert [one["queue_limit"] for one in narrowed(candidates, expected, 2)] == [64, 32]
+    assert len(narrowed(candidates, [None] * len(candidates), 2)) == 2
+
+
+def test_candidates_that_differ_in_the_budget_alone_are_the_last() -> None:
+    candidates = grid(OWN, ROLES)
+    expected = [float(one["batch_limit"]) for one in candidates]
+    chosen = narrowed(candidates, expected, 4)
+    assert len({(one["batch_limit"], one["queue_limit"]) for one in chosen}) == 4
+
+
+def test_what_no_forecast_knows_is_measured_beside_the_best() -> None:
+    own = {**OWN, "draft_tokens": 4, "prefill_threshold": 0}
+    best = {**own, "batch_limit": 128, "queue_limit": 16, "token_budget": 8192}
+    found = beside(best, own, {"draft_tokens": 4}, 4096.0)
+    assert [one["draft_tokens"] for one in found] == [0, 2, 4]
+    assert [one["prefill_threshold"] for one in found] == [0, 0, 2048]
+    assert all(one["batch_limit"] == 128 for one in found)
+    assert beside(best, own, {"draft_tokens": 4}, 300.0) == found[:2]  # no prompt is that long
+    assert beside(OWN, OWN, {}, 4096.0) == []  # an engine without either
+
+
+def test_drafts_that_are_off_are_tried_as_launched() -> None:
+    own = {**OWN, "draft_tokens": 0}
+    assert beside(own, own, {"draft_tokens": 6}, None) == [{**own, "draft_tokens": 6}]
+    assert beside(own, own, {"draft_tokens": 0}, None) == []
+
+
+def test_a_goodput_of_nothing_has_a_ratio() -> None:
+    assert ratio_of([(0.0, 46.0), (0.0, 45.0)]).value > 50
+    assert ratio_of([(0.0, 0.0), (0.0, 0.0)]).value == 1.0
