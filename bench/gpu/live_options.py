@@ -21,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llmtop.engines.live import LiveClient
-from llmtop.tui.wiring import Wiring
+from llmtop.engines.tuning.live_client import LiveClient
+from llmtop.operations.wiring import Wiring
 
 LLMTOP = (sys.executable, "-m", "llmtop")
 COMMON = (
@@ -220,8 +220,15 @@ def table(title: str, part: dict[str, Any]) -> list[str]:
 def budget_table(budgets: list[dict[str, Any]]) -> list[str]:
     """The windows under each token budget as Markdown."""
 
-    def ms(seconds: float | None) -> str:
-        return "--" if seconds is None else f"{seconds * 1e3:,.0f}"
+    def ms(found: dict[str, Any], name: str) -> str:
+        """A percentile, or the ends of the range that it lies in."""
+        seconds = found[name]
+        if seconds is not None:
+            return f"{seconds * 1e3:,.0f}"
+        low, high = found.get(f"{name}_at_least"), found.get(f"{name}_at_most")
+        if low is None:
+            return "--"
+        return f"{low * 1e3:,.0f}-{high * 1e3:,.0f}" if high is not None else f">{low * 1e3:,.0f}"
 
     lines = [
         f"### Token budget of a step, 512 streams, {WAVES_S:.0f} s each",
@@ -235,7 +242,7 @@ def budget_table(budgets: list[dict[str, Any]]) -> list[str]:
         lines.append(
             f"| {part['budget']} | {window['output_tokens_per_s']:,.0f} "
             f"| {window['prompt_tokens_per_s']:,.0f} | {window['requests_per_s']:.1f} "
-            f"| {ms(itl['p50'])}/{ms(itl['p99'])} | {ms(ttft['p50'])}/{ms(ttft['p99'])} |"
+            f"| {ms(itl, 'p50')}/{ms(itl, 'p99')} | {ms(ttft, 'p50')}/{ms(ttft, 'p99')} |"
         )
     return [*lines, ""]
 

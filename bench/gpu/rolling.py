@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.gpu.supervision import FLAGS, llmtop, used_mib
-from llmtop.loadgen.plan import Plan, Prompts
-from llmtop.loadgen.results import LoadSnapshot
-from llmtop.tui.stage import Stage
-from llmtop.tui.wiring import Wiring
+from llmtop.loadgen.core.results import LoadSnapshot
+from llmtop.loadgen.workload.plan import Plan, Prompts
+from llmtop.operations.wiring import Wiring
+from llmtop.tui.dashboard.runtime import DashboardRuntime
 
 NAME = "roll"
 PROMPTS = Prompts(prompt_tokens=(448, 576), output_tokens=(112, 144))
@@ -41,7 +41,7 @@ async def until(what: Callable[[], bool]) -> None:
 async def move(streams: int) -> dict[str, Any]:
     """Load the engine, restart it rolling, load on; what became of the requests."""
     wiring = Wiring()
-    stage = Stage(wiring, [wiring.owned(NAME)], prompts=PROMPTS, interval=0.5)
+    stage = DashboardRuntime(wiring, [wiring.owned(NAME)], prompts=PROMPTS, interval=0.5)
     seconds: list[dict[str, Any]] = []
 
     def load() -> LoadSnapshot:

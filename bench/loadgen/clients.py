@@ -2,8 +2,7 @@
 
 Usage: python clients.py ours|aiohttp|httpx PORT STREAMS SECONDS cost|truth. All run
 without garbage collections. aiohttp and httpx split and decode every chunk with our code, so that
-only the way to the bytes differs; ours decodes as a worker does, which looks at what is around the
-text of an answer's chunks once. "cost" measures CPU time; "truth" also reads the server's two
+only the way to the bytes differs. "cost" measures CPU time; "truth" also reads the server's two
 stamps out of each chunk, which costs some itself.
 
 Usage: python clients.py pool PORT STREAMS SECONDS WORKERS. The load as users run it, in so many
@@ -25,24 +24,23 @@ import aiohttp
 import httpx
 import psutil
 
-from llmtop.loadgen import driver as driver_module
-from llmtop.loadgen.board import Board, Cell
-from llmtop.loadgen.chunk import decode
-from llmtop.loadgen.course import Course
-from llmtop.loadgen.driver import Driver
-from llmtop.loadgen.histogram import quantiles
-from llmtop.loadgen.plan import Plan, Prompts, Target
-from llmtop.loadgen.pool import Load
-from llmtop.loadgen.prompts import Bodies
-from llmtop.loadgen.reply import Reply
-from llmtop.loadgen.results import Fate
-from llmtop.loadgen.sockets import SocketTransport
-from llmtop.loadgen.sse import Splitter
+from llmtop.loadgen.client.socket_transport import SocketTransport
+from llmtop.loadgen.core.results import Fate
+from llmtop.loadgen.protocol.chunk import Chunk, decode
+from llmtop.loadgen.protocol.request_state import RequestState
+from llmtop.loadgen.protocol.sse import Splitter
+from llmtop.loadgen.statistics.histogram import quantiles
+from llmtop.loadgen.statistics.shared_counters import Cell, SharedCounters
+from llmtop.loadgen.workers import scheduler as scheduler_module
+from llmtop.loadgen.workers.load import Load
+from llmtop.loadgen.workers.scheduler import Scheduler
+from llmtop.loadgen.workload.plan import Plan, Prompts, Target
+from llmtop.loadgen.workload.prompts import Bodies
+from llmtop.loadgen.workload.schedule import Schedule
 
 WARM_S = 2.0
 TOKENS = 125  # of every request; the server is told so too
 NS = 1_000_000_000
-TEXT = b'"text":"'
 DIGITS = 16  # of each stamp, with a space before it
 BODY = b'{"model":"m","prompt":[128,129,130],"max_tokens":125,"stream":true}'
 
@@ -98,10 +96,10 @@ class Score:
 
 
 def ours(port: int, streams: int, seconds: float, truth: bool) -> dict[str, float]:
-    """The worker's own driver and transport; the reply also reads the server's stamps."""
+    """The worker's own scheduler and transport; the reply also reads the server's stamps."""
     score = Score(seconds)
 
-    class CountedReply(Reply):
+    class CountedReply(RequestState):
         __slots__ = ()
 
         def _conclude(self, fate: Fate, error: str) -> None:
@@ -112,42 +110,40 @@ def ours(port: int, streams: int, seconds: float, truth: bool) -> dict[str, floa
     class StampedReply(CountedReply):
         __slots__ = ()
 
-        def event(self, event: bytes, at_ns: int) -> None:
+        def chunk(self, chunk: Chunk, at_ns: int) -> None:
             before = self.chunks
-            super().event(event, at_ns)
-            if self.chunks > before:
-                read_ns, sent_ns = stamps(event[event.index(TEXT) + len(TEXT) :])
+            super().chunk(chunk, at_ns)
+            if self.chunks > before and chunk.choices:
+                read_ns, sent_ns = stamps((chunk.choices[0].text or "").encode())
                 score.chunk(sent_ns, at_ns)
                 if before == 0:
                     score.first(at_ns - self.sent_ns, sent_ns - read_ns)
 
-        def piece(self, text: bytes, at_ns: int) -> None:
-            super().piece(text, at_ns)
-            score.chunk(stamps(text)[1], at_ns)
-
-    driver_module.__dict__["Reply"] = StampedReply if truth else CountedReply
-    board = Board()
+    scheduler_module.__dict__["RequestState"] = StampedReply if truth else CountedReply
+    counters = SharedCounters()
     target = Target(f"http://127.0.0.1:{port}", "m")
     bodies = Bodies(Prompts((3, 3), (125, 125)), target, 0)
-    transport = SocketTransport(target, board)
-    driver = Driver(transport, board, bodies, lambda _: None, zero_ns=0, timeout_s=600, limit=8000)
+    transport = SocketTransport(target, counters)
+    scheduler = Scheduler(
+        transport, counters, bodies, lambda _: None, zero_ns=0, timeout_s=600, limit=8000
+    )
     now = time.monotonic_ns()
-    driver.steer(Course(Plan(shape=f"hold {streams}"), now, now))
+    scheduler.steer(Schedule(Plan(shape=f"hold {streams}"), now, now))
     started, chunks, reads = False, 0, 0
     while now < score.end:
         if not started and now >= score.begin:
             started = True
-            chunks, reads = board.cells[Cell.TOKENS], board.cells[Cell.READS]
+            chunks, reads = counters.cells[Cell.TOKENS], counters.cells[Cell.READS]
             score.start()
-        transport.turn(driver.tick())
+        transport.turn(scheduler.tick())
         now = time.monotonic_ns()
-    score.chunks = board.cells[Cell.TOKENS] - chunks
-    score.reads = board.cells[Cell.READS] - reads
+    score.chunks = counters.cells[Cell.TOKENS] - chunks
+    score.reads = counters.cells[Cell.READS] - reads
     report = score.report()
-    report["failed"], report["lost"] = board.cells[Cell.FAILED], score.lost
-    (p50, p99), _ = quantiles(array("q", board.lag.counts), (0.5, 0.99))
+    report["failed"], report["lost"] = counters.cells[Cell.FAILED], score.lost
+    (p50, p99), _ = quantiles(array("q", counters.lag.counts), (0.5, 0.99))
     report["unread_p50_ms"], report["unread_p99_ms"] = 1e3 * (p50 or 0.0), 1e3 * (p99 or 0.0)
-    driver.cut()
+    scheduler.cut()
     transport.close()
     return report
 

@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from llmtop.engines.exposition import Parser, parse
-from llmtop.engines.histograms import histogram
-from llmtop.engines.samples import Counter, Latency, Reading
-from llmtop.engines.scraper import HttpFetch
-from llmtop.engines.window import Window
+from llmtop.engines.core.samples import Counter, Latency, Reading
+from llmtop.engines.metrics.exposition import Parser, parse
+from llmtop.engines.metrics.histograms import histogram
+from llmtop.engines.metrics.scraper import HttpFetch
+from llmtop.engines.metrics.window import Window
 
 TEXT = Path(__file__).resolve().parents[2] / "tests" / "data" / "metrics" / "vllm_spec.txt.gz"
 PREFIXES = ("vllm:",)

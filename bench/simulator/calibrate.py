@@ -15,12 +15,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from llmtop.engines.simulator.blocks import BlockPool
-from llmtop.engines.simulator.hardware import BLOCK_SIZE, GPUS, MODELS, kv_blocks, kv_cache_gib
-from llmtop.engines.simulator.replay import ClosedLoop, Lengths, StepResult, run
-from llmtop.engines.simulator.roofline import Roofline
-from llmtop.engines.simulator.scheduler import Limits, Scheduler
-from llmtop.engines.simulator.speculation import Speculation
+from llmtop.engines.simulated.simulator.model.blocks import BlockPool
+from llmtop.engines.simulated.simulator.model.hardware import (
+    BLOCK_SIZE,
+    GPUS,
+    MODELS,
+    kv_blocks,
+    kv_cache_gib,
+)
+from llmtop.engines.simulated.simulator.model.replay import ClosedLoop, Lengths, StepResult, run
+from llmtop.engines.simulated.simulator.model.roofline import Roofline
+from llmtop.engines.simulated.simulator.model.scheduler import Limits, Scheduler
+from llmtop.engines.simulated.simulator.model.speculation import Speculation
 
 RECORDED = Path(__file__).parents[2] / "tests" / "data" / "simulator_vllm_h200.json"
 GPU, MODEL = GPUS["h200"], MODELS["llama-3.1-8b"]

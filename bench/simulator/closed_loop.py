@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from llmtop.engines.simulator.replay import quantile
+from llmtop.engines.simulated.simulator.model.replay import quantile
 
 WARM_UP_S = 3.0  # of each step, as in the recording
 
@@ -84,7 +84,15 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32, 64, 128, 256])
     parser.add_argument("--seconds", type=float, default=8.0)
     given, flags = parser.parse_known_args()
-    command = [sys.executable, "-m", "llmtop.engines.simulator", "--port", "0", "--startup-s", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "llmtop.engines.simulated.simulator",
+        "--port",
+        "0",
+        "--startup-s",
+        "0",
+    ]
     process = subprocess.Popen(command + flags, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:

@@ -18,8 +18,8 @@ import time
 import urllib.request
 from dataclasses import dataclass
 
-from llmtop.engines.simulator.hardware import GPUS, MODELS
-from llmtop.engines.simulator.roofline import Roofline, StepLoad
+from llmtop.engines.simulated.simulator.model.hardware import GPUS, MODELS
+from llmtop.engines.simulated.simulator.model.roofline import Roofline, StepLoad
 
 PROMPT, OUTPUT = 512, 4000
 SETTLE_S = 3.0  # until all prefills are through
@@ -67,7 +67,15 @@ def _launch(streams: int, rate: float) -> tuple[subprocess.Popen[str], int]:
     roofline = Roofline.of(GPUS["h200"], MODELS["llama-3.1-8b"])
     context = streams * (PROMPT + 400)  # about what it is in the middle of the measurement
     step = roofline.seconds(StepLoad(streams, context, context, streams))
-    command = [sys.executable, "-m", "llmtop.engines.simulator", "--port", "0", "--startup-s", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "llmtop.engines.simulated.simulator",
+        "--port",
+        "0",
+        "--startup-s",
+        "0",
+    ]
     command += ["--speed", f"{step * rate:.4f}", "--max-num-seqs", str(max(streams, 1))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -40,8 +40,8 @@ class Bounds:
     first_paint_s: float | None = None
 
 
-LOAD = Bounds(4000, 2.5, 65)
-IDLE = Bounds(500, 1.0, 60, 0.8)
+LOAD = Bounds(2500, 1.5, 70)
+IDLE = Bounds(300, 1.2, 60, 0.9)
 SLOW = Bounds(1000)
 MANY = Bounds(cpu=8.0)
 
@@ -74,7 +74,7 @@ def scenes(urls: list[str]) -> list[Scene]:
         Scene("feed, load", feed, (80, 24)),
         Scene("feed, load", feed, NORMAL, LOAD),
         Scene("feed, load", feed, (200, 60)),
-        Scene("feed, idle", [*feed, "--idle"], NORMAL, Bounds(500, 1.0, 60)),
+        Scene("feed, idle", [*feed, "--idle"], NORMAL, Bounds(300, 1.2, 60)),
         Scene("feed, load, low bandwidth", [*feed, "--low-bandwidth"], NORMAL, SLOW),
         Scene("feed, 8 engines, 8 GPUs", [*feed, "--engines", "8"], NORMAL, MANY),
     ]  # fmt: skip

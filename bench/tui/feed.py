@@ -12,19 +12,26 @@ import asyncio
 import random
 import time
 
-from llmtop.engines.anatomy import Anatomy
-from llmtop.engines.loans import Purpose
-from llmtop.engines.options import Applies, Change, Option, OptionSpec, OptionValue, Outcome
-from llmtop.engines.records import EngineRecord, EngineStatus, LaunchSpec, State
-from llmtop.engines.samples import EngineSample, GpuProcess, GpuSample, Latency, Quantile, Quantiles
-from llmtop.loadgen.results import ClientHealth, LatencySummary, LoadSnapshot
+from llmtop.analysis.cost import CostMeter
+from llmtop.analysis.marks import Mark
+from llmtop.analysis.series import SeriesName as S
+from llmtop.engines.core.options import Applies, Change, Option, OptionSpec, OptionValue, Outcome
+from llmtop.engines.core.records import EngineRecord, EngineStatus, LaunchSpec, State
+from llmtop.engines.core.samples import (
+    EngineSample,
+    GpuProcess,
+    GpuSample,
+    Latency,
+    Quantile,
+    Quantiles,
+)
+from llmtop.engines.logs.memory_report import MemoryReport
+from llmtop.engines.state.temporary_changes import Purpose
+from llmtop.loadgen.core.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.tui.app import LlmtopApp
-from llmtop.tui.control import FakeControl
-from llmtop.tui.cost import CostMeter
-from llmtop.tui.marks import Mark
-from llmtop.tui.series import SeriesName as S
-from llmtop.tui.store import EngineTrack, Event, Store
+from llmtop.tui.store.store import EngineTrack, Event, Store
 from llmtop.values import replace
+from tests.fake_control import FakeControl
 
 GIB = 2**30
 KV_TOKENS = 920_000
@@ -59,7 +66,7 @@ class Scene:
         self.track.status = EngineStatus(record, State.READY, now - 4320)
         self.track.options = self.options()
         parts = (15.0 * GIB, 112.3 * GIB, 0.98 * GIB, 1.1 * GIB, 0.22 * GIB)
-        self.track.anatomy = Anatomy(*parts, pids=(4242, 4243))
+        self.track.anatomy = MemoryReport(*parts, pids=(4242, 4243))
         self.store.events.append(Event(now, "info", "llama ready after 98 s"))
 
     def options(self) -> tuple[Option, ...]:
@@ -102,7 +109,9 @@ class Scene:
         values: dict[str, float | None] = {
             S.RUNNING: round(running), S.WAITING: round(self.waiting), S.CAP: self.cap,
             S.KV_USAGE: self.kv, S.OUTPUT_TOKENS: tokens, S.PROMPT_TOKENS: tokens * 4.1,
-            S.TTFT_P95: p95 * 0.93 if n else None, S.ITL_P95: 0.006 + running * 1.3e-4,
+            S.TTFT_P95_LOW: p95 * 0.8 if n else None, S.TTFT_P95_HIGH: p95 * 1.2 if n else None,
+            S.TTFT_MEAN: ttft if n else None, S.ITL_P95_LOW: 0.006,
+            S.ITL_P95_HIGH: 0.006 + running * 1.3e-4, S.ITL_MEAN: 0.006,
             S.REQUESTS: rate, S.ASKED: asked, S.ACHIEVED: running,
         }  # fmt: skip
         if not self.idle:
@@ -113,8 +122,9 @@ class Scene:
             }  # fmt: skip
         for name, value in values.items():
             t.record(name, now, value)
-        own = Quantiles(Quantile(ttft), Quantile(p95 * 0.93), Quantile(p95), ttft, n, 10.0)
-        itl = Quantiles(None, Quantile(0.006 + running * 1.3e-4), None, None, n * 128, 10.0)
+        p95_range = Quantile(p95 * 0.8, "-", p95 * 1.2)
+        own = Quantiles(Quantile(ttft), p95_range, Quantile(p95), ttft, n, 10.0)
+        itl = Quantiles(None, Quantile(0.006 + running * 1.3e-4), None, 0.006, n * 128, 10.0)
         accepted = 0.62 + noise(0, 0.03)
         if running:
             t.record(S.SPEC_ACCEPTANCE, now, accepted)

@@ -1,0 +1,258 @@
+"""Which cause `llmtop why` names first on a real vLLM, with the cause made on purpose.
+
+usage: python bench/gpu/why_causes.py MODEL --python PATH --out RESULT.json [--cpu] [-- vllm flags]
+
+One engine; each scenario is a load (and a setting) of its own, and `why --json` is asked once a
+second. Reported: the causes that were named first, and seconds from the moment at which the load
+stood until the right one was. About four minutes on an H200. MODEL has Llama-3.1-8B's shape there,
+weights are random (``--load-format dummy``); --cpu takes the small scenarios of vLLM on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+LLMTOP = (sys.executable, "-m", "llmtop")
+WATCHED_S = 16.0
+STANDS_S = 20.0  # at most until the load stands
+HOGS = 4  # processes that share the one core of the API server
+
+
+class Scenario(NamedTuple):
+    """A cause on purpose. streams, prompt, output: of the load. cap: a batch limit set live.
+    hog: the API server gets a part of one core."""
+
+    cause: str
+    streams: int
+    prompt: str
+    output: str
+    cap: int | None = None
+    hog: bool = False
+
+
+GPU = (
+    Scenario("batch_limit", 96, "448..576", "112..144", cap=16),
+    Scenario("prefill", 64, "1800..2600", "16..32"),
+    Scenario("decode", 448, "32..64", "400..600"),
+    Scenario("kv_cache", 400, "800..1000", "500..700"),
+    Scenario("front_end", 96, "32..64", "64..96", hog=True),
+)
+CPU = (
+    Scenario("batch_limit", 16, "32..64", "32..64", cap=2),
+    Scenario("prefill", 8, "400..600", "4..8"),
+    Scenario("kv_cache", 32, "200..300", "150..200"),
+    Scenario("front_end", 8, "16..32", "16..32", hog=True),
+)
+FLAGS = {
+    False: (
+        *("--max-model-len", "8192", "--load-format", "dummy", "--max-num-seqs", "512"),
+        *("--num-gpu-blocks-override", "12000", "--no-enable-prefix-caching"),
+    ),
+    True: (
+        *("--max-model-len", "1024", "--max-num-seqs", "64", "--no-enable-prefix-caching"),
+        *("--num-gpu-blocks-override", "150", "--block-size", "32"),
+        *("--gpu-memory-utilization", "0.3"),
+    ),
+}
+
+
+class Failed(Exception):
+    """A command failed. It has told why."""
+
+
+def llmtop(*args: str) -> Any:
+    """Run a command that prints JSON. Raises Failed."""
+    done = subprocess.run([*LLMTOP, *args], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise Failed(f"llmtop {' '.join(args)}")
+    return json.loads(done.stdout)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def spin() -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    while True:
+        pass
+
+
+@contextlib.contextmanager
+def crowded(pid: int) -> Iterator[None]:
+    """The process shares one core with others for as long."""
+    every = os.sched_getaffinity(0)
+    core = {min(every)}
+    threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+    hogs = [multiprocessing.Process(target=spin, daemon=True) for _ in range(HOGS)]
+    for hog in hogs:
+        hog.start()
+    bind(threads, core)
+    try:
+        yield
+    finally:
+        for hog in hogs:
+            hog.terminate()
+        bind(threads, every)
+
+
+def bind(threads: list[int], cores: set[int]) -> None:
+    """Threads that have ended are left out."""
+    for thread in threads:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(thread, cores)
+
+
+def watch(name: str) -> list[dict[str, Any]]:
+    """What `why` says, asked again and again for ``WATCHED_S``."""
+    seen: list[dict[str, Any]] = []
+    begun = time.monotonic()
+    while time.monotonic() - begun < WATCHED_S:
+        found = llmtop("why", name, "--json")
+        seen.append(look(round(time.monotonic() - begun, 2), found))
+        print(f"  {seen[-1]['at_s']:5.1f} s  {found['state']}", file=sys.stderr)
+    return seen
+
+
+def look(at_s: float, found: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of an answer of `why --json`."""
+    first: dict[str, Any] = found["causes"][0] if found["causes"] else {}
+    return {
+        "at_s": at_s,
+        "state": found["state"],
+        "causes": [[one["cause"], one["share"]] for one in found["causes"]],
+        "words": first.get("words"),
+        "knob": first.get("knob"),
+        "steps": found.get("steps"),
+    }
+
+
+def verdict(cause: str, seen: list[dict[str, Any]]) -> dict[str, Any]:
+    """How often, and when, the right cause was the first. Of no look: None."""
+    named = [one["causes"][0][0] if one["causes"] else "nothing" for one in seen]
+    right = [one["at_s"] for one, name in zip(seen, named, strict=True) if name == cause]
+    return {
+        "first_right_s": right[0] if right else None,
+        "share_of_looks_right": round(len(right) / len(seen), 2) if seen else None,
+        "named_first": dict(Counter(named)),
+    }
+
+
+def run(name: str, pid: int, scenario: Scenario, cap: int) -> dict[str, Any]:
+    """One scenario: its load, its setting, the watching."""
+    print(f"{scenario.cause}", file=sys.stderr)
+    llmtop("set", name, f"max_num_seqs={scenario.cap or cap}", "--json")
+    load = subprocess.Popen(
+        [*LLMTOP, "load", name, "-c", str(scenario.streams), "-d", "120", "--json",
+         "--prompt-tokens", scenario.prompt, "--output-tokens", scenario.output],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        begun = time.monotonic()
+        while time.monotonic() - begun < STANDS_S:
+            sample = llmtop("once", name, "--json", "--window", "0.5")
+            if (sample["running"] or 0) + (sample["waiting"] or 0) >= 0.8 * scenario.streams:
+                break
+        stood_s = time.monotonic() - begun
+        with crowded(pid) if scenario.hog else contextlib.nullcontext():
+            seen = watch(name)
+    finally:
+        ended(load)
+    return {
+        "cause": scenario.cause,
+        "load_stood_s": round(stood_s, 1),
+        **verdict(scenario.cause, seen),
+        "looks": seen,
+    }
+
+
+def ended(load: subprocess.Popen[bytes]) -> None:
+    """End a load; what is in flight then may take a while, and is cut."""
+    load.terminate()
+    try:
+        load.wait(30)
+    except subprocess.TimeoutExpired:
+        load.kill()
+        load.wait()
+
+
+def drained(name: str) -> None:
+    """Wait until no request is left."""
+    for _ in range(60):
+        sample = llmtop("once", name, "--json", "--window", "0.5")
+        if not sample["running"] and not sample["waiting"]:
+            return
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--python", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("flags", nargs="*")
+    given = parser.parse_args()
+    begun = time.monotonic()
+    name = "why-causes"
+    try:
+        record = llmtop(
+            *("run", "vllm", given.model, "--name", name, "--python", given.python),
+            *("--port", str(free_port())),
+            *("--detach", "--json", "--", *FLAGS[given.cpu], *given.flags),
+        )
+    except Failed:
+        sys.exit("the engine did not start")
+    ready_s = time.monotonic() - begun
+    cap = 64 if given.cpu else 512
+    results: list[dict[str, Any]] = []
+    try:
+        for scenario in CPU if given.cpu else GPU:
+            try:
+                results.append(run(name, int(record["pid"]), scenario, cap))
+                drained(name)
+            except Failed as failure:  # the next one may work, and what was measured is kept
+                results.append({"cause": scenario.cause, "failed": str(failure)})
+            write(given.out, record["version"], ready_s, begun, results)
+    finally:
+        subprocess.run([*LLMTOP, "stop", name], check=False)
+    for one in results:
+        print(line(one))
+
+
+def write(path: Path, version: str, ready_s: float, begun: float, results: list[Any]) -> None:
+    """All that is known so far."""
+    document = {
+        "version": version,
+        "ready_s": round(ready_s, 1),
+        "took_s": round(time.monotonic() - begun, 1),
+        "scenarios": results,
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def line(result: dict[str, Any]) -> str:
+    """A scenario in one line."""
+    if "failed" in result:
+        return f"{result['cause']:12}  failed: {result['failed']}"
+    share, at = result["share_of_looks_right"], result["first_right_s"]
+    when = "never right" if at is None else f"first right after {at} s"
+    part = "no look" if share is None else f"{share:.0%} of looks"
+    return f"{result['cause']:12}  {when}, {part}, named {result['named_first']}"
+
+
+if __name__ == "__main__":
+    main()

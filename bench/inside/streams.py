@@ -1,0 +1,112 @@
+"""So many streams of completions, renewed as they end, for as long as asked; and what each got.
+
+A raw client: it looks for the first event and for the end, and at nothing else. A client that looks
+for the first text would wait longer, because the first tokens of a byte-level model may have none.
+
+    python -m bench.inside.streams URL --streams 64 --seconds 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+WORDS = (
+    *("the", "queue", "grows", "and", "the", "cache", "fills", "while", "some", "of", "them"),
+    *("wait", "for", "their", "turn", "again"),
+)
+
+
+@dataclass
+class Seen:
+    """What the streams got. ttft: seconds, by the moment at which the request was sent."""
+
+    ttft: list[tuple[float, float]] = field(default_factory=list)
+    finished: int = 0
+    failed: int = 0
+
+
+class Streams:
+    """A closed loop of ``count`` streams against one server."""
+
+    def __init__(
+        self, url: str, model: str, count: int, words: tuple[int, int], tokens: tuple[int, int]
+    ) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._model, self._count = model, count
+        self._words, self._tokens = words, tokens
+        self._random = random.Random(count)
+        self.seen = Seen()
+
+    async def run(self, seconds: float) -> Seen:
+        """Send for so long; what is in flight then is served to its end."""
+        until = time.monotonic() + seconds
+        await asyncio.gather(*(self._keep(number, until) for number in range(self._count)))
+        return self.seen
+
+    async def _keep(self, number: int, until: float) -> None:
+        turn = 0
+        while time.monotonic() < until:
+            try:
+                await self._one(f"{number} {turn} {self._random.random()}")
+                self.seen.finished += 1
+            except (OSError, asyncio.IncompleteReadError, ValueError):
+                self.seen.failed += 1
+                await asyncio.sleep(0.2)
+            turn += 1
+
+    async def _one(self, name: str) -> None:
+        count = self._random.randint(*self._words)
+        prompt = f"{name} " + " ".join(self._random.choice(WORDS) for _ in range(count))
+        body = {
+            **{"model": self._model, "prompt": prompt, "stream": True, "ignore_eos": True},
+            **{"max_tokens": self._random.randint(*self._tokens), "temperature": 0.0},
+        }
+        payload = json.dumps(body).encode()
+        head = (
+            f"POST /v1/completions HTTP/1.1\r\nHost: {self._host}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n"
+        )
+        reader, writer = await asyncio.open_connection(self._host, self._port, limit=1 << 20)
+        try:
+            sent = time.time()
+            writer.write(head.encode() + payload)
+            if b" 200 " not in await reader.readline():
+                raise ValueError("not served")
+            first, tail = None, b""
+            while data := await reader.read(1 << 16):
+                if first is None and b"data: {" in tail + data:
+                    first = time.time()
+                    self.seen.ttft.append((sent, first - sent))
+                tail = (tail + data)[-32:]
+            if b"[DONE]" not in tail:
+                raise ValueError("cut off")
+        finally:
+            writer.transport.abort()
+
+
+def main(argv: list[str]) -> dict[str, Any]:
+    """The command line; what it prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("--model", default="small")
+    parser.add_argument("--streams", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--words", type=int, nargs=2, default=(20, 60))
+    parser.add_argument("--tokens", type=int, nargs=2, default=(40, 80))
+    args = parser.parse_args(argv)
+    streams = Streams(args.url, args.model, args.streams, tuple(args.words), tuple(args.tokens))
+    seen = asyncio.run(streams.run(args.seconds))
+    return {"finished": seen.finished, "failed": seen.failed, "ttft": seen.ttft}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1:])))

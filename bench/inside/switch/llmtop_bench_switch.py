@@ -1,0 +1,151 @@
+"""A vLLM plugin for measurements: takes llmtop's hooks out of a running engine, and breaks them.
+
+The file named by LLMTOP_BENCH_SWITCH holds one word. ``off``: vLLM's own methods are called,
+without a test. ``on``: llmtop's are back. Both arms of a comparison then run in one engine, one
+behind the other. ``break:NAME``: this part of llmtop's raises from now on. ``revive``: all of it is
+whole and installed again, so that the next part can be broken in the same engine.
+
+With LLMTOP_BENCH_ASYNC vLLM schedules asynchronously on a CPU too, which it else refuses.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+LOOK_S = 0.02
+MISSING = object()
+PATCHES: list[tuple[Any, str, Any, Any]] = []  # owner, name, what was there, what is there
+ENGINES: list[Any] = []
+SERVERS: list[Any] = []
+
+
+def register() -> None:
+    """The entry point."""
+    path = os.environ.get("LLMTOP_BENCH_SWITCH")
+    if os.environ.get("LLMTOP_BENCH_ASYNC"):
+        _schedule_asynchronously()
+    if not path or any(thread.name == "bench-switch" for thread in threading.enumerate()):
+        return
+    from llmtop_live.socket_server import SocketServer  # type: ignore[import-not-found]
+    from llmtop_vllm import (  # type: ignore[import-not-found]
+        engine_introspection,
+        engine_loop,
+        front_end,
+    )
+
+    for module in (engine_introspection, engine_loop, front_end):
+        module.patch = _remembering(module.patch)
+    _collect(engine_introspection.EngineIntrospection, "install", ENGINES)
+    _collect(SocketServer, "open", SERVERS)
+    follow = threading.Thread(target=_follow, args=(Path(path),), name="bench-switch")
+    follow.daemon = True
+    follow.start()
+
+
+def _schedule_asynchronously() -> None:
+    from vllm.platforms import current_platform  # type: ignore[import-not-found]
+
+    kind = type(current_platform)
+    check = kind.check_and_update_config.__func__
+    if getattr(check, "bench", False):
+        return
+
+    def check_and_update_config(cls: Any, config: Any) -> None:
+        check(cls, config)
+        config.scheduler_config.async_scheduling = True
+
+    check_and_update_config.bench = True  # type: ignore[attr-defined]
+    kind.check_and_update_config = classmethod(check_and_update_config)
+
+
+def _collect(kind: Any, name: str, found: list[Any]) -> None:
+    original = getattr(kind, name)
+
+    def collecting(self: Any, *args: Any) -> Any:
+        if self not in found:
+            found.append(self)
+        return original(self, *args)
+
+    setattr(kind, name, collecting)
+
+
+def _remembering(patch: Any) -> Any:
+    def remembering(owner: Any, name: str, replacement: Any) -> Any:
+        before = vars(owner).get(name, MISSING)
+        if name != "build_middleware_stack":
+            PATCHES.append((owner, name, before, replacement))
+        return patch(owner, name, replacement)
+
+    return remembering
+
+
+def _follow(path: Path) -> None:
+    before, on, broken = "on", True, []
+    while True:
+        time.sleep(LOOK_S)
+        try:
+            word = path.read_text().strip()
+        except OSError:
+            continue
+        if word in ("", before):  # empty: it is being written
+            continue
+        before = word
+        if word in ("on", "off") and on != (word == "on"):
+            on = not on
+            _switch(on)
+        elif word.startswith("break:"):
+            broken.append(_break(word.removeprefix("break:")))
+        elif word == "revive":
+            while broken:
+                setattr(*broken.pop())
+            for engine in list(ENGINES):
+                _revive(engine)
+
+
+def _switch(on: bool) -> None:
+    for owner, name, before, replacement in PATCHES:
+        if on:
+            setattr(owner, name, replacement)
+        elif before is MISSING:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
+
+
+def _break(name: str) -> tuple[Any, str, Any]:
+    from llmtop_vllm.host_gap import HostGap  # type: ignore[import-not-found]
+    from llmtop_vllm.request_clocks import RequestClocks  # type: ignore[import-not-found]
+    from llmtop_vllm.request_rows import RequestRows  # type: ignore[import-not-found]
+    from llmtop_vllm.step_recorder import StepRecorder  # type: ignore[import-not-found]
+
+    holders = (StepRecorder, RequestClocks, RequestRows, HostGap)
+    holder = next(one for one in holders if name in vars(one))
+    whole = vars(holder)[name]
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise TypeError("broken by the bench")
+
+    setattr(holder, name, broken)
+    return holder, name, whole
+
+
+def _revive(engine: Any) -> None:
+    import llmtop_vllm
+
+    if engine.inside.off is None:
+        return
+    ENGINES.remove(engine)
+    del PATCHES[:]
+    path = os.environ[llmtop_vllm.SOCKET_VARIABLE]
+    counters = llmtop_vllm.rank_counters(path, engine.inside.rank)
+    new = type(engine)(
+        engine._scheduler, engine._control, llmtop_vllm.log, counters, engine.inside.rank
+    )
+    new.install()
+    for server in SERVERS:
+        if server._introspection is engine.inside:
+            server._introspection = new.inside

@@ -1,0 +1,178 @@
+"""What introspection costs a running vLLM: on and off by turns, in one engine, under one load.
+
+    python -m bench.inside.vllm_cost URL --socket SOCKET --pid PID --switch FILE --streams 64
+
+The engine runs with bench/inside/switch on its PYTHONPATH and FILE in LLMTOP_BENCH_SWITCH. The
+order is on off, off on, on off, ... The ratio of each pair is on to off; the result is their
+geometric mean with the 95 % interval of Student's t. Output tokens are vLLM's own counter. A pair
+with a window in which the engine made no token compares nothing: it is left out and counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+T_975 |= {11: 2.201, 15: 2.131, 19: 2.093, 23: 2.069}
+RAMP_S = 8.0
+LOAD_S = 3600.0  # the load is ended when all is measured: under 512 streams /metrics takes seconds
+MEASURES = ("tokens_per_s", "step_s", "cpu_s_per_1000_tokens")
+
+Window = dict[str, float | None]
+Pair = dict[str, Window]
+
+
+class Look:
+    """The engine at one moment: its tokens, its steps and the CPU time of its processes."""
+
+    def __init__(self, url: str, path: Path, processes: list[psutil.Process]) -> None:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=120) as answer:
+            text = answer.read().decode()
+        self.time = time.monotonic()
+        self.tokens = _sum(text, "vllm:generation_tokens_total")
+        self.steps = _sum(text, "vllm:iteration_tokens_total_count")
+        self.recorded = recorded(path)
+        times = [process.cpu_times() for process in processes]
+        self.cpu_s = sum(one.user + one.system for one in times)
+
+
+def recorded(path: Path) -> int:
+    """How many steps the ring has had so far."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(str(path))
+        connection.sendall(b'{"op": "steps", "since": null, "limit": 0, "protocol": 2}\n')
+        with connection.makefile("rb") as lines:
+            return int(json.loads(lines.readline())["next"]) - 1
+
+
+def _sum(text: str, name: str) -> float:
+    found = re.findall(rf"^{name}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
+    return sum(float(value) for value in found)
+
+
+def window(seconds: float, tokens: float, steps: float, cpu_s: float) -> Window:
+    """What a window measured; None where it has nothing to divide by, or to compare."""
+    return {
+        "tokens_per_s": tokens / seconds if tokens > 0 else None,
+        "step_s": seconds / steps if steps > 0 else None,
+        "cpu_s_per_1000_tokens": cpu_s / tokens * 1000 if tokens > 0 and cpu_s > 0 else None,
+    }
+
+
+def compare(pairs: list[Pair]) -> dict[str, dict[str, float | None]]:
+    """On to off, by measure. n: the pairs in it; left_out: those that lack a value."""
+    found: dict[str, dict[str, float | None]] = {}
+    for name in MEASURES:
+        both = [(pair["on"][name], pair["off"][name]) for pair in pairs]
+        ratios = [on / off for on, off in both if on and off]
+        found[name] = {**interval(ratios), "left_out": float(len(pairs) - len(ratios))}
+    return found
+
+
+def interval(ratios: list[float]) -> dict[str, float | None]:
+    """The geometric mean of the ratios, and its 95 % interval: None of fewer than two."""
+    if not ratios:
+        return {"value": None, "low": None, "high": None, "n": 0.0}
+    logs = [math.log(ratio) for ratio in ratios]
+    mean = sum(logs) / len(logs)
+    spread = math.sqrt(sum((one - mean) ** 2 for one in logs) / max(1, len(logs) - 1))
+    found: dict[str, float | None] = {"value": math.exp(mean), "low": None, "high": None}
+    if len(logs) > 1:
+        half = T_975.get(len(logs) - 1, 2.0) * spread / math.sqrt(len(logs))
+        found |= {"low": math.exp(mean - half), "high": math.exp(mean + half)}
+    return found | {"n": float(len(logs))}
+
+
+def measure(args: argparse.Namespace, load: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """The comparison, while a load runs.
+
+    SystemExit when steps were recorded while it was off, or none while it was on and tokens were
+    made; and when the load ended.
+    """
+    server = psutil.Process(args.pid)
+    processes = [server, *server.children(recursive=True)]
+    found: list[Pair] = []
+    for number in range(args.pairs):
+        pair: Pair = {}
+        for arm in ("on", "off") if number % 2 == 0 else ("off", "on"):
+            args.switch.write_text(arm)
+            time.sleep(args.settle)
+            before = Look(args.url, args.socket, processes)
+            time.sleep(args.window)
+            after = Look(args.url, args.socket, processes)
+            if load.poll() is not None:
+                sys.exit("the load ended before everything was measured")
+            tokens, steps = after.tokens - before.tokens, after.steps - before.steps
+            new = after.recorded - before.recorded
+            if new if arm == "off" else tokens and not new:
+                sys.exit(f"{arm}: {new} steps were recorded")
+            pair[arm] = window(after.time - before.time, tokens, steps, after.cpu_s - before.cpu_s)
+        found.append(pair)
+    args.switch.write_text("on")
+    return {"ratio_on_to_off": compare(found), "window_s": args.window, "pairs": found}
+
+
+def load_command(args: argparse.Namespace, seconds: float) -> list[str]:
+    """The command of the load."""
+    return [
+        *(sys.executable, "-m", "bench.inside.streams", args.url, "--model", args.model),
+        *("--streams", str(args.streams), "--seconds", str(seconds)),
+        *("--words", *map(str, args.words), "--tokens", *map(str, args.tokens)),
+    ]
+
+
+def under_load(args: argparse.Namespace) -> dict[str, Any]:
+    """Start the load, wait until it is full, compare."""
+    load = subprocess.Popen(load_command(args, LOAD_S), stdout=subprocess.DEVNULL)
+    try:
+        time.sleep(args.ramp)
+        return {"streams": args.streams, **measure(args, load)}
+    finally:
+        load.terminate()
+        load.wait()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = argparse.ArgumentParser(description=__doc__)
+    found.add_argument("url")
+    found.add_argument("--socket", type=Path, required=True, help="the live-option socket")
+    found.add_argument("--pid", type=int, required=True, help="of the API server")
+    found.add_argument("--switch", type=Path, required=True)
+    found.add_argument("--model", default="small")
+    found.add_argument("--streams", type=int, default=64)
+    found.add_argument("--pairs", type=int, default=8)
+    found.add_argument("--window", type=float, default=10.0)
+    found.add_argument("--settle", type=float, default=1.0)
+    found.add_argument("--ramp", type=float, default=RAMP_S, help="seconds until all streams run")
+    found.add_argument("--words", type=int, nargs=2, default=(20, 60))
+    found.add_argument("--tokens", type=int, nargs=2, default=(64, 448))
+    found.add_argument("--out", type=Path)
+    return found
+
+
+def main() -> None:
+    """Measure, print, and write to a file."""
+    args = parser().parse_args()
+    result = under_load(args)
+    text = json.dumps(result, indent=1)
+    print(json.dumps({name: result[name] for name in ("streams", "ratio_on_to_off")}, indent=1))
+    if args.out:
+        args.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
