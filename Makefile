@@ -60,8 +60,12 @@ demo: setup ## the dashboard on a simulated engine under a load ramp
 
 # Most tests wait for processes, so there are more workers than cores. Tests of a module that share an
 # engine stay in one worker, whatever --dist says (tests/scheduling.py).
-PYTEST = $(KEPT) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope
+PYTEST = $(KEPT) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope $(AGAIN)
 WORKERS ?= 5
+
+# RERUNS=1: a test that fails is run once more. The summary counts and names it all the same.
+RERUNS ?= 0
+AGAIN = --reruns $(RERUNS) -r R
 
 test: setup-dev ## every command, screen and fault, in minutes; needs no engine
 	@$(PYTEST) -m "not more"
@@ -70,7 +74,7 @@ test-more: setup-dev ## the other processes, sizes and themes; needs no engine
 	@$(PYTEST) -m more
 
 test-engines: setup-dev ## the same program on real engines (builds them once, into a cache)
-	@$(KEPT) $(BIN)/python -m pytest -q -n 2 --dist loadscope tests/engines_live
+	@$(KEPT) $(BIN)/python -m pytest -q -n 2 --dist loadscope $(AGAIN) tests/engines_live
 
 lint: setup-dev
 	@$(BIN)/ruff check .

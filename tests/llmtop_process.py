@@ -67,7 +67,7 @@ class Home:
             **self.extra,
         }
 
-    def run(self, *args: str, timeout: float = 60.0, stdin: str = "") -> Done:
+    def run(self, *args: str, timeout: float = 240.0, stdin: str = "") -> Done:
         """Run ``llmtop ARGS`` to its end; where it is after ``timeout`` is told by its stacks."""
         if not self.path and fits(self.extra):
             return self._forked(args, timeout, stdin)

@@ -181,6 +181,7 @@ class EngineSession:
         evict: bool = False,
         purpose: Purpose | None = None,
         trouble: str = "",
+        wait_s: float = 1.0,
     ) -> tuple[Change, ...]:
         """Ask for changes; each gets its outcome, in the order asked.
 
@@ -188,7 +189,8 @@ class EngineSession:
         is sent. LiveError when the engine does not answer. purpose: what they are changed for, when
         that is for a while; it is written down first (LlmtopError where that cannot be), in case
         nobody is left to put them back. trouble: what is wrong with the engine by its processes, ""
-        when nothing is; it is the reason where the engine does not answer.
+        when nothing is; it is the reason where the engine does not answer. wait_s: how
+        long the engine may wait for its next step before it answers "pending".
         """
         found = await self.look()
         options, why_not = found.options, found.why_not
@@ -209,7 +211,7 @@ class EngineSession:
                 await _aside(
                     partial(temporary_changes.lend, record, purpose, {n: wanted[n] for n in ask})
                 )
-            made = await self.live.set(ask, evict=evict, by=self.who)
+            made = await self.live.set(ask, evict=evict, by=self.who, wait_s=wait_s)
             made = tuple(named_change(one, offered.get(one.option)) for one in made)
             if any(notes[one.option] or one.ranks or resolution.drains(one) for one in made):
                 notes |= await self._notes()

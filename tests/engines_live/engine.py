@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmtop.engines.state.state_directory import StateDirectory
-from tests.engines_live.scenario import NAME
+from tests.engines_live.scenario import NAME, PATIENT_S
 from tests.llmtop_process import Home, free_port
 
 START_S = 600  # on cores that others share: two engine cores took more than 300
@@ -101,7 +101,7 @@ class Engine:
             return int(self.metric(VLLM_STEPS))
         return 2 * len(re.findall("Decode batch", self.log.read_text(errors="replace")))
 
-    def soon(self, what: Callable[[], bool], steps: int = 10, within_s: float = 10.0) -> None:
+    def soon(self, what: Callable[[], bool], steps: int = 10, within_s: float = PATIENT_S) -> None:
         """Fails when ``what`` does not hold within so many steps of the engine, and seconds.
 
         What a change brings about is bounded in the engine's own steps: seconds bound the machine,
@@ -119,7 +119,7 @@ class Engine:
             now = time.monotonic()
             seconds, looked = seconds + min(now - looked, 0.5), now
 
-    def eventually(self, what: Callable[[], bool], within_s: float) -> float:
+    def eventually(self, what: Callable[[], bool], within_s: float = PATIENT_S) -> float:
         """Seconds until ``what`` held; fails the test when it does not within ``within_s``."""
         begun = time.monotonic()
         while not what():
@@ -132,7 +132,7 @@ class Engine:
         """Wait until so many more steps are counted. Those in flight at a change are counted then:
         what one step drafts counts in the next, and the front end counts steps in their order."""
         begun = self.steps
-        self.eventually(lambda: self.steps >= begun + steps, 60)
+        self.eventually(lambda: self.steps >= begun + steps)
 
     def under_load(self, streams: int = 16, tokens: int = 200, repeats: int = 8) -> Load:
         """That many streams, renewed as they end, for as long as the context lasts. repeats: of a
@@ -166,7 +166,7 @@ class Engine:
         counted: int | None = None
         finish = ""
         try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENT_S) as answer:
                 for line in answer:
                     if not line.startswith(b"data: {"):
                         continue
@@ -182,7 +182,7 @@ class Engine:
         return Stream(counted, finish=finish)
 
     def _page(self, path: str) -> str:
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=PATIENT_S) as answer:
             return str(answer.read().decode())
 
 

@@ -20,6 +20,10 @@ from tests.llmtop_process import Home, command
 from tests.terminal import Terminal
 
 NAME = "real"
+# What must come at all. An engine with a tenth of a core made 2 tokens/s a stream, and an idle
+# scheduler took a change after 5.8 s.
+PATIENT_S = 240.0
+CHANGE_WAIT_S = 30.0  # the longest that an engine waits for its step before it says "pending"
 
 
 def _dtype() -> str:
@@ -32,7 +36,7 @@ def _dtype() -> str:
 DTYPE = _dtype()
 
 
-def seen(what: Callable[[], bool], within_s: float) -> float:
+def seen(what: Callable[[], bool], within_s: float = PATIENT_S) -> float:
     """Seconds until ``what`` held; fails when it does not within ``within_s``."""
     begun = time.monotonic()
     while not what():
@@ -95,7 +99,7 @@ def value(home: Home, option: str) -> object:
     return next(one["value"] for one in listed if one["name"] == option)
 
 
-def died(home: Home, pids: list[int], within_s: float = 30.0) -> dict[str, Any]:
+def died(home: Home, pids: list[int], within_s: float = PATIENT_S) -> dict[str, Any]:
     """What llmtop tells once it has seen the end; nothing of the engine may be left by then."""
     seen(lambda: told(home)["state"] not in ("ready", "unresponsive"), within_s)
     found = told(home)
@@ -111,7 +115,7 @@ def answers_follow_the_schema(home: Home, url: str) -> None:
     completion, where the load is of chats.
     """
     flags = ("--chat", "-c", "2", "-d", "1", "--prompt-tokens", "16", "--output-tokens", "60")
-    done = home.run("load", NAME, *flags, "--json-schema", "builtin", "--json", timeout=240)
+    done = home.run("load", NAME, *flags, "--json-schema", "builtin", "--json")
     assert done.code == 0, done.err
     assert done.json["requests"]["failed"] == 0, done.json["errors"]
     assert done.json["requests"]["ok"] >= 2
@@ -124,7 +128,7 @@ def answers_follow_the_schema(home: Home, url: str) -> None:
     request = urllib.request.Request(
         f"{url}/v1/completions", json.dumps(asked).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=120) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENT_S) as answer:
         (choice,) = json.load(answer)["choices"]
     # As far as it came: this model of noise likes white space, which the grammar allows, and can
     # fill its whole answer with it.
@@ -138,11 +142,11 @@ def frozen_and_back(home: Home, pid: int) -> None:
     """A process that a signal holds shows as unresponsive, and as ready afterwards."""
     os.kill(pid, signal.SIGSTOP)
     try:
-        seen(lambda: told(home)["state"] == "unresponsive", 30)
+        seen(lambda: told(home)["state"] == "unresponsive")
         assert "stopped by a signal" in told(home)["detail"]
     finally:
         os.kill(pid, signal.SIGCONT)
-    seen(lambda: told(home)["state"] == "ready", 30)
+    seen(lambda: told(home)["state"] == "ready")
 
 
 def watcher_dies(home: Home, pid: int, signum: signal.Signals) -> None:

@@ -15,7 +15,7 @@ from llmtop.engines.core.requests import RequestTable
 from llmtop.engines.introspection.engine_inside import EngineInside
 from llmtop.engines.state.state_directory import StateDirectory
 from tests.engines_live.engine import Engine
-from tests.engines_live.scenario import NAME, seen
+from tests.engines_live.scenario import NAME, PATIENT_S, seen
 
 LONG = 900  # tokens of an answer that is not finished before the test is
 
@@ -42,7 +42,7 @@ class Answer:
 
     def _read(self) -> None:
         try:
-            with urllib.request.urlopen(self._request, timeout=300) as answer:
+            with urllib.request.urlopen(self._request, timeout=PATIENT_S) as answer:
                 self.status, self.headers = answer.status, dict(answer.headers)
                 self.body = answer.read().decode()
         except urllib.error.HTTPError as error:
@@ -62,7 +62,7 @@ def opened(engine: Engine) -> Iterator[EngineInside]:
     """Its inside, by the socket that it has now: a restart may have moved it."""
     record = StateDirectory(engine.home.folder / "state" / "llmtop").load(NAME)
     assert record is not None and record.live_socket is not None
-    found = EngineInside(record.live_socket, timeout_s=30)
+    found = EngineInside(record.live_socket, timeout_s=PATIENT_S)
     try:
         yield found
     finally:
@@ -79,5 +79,5 @@ def states(inside: EngineInside) -> dict[str, str]:
 
 def free_of_requests(engine: Engine, inside: EngineInside) -> None:
     """No request is left, and no token in the KV cache that nobody may evict."""
-    seen(lambda: not states(inside), 120)
-    seen(lambda: engine.metric("sglang:num_used_tokens") == 0, 60)
+    seen(lambda: not states(inside))
+    seen(lambda: engine.metric("sglang:num_used_tokens") == 0)

@@ -18,7 +18,6 @@ from tests.engines_live.scenario import NAME
 from tests.engines_live.vllm_inside import (
     BY_REQUEST,
     OUTPUT_TOKENS,
-    PATIENT_S,
     RUNNING,
     SABOTEUR,
     aborted_and_told,
@@ -76,12 +75,12 @@ def test_percentiles_are_exact_and_no_longer_than_the_client_waited(engine: Engi
         return {name: now[name].minus(before[name]) for name in BY_REQUEST}
 
     # An answer is kept for 0.2 s.
-    engine.eventually(lambda: {one.count for one in new().values()} == {1}, PATIENT_S)
+    engine.eventually(lambda: {one.count for one in new().values()} == {1})
     took = {name: one.quantile(0.5) or 0.0 for name, one in new().items()}
     # A bucket is 0.8 % wide, so that one request is known to 1 %.
     assert 0 < took["prefill"] <= 1.01 * took["ttft"] <= 1.01**2 * took["e2e"]
     assert took["e2e"] <= 1.01 * waited
-    shown = engine.home.run("once", NAME, "--json", timeout=60).json
+    shown = engine.home.run("once", NAME, "--json").json
     assert shown["ttft_s"]["exact_within"] == 0.01
 
 
@@ -91,11 +90,11 @@ def test_a_request_is_seen_and_aborted_and_its_client_is_told(engine: Engine) ->
 
 def test_a_lower_batch_limit_puts_requests_back_and_none_fails(engine: Engine) -> None:
     with engine.under_load(streams=8, tokens=40, repeats=1) as load:
-        engine.eventually(lambda: engine.metric(RUNNING) == 8, PATIENT_S)
+        engine.eventually(lambda: engine.metric(RUNNING) == 8)
         assert evicted(engine) > 0
-        engine.eventually(lambda: engine.metric(RUNNING) <= 2, PATIENT_S)
+        engine.eventually(lambda: engine.metric(RUNNING) <= 2)
         applied(engine, max_num_seqs=16)
-        engine.eventually(lambda: engine.metric(RUNNING) > 2, PATIENT_S)
+        engine.eventually(lambda: engine.metric(RUNNING) > 2)
     assert load.failed == []
 
 
@@ -111,14 +110,14 @@ def test_speculation_off_and_on_under_load(engine: Engine) -> None:
         engine.settle()  # what was drafted before is still being looked at
         asyncio.run(follow.steps())
         made = engine.metric(OUTPUT_TOKENS)
-        engine.eventually(lambda: engine.metric(OUTPUT_TOKENS) > made + 30, PATIENT_S)
+        engine.eventually(lambda: engine.metric(OUTPUT_TOKENS) > made + 30)
         return sum(step.draft_tokens or 0 for step in asyncio.run(follow.steps()).steps)
 
     with engine.under_load(streams=4, tokens=60) as load:
         applied(engine, num_speculative_tokens=0)
         assert drafted() == 0
         applied(engine, num_speculative_tokens=4)
-        engine.eventually(lambda: drafted() > 0, PATIENT_S)
+        engine.eventually(lambda: drafted() > 0)
     assert load.failed == []
 
 

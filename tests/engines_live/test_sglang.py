@@ -30,7 +30,17 @@ from llmtop.engines.sglang.adapter import ADAPTER
 from llmtop.engines.sglang.http_options import StockLive
 from llmtop.engines.tuning.live_client import LiveClient, LiveState
 from tests.engines_live.engine import Engine
-from tests.engines_live.scenario import NAME, alive, child, family, seen, server_dies, told
+from tests.engines_live.scenario import (
+    CHANGE_WAIT_S,
+    NAME,
+    PATIENT_S,
+    alive,
+    child,
+    family,
+    seen,
+    server_dies,
+    told,
+)
 from tests.engines_live.sglang_inside import Answer as Sent
 from tests.engines_live.sglang_inside import free_of_requests, opened, states
 from tests.engines_live.sglang_saboteur.llmtop_saboteur import FATAL_HOOK, HOOKS
@@ -50,7 +60,7 @@ def engine(start_sglang: Callable[..., Engine]) -> Engine:
 
 
 def read(engine: Engine) -> Reading:
-    with urllib.request.urlopen(f"{engine.url}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{engine.url}/metrics", timeout=PATIENT_S) as answer:
         text = answer.read().decode()
     return ADAPTER.read(parse(text, ADAPTER.prefixes), time.time(), time.monotonic())
 
@@ -64,7 +74,7 @@ def state(engine: Engine) -> LiveState:
 
 
 def change(engine: Engine, **changes: int) -> tuple[Change, ...]:
-    return asyncio.run(LiveClient(engine.socket).set(changes, by="test", wait_s=5))
+    return asyncio.run(LiveClient(engine.socket).set(changes, by="test", wait_s=CHANGE_WAIT_S))
 
 
 def applied(engine: Engine, **changes: int) -> Change:
@@ -138,20 +148,20 @@ def test_asking_whether_it_is_ready_costs_no_generation(engine: Engine) -> None:
 def test_its_numbers_under_load(engine: Engine) -> None:
     window = Window()
     with engine.under_load(streams=12, tokens=TOKENS) as load:
-        engine.eventually(lambda: running(engine) == 8, 30)
+        engine.eventually(lambda: running(engine) == 8)
         reading = read(engine)
         assert reading.waiting == 4
         assert reading.kv_tokens_total == 8192
         assert reading.kv_usage is not None and 0.01 < reading.kv_usage < 0.5
         window.add(reading)
-        engine.eventually(lambda: len(load.finished) >= 12, 120)
+        engine.eventually(lambda: len(load.finished) >= 12)
         sample = window.add(read(engine))
     assert load.failed == []
     assert sample.output_tokens_per_s is not None and sample.output_tokens_per_s > 5
     for latency in (Latency.TTFT, Latency.ITL, Latency.E2E, Latency.TPOT):
         assert sample.latencies[latency].n > 0, latency
     assert sample.prefix_hit_rate is not None
-    engine.eventually(lambda: running(engine) == 0, 30)
+    engine.eventually(lambda: running(engine) == 0)
     idle = read(engine)
     assert idle.kv_tokens_used == 0
     assert idle.kv_tokens_evictable is not None and idle.kv_tokens_evictable > 100
@@ -159,10 +169,10 @@ def test_its_numbers_under_load(engine: Engine) -> None:
 
 def test_the_cap_goes_down_and_up_under_load(engine: Engine) -> None:
     with engine.under_load(streams=12, tokens=TOKENS) as load:
-        engine.eventually(lambda: running(engine) == 8, 30)
+        engine.eventually(lambda: running(engine) == 8)
         lowered = applied(engine, max_running_requests=3)
         assert (lowered.before, lowered.after) == (8, 3)
-        engine.eventually(lambda: 0 < running(engine) <= 3, 60)  # as the others finish
+        engine.eventually(lambda: 0 < running(engine) <= 3)  # as the others finish
         raised = applied(engine, max_running_requests=8)
         assert raised.ack_ms is not None
         engine.soon(lambda: running(engine) == 8)
@@ -208,7 +218,7 @@ def test_sglangs_own_way_and_ours_agree(engine: Engine) -> None:
 @pytest.mark.parametrize("hook", range(len(HOOKS)), ids=[name for _, name in HOOKS])
 def test_a_failure_in_any_hook_is_not_the_engines(engine: Engine, hook: int) -> None:
     def abilities() -> Abilities:
-        inside = EngineInside(engine.socket, timeout_s=30)
+        inside = EngineInside(engine.socket, timeout_s=PATIENT_S)
         try:
             return asyncio.run(inside.abilities())
         finally:
@@ -216,7 +226,7 @@ def test_a_failure_in_any_hook_is_not_the_engines(engine: Engine, hook: int) -> 
 
     applied(engine, max_prefill_tokens=FATAL_HOOK + hook)
     assert engine.stream(f"go on in spite of {hook}", 6).tokens == 6
-    engine.eventually(lambda: "abort" not in abilities().abilities, 30)
+    engine.eventually(lambda: "abort" not in abilities().abilities)
     assert f"sabotaged {HOOKS[hook][1]}" in abilities().missing["steps"]
     applied(engine, max_prefill_tokens=16384)  # options are another matter
     assert engine.stream("and again", 3).tokens == 3
@@ -227,7 +237,7 @@ def test_a_failure_of_the_plugin_is_not_the_engines(engine: Engine) -> None:
     with engine.under_load(streams=10, tokens=TOKENS) as load:
         applied(engine, max_running_requests=4)
         applied(engine, max_prefill_tokens=5000)
-        engine.eventually(lambda: 0 < running(engine) <= 4, 60)
+        engine.eventually(lambda: 0 < running(engine) <= 4)
         (broken,) = change(engine, chunked_prefill_size=777)
         assert broken.outcome is Outcome.REFUSED
         assert broken.reason is not None and "sabotaged" in broken.reason
@@ -262,12 +272,12 @@ def test_ngram_speculation_is_measured(drafting: Engine) -> None:
     engine = drafting
     assert "num_speculative_tokens" not in state(engine).options
     with engine.under_load(streams=4, tokens=TOKENS) as load:
-        engine.eventually(lambda: (read(engine).spec_accepted_length or 0) > 1, 60)
+        engine.eventually(lambda: (read(engine).spec_accepted_length or 0) > 1)
         reading = read(engine)
         if reading.spec_accepted_length is not None:
             assert 1 <= reading.spec_accepted_length <= 4
         applied(engine, max_running_requests=2)
-        engine.eventually(lambda: 0 < running(engine) <= 2, 60)
+        engine.eventually(lambda: 0 < running(engine) <= 2)
     assert load.failed == []
 
 
@@ -281,10 +291,10 @@ def test_aborts_while_it_drafts_and_reads_prompts_leak_nothing(drafting: Engine)
         applied(engine, chunked_prefill_size=64)
         drafted = [Sent(engine, f"s-{n}", tokens=1900) for n in range(2)]
         neighbour = Sent(engine, "n", tokens=300)
-        seen(lambda: all(generated(inside, f"s-{n}") > 4 for n in range(2)), 240)
+        seen(lambda: all(generated(inside, f"s-{n}") > 4 for n in range(2)))
         prompts = [Sent(engine, f"p-{n}", prompt=f"{n} {LONG}") for n in range(3)]
         wanted = {"s-0", "s-1", *(f"p-{n}" for n in range(3))}
-        seen(lambda: wanted <= set(states(inside)), 240)
+        seen(lambda: wanted <= set(states(inside)))
         done = asyncio.run(inside.abort(sorted(wanted), "ann"))
         assert (set(done.aborted), done.refused) == (wanted, ())
         for sent in (*drafted, *prompts):
@@ -303,8 +313,8 @@ def test_without_its_detokenizer_it_can_be_stopped(drafting: Engine) -> None:
     pids = family(engine.pid)
     assert len(pids) >= 3  # the server, its scheduler and its detokenizer at least
     os.kill(child(pids, "sglang::detokenizer"), signal.SIGKILL)
-    seen(lambda: told(engine.home)["state"] == "unresponsive", 45)
-    done = engine.home.run("stop", NAME, "--grace", "2", timeout=60)
+    seen(lambda: told(engine.home)["state"] == "unresponsive")
+    done = engine.home.run("stop", NAME, "--grace", "2")
     assert done.code == 0, done.err
     assert [pid for pid in pids if alive(pid)] == []
     assert told(engine.home)["state"] == "stopped"

@@ -17,6 +17,7 @@ import pytest
 from tests.engines_live.engine import START_S, Engine
 from tests.engines_live.scenario import (
     NAME,
+    PATIENT_S,
     alive,
     child,
     died,
@@ -37,7 +38,7 @@ def home(sglang_home: Home, sglang_engine: Engine) -> Home:
 
 def longest(home: Home) -> int:
     """The longest request that the engine itself says it takes."""
-    with urllib.request.urlopen(f"{told(home)['url']}/v1/models", timeout=10) as answer:
+    with urllib.request.urlopen(f"{told(home)['url']}/v1/models", timeout=PATIENT_S) as answer:
         return int(json.load(answer)["data"][0]["max_model_len"])
 
 

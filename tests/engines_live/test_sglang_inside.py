@@ -52,7 +52,7 @@ def test_its_steps_account_for_every_token(engine: Engine, inside: EngineInside)
     asyncio.run(inside.steps(1))
     before, latencies = engine.metrics(*COUNTERS), asyncio.run(inside.latencies())
     with engine.under_load(streams=12, tokens=20) as load:
-        seen(lambda: len(load.finished) >= 12, 240)
+        seen(lambda: len(load.finished) >= 12)
     assert load.failed == []
     free_of_requests(engine, inside)
     prompt, output = (
@@ -105,9 +105,9 @@ def test_an_abort_takes_exact_ids_and_the_clients_are_told(
     running = [Answer(engine, f"x-{n}") for n in (1, 10)]
     running += [Answer(engine, "plain", stream=False)]
     running += [Answer(engine, f"y-{n}") for n in range(CAP - 3)]
-    seen(lambda: sum(s == "running" for s in states(inside).values()) == CAP, 120)
+    seen(lambda: sum(s == "running" for s in states(inside).values()) == CAP)
     waiting = [Answer(engine, "w-1"), Answer(engine, "w-2", stream=False), Answer(engine, "w-10")]
-    seen(lambda: sum(s == "waiting" for s in states(inside).values()) == 3, 120)
+    seen(lambda: sum(s == "waiting" for s in states(inside).values()) == 3)
     wanted = ("x-1", "plain", "w-1", "w-2", "nobody")
     done = asyncio.run(inside.abort(wanted, "ann@pts/3", "a test"))
     assert (done.aborted, done.ended_before, done.refused) == (wanted[:4], ("nobody",), ())
@@ -131,9 +131,9 @@ def test_above_the_queue_limit_a_503_for_streams_too(
     done = sglang_home.run("set", NAME, "max_queued_requests=2", "--json")
     assert done.code == 0, done.err
     running = [Answer(engine, f"a-{n}") for n in range(CAP)]
-    seen(lambda: sum(s == "running" for s in states(inside).values()) == CAP, 120)
+    seen(lambda: sum(s == "running" for s in states(inside).values()) == CAP)
     queued = [Answer(engine, f"b-{n}") for n in range(2)]
-    seen(lambda: sum(s == "waiting" for s in states(inside).values()) == 2, 120)
+    seen(lambda: sum(s == "waiting" for s in states(inside).values()) == 2)
     for stream in (True, False):
         refused = Answer(engine, f"c-{stream}", stream=stream).ended()
         assert (refused.status, refused.headers.get("retry-after")) == (503, "1")

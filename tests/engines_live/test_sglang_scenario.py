@@ -54,14 +54,14 @@ def test_the_cap_turns_under_load_and_no_request_fails(home: Home, engine: Engin
         stderr=subprocess.DEVNULL,
         text=True,
     ) as load:
-        seen(lambda: engine.metric(RUNNING) >= 6, 60)
+        seen(lambda: engine.metric(RUNNING) >= 6)
         sample = home.run("once", NAME, "--window", "3", "--json").json
         assert sample["kv_tokens_total"] == 8192
         assert sample["output_tokens_per_s"] > 0
         change("max_running_requests=3")
-        seen(lambda: engine.metric(RUNNING) <= 3, 30)  # it drains: the running ones finish
+        seen(lambda: engine.metric(RUNNING) <= 3)  # it drains: the running ones finish
         change("max_running_requests=8")
-        seen(lambda: engine.metric(RUNNING) >= 6, 30)
+        seen(lambda: engine.metric(RUNNING) >= 6)
         change("chunked_prefill_size=256")
         report = drained(load)
     assert report["requests"]["failed"] == 0, report["errors"]
@@ -83,9 +83,9 @@ def test_stop_with_open_streams_ends_within_its_grace(home: Home, engine: Engine
         stderr=subprocess.DEVNULL,
     ) as load:
         try:
-            seen(lambda: engine.metric(RUNNING) >= 4, 60)
+            seen(lambda: engine.metric(RUNNING) >= 4)
             begun = time.monotonic()  # by itself SGLang would wait until all is served
-            done = home.run("stop", NAME, "--grace", "4", timeout=60)
+            done = home.run("stop", NAME, "--grace", "4")
             assert done.code == 0, done.err
             assert time.monotonic() - begun < 4 + 20  # the rest is a crowded machine
             assert [pid for pid in pids if alive(pid)] == []

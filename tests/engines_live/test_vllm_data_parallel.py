@@ -23,7 +23,7 @@ from llmtop.engines.tuning.live_client import LiveClient
 from llmtop.engines.tuning.live_ranks import RankedLive
 from tests.engines_live.conftest import Start
 from tests.engines_live.engine import Engine
-from tests.engines_live.scenario import NAME, child, died, family
+from tests.engines_live.scenario import CHANGE_WAIT_S, NAME, PATIENT_S, child, died, family
 from tests.engines_live.vllm_served import FLAGS, WITH_WORKER
 from tests.llmtop_process import Done
 
@@ -52,7 +52,7 @@ def launch_values(engine: Engine) -> None:
 
 
 def run(engine: Engine, *args: str) -> Done:
-    return engine.home.run(*args, timeout=60)
+    return engine.home.run(*args)
 
 
 def change(done: Done) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def outcomes(found: dict[str, Any]) -> list[object]:
 
 def set_rank(engine: Engine, rank: int, **changes: int) -> Outcome:
     """Change one rank alone, as no llmtop does any more."""
-    client = LiveClient(socket_of(engine.socket, rank), timeout_s=20)
-    (done,) = asyncio.run(client.set(changes, by="test", wait_s=20))
+    client = LiveClient(socket_of(engine.socket, rank), timeout_s=PATIENT_S)
+    (done,) = asyncio.run(client.set(changes, by="test", wait_s=CHANGE_WAIT_S))
     return done.outcome
 
 
@@ -103,21 +103,21 @@ def test_a_lower_cap_reaches_both_ranks_with_eviction_and_without(engine: Engine
         evicted = [0, 0]
         for _ in range(8):
             assert run(engine, "set", NAME, f"max_num_seqs={CAP}").code == 0
-            engine.eventually(lambda: full(engine), 60)
+            engine.eventually(lambda: full(engine))
             found = change(run(engine, "set", NAME, "max_num_seqs=3", "--evict", "--json"))
             assert (found["outcome"], outcomes(found)) == ("applied", ["applied", "applied"]), found
             evicted = [one["evicted"] for one in found["ranks"]]
             if min(evicted) > 0:
                 break
         assert min(evicted) > 0 and found["evicted"] == sum(evicted)
-        engine.eventually(lambda: max(running(engine)) <= 3, 10)
+        engine.eventually(lambda: max(running(engine)) <= 3)
 
         still = None
         for _ in range(8):
             done = run(engine, "set", NAME, f"max_num_seqs={CAP}")
             assert done.code == 0
             assert f"max_num_seqs 3 -> {CAP}: applied on 2 of 2 ranks in " in done.err
-            engine.eventually(lambda: full(engine), 60)
+            engine.eventually(lambda: full(engine))
 
             done = run(engine, "set", NAME, "max_num_seqs=3")
             assert "applied on 2 of 2 ranks" in done.err and "put back" not in done.err
@@ -125,14 +125,14 @@ def test_a_lower_cap_reaches_both_ranks_with_eviction_and_without(engine: Engine
             if still:
                 break
         assert still, done.err
-        engine.eventually(lambda: max(running(engine)) <= 3, 60)  # as they finish
+        engine.eventually(lambda: max(running(engine)) <= 3)  # as they finish
         assert run(engine, "set", NAME, f"max_num_seqs={CAP}").code == 0
     assert load.failed == []
 
 
 def test_what_differs_is_shown_and_is_made_alike(engine: Engine) -> None:
     with engine.under_load(streams=STREAMS, repeats=1) as load:
-        engine.eventually(lambda: full(engine), 60)
+        engine.eventually(lambda: full(engine))
         assert set_rank(engine, 1, max_num_seqs=5) is Outcome.APPLIED
         listed = run(engine, "options", NAME)
         assert re.search(rf"^max_num_seqs +{CAP}/5 ", listed.out, re.MULTILINE), listed.out
@@ -146,20 +146,20 @@ def test_what_differs_is_shown_and_is_made_alike(engine: Engine) -> None:
 
 
 def test_each_rank_shows_its_steps_and_an_abort_reaches_rank_1(engine: Engine) -> None:
-    follow = EngineInside(engine.socket, (0, 1), timeout_s=60)
+    follow = EngineInside(engine.socket, (0, 1), timeout_s=PATIENT_S)
     asyncio.run(follow.steps())
     with ThreadPoolExecutor(2) as pool:
         sent = [pool.submit(engine.stream, f"long answer {n}", 1500) for n in (1, 2)]
-        engine.eventually(lambda: sorted(running(engine)) == [1, 1], 60)
+        engine.eventually(lambda: sorted(running(engine)) == [1, 1])
         rows = asyncio.run(follow.requests()).rows
         assert sorted(row.rank for row in rows) == [0, 1]
         first = next(row.id for row in rows if row.rank == 1)
         assert asyncio.run(follow.abort([first], "test")).aborted == (first,)
-        engine.eventually(lambda: len(asyncio.run(follow.requests()).rows) == 1, 20)
+        engine.eventually(lambda: len(asyncio.run(follow.requests()).rows) == 1)
         (left,) = asyncio.run(follow.requests()).rows
         assert left.rank == 0
         assert asyncio.run(follow.abort([left.id], "test")).aborted == (left.id,)
-        assert all((one.result(60).tokens or 0) < 1500 for one in sent)
+        assert all((one.result(PATIENT_S).tokens or 0) < 1500 for one in sent)
     found = asyncio.run(follow.steps())
     assert found.ranks == 2 and {step.rank for step in found.steps} == {0, 1}
 
@@ -168,7 +168,7 @@ def test_a_queue_limit_is_one_of_each_rank(engine: Engine) -> None:
     done = run(engine, "set", NAME, "max_num_seqs=2", "max_queued_requests=1")
     assert done.code == 0, done.err
     with engine.under_load(streams=12, tokens=60, repeats=1) as load:
-        engine.eventually(lambda: any("503" in one.error for one in load.finished), 60)
+        engine.eventually(lambda: any("503" in one.error for one in load.finished))
         assert sum(running(engine)) <= 4
     done = run(engine, "set", NAME, f"max_num_seqs={CAP}", "max_queued_requests=0")
     assert done.code == 0, done.err
@@ -178,7 +178,7 @@ def test_a_queue_limit_is_one_of_each_rank(engine: Engine) -> None:
 
 def test_a_frozen_rank_is_named_and_takes_the_change_when_it_goes_on(engine: Engine) -> None:
     with engine.under_load(streams=STREAMS, repeats=1) as load:
-        engine.eventually(lambda: full(engine), 60)
+        engine.eventually(lambda: full(engine))
         second = child(family(engine.pid), "VLLM::EngineCore_DP1")
         os.kill(second, signal.SIGSTOP)
         try:
@@ -188,14 +188,14 @@ def test_a_frozen_rank_is_named_and_takes_the_change_when_it_goes_on(engine: Eng
         assert done.code == 1
         assert "applied on 1 of 2 ranks; rank 1: " in done.err and "does not answer" in done.err
         assert f"its process VLLM::EngineCore_DP1 (pid {second}) is stopped" in done.err
-        engine.eventually(lambda: caps(engine) == [6, 6], 20)
+        engine.eventually(lambda: caps(engine) == [6, 6])
         assert run(engine, "set", NAME, f"max_num_seqs={CAP}").code == 0
     assert load.failed == []
 
 
 def test_a_rank_that_refuses_is_named(engine: Engine) -> None:
     with engine.under_load(streams=STREAMS, repeats=1) as load:
-        engine.eventually(lambda: full(engine), 60)
+        engine.eventually(lambda: full(engine))
         # The saboteur raises in our part of that rank, whose guard then switches it off.
         assert set_rank(engine, 1, max_num_batched_tokens=777) is Outcome.REFUSED
         done = run(engine, "set", NAME, "max_num_seqs=6", "--evict", "--json")
@@ -205,7 +205,7 @@ def test_a_rank_that_refuses_is_named(engine: Engine) -> None:
         assert found["reason"].startswith("rank 1 refused: live options are switched off: ")
         assert "sabotaged" in run(engine, "options", NAME).err
         assert caps(engine) == [6, CAP]
-        engine.eventually(lambda: running(engine)[0] <= 6 < running(engine)[1], 30)
+        engine.eventually(lambda: running(engine)[0] <= 6 < running(engine)[1])
     assert load.failed == []
 
 

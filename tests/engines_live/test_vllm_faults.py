@@ -22,6 +22,7 @@ from llmtop.tui.dashboard.runtime import DashboardRuntime
 from tests.engines_live.engine import START_S, Engine
 from tests.engines_live.scenario import (
     NAME,
+    PATIENT_S,
     alive,
     child,
     family,
@@ -46,7 +47,7 @@ def home(vllm_home: Home, vllm_engine: Engine) -> Home:
 
 def longest(home: Home) -> int:
     """The longest request that the engine itself says it takes."""
-    with urllib.request.urlopen(f"{told(home)['url']}/v1/models", timeout=10) as answer:
+    with urllib.request.urlopen(f"{told(home)['url']}/v1/models", timeout=PATIENT_S) as answer:
         return int(json.load(answer)["data"][0]["max_model_len"])
 
 
@@ -91,7 +92,7 @@ def test_what_does_not_start_is_rolled_back_and_the_words_say_why(home: Home) ->
     assert (longest(home), value(home, "max_num_seqs")) == (1024, 16)
 
 
-async def until(true: object, what: str, within_s: float = 60.0) -> None:
+async def until(true: object, what: str, within_s: float = 240.0) -> None:
     assert callable(true)
     for _ in range(round(within_s / 0.05)):
         if true():

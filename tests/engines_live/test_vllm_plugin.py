@@ -17,7 +17,7 @@ import pytest
 
 from llmtop.engines.core.options import Outcome
 from tests.engines_live.engine import Engine
-from tests.engines_live.scenario import NAME, child, died, family
+from tests.engines_live.scenario import NAME, PATIENT_S, child, died, family
 from tests.engines_live.vllm_inside import (
     DRAFT_TOKENS,
     DRAFTS,
@@ -76,7 +76,7 @@ def test_max_num_seqs_under_load_with_eviction_and_without(engine: Engine) -> No
     # Short prompts: what a raised cap lets in shows after the step that reads fourteen of them, and
     # with long ones that step alone took 2.1 s of a crowded core.
     with engine.under_load(repeats=1) as load:
-        engine.eventually(lambda: engine.metric(RUNNING) == 8, 30)  # the change before this one
+        engine.eventually(lambda: engine.metric(RUNNING) == 8)  # the change before this one
         applied(engine, max_num_seqs=16)
         engine.soon(lambda: full(engine))
 
@@ -87,7 +87,7 @@ def test_max_num_seqs_under_load_with_eviction_and_without(engine: Engine) -> No
 
         draining = applied(engine, max_num_seqs=2)
         assert draining.evicted == 0
-        engine.eventually(lambda: engine.metric(RUNNING) <= 2, 60)  # as they finish
+        engine.eventually(lambda: engine.metric(RUNNING) <= 2)  # as they finish
         applied(engine, max_num_seqs=16)
         engine.soon(lambda: full(engine))
     assert load.failed == []
@@ -103,14 +103,14 @@ def test_the_token_budget_under_load(engine: Engine) -> None:
 
     with engine.under_load() as load:
         before = busy_steps()
-        engine.eventually(lambda: busy_steps() > before + 5, 20)
+        engine.eventually(lambda: busy_steps() > before + 5)
         applied(engine, max_num_batched_tokens=5)
         engine.settle()
         before, made = busy_steps(), engine.metric(OUTPUT_TOKENS)
-        engine.eventually(lambda: engine.metric(OUTPUT_TOKENS) > made + 50, 20)
+        engine.eventually(lambda: engine.metric(OUTPUT_TOKENS) > made + 50)
         assert busy_steps() == before
         applied(engine, max_num_batched_tokens=2048)
-        engine.eventually(lambda: busy_steps() > before + 5, 20)
+        engine.eventually(lambda: busy_steps() > before + 5)
     assert load.failed == []
 
 
@@ -119,13 +119,13 @@ def test_speculation_off_and_on_under_load(engine: Engine) -> None:
         """Drafts of twenty steps, or of more until there are five, and their tokens."""
         before = engine.metrics(DRAFTS, DRAFT_TOKENS)
         engine.settle(20)
-        engine.eventually(lambda: engine.metric(DRAFTS) >= before[0] + 5, 30)
+        engine.eventually(lambda: engine.metric(DRAFTS) >= before[0] + 5)
         drafts, tokens = engine.metrics(DRAFTS, DRAFT_TOKENS)
         return drafts - before[0], tokens - before[1]
 
     with engine.under_load() as load:
         start = engine.metric(DRAFT_TOKENS)
-        engine.eventually(lambda: engine.metric(DRAFT_TOKENS) > start + 50, 20)
+        engine.eventually(lambda: engine.metric(DRAFT_TOKENS) > start + 50)
 
         applied(engine, num_speculative_tokens=0)
         engine.settle()
@@ -168,12 +168,12 @@ def test_nonsense_on_the_socket_harms_nothing(engine: Engine) -> None:
     with engine.under_load(streams=4, tokens=60) as load:
         for line in (b"\n", b"[]\n", b"\xff\xfe\n", b"[" * 60_000 + b"\n", b'{"op": "exit"}\n'):
             with socket.socket(socket.AF_UNIX) as visitor:
-                visitor.settimeout(5)
+                visitor.settimeout(PATIENT_S)
                 visitor.connect(str(engine.socket))
                 visitor.sendall(line)
                 assert json.loads(visitor.recv(65536))["ok"] is False
         with socket.socket(socket.AF_UNIX) as visitor:
-            visitor.settimeout(5)
+            visitor.settimeout(PATIENT_S)
             visitor.connect(str(engine.socket))
             visitor.sendall(b"x" * 70_000)
             assert json.loads(visitor.recv(65536))["error"] == "line longer than 64 KiB"
@@ -199,14 +199,14 @@ def test_requests_above_the_queue_limit_are_refused_at_once(engine: Engine) -> N
 
 def test_the_order_of_the_queue_and_the_prefill_threshold_change_live(engine: Engine) -> None:
     done = engine.home.run(
-        *("set", NAME, "scheduling_policy=priority", "long_prefill_token_threshold=64"), timeout=60
+        *("set", NAME, "scheduling_policy=priority", "long_prefill_token_threshold=64")
     )
     assert done.code == 0, done.err
     assert "scheduling_policy fcfs -> priority: applied" in done.err
     with engine.under_load(streams=20, tokens=10) as load:
-        engine.eventually(lambda: len(load.finished) >= 20, 60)
+        engine.eventually(lambda: len(load.finished) >= 20)
         done = engine.home.run(
-            *("set", NAME, "scheduling_policy=fcfs", "long_prefill_token_threshold=0"), timeout=60
+            *("set", NAME, "scheduling_policy=fcfs", "long_prefill_token_threshold=0")
         )
         assert done.code == 0, done.err
     assert load.failed == []
@@ -218,7 +218,7 @@ def test_when_introspection_breaks_the_options_and_the_engine_stay(engine: Engin
 
 def test_when_our_part_breaks_the_engine_goes_on_as_it_was_launched(engine: Engine) -> None:
     with engine.under_load() as load:
-        engine.eventually(lambda: full(engine), 20)
+        engine.eventually(lambda: full(engine))
         applied(engine, max_num_seqs=4, evict=True)
         applied(engine, num_speculative_tokens=0)
         engine.soon(lambda: engine.metric(RUNNING) <= 4)
@@ -232,13 +232,13 @@ def test_when_our_part_breaks_the_engine_goes_on_as_it_was_launched(engine: Engi
         assert all(option.value == option.launch for option in found.options.values())
         engine.soon(lambda: full(engine))
         drafted = engine.metric(DRAFT_TOKENS)
-        engine.eventually(lambda: engine.metric(DRAFT_TOKENS) > drafted + 50, 10)
+        engine.eventually(lambda: engine.metric(DRAFT_TOKENS) > drafted + 50)
 
         (late,) = change(engine, max_num_seqs=4)
         assert late.outcome is Outcome.REFUSED
         assert "switched off" in (late.reason or "")
         # Also those that came after it are served to their end.
-        engine.eventually(lambda: len(load.finished) > 16, 30)
+        engine.eventually(lambda: len(load.finished) > 16)
     assert load.failed == []
     assert engine.healthy()
     assert "launch values restored" in engine.log.read_text(errors="replace")

@@ -17,7 +17,7 @@ import pytest
 from llmtop.engines.core.options import Outcome
 from llmtop.engines.tuning.live_client import LiveClient
 from tests.engines_live.engine import Engine
-from tests.engines_live.scenario import child, died, family
+from tests.engines_live.scenario import CHANGE_WAIT_S, child, died, family
 from tests.engines_live.vllm_served import FLAGS, WITH_WORKER
 
 NGRAM = {
@@ -41,12 +41,12 @@ def test_speculation_off_and_on_under_load(engine: Engine) -> None:
     client = LiveClient(engine.socket)
 
     def drafts(number: int) -> None:
-        (done,) = asyncio.run(client.set({"num_speculative_tokens": number}, wait_s=5.0))
+        (done,) = asyncio.run(client.set({"num_speculative_tokens": number}, wait_s=CHANGE_WAIT_S))
         assert done.outcome is Outcome.APPLIED
 
     with engine.under_load() as load:
         start = engine.metric(DRAFT_TOKENS)
-        engine.eventually(lambda: engine.metric(DRAFT_TOKENS) > start + 50, 30)
+        engine.eventually(lambda: engine.metric(DRAFT_TOKENS) > start + 50)
         assert "launch table" in asyncio.run(client.get()).options["num_speculative_tokens"].note
 
         drafts(0)
@@ -58,7 +58,7 @@ def test_speculation_off_and_on_under_load(engine: Engine) -> None:
         drafts(4)
         engine.soon(lambda: engine.metric(DRAFT_TOKENS) > off + 50)
 
-        (capped,) = asyncio.run(client.set({"max_num_seqs": 2}, evict=True, wait_s=5.0))
+        (capped,) = asyncio.run(client.set({"max_num_seqs": 2}, evict=True, wait_s=CHANGE_WAIT_S))
         assert capped.evicted >= 1
         engine.soon(lambda: engine.metric("vllm:num_requests_running") <= 2)
     assert load.failed == []

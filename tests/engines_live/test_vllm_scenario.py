@@ -79,7 +79,7 @@ def test_knobs_turn_under_load_and_no_request_fails(home: Home, engine: Engine) 
 
     already = served()
     with start_load(home, 300) as load:
-        seen(lambda: running() >= 14, 60)
+        seen(lambda: running() >= 14)
         change("max_num_seqs=2", "--evict")
         engine.soon(lambda: running() <= 2)
         change("max_num_seqs=16")
@@ -94,11 +94,11 @@ def test_knobs_turn_under_load_and_no_request_fails(home: Home, engine: Engine) 
         engine.settle()
         before = drafts()
         tokens = made()
-        seen(lambda: made() > tokens + 50, 20)
+        seen(lambda: made() > tokens + 50)
         assert drafts() == before, "drafts were made with speculation off"
         change("num_speculative_tokens=4")
         engine.soon(lambda: drafts() > before)
-        seen(lambda: served() > already + 16, 240)
+        seen(lambda: served() > already + 16)
         report = drained(load)
     assert report["requests"]["failed"] == 0, report["errors"]
     assert report["requests"]["cut"] == 0
@@ -141,9 +141,9 @@ def test_stop_with_open_streams_ends_within_its_grace(home: Home, engine: Engine
     assert len(pids) >= 3  # API server, engine core, and Python's own tracker
     with start_load(home, 300) as load:
         try:
-            seen(lambda: engine.metric(RUNNING) >= 14, 60)
+            seen(lambda: engine.metric(RUNNING) >= 14)
             begun = time.monotonic()  # by itself vLLM would wait for its clients, which do not go
-            done = home.run("stop", NAME, "--grace", "4", timeout=60)
+            done = home.run("stop", NAME, "--grace", "4")
             assert done.code == 0, done.err
             assert time.monotonic() - begun < 4 + 20  # the rest is a crowded machine
             assert [one for one in pids if alive(one)] == []

@@ -10,14 +10,13 @@ from llmtop.engines.core.options import Change, Outcome
 from llmtop.engines.introspection.engine_inside import EngineInside
 from llmtop.engines.tuning.live_client import LiveClient, LiveState
 from tests.engines_live.engine import Engine
-from tests.engines_live.scenario import NAME
+from tests.engines_live.scenario import CHANGE_WAIT_S, NAME, PATIENT_S
 
 SABOTEUR = Path(__file__).resolve().parent / "saboteur"
 DRAFTS = "vllm:spec_decode_num_drafts_total"
 DRAFT_TOKENS = "vllm:spec_decode_num_draft_tokens_total"
 OUTPUT_TOKENS = "vllm:generation_tokens_total"
 RUNNING = "vllm:num_requests_running"
-PATIENT_S = 240  # what must come at all: an engine with a tenth of a core made 2 tokens/s a stream
 BY_REQUEST = ("ttft", "queue", "prefill", "e2e", "tpot")  # latencies of which each request has one
 
 
@@ -26,12 +25,10 @@ def state(engine: Engine) -> LiveState:
     return asyncio.run(LiveClient(engine.socket).get())
 
 
-def change(
-    engine: Engine, *, evict: bool = False, wait_s: float = 5.0, **changes: int
-) -> tuple[Change, ...]:
+def change(engine: Engine, *, evict: bool = False, **changes: int) -> tuple[Change, ...]:
     """Ask for changes; each has its outcome."""
     client = LiveClient(engine.socket)
-    return asyncio.run(client.set(changes, evict=evict, by="test", wait_s=wait_s))
+    return asyncio.run(client.set(changes, evict=evict, by="test", wait_s=CHANGE_WAIT_S))
 
 
 def applied(engine: Engine, *, evict: bool = False, **changes: int) -> Change:
@@ -50,17 +47,17 @@ def evicted(engine: Engine) -> int:
 
     def some() -> bool:
         applied(engine, max_num_seqs=16)
-        engine.eventually(lambda: engine.metric(RUNNING) > 2, PATIENT_S)
+        engine.eventually(lambda: engine.metric(RUNNING) > 2)
         counts.append(applied(engine, max_num_seqs=2, evict=True).evicted)
         return counts[-1] > 0
 
-    engine.eventually(some, PATIENT_S)
+    engine.eventually(some)
     return sum(counts)
 
 
 def inside(engine: Engine) -> EngineInside:
     """A reader of its own, patient on a crowded machine."""
-    return EngineInside(engine.socket, timeout_s=60)
+    return EngineInside(engine.socket, timeout_s=PATIENT_S)
 
 
 def tokens(engine: Engine) -> dict[str, float]:
@@ -78,8 +75,8 @@ def steps_hold_the_tokens(engine: Engine) -> None:
     asyncio.run(follow.steps())
     before, latencies = tokens(engine), asyncio.run(follow.latencies())
     with engine.under_load(streams=6, tokens=30, repeats=4) as load:
-        engine.eventually(lambda: len(load.finished) >= 6, PATIENT_S)
-    engine.eventually(lambda: engine.metric(RUNNING) == 0, PATIENT_S)
+        engine.eventually(lambda: len(load.finished) >= 6)
+    engine.eventually(lambda: engine.metric(RUNNING) == 0)
     found = asyncio.run(follow.steps())
     assert found.lost == 0 and load.failed == []
     sums = {
@@ -96,7 +93,7 @@ def steps_hold_the_tokens(engine: Engine) -> None:
         return {name: now[name].minus(latencies.histograms[name]).count for name in BY_REQUEST}
 
     # An answer is kept for 0.2 s.
-    engine.eventually(lambda: new() == dict.fromkeys(BY_REQUEST, len(load.finished)), PATIENT_S)
+    engine.eventually(lambda: new() == dict.fromkeys(BY_REQUEST, len(load.finished)))
     assert asyncio.run(follow.latencies()).histograms["output_lag"].count > 0
 
 
@@ -105,12 +102,12 @@ def aborted_and_told(engine: Engine) -> None:
     follow = inside(engine)
     with ThreadPoolExecutor(1) as pool:
         sent = pool.submit(engine.stream, "one long answer", 1500)
-        engine.eventually(lambda: engine.metric(RUNNING) == 1, PATIENT_S)
+        engine.eventually(lambda: engine.metric(RUNNING) == 1)
 
         def answered() -> bool:
             return any(row.generated_tokens for row in asyncio.run(follow.requests()).rows)
 
-        engine.eventually(answered, PATIENT_S)  # without a token its client would get an error
+        engine.eventually(answered)  # without a token its client would get an error
         (row,) = asyncio.run(follow.requests()).rows
         assert (row.state, row.max_tokens, row.rank) == ("running", 1500, 0)
         free = asyncio.run(follow.steps(1)).steps[-1].kv_free_blocks
@@ -122,42 +119,42 @@ def aborted_and_told(engine: Engine) -> None:
     after = asyncio.run(follow.steps(1)).steps[-1].kv_free_blocks
     assert free is not None and after is not None and after > free
     # An answer of the table is kept for 0.2 s.
-    engine.eventually(lambda: asyncio.run(follow.requests()).rows == (), PATIENT_S)
+    engine.eventually(lambda: asyncio.run(follow.requests()).rows == ())
 
 
 def refused_above_the_limit(engine: Engine) -> None:
     """Requests above the queue limit are refused, the others are served."""
-    done = engine.home.run("set", NAME, "max_num_seqs=2", "max_queued_requests=1", timeout=60)
+    done = engine.home.run("set", NAME, "max_num_seqs=2", "max_queued_requests=1")
     assert done.code == 0, done.err
     with engine.under_load(streams=8, tokens=30, repeats=1) as load:
-        engine.eventually(lambda: "503" in " ".join(one.error for one in load.finished), PATIENT_S)
+        engine.eventually(lambda: "503" in " ".join(one.error for one in load.finished))
         served = engine.metric(OUTPUT_TOKENS)
-        engine.eventually(lambda: engine.metric(OUTPUT_TOKENS) > served + 30, PATIENT_S)
+        engine.eventually(lambda: engine.metric(OUTPUT_TOKENS) > served + 30)
     refused = [one for one in load.finished if "503" in one.error]
     assert len(refused) < len(load.finished)  # the others are served to their end
     assert all(one.tokens == 30 for one in load.finished if one not in refused)
-    done = engine.home.run("set", NAME, "max_num_seqs=16", "max_queued_requests=0", timeout=60)
+    done = engine.home.run("set", NAME, "max_num_seqs=16", "max_queued_requests=0")
     assert done.code == 0, done.err
     with engine.under_load(streams=8, tokens=5, repeats=1) as load:
-        engine.eventually(lambda: len(load.finished) >= 8, PATIENT_S)
+        engine.eventually(lambda: len(load.finished) >= 8)
     assert load.failed == []
 
 
 def introspection_breaks(engine: Engine) -> None:
     """A hook that raises ends introspection, names the reason, and no request fails."""
     with engine.under_load(streams=4, tokens=30) as load:
-        engine.eventually(lambda: engine.metric(RUNNING) >= 3, PATIENT_S)
+        engine.eventually(lambda: engine.metric(RUNNING) >= 3)
         applied(engine, long_prefill_token_threshold=1777)  # the saboteur raises from now on
 
         def off() -> bool:
             return "steps" not in asyncio.run(inside(engine).abilities()).abilities
 
-        engine.eventually(off, PATIENT_S)
+        engine.eventually(off)
         missing = asyncio.run(inside(engine).abilities()).missing
         assert "sabotaged" in missing["steps"] and "sabotaged" in missing["requests"]
         applied(engine, max_num_seqs=2)
         ended = len(load.finished)
-        engine.eventually(lambda: len(load.finished) >= ended + 4, PATIENT_S)
+        engine.eventually(lambda: len(load.finished) >= ended + 4)
     change(engine, max_num_seqs=16, long_prefill_token_threshold=0)
     assert load.failed == []
     assert "introspection is off" in engine.log.read_text(errors="replace")

@@ -20,6 +20,9 @@ from llmtop.cli.start.run import FLAGS, PassingFlags
 from llmtop.engines.core.options import Change, OptionValue
 from llmtop.wording.sentences import flag_words
 
+# A step that reads long prompts takes seconds. The command ends as soon as the change is in force.
+STEP_WAIT_S = 10.0
+
 
 @click.command(cls=PassingFlags)
 @click.argument("name", metavar="NAME|URL", shell_complete=engine_names)
@@ -112,7 +115,8 @@ def command(
                 key: resolution.parse(resolution.find(options, key), text)
                 for key, text in asked.items()
             }
-            return trouble, await session.change(wanted, evict=evict, trouble=trouble)
+            changes = await session.change(wanted, evict=evict, trouble=trouble, wait_s=STEP_WAIT_S)
+            return trouble, changes
         finally:
             await session.close()
             await wiring.fetch.close()
