@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from llmtop import LlmtopError
 from llmtop.analysis.marks import Mark
-from llmtop.engines.state.temporary_changes import Purpose
 from llmtop.forecast.figures import Limits
 from llmtop.forecast.load import Load as Assumed
 from llmtop.forecast.twin import Run, simulate
 from llmtop.loadgen.core.results import RequestRecord
 from llmtop.loadgen.experiments.level import LoadClock
 from llmtop.loadgen.workload.plan import Loop, Plan
+from llmtop.operations.slo.in_force import InForce
 from llmtop.operations.slo.lengths import assumed
 from llmtop.operations.slo.limits import Names
 from llmtop.operations.slo.tune_candidates import Chosen, choose, warm_of
 from llmtop.operations.slo.tune_runs import in_time, launch_line, most_of, own_settings
-from llmtop.operations.slo.tuner import Tried, TuneReport
+from llmtop.operations.slo.tuner import TRIES, Tried, TuneReport
 from llmtop.operations.slo.words import tune_sentence
 from llmtop.slo_control.search import Measured, Search
 from llmtop.tui.commands.control import refusal
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from llmtop.tui.sources.engine import EngineSource
 
 MOST_DRAIN_S, CUT_S = 20.0, 5.0
-UNKNOWN = -1  # of an option: no value is this
-TRIES = 3  # to put the options back
 NO_LIMIT = "no limit of this engine changes as it runs"
 
 
@@ -58,10 +56,10 @@ class TuneRun(Experiment):
         self._names = Names()
         self._own: dict[str, int] = {}
         self._most: dict[str, int] = {}
-        self._in_force: dict[str, int] = {}
+        self._in_force = InForce({})
         self._search: Search | None = None
         self._expected: Mapping[int, float] = {}
-        self._runs, self._restored = 0, True
+        self._runs = 0
         self._publish(TuneState(plan, parts.now()))
 
     async def measure(self) -> None:
@@ -106,17 +104,15 @@ class TuneRun(Experiment):
             except Exception as error:
                 trouble = clean(refusal(error))
             else:
-                self._restored = True
                 break
         self._source.look_again()
-        if not self._restored:
+        if not self._in_force.restored:
             self.say("error", f"your settings could not be put back: {trouble}")
 
     def release(self) -> None:
         """Also put the options back where the screen's loop ended too soon for that."""
         super().release()
-        if not self._restored:
-            self._restored = True
+        if not self._in_force.restored:
             with suppress(Exception):  # the engine may be gone, and so may the screen
                 asyncio.run(self._put_anew())
 
@@ -129,12 +125,12 @@ class TuneRun(Experiment):
             result,
             self._tried(),
             self.parts.now() - self._state.began,
-            self._restored,
+            self._in_force.restored,
             self._runs,
             self.stopping,
             settings,
         )
-        back = "your settings are in force again" if self._restored else "NOT restored"
+        back = "your settings are in force again" if self._in_force.restored else "NOT restored"
         line = launch_line(self._source.session.endpoint, settings)
         self._publish(
             replace(
@@ -157,7 +153,7 @@ class TuneRun(Experiment):
         if not own:
             raise LlmtopError(f"{NO_LIMIT}: {why_not}" if why_not else NO_LIMIT)
         self._own = self._names.of(own)
-        self._in_force = dict(self._own)
+        self._in_force = InForce(self._own)
         return own
 
     async def _candidates(self, own: dict[str, int]) -> Chosen:
@@ -208,16 +204,9 @@ class TuneRun(Experiment):
             self.check(load, self._source)
 
     async def _put(self, session: EngineSession, settings: Mapping[str, int]) -> None:
-        ask = {name: value for name, value in settings.items() if self._in_force[name] != value}
-        if not ask:
-            return
-        self._restored = False
-        self._in_force |= dict.fromkeys(ask, UNKNOWN)  # until the engine has answered
-        for change in await session.change(ask, purpose=Purpose("tune", self._own)):
-            if change.failed:
-                words = f"{change.option} cannot be set to {change.after}: {change.reason}"
-                raise LlmtopError(words, "see `llmtop options`")
-            self._in_force[change.option] = ask[change.option]
+        if asked := self._in_force.ask(settings):
+            purpose = self._in_force.purpose
+            self._in_force.answered(asked, await session.change(asked, purpose=purpose))
 
     async def _put_anew(self) -> None:
         session = self.parts.reopen(self._source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -11,10 +12,11 @@ from msgspec import Struct, field
 from llmtop import LlmtopError
 from llmtop.engines.core.options import Change
 from llmtop.engines.state.temporary_changes import Purpose
+from llmtop.operations.slo.in_force import InForce
 from llmtop.operations.slo.limits import Names
 from llmtop.slo_control.search import Measured, Result, Search, Settings
 
-UNKNOWN = -1  # of an option: no value is this
+TRIES = 3  # to put the options back
 
 
 class Setter(Protocol):
@@ -79,8 +81,7 @@ class Tuner:
         self._expected = expected or {}
         self._on_run, self._on_result, self._clock = on_run, on_result, clock
         self._own = names.of(search.candidates[0])
-        self._purpose = Purpose("tune", self._own)
-        self._in_force = dict(self._own)
+        self._in_force = InForce(self._own)
 
     def run(self) -> TuneReport:
         """Measure until it is decided. The operator's values are restored however it ends."""
@@ -115,26 +116,15 @@ class Tuner:
         )
 
     def _put(self, settings: Mapping[str, int]) -> None:
-        ask = {name: value for name, value in settings.items() if self._in_force[name] != value}
-        if not ask:
-            return
-        self._in_force |= dict.fromkeys(ask, UNKNOWN)  # until the engine has answered
-        for change in self._setter(ask, self._purpose):
-            if change.failed:
-                raise LlmtopError(
-                    f"{change.option} cannot be set to {change.after}: {change.reason}",
-                    "see `llmtop options`",
-                )
-            self._in_force[change.option] = ask[change.option]
+        if asked := self._in_force.ask(settings):
+            self._in_force.answered(asked, self._setter(asked, self._in_force.purpose))
 
     def _restore(self) -> bool:
-        for _ in range(3):
-            try:
+        for _ in range(TRIES):
+            with suppress(LlmtopError):
                 self._put(self._own)
-            except LlmtopError:
-                continue
-            return True
-        return False
+                break
+        return self._in_force.restored
 
     def _tried(self) -> list[Tried]:
         return [
