@@ -16,11 +16,10 @@ from llmtop.forecast.twin import Run, simulate
 from llmtop.loadgen.core.results import RequestRecord
 from llmtop.loadgen.experiments.level import LoadClock
 from llmtop.loadgen.workload.plan import Loop, Plan
-from llmtop.operations.slo.in_force import InForce
 from llmtop.operations.slo.lengths import assumed
 from llmtop.operations.slo.limits import Names
 from llmtop.operations.slo.tune_candidates import Chosen, choose, warm_of
-from llmtop.operations.slo.tune_runs import in_time, launch_line, most_of, own_settings
+from llmtop.operations.slo.tune_runs import InForce, in_time, launch_line, most_of, own_settings
 from llmtop.operations.slo.tuner import TRIES, Tried, TuneReport
 from llmtop.operations.slo.words import tune_sentence
 from llmtop.slo_control.search import Measured, Search

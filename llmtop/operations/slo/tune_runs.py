@@ -1,4 +1,4 @@
-"""What a tune changes, what it makes of a run, and the line that launches what was found."""
+"""What a tune changes, what of it is in force, what it makes of a run, and its launch line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError
-from llmtop.engines.core.options import Option
+from llmtop.engines.core.options import Change, Option
+from llmtop.engines.state.temporary_changes import Purpose
 from llmtop.operations.slo.limits import MEASURED, ROLES, Names, live_names, settings_of
 from llmtop.slo_control.search import Measured
 
@@ -46,6 +47,42 @@ def in_time(records: Iterable[RequestRecord], slo: Slo, since: float, end: float
     good = sum(slo.met(record) for record in counted)
     share = good / len(counted) if counted else 0.0
     return Measured(good / max(end - since, 1e-9), share, len(counted))
+
+
+class InForce:
+    """What to ask for, so that settings come into force; what was asked and not answered counts as
+    not known, and is asked for again. own: the operator's values by option name."""
+
+    def __init__(self, own: Mapping[str, int]) -> None:
+        self.own = dict(own)
+        self.purpose = Purpose("tune", self.own)
+        self._known: dict[str, int | None] = dict(own)
+
+    @property
+    def restored(self) -> bool:
+        """Whether the operator's values are known to be in force."""
+        return self._known == self.own
+
+    def ask(self, settings: Mapping[str, int]) -> dict[str, int]:
+        """The options that must change. Their values are not known until ``answered``."""
+        asked = {name: value for name, value in settings.items() if self._known[name] != value}
+        self._known |= dict.fromkeys(asked)
+        return asked
+
+    def answered(self, asked: Mapping[str, int], changes: Iterable[Change]) -> None:
+        """What the engine answered. LlmtopError for the first option that it did not take; a part
+        of the engine may have taken it, so its value stays unknown."""
+        failed = None
+        for change in changes:
+            if not change.failed:
+                self._known[change.option] = asked[change.option]
+            elif failed is None:
+                failed = change
+        if failed is not None:
+            raise LlmtopError(
+                f"{failed.option} cannot be set to {failed.after}: {failed.reason}",
+                "see `llmtop options`",
+            )
 
 
 def launch_line(endpoint: Endpoint, settings: Mapping[str, int]) -> str:

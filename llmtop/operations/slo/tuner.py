@@ -12,8 +12,8 @@ from msgspec import Struct, field
 from llmtop import LlmtopError
 from llmtop.engines.core.options import Change
 from llmtop.engines.state.temporary_changes import Purpose
-from llmtop.operations.slo.in_force import InForce
 from llmtop.operations.slo.limits import Names
+from llmtop.operations.slo.tune_runs import InForce
 from llmtop.slo_control.search import Measured, Result, Search, Settings
 
 TRIES = 3  # to put the options back
