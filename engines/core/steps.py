@@ -58,7 +58,8 @@ class Steps(Struct, frozen=True):
 
     lost: steps that were overwritten before they were read; a gap. ranks: how many answered.
     missing: what this engine cannot show, with reasons. time: unix seconds of the exchange.
-    restarted: an engine restarted since the exchange before, so earlier steps are another run's.
+    restarted_ranks: those that restarted since the exchange before, in order; their earlier steps
+    are another run's.
     """
 
     steps: tuple[Step, ...]
@@ -66,7 +67,12 @@ class Steps(Struct, frozen=True):
     ranks: int
     missing: Mapping[str, str] = field(default_factory=dict)
     time: float = 0.0
-    restarted: bool = False
+    restarted_ranks: tuple[int, ...] = ()
+
+    @property
+    def restarted(self) -> bool:
+        """Whether any rank restarted since the exchange before."""
+        return bool(self.restarted_ranks)
 
 
 class StepMoments(Struct, frozen=True):

@@ -62,7 +62,7 @@ def steps(told: Answers[NewSteps], time: float) -> Steps:
         len(found),
         _missing(told),
         time,
-        any(one.restarted for one in found.values()),
+        tuple(sorted(one.rank for one in found.values() if one.restarted)),
     )
 
 

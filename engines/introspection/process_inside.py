@@ -30,6 +30,7 @@ class NewSteps(NamedTuple):
     lost: int
     restarted: bool
     missing: Mapping[str, str]
+    rank: int = 0
 
 
 class ProcessInside:
@@ -70,7 +71,7 @@ class ProcessInside:
             self._since = told.steps[-1].seq if told.steps else max(told.next - 1, 0)
             if first or told.next - 1 <= self._since:
                 break
-        return NewSteps(tuple(found), lost, restarted, missing)
+        return NewSteps(tuple(found), lost, restarted, missing, self._rank)
 
     async def _step_rows(self, newest: int) -> StepRows:
         since = self._since

@@ -218,10 +218,10 @@ class EngineSession:
             for change in made:
                 outcomes[change.option] = replace(change, note=notes[change.option])
             if temporary_changes is not None and record is not None:
-                now = {
+                now = {  # of a partial change a rank still has the value that is on record
                     name: change.before if change.outcome is Outcome.REFUSED else change.after
                     for name, change in outcomes.items()
-                    if name in ask
+                    if name in ask and change.outcome is not Outcome.PARTIAL
                 }
                 if purpose is not None:
                     await _aside(partial(temporary_changes.observe, record, now))

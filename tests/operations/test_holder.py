@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -57,7 +57,8 @@ class Script:
         shift = self.clock_shift
         steps = () if self.idle else PRESSED
         found = [replace(s, end=s.end + shift) for s in steps if then < s.end <= self.now]
-        return Steps(tuple(found), 0, self.ranks, restarted=restarted)
+        new = tuple(range(self.ranks)) if restarted else ()
+        return Steps(tuple(found), 0, self.ranks, restarted_ranks=new)
 
     async def latencies(self) -> Latencies:
         return Latencies({}, self.now, 1, boots=("a",))
@@ -77,8 +78,8 @@ class Script:
         self.set.append((self.beat, dict(self.options)))
         return tuple(made)
 
-    async def values(self) -> Mapping[str, OptionValue]:
-        return dict(self.options)
+    async def values(self) -> Mapping[str, Sequence[OptionValue]]:
+        return {name: (value,) * self.ranks for name, value in self.options.items()}
 
 
 def held(

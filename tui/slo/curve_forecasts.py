@@ -66,7 +66,7 @@ class CurveForecasts:
     async def _forecast(self, question: CurveQuestion) -> CurveForecast:
         from llmtop.forecast.knee_forecast import knee
         from llmtop.forecast.load import Load
-        from llmtop.operations.slo.lengths import assumed
+        from llmtop.operations.slo.ask import assumed
         from llmtop.tui.slo.worker import on_thread
 
         known = await self._facts.known(question.engine)

@@ -16,7 +16,7 @@ from llmtop.forecast.twin import Run, simulate
 from llmtop.loadgen.core.results import RequestRecord
 from llmtop.loadgen.experiments.level import LoadClock
 from llmtop.loadgen.workload.plan import Loop, Plan
-from llmtop.operations.slo.lengths import assumed
+from llmtop.operations.slo.ask import assumed
 from llmtop.operations.slo.limits import Names
 from llmtop.operations.slo.tune_candidates import Chosen, choose, warm_of
 from llmtop.operations.slo.tune_runs import InForce, in_time, launch_line, most_of, own_settings

@@ -24,11 +24,13 @@ from llmtop.operations.slo.limits import changed
 
 if TYPE_CHECKING:
     from llmtop.engines.core.options import Option
+    from llmtop.loadgen.workload.lengths import Lengths as AskedLengths
     from llmtop.operations.wiring import Wiring
 
 CACHED = 0.05
 """From such a share of cached prompt tokens on, other prompts would be other work."""
 TOP_STREAMS = 4096
+SHARES = 64  # values that stand for a log-normal distribution
 
 
 class Asked(Struct, frozen=True):
@@ -211,3 +213,11 @@ def without_goodput(answer: Answer) -> Answer:
     """Without limits there is no goodput."""
     expected = {n: v for n, v in answer.expected.items() if n != "goodput_per_s"}
     return replace(answer, expected=expected, on_the_edge=False)
+
+
+def assumed(asked: AskedLengths) -> Lengths:
+    """The lengths that a forecast draws for a load that sends these."""
+    if isinstance(asked, tuple):
+        return Lengths.span(*asked)
+    shares = ((n + 0.5) / SHARES for n in range(SHARES))
+    return Lengths(tuple(max(1, round(asked.quantile(share))) for share in shares))

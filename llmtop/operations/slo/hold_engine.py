@@ -7,13 +7,13 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
 from llmtop import LlmtopError
-from llmtop.engines.core.options import Change, Option, OptionValue
+from llmtop.engines.core.options import Change, Option, OptionValue, RankValue
 from llmtop.engines.state.temporary_changes import Purpose
 from llmtop.operations.inside import require_inside
 from llmtop.operations.slo.holder import Holder, HoldReport
@@ -69,15 +69,21 @@ class SessionChanger:
     async def change(
         self, wanted: Mapping[str, OptionValue], *, purpose: Purpose | None = None
     ) -> tuple[Change, ...]:
-        """See ``holder.Changer``."""
+        """See ``rank_limits.Changer``."""
         return await self._session.change(wanted, purpose=purpose)
 
-    async def values(self) -> Mapping[str, OptionValue]:
-        """See ``holder.Changer``."""
-        options, why_not = await self._session.options()
-        if why_not:
-            raise LlmtopError(why_not)
-        return {option.name: option.value for option in options}
+    async def values(self) -> Mapping[str, Sequence[OptionValue]]:
+        """See ``rank_limits.Changer``."""
+        found = await self._session.look()
+        if found.live is None:
+            raise LlmtopError(found.why_not)
+        return {option.name: _on_ranks(option) for option in found.options}
+
+
+def _on_ranks(option: Option) -> tuple[OptionValue, ...]:
+    """What it is on each rank, or is about to be."""
+    ranks = option.ranks or (RankValue(0, option.value, option.pending),)
+    return tuple(one.value if one.pending is None else one.pending for one in ranks)
 
 
 def prepared(options: tuple[Option, ...], why_not: str, plan: HoldPlan) -> Prepared:

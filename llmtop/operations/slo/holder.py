@@ -14,12 +14,12 @@ from msgspec.structs import asdict
 
 from llmtop import LlmtopError
 from llmtop.engines.core.latencies import Latencies
-from llmtop.engines.core.options import Change, OptionValue
 from llmtop.engines.core.steps import Steps
-from llmtop.engines.state.temporary_changes import Purpose
+from llmtop.engines.tuning.rank_merge import rank_words
 from llmtop.operations.slo.holders import Action
 from llmtop.operations.slo.limits import Names
 from llmtop.operations.slo.outcomes import LatencyWatch, Outcomes
+from llmtop.operations.slo.rank_limits import Changer, RankLimits
 from llmtop.slo_control.controller import Controller, Decision
 from llmtop.slo_control.limits import Goal, LimitValues, Range
 from llmtop.slo_control.pressure import PressureGauge
@@ -29,7 +29,7 @@ SILENT_S = 3.0  # without an answer: the operator's values return as soon as the
 CLOCK_S = 2.0  # by which the wall clock may move beside the monotonic one between two beats
 LOOK_EVERY = 5  # beats: has somebody else changed an option?
 CANNOT_S = 5.0
-RESTORE_TRIES = 10
+RESTORE_TRIES, RESTORE_S = 10, 10.0
 RECOVERED, RESTARTED = "the engine answers again", "the engine was restarted"
 
 
@@ -41,18 +41,6 @@ class Inside(Protocol):
 
     async def latencies(self) -> Latencies:
         """Cumulative latencies."""
-
-
-class Changer(Protocol):
-    """The part of an ``EngineSession`` that is asked here."""
-
-    async def change(
-        self, wanted: Mapping[str, OptionValue], *, purpose: Purpose | None = None
-    ) -> tuple[Change, ...]:
-        """Ask for changes."""
-
-    async def values(self) -> Mapping[str, OptionValue]:
-        """Options that are in force, by name."""
 
 
 class HoldReport(Struct, frozen=True):
@@ -100,22 +88,24 @@ class Holder:
         clock: Callable[[], float] = time.monotonic,
         beat_s: float = BEAT_S,
     ) -> None:
-        self._inside, self._changer, self._names = inside, changer, names
+        self._inside, self._names = inside, names
         self._own = own
+        self._limits = RankLimits(changer, self._named(own), self._changed, self._note)
         self._controller = Controller(goal, own, allowed)
         self._gauge, self._watch = PressureGauge(goal.pace_s), LatencyWatch(goal)
         self._on_action, self._on_beat = on_action, on_beat
         self._wall, self._clock, self._beat_s = wall, clock, beat_s
         self._actions: list[Action] = []
-        self._in_force = self._named(own)
         self._refused = 0
         self._ranks = 0
         self._answered = clock()
         self._silent = False
+        self._unheard = False  # on the beat before
         self._failing = False
         self._beats = 0
         self._primed = False
         self._drift: float | None = None
+        self._owed = ""  # why the operator's values must return, until they are asked for
 
     def _named(self, held: LimitValues) -> dict[str, int]:
         return self._names.of(asdict(held))
@@ -133,7 +123,7 @@ class Holder:
         except Ended as reason:
             ended = str(reason)
         finally:
-            restoring = asyncio.create_task(self._restore("the hold ends"))
+            restoring = asyncio.create_task(self._restore_all("the hold ends"))
             try:
                 await asyncio.shield(restoring)
             except asyncio.CancelledError:
@@ -143,8 +133,7 @@ class Holder:
 
     def report(self, seconds: float, ended: str = "") -> HoldReport:
         """What it did so far."""
-        own = self._named(self._own)
-        left = {name: value for name, value in self._in_force.items() if value != own[name]}
+        left = self._limits.left
         return HoldReport(
             seconds,
             self._watch.outcomes(),
@@ -153,7 +142,7 @@ class Holder:
             not left,
             ended,
             left,
-            own,
+            dict(self._limits.own),
         )
 
     async def _beat(self) -> None:
@@ -167,12 +156,14 @@ class Holder:
             return
         self._answered = self._clock()
         silent, self._silent = self._silent, False
-        if self._disturbed(found):
-            await self._give_up(self._disturbance)
+        disturbance = self._disturbance(found)
+        self._unheard = False
+        if disturbance:
+            await self._give_up(disturbance)
             return
-        if silent:
+        if silent or self._owed:
             self._forget()
-            await self._restore(RECOVERED)  # that it was silent was an event; no second one
+            await self._restore(self._owed or RECOVERED)  # the cause is an event already
             return
         if self._primed:  # the first answer holds steps of before
             self._refused += sum(step.refused or 0 for step in found.steps)
@@ -187,26 +178,26 @@ class Holder:
         if decision is not None:
             await self._carry_out(decision)
         self._say_whether_it_holds(seen[0].time)
-        self._on_beat(self._in_force, self._controller.engaged, self._words, len(self._actions))
+        self._on_beat(self._limits.held, self._controller.engaged, self._words, len(self._actions))
 
-    def _disturbed(self, found: Steps) -> bool:
-        """Whether what was seen before says nothing of now: ``_disturbance`` is the reason."""
-        drift = self._wall() - self._clock()
+    def _disturbance(self, found: Steps) -> str:
+        """Why what was seen before says nothing of now; "" when it does."""
+        drift, before = self._wall() - self._clock(), self._ranks
         moved = self._drift is not None and abs(drift - self._drift) > CLOCK_S
-        lost = found.ranks < self._ranks
-        back = found.ranks > self._ranks > 0  # with the values of its launch
         self._drift, self._ranks = drift, found.ranks
-        if found.restarted:
-            self._disturbance = RESTARTED
-        elif lost:
-            self._disturbance = f"a rank is gone: {found.ranks} answer"
-        elif back:
-            self._disturbance = f"a rank is back: {found.ranks} answer"
-        elif moved:
-            self._disturbance = "the clock of this machine was set"
-        return found.restarted or lost or back or moved
+        new = found.restarted_ranks
+        if new and len(new) == found.ranks and (len(new) >= before or self._unheard):
+            return RESTARTED
+        if found.ranks < before:
+            return f"a rank is gone: {found.ranks} answer"
+        if found.ranks > before > 0:
+            return f"a rank is back: {found.ranks} answer"
+        if new:
+            return f"{rank_words(new)} {'was' if len(new) == 1 else 'were'} restarted"
+        return "the clock of this machine was set" if moved else ""
 
     def _unanswered(self, error: LlmtopError) -> None:
+        self._unheard = True
         if not self._silent and self._clock() - self._answered > SILENT_S:
             self._silent = True
             self._note(f"the engine does not answer: {error.message}")
@@ -214,20 +205,15 @@ class Holder:
     async def _give_up(self, why: str) -> None:
         """Begin again from the operator's values."""
         if why == RESTARTED:
-            await self._adopt()
+            with suppress(LlmtopError):
+                await self._limits.adopt()
+            self._own = self._names.held(self._limits.own, self._own)
+        self._limits.doubt()
         self._forget()
         before = len(self._actions)
         await self._restore(why)
         if not any(action.why == why for action in self._actions[before:]):
             self._note(why)
-
-    async def _adopt(self) -> None:
-        """The values of a new process are the operator's."""
-        own = self._named(self._own)
-        with suppress(LlmtopError):
-            values = await self._changer.values()
-            own |= {name: now for name in own if type(now := values.get(name)) is int}
-        self._in_force, self._own = own, self._names.held(own, self._own)
 
     def _forget(self) -> None:
         """What was seen before says nothing of now."""
@@ -238,54 +224,36 @@ class Holder:
     async def _carry_out(self, decision: Decision) -> None:
         await self._look()  # what somebody else has just set must not be overwritten
         try:
-            await self._change(self._named(decision.held), decision.why)
+            await self._limits.set(self._named(decision.held), decision.why)
         except LlmtopError as error:
             self._unanswered(error)
         # What the engine did not take, or rounded, is not what the controller wanted.
-        self._controller.held = self._names.held(self._in_force, decision.held)
-
-    async def _change(self, wanted: Mapping[str, int], why: str) -> bool:
-        """Ask for what differs; whether all of it is in force."""
-        ask = {name: value for name, value in wanted.items() if value != self._in_force[name]}
-        if not ask:
-            return True
-        purpose = Purpose("hold", self._named(self._own))
-        changes = await self._changer.change(ask, purpose=purpose)
-        done = True
-        for change in changes:
-            if change.failed:
-                done = False
-                self._note(f"{change.option} stays {change.before}: {change.reason}")
-                continue
-            before, after = self._in_force[change.option], change.after
-            if not isinstance(after, int):  # not yet in force; an engine may round it
-                after = ask[change.option]
-            self._in_force[change.option] = after
-            self._add(Action(self._wall(), change.option, before, after, why))
-        return done
+        self._controller.held = self._names.held(self._limits.held, decision.held)
 
     async def _restore(self, why: str) -> bool:
-        """Put the operator's values back; whether they are."""
-        for attempt in range(RESTORE_TRIES):
-            try:
-                return await self._change(self._named(self._own), why)
-            except LlmtopError:
-                if attempt + 1 < RESTORE_TRIES:
-                    await asyncio.sleep(self._beat_s)
-        return False
+        """Put the operator's values back, or do it on the next beat; whether they are in force."""
+        self._owed = why
+        try:
+            done = await self._limits.set(self._limits.own, why)
+        except LlmtopError:
+            return False
+        self._owed = ""  # a rank that is silent gets them when it is back
+        return done
+
+    async def _restore_all(self, why: str) -> None:
+        """Put the operator's values back on all ranks, as far as these answer."""
+        until = self._clock() + RESTORE_S
+        for _ in range(RESTORE_TRIES):
+            if await self._restore(why) or self._clock() > until:
+                return
+            await asyncio.sleep(self._beat_s)
 
     async def _look(self) -> None:
         """End when somebody else has changed an option: that value stays."""
-        try:
-            values = await self._changer.values()
-        except LlmtopError:
-            return
-        own = self._named(self._own)
-        for name, value in self._in_force.items():
-            now = values.get(name)
-            if isinstance(now, int) and now != value:
-                self._in_force[name] = own[name]  # it is not ours to put back
-                raise Ended(f"somebody else has set {name} to {now}")
+        with suppress(LlmtopError):
+            found = await self._limits.look()
+            if found:
+                raise Ended(found)
 
     def _say_whether_it_holds(self, now: float) -> None:
         failing = self._controller.failing_for(now) > CANNOT_S
@@ -298,6 +266,9 @@ class Holder:
         if self._silent:
             return "the engine does not answer"
         return "cannot hold" if self._failing else ""
+
+    def _changed(self, option: str, before: int, after: int, why: str) -> None:
+        self._add(Action(self._wall(), option, before, after, why))
 
     def _note(self, why: str) -> None:
         self._add(Action(self._wall(), "", None, None, why))
