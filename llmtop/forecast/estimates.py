@@ -19,6 +19,7 @@ LAUNCH_SHOWS = 1.3
 """A decode step before a prefill takes so much longer than others where launches overlap."""
 LEAST_FLOORS = 5
 USUAL_FLOOR = 0.8
+ONE_SIZE = 1.5
 LARGE_PREFILL = 8 * 16  # prompt tokens in a step that say something of what a token costs
 HIDDEN = 0.76  # of a step's least time: the reading of the weights (vLLM 0.26 on an H200)
 HIDDEN_RANGE = (0.6, 1.0)
@@ -58,18 +59,18 @@ def _triples(steps: Sequence[Step]) -> list[_Triple]:
 
 
 def estimate(
-    steps: Sequence[Step], context_s: float | None, *, launches: bool = True
+    steps: Sequence[Step],
+    context_s: float | None,
+    weights_s: float | None = None,
+    *,
+    launches: bool = True,
 ) -> tuple[StepModel, Regression, list[float]]:
     """The model, the regression of its decode steps, and launches over what the model has of them.
 
-    launches: see ``fit``. NotFitted when too little was seen.
+    weights_s, launches: see ``fit``. NotFitted when too little was seen.
     """
     triples = _triples(steps)
-    plain = [
-        one.step
-        for one in triples
-        if not (one.before.prefill_tokens or one.step.prefill_tokens or one.after.prefill_tokens)
-    ]
+    plain = [one.step for one in triples if _is_plain(one, launches=launches)]
     if len(plain) < LEAST_DECODES:
         raise NotFitted(
             f"only {len(plain)} steps without any prefill were seen, {LEAST_DECODES} are needed",
@@ -81,15 +82,39 @@ def estimate(
             f"only {prefills} steps with a prefill were seen, {LEAST_PREFILLS} are needed",
             "send new requests for some seconds, then ask again",
         )
-    return _refined(plain, triples, context_s or 0.0, launches=launches)
+    found = _refined(plain, triples, context_s or 0.0, None, launches=launches)
+    if weights_s and not _shows_hidden(plain, found[0], weights_s):
+        given = _refined(plain, triples, context_s or 0.0, weights_s, launches=launches)
+        if given[0].base_s > weights_s:  # else not all of them are read in a step
+            return given
+    return found
+
+
+def _shows_hidden(plain: Sequence[Step], model: StepModel, weights_s: float) -> bool:
+    """Whether batches show what hides behind the reading of the weights: small ones and large."""
+    sizes = sorted(map(tokens, plain))
+    least, most = (sizes[int(share * len(sizes))] for share in (0.05, 0.95))
+    return most > ONE_SIZE * least and model.token_s * least < weights_s
+
+
+def _is_plain(one: _Triple, *, launches: bool) -> bool:
+    """A step whose time no prefill is a part of. The launch of a prefill is a part of the step
+    before it, and what is left of one may be a part of the step behind it."""
+    beside = launches and (one.before.prefill_tokens or one.after.prefill_tokens)
+    return not (one.step.prefill_tokens or beside)
 
 
 def _refined(
-    plain: Sequence[Step], triples: Sequence[_Triple], context_s: float, *, launches: bool
+    plain: Sequence[Step],
+    triples: Sequence[_Triple],
+    context_s: float,
+    weights_s: float | None,
+    *,
+    launches: bool,
 ) -> tuple[StepModel, Regression, list[float]]:
     """Each coefficient given the others, in turns: what tokens cost shows in steps with prefills,
     what requests cost in those without."""
-    token_s = hidden_s = 0.0
+    token_s, hidden_s = 0.0, weights_s or 0.0
     for last in (False, False, True):
         decode = _decode(plain, StepModel(0.0, 0.0, context_s, token_s, hidden_s))
         base, request = decode.coefficients
@@ -98,19 +123,22 @@ def _refined(
         if launches:
             model, ratios = _launches(model, triples)
         if not last:
-            model = _tokens(model, triples)
-            token_s, hidden_s = model.token_s, model.hidden_s
-            hidden_s = _hidden(plain, model)
+            model = _tokens(model, triples, weights_s)
+            token_s = model.token_s
+            hidden_s = weights_s or _hidden(plain, model)
     return model, decode, ratios
+
+
+def _device(model: StepModel, step: Step) -> float:
+    """The device's time for a step, drafts included."""
+    return model.gpu(step.requests, tokens(step), step.context_tokens or 0)
 
 
 def _decode(plain: Sequence[Step], known: StepModel) -> Regression:
     """base_s and request_s; ``known`` has the rest."""
     chosen = plain[:: max(1, len(plain) // MOST_ROWS)]
     rows = [(1.0, float(step.requests)) for step in chosen]
-    values = [
-        max(1e-5, s.duration_s - known.decode(s.requests, s.context_tokens or 0)) for s in chosen
-    ]
+    values = [max(1e-5, s.duration_s - _device(known, s)) for s in chosen]
     found = regress(rows, values)
     if found.coefficients[1] >= 0 and found.coefficients[0] > 0:
         return found
@@ -150,7 +178,7 @@ def _ends_late(one: _Triple) -> bool:
 
 def _over(model: StepModel, one: _Triple) -> float:
     """A step's time over what the model has."""
-    return one.step.duration_s / model.decode(one.step.requests, one.step.context_tokens or 0)
+    return one.step.duration_s / _device(model, one.step)
 
 
 def _ahead(model: StepModel, shown: Sequence[_Triple], stamped: Sequence[_Triple]) -> bool:
@@ -218,14 +246,14 @@ def _floor(model: StepModel, triples: Sequence[_Triple]) -> float:
         before, step, after = one.before, one.step, one.after
         if before.prefill_tokens or after.prefill_tokens or not step.prefill_tokens:
             continue
-        alone = model.decode(before.requests, before.context_tokens or 0)
+        alone = _device(model, before)
         if before.duration_s > 2 * alone and tokens(step) < 2 * GRAPH_TOKENS:
             own = model.base_s + model.request_s * step.requests
             shares.append(step.duration_s / own)
     return min(1.0, median(shares)) if len(shares) >= LEAST_FLOORS else USUAL_FLOOR
 
 
-def _tokens(model: StepModel, triples: Sequence[_Triple]) -> StepModel:
+def _tokens(model: StepModel, triples: Sequence[_Triple], weights_s: float | None) -> StepModel:
     """What a token costs, from the steps with prefills whose end no launch hides."""
     rows = [row for one in triples if (row := _prefill_row(model, one)) is not None]
     large = [row for row in rows if row[0] >= LARGE_PREFILL]
@@ -238,7 +266,7 @@ def _tokens(model: StepModel, triples: Sequence[_Triple]) -> StepModel:
     top = max(count for count, _ in large)
     heavy = [(count, extra) for count, extra in large if count > top / 4]
     small = [(count, extra) for count, extra in large if extra > 0.2 * model.base_s]
-    if len(small) >= 20 and top > 3 * min(count for count, _ in small):
+    if not weights_s and len(small) >= 20 and top > 3 * min(count for count, _ in small):
         line = regress([(count, -1.0) for count, _ in small], [e for _, e in small])
         low, high = (share * model.base_s for share in HIDDEN_RANGE)
         hidden = min(max(line.coefficients[1], low), high)
@@ -249,7 +277,7 @@ def _tokens(model: StepModel, triples: Sequence[_Triple]) -> StepModel:
 def _hidden(plain: Sequence[Step], model: StepModel) -> float:
     """How much of the arithmetic hides behind the weights: it shows where batches are so large that
     decode steps cost more from one size on."""
-    if max(step.requests for step in plain) * model.token_s < KINK * model.hidden_s:
+    if max(map(tokens, plain)) * model.token_s < KINK * model.hidden_s:
         return model.hidden_s
     chosen = plain[:: max(1, len(plain) // KINK_ROWS)]
     return min(
@@ -265,10 +293,7 @@ def _misfit(plain: Sequence[Step], model: StepModel) -> float:
     known = structs.replace(model, base_s=0.0, request_s=0.0)
     base, request = _decode(plain, known).coefficients
     fitted = structs.replace(model, base_s=base, request_s=request)
-    return sum(
-        abs(math.log(step.duration_s / fitted.decode(step.requests, step.context_tokens or 0)))
-        for step in plain
-    )
+    return sum(abs(math.log(step.duration_s / _device(fitted, step))) for step in plain)
 
 
 def _prefill_row(model: StepModel, one: _Triple) -> tuple[float, float] | None:
@@ -286,11 +311,11 @@ def _prefill_row(model: StepModel, one: _Triple) -> tuple[float, float] | None:
                 return None
             # The device began with it when the step before was done, not when that was told.
             seconds += before.duration_s
-            seconds -= model.decode(before.requests, before.context_tokens or 0)
+            seconds -= _device(model, before)
         own = model.hold(step.requests, tokens(step), step.prefill_tokens)
         if before.prefill_tokens and tokens(before) < 1500:
             return None
         if seconds < 1.1 * own:
             return None
-    read_s = structs.replace(model, token_s=0.0).decode(step.requests, step.context_tokens or 0)
+    read_s = _device(structs.replace(model, token_s=0.0), step)
     return float(tokens(step)), seconds - read_s

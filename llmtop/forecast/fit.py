@@ -42,7 +42,8 @@ class Fit(Struct, frozen=True):
 
     median_error, p90_error: of steps that were held out, as shares. residuals, prefill_residuals:
     measured over predicted, which a forecast draws from. holds: the same of launches, in the
-    order in which they came. emitted: output tokens of a request in a decode step.
+    order in which they came. emitted: output tokens of a request in a decode step. drafted: draft
+    tokens that such a step computes besides, a request.
     """
 
     model: StepModel
@@ -54,6 +55,7 @@ class Fit(Struct, frozen=True):
     holds: tuple[float, ...]
     seen: Seen
     emitted: float = 1.0
+    drafted: float = 0.0
 
     def drawn(self, rng: random.Random, *, gpu: float, hold: float) -> StepModel:
         """The model of another session: coefficients and factors are drawn once for it."""
@@ -75,20 +77,28 @@ class Fit(Struct, frozen=True):
         )
 
 
-def fit(steps: Sequence[Step], context_s: float | None = None, *, launches: bool = True) -> Fit:
+def fit(
+    steps: Sequence[Step],
+    context_s: float | None = None,
+    weights_s: float | None = None,
+    *,
+    launches: bool = True,
+) -> Fit:
     """Fit to all steps; the error is that of a fit without every fifth stretch of them.
 
     context_s: seconds for each token of context, bytes over bandwidth. Requests and context grow
     together in one kind of load, so it is better given than fitted. None: it is not known, and
-    context counts as a part of each request. launches: False of an engine that is known to launch
-    no step ahead, so that none need be seen. NotFitted when too little was seen.
+    context counts as a part of each request. weights_s: seconds to read the weights, bytes over
+    bandwidth; it counts where batches do not show how much hides behind that. launches: False of an
+    engine that is known to launch no step ahead, so that none need be seen. NotFitted when too
+    little was seen.
     """
     usable = [step for step in steps if 0 < step.duration_s < LONGEST_STEP_S]
-    model, decode, ratios = estimate(usable, context_s, launches=launches)
+    model, decode, ratios = estimate(usable, context_s, weights_s, launches=launches)
     blocks = _blocks(usable)
     trained = [step for n, block in enumerate(blocks) if n % BLOCKS != BLOCKS - 1 for step in block]
     try:
-        judge = estimate(trained, context_s, launches=launches)[0]
+        judge = estimate(trained, context_s, weights_s, launches=launches)[0]
     except NotFitted:
         judge = model
     held_out = [
@@ -108,6 +118,7 @@ def fit(steps: Sequence[Step], context_s: float | None = None, *, launches: bool
         holds=_holds(ratios),
         seen=_seen(usable, len(ratios), overlapped=model.overlapped),
         emitted=_emitted(usable),
+        drafted=_drafted(usable),
     )
 
 
@@ -164,3 +175,10 @@ def _emitted(steps: Sequence[Step]) -> float:
     known = [(s.output_tokens, s.requests) for s in plain if s.output_tokens is not None]
     asked = sum(requests for _, requests in known)
     return max(1.0, sum(output for output, _ in known) / asked) if asked else 1.0
+
+
+def _drafted(steps: Sequence[Step]) -> float:
+    """Draft tokens of a request in a step without prefills; 0 without speculation."""
+    plain = [s for s in steps if not s.prefill_tokens and s.requests and s.draft_tokens]
+    asked = sum(step.requests for step in plain)
+    return sum(step.draft_tokens or 0 for step in plain) / asked if asked else 0.0

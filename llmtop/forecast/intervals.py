@@ -92,6 +92,7 @@ def engine(fit: Fit, front_end: FrontEnd, rng: random.Random, *, lag: bool = Tru
         front_end=front_end.slower(rng.lognormvariate(0.0, FRONT_END_SPREAD)),
         noise=Noise(fit.residuals, fit.prefill_residuals, fit.holds),
         emitted=fit.emitted,
+        drafted=fit.drafted,
         lag=lag,
     )
 

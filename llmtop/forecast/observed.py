@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from statistics import fmean
+from statistics import fmean, pvariance
 
 from msgspec import Struct
 
@@ -15,6 +15,8 @@ from llmtop.forecast.load import Lengths, Load, Present, PresentRequest
 
 LEAST_REQUESTS = 10
 SAME = 0.15
+TURNS = 2.0  # so often each place in flight was taken anew
+STEADY = 0.05  # variance over the mean; 1 where requests come at random
 SPREAD = (0.4, 0.7, 0.9, 1.0, 1.1, 1.3, 1.6)
 """Of answers that end by themselves, around their mean, where only the mean is known."""
 
@@ -32,12 +34,14 @@ class Observed(Struct, frozen=True):
 def observed(
     steps: Sequence[Step], table: RequestTable | None, streams: float | None = None
 ) -> Observed:
-    """The load as it is. streams: it is a closed loop of so many. NotFitted when too few requests
-    were seen."""
+    """The load as it is. streams: it is a closed loop of so many; None: the steps show whether it
+    is one. NotFitted when too few requests were seen."""
     if not steps:
         raise NotFitted("no step was seen", "send some load, then ask again")
     seconds = max(step.end for step in steps) - min(step.end - step.duration_s for step in steps)
-    firsts = sum(_firsts(step) for step in steps)
+    prefilled = sum(_firsts(step) for step in steps)
+    # Who is preempted is prefilled again, and that ends with no first token.
+    firsts = prefilled - sum(step.preempted or 0 for step in steps)
     if firsts < LEAST_REQUESTS or seconds <= 0:
         raise NotFitted(
             f"only {firsts} requests were seen, {LEAST_REQUESTS} are needed",
@@ -51,8 +55,9 @@ def observed(
     cached = sum(step.cached_tokens or 0 for step in steps)
     outputs = sum(step.output_tokens or step.decode_tokens for step in steps)
     rows = table.rows if table is not None else ()
-    prompt = _prompts(rows, (computed + cached) / firsts)
-    answered = _answered(steps, outputs, ended, (computed + cached) / firsts)
+    mean = (computed + cached) / prefilled
+    prompt = _prompts(rows, mean)
+    answered = _answered(steps, outputs, ended, mean)
     if ended < LEAST_REQUESTS:
         raise NotFitted(
             f"only {ended} answers have ended, {LEAST_REQUESTS} are needed to know their length",
@@ -60,12 +65,32 @@ def observed(
         )
     output = _outputs(rows, answered)
     share = cached / (computed + cached) if computed + cached else 0.0
+    if streams is None and not refused:
+        streams = constant(steps, came)
     if streams is not None:
         load = Load("closed", streams, prompt, output, share)
     else:
         rate = max(0.01, (came + refused) / seconds)
         load = Load("open", rate, prompt, output, share)
     return Observed(load, seconds, came, refused / seconds)
+
+
+def constant(steps: Sequence[Step], came: int) -> int | None:
+    """How many requests are in flight where that hardly varies: it is a closed loop, whoever
+    sends it. None: it varies, or too few requests came to tell.
+
+    Of requests that come at random the number in flight varies by its square root.
+    """
+    newest: dict[int, int] = {}
+    flying = []
+    for step in sorted(steps, key=lambda step: step.end):
+        newest[step.rank] = step.running + step.waiting
+        flying.append(sum(newest.values()))
+    flying = flying[len(newest) :] or flying
+    middle = fmean(flying)
+    if middle <= 0 or came < TURNS * middle or pvariance(flying, middle) > STEADY * middle:
+        return None
+    return sorted(flying)[int(0.95 * len(flying))]
 
 
 def _firsts(step: Step) -> int:
@@ -135,15 +160,22 @@ def _edges(steps: Sequence[Step]) -> tuple[_Edge, _Edge]:
 def _prompts(rows: Sequence[RequestRow], mean: float) -> Lengths:
     found = [row.prompt_tokens for row in rows if row.prompt_tokens]
     if len(found) >= LEAST_REQUESTS and abs(fmean(found) / max(mean, 1.0) - 1.0) < 2 * SAME:
-        return Lengths(tuple(found))
+        return _scaled(found, mean)
     return Lengths((max(1, round(mean)),))
 
 
 def _outputs(rows: Sequence[RequestRow], mean: float) -> Lengths:
     asked = [row.max_tokens for row in rows if row.max_tokens]
     if len(asked) >= LEAST_REQUESTS and abs(fmean(asked) / mean - 1.0) < SAME:
-        return Lengths(tuple(asked))
+        return _scaled(asked, mean)
     return Lengths(tuple(max(1, round(mean * factor)) for factor in SPREAD))
+
+
+def _scaled(found: Sequence[int], mean: float) -> Lengths:
+    """The spread of the requests that are listed, around the mean of all: only some tens
+    are listed, and those longest there are more often long."""
+    factor = mean / fmean(found)
+    return Lengths(tuple(max(1, round(length * factor)) for length in found))
 
 
 def present(

@@ -59,17 +59,24 @@ class Plan:
 
 class VirtualScheduler:
     """See the module. emitted: output tokens of a request a step (above 1 with speculation).
+    drafted: draft tokens that a request computes in a step, besides its own.
 
     late_slots: a request that ends in the running step still holds its place in the next one,
     which is planned before; so it is under asynchronous scheduling.
     """
 
-    def __init__(self, settings: Settings, emitted: float = 1.0, late_slots: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        emitted: float = 1.0,
+        late_slots: bool = False,
+        drafted: float = 0.0,
+    ) -> None:
         self.settings = settings
         self.waiting: deque[Virtual] = deque()
         self.peak_requests = self.peak_context = self.peak_tokens = 0
         self.preempted = 0
-        self._emitted = max(1.0, emitted)
+        self._emitted, self._drafted = max(1.0, emitted), max(0.0, drafted)
         self._late_slots = late_slots
         self._prefilling: list[Virtual] = []
         self._ends: list[tuple[int, int, Virtual]] = []
@@ -103,9 +110,9 @@ class VirtualScheduler:
         settings = self.settings
         plan = Plan()
         self._make_room()
-        budget = settings.token_budget - self._decoding
-        plan.decoding = self._decoding
-        plan.requests = plan.tokens = self._decoding
+        plan.decoding = plan.requests = self._decoding
+        plan.tokens = self._decoding + round(self._decoding * self._drafted)
+        budget = settings.token_budget - plan.tokens
         plan.context = round(self._context) + self._decoding
         still = []
         for request in self._prefilling:

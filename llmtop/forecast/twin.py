@@ -33,14 +33,16 @@ class Noise(Struct, frozen=True):
 
 
 class Engine(Struct, frozen=True):
-    """What is simulated. emitted: output tokens of a request a step. lag: a request that arrives
-    while a step runs misses the next one, which is planned already."""
+    """What is simulated. emitted: output tokens of a request a step. drafted: draft tokens that it
+    computes besides. lag: a request that arrives while a step runs misses the next one, which is
+    planned already."""
 
     model: StepModel
     front_end: FrontEnd
     noise: Noise
     emitted: float = 1.0
     lag: bool = True
+    drafted: float = 0.0
 
 
 class Run(Struct, frozen=True):
@@ -72,7 +74,9 @@ class Twin:
         # equal arrivals.
         self._demand, self._noise = random.Random(seed), random.Random(seed + 1)
         late = engine.model.overlapped
-        self.scheduler = VirtualScheduler(settings, engine.emitted, late_slots=late)
+        self.scheduler = VirtualScheduler(
+            settings, engine.emitted, late_slots=late, drafted=engine.drafted
+        )
         self._sends: list[tuple[float, int, Virtual]] = []
         self._arrivals: deque[tuple[float, Virtual]] = deque()
         self.requests: list[Virtual] = []

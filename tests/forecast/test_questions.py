@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as replace_limits
 from statistics import median
 
 import pytest
 from msgspec.structs import replace
 
+from llmtop.engines.simulated.simulator.model.replay import Lengths as Chats
+from llmtop.engines.simulated.simulator.model.speculation import Speculation
 from llmtop.forecast.estimates import NotFitted
 from llmtop.forecast.figures import Limits, figures
 from llmtop.forecast.fit import Fit, fit
@@ -27,6 +30,7 @@ from tests.forecast.virtual_engine import (
     chat,
     steps_of,
 )
+from tests.virtual_steps import VirtualEngine
 
 SLO = Limits(1.0, 0.05)
 
@@ -133,6 +137,14 @@ def test_the_present_load_is_read_from_the_steps() -> None:
     assert all(0 < one.generated < one.target or one.target == 1 for one in held.running)
 
 
+@pytest.mark.parametrize("streams", [1, 16, 120])
+def test_a_closed_loop_is_known_by_the_constant_number_in_flight(streams: int) -> None:
+    steps = steps_of(TRUE, chat(streams), 20.0)
+    found = observed(steps[len(steps) // 4 :], None).load
+    assert found.loop == "closed"
+    assert found.level == pytest.approx(streams, rel=0.02)
+
+
 @pytest.mark.parametrize("context", [True, False], ids=["context known", "context unknown"])
 def test_the_length_of_answers_is_that_of_those_that_ended(context: bool) -> None:
     """In an overload the batch grows: what it holds belongs to answers that have not ended."""
@@ -160,6 +172,44 @@ def test_speculation_does_not_lengthen_prompts_and_answers() -> None:
     found = observed(drafting, None, 40.0).load
     assert found.prompt.mean == pytest.approx(PROMPT.mean, rel=0.05)
     assert found.output.mean == pytest.approx(3 * OUTPUT.mean, rel=0.1)
+
+
+def test_a_saturated_engine_with_speculation_is_predicted_from_its_own_steps() -> None:
+    """Drafts are computed too, and who is preempted is prefilled again: neither may be left out."""
+    drafting = Speculation("ngram", 4, 0.85)
+    engine = VirtualEngine(
+        seqs=96, blocks=6800, lengths=Chats((768, 1280), (160, 224), (0.0,)), speculation=drafting
+    )
+    engine.hold(160, 60.0)
+    steps = [step for step in engine.steps if step.end > 20.0]
+    fitted = fit(steps, 3e-8, 3.7e-3, launches=False)
+    load = observed(steps, engine.table()).load
+    assert load.loop == "closed"
+    assert load.level == pytest.approx(160, rel=0.02)
+    assert load.prompt.mean == pytest.approx(1024, rel=0.03)
+    assert load.output.mean == pytest.approx(192, rel=0.04)
+    began, before = engine.now, len(engine.steps)
+    settings = Settings(96, 8192, 0, 6800 * 16)
+    held = present(96, 64, engine.table(160), load, ranks=1)
+    answer = ask(fitted, FRONT_END, Question(settings, load, present=held, horizon=20.0), draws=6)
+    engine.hold(160, 20.0)
+    tokens = sum(step.output_tokens or 0 for step in engine.steps[before:])
+    expected = answer.expected["output_tokens_per_s"]
+    assert expected.value == pytest.approx(tokens / (engine.now - began), rel=0.06)
+    # Batches were of one size only; smaller ones are known by the time to read the weights.
+    lower = ask(
+        fitted,
+        FRONT_END,
+        Question(Settings(32, 8192, 0, 6800 * 16), load, present=held, horizon=20.0),
+        draws=6,
+    )
+    engine.scheduler.limits = replace_limits(engine.scheduler.limits, max_num_seqs=32)
+    engine.hold(160, 10.0)
+    began, before = engine.now, len(engine.steps)
+    engine.hold(160, 20.0)
+    tokens = sum(step.output_tokens or 0 for step in engine.steps[before:])
+    expected = lower.expected["output_tokens_per_s"]
+    assert expected.value == pytest.approx(tokens / (engine.now - began), rel=0.15)
 
 
 def test_lengths_are_not_guessed_before_answers_end() -> None:

@@ -48,7 +48,14 @@ class ForecastFacts:
 
     async def read(self, engine: str) -> Read:
         """What is known without a fit. LlmtopError for an engine that shows no steps."""
-        from llmtop.operations.slo.known import FIT_S, Read, newest
+        from llmtop.engines.logs.memory_report import MemoryReport
+        from llmtop.operations.slo.known import (
+            FIT_S,
+            Read,
+            newest,
+            seconds_of_context,
+            seconds_of_weights,
+        )
 
         source, insight = self._find(engine), self._inside(engine)
         track = self._store.engines.get(engine)
@@ -58,13 +65,17 @@ class ForecastFacts:
             raise LlmtopError(track.steps_missing or NO_STEPS)
         tokens = track.sample.kv_tokens_total if track.sample is not None else None
         steps = newest(list(insight.history.steps), FIT_S)
+        anatomy, bandwidth = track.anatomy or MemoryReport(), self._bandwidth(track)
         return Read(
             name=engine,
             simulated=track.simulated,
             steps=steps,
             options=track.options,
             kv_tokens=tokens,
-            context_s=self._seconds_of_context(track, tokens, len({one.rank for one in steps})),
+            context_s=seconds_of_context(
+                anatomy.kv, tokens, len({one.rank for one in steps}), bandwidth
+            ),
+            weights_s=seconds_of_weights(anatomy.weights, bandwidth),
             table=await self._table(source),
             latencies=insight.latencies,
             streams=self._streams(track),
@@ -82,26 +93,15 @@ class ForecastFacts:
                 inside.close()
         return None
 
-    def _seconds_of_context(
-        self, track: EngineTrack, tokens: int | None, ranks: int
-    ) -> float | None:
-        from llmtop.operations.slo.known import (
-            bandwidth_of,
-            bandwidth_of_all,
-            seconds_of_context,
-            simulated_gpu,
-        )
+    def _bandwidth(self, track: EngineTrack) -> float | None:
+        from llmtop.operations.slo.known import bandwidth_of, bandwidth_of_all, simulated_gpu
 
-        if track.anatomy is None:
-            return None
         if track.simulated:
             record = track.status.record if track.status is not None else None
-            bandwidth = bandwidth_of(simulated_gpu(record))
-        else:
-            gpus = self._store.gpus
-            names = {gpu.name for gpu in gpus if track.is_on(gpu, gpus)}
-            bandwidth = bandwidth_of_all(names or {gpu.name for gpu in gpus})
-        return seconds_of_context(track.anatomy.kv, tokens, ranks, bandwidth)
+            return bandwidth_of(simulated_gpu(record))
+        gpus = self._store.gpus
+        names = {gpu.name for gpu in gpus if track.is_on(gpu, gpus)}
+        return bandwidth_of_all(names or {gpu.name for gpu in gpus})
 
     def _streams(self, track: EngineTrack) -> float | None:
         """How many streams the one who loads it keeps; None: not a closed loop, or not known."""

@@ -77,7 +77,7 @@ async def answer_on(wiring: Wiring, name: str, asked: Asked) -> Forecast:
     try:
         forecaster = Forecaster(wiring, endpoint, session)
         try:
-            streams = asked.streams or streams_of(wiring, name)
+            streams = asked.streams or streams_of(wiring, endpoint.name)
             known = await forecaster.gather(streams, asked.listen_s)
         except NotFitted as error:
             return Forecast(endpoint.name, refused=Refusal(error.reason, error.remedy))

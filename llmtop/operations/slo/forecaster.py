@@ -24,6 +24,7 @@ from llmtop.operations.slo.known import (
     measured,
     newest,
     seconds_of_context,
+    seconds_of_weights,
     simulated_gpu,
 )
 from llmtop.operations.slo.limits import DRAFTS, role_of
@@ -48,6 +49,7 @@ class Forecaster:
         self._inside: EngineInside = require_inside(endpoint)
         self._steps: list[Step] = []
         self._context_s: float | None = None
+        self._weights_s: float | None = None
         self._looked = False
 
     def close(self) -> None:
@@ -70,7 +72,7 @@ class Forecaster:
             table = await self._inside.requests("age", 50)
         if not self._looked:
             self._looked = True
-            self._context_s = await asyncio.to_thread(self._seconds_of_context, sample)
+            await asyncio.to_thread(self._look_at_memory, sample.kv_tokens_total)
         steps = self._steps
         return await asyncio.to_thread(
             known_of,
@@ -81,6 +83,7 @@ class Forecaster:
                 options=options.options,
                 kv_tokens=sample.kv_tokens_total,
                 context_s=self._context_s,
+                weights_s=self._weights_s,
                 table=table,
                 latencies=after,
                 streams=streams,
@@ -101,14 +104,15 @@ class Forecaster:
             return await self._inside.latencies()
         return None
 
-    def _seconds_of_context(self, sample: object) -> float | None:
+    def _look_at_memory(self, tokens: int | None) -> None:
         record = self._endpoint.record
-        tokens = getattr(sample, "kv_tokens_total", None)
         anatomy = self._wiring.supervisor.anatomy(record) if record is not None else None
-        if anatomy is None or not anatomy.kv or not tokens:
-            return None
+        if anatomy is None:
+            return
+        bandwidth = self._bandwidth()
         ranks = len(self._endpoint.live_ranks)
-        return seconds_of_context(anatomy.kv, tokens, ranks, self._bandwidth())
+        self._context_s = seconds_of_context(anatomy.kv, tokens, ranks, bandwidth)
+        self._weights_s = seconds_of_weights(anatomy.weights, bandwidth)
 
     def _bandwidth(self) -> float | None:
         if self._endpoint.adapter.simulated:

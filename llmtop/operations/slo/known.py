@@ -64,7 +64,8 @@ class Known(Struct, frozen=True):
 
 class Read(Struct, frozen=True):
     """What was read of an engine. kv_tokens: of its cache. context_s: see ``seconds_of_context``.
-    streams: the load is a closed loop of so many, as the one who sends it knows."""
+    weights_s: see ``seconds_of_weights``. streams: the load is a closed loop of so many, as the
+    one who sends it knows."""
 
     name: str
     simulated: bool
@@ -72,6 +73,7 @@ class Read(Struct, frozen=True):
     options: tuple[Option, ...]
     kv_tokens: int | None = None
     context_s: float | None = None
+    weights_s: float | None = None
     table: RequestTable | None = None
     latencies: Latencies | None = None
     streams: float | None = None
@@ -81,7 +83,7 @@ class Read(Struct, frozen=True):
 def known_of(read: Read) -> Known:
     """Fit a model to what was read. NotFitted where too little was seen. Takes CPU time."""
     steps, table = read.steps, read.table
-    fitted = fit(steps, read.context_s, launches=not read.simulated)
+    fitted = fit(steps, read.context_s, read.weights_s, launches=not read.simulated)
     found, no_load = None, None
     try:
         found = observed(newest(steps, LOAD_S), table, read.streams)
@@ -122,6 +124,11 @@ def seconds_of_context(
     if not kv_bytes or not kv_tokens or not bandwidth:
         return None
     return kv_bytes * max(1, ranks) / kv_tokens / bandwidth
+
+
+def seconds_of_weights(weights: float | None, bandwidth: float | None) -> float | None:
+    """Bytes of the weights on a GPU over the bandwidth; None where one is not known."""
+    return weights / bandwidth if weights and bandwidth else None
 
 
 def simulated_gpu(record: EngineRecord | None) -> str:
