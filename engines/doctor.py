@@ -274,7 +274,10 @@ def _about_processes(seen: Doctor) -> list[Finding]:
     for use in seen.ports:
         if use.engine is None and use.holder:
             text = f"port {use.port}, an engine's default, is used by {use.holder}"
-            hint = f"`llmtop attach :{use.port}` watches it if it is one; --port takes another"
+            hint = (
+                f"if it is an engine, `llmtop attach :{use.port}` shows it;"
+                " --port sets another port"
+            )
             found.append(Finding(Weight.WARNS, text, hint))
     return found
 

@@ -39,7 +39,9 @@ def _options(engines: Sequence[EngineFacts]) -> Iterable[Family]:
 def _holds(engines: Sequence[EngineFacts]) -> Iterable[Family]:
     held = [(one, one.hold) for one in engines if one.hold is not None]
     yield gauge(
-        "llmtop_held", "1 while llmtop hold keeps its latencies within limits.", engines,
+        "llmtop_held",
+        "1 while llmtop hold runs for it, also when it cannot keep its limits.",
+        engines,
         lambda one: float(one.hold.held) if one.hold is not None else None,
     )  # fmt: skip
     yield gauge(

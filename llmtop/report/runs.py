@@ -36,7 +36,7 @@ class Run(Struct, frozen=True):
 
 
 def kind_of(found: Mapping[str, Any]) -> str | None:
-    """The kind of a result; a load has no ``kind`` in versions before 0.2."""
+    """The kind of a result; the JSON of a load has no ``kind``."""
     kind = found.get("kind")
     if isinstance(kind, str):
         return kind if kind in KINDS else None

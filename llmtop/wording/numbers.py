@@ -24,8 +24,8 @@ NUMBERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "queue limit",
-        "the current max_queued_requests: what comes when so many wait is refused with status 503. "
-        "Broken line in the queue chart. A hold changes it with the load.",
+        "the current max_queued_requests. When so many requests wait, a new one is refused with "
+        "status 503. Broken line in the queue chart. A hold changes it with the load.",
     ),
     (
         "KV",

@@ -7,7 +7,7 @@ import click
 from llmtop import UsageError
 
 
-@click.command(add_help_option=False)
+@click.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
 @click.argument("words", metavar="[COMMAND]", nargs=-1)
 @click.pass_context
 def command(ctx: click.Context, words: tuple[str, ...]) -> None:

@@ -32,7 +32,7 @@ def print_checkup(seen: Doctor) -> None:
         if found.hint:
             click.echo(f"{'':<9}{clean(found.hint)}")
     if not seen.blocked:
-        click.echo("nothing is in the way of an engine")
+        click.echo("an engine can start on this machine")
 
 
 def _driver(seen: Doctor) -> Iterator[str]:

@@ -20,22 +20,30 @@ ADDRESS = "127.0.0.1:9470"
 @click.command()
 @click.argument("names", metavar="[NAME|URL...]", nargs=-1, shell_complete=engine_names)
 @click.option(
-    "--listen", default=ADDRESS, show_default=True, metavar="ADDRESS", help="Where it listens."
+    "--listen",
+    default=ADDRESS,
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address and port of the page.",
 )
 @click.option(
     "--interval",
     default=2.0,
     show_default=True,
     type=Span(0.5, 60),
-    help="Time between two looks at the engines.",
+    help="Time between two samples of the engines.",
 )
 @click.option(
     "--gpu-hour", type=Real(min=0), metavar="PRICE", help="Price of one GPU hour, for cost."
 )
 @click.option(
-    "--detach", is_flag=True, help="Let the recorder export, whenever an engine runs; see --stop."
+    "--detach",
+    is_flag=True,
+    help="Serve in the background, by the history recorder, while an engine of llmtop runs.",
 )
-@click.option("--stop", "end", is_flag=True, help="End what --detach began.")
+@click.option(
+    "--stop", "end", is_flag=True, help="Stop serving in the background (after --detach)."
+)
 @cacert_flag
 @config_flag
 def command(
@@ -63,7 +71,7 @@ def command(
         flag = "--detach" if detach else "--stop"
         raise UsageError(f"{flag} is for all engines of llmtop", "omit the names")
     if detach and end:
-        raise UsageError("--stop ends what --detach began", "give one of them")
+        raise UsageError("--detach and --stop exclude each other", "give one of them")
     if end:
         export_detached.end(Wiring())
         return

@@ -29,7 +29,7 @@ VARIABLE = "LLMTOP_PROMETHEUS_URL"
     metavar="URL",
     envvar=VARIABLE,
     show_envvar=True,
-    help="Address of a Prometheus, or of what speaks its API.",
+    help="Address of a Prometheus, or of a server with its API, such as Thanos.",
 )
 @click.option(
     "--match", default="", metavar="LABELS", help="Label matchers, such as 'job=\"vllm\"'."
@@ -41,7 +41,7 @@ VARIABLE = "LLMTOP_PROMETHEUS_URL"
     multiple=True,
     default=("model", "engine"),
     show_default=True,
-    help="What instances of a group have in common; may be given several times.",
+    help="Group instances by this label. May be repeated.",
 )
 @click.option("--once", is_flag=True, help="Print the table once and exit.")
 @cacert_flag
@@ -59,8 +59,7 @@ def command(
 ) -> None:
     """Show all engines that a Prometheus scrapes: vLLM, SGLang, TensorRT-LLM.
 
-    The table is renewed every 5 seconds, or as --interval says. Enter opens an instance in the
-    dashboard, with numbers from the Prometheus.
+    Enter opens an instance in the dashboard, with numbers from the Prometheus.
 
     Credentials come from the environment or from a file that only you may read:
     LLMTOP_PROMETHEUS_TOKEN_FILE, or LLMTOP_PROMETHEUS_USER with LLMTOP_PROMETHEUS_PASSWORD_FILE,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     default=1.0,
     show_default=True,
     type=Span(0.5, 60),
-    help="Time between two looks at the engines.",
+    help="Time between two samples of the engines.",
 )
 @cacert_flag
 @config_flag

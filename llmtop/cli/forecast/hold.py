@@ -38,14 +38,17 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="NAME", shell_complete=engine_names)
 @slo_option(required=False)
 @click.option(
-    "--for", "seconds", type=Span(1.0, 7 * 86_400.0), help="End after this time (default: Ctrl+C)."
+    "--for",
+    "seconds",
+    type=Span(1.0, 7 * 86_400.0),
+    help="End after this time (default: only by Ctrl+C or --stop).",
 )
 @click.option("--batch", metavar="RANGE", help="Bounds of the batch limit, such as 32..256.")
 @click.option("--queue", metavar="RANGE", help="Bounds of the queue limit, such as 4..64.")
 @click.option("--budget", metavar="RANGE", help="Bounds of the token budget, such as 1024..8192.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option(
-    "--detach", is_flag=True, help="Hold in the background; it survives the end of this terminal."
+    "--detach", is_flag=True, help="Hold in the background, also after this terminal has closed."
 )
 @click.option("--stop", "end", is_flag=True, help="End the process that holds NAME.")
 @click.option("--background", is_flag=True, hidden=True)
@@ -68,10 +71,10 @@ def command(
 ) -> int:
     """Keep the latencies of NAME within limits, whatever its load.
 
-    Below its limit the engine is left as it is. Above, llmtop lowers the batch limit and the token
-    budget, so that tokens come in time, and limits the queue, so that first tokens do. Requests
-    that could not be served in time are refused at once, with status 503. When the load is low
-    again, your own values return. They also return when the command ends.
+    While the load is low, llmtop changes nothing. Under overload it lowers the batch limit and the
+    token budget to keep TPOT, and it limits the queue to keep TTFT. Requests that could not be
+    served in time are refused at once, with status 503. When the load is low again, your own
+    values return. They also return when the command ends.
 
         llmtop hold vllm --slo ttft=1s,tpot=50ms --for 10m
     """

@@ -57,14 +57,14 @@ ROLES = {
     help='Load of each run, such as "hold 60 for 8s".',
 )
 @click.option("--open", "is_open", is_flag=True, help="Levels of --load are requests per second.")
-@click.option("--watch", is_flag=True, help="Send no load: measure under the real traffic.")
+@click.option("--watch", is_flag=True, help="Send no load; measure under the real traffic.")
 @click.option(
     "--options",
     "roles",
     default=DEFAULT_OPTIONS,
     show_default=True,
-    help="What may be changed: limits of batch, queue and token budget, the draft length, the"
-    " longest piece of a prompt.",
+    help="What may be changed: batch limit, queue limit, token budget, draft length, and the prompt"
+    " tokens of one request in a step.",
 )
 @click.option(
     "--run-seconds",
@@ -93,10 +93,13 @@ def command(
 ) -> int:
     """Find the settings of NAME that serve the most requests within limits.
 
-    A forecast chooses a few candidates; another draft length or prompt piece, which it does not
-    know, is added. Each is measured once. The best are then measured in turns
-    with your own settings, until the difference is certain. The answer is "better" with the
-    settings, "nothing to gain" or "cannot tell". At the end your own settings are in force again.
+    The load comes from one of --rate, --streams and --load. With --watch it is the real traffic.
+
+    A forecast chooses a few candidates. Two kinds of settings that it cannot predict are added:
+    another draft length, and another limit for the prompt tokens of one request in a step. Each
+    candidate is measured once. The best ones are then measured in turns with your own settings,
+    until the difference is certain. The answer is "better" with the settings, "nothing to gain" or
+    "cannot tell". At the end your own settings are in force again.
 
         llmtop tune vllm --slo ttft=1s,tpot=50ms --rate 80 --prompt-tokens 512
     """

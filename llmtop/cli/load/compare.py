@@ -104,7 +104,7 @@ def command(
 
     llmtop first compares A with itself, to measure the noise. Then it runs A B B A, repeatedly.
     Options that apply live are changed while NAME runs. Others need restarts: llmtop shows their
-    cost and asks first (--yes agrees). At the end the engine is as it was before. If llmtop is
+    cost and asks first. At the end the engine is as it was before. If llmtop is
     killed, `llmtop ps` shows which options are still changed.
     """
     from llmtop.cli.load.comparison_run import ComparisonPlan, compare_engines, compare_settings

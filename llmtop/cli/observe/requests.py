@@ -42,10 +42,10 @@ MOST = 50
     type=click.Choice(SORTS),
     default="age",
     show_default=True,
-    help="What comes first: the oldest, most KV blocks, most tokens, or waiting ones.",
+    help="First the oldest, those with most KV blocks or most tokens, or those that wait.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1, MOST), default=MOST, show_default=True, help="How many."
+    "--limit", type=click.IntRange(1, MOST), default=MOST, show_default=True, help="Number of rows."
 )
 @json_flag
 def command(name: str, sort: str, limit: int, as_json: bool) -> None:

@@ -54,15 +54,16 @@ MEANS_S = 4.0  # the sums are renewed every 15 decode steps
 @click.option(
     "--last",
     type=click.IntRange(1, MOST),
-    help=f"How many steps, the newest ones. Default: {SHOWN}, with --json {IN_JSON}.",
+    help=f"Number of steps, the newest ones (default: {SHOWN}, with --json {IN_JSON}).",
 )
 @click.option("--rank", type=click.IntRange(0), help="Only the steps of this data-parallel rank.")
 @json_flag
 def command(name: str, last: int | None, rank: int | None, as_json: bool) -> None:
     """Print the last steps of NAME: how long each took, and what it contained.
 
-    For engines that llmtop started, and for TensorRT-LLM, whose iterations only one reader gets; of
-    other SGLang servers (0.5.17 and later) the mean decode step over a few seconds.
+    For engines that llmtop started, and for any TensorRT-LLM. Only one process can read the
+    iterations of a TensorRT-LLM. Of an SGLang server that llmtop did not start (0.5.17 and later)
+    it prints the mean decode step over a few seconds.
 
     Tokens are those of the step: PREFILL of prompts, DECODE of answers (with drafts), OUT sent to
     clients. HOST GAP: there was work, and the GPU had none. LAUNCH: how long the launch of the step

@@ -49,9 +49,13 @@ STEP_WAIT_S = 10.0
     default=60.0,
     show_default=True,
     type=Span(5, 3600),
-    help="How long the canaries are compared with the others.",
+    help="Time over which the canaries are compared with the others.",
 )
-@click.option("--slo", metavar="LIMITS", help="What a canary is judged by: ttft=500ms,tpot=50ms.")
+@click.option(
+    "--slo",
+    metavar="LIMITS",
+    help="Latency limits that a canary is judged by: ttft=500ms,tpot=50ms.",
+)
 @json_flag
 @click.pass_context
 def command(
@@ -76,8 +80,9 @@ def command(
 
         llmtop set vllm max_model_len=4096 --restart -- --enforce-eager
 
-    With --canary, several engines of this machine are changed, one first. It is compared with the
-    others while they serve; when it is worse, or cannot be judged, it is put back:
+    With --canary N, llmtop changes N engines of this machine first and compares them with the
+    others while they serve. If they are not worse, the others are changed too. If they are worse or
+    cannot be judged, their options are put back:
 
         llmtop set 'model=llama-*' max_num_seqs=128 --canary 1 --watch 60s --slo ttft=500ms
     """

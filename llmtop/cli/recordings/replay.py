@@ -52,8 +52,8 @@ def command(
     FILE is what `llmtop record` or --record wrote. An EXAMPLE is a recording of a real engine on
     an H200 that comes with llmtop; `llmtop replay --list` shows them. No GPU is needed.
 
-    Two recordings, A and B, begin at the same moment and share their axes. What moves in time moves
-    both.
+    Two recordings, A and B, begin at the same moment and share their axes. Keys that move in time
+    move both.
 
     Space pauses. + and - change the speed. The arrows, page up and page down move in time.
     """

@@ -44,7 +44,7 @@ def record_load_flag(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Path(dir_okay=False),
         expose_value=False,
         callback=keep,
-        help="Record all of it into FILE (.llmtop), for `llmtop replay`.",
+        help="Record the whole run into FILE (.llmtop), for `llmtop replay`.",
     )(command)
 
 

@@ -20,7 +20,7 @@ def record_flag(command: Callable[..., Any]) -> Callable[..., Any]:
         "record_file",
         metavar="FILE",
         type=click.Path(dir_okay=False),
-        help="Record all of it into FILE (.llmtop), for `llmtop replay`.",
+        help="Record the whole run into FILE (.llmtop), for `llmtop replay`.",
     )(command)
 
 

@@ -39,7 +39,7 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--interval",
         type=Span(0.2, 60),
-        help="Time between two samples.  [default: 1.0]",
+        help="Time between two samples.  [default: 1.0; of fleet: 5.0]",
     )
     @click.option("--theme", metavar="NAME", help="Colour theme; key t shows the next one.")
     @click.option("--ascii/--no-ascii", default=None, help="Draw with ASCII characters only.")
