@@ -47,7 +47,7 @@ SET_BEFORE = {"80/s, set already, ttft=1s,tpot=50ms": LOADS["80/s, ttft=1s,tpot=
 
 
 class World(Struct):
-    """A true engine, and how often it was measured."""
+    """A true engine. seed: of the noise of the next run, which is always another one."""
 
     engine: Engine
     own: dict[str, int]
@@ -55,12 +55,13 @@ class World(Struct):
     limits: Limits
     seed: int = 0
 
-    def measured(self, settings: Settings) -> Measured:
+    def measured(self, settings: Settings, arrivals: int) -> Measured:
+        """arrivals: seed of the arrivals and lengths that the run meets."""
         self.seed += 1
         wanted = structs.replace(EngineSettings(512, 8192, 0, KV_TOKENS), **settings)
         run = simulate(
-            self.engine, wanted, self.load, Present(), self.seed,
-            horizon=RUN_S, warm=warm_of(RUN_S) / RUN_S,
+            self.engine, wanted, self.load, Present(), arrivals,
+            horizon=RUN_S, warm=warm_of(RUN_S) / RUN_S, noise=self.seed,
         )  # fmt: skip
         good = figures(run, self.limits).goodput_per_s or 0.0
         came = sum(run.begin <= r.arrived < run.horizon for r in run.requests)
@@ -106,7 +107,8 @@ class Stamped:
 
 def tuned(world: World, front_end: FrontEnd) -> tuple[str, Settings, int, int]:
     """(the verdict, the settings, runs, candidates of the grid)."""
-    first = world.measured(world.own)
+    begun = world.seed
+    first = world.measured(world.own, begun)
     model = world.engine.model
     fitted = fit(world.steps(), model.context_s, launches=model.overlapped)
     known = Known(
@@ -122,7 +124,7 @@ def tuned(world: World, front_end: FrontEnd) -> tuple[str, Settings, int, int]:
     runs = 1
     while (index := search.next()) is not None:
         runs += 1
-        search.take(world.measured(search.candidates[index]))
+        search.take(world.measured(search.candidates[index], begun + search.round))
     assert search.result is not None
     return search.result.verdict.value, search.result.settings, runs, chosen.tried
 
@@ -130,7 +132,7 @@ def tuned(world: World, front_end: FrontEnd) -> tuple[str, Settings, int, int]:
 def truth(world: World, settings: Settings, runs: int, first: int) -> float:
     """The mean goodput of many runs, the same arrivals for each settings."""
     same = structs.replace(world, seed=first)
-    return sum(same.measured(settings).goodput_per_s for _ in range(runs)) / runs
+    return sum(same.measured(settings, first + n).goodput_per_s for n in range(runs)) / runs
 
 
 def exhaustive(world: World, runs: int) -> tuple[Settings, float]:

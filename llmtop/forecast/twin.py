@@ -67,12 +67,21 @@ class Run(Struct, frozen=True):
 class Twin:
     """One run; see ``simulate``. ``settings`` may be replaced while it advances."""
 
-    def __init__(self, engine: Engine, settings: Settings, present: Present, load: Load, seed: int):
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        present: Present,
+        load: Load,
+        seed: int,
+        noise: int | None = None,
+    ) -> None:
         self._engine, self.load = engine, load
         self.level = load.level  # may be changed while it advances, open loop
         # Arrivals and lengths do not depend on how long steps take: settings are compared under
         # equal arrivals.
-        self._demand, self._noise = random.Random(seed), random.Random(seed + 1)
+        self._demand = random.Random(seed)
+        self._noise = random.Random(seed + 1 if noise is None else noise)
         late = engine.model.overlapped
         self.scheduler = VirtualScheduler(
             settings, engine.emitted, late_slots=late, drafted=engine.drafted
@@ -246,12 +255,14 @@ def simulate(
     *,
     horizon: float = 20.0,
     warm: float = 0.25,
+    noise: int | None = None,
 ) -> Run:
     """Run an engine for ``horizon`` seconds, of which the first share ``warm`` is not measured.
 
+    seed: of arrivals and lengths. noise: seed of how steps differ from the model; None: ``seed``'s.
     In the open loop what is in flight at the end still finishes, and counts.
     """
-    twin = Twin(engine, settings, present, load, seed)
+    twin = Twin(engine, settings, present, load, seed, noise)
     twin.measure_from, twin.measure_until = warm * horizon, horizon
     twin.stop_sending = horizon
     twin.advance(horizon)

@@ -14,9 +14,9 @@ from llmtop.wording.format import count, duration, percent, rate
 FORECAST = "A forecast chose the settings to try."
 SPREAD = "There was no forecast: the settings to try are spread over what can be set."
 METHOD = (
-    "Each was measured once. The best were then measured in turns with the engine's own settings,"
-    " with new prompts each time, until the difference was certain. The verdict comes from these"
-    " pairs, not from the means in the table."
+    "They were measured in rounds together with the engine's own settings, until the difference was"
+    " certain. The runs of a round meet the same arrivals, with new prompts. The verdict comes from"
+    " pairs of runs of the same round, not from the means in the table."
 )
 GOODPUT = "requests a second within limits"
 

@@ -30,6 +30,9 @@ MAX_KEPT = 256 << 20  # bytes of conversations whose users think; beyond, conver
 class RequestSource(Protocol):
     """What is asked: ``prompts.Bodies``."""
 
+    def begin(self, arrivals: int) -> None:
+        """Go on with the lengths that belong to these arrivals, and new texts."""
+
     def next(self, size: Size | None = None) -> bytes:
         """The next request's body."""
 
@@ -99,12 +102,14 @@ class Scheduler:
         self._changed = True
         self._freed.clear()
         self._arrivals = None
+        if schedule.plan.arrivals is not None and schedule.begins:
+            self._supply.begin(schedule.plan.arrivals)
         if schedule.plan.loop is Loop.OPEN and not schedule.stopped:
             self._arrivals = Arrivals(
                 schedule.flow,
                 schedule.since_ns,
                 schedule.plan.arrival,
-                f"arrivals {schedule.plan.seed} {schedule.number}",
+                schedule.arrivals_seed,
                 self._index,
                 self._count,
                 schedule.plan.burstiness,

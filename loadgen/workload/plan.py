@@ -84,7 +84,9 @@ class Plan(Struct, frozen=True):
     """The load over time. shape: the text of a shape, see ``shape.parse``.
 
     seed: prompts and arrivals; the same seed asks the same again, so an engine that caches prefixes
-    remembers the run before. arrival: open loop only. burstiness: shape of the gamma distribution
+    remembers the run before. arrivals: plans of one load that share it meet the same arrivals and
+    lengths with new prompts, so that what they measure can be compared; None: arrivals are of
+    ``seed``, and differ. arrival: open loop only. burstiness: shape of the gamma distribution
     of the gaps, when that is the arrival: 1 is Poisson, less comes in bursts, infinity is constant.
     """
 
@@ -93,3 +95,4 @@ class Plan(Struct, frozen=True):
     seed: int = 0
     arrival: Arrival = Arrival.POISSON
     burstiness: float = 1.0
+    arrivals: int | None = None

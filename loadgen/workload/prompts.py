@@ -138,8 +138,14 @@ class Bodies:
         sharing = chosen.sample([True] * shared + [False] * (POOL - shared), POOL)
         self._manners = list(zip(places, sharing, strict=True))
         self._nonce = chosen.randrange(len(symbols) ** NONCE) + index
-        self._turn, self._count = index, count
+        self._turn, self._index, self._count = index, index, count
+        self._zero = 0  # number of the request that has the first lengths
         self._pauses = random.Random(f"pauses {seed} {index}")
+
+    def begin(self, arrivals: int) -> None:
+        """Go on with the lengths that belong to these arrivals; texts stay new, entries go on."""
+        first = random.Random(f"lengths {arrivals}").randrange(POOL)
+        self._zero = self._turn - self._index - first
 
     def next(self, size: Size | None = None) -> bytes:
         """The next body. size: its lengths, where they are not to be those of the prompts."""
@@ -161,15 +167,18 @@ class Bodies:
             given = size[1] if size is not None else 0
             entry = self._entries[number % len(self._entries)]
             for asked, output in zip(entry.asked, entry.output_tokens, strict=True):
-                yield asked, given or output or self._lengths[number % POOL][1]
+                yield asked, given or output or self._lengths[self._place(number)][1]
             return
-        yield self._made(number, size, *self._manners[number % POOL])
+        yield self._made(number, size, *self._manners[self._place(number)])
         while True:
             number, self._turn = self._turn, self._turn + self._count
-            yield self._made(number, None, self._manners[number % POOL][0], False)
+            yield self._made(number, None, self._manners[self._place(number)][0], False)
+
+    def _place(self, number: int) -> int:
+        return (number - self._zero) % POOL
 
     def _made(self, number: int, size: Size | None, at: int, shared: bool) -> Turn:
-        length, output = self._lengths[number % POOL]
+        length, output = self._lengths[self._place(number)]
         if size is not None:
             length, output = size[0] or length, size[1] or output
         before = min(self._prefix.tokens if shared else 0, max(0, length - NONCE))

@@ -60,6 +60,18 @@ class Schedule:
         """The plan's shape, parsed."""
         return read_shape(self.plan.shape)
 
+    @property
+    def begins(self) -> bool:
+        """Whether the plan begins with this schedule; else it goes on, at another level."""
+        return self.since_ns == self.start_ns
+
+    @property
+    def arrivals_seed(self) -> str:
+        """What decides the moments of the arrivals, counted from ``since_ns``."""
+        if self.plan.arrivals is not None:
+            return f"arrivals {self.plan.arrivals}"
+        return f"arrivals {self.plan.seed} {self.number}"
+
     def level(self, now_ns: int) -> float:
         """Streams, or requests a second, asked for at ``now_ns``."""
         if self.stopped or now_ns < self.since_ns:

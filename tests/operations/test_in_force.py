@@ -42,7 +42,7 @@ class FakeRanks:
 
 
 def tuner(engine: FakeRanks, *, stopped: bool = False) -> Tuner:
-    def measure(*, own: bool) -> Measured:
+    def measure(*, own: bool, arrivals: int) -> Measured:
         if stopped and not own:
             raise KeyboardInterrupt
         return Measured(10.0, 0.5, 100)

@@ -92,6 +92,40 @@ def test_pairs_are_measured_in_turns() -> None:
     assert asked == [0, 1, 0, 1, 1, 0, 0, 1]
 
 
+def rounds_of(truth: dict[int, float], noise: float = 0.0, seed: int = 0) -> dict[int, list[int]]:
+    """The candidates by round, in the order in which they are measured."""
+    rng = random.Random(seed)
+    search = Search(OWN, [{**OWN, "queue_limit": 8 * n} for n in range(1, len(truth))])
+    found: dict[int, list[int]] = {}
+    while (index := search.next()) is not None:
+        found.setdefault(search.round, []).append(index)
+        good = truth[index] * rng.gauss(1.0, noise)
+        search.take(Measured(good, good / 80.0, 400))
+    return found
+
+
+def test_each_round_measures_own_settings_and_all_that_are_left() -> None:
+    good = {0: 20.0, 1: 21.0, 2: 30.0, 3: 22.0, 4: 29.0, 5: 5.0, 6: 30.5, 7: 6.0}
+    found = rounds_of(good)
+    assert found[0] == list(range(8))
+    assert sorted(found[1]) == [0, 2, 3, 4, 6]  # the better half
+    assert sorted(found[2]) == [0, 2, 4, 6]  # three finalists
+    assert found[3] == found[2][::-1]  # forth and back
+
+
+def test_finalists_that_are_alike_are_measured_until_the_choice_costs_nothing() -> None:
+    """Own settings are certainly worse after three rounds: later rounds compare finalists alone."""
+    chosen = []
+    for seed in range(10):
+        found = rounds_of({0: 1.0, 1: 44.0, 2: 50.0, 3: 49.0}, 0.03, seed)
+        assert all(0 in found[number] for number in range(4))
+        assert all(0 not in found[number] for number in found if number >= 4)
+        search, _ = play({0: 1.0, 1: 44.0, 2: 50.0, 3: 49.0}, noise=0.03, seed=seed)
+        assert search.result is not None and search.result.verdict is Verdict.BETTER
+        chosen.append(search.result.settings["queue_limit"])
+    assert 8 not in chosen
+
+
 @pytest.mark.parametrize("roles", [ROLES, ("queue_limit",), ()])
 def test_the_grid_changes_only_what_may_change(roles: tuple[str, ...]) -> None:
     found = grid(OWN, roles)

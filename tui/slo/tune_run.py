@@ -58,7 +58,7 @@ class TuneRun(Experiment):
         self._in_force = InForce({})
         self._search: Search | None = None
         self._expected: Mapping[int, float] = {}
-        self._runs = 0
+        self._runs, self._arrivals = 0, parts.seed()
         self._publish(TuneState(plan, parts.now()))
 
     async def measure(self) -> None:
@@ -74,7 +74,7 @@ class TuneRun(Experiment):
         self.show_load(load, self._source)
         self._source.track.marks.append(Mark(self.parts.now(), "tune"))
         self._show(now=self._own, phase="your settings", left=0)
-        first = await self._run(load)
+        first = await self._run(load, 0)
         if self.stopping:
             return
         self._show(now=None, phase="a forecast chooses candidates")
@@ -88,7 +88,7 @@ class TuneRun(Experiment):
             self._show(now=wanted, phase="")
             await self._put(self._source.session, wanted)
             self._source.look_again()
-            found = await self._run(load)
+            found = await self._run(load, search.round)
             if self.stopping:
                 return
             search.take(found)
@@ -179,14 +179,16 @@ class TuneRun(Experiment):
                 return Chosen([], {}, 0)
             raise
 
-    async def _run(self, load: Load) -> Measured:
-        """One run: it begins at an engine without requests, and ends with one."""
+    async def _run(self, load: Load, number: int) -> Measured:
+        """One run: it begins at an engine without requests, and ends with one. number: of the
+        round; its runs meet the same arrivals, with new prompts."""
         plan, clock = self._plan, self._clock
         self._records.clear()
         begun, end = clock.seconds(), clock.seconds() + plan.seconds
         shape = f"hold {plan.level:g} for {plan.seconds:g}s"
         loop = Loop.OPEN if plan.is_open else Loop.CLOSED
-        await asyncio.to_thread(load.start, Plan(loop, shape, self.parts.seed()))
+        plan_of_run = Plan(loop, shape, self.parts.seed(), arrivals=self._arrivals + number)
+        await asyncio.to_thread(load.start, plan_of_run)
         await self._wait(load, lambda: clock.seconds() >= end)
         late = clock.seconds() + MOST_DRAIN_S
         await self._wait(load, lambda: load.finished or clock.seconds() >= late)

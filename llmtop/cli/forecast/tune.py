@@ -96,10 +96,11 @@ def command(
     The load comes from one of --rate, --streams and --load. With --watch it is the real traffic.
 
     A forecast chooses a few candidates. Two kinds of settings that it cannot predict are added:
-    another draft length, and another limit for the prompt tokens of one request in a step. Each
-    candidate is measured once. The best ones are then measured in turns with your own settings,
-    until the difference is certain. The answer is "better" with the settings, "nothing to gain" or
-    "cannot tell". At the end your own settings are in force again.
+    another draft length, and another limit for the prompt tokens of one request in a step. They are
+    measured in rounds. In each round your own settings and the candidates that are left meet the
+    same arrivals, with new prompts. Rounds follow until the difference is certain. The answer is
+    "better" with the settings, "nothing to gain" or "cannot tell". At the end your own settings are
+    in force again.
 
         llmtop tune vllm --slo ttft=1s,tpot=50ms --rate 80 --prompt-tokens 512
     """

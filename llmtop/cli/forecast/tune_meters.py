@@ -59,9 +59,10 @@ class LoadOf(Struct, frozen=True):
 
         return parse(self.shape).duration or self.seconds
 
-    def plan(self) -> Plan:
-        """A plan with new prompts and arrivals."""
-        return Plan(Loop.OPEN if self.open else Loop.CLOSED, self.text, fresh_seed())
+    def plan(self, arrivals: int) -> Plan:
+        """A plan with new prompts, and the arrivals of a seed."""
+        loop = Loop.OPEN if self.open else Loop.CLOSED
+        return Plan(loop, self.text, fresh_seed(), arrivals=arrivals)
 
 
 class LoadMeter:
@@ -72,17 +73,18 @@ class LoadMeter:
     def __init__(self, asked: LoadOf, limits: Limits, clock: LoadClock) -> None:
         self._asked, self._clock = asked, clock
         self._slo = Slo(limits.ttft, limits.tpot, limits.e2e)
+        self._seed = fresh_seed()
         self._records: list[RequestRecord] = []
 
     def take(self, record: RequestRecord) -> None:
         """A request has ended."""
         self._records.append(record)
 
-    def __call__(self, *, own: bool) -> Measured:  # each run is measured alike
+    def __call__(self, *, own: bool, arrivals: int) -> Measured:  # own: measured alike
         """See ``tuner.Meter``."""
         self._records.clear()
         begun = self._clock.seconds()
-        self.load.start(self._asked.plan())
+        self.load.start(self._asked.plan(self._seed + arrivals))
         shape_s = self._asked.duration_s
         end = begun + shape_s
         while self._clock.seconds() < end:

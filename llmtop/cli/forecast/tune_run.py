@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec.structs import replace
-
 from llmtop.cli.common.status_line import StatusLine
 from llmtop.cli.forecast.tune_engine import Engine
 from llmtop.cli.forecast.tune_meters import LoadMeter, LoadOf
@@ -46,7 +44,8 @@ def tune_under_load(
         with load_on(target, asked, clock, load.seconds, meter.take) as generator:
             meter.load = generator
             line.show("a first run shows how the engine behaves", now=True)
-            first = meter(own=True)
+            began = time.monotonic()
+            first = meter(own=True, arrivals=0)
             known = engine.known(load.streams)
             assumed = _assumed(load, asked, known)
             line.show("a forecast chooses the candidates", now=True)
@@ -55,7 +54,7 @@ def tune_under_load(
             search = Search(own, chosen.settings)
             if search.next() == 0:
                 search.take(first)
-            report = _run(search, names, engine, meter, chosen.expected, line, extra=1)
+            report = _run(search, names, engine, meter, chosen.expected, line, began, 1)
         return report, engine.launch_line(report.settings)
     finally:
         line.clear()
@@ -102,11 +101,12 @@ def tune_watching(
         inside = require_inside(engine.endpoint)
         meter = WatchMeter(inside, Goal(limits.ttft, limits.tpot), seconds)
 
-        def measure(*, own: bool) -> Measured | None:
+        def measure(*, own: bool, arrivals: int) -> Measured | None:  # those that come
             return engine.runner.run(meter.measure(own=own))
 
         try:
-            report = _run(search, names, engine, measure, chosen.expected, line)
+            began = time.monotonic()
+            report = _run(search, names, engine, measure, chosen.expected, line, began, 0)
         finally:
             inside.close()
         return report, engine.launch_line(report.settings)
@@ -122,16 +122,16 @@ def _run(
     meter: Any,
     expected: Mapping[int, float],
     line: StatusLine,
-    extra: int = 0,
+    began: float,
+    before: int,
 ) -> TuneReport:
-    """Run the search, with its progress on the status line."""
-    began = time.monotonic()
+    """Run the search, with its progress on the status line. before: runs that it has already."""
 
     def on_run(number: int, left: int, settings: Mapping[str, int]) -> None:
         spent = time.monotonic() - began
         each = spent / (number - 1) if number > 1 else 0.0
         rest = f", about {each * left:.0f} s left" if each else ""
-        line.show(f"run {number + extra}: {words_of(settings)}{rest}", now=True)
+        line.show(f"run {number}: {words_of(settings)}{rest}", now=True)
 
     def on_result(settings: Mapping[str, int], found: Measured | None) -> None:
         told = "broke the limits" if found is None else f"{found.goodput_per_s:.1f} in time/s"
@@ -143,11 +143,12 @@ def _run(
         engine.set,
         meter,
         expected=expected,
+        began=began,
+        runs=before,
         on_run=on_run,
         on_result=on_result,
     )
-    report = tuner.run()
-    return replace(report, runs=report.runs + extra)
+    return tuner.run()
 
 
 def words_of(settings: Mapping[str, int]) -> str:

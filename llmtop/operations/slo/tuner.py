@@ -29,9 +29,10 @@ class Setter(Protocol):
 class Meter(Protocol):
     """Measures what is in force."""
 
-    def __call__(self, *, own: bool) -> Measured | None:
+    def __call__(self, *, own: bool, arrivals: int) -> Measured | None:
         """One run; None: it broke the SLO so far that it was ended at once. own: the operator's
-        own settings are in force, which are never taken back."""
+        own settings are in force, which are never taken back. arrivals: runs with the same number
+        are compared, so they are to meet the same arrivals where that can be chosen."""
 
 
 class Tried(Struct, frozen=True):
@@ -49,7 +50,8 @@ class Tried(Struct, frozen=True):
 
 class TuneReport(Struct, frozen=True):
     """What was found. own: the operator's settings by option name. result: None where it was ended
-    before anything was decided. restored: they are in force again."""
+    before anything was decided. seconds, runs: with the first run. restored: the operator's
+    settings are in force again."""
 
     own: Mapping[str, int]
     result: Result | None
@@ -63,7 +65,9 @@ class TuneReport(Struct, frozen=True):
 
 class Tuner:
     """Runs a search to its end. expected: goodput by candidate, without the operator's own.
-    on_run: called before each run with its number, about how many are left, and its settings."""
+    began, runs: when it began, and how many runs the search has already, where a first one came
+    before it. on_run: called before each run with its number, about how many are left, and its
+    settings."""
 
     def __init__(
         self,
@@ -73,6 +77,8 @@ class Tuner:
         meter: Meter,
         *,
         expected: Mapping[int, float] | None = None,
+        began: float | None = None,
+        runs: int = 0,
         on_run: Callable[[int, int, Mapping[str, int]], None] = lambda *told: None,
         on_result: Callable[[Mapping[str, int], Measured | None], None] = lambda *told: None,
         clock: Callable[[], float] = time.monotonic,
@@ -80,18 +86,20 @@ class Tuner:
         self._search, self._names, self._setter, self._meter = search, names, setter, meter
         self._expected = expected or {}
         self._on_run, self._on_result, self._clock = on_run, on_result, clock
+        self._began, self._runs = began, runs
         self._own = names.of(search.candidates[0])
         self._in_force = InForce(self._own)
 
     def run(self) -> TuneReport:
         """Measure until it is decided. The operator's values are restored however it ends."""
-        began, runs, stopped = self._clock(), 0, False
+        began = self._clock() if self._began is None else self._began
+        runs, stopped = self._runs, False
         try:
             while (index := self._search.next()) is not None:
                 settings = self._names.of(self._search.candidates[index])
                 self._on_run(runs + 1, self._search.left, settings)
                 self._put(settings)
-                found = self._meter(own=index == 0)
+                found = self._meter(own=index == 0, arrivals=self._search.round)
                 runs += 1
                 self._on_result(settings, found)
                 if found is None:

@@ -65,6 +65,10 @@ class RequestSource:
     def __init__(self, turns: int = 1, pause_s: float = 0.0) -> None:
         self.turns, self.pause_s = turns, pause_s
         self.sizes: list[Size | None] = []
+        self.begun: list[int] = []
+
+    def begin(self, arrivals: int) -> None:
+        self.begun.append(arrivals)
 
     def next(self, size: Size | None = None) -> bytes:
         self.sizes.append(size)
@@ -457,3 +461,27 @@ def test_recorded_arrivals_have_their_lengths(tmp_path: Path) -> None:
     rig.until(2)
     assert supply.sizes == [(10, 20), (30, 0), (0, 0)]
     assert [reply.intended_ns for reply in rig.transport.open] == [0, NS // 2, NS]
+
+
+def dues(rig: Rig, seed: int, arrivals: int | None) -> list[int]:
+    """When the requests of two seconds are due, counted from the beginning of their plan."""
+    rig.transport.open.clear()
+    plan = Plan(Loop.OPEN, "hold 20 for 2s", seed, arrivals=arrivals)
+    begun = rig.now
+    schedule = Schedule(plan, begun, begun, number=seed)
+    rig.scheduler.steer(schedule)
+    rig.until(begun / NS + 1)
+    rig.scheduler.steer(schedule.hold(rig.now))  # the same plan goes on: no new lengths
+    rig.until(begun / NS + 2)
+    return [reply.intended_ns - begun for reply in rig.transport.open]
+
+
+def test_plans_that_share_their_arrivals_meet_the_same_ones() -> None:
+    supply = RequestSource()
+    rig = Rig(supply=supply)
+    first, again, other, own = (
+        dues(rig, seed, arrivals) for seed, arrivals in ((1, 7), (2, 7), (3, 8), (4, None))
+    )
+    assert first == again and len(first) > 10
+    assert other not in (first, own) and own != first
+    assert supply.begun == [7, 7, 8]

@@ -55,6 +55,26 @@ def test_workers_never_ask_the_same() -> None:
     assert len(set(heads)) == 1500
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_same_arrivals_bring_the_same_lengths_and_new_prompts(count: int) -> None:
+    asked = Prompts(prompt_tokens=(10, 400), output_tokens=(5, 90))
+    workers = [Bodies(asked, TARGET, 1, index, count) for index in range(count)]
+
+    def run(arrivals: int) -> list[Any]:
+        for worker in workers:
+            worker.begin(arrivals)
+        return [json.loads(workers[k % count].next()) for k in range(120)]
+
+    first, other, again = run(7), run(8), run(7)
+    sizes = [
+        [(len(body["prompt"]), body["max_tokens"]) for body in found]
+        for found in (first, again, other)
+    ]
+    assert sizes[0] == sizes[1] != sizes[2]
+    heads = {tuple(body["prompt"][:NONCE]) for body in first + other + again}
+    assert len(heads) == 360
+
+
 def test_the_seed_decides() -> None:
     assert bodies(Prompts()) == bodies(Prompts())
     assert bodies(Prompts()) != bodies(Prompts(), seed=2)
