@@ -77,6 +77,8 @@ def forwarded(argv: Sequence[str]) -> tuple[Destination, list[str]] | None:
     if len(where) > 1:
         raise UsageError("engines on several machines in one command", "one command for each")
     words = [found[place][1] if place in found else word for place, word in enumerate(before)]
+    if 0 in found and found[0][1]:
+        words.insert(0, "attach")  # an engine without a command: its dashboard
     # ``ssh://host`` alone and ``attach ssh://host`` are the dashboard of that machine.
     words = [word for word in words if word]
     return where.pop(), ([] if words == ["attach"] else words) + after

@@ -16,6 +16,7 @@ from llmtop.fleet.ssh import Destination, command, forwarded
     [
         (["ssh://gpu-7"], []),
         (["attach", "ssh://gpu-7"], []),
+        (["ssh://gpu-7/llama", "--readonly"], ["attach", "llama", "--readonly"]),
         (["ps", "ssh://gpu-7"], ["ps"]),
         (["set", "ssh://gpu-7/llama", "max_num_seqs=8"], ["set", "llama", "max_num_seqs=8"]),
         (
