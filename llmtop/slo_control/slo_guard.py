@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from llmtop.slo_control.limits import Goal
 from llmtop.slo_control.pressure import Pressure
 
-TAKE_BACK_S = 1.6
+TAKE_BACK_S = 1.5
 """Of broken limits. With a look each 0.4 s and the change back it stays below 3 s."""
+MAY_BE_SLOW = 0.2  # of the requests that end: a candidate is given up above
 
 
 class SloGuard:
@@ -18,9 +19,13 @@ class SloGuard:
         self._goal = goal
         self._since: float | None = None
 
-    def broken(self, now: float, ranks: Iterable[Pressure]) -> bool:
-        """Whether a rank has broken the limits for too long. now: seconds of any clock."""
-        if not any(self._breaks(seen) for seen in ranks):
+    def broken(
+        self, now: float, ranks: Iterable[Pressure], slow_share: float | None = None
+    ) -> bool:
+        """Whether the limits have been broken for too long, by a rank or by too many requests that
+        ended. now: seconds of any clock. slow_share: of those, above the limit of TPOT."""
+        slow = (slow_share or 0.0) > MAY_BE_SLOW
+        if not slow and not any(self._breaks(seen) for seen in ranks):
             self._since = None
             return False
         if self._since is None:

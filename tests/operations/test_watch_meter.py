@@ -33,6 +33,7 @@ class FakeInside:
     def __init__(self, time: FakeTime) -> None:
         self.time, self.seq, self.told = time, 0, time.now
         self.step_s, self.ttft_s, self.waiting = 0.02, 0.1, 0
+        self.slow = 0  # of five requests that end, so many have twice the gap between tokens
         self.ttft: dict[int, int] = {}
         self.tpot: dict[int, int] = {}
 
@@ -45,7 +46,8 @@ class FakeInside:
         return Steps(tuple(found), 0, 1, {}, self.time.now)
 
     def _step(self) -> Step:
-        for counts, value in ((self.ttft, self.ttft_s), (self.tpot, self.step_s)):
+        tpot = self.step_s * (2 if self.seq % 5 < self.slow else 1)
+        for counts, value in ((self.ttft, self.ttft_s), (self.tpot, tpot)):
             index = bucket_of(value)
             counts[index] = counts.get(index, 0) + 1
         return Step(
@@ -71,9 +73,9 @@ def engine() -> FakeInside:
     return FakeInside(FakeTime())
 
 
-def meter(engine: FakeInside) -> WatchMeter:
+def meter(engine: FakeInside, goal: Goal = GOAL) -> WatchMeter:
     time = engine.time
-    return WatchMeter(engine, GOAL, SECONDS, clock=time.read, wall=time.read, sleep=time.sleep)
+    return WatchMeter(engine, goal, SECONDS, clock=time.read, wall=time.read, sleep=time.sleep)
 
 
 def run(one: WatchMeter, *, own: bool) -> Measured | None:
@@ -96,6 +98,30 @@ def test_a_candidate_that_breaks_the_slo_is_taken_back_within_three_seconds(
     begun = engine.time.now
     assert run(watched, own=False) is None
     assert engine.time.now - begun <= 3.0
+
+
+@pytest.mark.parametrize("fault", [{"step_s": 0.5}, {"ttft_s": 15.0}, {"waiting": 800}])
+def test_on_a_slow_engine_too(engine: FakeInside, fault: dict[str, float]) -> None:
+    engine.step_s = 0.1
+    watched = meter(engine, Goal(5.0, 0.25))
+    run(watched, own=True)
+    for name, value in fault.items():
+        setattr(engine, name, value)
+    begun = engine.time.now
+    assert run(watched, own=False) is None
+    assert engine.time.now - begun <= 3.0
+
+
+def test_one_whose_mean_is_in_time_but_not_its_requests_is_taken_back_too(
+    engine: FakeInside,
+) -> None:
+    engine.step_s = 0.03
+    watched = meter(engine)
+    run(watched, own=True)
+    engine.slow = 2
+    begun = engine.time.now
+    assert run(watched, own=False) is None
+    assert engine.time.now - begun <= 5.0
 
 
 def test_a_candidate_that_keeps_the_slo_is_measured_to_the_end(engine: FakeInside) -> None:

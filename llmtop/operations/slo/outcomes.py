@@ -29,10 +29,12 @@ class Outcomes(Struct, frozen=True):
 
 
 class LatencyWatch:
-    """Follows the latencies of one engine; a restart of the engine begins again and loses none."""
+    """Follows the latencies of one engine; a restart of the engine begins again and loses none.
+    recent_s: how long the last seconds are; None: two paces of the goal."""
 
-    def __init__(self, goal: Goal) -> None:
+    def __init__(self, goal: Goal, recent_s: float | None = None) -> None:
         self._goal = goal
+        self._recent_s = RECENT * goal.pace_s if recent_s is None else recent_s
         self._first: Latencies | None = None
         self._last: Latencies | None = None
         self._recent: deque[Latencies] = deque()
@@ -46,10 +48,7 @@ class LatencyWatch:
             self._recent.clear()
         self._last = found
         self._recent.append(found)
-        while (
-            len(self._recent) > 2
-            and self._recent[1].time <= found.time - RECENT * self._goal.pace_s
-        ):
+        while len(self._recent) > 2 and self._recent[1].time <= found.time - self._recent_s:
             self._recent.popleft()
 
     def forget(self) -> None:
@@ -58,12 +57,18 @@ class LatencyWatch:
 
     def ttft_p95(self) -> float | None:
         """Of the first tokens of the last seconds; None for too few."""
-        if len(self._recent) < 2:
-            return None
-        window = _since(self._recent[-1], self._recent[0], "ttft")
-        if window is None or window.count < LEAST:
-            return None
-        return window.quantile(0.95)
+        window = self._last_seconds("ttft")
+        return window.quantile(0.95) if window is not None else None
+
+    def slow_share(self) -> float | None:
+        """Of the requests that ended in the last seconds: above the limit of TPOT. None for too
+        few."""
+        window = self._last_seconds("tpot")
+        return above(window, self._goal.tpot_s) / window.count if window is not None else None
+
+    def _last_seconds(self, name: str) -> LatencyHistogram | None:
+        window = _since(self._recent[-1], self._recent[0], name) if self._recent else None
+        return window if window is not None and window.count >= LEAST else None
 
     def outcomes(self) -> Outcomes:
         """Since the watch began."""

@@ -13,11 +13,13 @@ from llmtop.engines.core.steps import Steps
 from llmtop.operations.slo.outcomes import LatencyWatch
 from llmtop.operations.slo.tune_candidates import warm_of
 from llmtop.slo_control.limits import Goal
-from llmtop.slo_control.pressure import PressureGauge
+from llmtop.slo_control.pressure import SHORT_S, PressureGauge
 from llmtop.slo_control.search import Measured
 from llmtop.slo_control.slo_guard import SloGuard
 
 BEAT_S = 0.4
+RECENT_S = 2.0  # requests that ended so long ago say how slow it is now
+LEAST_STEPS = 8  # of the slowest that keep the limit, in the window of what is seen at once
 KEPT = 0.9  # of the requests in time: so many are enough to say that own settings keep the SLO
 
 
@@ -55,8 +57,9 @@ class WatchMeter:
     async def measure(self, *, own: bool) -> Measured | None:
         """One run; None: the candidate was given up. See ``tuner.Meter``."""
         goal = self._goal
-        recent, counted = LatencyWatch(goal), LatencyWatch(goal)
-        guard, gauge = SloGuard(goal), PressureGauge(goal.pace_s)
+        recent, counted = LatencyWatch(goal, RECENT_S), LatencyWatch(goal)
+        guard = SloGuard(goal)
+        gauge = PressureGauge(max(SHORT_S, LEAST_STEPS * (goal.tpot_s or 0.0)))
         began = self._clock()
         since = began + warm_of(self._seconds)
         refused, broke = 0, False
@@ -69,7 +72,8 @@ class WatchMeter:
             if now >= since:
                 counted.add(latencies)
                 refused += sum(step.refused or 0 for step in steps)
-            broken = guard.broken(now, gauge.read(self._wall(), recent.ttft_p95()))
+            seen = gauge.read(self._wall(), recent.ttft_p95())
+            broken = guard.broken(now, seen, recent.slow_share())
             if broken and not own and self._own_keeps:
                 return None
             broke = broke or broken
