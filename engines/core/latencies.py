@@ -9,6 +9,8 @@ from itertools import accumulate
 
 from msgspec import Struct, field
 
+NAMES = ("ttft", "queue", "prefill", "tpot", "e2e", "itl", "arrival_lag", "output_lag")
+"""What a plugin can measure (docs/reference/live-socket.md)."""
 SUB_BUCKETS = 128  # to each power of two, from 128 us on; below it one for each microsecond
 RELATIVE_ERROR = 0.01
 """A quantile lies within this of the true one."""

@@ -65,6 +65,8 @@ class EngineInside:
         told = [*answered.values(), *merge.answered(fronts).values()]
         found = frozenset(name for one in told for name in one.abilities)
         missing = {name: text for one in told for name, text in one.missing.items()}
+        if not merge.answered(fronts) and "abort" in missing:
+            missing["abort"] += f"; {merge.NO_FRONT_END}"
         missing = {name: text for name, text in missing.items() if name not in found}
         return Abilities(
             found, {**missing, **merge.silent(ranks)}, len(answered), len(merge.answered(fronts))

@@ -11,13 +11,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from llmtop.engines.core.latencies import Latencies, LatencyHistogram
+from llmtop.engines.core.latencies import NAMES, Latencies, LatencyHistogram
 from llmtop.engines.core.live_protocol import LiveError
 from llmtop.engines.core.requests import Aborted, RequestRow, RequestSort, RequestTable
 from llmtop.engines.core.steps import Steps
 from llmtop.engines.introspection.answers import ABILITIES, RankLatencies
 from llmtop.engines.introspection.errors import nobody
 from llmtop.engines.introspection.process_inside import NewSteps
+
+NO_FRONT_END = "no front end of this engine shows its inside"
+UNMEASURED = "not measured on each process of this engine"
 
 Told = TypeVar("Told")
 Answers = Mapping[str, Told | LiveError]
@@ -89,10 +92,26 @@ def latencies(
             told = [one.base[name] for one in source.values() if name in one.base]
             if told:
                 base[name] = told[0]
-    missing = {**_missing(ranks), **_missing(fronts)}
-    missing = {name: why for name, why in missing.items() if name not in histograms}
+    missing = _missing_latencies(histograms, ranks, fronts)
+    for name in missing:
+        histograms.pop(name, None)  # empty for a reason, not for want of requests
     boots = tuple(one.boot for one in (*at_ranks.values(), *whole.values()))
     return Latencies(histograms, time, len(at_ranks), missing, base, boots)
+
+
+def _missing_latencies(
+    found: Mapping[str, LatencyHistogram],
+    ranks: Answers[RankLatencies],
+    fronts: Answers[RankLatencies],
+) -> dict[str, str]:
+    """What was not measured, with reasons. A rank's reason does not count for what front ends
+    measure."""
+    at_fronts = {name for one in answered(fronts).values() for name in one.histograms}
+    at_ranks = {name: why for name, why in _missing(ranks).items() if name not in at_fronts}
+    otherwise = UNMEASURED if answered(fronts) else NO_FRONT_END
+    unnamed = dict.fromkeys((name for name in NAMES if name not in found), otherwise)
+    missing = {**unnamed, **at_ranks, **_missing(fronts)}
+    return {n: why for n, why in missing.items() if n not in found or not found[n].count}
 
 
 def requests(told: Answers[RequestTable], sort: RequestSort, limit: int) -> RequestTable:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llmtop.engines.core.latencies import bucket_of
+from llmtop.engines.core.latencies import NAMES, bucket_of
 from llmtop.engines.core.live_protocol import LiveError, LiveGone
 from llmtop.engines.introspection import process_inside
 from llmtop.engines.introspection.engine_inside import EngineInside
@@ -155,8 +155,8 @@ def histogram(*seconds: float) -> dict[str, Any]:
     return {
         "count": len(seconds),
         "sum_s": sum(seconds),
-        "min_s": min(seconds),
-        "max_s": max(seconds),
+        "min_s": min(seconds, default=None),
+        "max_s": max(seconds, default=None),
         "buckets": list(Counter(map(bucket_of, seconds)).items()),
     }
 
@@ -188,7 +188,27 @@ async def test_latencies_of_ranks_are_merged_and_front_ends_know_better(path: Pa
     assert found.histograms["arrival_lag"].count == 2
     assert "queue" not in found.histograms  # one rank of two
     assert (found.ranks, found.boots) == (2, ("a", "b", "c", "d"))
-    assert found.missing == {"e2e": "no"}
+    assert found.missing["e2e"] == "no"
+    assert found.missing["queue"] == "not measured on each process of this engine"
+    assert set(found.missing) == {*NAMES} - {"ttft", "arrival_lag"}
+
+
+async def test_a_latency_that_stays_empty_is_named(path: Path) -> None:
+    none = histogram()
+    rank = latencies("a", ttft=histogram(0.1), arrival_lag=none, prefill=none, output_lag=none)
+    rank["missing"] |= {"arrival_lag": "not brought", "output_lag": "others measure it"}
+    front = latencies("c", output_lag=none, tpot=none)
+    front["missing"] = {"tpot": "not told"}
+    async with AsyncExitStack() as stack:
+        await opened(stack, path, {"": rank, ".front.0": front})
+        found = await inside(path).latencies()
+    assert set(found.histograms) == {"ttft", "prefill", "output_lag"}  # two had no request yet
+    assert found.missing["arrival_lag"] == "not brought"
+    assert found.missing["tpot"] == "not told"
+    async with AsyncExitStack() as stack:
+        await opened(stack, path, {"": latencies("a", ttft=histogram(0.1))})
+        found = await inside(path).latencies()
+    assert found.missing["output_lag"] == "no front end of this engine shows its inside"
 
 
 def table(running: int, *rows: dict[str, Any]) -> dict[str, Any]:

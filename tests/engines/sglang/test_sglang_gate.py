@@ -238,8 +238,18 @@ def test_times_of_answers_and_their_way_out(front: Front) -> None:
     assert told["base"]["ttft"] == "arrival at the server"
     assert told["histograms"]["output_lag"]["sum_s"] == 0.5
     assert told["histograms"]["ttft"]["max_s"] == 1.0
+    assert told["missing"] == {}
     front.server.stream = False
     asyncio.run(front.many(1))
+
+
+def test_a_version_that_does_not_tell_of_the_first_token_is_named(front: Front) -> None:
+    logger = sys.modules["sglang.srt.utils.request_logger"].RequestLogger()
+    told = front.end.introspection
+    for meta in ({"finish_reason": {"type": "abort"}}, {"response_sent_to_client_ts": 100.25}):
+        assert told.missing == {}
+        logger.log_finished_request(SimpleNamespace(stream=True), {"meta_info": meta}, None)
+    assert "first token" in told.answer({"op": "latencies"})["missing"]["output_lag"]
 
 
 @pytest.mark.parametrize("where", ["enter", "send"])

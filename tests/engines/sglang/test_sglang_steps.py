@@ -271,3 +271,63 @@ def test_what_cannot_be_seen_is_named(plugin: ModuleType) -> None:
     assert "kv_free_blocks" in Watched(plugin, loop).told.missing
     staged = Watched(plugin, Loop(pp_size=2)).told
     assert staged.abilities == [] and "pipeline" in staged.missing["abort"]
+
+
+class Lacking:
+    """A result or a batch of a version that lacks some of its attributes."""
+
+    def __init__(self, real: Any, *names: str) -> None:
+        self._real, self._names = real, names
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._names:
+            raise AttributeError(name)
+        return getattr(self._real, name)
+
+
+def test_what_a_version_lacks_is_named_when_it_is_looked_for(plugin: ModuleType) -> None:
+    class Older(Loop):
+        def get_next_batch_to_run(self) -> Any:
+            batch = super().get_next_batch_to_run()
+            if batch is not None:
+                batch.prefill_stats = None
+            return batch
+
+        def run_batch(self, batch: Any) -> Any:
+            result = super().run_batch(batch)
+            batch.seq_lens_cpu = None
+            result.copy_done = Lacking(result.copy_done, "query")
+            del result.num_correct_drafts
+            return result
+
+    loop = Older()
+    loop.spec_algorithm.is_none = lambda: False
+    loop.server_args.speculative_num_draft_tokens = None
+    watched = Watched(plugin, loop)
+    request = Req("a", tokens=9)
+    del request.kv, request.priority
+    loop.arrive(request)
+    loop.rounds(6)
+    assert watched.told.view.row(request, 0.0)["kv_blocks"] is None
+    missing = watched.told.answer({"op": "steps"})["missing"]
+    assert set(missing) == {
+        *("context_tokens", "cached_tokens", "draft_tokens", "accepted_tokens", "host_gap_s"),
+        *("refused", "arrival_lag", "kv_blocks", "priority"),
+    }
+    named = set(missing) & set(watched.rows()[0])
+    empty = {name for name in watched.rows()[0] if all(r[name] != r[name] for r in watched.rows())}
+    # The others are known of steps with prompts alone, or without them.
+    assert {"context_tokens", "host_gap_s", "refused"} <= empty <= named
+
+
+def test_what_is_known_later_is_no_longer_missing(plugin: ModuleType) -> None:
+    watched = Watched(plugin, Loop(), arrived=True)
+    loop = watched.loop
+    loop.arrive(Req("a", tokens=3))
+    loop.rounds(6)
+    assert "arrival_lag" in watched.told.missing
+    late = Req("b", tokens=3)
+    late.time_stats.llmtop_arrived = loop.time
+    loop.arrive(late)
+    loop.rounds(6)
+    assert set(watched.told.missing) == {"refused"}

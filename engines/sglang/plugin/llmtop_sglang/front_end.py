@@ -37,6 +37,8 @@ LOGGER = "sglang.srt.utils.request_logger"
 NAMES = ("ttft", "e2e", "output_lag")
 MOST_WAITING = 1_000_000
 LOOK_S = 1.0  # so often new ranks are looked for
+NO_TIMES = "this SGLang does not say when an answer left"
+NO_FIRST = "this SGLang does not tell its HTTP process when the first token was made"
 
 
 class FrontEnd:
@@ -111,9 +113,7 @@ class FrontEnd:
             self._patch(manager, name, self._sending)
         logger = getattr(sys.modules.get(LOGGER), "RequestLogger", None)
         if not self._patch(logger, "log_finished_request", self._finished):
-            self.introspection.missing["output_lag"] = (
-                "this SGLang does not say when an answer left"
-            )
+            self.introspection.seen("output_lag", False, NO_TIMES)
 
     def _patch(self, cls: Any, name: str, before: Callable[..., None]) -> bool:
         """Call ``before`` with a method's arguments, each time that it is called."""
@@ -151,10 +151,14 @@ class FrontEnd:
             return
         made, left = told.get("prefill_finished_time"), told.get("response_sent_to_client_ts")
         came = told.get("request_received_ts")
+        aborted = (told.get("finish_reason") or {}).get("type") == "abort"
         if getattr(obj, "stream", False):
             if made and left:
                 histograms["output_lag"].add(left - made)
-        elif made and came and (told.get("finish_reason") or {}).get("type") != "abort":
+            if not aborted:
+                reason = NO_FIRST if left else NO_TIMES
+                self.introspection.seen("output_lag", bool(made and left), reason)
+        elif made and came and not aborted:
             histograms["ttft"].add(made - came)  # nobody sees the first token of these
 
 

@@ -22,6 +22,7 @@ SCHEDULER = "arrival at the scheduler"
 CUT_SHORT = "abort"
 PROBE = "HEALTH_CHECK"  # how the ids of SGLang's own probes begin
 JOINED_KEPT = 1024
+NO_ARRIVAL = "requests do not bring the time of their arrival at the server"
 
 
 def carry_arrival() -> Callable[[], None] | None:
@@ -86,10 +87,16 @@ class RequestTimes:
 
     ttft is counted when the first token is there, e2e and tpot when the request ends, and not for
     one that was cut short. itl is the time between two tokens of a request, as they leave the
-    scheduler: all that decode share it, but for those that joined since.
+    scheduler: all that decode share it, but for those that joined since. seen: told whether the
+    arrival at the server was known.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.perf_counter,
+        seen: Callable[[str, bool, str], None] = lambda *told: None,
+    ) -> None:
+        self._seen = seen
         self.histograms = LatencyHistograms(NAMES, {"ttft": SCHEDULER, "e2e": SCHEDULER})
         self._clock = clock
         self._ended: list[Any] = []
@@ -127,6 +134,7 @@ class RequestTimes:
                 continue
             received, entry = stamps.scheduler_recv_time, stamps.forward_entry_time
             came = getattr(stamps, ARRIVED, 0.0)
+            self._seen("arrival_lag", bool(came), NO_ARRIVAL)
             if came:
                 found.base["ttft"] = found.base["e2e"] = SERVER
                 found["arrival_lag"].add(received - came)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llmtop_live.request_table import ID_LIMIT, IDS_LOOK, RequestView
@@ -12,13 +12,21 @@ from llmtop_live.tunables import clean
 
 from llmtop_sglang.request_times import arrived
 
+NO_FIELD = "this scheduler's requests do not say"
+
 
 class SchedulerRequests(RequestView):
     """Called on the scheduler's thread, between two of its rounds."""
 
-    def __init__(self, scheduler: Any, page: int) -> None:
+    def __init__(
+        self,
+        scheduler: Any,
+        page: int,
+        seen: Callable[[str, bool, str], None] = lambda *told: None,
+    ) -> None:
         self._scheduler = scheduler
         self._page = max(page, 1)
+        self._seen = seen
 
     def running(self) -> Sequence[Any]:
         """Those in the batch, and those of a prefill that has not joined it yet."""
@@ -71,10 +79,16 @@ class SchedulerRequests(RequestView):
 
     def kv_blocks(self, request: Any) -> int:
         """The KV pages that it holds. 0.5.23 keeps the number apart, older ones in the request."""
+        return self._blocks(request) or 0
+
+    def _blocks(self, request: Any) -> int | None:
         held = getattr(getattr(request, "kv", None), "kv_committed_len", None)
         if held is None:
-            held = getattr(request, "kv_committed_len", 0) or 0
-        return -(-held // self._page)
+            held = getattr(request, "kv_committed_len", None)
+        # One that waits has none in some versions.
+        if not self.is_queued(request):
+            self._seen("kv_blocks", held is not None, NO_FIELD)
+        return None if held is None else -(-held // self._page)
 
     def row(self, request: Any, now: float) -> dict[str, Any]:
         """The fields of the protocol. What is not known is None."""
@@ -97,19 +111,19 @@ class SchedulerRequests(RequestView):
             "waited_s": None if not came else (entry or clock) - came,
             "ttft_s": first - came if first and came else None,
             "prompt_tokens": len(request.origin_input_ids),
-            "cached_tokens": _count(request, "cached_tokens"),
+            "cached_tokens": self._count("cached_tokens of requests", request, "cached_tokens"),
             "generated_tokens": generated,
-            "max_tokens": _count(request.sampling_params, "max_new_tokens"),
-            "kv_blocks": self.kv_blocks(request),
-            "preemptions": _count(request, "retraction_count"),
-            "priority": _count(request, "priority"),
+            "max_tokens": self._count("max_tokens", request.sampling_params, "max_new_tokens"),
+            "kv_blocks": self._blocks(request),
+            "preemptions": self._count("preemptions", request, "retraction_count"),
+            "priority": self._count("priority", request, "priority"),
         }
+
+    def _count(self, name: str, holder: Any, attribute: str) -> int | None:
+        self._seen(name, hasattr(holder, attribute), NO_FIELD)
+        found = getattr(holder, attribute, None)
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 def _since(clock: float, moment: float) -> float | None:
     return clock - moment if moment else None
-
-
-def _count(holder: Any, name: str) -> int | None:
-    found = getattr(holder, name, None)
-    return found if isinstance(found, int) and not isinstance(found, bool) else None

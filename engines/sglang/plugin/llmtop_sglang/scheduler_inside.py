@@ -67,14 +67,14 @@ class SchedulerInside:
     def _observe(self, ranks: Ranks) -> None:
         scheduler, told = self._scheduler, self.introspection
         told.steps = StepRing()
-        self._recorder = recorder = StepRecorder(scheduler, told.steps, self._refused, self._clock)
-        told.missing.update(recorder.missing)
+        self._recorder = StepRecorder(
+            scheduler, told.steps, self._refused, self._clock, seen=told.seen
+        )
         undo = carry_arrival()
         if undo is not None:
             told.restore.append(undo)
-        self._times = RequestTimes(self._clock)
+        self._times = RequestTimes(self._clock, told.seen)
         told.latencies = self._times.histograms
-        told.missing["output_lag"] = "the HTTP process measures it"
         wrapped = (self._choosing, self._launching, self._taking_up)
         for name, around in zip(LOOP, wrapped, strict=True):
             self._wrap(name, around)
@@ -87,7 +87,7 @@ class SchedulerInside:
             reason = f"this scheduler has no {lacking[0]}" if lacking else "pipeline parallel"
             told.missing.update(dict.fromkeys(("requests", "abort"), reason))
             return
-        told.view = SchedulerRequests(scheduler, getattr(scheduler, "page_size", 1) or 1)
+        told.view = SchedulerRequests(scheduler, getattr(scheduler, "page_size", 1) or 1, told.seen)
         everywhere = ranks.together > 1
         if not callable(getattr(scheduler, "abort_request", None)):
             told.missing["abort"] = "this scheduler has no abort_request"

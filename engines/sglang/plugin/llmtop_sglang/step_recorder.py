@@ -19,13 +19,19 @@ from llmtop_live.step_ring import UNKNOWN, StepRing
 from llmtop_sglang.launched_step import LaunchedStep, Taking, Waited
 
 CPU = "cpu"
+NO_LENGTHS = "this scheduler keeps no lengths of a batch on the CPU"
+NO_CACHED = "this scheduler does not say what a batch found in the prefix cache"
+NO_DRAFTS = "this scheduler does not say how many tokens are drafted"
+NO_ACCEPTED = "this scheduler does not say how many drafts were accepted"
+NO_GAP = "this scheduler's results do not say when the device was done"
+NO_REFUSED = "no HTTP process of this engine counts what it refuses"
 
 
 class StepRecorder:
     """Writes a ring of steps. Its methods are called around the parts of SGLang's loop.
 
-    missing: columns that this scheduler cannot fill, with the reason. refused: the requests that
-    the HTTP process has refused so far, None where that is not known.
+    refused: the requests that the HTTP process has refused so far, None where that is not known.
+    seen: told of each column that may stay empty whether it was known, and else the reason.
     """
 
     def __init__(
@@ -35,8 +41,9 @@ class StepRecorder:
         refused: Callable[[], int | None] = lambda: None,
         clock: Callable[[], float] = time.perf_counter,
         now: Callable[[], float] = time.time,
+        seen: Callable[[str, bool, str], None] = lambda *told: None,
     ) -> None:
-        self.missing: dict[str, str] = {}
+        self._seen = seen
         self._scheduler = scheduler
         self._ring = ring
         self._refused = refused
@@ -65,7 +72,7 @@ class StepRecorder:
             int(pool.available_size() + tree.evictable_size())  # type: ignore[union-attr]
         except Exception as error:
             reason = f"this KV pool does not say what is free ({type(error).__name__})"
-            self.missing["kv_free_blocks"] = reason
+            self._seen("kv_free_blocks", False, reason)
             return lambda: UNKNOWN
         assert pool is not None and tree is not None
         return lambda: (pool.available_size() + tree.evictable_size()) // page
@@ -125,10 +132,11 @@ class StepRecorder:
         assert step is not None
         now = self._clock()
         step.launch = now - step.started
-        step.context = _sum_of(getattr(batch, "seq_lens_cpu", None))
+        lengths = getattr(batch, "seq_lens_cpu", None)
+        step.context = _sum_of(lengths)
+        self._seen("context_tokens", lengths is not None, NO_LENGTHS)
         if self._speculates and not step.prefills:
-            step.drafts = step.requests * max(self._drafts(result) - 1, 0)
-            step.decodes += step.drafts
+            self._count_drafts(step, result)
         if self._on_cpu:
             step.device_done = now  # there it has been computed by then
         elif getattr(result, "delay_sample_func", None) is None:  # else not even recorded yet
@@ -158,7 +166,9 @@ class StepRecorder:
             step.device_done = waited.ended
         if self._speculates:
             step.output = _visible(batch.reqs) - taking.tokens
-            step.accepted = int(getattr(result, "num_correct_drafts", 0) or 0)
+            told = hasattr(result, "num_correct_drafts")
+            self._seen("accepted_tokens", told, NO_ACCEPTED)
+            step.accepted = int(result.num_correct_drafts or 0) if told else UNKNOWN
         else:
             step.output = taking.live - step.middle
         step.free = self._free()
@@ -184,6 +194,7 @@ class StepRecorder:
             step.middle = chunked is not None and any(r is chunked for r in batch.reqs)
             stats = getattr(batch, "prefill_stats", None)
             step.cached = getattr(stats, "log_hit_tokens", UNKNOWN)
+            self._seen("cached_tokens", step.cached == step.cached, NO_CACHED)
         else:
             step.decodes, step.cached = rows, 0
         running = scheduler.running_batch
@@ -191,14 +202,19 @@ class StepRecorder:
         step.running = rows + others
         step.waiting = len(scheduler.waiting_queue)
 
-    def _drafts(self, result: Any) -> int:
-        """Tokens that this step verifies for each request: the drafts and one more."""
+    def _count_drafts(self, step: LaunchedStep, result: Any) -> None:
+        """A step verifies for each request its drafts and one token more."""
         args = self._scheduler.server_args
-        for holder in (result, args):
-            found = getattr(holder, "speculative_num_draft_tokens", None)
-            if isinstance(found, int) and not isinstance(found, bool):
-                return found
-        return 0
+        numbers = (
+            getattr(holder, "speculative_num_draft_tokens", None) for holder in (result, args)
+        )
+        found = next((n for n in numbers if isinstance(n, int) and not isinstance(n, bool)), None)
+        self._seen("draft_tokens", found is not None, NO_DRAFTS)
+        if found is None:
+            step.drafts = UNKNOWN
+            return
+        step.drafts = step.requests * max(found - 1, 0)
+        step.decodes += step.drafts
 
     # When the device was done. Only a look tells, so the gap is at least what is recorded.
 
@@ -224,6 +240,7 @@ class StepRecorder:
             step.gap = 0.0  # it still computes
         elif last.done is not None:
             step.gap = now - last.done  # the normal loop: since its result at least
+        self._seen("host_gap_s", step.gap == step.gap, NO_GAP)
 
     # Into the ring.
 
@@ -236,6 +253,7 @@ class StepRecorder:
                 continue
             finish = max(step.finish or 0.0, step.started)
             refused = self._refused()
+            self._seen("refused", refused is not None, NO_REFUSED)
             new = UNKNOWN if refused is None else max(refused - self._refused_before, 0)
             self._refused_before = self._refused_before if refused is None else refused
             self._ring.record(

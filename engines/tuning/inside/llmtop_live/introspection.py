@@ -64,6 +64,20 @@ class Introspection:
         self._clock = clock
         self._latency_answers = _AnswerCache(monotonic)
         self._request_answers = _AnswerCache(monotonic)
+        self._seen: set[str] = set()
+
+    def seen(self, name: str, known: bool, reason: str) -> None:
+        """A figure was looked for. One that has never been known is missing, for this reason.
+
+        For what only a look at a request or a step can tell. For any thread.
+        """
+        if name in self._seen:
+            return
+        if known:
+            self._seen.add(name)
+            self.missing.pop(name, None)
+        elif name not in self.missing:
+            self.missing[name] = reason
 
     @property
     def abilities(self) -> list[str]:
@@ -80,7 +94,8 @@ class Introspection:
         return {**about, **counts}
 
     def _reasons(self) -> dict[str, str]:
-        return {clean(k, NAME_LIMIT): clean(v, REASON_LIMIT) for k, v in self.missing.items()}
+        found = self.missing.copy().items()  # other threads add to it
+        return {clean(k, NAME_LIMIT): clean(v, REASON_LIMIT) for k, v in found}
 
     def switch_off(self, error: Exception, where: str) -> None:
         """The guard: stop for good, restore what was patched, log one line. Never raises.

@@ -26,6 +26,7 @@ from llmtop_vllm.step_recorder import StepRecorder
 
 ABORT_ELSEWHERE = "the front ends abort requests"
 NO_LOOP = "this vLLM's engine loop has a different structure"
+NO_BLOCKS = "this vLLM's KV cache manager has a different structure"
 
 
 class EngineIntrospection:
@@ -57,6 +58,7 @@ class EngineIntrospection:
             self._free_blocks(),
             counters.refused if counters is not None and first_rank else lambda: 0,
             1 + _number(scheduler, "num_spec_tokens"),
+            seen=self.inside.seen,
         )
         self._loop = EngineLoop(
             scheduler,
@@ -113,6 +115,7 @@ class EngineIntrospection:
     def _free_blocks(self) -> Callable[[], int] | None:
         pool = getattr(getattr(self._scheduler, "kv_cache_manager", None), "block_pool", None)
         count = getattr(pool, "get_num_free_blocks", None)
+        self.inside.seen("kv_free_blocks", callable(count), NO_BLOCKS)
         return count if callable(count) else None
 
     def _blocks(self) -> Callable[[str], int] | None:
@@ -120,7 +123,9 @@ class EngineIntrospection:
         coordinator = getattr(manager, "coordinator", None)
         groups = getattr(coordinator, "single_type_managers", None)
         tables = [getattr(group, "req_to_blocks", None) for group in groups or ()]
-        if not tables or any(table is None for table in tables):
+        known = bool(tables) and all(table is not None for table in tables)
+        self.inside.seen("kv_blocks", known, NO_BLOCKS)
+        if not known:
             return None
         return lambda ident: sum(len(table.get(ident, ())) for table in tables)  # type: ignore[union-attr]
 
@@ -132,8 +137,11 @@ class EngineIntrospection:
             self.inside.missing["host_gap_s"] = NO_LOOP
         if not hasattr(core, "preprocess_add_request"):
             self.inside.missing["arrival_lag"] = NO_LOOP
-        executor = core.model_executor
-        original = executor.execute_model
+        executor = getattr(core, "model_executor", None)
+        original = getattr(executor, "execute_model", None)
+        if original is None:
+            self.inside.missing.update(dict.fromkeys(("launch_s", "host_gap_s"), NO_LOOP))
+            return
 
         def execute_model(*args: Any, **kwargs: Any) -> Any:
             self._guarded(self._recorder.launches, "execute_model()")

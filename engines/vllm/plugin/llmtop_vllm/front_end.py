@@ -29,6 +29,7 @@ NOTE = (
     "requests above it get 503 at once; waiting requests of each data-parallel rank, 0 is no limit"
     " (vLLM's own --max-num-queued-reqs counts running requests too)"
 )
+NO_STAMP = "this vLLM's engine core does not stamp what it sends"
 OUTPUT_LAG = "the engine core's output, until the front end has it ready for its client"
 
 
@@ -89,12 +90,13 @@ class FrontEnd:
             return await send(*args, **kwargs)
 
         def process_outputs(outputs: Any, made: Any = None, *args: Any, **kwargs: Any) -> Any:
+            def note() -> None:
+                self.inside.seen("output_lag", bool(made), NO_STAMP)
+                if made:
+                    lag["output_lag"].add(self._clock() - made, len(outputs))
+
             result = process(outputs, made, *args, **kwargs)
-            if made:
-                self._guarded(
-                    lambda: lag["output_lag"].add(self._clock() - made, len(outputs)),
-                    "processing outputs",
-                )
+            self._guarded(note, "processing outputs")
             return result
 
         undo.append(patch(client, "add_request_async", add_request_async))

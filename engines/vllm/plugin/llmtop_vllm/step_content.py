@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmtop_live.step_ring import UNKNOWN
+
 
 class StepContent:
     """One planned step. requests: how many are in it. prefills: those with prompt tokens, or with
@@ -39,8 +41,8 @@ class StepContent:
         reused = sum(request.num_computed_tokens for request in new)
         self.cached_tokens: int = reused
         self.context_tokens: int = self.tokens + reused + sum(cached.num_computed_tokens)
-        preempted = plan.preempted_req_ids
-        self.preempted = 0 if preempted is None else len(preempted)
+        preempted = getattr(plan, "preempted_req_ids", None)
+        self.preempted: float = UNKNOWN if preempted is None else len(preempted)
         self.prefills, self.prefill_tokens = _prefills(tokens, cached, new, most_decode)
 
 

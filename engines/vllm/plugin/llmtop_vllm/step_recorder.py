@@ -22,6 +22,7 @@ from llmtop_vllm.step_content import StepContent
 
 _reason = operator.attrgetter("finish_reason")
 _tokens = operator.attrgetter("new_token_ids")
+NO_PREEMPTED = "this scheduler's plans do not say which requests were preempted"
 MOST_PLANNED = 64  # steps whose result is awaited: two, or as many as there are pipeline stages
 
 
@@ -29,7 +30,8 @@ class StepRecorder:
     """Follows one scheduler on the engine's thread.
 
     counts: (running, waiting). free_blocks: KV blocks that are free. refused: requests that were
-    refused at the queue limit, in all. most_decode: tokens of a decoding request at most.
+    refused at the queue limit, in all. most_decode: tokens of a decoding request at most. seen:
+    told of a column that may stay empty whether it was known, and else the reason.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class StepRecorder:
         most_decode: int,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        seen: Callable[[str, bool, str], None] = lambda *told: None,
     ) -> None:
+        self._seen = seen
         self._ring = ring
         self._clocks = clocks
         self._gap = gap
@@ -76,6 +80,7 @@ class StepRecorder:
         """``schedule()`` has made this plan."""
         content = StepContent(plan, self._most_decode)
         self._planned.append(content)
+        self._seen("preempted", content.preempted == content.preempted, NO_PREEMPTED)
         self._clocks.admitted(plan.scheduled_new_reqs, self._begun)
         now = self._clock()
         content.schedule_s = now - self._begun
