@@ -22,7 +22,7 @@ from llmtop import LlmtopError, UsageError
 from llmtop.cli.common.command_names import guess, meaning
 from llmtop.cli.common.command_table import COMMANDS, by_heading
 from llmtop.cli.common.engine_names import engine_names
-from llmtop.cli.common.interrupts import INTERRUPTED, by_ctrl_c
+from llmtop.cli.common.interrupts import INTERRUPTED, by_ctrl_c, follow_output
 from llmtop.cli.common.program import NAME
 from llmtop.cli.screen.screen_options import ScreenFlags, screen_flags
 from llmtop.cli.screen.tour_options import TourFlags, speed_flag
@@ -242,6 +242,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. No traceback reaches the terminal."""
     try:
         check_streams()
+        follow_output(os.environ)
         check_text(sys.argv[1:] if argv is None else argv)
         if (code := run_elsewhere(sys.argv[1:] if argv is None else argv)) is not None:
             return code

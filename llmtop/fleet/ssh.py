@@ -20,6 +20,7 @@ from llmtop import LlmtopError, UsageError
 
 SCHEME = "ssh://"
 PROGRAM = "LLMTOP_SSH_PROGRAM"  # how llmtop is called there
+FOLLOWED = "LLMTOP_FOLLOW_OUTPUT"  # the command there ends when nobody reads its output any more
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]+|\[[0-9A-Fa-f:.%]+\]")
 _USER = re.compile(r"[A-Za-z0-9_.@\\-]+")
 FAILED = 255  # ssh's own exit code when it did not get there
@@ -96,7 +97,10 @@ def command(
     if ssh is None:
         raise LlmtopError("there is no ssh on this machine", "install OpenSSH's client")
     program = environ.get(PROGRAM) or "llmtop"
-    there = shlex.join([program, *arguments])
+    # With a terminal the command there hears of Ctrl+C and of a lost connection; without one it is
+    # to look for itself.
+    before = [] if terminal else ["env", f"{FOLLOWED}=1"]
+    there = shlex.join([*before, program, *arguments])
     flags = ["-t"] if terminal else ["-T"]
     flags += ["-p", str(destination.port)] if destination.port else []
     flags += ["-l", destination.user] if destination.user else []

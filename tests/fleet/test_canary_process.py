@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -43,11 +44,15 @@ def limit(home: Home, name: str) -> object:
     return next(one["value"] for one in options if one["name"] == "max_num_seqs")
 
 
+def words(value: int, watch: str = "30s") -> list[str]:
+    return [
+        "set", "name=*", f"max_num_seqs={value}", "--canary", "1", "--watch", watch,
+        "--slo", "ttft=2s", "--json",
+    ]  # fmt: skip
+
+
 def canary(home: Home, value: int) -> tuple[int, dict[str, object]]:
-    done = home.run(
-        "set", "name=*", f"max_num_seqs={value}", "--canary", "1", "--watch", "30s",
-        "--slo", "ttft=2s", "--json", timeout=200,
-    )  # fmt: skip
+    done = home.run(*words(value), timeout=200)
     return done.code, done.json
 
 
@@ -64,3 +69,20 @@ def test_a_bad_canary_is_put_back(home: Home) -> None:
     assert found["canaries"] == found["reverted"] == ["one"]
     assert [limit(home, name) for name in NAMES] == [512, 512]
     assert "canary" not in home.run("ps").out  # nothing is on record as left changed
+
+
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_one_that_is_ended_is_put_back_though_nobody_reads(home: Home, signum: int) -> None:
+    with subprocess.Popen(
+        command(*words(300, "900s")), env=home.environ, cwd=home.folder,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as watched:  # fmt: skip
+        assert watched.stdout is not None and watched.stderr is not None
+        assert any("watching" in line for line in watched.stderr)
+        assert limit(home, "one") == 300
+        watched.stdout.close()
+        watched.stderr.close()
+        watched.send_signal(signum)
+        watched.wait(120)
+    assert [limit(home, name) for name in NAMES] == [512, 512]
+    assert "canary" not in home.run("ps").out

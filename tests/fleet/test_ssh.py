@@ -58,4 +58,4 @@ def test_the_shell_there_sees_each_argument_as_one_word() -> None:
     environ = {"PATH": "/usr/bin:/bin", "LLMTOP_SSH_PROGRAM": "/opt/my llmtop"}
     argv = command(Destination("h", "ann", 22), words, terminal=False, environ=environ)
     assert argv[1:-1] == ["-T", "-p", "22", "-l", "ann", "--", "h"]
-    assert shlex.split(argv[-1]) == ["/opt/my llmtop", *words]
+    assert shlex.split(argv[-1])[2:] == ["/opt/my llmtop", *words]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.fleet.sshd import PATIENCE_S, running, script
@@ -83,3 +87,26 @@ def test_the_dashboard_there(here: Home) -> None:
         terminal.see("stay", PATIENCE_S)
         terminal.type("q")
         assert terminal.wait(PATIENCE_S) == 0
+
+
+SHAPE = "hold 1 for 4321s"
+
+
+def sends_there() -> bool:
+    return any(SHAPE in (one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"]))
+
+
+def test_a_command_there_ends_with_the_one_here_also_without_a_terminal(here: Home) -> None:
+    with subprocess.Popen(
+        command("load", "ssh://gpu-7/far", "--shape", SHAPE), env=here.environ, cwd=here.folder,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as load:  # fmt: skip
+        assert load.stderr is not None
+        assert any("in flight" in line for line in load.stderr)
+        assert sends_there()
+        os.killpg(load.pid, signal.SIGINT)  # as Ctrl+C does it
+        assert load.wait(PATIENCE_S) == 130
+    deadline = time.monotonic() + PATIENCE_S
+    while sends_there():
+        assert time.monotonic() < deadline, "the load there goes on"
+        time.sleep(0.1)

@@ -11,7 +11,7 @@ import click
 from llmtop import LlmtopError, UsageError
 from llmtop.cli.common.configured import read
 from llmtop.cli.common.engine_names import engine_names
-from llmtop.cli.common.interrupts import INTERRUPTED
+from llmtop.cli.common.interrupts import INTERRUPTED, stop_as_ctrl_c_does
 from llmtop.cli.common.output import document, json_flag
 from llmtop.cli.common.param_types import Span
 from llmtop.cli.common.trust_option import cacert_flag
@@ -24,7 +24,6 @@ from llmtop.cli.load.load_target import (
     report_option,
     request_flags,
     request_options,
-    stop_as_ctrl_c_does,
 )
 from llmtop.cli.options.changes import split
 from llmtop.cli.screen.background_recording import add_outcome, record_load_flag

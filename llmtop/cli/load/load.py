@@ -12,7 +12,7 @@ import click
 from llmtop import UsageError
 from llmtop.cli.common.configured import config_flag, read
 from llmtop.cli.common.engine_names import engine_names
-from llmtop.cli.common.interrupts import INTERRUPTED
+from llmtop.cli.common.interrupts import INTERRUPTED, stop_as_ctrl_c_does
 from llmtop.cli.common.output import document, json_flag, note
 from llmtop.cli.common.param_types import TIMEOUT, Real
 from llmtop.cli.common.status_line import StatusLine
@@ -23,7 +23,6 @@ from llmtop.cli.load.load_target import (
     calibration_for,
     find_target,
     report_option,
-    stop_as_ctrl_c_does,
 )
 from llmtop.cli.load.prompting import prompt_options, prompts_of, typed
 from llmtop.cli.load.watching import require_result, watch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import select
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -43,16 +42,6 @@ RESERVED = (
     "answers cannot end early (ignore_eos), so SGLang reserves memory for the full length:"
     " this load never causes a retraction; use --natural-end to allow one"
 )
-
-
-def stop_as_ctrl_c_does() -> None:
-    """Make SIGTERM and SIGHUP end the command as Ctrl+C does: with the results so far.
-
-    Under nohup a hang-up stays ignored.
-    """
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(signum) is signal.SIG_DFL:
-            signal.signal(signum, signal.default_int_handler)
 
 
 calibrate_option = click.option(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import click
 
 from llmtop import UsageError
 from llmtop.cli.common.engine_names import engine_names
+from llmtop.cli.common.interrupts import stop_as_ctrl_c_does
 from llmtop.cli.common.output import document, json_flag, note
 from llmtop.cli.common.param_types import Span
 from llmtop.cli.common.trust_option import cacert_flag
@@ -161,13 +163,18 @@ def by_canary(
         raise UsageError("there is nothing to change", "write it as max_num_seqs=64")
     plan = Plan(name, distinct(pairs), canary, watch_for, slos.parse(slo).limits)
 
+    def tell(words: str) -> None:
+        with suppress(OSError):  # whoever watched has left: the canaries are put back all the same
+            note(words)
+
     async def change() -> Result:
         wiring = Wiring()
         try:
-            return await carry_out(wiring, plan, note)
+            return await carry_out(wiring, plan, tell)
         finally:
             await wiring.fetch.close()
 
+    stop_as_ctrl_c_does()  # the canaries must be put back
     found = asyncio.run(change())
     note(f"{found.judgement.verdict.value}: {found.judgement.words}")
     if as_json:

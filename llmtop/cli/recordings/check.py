@@ -14,6 +14,7 @@ import click
 from llmtop import UsageError
 from llmtop.cli.common.configured import config_flag
 from llmtop.cli.common.engine_names import engine_names
+from llmtop.cli.common.interrupts import stop_as_ctrl_c_does
 from llmtop.cli.common.output import document, json_flag, note
 from llmtop.cli.common.param_types import TIMEOUT
 from llmtop.cli.common.status_line import StatusLine
@@ -25,7 +26,6 @@ from llmtop.cli.load.load_target import (
     calibration_for,
     find_target,
     report_option,
-    stop_as_ctrl_c_does,
 )
 
 if TYPE_CHECKING:
