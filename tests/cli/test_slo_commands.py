@@ -85,10 +85,14 @@ def test_a_hold_in_the_background_knows_the_limits_of_the_file(home: Home) -> No
 
 
 def test_a_hold_reports_what_it_did(home: Home) -> None:
-    path = home.folder / "held.llmtop"
-    done = home.run("hold", ENGINE, *SLO, "--yes", "--for", "1s", "--json", "--record", str(path))
+    path, page = home.folder / "held.llmtop", home.folder / "held.md"
+    done = home.run(
+        "hold", ENGINE, *SLO, "--yes", "--for", "1s", "--json", "--record", str(path),
+        "--report", str(page),
+    )  # fmt: skip
     assert done.code == 0, done.err
     found = json.loads(done.out)
+    assert "in time" in page.read_text() and ENGINE in page.read_text()
     assert outcome(path) == ("hold", found)
     assert found["setup"]["engine"]["kind"] == "sim"
     assert found["restored"] is True and found["actions"] == []
@@ -110,6 +114,7 @@ def test_a_hold_reports_what_it_did(home: Home) -> None:
         (("hold", ENGINE, *SLO, "--batch", "9..2", "--yes"), 2, "as in 32..256"),
         (("hold", ENGINE, "--stop", "--detach"), 2, "--stop ends a hold"),
         (("hold", ENGINE, *SLO, "--yes", "--record", "x.json"), 2, "does not end in .llmtop"),
+        (("hold", ENGINE, *SLO, "--yes", "--report", "x.pdf"), 2, "cannot be written as"),
         (("tune", ENGINE, *SLO, "--rate", "5", "--report", "x.pdf"), 2, "cannot be written as"),
     ],
 )

@@ -40,6 +40,7 @@ from llmtop.tui.store.store import EngineTrack, Store
 _Value = TypeVar("_Value")
 LOG_LINES = 5000  # kept of each engine
 MOST_ENGINES = 200
+KEPT_STEPS = 16_384  # a minute at 270 a second: after a jump a chart is made of them alone
 _TYPES: dict[str, type[int] | type[float] | type[bool] | type[str]] = {
     "int": int, "float": float, "bool": bool, "str": str,
 }  # fmt: skip
@@ -143,7 +144,7 @@ class Playback:
         track = self._track(fact.name)
         history = track.steps
         if history is None:
-            history = track.steps = StepHistory()
+            history = track.steps = StepHistory(KEPT_STEPS)
         last = history.steps[-1].seq if history.steps else 0
         steps = steps_of(fact, last + 1)
         mixed = bool(history.steps and steps) and history.steps[-1].end > steps[0].end

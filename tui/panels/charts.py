@@ -18,7 +18,7 @@ from llmtop.tui.view.chart_axis import cursor_cell, cursor_head, cursor_mark
 from llmtop.tui.view.chart_marks import mark_role, mark_words
 from llmtop.tui.view.panel import Panel
 from llmtop.tui.view.view import View
-from llmtop.tui.widgets.axis import Scale, TimeGrid, Trail
+from llmtop.tui.widgets.axis import TimeGrid, Trail, axis_maximum
 from llmtop.tui.widgets.chart import GUTTER, Trace, chart_rows
 from llmtop.tui.widgets.frame import Ranked, frame, head_room
 from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, faded, join
@@ -74,7 +74,6 @@ class ChartPanel(Panel):
     def __init__(self, kind: ChartKind, *, id: str) -> None:
         super().__init__(id=id)
         self._kind = kind
-        self._scale = Scale(kind.floor)
         self._shown: tuple[object, ...] = ()
         self._drawn: deque[tuple[tuple[object, ...], list[Row]]] = deque(maxlen=DRAWN)
         self._trails: dict[tuple[str, SeriesName], Trail] = {}
@@ -86,17 +85,16 @@ class ChartPanel(Panel):
         shown = frozenset(v.engine.name for v in (view, other) if v is not None and v.engine)
         axis = view.axis
         of = shown, axis.window_s, axis.end
-        if of != self._shown:  # another engine or time: its axis, not the last one's
-            self._shown, self._scale = of, Scale(kind.floor)
+        if of != self._shown:  # another engine or time
+            self._shown = of
             self._trails.clear()
         grid = axis.grid(view.now, max(1, width - 2 - GUTTER - 1))
         cell = cursor_cell(axis, grid)
         gap_s = max(3.0, 2.5 * view.interval)
-        traces = self._traces(view, grid, gap_s)
-        peak = _peak(traces, grid)
+        traces, peak = self._traces(view, grid, gap_s)
         if other is not None:  # both on one axis, or they could not be compared
-            peak = max(peak, _peak(self._traces(other, grid, gap_s), grid))
-        maximum = kind.floor if kind.fixed else self._scale.fit(peak, view.now)
+            peak = max(peak, self._traces(other, grid, gap_s)[1])
+        maximum = kind.floor if kind.fixed else axis_maximum(peak, kind.floor)
         marks = [m for m in view.engine.marks if m.time >= grid.start] if view.engine else []
         places, empty = [(grid.cell_of(m.time), m.load) for m in marks], kind.empty(view)
         head, foot = _head(kind, view, width), _foot(kind, view, grid, width)
@@ -136,29 +134,41 @@ class ChartPanel(Panel):
         self._drawn.append((made_of, rows))
         return rows
 
-    def _traces(self, view: View, grid: TimeGrid, gap_s: float) -> list[Trace]:
+    def _traces(self, view: View, grid: TimeGrid, gap_s: float) -> tuple[list[Trace], float]:
+        """The lines as they are drawn, and the highest value that the axis must hold."""
         name = view.engine.name if view.engine is not None else ""
+        past = grid.with_past()
+        hidden = 2 * (past.cells - grid.cells)
+        fitted = 2 * round((grid.fitted_from - past.start) / grid.cell_s)
 
         def columns(series: SeriesName) -> list[float | None]:
             trail = self._trails.setdefault((name, series), Trail())
             held = view.series(series)
             points = held.covering(grid.start) if held is not None else None
             wide = gap_s if points is None else max(gap_s, 2.5 * points.span_s)
-            return trail.columns(points, grid, view.axis.last(view.now), wide)
+            return trail.columns(points, past, view.axis.last(view.now), wide)
 
-        found = []
+        found: list[Trace] = []
+        peak, limits = 0.0, []
         for line in self._kind.lines:
             if line.alone and view.client is not None:
                 continue
-            upper = columns(line.upper) if line.upper is not None else None
-            values = columns(line.series)
-            found.append(Trace(values, line.role, line.fill, line.rule, upper=upper))
-            limit = columns(line.limit) if line.limit is not None else [1.0] * len(values)
+            top = columns(line.upper) if line.upper is not None else None
+            whole = columns(line.series)
+            values = whole[hidden:]
+            if line.rule:
+                limits.append(values[-2] or 0.0 if grid.cells > 1 else 0.0)
+            else:
+                peak = max(peak, _highest(whole[fitted:]), _highest((top or [])[fitted:]))
+            shown = top[hidden:] if top is not None else None
+            found.append(Trace(values, line.role, line.fill, line.rule, upper=shown))
+            limit = columns(line.limit)[hidden:] if line.limit is not None else [1.0] * len(values)
             for share, role in line.heat:
-                hot = [_above(one, top, share) for one, top in zip(values, limit, strict=True)]
+                hot = [_above(one, most, share) for one, most in zip(values, limit, strict=True)]
                 if any(one is not None for one in hot):
                     found.append(Trace(hot, role, line.fill, tint=True))
-        return found
+        # A limit comes into view once it is near; far above, it would only flatten the rest.
+        return found, max([peak, *(limit for limit in limits if limit <= 2 * peak)])
 
 
 def upper(line: Line, view: View) -> Series | None:
@@ -179,14 +189,8 @@ def _border(kind: ChartKind, view: View) -> str:
     return LEVEL_ROLE[state.level]
 
 
-def _peak(traces: Sequence[Trace], grid: TimeGrid) -> float:
-    """The highest value that must be seen, limits that are near included."""
-    drawn = [t for t in traces if not t.rule]
-    tops = [max(filter(None, (*t.columns, *(t.upper or ()))), default=0.0) for t in drawn]
-    peak = max(tops, default=0.0)
-    # A limit comes into view once it is near; far above, it would only flatten the rest.
-    limits = [t.columns[-2] or 0.0 for t in traces if t.rule and grid.cells > 1]
-    return max([peak, *(limit for limit in limits if limit <= 2 * peak)])
+def _highest(values: Sequence[float | None]) -> float:
+    return max(filter(None, values), default=0.0)
 
 
 def _foot(kind: ChartKind, view: View, grid: TimeGrid, width: int) -> list[Span]:

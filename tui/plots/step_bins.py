@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from llmtop.diagnosis.step_history import StepHistory
 from llmtop.diagnosis.step_window import DecodeTimes, Parts, parts_of
 from llmtop.engines.core.steps import Step
+from llmtop.tui.widgets.axis import fitted_from
 
 KEPT = 1200  # columns at most
 LONGEST_S = 120.0  # of one step: no column is older
@@ -89,3 +90,9 @@ class StepColumns:
         """The last ``count`` columns, the oldest first; None where no step and no pause lies."""
         last = int(now / self.seconds)
         return [self.columns.get(number) for number in range(last - count + 1, last + 1)]
+
+    def fitted(self, now: float, count: int) -> list[Column | None]:
+        """The columns that the axis of the last ``count`` is fitted to (``axis.fitted_from``)."""
+        last = int(now / self.seconds)
+        first = int(fitted_from(last - count + 1, max(1, count // 2)))
+        return [self.columns.get(number) for number in range(first, last + 1)]

@@ -8,13 +8,14 @@ from llmtop.tui.plots.step_rows import share_spans, stacked, time_rows
 from llmtop.tui.store.store import EngineTrack
 from llmtop.tui.view.panel import Panel
 from llmtop.tui.view.view import View
-from llmtop.tui.widgets.axis import Scale
+from llmtop.tui.widgets.axis import axis_maximum
 from llmtop.tui.widgets.braille import DOTS_ACROSS
 from llmtop.tui.widgets.chart import GUTTER
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row
 
 WINDOW_S = 20.0
+LEAST_TOP_S = 0.002  # of the axis
 COLUMN_S = 0.1  # the finest: the scheduler steps every few milliseconds
 ONGOING_S = 0.5  # a step that takes longer than that is seen before it ends
 
@@ -42,7 +43,6 @@ class StepsPanel(Panel):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self._columns: StepColumns | None = None
-        self._scale = Scale(0.002)
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The stacked area in a box; without steps, why there are none."""
@@ -60,8 +60,8 @@ class StepsPanel(Panel):
         self._columns.update(history, now)
         columns = self._columns.window(now, count)
         under_way = ongoing(engine, view.wall)
-        peak = max(stacked(columns)[1], under_way or 0.0)
-        maximum = self._scale.fit(peak, view.now)
+        peak = max(stacked(self._columns.fitted(now, count))[1], under_way or 0.0)
+        maximum = axis_maximum(peak, LEAST_TOP_S)
         body = time_rows(columns, width - 2, height - 2, maximum, view.glyphs, under_way)
         return frame(
             body, width, height, view.glyphs, title="time per step",

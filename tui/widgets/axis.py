@@ -1,4 +1,4 @@
-"""Axes that hold still: round maxima that do not jump, and columns tied to the clock."""
+"""Axes that hold still: round maxima, fitted to blocks of time, and columns tied to the clock."""
 
 from __future__ import annotations
 
@@ -25,45 +25,20 @@ def nice(value: float) -> float:
     return 10 * size
 
 
-JUMP_S = 150.0  # no two beats are so far apart, also not in a replay at 64x
+def axis_maximum(peak: float, floor: float) -> float:
+    """The top of an axis whose highest value is ``peak``; never below ``floor``, so that noise near
+    zero does not fill the chart."""
+    return max(floor, nice(peak * 1.04))
 
 
-class Scale:
-    """An axis maximum with inertia: up at once, down only after the need has lasted.
+def fitted_from(start: float, block: float) -> float:
+    """Since when values count for the axis of a chart that begins at ``start``.
 
-    floor: the maximum is never below it, so that noise near zero does not fill the chart.
-    patience: beats in a row for which a smaller maximum must do before it is taken.
+    The time before is cut into blocks, and the whole block counts that the left edge lies in. So an
+    axis grows at once and shrinks only once a block. It depends on the values alone: a replay shows
+    the same axis after a jump as when it was played to that moment.
     """
-
-    def __init__(self, floor: float, patience: int = 12) -> None:
-        self._floor = floor
-        self._patience = patience
-        self._calm = 0
-        self._at: float | None = None
-        self.maximum = floor
-
-    def fit(self, peak: float | None, at: float | None = None) -> float:
-        """The maximum for a chart whose highest visible value is ``peak``.
-
-        at: the beat's moment; asked again at the same one, it counts no second beat. A moment far
-        from the one before begins again: that was another time.
-        """
-        again = at is not None and at == self._at
-        if at is not None and self._at is not None and not 0 <= at - self._at <= JUMP_S:
-            self._calm, self.maximum = 0, self._floor
-        self._at = at
-        wanted = max(self._floor, nice((peak or 0.0) * 1.04))
-        if wanted >= self.maximum:
-            self._calm = 0
-            self.maximum = wanted
-        elif wanted <= self.maximum * 0.67:
-            self._calm += not again
-            if self._calm >= self._patience:
-                self._calm = 0
-                self.maximum = wanted
-        else:
-            self._calm = 0
-        return self.maximum
+    return start // block * block
 
 
 class TimeGrid(Struct, frozen=True):
@@ -81,6 +56,16 @@ class TimeGrid(Struct, frozen=True):
     def window_s(self) -> int:
         """Seconds from the left edge to the right one."""
         return self.cell_s * self.cells
+
+    def with_past(self) -> TimeGrid:
+        """The same grid with half a window before it: what its axis is fitted to."""
+        more = self.cells // 2
+        return TimeGrid(self.start - more * self.cell_s, self.cell_s, self.cells + more)
+
+    @property
+    def fitted_from(self) -> float:
+        """Since when values count for the axis: up to half a window before the left edge."""
+        return fitted_from(self.start, max(1, self.cells // 2) * self.cell_s)
 
     def cell_of(self, time: float) -> int | None:
         """The cell that a moment falls into, None outside."""

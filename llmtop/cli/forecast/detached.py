@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 def detached(
-    wiring: Wiring, plan: HoldPlan, config_file: Any, recording: Path | None, *, as_json: bool
+    wiring: Wiring,
+    plan: HoldPlan,
+    config_file: Any,
+    recording: Path | None,
+    report: str | None,
+    *,
+    as_json: bool,
 ) -> int:
     """Start it, and return when it holds. LlmtopError with its last words when it does not."""
     from llmtop.operations.slo.detached_holder import start
@@ -22,6 +28,8 @@ def detached(
     flags += ["--for", f"{plan.seconds:g}"] if plan.seconds is not None else []
     flags += ["--config", str(config_file)] if config_file else []
     flags += ["--record", str(recording.absolute())] if recording is not None else []
+    # The holder starts in another folder.
+    flags += ["--report", str(Path(report).absolute())] if report is not None else []
     spans = (("--batch", plan.batch), ("--queue", plan.queue), ("--budget", plan.budget))
     for flag, bounds in spans:
         flags += [flag, f"{bounds[0]}..{bounds[1]}"] if bounds else []

@@ -21,6 +21,7 @@ from llmtop.cli.common.status_line import StatusLine
 from llmtop.cli.engines.running import require_answering
 from llmtop.cli.forecast.forecast import span
 from llmtop.cli.forecast.slo_option import limits_of, slo_option
+from llmtop.cli.load.load_target import report_option
 from llmtop.cli.screen.background_recording import (
     add_outcome,
     record_load_flag,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 )
 @click.option("--stop", "end", is_flag=True, help="End the process that holds NAME.")
 @click.option("--background", is_flag=True, hidden=True)
+@report_option
 @record_load_flag
 @config_flag
 @json_flag
@@ -66,6 +68,7 @@ def command(
     detach: bool,
     end: bool,
     background: bool,
+    report_file: str | None,
     config_file: Any,
     as_json: bool,
 ) -> int:
@@ -79,6 +82,7 @@ def command(
         llmtop hold vllm --slo ttft=1s,tpot=50ms --for 10m
     """
     from llmtop.cli.forecast.slo_documents import engine_of, hold_document, setup_of
+    from llmtop.cli.load.saving import check, write_run
     from llmtop.operations.slo.hold_engine import HoldPlan
     from llmtop.operations.wiring import Wiring
     from llmtop.slo_control.limits import Goal
@@ -106,6 +110,7 @@ def command(
         span(budget, "--budget", "1024..8192"),
         detached=background,
     )
+    check((), report_file=report_file)
     if not wiring.is_url(name):
         require_answering(wiring, wiring.owned(name))
     if detach:
@@ -114,7 +119,7 @@ def command(
         if not yes:
             _agreed(plan)
         file = os.path.abspath(config.file) if config.file else None  # it starts in another folder
-        return detached(wiring, plan, file, recording_path(), as_json=as_json)
+        return detached(wiring, plan, file, recording_path(), report_file, as_json=as_json)
     endpoint = engine_of(wiring, name)
     report = asyncio.run(_hold(wiring, plan, yes=yes or background, quiet=as_json))
     if report is None:
@@ -122,6 +127,8 @@ def command(
     found = hold_document(plan, report, endpoint)
     found["setup"] = setup_of(wiring, endpoint)
     add_outcome("hold", name, found)
+    if report_file is not None:
+        write_run(report_file, found)
     if as_json:
         document(found)
     else:

@@ -14,7 +14,7 @@ from llmtop.engines.core.steps import Step
 from llmtop.tui.commands.control import Control
 from llmtop.tui.keys.bindings import bindings
 from llmtop.tui.plots.step_bins import StepColumns
-from llmtop.tui.plots.step_panel import COLUMN_S, WINDOW_S, looked_at, ongoing
+from llmtop.tui.plots.step_panel import COLUMN_S, LEAST_TOP_S, WINDOW_S, looked_at, ongoing
 from llmtop.tui.plots.step_rows import (
     histogram_rows,
     most_tokens,
@@ -28,7 +28,7 @@ from llmtop.tui.screens.inside.page_screen import PageScreen, filled, foot
 from llmtop.tui.store.store import EngineTrack
 from llmtop.tui.view.page import beside, title_row, told_rows
 from llmtop.tui.view.view import View
-from llmtop.tui.widgets.axis import Scale
+from llmtop.tui.widgets.axis import axis_maximum
 from llmtop.tui.widgets.braille import DOTS_ACROSS
 from llmtop.tui.widgets.chart import GUTTER
 from llmtop.tui.widgets.frame import frame
@@ -37,6 +37,7 @@ from llmtop.wording import format as f
 
 HISTOGRAM = 46  # cells of the histogram, where there is room beside the chart
 ROOMY = 100
+LEAST_TOP_TOKENS = 64.0  # of the axis
 KEYS = ["steps.back", "steps.why", "help"]
 
 
@@ -51,7 +52,6 @@ class StepsScreen(PageScreen):
     def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
         super().__init__(look, control, beat_s)
         self._kept: StepColumns | None = None
-        self._scale, self._tokens = Scale(0.002), Scale(64.0)  # axes with inertia
 
     def page(self, view: View, width: int, height: int) -> list[Row]:
         """A title, numbers of this second, the charts, the keys."""
@@ -90,7 +90,8 @@ class StepsScreen(PageScreen):
         columns = self._columns(seconds)
         columns.update(history, now)
         shown, under_way = columns.window(now, count), ongoing(engine, view.wall)
-        maximum = self._scale.fit(max(stacked(shown)[1], under_way or 0.0), view.now)
+        fitted = columns.fitted(now, count)
+        maximum = axis_maximum(max(stacked(fitted)[1], under_way or 0.0), LEAST_TOP_S)
         body = time_rows(shown, width - 2, area - 2, maximum, view.glyphs, under_way)
         span: list[Span] = [(f"{seconds * count:.0f}s", MUTED)]
         gaps = sum(at > now - seconds * count for at in history.gaps)
@@ -98,7 +99,7 @@ class StepsScreen(PageScreen):
             span.append((f"  {gaps} gaps: steps were overwritten before they were read", "warn"))
         rows = frame(body, width, area, view.glyphs, title="time per step", foot=span)
         budget = _budget(engine)
-        top = self._tokens.fit(most_tokens(shown, budget), view.now)
+        top = axis_maximum(most_tokens(fitted, budget), LEAST_TOP_TOKENS)
         body = token_rows(shown, width - 2, low - 2, budget, top, view.glyphs)
         head = [(0, [("budget ", MUTED), (f.count(budget), STRONG)])]
         return [*rows, *frame(body, width, low, view.glyphs, title="tokens per step", head=head)]
