@@ -15,6 +15,7 @@ SUB_BITS = 7
 SUB = 1 << SUB_BITS  # sub-buckets in an octave
 RESOLUTION = 1 / SUB  # relative width of the widest bucket; below 256 us a bucket is 1 us wide
 TOP_US = 1_000_000_000  # 1000 s; longer counts as this
+_NONE = bytes(8 * SUB)  # an octave without an observation
 _EXACT, _BITS = 2 * SUB, SUB_BITS + 1  # what follows is worked out twice for each token
 
 
@@ -102,10 +103,19 @@ def _signs(length: int) -> int:
 
 def quantiles(counts: array[int], shares: Iterable[float]) -> tuple[list[float | None], int]:
     """The quantiles in seconds (middle of their bucket), and how many observations there are."""
-    running = list(accumulate(counts))
-    n = running[-1]
+    found = _occupied(counts)
+    running = list(accumulate(counts[found.start : found.stop]))
+    n = running[-1] if running else 0
     if n == 0:
         return [None for _ in shares], 0
     # Nearest rank, as for exact values: the smallest value with at least share * n at or below it.
     ranks = (max(1, math.ceil(share * n)) for share in shares)
-    return [middle_s(bisect_left(running, rank)) for rank in ranks], n
+    return [middle_s(found.start + bisect_left(running, rank)) for rank in ranks], n
+
+
+def _occupied(counts: array[int]) -> range:
+    """The octaves from the first to the last with an observation: nearly all others are empty."""
+    raw = counts.tobytes()
+    octaves = range(0, len(raw), len(_NONE))
+    used = [at for at in octaves if not _NONE.startswith(raw[at : at + len(_NONE)])]
+    return range(used[0] // 8, used[-1] // 8 + SUB) if used else range(0)

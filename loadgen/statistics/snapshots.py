@@ -6,9 +6,6 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from zlib import compress, decompress
-
-from msgspec import Struct
 
 from llmtop.loadgen.core.clock import NS
 from llmtop.loadgen.core.measures import Extent, Measure, Sources
@@ -42,25 +39,12 @@ class WorkerCounters:
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
+    """Counters at one moment. Its 18,000 words are 144 KiB, and a window has up to twenty of them:
+    packing them would cost more time than a snapshot's percentiles."""
+
     time_ns: int
     total: array[int]
     workers: tuple[array[int], ...]  # each worker's own cells
-
-
-class _Kept(Struct, frozen=True):
-    """A moment for later. Its 18,000 words are nearly all zero: packed, 144 KiB are five, which
-    takes half a millisecond, and a window has up to twenty of them."""
-
-    time_ns: int
-    packed: bytes
-    workers: tuple[array[int], ...]
-
-    @classmethod
-    def of(cls, moment: _Moment) -> _Kept:
-        return cls(moment.time_ns, compress(moment.total.tobytes(), 1), moment.workers)
-
-    def whole(self) -> _Moment:
-        return _Moment(self.time_ns, array("q", decompress(self.packed)), self.workers)
 
 
 class SnapshotWindow:
@@ -70,12 +54,12 @@ class SnapshotWindow:
         self, window_s: float, monotonic: Callable[[], int], wall: Callable[[], float]
     ) -> None:
         self._window_s, self._now, self._wall = window_s, monotonic, wall
-        self._moments: deque[_Kept] = deque()
-        self._start: _Kept | None = None
+        self._moments: deque[_Moment] = deque()
+        self._start: _Moment | None = None
 
     def begin(self, readings: list[WorkerCounters]) -> None:
         """The load begins: what the workers did before does not count."""
-        self._start = _Kept.of(self._moment(readings))
+        self._start = self._moment(readings)
         self._moments.append(self._start)
 
     def snapshot(
@@ -134,7 +118,7 @@ class SnapshotWindow:
         """The run from ``begin`` to this moment."""
         new = self._moment(readings)
         assert self._start is not None
-        whole = _Window(self._start.whole(), new, None)
+        whole = _Window(self._start, new, None)
         seconds = totals.duration_s
         ok = totals.fates[Fate.OK]
 
@@ -185,8 +169,8 @@ class SnapshotWindow:
             self._moments.popleft()
         old = self._moments[0]
         if new.time_ns - self._moments[-1].time_ns >= self._window_s * NS / _KEPT:
-            self._moments.append(_Kept.of(new))
-        return old.whole()
+            self._moments.append(new)
+        return old
 
 
 class _Window:
