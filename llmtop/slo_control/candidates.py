@@ -43,9 +43,9 @@ def grid(own: Settings, open_roles: Sequence[str]) -> list[Settings]:
 def narrowed(
     candidates: Sequence[Settings], expected: Sequence[float | None], most: int = SCREENED
 ) -> list[Settings]:
-    """The most promising of a grid by their expected goodput; among equals the first, which
-    change least. Without a forecast a spread of the grid. Settings that differ in the token budget
-    alone come last: they are alike as a rule."""
+    """The most promising of a grid by their expected goodput; among equals the first, which change
+    least. Without a forecast: settings at equal distances in the grid. Settings that differ only in
+    the token budget come last, because they usually perform alike."""
     known = [value for value in expected if value is not None]
     if len(known) < len(expected) / 2 or not known:
         step = max(1, len(candidates) // most)

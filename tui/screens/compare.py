@@ -57,7 +57,7 @@ MEASURES = 4
 ROOMY = 50  # rows from which there are three to a measure
 HOW = (
     "Runs of A and of B take turns at the same number of streams: A B B A is two pairs, so that a "
-    "drift cancels. First A runs against A, which tells how far apart two runs of the same lie.",
+    "drift cancels. First A runs against A, which shows how far two equal runs differ.",
     "Of each measure you get B / A with its interval, and a word: better, worse, or how many more "
     "pairs it would take to tell. Afterwards the option is put back.",
 )

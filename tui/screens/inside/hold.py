@@ -96,7 +96,7 @@ class HoldScreen(Question[str | None]):
 
 
 class EndHoldScreen(Question[bool | None]):
-    """Answers True: end it, None: let it hold."""
+    """Answers True: end it, None: keep holding."""
 
     ACTIONS: ClassVar[dict[str, str]] = {"hold.end": "answer", "hold.stay": "leave"}
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
@@ -121,7 +121,7 @@ class EndHoldScreen(Question[bool | None]):
             *(((f"   {shorten(f.clean(words), cells - 4)}", role),) for words, role in facts),
             (),
             *self.way("hold.end", "end the hold; your values return", cells),
-            *self.way("hold.stay", "let it hold", cells),
+            *self.way("hold.stay", "keep holding", cells),
             (),
         ]
 
