@@ -148,7 +148,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
 
     def get_default_screen(self) -> Dashboard:
         """The dashboard is the ground that every other screen lies on."""
-        return Dashboard(self.look, self.control, self._interval)
+        return Dashboard(self.current_view, self.control, self._interval)
 
     async def on_key(self, event: Key) -> None:
         """Keys that nothing took, before they are looked up as bindings."""
@@ -192,7 +192,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
         """Seconds between two paints."""
         return self._interval
 
-    def look(self) -> View:
+    def current_view(self) -> View:
         """The view of this moment."""
         return View(
             self.store,
@@ -227,14 +227,14 @@ class LlmtopApp(EngineScreens, PrivateApp):
         from llmtop.tui.screens.saturation import SaturationScreen
 
         if self._may_measure("a search sends load"):
-            self.push_screen(SaturationScreen(self.look, self.control, self._interval))
+            self.push_screen(SaturationScreen(self.current_view, self.control, self._interval))
 
     def action_compare(self) -> None:
         """The compare screen: the comparison that runs, or the form of one."""
         from llmtop.tui.screens.compare import CompareScreen
 
         if self._may_measure("a comparison sends load and changes options"):
-            self.push_screen(CompareScreen(self.look, self.control, self._interval))
+            self.push_screen(CompareScreen(self.current_view, self.control, self._interval))
 
     def _may_measure(self, words: str) -> bool:
         if self._readonly:
@@ -248,7 +248,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
         screen = self.screen
         if not isinstance(screen, HelpScreen):
             places = screen.help_places if isinstance(screen, Helped) else ()
-            self.push_screen(HelpScreen(self.look, places))
+            self.push_screen(HelpScreen(self.current_view, places))
 
     def action_palette(self) -> None:
         """Everything by name."""
@@ -265,7 +265,9 @@ class LlmtopApp(EngineScreens, PrivateApp):
                 self.call_after_refresh(entry.run)
 
         here = self.screen
-        self.push_screen(PaletteScreen(lambda text: offers(self, here, text), self.look), chosen)
+        self.push_screen(
+            PaletteScreen(lambda text: offers(self, here, text), self.current_view), chosen
+        )
 
     def action_mouse(self) -> None:
         """Release the mouse, or use it again; the last line and a toast report which."""
@@ -322,7 +324,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
             self.screen.action_answer(False)
             return
         engines = [engine for engine in self.store.engines.values() if engine.owned and engine.runs]
-        self.push_screen(QuitScreen(engines, self.look), self._leave)
+        self.push_screen(QuitScreen(engines, self.current_view), self._leave)
 
     def _leave(self, stop: bool | None) -> None:
         if stop is not None:

@@ -25,7 +25,7 @@ from llmtop.forecast.load import Settings as EngineSettings
 from llmtop.forecast.scheduler import Plan
 from llmtop.forecast.step_model import StepModel
 from llmtop.forecast.twin import Engine, Noise, Twin, simulate
-from llmtop.operations.slo.known import Known
+from llmtop.operations.slo.fitted_engine import FittedEngine
 from llmtop.operations.slo.tune_candidates import choose, warm_of
 from llmtop.slo_control.candidates import Settings, grid
 from llmtop.slo_control.search import Measured, Search
@@ -113,7 +113,7 @@ def tuned(world: World, front_end: FrontEnd) -> tuple[str, Settings, int, int]:
     first = world.measured(world.own, begun)
     model = world.engine.model
     fitted = fit(world.steps(), model.context_s, launches=model.overlapped)
-    known = Known(
+    known = FittedEngine(
         name="engine", simulated=True, fit=fitted,
         front_end=front_end, options=(),
         settings=structs.replace(EngineSettings(512, 8192, 0, KV_TOKENS), **world.own),

@@ -53,11 +53,11 @@ class ExactLatencies:
         """What the engine answered last, since it started; None while it does not answer."""
         return self._looks[-1].latencies if self._looks else None
 
-    def look_every(self, seconds: float) -> None:
+    def refresh_every(self, seconds: float) -> None:
         """Ask no more often: what is between two looks has the percentiles of the first."""
         self._every_s = seconds
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Ask once. Raises nothing: an engine that does not answer has its buckets."""
         now = self._clock()
         if now < self._not_before or (self._looks and now - self._looks[-1].at < self._every_s):

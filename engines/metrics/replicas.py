@@ -46,7 +46,7 @@ class Replicas:
         """Whether several servers are known to answer by turns."""
         return self._sign is not None and elapsed - self._sign <= REMEMBERED_S
 
-    def look(self, reading: Reading) -> Answerer:
+    def identify(self, reading: Reading) -> Answerer:
         """Take the next reading in."""
         last, self._last = self._last, reading
         found = Answerer.SAME if last is None else self._compare(reading, last)

@@ -60,7 +60,7 @@ class Window:
         rates and distributions are unknown.
         """
         last = self._readings[-1] if self._readings else None
-        answered = self._replicas.look(reading)
+        answered = self._replicas.identify(reading)
         if answered is not Answerer.SAME or (last is not None and reading.elapsed < last.elapsed):
             self._readings.clear()
             self._appeared.clear()

@@ -66,7 +66,7 @@ class Watch:
         self._state: State | None = None
         self._since: float | None = None
 
-    def look(self, record: EngineRecord) -> tuple[State, str] | None:
+    def check(self, record: EngineRecord) -> tuple[State, str] | None:
         """Its state now and a few words on it, None when its process has ended.
 
         READY with a record that has no ``ready_at`` means: it has become ready just now.

@@ -71,7 +71,7 @@ class StatusReader:
         with watch.lock:
             if record.ended_at is not None:
                 return self._postmortem.verdict(record)
-            seen = watch.look(record)
+            seen = watch.check(record)
             if seen is None:
                 return self._postmortem.examine(record, watch)
             state, words = seen

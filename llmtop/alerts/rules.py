@@ -61,7 +61,7 @@ class Alerts:
         self._began = began
         self._states: dict[tuple[str, str], _State] = {}
 
-    def look(self, engines: Mapping[str, Seen], now: float) -> list[Alert]:
+    def evaluate(self, engines: Mapping[str, Seen], now: float) -> list[Alert]:
         """Take one look in: the alerts that begin and end with it.
 
         An alert ends when its condition has not held for as long as it had to hold before. Where

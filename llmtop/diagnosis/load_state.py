@@ -110,10 +110,9 @@ def _easing(found: LoadState) -> tuple[str, ...]:
 
 
 def worsening(moments: Sequence[Moment]) -> bool:
-    """Whether anything that hurts rose within these moments: the later half against the earlier.
-
-    Looked at: the queue, preemptions, the KV cache where it is nearly full, and the wait for a
-    first token.
+    """Whether a harmful number rose within these moments: the later half is compared with the
+    earlier one. These count: the queue, preemptions, the KV cache where it is nearly full, and the
+    wait for a first token.
     """
     middle = len(moments) // 2
     early, late = moments[:middle], moments[middle:]

@@ -1,4 +1,4 @@
-"""One look at an engine after the other: the numbers that its state is judged by. Pure."""
+"""The moments of an engine: the numbers by which its state is judged. Pure."""
 
 from __future__ import annotations
 

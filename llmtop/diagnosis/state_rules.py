@@ -95,7 +95,7 @@ class _Now(Struct, frozen=True):
 
 def finding(moments: Sequence[Moment], bend: Bend | None = None, least: int = LEAST) -> LoadState:
     """What moments (oldest first) show of the last one. least: moments that a standing queue needs;
-    1 takes a single reading at its word."""
+    1 accepts a single reading."""
     if not moments:
         return LoadState(Level.UNKNOWN, ("no numbers yet",))
     last = moments[-1]

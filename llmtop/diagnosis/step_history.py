@@ -1,4 +1,4 @@
-"""The last steps of an engine, kept for those who ask what they are made of."""
+"""The newest steps of an engine, kept for the diagnosis."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class StepWindow(Struct, frozen=True):
 
     @property
     def rejected_tokens(self) -> int:
-        """Draft tokens that were computed in vain."""
+        """Draft tokens that were computed and then rejected."""
         return max(0, self.draft_tokens - self.accepted_tokens)
 
     @property

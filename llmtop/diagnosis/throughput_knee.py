@@ -55,7 +55,8 @@ def bend_of(moments: Sequence[Moment], known: Bend) -> Bend:
 
 
 def _straightened(moments: Sequence[Moment], known: Bend) -> bool:
-    """Whether tokens/s have grown beyond the bend since: it was none, or it has moved."""
+    """Whether tokens/s have since grown beyond the bend: then there was no bend, or it has
+    moved."""
     rate = mean([m.tokens_per_s for m in moments[-LEAST:]]) or 0.0
     if known.flat is not None:
         return rate > known.tokens * FORGET

@@ -138,7 +138,7 @@ class Watched:
         (began, old), (ended, new) = self._buckets[0], self._buckets[-1]
         return difference(new, old), ended - began
 
-    def look(self, target: Target, now: float, error: str = "") -> Instance:
+    def observe(self, target: Target, now: float, error: str = "") -> Instance:
         """The row of this moment. error: what the last scrape said, "" when that is not known."""
         age = None if target.scraped_at is None else max(0.0, now - target.scraped_at)
         state, reason = self._state(target, age, now, error)

@@ -74,7 +74,7 @@ class Observer:
         self._failing: frozenset[tuple[str, str]] = frozenset()
         self._last: Table | None = None
 
-    async def look(self) -> Table:
+    async def read_table(self) -> Table:
         """The table of now. A Prometheus that does not answer leaves the last one, and says why."""
         now = self._wall()
         try:
@@ -109,7 +109,7 @@ class Observer:
             watched = self._follow(key, target, pages.get(key), earlier.get(key), now)
             if watched is not None and len(instances) < MOST_INSTANCES:
                 error = self._errors.get((_label(target, "job"), _label(target, "instance")), "")
-                instances.append(watched.look(target, now, error))
+                instances.append(watched.observe(target, now, error))
         for key in self._watched.keys() - targets.keys():
             del self._watched[key]
         rows = with_power(instances, power_of(gpus), self._gpu_hour)

@@ -21,11 +21,15 @@ LEAST_FLOORS = 5
 USUAL_FLOOR = 0.8
 ONE_SIZE = 1.5
 LARGE_PREFILL = 8 * 16  # prompt tokens in a step that say something of what a token costs
-HIDDEN = 0.76  # of a step's least time: the reading of the weights (vLLM 0.26 on an H200)
-HIDDEN_RANGE = (0.6, 1.0)
-HIDDEN_SHARES = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
-KINK, KINK_ROWS = 1.3, 200  # a batch so far beyond the kink shows where it is
-USUAL_WORTH = 0.03  # misfit that the usual share is worth: the kink is not sharp
+WEIGHT_READ_SHARE = 0.76
+"""Of a step's least time, the time to read the weights (vLLM 0.26 on an H200). Arithmetic that is
+shorter runs at the same time and adds nothing."""
+WEIGHT_READ_RANGE = (0.6, 1.0)
+WEIGHT_READ_SHARES = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+PAST_RIDGE, RIDGE_ROWS = 1.3, 200
+"""The ridge point is the batch at which arithmetic takes as long as the read of the weights. Only a
+batch so many times larger shows where it is. Steps that are compared for it."""
+USUAL_WORTH = 0.03  # misfit that the usual share is worth: the ridge is not sharp
 NO_GAP_S = 2e-4  # a device that waits no longer for its next step has it already
 MOST_OTHER_S = 5e-3
 MOST_ROWS = 1500  # of a regression; more add time and no knowledge
@@ -262,13 +266,13 @@ def _tokens(model: StepModel, triples: Sequence[_Triple], weights_s: float | Non
             "too few steps with large prefills were seen to know what a prompt token costs",
             "send some prompts of several hundred tokens, then ask again",
         )
-    hidden = model.hidden_s or HIDDEN * model.base_s
+    hidden = model.hidden_s or WEIGHT_READ_SHARE * model.base_s
     top = max(count for count, _ in large)
     heavy = [(count, extra) for count, extra in large if count > top / 4]
     small = [(count, extra) for count, extra in large if extra > 0.2 * model.base_s]
     if not weights_s and len(small) >= 20 and top > 3 * min(count for count, _ in small):
         line = regress([(count, -1.0) for count, _ in small], [e for _, e in small])
-        low, high = (share * model.base_s for share in HIDDEN_RANGE)
+        low, high = (share * model.base_s for share in WEIGHT_READ_RANGE)
         hidden = min(max(line.coefficients[1], low), high)
     each = max(1e-9, median((extra + hidden) / count for count, extra in heavy))
     return structs.replace(model, token_s=each, hidden_s=hidden)
@@ -277,14 +281,14 @@ def _tokens(model: StepModel, triples: Sequence[_Triple], weights_s: float | Non
 def _hidden(plain: Sequence[Step], model: StepModel) -> float:
     """How much of the arithmetic hides behind the weights: it shows where batches are so large that
     decode steps cost more from one size on."""
-    if max(map(tokens, plain)) * model.token_s < KINK * model.hidden_s:
+    if max(map(tokens, plain)) * model.token_s < PAST_RIDGE * model.hidden_s:
         return model.hidden_s
-    chosen = plain[:: max(1, len(plain) // KINK_ROWS)]
+    chosen = plain[:: max(1, len(plain) // RIDGE_ROWS)]
     return min(
-        (share * model.base_s for share in HIDDEN_SHARES),
+        (share * model.base_s for share in WEIGHT_READ_SHARES),
         key=lambda hidden: (
             _misfit(chosen, structs.replace(model, hidden_s=hidden)) / len(chosen)
-            + USUAL_WORTH * abs(hidden / model.base_s - HIDDEN)
+            + USUAL_WORTH * abs(hidden / model.base_s - WEIGHT_READ_SHARE)
         ),
     )
 

@@ -57,10 +57,10 @@ class Fit(Struct, frozen=True):
     emitted: float = 1.0
     drafted: float = 0.0
 
-    def drawn(self, rng: random.Random, *, gpu: float, hold: float) -> StepModel:
+    def drawn(self, rng: random.Random, *, gpu: float, launch: float) -> StepModel:
         """The model of another session: coefficients and factors are drawn once for it."""
         base, request = self.decode.drawn(rng)[:2]
-        speed, launch = rng.lognormvariate(0.0, gpu), rng.lognormvariate(0.0, hold)
+        speed, held = rng.lognormvariate(0.0, gpu), rng.lognormvariate(0.0, launch)
         model = self.model
         return StepModel(
             base_s=max(base, 0.2 * model.base_s) * speed,
@@ -69,9 +69,9 @@ class Fit(Struct, frozen=True):
             token_s=model.token_s * speed,
             hidden_s=model.hidden_s * speed,
             overlapped=model.overlapped,
-            small_hold_s=model.small_hold_s * launch,
-            hold_s=model.hold_s * launch,
-            hold_request_s=model.hold_request_s * launch,
+            small_hold_s=model.small_hold_s * held,
+            hold_s=model.hold_s * held,
+            hold_request_s=model.hold_request_s * held,
             floor_share=model.floor_share,
             other_host_s=model.other_host_s,
         )

@@ -19,7 +19,7 @@ from llmtop.forecast.load import FrontEnd, Load, Present, Settings, steady
 from llmtop.forecast.twin import Engine, Noise, Run, simulate
 
 GPU_SPREAD = 0.03  # standard deviations of the logarithm, between sessions of one engine
-HOLD_SPREAD = 0.18
+LAUNCH_SPREAD = 0.18
 FRONT_END_SPREAD = 0.25
 DRAWS = 20
 MODEL_ERROR = {"ttft": 0.20, "tpot": 0.10, "itl_": 0.10}
@@ -88,7 +88,7 @@ def interval(values: Sequence[float | None]) -> Interval | None:
 def engine(fit: Fit, front_end: FrontEnd, rng: random.Random, *, lag: bool = True) -> Engine:
     """The engine as another session might have it."""
     return Engine(
-        model=fit.drawn(rng, gpu=GPU_SPREAD, hold=HOLD_SPREAD),
+        model=fit.drawn(rng, gpu=GPU_SPREAD, launch=LAUNCH_SPREAD),
         front_end=front_end.slower(rng.lognormvariate(0.0, FRONT_END_SPREAD)),
         noise=Noise(fit.residuals, fit.prefill_residuals, fit.holds),
         emitted=fit.emitted,

@@ -1,4 +1,4 @@
-"""Where throughput stops to grow with more streams, without driving the engine there."""
+"""The number of streams from which throughput stops growing, without that load on the engine."""
 
 from __future__ import annotations
 

@@ -76,8 +76,8 @@ def observed(
 
 
 def constant(steps: Sequence[Step], came: int) -> int | None:
-    """How many requests are in flight where that hardly varies: it is a closed loop, whoever
-    sends it. None: it varies, or too few requests came to tell.
+    """How many requests are in flight where that hardly varies: it is a closed loop, whichever
+    client sends it. None: it varies, or too few requests came to tell.
 
     Of requests that come at random the number in flight varies by its square root.
     """

@@ -21,9 +21,9 @@ from llmtop.engines.core.steps import Step
 
 GRAPH_TOKENS = 512
 """Above so many tokens a step is launched kernel by kernel (vLLM's largest captured graph)."""
-PACE_NEWEST = 0.5
-"""Of the pace of launches the newest one decides so much. Their deviations are alike for long:
-correlated by 0.69 with the next one, 0.34 with the tenth (vLLM 0.26 on an H200)."""
+NEWEST_WEIGHT = 0.5
+"""Weight of the newest launch in the mean of launch times over those of the model. Deviations last
+long: correlated by 0.69 with the next launch, 0.34 with the tenth (vLLM 0.26 on an H200)."""
 AFTER_LAUNCH_S = 0.003  # of a prefill's work is still on the device when its launch is over
 
 
@@ -119,13 +119,13 @@ def predicted(model: StepModel, steps: Iterable[Step]) -> Iterator[Predicted]:
 
 def _one_ahead(model: StepModel, run: list[Step]) -> Iterator[Predicted]:
     end = run[0].end  # of the device's work
-    pace = 1.0  # of the launches lately, over what the model has: slow ones follow each other
+    slowness = 1.0  # of the recent launches, over the model: slow ones follow each other
     for before, step, after in zip(run, run[1:], [*run[2:], None], strict=False):
         gpu = model.gpu(step.requests, tokens(step), step.context_tokens or 0)
         held = 0.0
         if after is not None:
-            held = _hold(model, after, pace)
-        own = _hold(model, step, pace)
+            held = _hold(model, after, slowness)
+        own = _hold(model, step, slowness)
         planned = before.end - before.duration_s if model.overlapped else before.end
         end = model.end(gpu, min(end, before.end), planned, own, step.prefill_tokens)
         told = max(end, before.end + held)
@@ -135,19 +135,20 @@ def _one_ahead(model: StepModel, run: list[Step]) -> Iterator[Predicted]:
         end = min(end, step.end) if late else step.end
         seen = launched(step, model.other_host_s) if step.prefill_tokens else None
         if seen is not None and model.overlapped:
-            pace = _paced(pace, seen / _hold(model, step, 1.0))
+            slowness = _smoothed(slowness, seen / _hold(model, step, 1.0))
         elif late and after is not None and after.prefill_tokens and step.launch_s is None:
-            pace = _paced(pace, step.duration_s / _hold(model, after, 1.0))
+            slowness = _smoothed(slowness, step.duration_s / _hold(model, after, 1.0))
 
 
-def _paced(pace: float, ratio: float) -> float:
-    """The pace after a launch that took ``ratio`` of what the model has."""
-    return float(min(2.0, max(0.5, ratio)) ** PACE_NEWEST * pace ** (1 - PACE_NEWEST))
+def _smoothed(slowness: float, ratio: float) -> float:
+    """The slowness after a launch that took ``ratio`` times as long as in the model."""
+    newest = min(2.0, max(0.5, ratio)) ** NEWEST_WEIGHT
+    return float(newest * slowness ** (1 - NEWEST_WEIGHT))
 
 
-def _hold(model: StepModel, step: Step, pace: float) -> float:
+def _hold(model: StepModel, step: Step, slowness: float) -> float:
     found = model.hold(step.requests, tokens(step), step.prefill_tokens)
-    return max(found, 1e-6) * pace if step.prefill_tokens else found
+    return max(found, 1e-6) * slowness if step.prefill_tokens else found
 
 
 def launched(step: Step, other_s: float = 0.0) -> float | None:

@@ -188,7 +188,7 @@ class CausesFact(Fact, frozen=True, tag="causes"):
     since: float | None = None
 
 
-class CompanyFact(Fact, frozen=True, tag="company"):
+class OtherProcessesFact(Fact, frozen=True, tag="company"):
     """What other processes do with an engine: its hold, the load of another llmtop, as each
     reports itself. steps_missing: why its steps are not shown."""
 
@@ -236,6 +236,6 @@ class EndFact(Fact, frozen=True, tag="end"):
 
 KINDS: tuple[type[Fact], ...] = (
     Head, EngineFact, StatusFact, SampleFact, SeriesFact, StateFact, GpusFact, LoadFact, MarkFact,
-    EventFact, LogFact, SelectFact, StepsFact, CausesFact, CompanyFact, SummaryFact, OutcomeFact,
-    EndFact,
+    EventFact, LogFact, SelectFact, StepsFact, CausesFact, OtherProcessesFact, SummaryFact,
+    OutcomeFact, EndFact,
 )  # fmt: skip

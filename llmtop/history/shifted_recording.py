@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from llmtop.history.facts import CompanyFact, Fact, SampleFact, SeriesFact, StepsFact
+from llmtop.history.facts import Fact, OtherProcessesFact, SampleFact, SeriesFact, StepsFact
 from llmtop.history.recording_reader import Recording
 from llmtop.values import replace
 
@@ -60,7 +60,7 @@ def moved(fact: Fact, by: float) -> Fact:
         if sample is not None:
             sample = replace(sample, time=sample.time + by)
         return replace(fact, time=fact.time + by, sample=sample)
-    if isinstance(fact, CompanyFact) and fact.hold is not None:
+    if isinstance(fact, OtherProcessesFact) and fact.hold is not None:
         hold = {key: _time(key, value, by) for key, value in fact.hold.items()}
         return replace(fact, time=fact.time + by, hold=hold)
     return _moved(fact, by)

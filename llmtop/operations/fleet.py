@@ -69,8 +69,8 @@ class Fleet:
     ) -> list[Outcome]:
         """Start all that do not run, and wait until each is ready or has failed.
 
-        describe: an engine's description by name; may raise LlmtopError. One that fails leaves the
-        others alone. Those that run are left as they are. In the order of ``names``.
+        describe: an engine's description by name; may raise LlmtopError. A failure of one does not
+        affect the others. Those that run are left as they are. In the order of ``names``.
         """
         found: dict[str, Outcome] = {}
         waiting: dict[str, EngineRecord] = {}

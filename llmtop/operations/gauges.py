@@ -27,7 +27,7 @@ class EngineGauges:
 
     open_look: what asks the engine for its KV usage (0..1), opened and closed inside the thread.
     utilisation: share of the last moments in which a kernel ran, NVML's own figure, mean over the
-    engine's GPUs; None: unknown. Neither ever holds up who asks for ``read``.
+    engine's GPUs; None: unknown. ``read`` never blocks.
     """
 
     def __init__(

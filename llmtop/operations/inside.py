@@ -47,7 +47,7 @@ def require_inside(endpoint: Endpoint) -> EngineInside:
 
 
 async def abort_all(inside: EngineInside, ids: Sequence[str], by: str, reason: str) -> Aborted:
-    """Abort these, however many they are."""
+    """Abort these requests, in any number."""
     wanted = tuple(dict.fromkeys(ids))
     parts = [wanted[at : at + MOST_IDS] for at in range(0, len(wanted), MOST_IDS)]
     return _together([await inside.abort(part, by, reason) for part in parts])

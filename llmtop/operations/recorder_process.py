@@ -1,7 +1,7 @@
 """The recorder of the history as a process: one for each user and machine, started when needed.
 
-It outlives who started it, as engines do, and ends by itself once no engine lives. Which process
-it is, is decided by a lock on ``recorder.lock``: the kernel lets go of it when its holder dies.
+It outlives who started it, as engines do, and ends by itself once no engine lives. Which process it
+is, is decided by a lock on ``recorder.lock``: the kernel releases it when its holder dies.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class RecorderKeeper:
         )
 
     def let_go(self) -> None:
-        """Let go of the recorder: it runs on without the process that started it."""
+        """Detach from the recorder: it continues without this process."""
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
             process.returncode = 0  # else Python warns of a process that was left

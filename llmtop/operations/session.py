@@ -1,4 +1,4 @@
-"""One engine, with all that it takes to read and change it. Used by verbs and by the screen."""
+"""One engine: its numbers and options, and how to change them. For commands and the screen."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class EngineSession:
         if self.exact is None:
             reading = await self._reader.read()
         else:  # together: the engine's own page may take longer than a second
-            reading, _ = await asyncio.gather(self._reader.read(), self.exact.look())
+            reading, _ = await asyncio.gather(self._reader.read(), self.exact.refresh())
         sample = self.window.add(await self._evictions.out_of(reading))
         if self.exact is not None:
             sample = self.exact.into(sample)
@@ -145,7 +145,7 @@ class EngineSession:
         known = record is not None
         return resolution.assemble(adapter.options, launch, live, known=known, silent=silent)
 
-    async def look(self) -> Options:
+    async def read_options(self) -> Options:
         """Ask for the options as they stand. Raises nothing: why there is no answer is in it."""
         await self._learn_effective()
         if self.live is None:
@@ -171,7 +171,7 @@ class EngineSession:
 
     async def options(self) -> tuple[tuple[Option, ...], str]:
         """The options, and why none can be changed live ("" when some can)."""
-        found = await self.look()
+        found = await self.read_options()
         return found.options, found.why_not
 
     async def change(
@@ -185,14 +185,14 @@ class EngineSession:
     ) -> tuple[Change, ...]:
         """Ask for changes; each gets its outcome, in the order asked.
 
-        What cannot be asked of the running engine is refused here, with the reason, and the rest
-        is sent. LiveError when the engine does not answer. purpose: what they are changed for, when
-        that is for a while; it is written down first (LlmtopError where that cannot be), in case
-        nobody is left to put them back. trouble: what is wrong with the engine by its processes, ""
-        when nothing is; it is the reason where the engine does not answer. wait_s: how
-        long the engine may wait for its next step before it answers "pending".
+        What cannot be asked of the running engine is refused here, with the reason, and the rest is
+        sent. LiveError when the engine does not answer. purpose: what they are changed for, when
+        that is for a while; it is recorded first (LlmtopError where that fails), so that the next
+        llmtop can report them if this process is killed. trouble: what is wrong with the engine by
+        its processes, "" when nothing is; it is the reason where the engine does not answer.
+        wait_s: how long the engine may wait for its next step before it answers "pending".
         """
-        found = await self.look()
+        found = await self.read_options()
         options, why_not = found.options, found.why_not
         offered = found.live.options if found.live is not None else {}
         outcomes: dict[str, Change] = {}
@@ -271,8 +271,8 @@ def rank_trouble(live: LiveState) -> str:
 
 
 async def _aside(write: Callable[[], None]) -> None:
-    """Wait for a disk without holding the screen up. It is over when this is, cancelled or not:
-    what is written next must not be overtaken."""
+    """Wait for a disk without blocking the screen. It is over when this is, cancelled or not: what
+    is written next must not be overtaken."""
     task = asyncio.create_task(asyncio.to_thread(write))
     try:
         await asyncio.shield(task)

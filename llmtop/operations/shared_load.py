@@ -1,7 +1,7 @@
 """The load that one llmtop sends, for the screens of others on the same engine.
 
 ``load.json`` in the engine's folder, mode 0600: written once a second by the process that drives
-the load, read by every other one. It is a notice, not a command: nobody obeys it.
+the load, read by every other one. It only informs: no process acts on it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ _decode = msgspec.json.Decoder(SharedLoad).decode
 def of(
     load: LoadSnapshot, now: float, events: Sequence[Notice], marks: Sequence[Notice]
 ) -> SharedLoad:
-    """What others get to know of our load."""
+    """What other processes are shown of our load."""
     return SharedLoad(
         now,
         os.getpid(),
@@ -109,7 +109,7 @@ def of(
 
 
 def write(folder: Path, shared: SharedLoad) -> None:
-    """Put it there, whole or not at all; a folder that is gone or full costs nothing but it.
+    """Write it, whole or not at all. If the folder is gone or full, only this notice is lost.
 
     Without a sync, unlike records: after a crash of the machine there is no load.
     """
@@ -122,7 +122,7 @@ def write(folder: Path, shared: SharedLoad) -> None:
 
 
 def drop(folder: Path) -> None:
-    """Our load is over: nothing is left of it."""
+    """Our load is over: remove the notice."""
     with contextlib.suppress(OSError):
         (folder / FILE).unlink()
 
@@ -153,7 +153,7 @@ class LoadNotices:
         self._shape = ""
         self._there = False
 
-    def look(self, load: LoadSnapshot) -> None:
+    def publish(self, load: LoadSnapshot) -> None:
         """Write the load of now; take the notice away once the load is over."""
         now = self._wall()
         if load.running and load.shape != self._shape:

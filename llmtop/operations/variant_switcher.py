@@ -204,7 +204,7 @@ class VariantSwitcher:
         return starts
 
     def put_back(self, on_note: Callable[[str], None], on_phase: OnPhase | None = None) -> None:
-        """Leave the engine as it was found. Raises nothing: what cannot be put back is noted.
+        """Put the engine back as it was found. Raises nothing: what cannot be put back is noted.
 
         What stops it and launches it again cannot be interrupted; once it is launched Ctrl+C leaves
         it to start by itself.

@@ -80,7 +80,7 @@ class Wiring:
 
     @cached_property
     def recorder(self) -> RecorderKeeper:
-        """Who sees that the history is written."""
+        """What keeps the recorder of the history running."""
         return RecorderKeeper(self.history, self.environ)
 
     @cached_property
@@ -98,16 +98,17 @@ class Wiring:
 
     @cached_property
     def sightings(self) -> Sightings:
-        """What those who watch an engine have just seen of it."""
+        """What screens have just seen of engines."""
         return Sightings(self.state)
 
     @cached_property
     def trusts(self) -> Trusts:
-        """Whom encrypted connections believe: what --cacert or SSL_CERT_FILE name."""
+        """The certificates that encrypted connections trust: those of --cacert or SSL_CERT_FILE."""
         return from_environment(self.environ, self._cacert)
 
     def trust(self, url: str) -> Trust:
-        """Whom a connection to this URL believes; an engine of llmtop's own at its certificate."""
+        """The certificates that a connection to this URL trusts; an engine that llmtop started has
+        its own."""
         if url.startswith("https:"):
             for record in self.supervisor.records():
                 if record.ended_at is None:

@@ -21,7 +21,7 @@ from llmtop.history.history_writer import HistoryWriter
 from llmtop.operations.monitoring import recorder_export
 from llmtop.operations.recorder_process import MODULE, take_lock
 from llmtop.operations.wiring import Wiring
-from llmtop.recorder.attached import AttachedSources
+from llmtop.recorder.attached_sources import AttachedSources
 from llmtop.recorder.history_source import HistorySource
 from llmtop.tui.dashboard.headless import serve, watch
 
@@ -81,7 +81,7 @@ async def record(
                 if source.trouble is not None:
                     raise source.trouble
                 living = await asyncio.to_thread(living_engines, wiring)
-                urls = await attached.look()
+                urls = await attached.refresh()
                 if living or urls:
                     alone_since = steady()
                     runtime.drop_ended({one.name for one in living})

@@ -13,7 +13,7 @@ from llmtop.report.comparison import (
 )
 from llmtop.report.document import Report, Section
 from llmtop.report.fields import number, text
-from llmtop.report.holding import hold_cautions, hold_sections
+from llmtop.report.hold import hold_cautions, hold_sections
 from llmtop.report.runs import Run
 from llmtop.report.saturation import saturation_cautions, saturation_sections
 from llmtop.report.setup import setup_section

@@ -35,12 +35,12 @@ ENGAGE_WAIT = 0.35  # of the TTFT limit, as the expected wait
 ENGAGE_TPOT = 0.85  # of the TPOT limit
 LEAST_SHARE, MOST_SHARE = 0.15, 0.80  # of the TTFT limit, in the queue
 EARLY_TTFT = 0.50  # of the limit, as the p95: the queue may be longer
-RELEASE = 3.0  # paces of calm before the operator's values return
+RELEASE = 3.0  # time scales of calm before the operator's values return
 CALM = 0.90  # of what can be served in time, as arrivals
-EVERY = 1.0  # paces between two changes
+EVERY = 1.0  # time scales between two changes
 DEAD_BAND = 0.15  # smaller changes are not worth one
 LARGE = 0.40  # such changes are made together, others one at a time
-CONFIRM = 0.3  # paces for which the wait of a few requests must last before anything is set
+CONFIRM = 0.3  # time scales for which the wait of a few requests must last before anything is set
 FEW_WAIT = 8
 
 
@@ -78,7 +78,7 @@ class Controller:
             self.engaged = False
             self._calm_since = None
             return self._set(self._own, "the load is below the knee again", now, restored=True)
-        if now - self._changed < EVERY * self._goal.pace_s:
+        if now - self._changed < EVERY * self._goal.time_scale_s:
             return None
         self._learn(ranks)
         wanted = self._chosen(self._wanted(ranks))
@@ -87,7 +87,7 @@ class Controller:
         return self._set(wanted, _words(_worst(ranks)), now)
 
     def failing_for(self, now: float) -> float:
-        """How long the limit of TPOT or TTFT has been broken although everything was done."""
+        """Seconds for which TPOT or TTFT has been above its limit although all limits are set."""
         return 0.0 if self._failing_since is None else now - self._failing_since
 
     def forget(self, own: LimitValues) -> None:
@@ -105,7 +105,7 @@ class Controller:
             self._pressed_since = now
         # One long step with a few requests behind it is no overload.
         mild = all(seen.waiting < FEW_WAIT and not self._slow(seen) for seen, _ in reasons)
-        if mild and now - self._pressed_since < CONFIRM * self._goal.pace_s:
+        if mild and now - self._pressed_since < CONFIRM * self._goal.time_scale_s:
             return None
         self._pressed_since = None
         self.engaged = True
@@ -172,7 +172,7 @@ class Controller:
             return False
         if self._calm_since is None:
             self._calm_since = now
-        return now - self._calm_since >= RELEASE * self._goal.pace_s
+        return now - self._calm_since >= RELEASE * self._goal.time_scale_s
 
     def _at_ease(self, seen: Pressure) -> bool:
         held, costs = self.held, seen.costs

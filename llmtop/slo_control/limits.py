@@ -24,8 +24,9 @@ class Goal(Struct, frozen=True):
     tpot_s: float | None
 
     @property
-    def pace_s(self) -> float:
-        """How quickly the controller looks and acts: a second at a TPOT of 50 ms."""
+    def time_scale_s(self) -> float:
+        """The controller's unit of time, seconds: 1 for a TPOT limit of up to 50 ms, in proportion
+        above."""
         return max(1.0, 20 * self.tpot_s if self.tpot_s is not None else self.ttft_s or 0.0)
 
 
@@ -76,7 +77,7 @@ def limits_of(
         # A free place of the batch is a place in the queue, too: who gets it waits for the prompt.
         # So there are no more than prompts that can be computed in time.
         ended = costs.served_per_s(max(running, 1.0))
-        growth = max(0.0, min(seen.arrivals_per_s, 1 / prompt_s) - ended) * goal.pace_s
+        growth = max(0.0, min(seen.arrivals_per_s, 1 / prompt_s) - ended) * goal.time_scale_s
         free = max(2.0, room_s / prompt_s) + growth
         batch = min(steady, running + free)
         if now.batch_limit <= steady:  # a load that falls by a little changes nothing

@@ -1,4 +1,4 @@
-"""How hard an engine is pressed, from its newest steps: what the controller of ``hold`` sees."""
+"""The pressure on an engine, from its newest steps: the input of the controller of ``hold``."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class PressureGauge:
     A rank is one scheduler with limits of its own: a mean over ranks would hide a slow one.
     """
 
-    def __init__(self, pace_s: float = SHORT_S) -> None:
-        self._pace_s = pace_s
+    def __init__(self, time_scale_s: float = SHORT_S) -> None:
+        self._time_scale_s = time_scale_s
         self._ranks: dict[int, _Rank] = {}
 
     def add(self, steps: Iterable[Step]) -> None:
@@ -62,11 +62,11 @@ class PressureGauge:
         for step in steps:
             rank = self._ranks.get(step.rank)
             if rank is None:
-                rank = self._ranks[step.rank] = _Rank(self._pace_s)
+                rank = self._ranks[step.rank] = _Rank(self._time_scale_s)
             rank.add(step)
 
     def clear(self) -> None:
-        """The engine was restarted: its old steps say nothing."""
+        """The engine was restarted: its old steps no longer count."""
         self._ranks.clear()
 
     def read(self, now: float, ttft_s: float | None = None) -> list[Pressure]:
@@ -75,10 +75,10 @@ class PressureGauge:
 
 
 class _Rank:
-    def __init__(self, pace_s: float) -> None:
-        self._short_s, self._long_s = pace_s, pace_s * LONG_S / SHORT_S
+    def __init__(self, time_scale_s: float) -> None:
+        self._short_s, self._long_s = time_scale_s, time_scale_s * LONG_S / SHORT_S
         self._steps: deque[Step] = deque()
-        self._meter = CostMeter(pace_s)
+        self._meter = CostMeter(time_scale_s)
 
     def add(self, step: Step) -> None:
         self._meter.add(step)

@@ -20,7 +20,7 @@ CONFIDENCE = 0.95
 LEAST_PAIRS, MOST_PAIRS = 3, 8
 FINALISTS = 3
 WORTH = 1.05
-"""A gain below this is none: nobody changes an engine for it."""
+"""A smaller gain counts as none: it is not worth a change."""
 FULL = 0.99  # of the requests in time: there is nothing to gain
 SMOOTH_PER_S = 0.5  # added to both sides: a goodput of 0 has no ratio
 
@@ -28,7 +28,7 @@ Settings = Mapping[str, int]
 
 
 class Verdict(StrEnum):
-    """What the pairs say."""
+    """The verdict of the pairs."""
 
     BETTER = "better"
     NOTHING = "nothing to gain"

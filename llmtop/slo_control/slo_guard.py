@@ -13,7 +13,7 @@ MAY_BE_SLOW = 0.2  # of the requests that end: a candidate is given up above
 
 
 class SloGuard:
-    """Looks at an engine again and again. Limits may be broken for a moment: a burst does it."""
+    """Checks an engine repeatedly. A short violation is allowed: a burst causes one."""
 
     def __init__(self, goal: Goal) -> None:
         self._goal = goal
@@ -33,8 +33,8 @@ class SloGuard:
         return now - self._since >= TAKE_BACK_S
 
     def _breaks(self, seen: Pressure) -> bool:
-        """By what was measured, and by what a request that comes now will wait: first tokens that
-        do not come are not measured."""
+        """By the measured latencies, and by the time that a new request would wait: a first token
+        that does not come is not measured."""
         goal = self._goal
         if goal.ttft_s is not None:
             late = seen.ttft_s is not None and seen.ttft_s > goal.ttft_s

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from llmtop.engines.core.steps import Step
 
-MEMORY = 10.0  # paces, after which a step counts for a third
+MEMORY = 10.0  # time scales, after which a step counts for a third
 PRIOR = 0.5  # the weight of an assumed step without requests, in steps
 PRIOR_SHARE = 0.7  # of the shortest decode step: what it would take without requests
 LEAST_STEPS = 5  # before costs are known
@@ -72,10 +72,10 @@ class StepCosts(Struct, frozen=True):
 
 
 class CostMeter:
-    """Learns the costs of one rank. pace_s: see ``controller.Goal``."""
+    """Learns the costs of one rank. time_scale_s: see ``controller.Goal``."""
 
-    def __init__(self, pace_s: float = 1.0) -> None:
-        self._memory_s = MEMORY * pace_s
+    def __init__(self, time_scale_s: float = 1.0) -> None:
+        self._memory_s = MEMORY * time_scale_s
         self._last: Step | None = None
         self._seen = 0
         self._n = self._x = self._y = self._xx = self._xy = 0.0

@@ -25,7 +25,7 @@ class Watcher:
     def look(self, hung: bool) -> tuple[list[bool], list[bool]]:
         """What it shows and what it delivers: True for a begin, False for an end."""
         words = frozenset({"hung"}) if hung else frozenset[str]()
-        shown = self.alerts.look({"llama": Seen("ready", words)}, self._clock[0])
+        shown = self.alerts.evaluate({"llama": Seen("ready", words)}, self._clock[0])
         self.ledger.keep(self.alerts.active)
         return (
             [one.begins for one in shown],

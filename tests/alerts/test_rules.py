@@ -30,7 +30,7 @@ def test_an_alert_begins_once_and_ends_once() -> None:
     told = []
     shares = [0.5, 0.97, 0.97, 0.5, 0.97, 0.97, 0.97, 0.98, None, 0.5, 0.97, 0.5, 0.5, 0.5, 0.5]
     for beat, share in enumerate(shares):
-        told += [(beat, one.begins) for one in alerts.look(kv(share), NOW + 5 * beat)]
+        told += [(beat, one.begins) for one in alerts.evaluate(kv(share), NOW + 5 * beat)]
     # The first time it does not hold long enough, and the unknown one in between ends nothing.
     assert told == [(6, True), (13, False)]
 
@@ -38,13 +38,13 @@ def test_an_alert_begins_once_and_ends_once() -> None:
 def test_a_rule_is_for_the_engines_that_it_names() -> None:
     alerts = Alerts([Rule("stuck", parse("hung"), engines=("b",))])
     seen = {name: Seen(words=frozenset({"hung"})) for name in ("a", "b")}
-    assert [one.engine for one in alerts.look(seen, NOW)] == ["b"]
+    assert [one.engine for one in alerts.evaluate(seen, NOW)] == ["b"]
 
 
 def test_an_engine_that_is_not_watched_any_more_ends_its_alert() -> None:
     alerts = Alerts([Rule("stuck", parse("hung"))])
-    assert alerts.look({"a": Seen(words=frozenset({"hung"}))}, NOW)
-    (end,) = alerts.look({}, NOW + 60)
+    assert alerts.evaluate({"a": Seen(words=frozenset({"hung"}))}, NOW)
+    (end,) = alerts.evaluate({}, NOW + 60)
     assert not end.begins and "over after 1m00s" in sentence(end)
     assert alerts.active == []
 

@@ -52,10 +52,10 @@ async def looked(*moments: dict[str, Scraped], **more: object) -> Table:
     now = START
     observer = Observer(server, [ADAPTERS["vllm"], ADAPTERS["sglang"]], wall=lambda: now)
     server.order = observer.questions.all
-    table = await observer.look()
+    table = await observer.read_table()
     for _ in moments[4:]:
         now += 5.0
-        table = await observer.look()
+        table = await observer.read_table()
     return table
 
 
@@ -138,9 +138,9 @@ async def test_a_prometheus_that_fails_leaves_the_last_table_and_says_why() -> N
     server = FakePrometheus(steady(50.0))
     observer = Observer(server, [ADAPTERS["vllm"]], wall=lambda: START)
     server.order = observer.questions.all
-    first = await observer.look()
+    first = await observer.read_table()
     server.down = True
-    second = await observer.look()
+    second = await observer.read_table()
     assert second.instances == first.instances and second.time == first.time
     assert "did not answer" in second.trouble
 
@@ -152,9 +152,9 @@ async def test_the_number_of_queries_does_not_depend_on_the_number_of_instances(
         server = FakePrometheus([moment])
         observer = Observer(server, [ADAPTERS["vllm"]], wall=lambda: START)
         server.order = observer.questions.all
-        await observer.look()
+        await observer.read_table()
         server.asked.clear()
-        await observer.look()
+        await observer.read_table()
         counts.append(len(server.asked))
     assert counts == [8, 8]
 
@@ -177,7 +177,7 @@ async def test_two_servers_that_scrape_one_target_count_it_once() -> None:
     observer = Observer(server, [ADAPTERS["vllm"]], wall=lambda: START)
     server.order = observer.questions.all
     server.query = query  # type: ignore[method-assign]
-    table = await observer.look()
+    table = await observer.read_table()
     assert [one.sample.running for one in table.instances if one.sample] == [4]
 
 
@@ -215,7 +215,7 @@ async def test_cost_is_that_of_the_gpus_that_are_known(gpu_hour: float | None, k
     server = FakePrometheus(moments, gpus=gpus)
     observer = Observer(server, [ADAPTERS["vllm"]], gpu_hour=gpu_hour, wall=lambda: START)
     server.order = observer.questions.all
-    table = await observer.look()
+    table = await observer.read_table()
     found = {one.instance: one for one in table.instances}
     assert [found[name].gpus for name in ("a:1", "idle:1", "far:1")] == [2, 2, None]
     assert found["a:1"].power_w == 1400.0

@@ -72,7 +72,7 @@ class Fleet:
         self._observer = Observer(self._client, list(ADAPTERS.values()))
 
     def look(self) -> Table:
-        table = self._loop.run_until_complete(self._observer.look())
+        table = self._loop.run_until_complete(self._observer.read_table())
         assert table.trouble == ""
         return table
 

@@ -94,7 +94,7 @@ def test_a_zoom_to_an_hour_reads_stretches(folder: Path, writer: HistoryWriter) 
     series = found.series["running"]
     assert series.covering(BEGAN + 4000).span_s == 0  # 20 minutes, point by point
     assert series.covering(BEGAN + 1400).span_s == 10
-    seen = series.look(BEGAN + 1400, BEGAN + 1460)
+    seen = series.summary(BEGAN + 1400, BEGAN + 1460)
     assert seen is not None and (seen.low, seen.high, seen.n) == (0.0, 59.0, 60)
 
 

@@ -40,14 +40,14 @@ async def test_latencies_that_another_reads_are_not_asked_for_again() -> None:
     await insight.read()
     assert insight.recent("ttft") is None and not insight.missing and inside.looks == 0
     for _ in range(3):
-        await exact.look()
+        await exact.refresh()
         await insight.read()
         await insight.read()
     assert inside.looks == 3
     recent = insight.recent("ttft")
     assert recent is not None and recent.count == 2
     inside.gone = True
-    await exact.look()
+    await exact.refresh()
     await insight.read()
     assert insight.recent("ttft") is None and insight.missing["latencies"] == "gone"
 

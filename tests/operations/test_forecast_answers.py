@@ -15,7 +15,7 @@ from llmtop.forecast.fit import fit
 from llmtop.forecast.observed import observed
 from llmtop.operations.insight.knob_forecast import forecast_knobs
 from llmtop.operations.slo.ask import Asked, answer
-from llmtop.operations.slo.known import Known, bandwidth_of, newest
+from llmtop.operations.slo.fitted_engine import FittedEngine, bandwidth_of, newest
 from llmtop.operations.slo.limits import live_names, settings_of
 from llmtop.operations.slo.words import forecast_lines
 from tests.forecast.virtual_engine import FRONT_END, TRUE, chat, steps_of
@@ -36,10 +36,10 @@ OPTIONS = (
 
 
 @pytest.fixture(scope="module")
-def known() -> Known:
+def known() -> FittedEngine:
     calm = steps_of(TRUE, chat(40, "open"), 20.0)
     pressed = [replace(s, seq=s.seq + 10**6) for s in steps_of(TRUE, chat(80, "open"), 15.0)]
-    return Known(
+    return FittedEngine(
         name="one",
         simulated=False,
         fit=fit([*calm, *pressed], TRUE.context_s),
@@ -56,7 +56,7 @@ def known() -> Known:
     )
 
 
-def test_an_answer_has_figures_for_now_and_for_the_question(known: Known) -> None:
+def test_an_answer_has_figures_for_now_and_for_the_question(known: FittedEngine) -> None:
     asked = Asked({"max_num_seqs": "16"}, limits=Limits(1.0, 0.05), knee=False)
     found = answer(known, asked)
     assert found.refused is None and found.answer is not None and found.now is not None
@@ -70,7 +70,7 @@ def test_an_answer_has_figures_for_now_and_for_the_question(known: Known) -> Non
 
 
 @pytest.mark.more
-def test_without_limits_there_is_no_goodput(known: Known) -> None:
+def test_without_limits_there_is_no_goodput(known: FittedEngine) -> None:
     found = answer(known, Asked(knee=False))
     assert found.answer is not None and "goodput_per_s" not in found.answer.expected
 
@@ -84,7 +84,9 @@ def test_without_limits_there_is_no_goodput(known: Known) -> None:
         ({"max_model_len": "4096"}, "launched or computed in another way"),
     ],
 )
-def test_what_no_step_shows_is_refused(known: Known, changes: dict[str, str], reason: str) -> None:
+def test_what_no_step_shows_is_refused(
+    known: FittedEngine, changes: dict[str, str], reason: str
+) -> None:
     found = answer(known, Asked(changes, knee=False))
     assert found.answer is None
     assert found.refused is not None and reason in found.refused.reason
@@ -92,11 +94,11 @@ def test_what_no_step_shows_is_refused(known: Known, changes: dict[str, str], re
 
 
 @pytest.mark.more
-def test_the_present_value_of_any_option_is_no_change(known: Known) -> None:
+def test_the_present_value_of_any_option_is_no_change(known: FittedEngine) -> None:
     assert answer(known, Asked({"num_speculative_tokens": "4"}, knee=False)).refused is None
 
 
-def test_other_prompts_are_refused_where_the_prefix_cache_matters(known: Known) -> None:
+def test_other_prompts_are_refused_where_the_prefix_cache_matters(known: FittedEngine) -> None:
     assert known.observed is not None
     load = replace(known.observed.load, cached=0.4)
     cached = replace(known, observed=replace(known.observed, load=load))
@@ -104,7 +106,7 @@ def test_other_prompts_are_refused_where_the_prefix_cache_matters(known: Known) 
     assert found.refused is not None and "40% of the present prompts" in found.refused.reason
 
 
-def test_steps_that_do_not_follow_the_model_carry_no_forecast(known: Known) -> None:
+def test_steps_that_do_not_follow_the_model_carry_no_forecast(known: FittedEngine) -> None:
     wild = replace(known, fit=replace(known.fit, median_error=0.7))
     found = answer(wild, Asked(knee=False))
     assert found.refused is not None and "median error is 70%" in found.refused.reason
@@ -115,7 +117,7 @@ def explained(*knobs: Knob) -> Explanation:
     return Explanation(0.0, 5.0, Level.SATURATED, ("saturated",), causes)
 
 
-def test_the_effect_of_what_why_advises_is_a_forecast(known: Known) -> None:
+def test_the_effect_of_what_why_advises_is_a_forecast(known: FittedEngine) -> None:
     knob = Knob("max_num_seqs", 512, 16, Applies.LIVE, {"tpot_s": 1.0}, "estimate")
     drafts = Knob("num_speculative_tokens", 4, 0, Applies.LIVE, {"output_tokens_per_s": 9.0}, "x")
     first, second = forecast_knobs(explained(knob, drafts), known).causes
@@ -128,14 +130,14 @@ def test_the_effect_of_what_why_advises_is_a_forecast(known: Known) -> None:
     assert any("TTFT p50 ~" in words for words in effect_words(first.knob.expected))
 
 
-def test_an_effect_without_a_forecast_is_an_estimate_and_says_why(known: Known) -> None:
+def test_an_effect_without_a_forecast_is_an_estimate_and_says_why(known: FittedEngine) -> None:
     knob = Knob("max_num_seqs", 512, 2048, Applies.RESTART, {"tpot_s": 1.0}, "estimate")
     (cause,) = forecast_knobs(explained(knob), known).causes
     assert cause.knob is not None and cause.knob.expected == {"tpot_s": 1.0}
     assert cause.knob.basis.startswith("estimate; no forecast: max_num_seqs can go up to 512")
 
 
-def test_an_unknown_option_is_named(known: Known) -> None:
+def test_an_unknown_option_is_named(known: FittedEngine) -> None:
     with pytest.raises(UsageError, match="there is no option 'max_seqs'"):
         answer(known, Asked({"max_seqs": "4"}))
 

@@ -141,7 +141,7 @@ def play(
     """Run a scene; the same seed gives the same arrivals and lengths."""
     first = scene.phases[0]
     twin = Twin(engine, settings, Present(), Load("open", first.rate, *first.lengths), seed)
-    reported, gauge = Reported(twin), PressureGauge(scene.goal.pace_s)
+    reported, gauge = Reported(twin), PressureGauge(scene.goal.time_scale_s)
     firsts: list[tuple[float, float]] = []
     take = twin.on_step
     assert take is not None
@@ -163,7 +163,7 @@ def play(
             twin.advance(now)
             gauge.add(reported.steps[taken:])
             taken = len(reported.steps)
-            while firsts and firsts[0][0] <= now - 2 * scene.goal.pace_s:
+            while firsts and firsts[0][0] <= now - 2 * scene.goal.time_scale_s:
                 firsts.pop(0)
             recent = [ttft for _, ttft in firsts]
             seen = gauge.read(now, quantile(recent, 0.95) if len(recent) >= 5 else None)

@@ -83,5 +83,5 @@ def test_values_under_the_cursor_are_those_of_its_cell() -> None:
     series = Series()
     for second in range(100):
         series.append(NOW + second, float(second))
-    assert series.look(NOW + 10, NOW + 12) == Stretch(NOW + 10, 10.0, 10.5, 11.0, 2)
-    assert series.look(NOW + 200, NOW + 210) is None
+    assert series.summary(NOW + 10, NOW + 12) == Stretch(NOW + 10, 10.0, 10.5, 11.0, 2)
+    assert series.summary(NOW + 200, NOW + 210) is None

@@ -155,7 +155,7 @@ async def test_the_batch_limit_is_drawn_by_whatever_name_the_engine_has_for_it(
     rig = Rig()
     spec = next(one for one in adapter_named(kind).options if one.name == name)
     limit = Option(spec, 48, 48, 1, 48, spec.applies)
-    rig.session.look = AsyncMock(return_value=Options((limit,), ""))  # type: ignore[method-assign]
+    rig.session.read_options = AsyncMock(return_value=Options((limit,), ""))  # type: ignore[method-assign]
     await rig.beat()
     assert rig.values(SeriesName.CAP) == [48]
     moment = moment_of(rig.track)
@@ -168,7 +168,7 @@ async def test_a_queue_limit_is_drawn_and_none_is_a_gap() -> None:
     spec = next(one for one in adapter_named("vllm").options if one.name == "max_queued_requests")
     for value in (16, 0):
         limit = Option(spec, value, 0, 0, 4096, spec.applies)
-        rig.session.look = AsyncMock(return_value=Options((limit,), ""))  # type: ignore[method-assign]
+        rig.session.read_options = AsyncMock(return_value=Options((limit,), ""))  # type: ignore[method-assign]
         rig.source.look_again()
         await rig.beat()
         rig.time += 1

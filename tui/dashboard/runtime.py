@@ -200,7 +200,7 @@ class DashboardRuntime:
         )
         session = self._wiring.session(endpoint, live_timeout_s=LIVE_TIMEOUT_S)
         if self._is_recorder and session.exact is not None:
-            session.exact.look_every(RECORDED_S)
+            session.exact.refresh_every(RECORDED_S)
         supervisor = self._wiring.supervisor
         status = self._wiring.status if record is not None else None
         self.store.engines[endpoint.name] = track

@@ -69,7 +69,7 @@ class FleetApp(LlmtopApp, inherit_bindings=False):
     def get_default_screen(self) -> Screen[Any]:  # type: ignore[override]
         """The table is the ground that help lies on."""
         return FleetScreen(
-            self.look, self._ask, self._place, self._interval, self._open, self.choice
+            self.current_view, self._ask, self._place, self._interval, self._open, self.choice
         )
 
     def _open(self, instance: Instance, by_ssh: bool) -> None:

@@ -13,7 +13,6 @@ from llmtop.diagnosis.step_history import StepHistory
 from llmtop.engines.core.options import Option, OptionSpec
 from llmtop.history.facts import (
     CausesFact,
-    CompanyFact,
     EngineFact,
     EventFact,
     Fact,
@@ -22,6 +21,7 @@ from llmtop.history.facts import (
     LogFact,
     MarkFact,
     OptionFact,
+    OtherProcessesFact,
     SampleFact,
     SelectFact,
     SeriesFact,
@@ -61,7 +61,7 @@ class Playback:
             StateFact: self._state,
             StepsFact: self._steps,
             CausesFact: self._causes,
-            CompanyFact: self._company,
+            OtherProcessesFact: self._other_processes,
             GpusFact: self._gpus,
             LoadFact: self._load,
             MarkFact: self._mark,
@@ -165,8 +165,8 @@ class Playback:
         if fact.why is not None and not fact.why.causes:
             track.why = None  # written by somebody else: there is always one
 
-    def _company(self, fact: Fact) -> None:
-        assert isinstance(fact, CompanyFact)
+    def _other_processes(self, fact: Fact) -> None:
+        assert isinstance(fact, OtherProcessesFact)
         track = self._track(fact.name)
         track.hold = _converted(fact.hold, HolderState)
         track.shared_load = _converted(fact.shared_load, SharedLoad)

@@ -14,7 +14,6 @@ from llmtop.engines.core.options import Option
 from llmtop.engines.core.records import EngineStatus
 from llmtop.history.facts import (
     CausesFact,
-    CompanyFact,
     EngineFact,
     EventFact,
     Fact,
@@ -22,6 +21,7 @@ from llmtop.history.facts import (
     LoadFact,
     MarkFact,
     OptionFact,
+    OtherProcessesFact,
     SampleFact,
     SelectFact,
     SeriesFact,
@@ -109,9 +109,9 @@ class StoreFacts:
             causes = CausesFact(time, track.name, track.why, track.why_since)
             if causes != CausesFact(time, track.name) or self._has_written(causes):
                 yield causes
-            company = company_fact(track, time)
-            if company != CompanyFact(time, track.name) or self._has_written(company):
-                yield company
+            others = other_processes_fact(track, time)
+            if others != OtherProcessesFact(time, track.name) or self._has_written(others):
+                yield others
         yield GpusFact(time, store.gpus, store.gpu_note)
         if store.load is not None:
             yield LoadFact(time, row_of(store.load), store.load_target)
@@ -158,10 +158,10 @@ def engine_fact(track: EngineTrack, time: float) -> EngineFact:
     )
 
 
-def company_fact(track: EngineTrack, time: float) -> CompanyFact:
+def other_processes_fact(track: EngineTrack, time: float) -> OtherProcessesFact:
     """What other processes do with an engine."""
     hold, load = track.hold, track.shared_load
-    return CompanyFact(
+    return OtherProcessesFact(
         time,
         track.name,
         to_builtins(hold) if hold is not None else None,

@@ -44,7 +44,7 @@ class AlertSource:
         await self._watches.beat()
         seen = {track.name: seen_of(track, one) for track, one in self._watches.tracks()}
         self.engines = len(seen)
-        for alert in self._alerts.look(seen, self._wall()):
+        for alert in self._alerts.evaluate(seen, self._wall()):
             self._show(alert)
             if await asyncio.to_thread(self._ledger.claim, alert):
                 self._delivery.tell(alert)

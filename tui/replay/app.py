@@ -24,12 +24,14 @@ class ReplayApp(LlmtopApp):
     def get_default_screen(self) -> Dashboard:
         """The dashboard with the keys of a replay."""
         paired = isinstance(self._player, PairPlayer)
-        return ReplayDashboard(self.look, self.control, self._interval, self._player, paired=paired)
+        return ReplayDashboard(
+            self.current_view, self.control, self._interval, self._player, paired=paired
+        )
 
-    def look(self) -> View:
+    def current_view(self) -> View:
         """The view of this moment of the recording."""
         self._player.advance()
-        return replace(super().look(), replay=self._player.position)
+        return replace(super().current_view(), replay=self._player.position)
 
     def action_saturation(self) -> None:
         """A recording cannot be loaded."""

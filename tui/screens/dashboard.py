@@ -16,9 +16,9 @@ from llmtop.config.key_table import DASHBOARD, Place
 from llmtop.tui.commands.control import Control
 from llmtop.tui.keys.bindings import bindings
 from llmtop.tui.layout.arrangement import BESIDE, NORMAL, PAIRED, Boxes, Facts, arrange, pairs
-from llmtop.tui.layout.box_memory import BoxMemory
 from llmtop.tui.layout.boxed import BoxLayout
 from llmtop.tui.layout.chart_navigation import ChartNavigation
+from llmtop.tui.layout.hidden_box_file import HiddenBoxFile
 from llmtop.tui.layout.hidden_boxes import HIDEABLE, without
 from llmtop.tui.layout.pace import Pace
 from llmtop.tui.panels.caption import CaptionPanel
@@ -89,7 +89,7 @@ class Dashboard(EngineCommands):
         self._panels: dict[str, Panel] = {}
         self._keys = KeysPanel(id="keys")
         self._charts = ChartNavigation()
-        self._memory = BoxMemory()
+        self._memory = HiddenBoxFile()
         self._layout = BoxLayout(self._boxes)
 
     def compose(self) -> ComposeResult:
@@ -274,7 +274,7 @@ class Dashboard(EngineCommands):
         app = self.app
         if not isinstance(app, EngineScreens) or app.state_folder is None:
             return
-        self._memory = BoxMemory(app.state_folder)
+        self._memory = HiddenBoxFile(app.state_folder)
         if trouble := self._memory.read():
             view = self._make_view()
             view.store.events.append(Event(view.now, "warning", f.clean(trouble, 300)))

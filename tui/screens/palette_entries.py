@@ -44,7 +44,7 @@ class Host(Protocol):
     def theme_names(self) -> list[str]:
         """The themes that can be chosen."""
 
-    def look(self) -> View:
+    def current_view(self) -> View:
         """What the panels see now."""
 
     def choose_theme(self, name: str) -> None:
@@ -59,7 +59,7 @@ class Host(Protocol):
 
 def offers(app: Host, here: Screen[Any], typed: str) -> list[Entry]:
     """The entries for what was typed so far; first those that take what was typed as a value."""
-    view = app.look()
+    view = app.current_view()
     meant = list(_typed(app, view, typed)) if not view.readonly else []
     known = [*_commands(app, here, view), *_engines(app, view), *_themes(app)]
     if not view.readonly:

@@ -18,7 +18,7 @@ from llmtop.wording.format import clean
 if TYPE_CHECKING:
     from llmtop.forecast.questions import Answer
     from llmtop.operations.slo.ask import Forecast
-    from llmtop.operations.slo.known import Known
+    from llmtop.operations.slo.fitted_engine import FittedEngine
     from llmtop.tui.slo.worker import Draw
 
 PAUSE_S = 0.3  # of typing, before anything is computed
@@ -46,8 +46,8 @@ class EffectForecasts:
         self._store, self._facts, self._now, self._news = store, facts, now, news
         self._sleep, self._given = sleep, answer
         self._task: asyncio.Task[None] | None = None
-        self._known: tuple[str, float, Known] | None = None  # of which engine, since when
-        self._as_it_is: tuple[Known, str, Answer] | None = None  # for which limits
+        self._known: tuple[str, float, FittedEngine] | None = None  # of which engine, since when
+        self._as_it_is: tuple[FittedEngine, str, Answer] | None = None  # for which limits
         self._meter: EffectMeter | None = None
 
     def ask(self, question: EffectQuestion) -> None:
@@ -89,7 +89,7 @@ class EffectForecasts:
             return
         if found.computing:  # from what was read before the change
             return
-        measured = meter.look(self._now())
+        measured = meter.measure(self._now())
         if measured is None and not meter.over:
             return
         self._meter = None
@@ -149,14 +149,14 @@ class EffectForecasts:
             self._as_it_is = known, question.slo, found.now
         return found
 
-    def _present_answer(self, known: Known, slo: str) -> Answer | None:
+    def _present_answer(self, known: FittedEngine, slo: str) -> Answer | None:
         """That with the present values, where an earlier question has computed it."""
         before = self._as_it_is
         if before is None or before[0] is not known or before[1] != slo:
             return None
         return before[2]
 
-    async def _read(self, engine: str) -> Known:
+    async def _read(self, engine: str) -> FittedEngine:
         before = self._known
         if before is not None and before[0] == engine and self._now() - before[1] < FRESH_S:
             return before[2]

@@ -20,7 +20,7 @@ SAME = 0.1  # levels of the load within this share of each other are one level
 
 
 class EffectMeter:
-    """Measures one change. ``look`` at each beat until it is over. since: the screen's time."""
+    """Measures one change. ``measure`` at each beat until it is over. since: the screen's time."""
 
     def __init__(
         self, store: Store, facts: ForecastFacts, question: EffectQuestion, since: float
@@ -31,7 +31,7 @@ class EffectMeter:
         self._others = self._options()
         self.over = False
 
-    def look(self, now: float) -> MeasuredEffect | None:
+    def measure(self, now: float) -> MeasuredEffect | None:
         """The result once the window is full; None before, and where it cannot be had."""
         gone = now - self._since
         insight = self._facts.insight(self._question.engine)

@@ -13,7 +13,7 @@ from llmtop.tui.store.store import EngineTrack, Store
 if TYPE_CHECKING:
     from llmtop.engines.core.requests import RequestTable
     from llmtop.operations.insight.engine_insight import EngineInsight
-    from llmtop.operations.slo.known import Known, Read
+    from llmtop.operations.slo.fitted_engine import EngineReadings, FittedEngine
     from llmtop.tui.sources.engine import EngineSource
 
 ROWS = 50  # of requests that are looked at
@@ -35,23 +35,23 @@ class ForecastFacts:
         """The steps and latencies of an engine, None where nobody reads them."""
         return self._inside(engine)
 
-    async def known(self, engine: str) -> Known:
+    async def known(self, engine: str) -> FittedEngine:
         """Fit a model to the newest steps. LlmtopError, with the reason, where that cannot be."""
         from llmtop.forecast.estimates import NotFitted
-        from llmtop.operations.slo.known import known_of
+        from llmtop.operations.slo.fitted_engine import fit_engine
 
         read = await self.read(engine)
         try:
-            return await asyncio.to_thread(known_of, read)
+            return await asyncio.to_thread(fit_engine, read)
         except NotFitted as error:
             raise LlmtopError(error.reason, error.remedy) from None
 
-    async def read(self, engine: str) -> Read:
+    async def read(self, engine: str) -> EngineReadings:
         """What is known without a fit. LlmtopError for an engine that shows no steps."""
         from llmtop.engines.logs.memory_report import MemoryReport
-        from llmtop.operations.slo.known import (
+        from llmtop.operations.slo.fitted_engine import (
             FIT_S,
-            Read,
+            EngineReadings,
             newest,
             seconds_of_context,
             seconds_of_weights,
@@ -66,7 +66,7 @@ class ForecastFacts:
         tokens = track.sample.kv_tokens_total if track.sample is not None else None
         steps = newest(list(insight.history.steps), FIT_S)
         anatomy, bandwidth = track.anatomy or MemoryReport(), self._bandwidth(track)
-        return Read(
+        return EngineReadings(
             name=engine,
             simulated=track.simulated,
             steps=steps,
@@ -94,7 +94,11 @@ class ForecastFacts:
         return None
 
     def _bandwidth(self, track: EngineTrack) -> float | None:
-        from llmtop.operations.slo.known import bandwidth_of, bandwidth_of_all, simulated_gpu
+        from llmtop.operations.slo.fitted_engine import (
+            bandwidth_of,
+            bandwidth_of_all,
+            simulated_gpu,
+        )
 
         if track.simulated:
             record = track.status.record if track.status is not None else None

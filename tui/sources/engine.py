@@ -278,7 +278,7 @@ class EngineSource:
         self.settled.set()
 
     async def _options(self) -> None:
-        track, found = self.track, await self.session.look()
+        track, found = self.track, await self.session.read_options()
         track.options, track.options_note = found.options, found.why_not
         if found.live is None:
             return

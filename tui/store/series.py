@@ -174,7 +174,7 @@ class Series:
                 return one
         return self
 
-    def look(self, start: float, end: float) -> Stretch | None:
+    def summary(self, start: float, end: float) -> Stretch | None:
         """Lowest, mean and highest value from ``start`` until before ``end``; None: no value.
 
         n: how many points; of stretches, how many seconds.

@@ -97,10 +97,10 @@ def cursor_head(
     head: list[Ranked] = []
     points = 0
     for rank, (name, held, upper) in enumerate(series):
-        seen = held.look(cell.start, cell.end) if held is not None else None
+        seen = held.summary(cell.start, cell.end) if held is not None else None
         if seen is None:
             continue
-        top = upper.look(cell.start, cell.end) if upper is not None else None
+        top = upper.summary(cell.start, cell.end) if upper is not None else None
         text = label(seen.mean)
         if upper is not None:
             text += f"-{label(top.mean)}" if top is not None else " or more"

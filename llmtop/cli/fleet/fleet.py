@@ -117,7 +117,7 @@ def _print_once(
     async def look() -> None:
         server = open_server(url)
         try:
-            found = await observe(server, match, gpu_hour).look()
+            found = await observe(server, match, gpu_hour).read_table()
         finally:
             await server.close()
         if found.trouble:

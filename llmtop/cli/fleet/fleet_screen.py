@@ -56,7 +56,7 @@ def _table(
         if not held:  # in the app's own loop
             server = open_server(url)
             held.append((server, observe(server, match, screen.gpu_hour)))
-        return await held[0][1].look()
+        return await held[0][1].read_table()
 
     themes, problems = load_themes(Wiring().themes_folder)
     app = FleetApp(

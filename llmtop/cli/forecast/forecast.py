@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llmtop.forecast.load import Load
     from llmtop.forecast.questions import Answer, Refusal
     from llmtop.operations.slo.ask import Forecast
-    from llmtop.operations.slo.known import Known
+    from llmtop.operations.slo.fitted_engine import FittedEngine
 
 SPAN_HELP = "as a number or a range such as 448..576"
 
@@ -142,7 +142,7 @@ def span(text: str | None, flag: str, example: str = "448..576") -> tuple[int, i
     return least, most
 
 
-def entry(known: Known | None, found: Forecast, slo: str | None) -> dict[str, Any]:
+def entry(known: FittedEngine | None, found: Forecast, slo: str | None) -> dict[str, Any]:
     """The JSON document of a forecast."""
     fit = known.fit if known is not None else None
     return {

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError, UsageError
 from llmtop.forecast.estimates import NotFitted
+from llmtop.operations.slo.fitted_engine import FittedEngine
 from llmtop.operations.slo.forecaster import Forecaster
-from llmtop.operations.slo.known import Known
 from llmtop.operations.slo.limits import Names, live_names
 from llmtop.operations.slo.tune_runs import launch_line, most_of, own_settings
 from llmtop.operations.wiring import Wiring
@@ -61,7 +61,7 @@ class Engine:
         """The highest value of each role that only a measurement knows."""
         return most_of(self.options, names)
 
-    def known(self, streams: float | None) -> Known | None:
+    def known(self, streams: float | None) -> FittedEngine | None:
         """What a forecast needs; None where too little was seen."""
         forecaster = Forecaster(self.wiring, self.endpoint, self.session)
         try:

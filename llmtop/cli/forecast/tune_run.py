@@ -14,7 +14,7 @@ from llmtop.forecast.figures import Limits
 from llmtop.forecast.load import Lengths, Load
 from llmtop.loadgen.experiments.level import LoadClock
 from llmtop.operations.inside import require_inside
-from llmtop.operations.slo.known import Known
+from llmtop.operations.slo.fitted_engine import FittedEngine
 from llmtop.operations.slo.limits import Names
 from llmtop.operations.slo.tune_candidates import choose
 from llmtop.operations.slo.tuner import Tuner, TuneReport
@@ -61,7 +61,7 @@ def tune_under_load(
         engine.close()
 
 
-def _assumed(load: LoadOf, asked: RequestOptions, known: Known | None) -> Load | None:
+def _assumed(load: LoadOf, asked: RequestOptions, known: FittedEngine | None) -> Load | None:
     """The load of the runs as the forecast takes it."""
     if known is None or (load.rate is None and load.streams is None):
         return known.observed.load if known is not None and known.observed is not None else None

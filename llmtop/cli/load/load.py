@@ -182,7 +182,7 @@ def command(
         )
         try:
             if may_repeat:
-                share.look()
+                share.read()
             load.start(plan)
             say_held(load, plan, parsed.highest)
             status = StatusLine(quiet=as_json, every_s=1.0)
@@ -191,7 +191,7 @@ def command(
         finally:
             load.close()
         book.add(found.engine, key)
-        repeats = repeats_of(what, before_s, result, share.look() if may_repeat else None)
+        repeats = repeats_of(what, before_s, result, share.read() if may_repeat else None)
         export.write(plan, found.target, result)
         made = entry(
             found.name,

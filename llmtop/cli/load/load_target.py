@@ -175,7 +175,7 @@ def find_target(
         note(words)
     on_look: Callable[[LoadSnapshot], None] | None = None
     if endpoint is not None and endpoint.record is not None:
-        on_look = LoadNotices(wiring.state.folder(endpoint.record.name)).look
+        on_look = LoadNotices(wiring.state.folder(endpoint.record.name)).publish
     on_look = recorded(wiring, text, on_look)
     return LoadTarget(name, target, simulated, endpoint, engine, notes, on_look)
 

@@ -31,7 +31,7 @@ class CacheShare:
         self._wiring, self._target = wiring, target
         self._window = Window(EVER_S, EVER_S)
 
-    def look(self) -> float | None:
+    def read(self) -> float | None:
         """The share since the first look, 0..1; None at the first, and where it is unknown."""
         try:
             return asyncio.run(self._look())
@@ -74,7 +74,7 @@ class DatasetRepeats:
         """Before the first request."""
         if self._is_needed:
             self._before_s = self._book.before_s(self._engine, self._key)
-            self._share.look()
+            self._share.read()
 
     def counting(self, take: Callable[[RequestRecord], None]) -> Callable[[RequestRecord], None]:
         """``take``, and each request is counted."""
@@ -97,5 +97,5 @@ class DatasetRepeats:
             return None
         self._book.add(self._engine, self._key)
         return Repeats(
-            self._what, self._before_s, self._load.prompt_count, self._requests, self._share.look()
+            self._what, self._before_s, self._load.prompt_count, self._requests, self._share.read()
         )

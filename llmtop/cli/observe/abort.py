@@ -12,7 +12,7 @@ from llmtop import UsageError
 from llmtop.cli.common.engine_names import engine_names
 from llmtop.cli.common.output import document, json_flag, note
 from llmtop.cli.common.param_types import Span
-from llmtop.cli.observe.look import look
+from llmtop.cli.observe.inside_query import ask_inside
 from llmtop.wording.format import clean, count, latency
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def command(
         why = reason or f"waited longer than {latency(longer_s)}"
         return await abort_waiting(inside, longer_s, who, why, asyncio.sleep)
 
-    done = look(name, ask)
+    done = ask_inside(name, ask)
     if as_json:
         from llmtop.cli.common.inside_documents import abort_document
 

@@ -8,7 +8,7 @@ import click
 
 from llmtop.cli.common.engine_names import engine_names
 from llmtop.cli.common.output import document, json_flag, note, table
-from llmtop.cli.observe.look import look
+from llmtop.cli.observe.inside_query import ask_inside
 from llmtop.wording.format import ABSENT, count, latency
 from llmtop.wording.steps import missing_lines
 
@@ -58,7 +58,7 @@ def command(name: str, sort: str, limit: int, as_json: bool) -> None:
     async def ask(inside: EngineInside, who: str) -> RequestTable:
         return await inside.requests(cast("RequestSort", sort), limit)
 
-    found = look(name, ask)
+    found = ask_inside(name, ask)
     if as_json:
         from llmtop.cli.common.inside_documents import requests_document
 

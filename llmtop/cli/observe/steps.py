@@ -12,7 +12,7 @@ import click
 from llmtop import LlmtopError, UsageError
 from llmtop.cli.common.engine_names import engine_names
 from llmtop.cli.common.output import document, json_flag, note, table
-from llmtop.cli.observe.look import look
+from llmtop.cli.observe.inside_query import ask_inside
 from llmtop.engines.core.steps import StepMeans
 from llmtop.operations.inside import ONLY_OURS
 from llmtop.values import replace
@@ -74,7 +74,7 @@ def command(name: str, last: int | None, rank: int | None, as_json: bool) -> Non
     async def ask(inside: EngineInside, who: str) -> Steps | StepMeans:
         return await inside.steps(wanted)
 
-    found = look(name, ask, _outside)
+    found = ask_inside(name, ask, _outside)
     if isinstance(found, StepMeans):
         _say_means(name, found, as_json)
         return

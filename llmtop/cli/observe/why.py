@@ -41,7 +41,7 @@ def command(target: str, window: float, as_json: bool) -> None:
     other engine is judged by its metrics alone.
     """
     from llmtop.operations.insight.knob_forecast import with_forecasts
-    from llmtop.operations.insight.why import look
+    from llmtop.operations.insight.why import explain_engine
     from llmtop.operations.wiring import Wiring
 
     async def gather() -> tuple[Endpoint, Explanation]:
@@ -50,7 +50,7 @@ def command(target: str, window: float, as_json: bool) -> None:
         require_answering(wiring, endpoint)
         session = wiring.session(endpoint)
         try:
-            seen = await look(wiring, endpoint, session, window, time.time)
+            seen = await explain_engine(wiring, endpoint, session, window, time.time)
             return endpoint, await with_forecasts(wiring, endpoint, session, seen)
         finally:
             await session.close()

@@ -63,7 +63,7 @@ def recorded(wiring: Wiring, target: str, look: Look | None) -> Look | None:
     def both(load: LoadSnapshot) -> None:
         if look is not None:
             look(load)
-        recording.look(name, load)
+        recording.take_load(name, load)
 
     return both
 
@@ -125,7 +125,7 @@ class BackgroundRecording:
         """Record this engine too; its name."""
         return cast(str, self._do(self._watch(target)))
 
-    def look(self, name: str, load: LoadSnapshot) -> None:
+    def take_load(self, name: str, load: LoadSnapshot) -> None:
         """The load of now."""
         self._loop.call_soon_threadsafe(self._take, name, load)
 

@@ -1,4 +1,4 @@
-"""Reads what the causes of one engine are judged by, and keeps it between two looks."""
+"""Reads the facts by which the causes of one engine are judged, and keeps them between reads."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from llmtop.forecast.estimates import NotFitted
 from llmtop.forecast.questions import Answer
 from llmtop.operations.inside import inside_of
 from llmtop.operations.slo.ask import Asked, answer, streams_of
+from llmtop.operations.slo.fitted_engine import FittedEngine
 from llmtop.operations.slo.forecaster import Forecaster
-from llmtop.operations.slo.known import Known
 from llmtop.operations.slo.limits import role_of
 from llmtop.wording.format import latency, rate
 
@@ -46,7 +46,7 @@ async def with_forecasts(
     return await asyncio.to_thread(forecast_knobs, found, known)
 
 
-def forecast_knobs(found: Explanation, known: Known) -> Explanation:
+def forecast_knobs(found: Explanation, known: FittedEngine) -> Explanation:
     """The same, from what is known of the engine. Takes CPU time."""
     causes = []
     now: Answer | None = None

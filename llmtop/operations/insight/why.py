@@ -29,7 +29,7 @@ BEAT_S = 1.0
 LOOKS = 3  # of an engine that shows its steps: they hold the past, two windows give rates
 
 
-async def look(
+async def explain_engine(
     wiring: Wiring,
     endpoint: Endpoint,
     session: EngineSession,

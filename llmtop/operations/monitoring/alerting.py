@@ -26,8 +26,8 @@ def rules_of(tables: Mapping[str, AlertTable], environ: Mapping[str, str]) -> li
 def usable_rules(
     tables: Mapping[str, AlertTable], environ: Mapping[str, str]
 ) -> tuple[list[Rule], list[str]]:
-    """The same for a screen: a rule whose variable is not set goes without its webhook, and a
-    sentence says so."""
+    """The same for a screen: a rule whose variable is not set works without its webhook, and a
+    sentence reports that."""
     rules, troubles = [], []
     for name, table in tables.items():
         try:

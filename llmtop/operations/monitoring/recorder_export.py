@@ -39,6 +39,6 @@ def want(root: Path, export: RecorderExport) -> None:
 
 
 def end(root: Path) -> None:
-    """Ask for it no longer."""
+    """Withdraw the request."""
     with contextlib.suppress(FileNotFoundError):
         (root / FILE).unlink()

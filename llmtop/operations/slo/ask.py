@@ -18,8 +18,8 @@ from llmtop.forecast.load import Lengths, Load, Present, Settings
 from llmtop.forecast.questions import Answer, Question, Refusal, ask, claims
 from llmtop.forecast.twin import Run, simulate
 from llmtop.operations import shared_load
+from llmtop.operations.slo.fitted_engine import FittedEngine
 from llmtop.operations.slo.forecaster import Forecaster, not_forecast
-from llmtop.operations.slo.known import Known
 from llmtop.operations.slo.limits import changed
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Forecast(Struct, frozen=True):
     claims: what may be said of the order of the two, by figure. knee_now: as ``knee``."""
 
     name: str
-    known: Known | None = None
+    known: FittedEngine | None = None
     load: Load | None = None
     settings: Mapping[str, int] = field(default_factory=dict)
     settings_now: Mapping[str, int] = field(default_factory=dict)
@@ -98,7 +98,7 @@ def streams_of(wiring: Wiring, name: str) -> float | None:
 
 
 def answer(
-    known: Known,
+    known: FittedEngine,
     asked: Asked,
     *,
     now: Answer | None = None,
@@ -149,7 +149,7 @@ def answer(
 
 
 def question(
-    known: Known,
+    known: FittedEngine,
     settings: Settings,
     load: Load,
     limits: Limits,
@@ -161,7 +161,7 @@ def question(
     return Question(settings, load, limits, begin, ranks=known.ranks, replicas=replicas)
 
 
-def load_of(known: Known, asked: Asked) -> Load | Refusal:
+def load_of(known: FittedEngine, asked: Asked) -> Load | Refusal:
     """The load in question: the present one, with what was given in its place."""
     seen = known.observed.load if known.observed is not None else None
     lengths = asked.prompt is not None and asked.output is not None

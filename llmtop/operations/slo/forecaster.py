@@ -14,13 +14,13 @@ from llmtop.engines.core.requests import RequestTable
 from llmtop.engines.core.steps import Step
 from llmtop.forecast.questions import Refusal
 from llmtop.operations.inside import require_inside
-from llmtop.operations.slo.known import (
+from llmtop.operations.slo.fitted_engine import (
     FIT_S,
-    Known,
-    Read,
+    EngineReadings,
+    FittedEngine,
     bandwidth_of,
     bandwidth_of_all,
-    known_of,
+    fit_engine,
     measured,
     newest,
     seconds_of_context,
@@ -39,7 +39,7 @@ LISTEN_S = 3.0  # for latencies: they are counted since the engine started
 
 
 class Forecaster:
-    """Reads one engine. Close it behind you.
+    """Reads one engine. Close it after use.
 
     streams: the load is a closed loop of so many, as the one who sends it knows.
     """
@@ -56,10 +56,12 @@ class Forecaster:
         """Give the sockets back."""
         self._inside.close()
 
-    async def gather(self, streams: float | None = None, listen_s: float = LISTEN_S) -> Known:
+    async def gather(
+        self, streams: float | None = None, listen_s: float = LISTEN_S
+    ) -> FittedEngine:
         """Read what is needed. NotFitted where too little was seen, LlmtopError where the engine
         does not answer."""
-        options = await self._session.look()
+        options = await self._session.read_options()
         sample = await self._session.sample()
         before = await self._latencies()
         await self._read()
@@ -75,8 +77,8 @@ class Forecaster:
             await asyncio.to_thread(self._look_at_memory, sample.kv_tokens_total)
         steps = self._steps
         return await asyncio.to_thread(
-            known_of,
-            Read(
+            fit_engine,
+            EngineReadings(
                 name=self._endpoint.name,
                 simulated=self._endpoint.adapter.simulated,
                 steps=steps,

@@ -74,7 +74,7 @@ class SessionChanger:
 
     async def values(self) -> Mapping[str, Sequence[OptionValue]]:
         """See ``rank_limits.Changer``."""
-        found = await self._session.look()
+        found = await self._session.read_options()
         if found.live is None:
             raise LlmtopError(found.why_not)
         return {option.name: _on_ranks(option) for option in found.options}

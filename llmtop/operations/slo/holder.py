@@ -1,5 +1,5 @@
-"""Holds one engine: reads its pressure, puts the controller's limits in force, and takes them
-back, however it ends."""
+"""Holds one engine: reads its pressure and puts the controller's limits in force. Restores the
+operator's values in every case."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Holder:
         self._own = own
         self._limits = RankLimits(changer, self._named(own), self._changed, self._note)
         self._controller = Controller(goal, own, allowed)
-        self._gauge, self._watch = PressureGauge(goal.pace_s), LatencyWatch(goal)
+        self._gauge, self._watch = PressureGauge(goal.time_scale_s), LatencyWatch(goal)
         self._on_action, self._on_beat = on_action, on_beat
         self._wall, self._clock, self._beat_s = wall, clock, beat_s
         self._actions: list[Action] = []

@@ -1,7 +1,7 @@
 """Who holds an engine: one holder at a time, and what others may know of it.
 
 ``hold.lock`` in the engine's folder is locked by the holder for as long as it lives; the kernel
-lets go of it when the holder dies. ``hold.json``, mode 0600, says who it is and what it does.
+releases it when the holder dies. ``hold.json``, mode 0600, says who it is and what it does.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class HolderLock:
             write_whole(self._folder / FILE, msgspec.json.encode(state))
 
     def release(self) -> None:
-        """Let go of it."""
+        """Release the lock and remove the file."""
         fd, self._fd = self._fd, None
         if fd is not None:
             with contextlib.suppress(OSError):

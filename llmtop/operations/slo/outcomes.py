@@ -9,7 +9,7 @@ from msgspec import Struct
 from llmtop.engines.core.latencies import Latencies, LatencyHistogram, bucket_bounds
 from llmtop.slo_control.limits import Goal
 
-RECENT = 2.0  # paces
+RECENT = 2.0  # time scales
 LEAST = 5
 
 
@@ -30,11 +30,11 @@ class Outcomes(Struct, frozen=True):
 
 class LatencyWatch:
     """Follows the latencies of one engine; a restart of the engine begins again and loses none.
-    recent_s: how long the last seconds are; None: two paces of the goal."""
+    recent_s: how long the last seconds are; None: two time scales of the goal."""
 
     def __init__(self, goal: Goal, recent_s: float | None = None) -> None:
         self._goal = goal
-        self._recent_s = RECENT * goal.pace_s if recent_s is None else recent_s
+        self._recent_s = RECENT * goal.time_scale_s if recent_s is None else recent_s
         self._first: Latencies | None = None
         self._last: Latencies | None = None
         self._recent: deque[Latencies] = deque()

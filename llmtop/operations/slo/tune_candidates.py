@@ -10,7 +10,7 @@ from llmtop.forecast.figures import Limits
 from llmtop.forecast.load import Load, Present
 from llmtop.forecast.questions import Question, ask
 from llmtop.forecast.twin import Run, simulate
-from llmtop.operations.slo.known import Known
+from llmtop.operations.slo.fitted_engine import FittedEngine
 from llmtop.operations.slo.limits import ROLES
 from llmtop.slo_control.candidates import Settings, beside, grid, narrowed
 
@@ -31,7 +31,7 @@ class Chosen(Struct, frozen=True):
 def choose(
     own: Mapping[str, int],
     most: Mapping[str, int],
-    known: Known | None,
+    known: FittedEngine | None,
     limits: Limits,
     load: Load | None,
     run_s: float | None = None,
@@ -58,7 +58,7 @@ def choose(
 
 
 def expected_of(
-    known: Known | None,
+    known: FittedEngine | None,
     limits: Limits,
     candidates: Sequence[Settings],
     load: Load | None,
@@ -79,7 +79,7 @@ def expected_of(
 
 
 def _goodput(
-    known: Known,
+    known: FittedEngine,
     limits: Limits,
     candidate: Settings,
     load: Load,

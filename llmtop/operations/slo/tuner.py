@@ -1,4 +1,4 @@
-"""``tune`` on a real engine: settings in force, one run each, and everything as it was."""
+"""``tune`` on a real engine: puts settings in force, measures each, and restores the operator's."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def exact(engine: Engine) -> ExactLatencies:
 async def beat(engine: Engine, exact: ExactLatencies, *seconds: float) -> EngineSample:
     engine.seconds.extend(seconds)
     engine.now += 1.0
-    await exact.look()
+    await exact.refresh()
     return exact.into(SAMPLE)
 
 
@@ -108,8 +108,8 @@ async def test_a_time_that_leaves_out_the_front_end_replaces_nothing(
 async def test_the_newest_answer_and_the_reason_for_none_are_for_others_too(
     engine: Engine, exact: ExactLatencies
 ) -> None:
-    await exact.look()
+    await exact.refresh()
     assert exact.newest is not None and exact.newest.boots == ("one",) and not exact.trouble
     engine.gone = True
-    await exact.look()
+    await exact.refresh()
     assert exact.newest is None and exact.trouble == "gone"

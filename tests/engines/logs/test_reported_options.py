@@ -91,7 +91,7 @@ async def test_the_options_of_an_engine_show_what_its_start_told(tmp_path: Path)
     spec = LaunchSpec("vllm", "one", "m", "127.0.0.1", 9, args=("--max-model-len", "9000"))
     record = EngineRecord(spec, (), (), 7, 1, "boot", url, str(log), None, STARTED)
     session = EngineSession(Endpoint("one", adapter, url, record=record), FakeFetch({}))
-    options = {option.name: option for option in (await session.look()).options}
+    options = {option.name: option for option in (await session.read_options()).options}
     await session.close()
     assert options["gpu_memory_utilization"].value == 0.92
     assert options["gpu_memory_utilization"].launch == 0.92

@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.layout.arrangement import BESIDE, PAIRED, Boxes, Facts, arrange
-from llmtop.tui.layout.box_memory import FILE, BoxMemory
+from llmtop.tui.layout.hidden_box_file import FILE, HiddenBoxFile
 from llmtop.tui.layout.hidden_boxes import HIDEABLE, without
 
 Make = Callable[..., LlmtopApp]
@@ -69,9 +69,9 @@ def test_a_hidden_chart_is_hidden_of_both_engines() -> None:
 
 def test_the_choice_is_remembered_in_a_private_file(tmp_path: Path) -> None:
     folder = tmp_path / "state"
-    assert BoxMemory(folder).change(frozenset({"gpu", "kv"})) == ""
+    assert HiddenBoxFile(folder).change(frozenset({"gpu", "kv"})) == ""
     assert stat.S_IMODE((folder / FILE).stat().st_mode) == 0o600
-    again = BoxMemory(folder)
+    again = HiddenBoxFile(folder)
     assert again.read() == "" and again.hidden == {"gpu", "kv"}
 
 
@@ -87,7 +87,7 @@ def test_the_choice_is_remembered_in_a_private_file(tmp_path: Path) -> None:
 )
 def test_a_file_that_cannot_be_used_costs_one_line(tmp_path: Path, text: bytes, words: str) -> None:
     (tmp_path / FILE).write_bytes(text)
-    memory = BoxMemory(tmp_path)
+    memory = HiddenBoxFile(tmp_path)
     told = memory.read()
     assert words in told and "\n" not in told and memory.hidden == frozenset()
 
@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_used_costs_one_line(tmp_path: Path, text: bytes, 
 def test_a_newer_file_is_not_written_over(tmp_path: Path) -> None:
     newer = b'{"version": 2, "hidden": ["gpu"]}'
     (tmp_path / FILE).write_bytes(newer)
-    memory = BoxMemory(tmp_path)
+    memory = HiddenBoxFile(tmp_path)
     memory.read()
     memory.change(frozenset({"kv"}))
     assert memory.hidden == {"kv"} and (tmp_path / FILE).read_bytes() == newer
@@ -103,7 +103,7 @@ def test_a_newer_file_is_not_written_over(tmp_path: Path) -> None:
 
 def test_unknown_boxes_of_the_file_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b'{"version": 1, "hidden": ["gpu", "state", "weather"]}')
-    memory = BoxMemory(tmp_path)
+    memory = HiddenBoxFile(tmp_path)
     assert memory.read() == "" and memory.hidden == {"gpu"}
 
 
@@ -135,7 +135,7 @@ async def test_a_hidden_box_is_gone_also_in_the_next_screen(
 async def test_hidden_options_are_shown_while_they_are_changed(
     make_app: Make, settle: Settle, screen_text: Text, tmp_path: Path
 ) -> None:
-    BoxMemory(tmp_path).change(frozenset({"options"}))
+    HiddenBoxFile(tmp_path).change(frozenset({"options"}))
     app = make_app()
     app.state_folder = tmp_path
     async with app.run_test(size=(120, 40)) as pilot:

@@ -41,7 +41,7 @@ async def test_what_waits_to_be_painted_is_not_forgotten_by_a_beat(
 
         monkeypatch.setattr(app, "_display", display)
         (row,) = pulse.rows
-        pulse.put([(*row[:-1], (row[-1][0][:-1] + "X", "text"))], app.look().glyphs)
+        pulse.put([(*row[:-1], (row[-1][0][:-1] + "X", "text"))], app.current_view().glyphs)
         await screen._on_update(Update(pulse))  # now its timer would, and the beat comes before it
         monkeypatch.setattr(pulse, "show", lambda view: None)
         store.engines["llama"].record(S.RUNNING, now, 251.0)

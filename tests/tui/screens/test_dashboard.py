@@ -328,7 +328,7 @@ async def test_only_the_changed_cells_are_sent_to_the_terminal(make_app: Make) -
         # What the first painting still owes (on a slow machine it may) is not this change's.
         compositor.update_widgets({pulse})
         compositor.render_partial_update()
-        pulse.put([(*row[:-1], (row[-1][0][:-1] + "X", "text"))], app.look().glyphs)
+        pulse.put([(*row[:-1], (row[-1][0][:-1] + "X", "text"))], app.current_view().glyphs)
         compositor.update_widgets({pulse})
         update = compositor.render_partial_update()
         assert update is not None

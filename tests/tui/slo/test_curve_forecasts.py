@@ -14,7 +14,7 @@ from llmtop import LlmtopError
 from llmtop.forecast.intervals import Interval
 from llmtop.forecast.knee_forecast import CurvePoint, KneeForecast
 from llmtop.forecast.questions import Refusal
-from llmtop.operations.slo.known import Known
+from llmtop.operations.slo.fitted_engine import FittedEngine
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.commands.forecast_requests import CurveForecast, CurveQuestion, ForecastPoint
 from llmtop.tui.plots.curve import curve_rows
@@ -44,10 +44,10 @@ def points(*streams: int, scale: float = 100.0) -> tuple[ForecastPoint, ...]:
 class Facts:
     """What is known of the engine, or why nothing is."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: FittedEngine) -> None:
         self._known, self.trouble = known, ""
 
-    async def known(self, engine: str) -> Known:
+    async def known(self, engine: str) -> FittedEngine:
         if self.trouble:
             raise LlmtopError(self.trouble)
         return self._known
@@ -59,7 +59,7 @@ def found(*given: Any, **named: Any) -> KneeForecast:
 
 
 async def test_it_is_computed_beside_the_screen_and_says_how_far_it_reaches(
-    store: Store, known: Known
+    store: Store, known: FittedEngine
 ) -> None:
     told: asyncio.Queue[None] = asyncio.Queue()
     facts: Any = Facts(known)

@@ -12,7 +12,7 @@ import pytest
 from llmtop import LlmtopError
 from llmtop.engines.core.latencies import Latencies, LatencyHistogram, bucket_of
 from llmtop.operations.slo.ask import Forecast
-from llmtop.operations.slo.known import Known
+from llmtop.operations.slo.fitted_engine import FittedEngine
 from llmtop.tui.commands.forecast_requests import EffectQuestion
 from llmtop.tui.slo.effect_forecasts import EffectForecasts
 from llmtop.tui.slo.worker import Withdrawn, on_thread
@@ -25,12 +25,12 @@ SLO = "ttft=1s,tpot=50ms"
 class Facts:
     """What is known of the engine, and how often that was asked for."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: FittedEngine) -> None:
         self._known, self.asked = known, 0
         self.trouble = ""
         self.inside: Any = None
 
-    async def known(self, engine: str) -> Known:
+    async def known(self, engine: str) -> FittedEngine:
         self.asked += 1
         if self.trouble:
             raise LlmtopError(self.trouble)
@@ -54,7 +54,7 @@ class Clock:
 
 
 @pytest.fixture
-def facts(known: Known) -> Facts:
+def facts(known: FittedEngine) -> Facts:
     return Facts(known)
 
 

@@ -9,7 +9,7 @@ from textual.app import App
 from textual.pilot import Pilot
 
 from llmtop.operations.slo.ask import Asked, Forecast
-from llmtop.operations.slo.known import Known
+from llmtop.operations.slo.fitted_engine import FittedEngine
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.commands.forecast_requests import EffectForecast, EffectQuestion, MeasuredEffect
 from llmtop.tui.panels.options import OptionsPanel
@@ -74,7 +74,7 @@ async def test_the_expected_effect_stands_below_the_value_and_then_the_measured_
     now: float,
     screen_text: Text,
     settle: Settle,
-    known: Known,
+    known: FittedEngine,
     quick: Callable[..., Forecast],
     size: tuple[int, int],
 ) -> None:

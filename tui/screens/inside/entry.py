@@ -24,7 +24,7 @@ class EngineScreens(App[None]):
     config: Config
     state_folder: Path | None = None  # where the arrangement is remembered; None: nowhere
 
-    def look(self) -> View:
+    def current_view(self) -> View:
         """The view of this moment."""
         raise NotImplementedError
 
@@ -38,7 +38,9 @@ class EngineScreens(App[None]):
         from llmtop.tui.screens.log import LogScreen
 
         if self.store.selected is not None and not isinstance(self.screen, LogScreen):
-            self.push_screen(LogScreen(self.store.selected, self.control, self.look, self.beat_s))
+            self.push_screen(
+                LogScreen(self.store.selected, self.control, self.current_view, self.beat_s)
+            )
 
     def action_why(self) -> None:
         """Why the selected engine is as slow as it is."""
@@ -62,10 +64,10 @@ class EngineScreens(App[None]):
         """The tune screen: the tune that runs, or the form of one."""
         from llmtop.tui.screens.slo.tune import TuneScreen
 
-        if self.look().readonly:
+        if self.current_view().readonly:
             self.notify("read-only: a tune changes options", markup=False, timeout=3)
         elif self.store.engine is not None:
-            self.push_screen(TuneScreen(self.look, self.control, self.beat_s, self.config))
+            self.push_screen(TuneScreen(self.current_view, self.control, self.beat_s, self.config))
 
     def _show_inside(self, kind: type[PageScreen]) -> None:
         """One of these screens lies on the dashboard, never on another of them."""
@@ -73,7 +75,7 @@ class EngineScreens(App[None]):
 
         if self.store.selected is None or isinstance(self.screen, kind):
             return
-        screen = kind(self.look, self.control, self.beat_s)
+        screen = kind(self.current_view, self.control, self.beat_s)
         if isinstance(self.screen, PageScreen):
             self.switch_screen(screen)
         else:

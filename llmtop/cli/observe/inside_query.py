@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 
-def look(
+def ask_inside(
     name: str,
     ask: Callable[[EngineInside, str], Awaitable[Found]],
     instead: Callable[[Endpoint, Wiring], Awaitable[Found | None]] | None = None,

@@ -24,7 +24,7 @@ class _File(Struct):
 _decode = msgspec.json.Decoder(_File).decode
 
 
-class BoxMemory:
+class HiddenBoxFile:
     """folder: the state directory; None keeps it in memory alone.
 
     The file has mode 0600. One of a newer version is neither used nor written over.

@@ -32,7 +32,7 @@ class AttachedSources:
         self._names: dict[str, str] = {}  # by URL; "" for an engine of llmtop's own
         self._not_before: dict[str, float] = {}
 
-    async def look(self) -> list[str]:
+    async def refresh(self) -> list[str]:
         """The URLs that screens show; each that answers is read from now on."""
         urls = await asyncio.to_thread(self._engines.fresh)
         for url in urls:

@@ -1,4 +1,4 @@
-"""What is known of an engine for a forecast, from what was read of it. No I/O in here."""
+"""An engine fitted for a forecast: the model of its steps, its options and its load. No I/O."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BANDWIDTHS = (  # bytes/s, datasheets of NVIDIA
 SIMULATED_FRONT_END = FrontEnd(0.0, 0.0, 6e-3)
 
 
-class Known(Struct, frozen=True):
+class FittedEngine(Struct, frozen=True):
     """All that is known of an engine for a forecast. measured: figures of the last seconds by
     name, None where not known. load: None while too few requests came; ``no_load`` says so."""
 
@@ -62,7 +62,7 @@ class Known(Struct, frozen=True):
         return present(self.running, self.waiting, self.table, load, self.ranks)
 
 
-class Read(Struct, frozen=True):
+class EngineReadings(Struct, frozen=True):
     """What was read of an engine. kv_tokens: of its cache. context_s: see ``seconds_of_context``.
     weights_s: see ``seconds_of_weights``. streams: the load is a closed loop of so many, as the
     one who sends it knows."""
@@ -80,7 +80,7 @@ class Read(Struct, frozen=True):
     measured: Mapping[str, float | None] = {}
 
 
-def known_of(read: Read) -> Known:
+def fit_engine(read: EngineReadings) -> FittedEngine:
     """Fit a model to what was read. NotFitted where too little was seen. Takes CPU time."""
     steps, table = read.steps, read.table
     fitted = fit(steps, read.context_s, read.weights_s, launches=not read.simulated)
@@ -90,7 +90,7 @@ def known_of(read: Read) -> Known:
     except NotFitted as error:
         no_load = Refusal(error.reason, error.remedy)
     lasts = {step.rank: step for step in steps}.values()
-    return Known(
+    return FittedEngine(
         name=read.name,
         simulated=read.simulated,
         fit=fitted,
