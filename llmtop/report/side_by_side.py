@@ -47,6 +47,21 @@ def differences(runs: Sequence[Run]) -> list[str]:
     return found
 
 
+def not_counted(runs: Sequence[Run]) -> list[str]:
+    """The levels that this client may have moved: they are in no figure of the table."""
+    found = []
+    for run in runs:
+        levels = items(run.found, "levels")
+        rejected = [one for one in levels if not valid(one)]
+        if rejected:
+            streams = ", ".join(count(number(one, "streams")) for one in rejected)
+            found.append(
+                f"{run.label}: {len(rejected)} of {len(levels)} levels do not count ({streams}"
+                " streams). This client may have moved them."
+            )
+    return found
+
+
 def plain_key(value: object) -> str:
     """A value as a key that is equal for equal values."""
     return repr(value)
@@ -63,8 +78,8 @@ def side_by_side(runs: Sequence[Run]) -> Section:
                "TPOT p95", "n", "In time req/s")  # fmt: skip
     table = Table("The runs, each with its highest throughput that counts", columns, rows,
                   frozenset({5, 6, 7, 8, 9, 10}))  # fmt: skip
-    return Section("Side by side", paragraphs=tuple(differences(runs)), tables=(table,),
-                   charts=_curves(runs))  # fmt: skip
+    words = (*differences(runs), *not_counted(runs))
+    return Section("Side by side", paragraphs=words, tables=(table,), charts=_curves(runs))
 
 
 def _best(run: Run) -> tuple[str, ...]:

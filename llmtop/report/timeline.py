@@ -9,6 +9,7 @@ from llmtop.report.fields import at, entries, items, number, text
 from llmtop.report.runs import Run
 from llmtop.wording.format import duration, latency, percent, rate
 
+MOST_MARKS = 200  # drawn in a chart
 # title, y axis, (series, name in the legend, role), factor
 _CHARTS: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
     ("Output tokens", "tokens per second", (("output_tokens_per_s", "output tok/s", "main"),)),
@@ -86,11 +87,14 @@ def _chart(
         f"{series[0].name}: lowest {said(min(known))}, mean {said(sum(known) / len(known))},"
         f" highest {said(max(known))}."
     )
-    marks = tuple(
-        Series("" if place else "change", ((when, 0.0), (when, max(known))), role="limit")
-        for place, one in enumerate(items(run.found, "marks")[:24])
+    moments = [
+        when
+        for one in items(run.found, "marks")
         if (when := number(one, "at_s")) is not None and text(one, "text").startswith(f"{engine}: ")
-    )
+    ][:MOST_MARKS]
+    # One line with gaps: the drawing keeps room for the name of each line.
+    strokes = [(when, top) for when in moments for top in (0.0, max(known), None)]
+    marks = (Series("change", tuple(strokes), role="limit"),) if strokes else ()
     return Chart(f"{title}, {engine}", "seconds since the start", unit, (*series, *marks), words)
 
 

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from llmtop import LlmtopError, UsageError
+from llmtop.cli.recordings.check import CHECK_S, runs_within
 from llmtop.regression.baseline import load_of, pairs, runs_of, values
 from llmtop.regression.budget import Budget, parse_budget
 from llmtop.regression.judgement import Verdict, judge_pairs, judge_runs, overall
@@ -143,3 +144,12 @@ def test_ci_gets_junit_and_markdown() -> None:
     told = markdown(sentence(HOSTILE, Verdict.WORSE, judgements), judgements)
     assert "<script>" not in told and "| tok\\_s |" not in told and "| tok_s |" in told
     assert "worse than the baseline: tok_s -50.0 %" in sentence("x", Verdict.WORSE, judgements)
+
+
+def test_short_loads_are_repeated_as_often_as_five_minutes_hold() -> None:
+    for each_s in (4.9, 6.0, 10.0):
+        runs = runs_within(CHECK_S, each_s, 2)
+        assert 12 <= runs <= 30 and (2 * runs + 2) * each_s < 300
+    assert runs_within(CHECK_S, 6.0, 2) >= 22  # of which the power is known
+    assert runs_within(CHECK_S, 60.0, 2) == 8  # long ones take longer
+    assert runs_within(CHECK_S, 6.0, 1) == 30

@@ -207,6 +207,7 @@ def test_what_cannot_be_compared_is_said_and_nothing_is_averaged(tmp_path: Path)
     text = written(tmp_path, "r.md", saturation(), other).replace("\\", "")
     assert "Not comparable, other prompt lengths: run 0: 512; run 1: 2,048." in text
     assert text.count("4,200") >= 2
+    assert "run 1: 1 of 4 levels do not count (128 streams)." in text
     same = written(tmp_path, "s.md", saturation(), saturation()).replace("\\", "")
     assert "Not comparable" not in same
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,31 @@ def test_changes_events_and_results_appear_once(path: Path, tmp_path: Path) -> N
     write_report(str(tmp_path / "r.html"), runs, BEGAN)
     page = (tmp_path / "r.html").read_text()
     assert "<script" not in page and "Output tokens, llama" in page
+
+
+@pytest.mark.parametrize("changes", [1, 60])
+def test_a_chart_names_its_lines_and_is_as_large_as_with_one_change(
+    tmp_path: Path, changes: int
+) -> None:
+    path = tmp_path / "many.llmtop"
+    writer = RecordingWriter(path, Head(BEGAN, began=BEGAN, llmtop="0.9"), lambda time: ())
+    for second in range(60):
+        at = BEGAN + second
+        facts: list[Fact] = [SeriesFact(at, "llama", {"kv_usage": 0.5})]
+        if second < changes:
+            facts.append(MarkFact(at, "llama", Mark(at, f"max_num_seqs {second}")))
+        writer.write(at, facts)
+    writer.close(BEGAN + 59)
+    write_report(str(tmp_path / "r.json"), read_recording(path, "run"), BEGAN)
+    report = json.loads((tmp_path / "r.json").read_text())
+    chart = report["sections"][0]["charts"][0]
+    assert [one["name"] for one in chart["series"]] == ["KV cache", "change"]
+    moments = {time for time, value in chart["series"][1]["points"] if value is not None}
+    assert len(moments) == changes
+    write_report(str(tmp_path / "r.html"), read_recording(path, "run"), BEGAN)
+    page = (tmp_path / "r.html").read_text()
+    legend = re.search(r'<g transform="translate\(\d+, (\d+)[^"]*" class="legends">', page)
+    assert legend is not None and 350 < int(legend[1]) < 390  # of a height of 400
 
 
 def test_what_is_no_recording_costs_one_line(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from llmtop.report.runs import Run
 
 CANNOT_TELL = 3  # exit code
+CHECK_S = 290.0  # of runs, where their number is not given: 5 minutes with what stands around them
+LEAST_RUNS, MOST_RUNS = 8, 30
 
 
 @click.command()
@@ -60,10 +62,9 @@ CANNOT_TELL = 3  # exit code
 )
 @click.option(
     "--runs",
-    default=8,
-    show_default=True,
     type=click.IntRange(3, 100),
-    help="How often the load is sent to this engine.",
+    help="How often the load is sent to this engine (default: as often as fits into 5 minutes, 8 to"
+    " 30 times).",
 )
 @click.option("--dataset", metavar="FILE", help="Dataset of a baseline that was made with one.")
 @click.option(
@@ -93,14 +94,15 @@ def command(
     baseline: str,
     budget: str | None,
     against: str | None,
-    runs: int,
+    runs: int | None,
     as_json: bool,
     **given: Any,
 ) -> int:
     """Repeat the load of a baseline and judge whether the engine is as good as it was.
 
     Exit code 0: as good within the budget. 1: worse, with its interval. 3: cannot tell; the answer
-    names the number of runs that would tell.
+    names the number of runs that would tell. Many short runs tell more than few long ones: record
+    a load of 5 to 10 seconds.
 
     The engine of the baseline and this one run in turn when both run. Otherwise the new runs are
     compared with the recorded ones. A baseline of one run has no spread of its own.
@@ -145,10 +147,17 @@ def command(
         new_seed=lambda: secrets.randbelow(SEEDS),
     )
     began = time.time()
+    if runs is None:
+        runs = runs_within(CHECK_S, load.duration, 1 if other is None else 2)
     theirs, ours = measure(load, found, other, runs, quiet=as_json)
     judgements = judged(budgets, old, theirs, ours)
     made = _document(wiring, found, other, old, theirs, ours, judgements, load, began)
     return _finish(made, judgements, given, time.time() - began, as_json)
+
+
+def runs_within(seconds: float, each_s: float, engines: int) -> int:
+    """How many runs of each engine fit into a time, beside one each that does not count."""
+    return min(MOST_RUNS, max(LEAST_RUNS, int(seconds / (each_s * engines)) - 1))
 
 
 def measure(

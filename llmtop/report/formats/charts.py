@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pygal.style import Style  # type: ignore[import-untyped]
 
 WIDTH, HEIGHT = 860, 400
+LEGEND_COLUMNS, LEGEND_FONT, MARGIN = 3, 13, 12
 # Placeholder of pygal -> variable of the page. Any colours do that appear nowhere else.
 _FOREGROUND, _SUBTLE = "#010203", "#040506"
 _ROLES = {
@@ -44,7 +45,8 @@ def svg(chart: Chart, number: int) -> str:
         x_title=chart.x_title[:160],
         y_title=chart.y_title,
         legend_at_bottom=True,
-        legend_at_bottom_columns=3,
+        legend_at_bottom_columns=LEGEND_COLUMNS,
+        margin_bottom=_below(_lines(shown)),
         disable_xml_declaration=True,
         allow_interruptions=True,
         truncate_legend=-1,
@@ -53,7 +55,7 @@ def svg(chart: Chart, number: int) -> str:
         show_only_major_dots=False,
         include_x_axis=_near_zero(shown),
         xrange=_range(shown),
-        margin=12,
+        margin=MARGIN,
     )
     labels = _x_labels(chart, shown)
     if labels:
@@ -102,6 +104,15 @@ def _lines(series: list[Series]) -> list[Series]:
     return found
 
 
+def _below(lines: list[Series]) -> float:
+    """The lower margin that leaves the names of the lines their rows.
+
+    pygal 3.1 counts lines without a name too, and rounds their rows down.
+    """
+    rows = -(-sum(bool(one.name) for one in lines) // LEGEND_COLUMNS)
+    return MARGIN + (rows - len(lines) // LEGEND_COLUMNS) * 1.5 * LEGEND_FONT
+
+
 def _dashes(one: Series) -> dict[str, str]:
     return {"dasharray": "6, 4"} if one.role in ("limit", "forecast") else {}
 
@@ -144,7 +155,7 @@ def _style(colours: tuple[str, ...]) -> Style:
         font_family="system-ui, sans-serif",
         label_font_size=12,
         major_label_font_size=12,
-        legend_font_size=13,
+        legend_font_size=LEGEND_FONT,
         title_font_size=13,
     )
 
