@@ -9,7 +9,8 @@
   Tiers 10 and 60 have a row for each stretch of so many seconds: low, mean and high of each.
 - ``marks``, ``events``: what was changed, and what was reported.
 - ``options``: each value that an option took, as JSON.
-- ``steps``: scheduler steps, compressed, for the newest hour.
+
+Scheduler steps and GPUs are not in it (docs/guide/recordings.md).
 """
 
 from __future__ import annotations
@@ -43,9 +44,6 @@ CREATE TABLE events (
 CREATE TABLE options (
   engine INTEGER NOT NULL, time REAL NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,
   PRIMARY KEY (engine, time, name)) WITHOUT ROWID;
-CREATE TABLE steps (
-  engine INTEGER NOT NULL, time REAL NOT NULL, rank INTEGER NOT NULL, rows INTEGER, data BLOB,
-  PRIMARY KEY (engine, time, rank)) WITHOUT ROWID;
 """
 
 

@@ -21,7 +21,6 @@ from llmtop.history.database import PAGE, trouble
 
 FINE, TEN, MINUTE = 1, 10, 60
 KEPT_S = {FINE: 2 * 3600.0, TEN: 12 * 3600.0, MINUTE: 24 * 3600.0}
-STEPS_S = 3600.0
 MOST_BYTES = 200 * 2**20
 MOST_EVENTS = 20_000
 PRUNE_EVERY_S = 60.0
@@ -89,12 +88,6 @@ class HistoryWriter:
             text = msgspec.json.encode(value).decode()
             values = (self._engine(who, time), time, name, text)
             self._db.execute("INSERT OR IGNORE INTO options VALUES (?, ?, ?, ?)", values)
-
-    def steps(self, who: Identity, time: float, rank: int, rows: int, data: bytes) -> None:
-        """Scheduler steps that ended before ``time``, packed."""
-        with self._guard():
-            values = (self._engine(who, time), time, rank, rows, data)
-            self._db.execute("INSERT OR IGNORE INTO steps VALUES (?, ?, ?, ?, ?)", values)
 
     def commit(self, now: float) -> None:
         """Put what was added into the file; now and then forget what is old."""
@@ -200,7 +193,6 @@ class HistoryWriter:
     def _prune(self, now: float) -> None:
         for tier, kept in KEPT_S.items():
             self._forget("points", f"tier = {tier} AND time < ?", now - kept)
-        self._forget("steps", "time < ?", now - STEPS_S)
         for table in ("marks", "events", "options"):
             self._forget(table, "time < ?", now - KEPT_S[MINUTE])
         query = "SELECT time FROM events ORDER BY time DESC LIMIT 1 OFFSET ?"
@@ -212,15 +204,15 @@ class HistoryWriter:
         self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _bound(self) -> None:
-        """Above the bound the oldest tenth goes: first steps, then rows a second, then thinned."""
-        for what in ("steps", *KEPT_S):
+        """Above the bound the oldest tenth goes: first rows a second, then thinned ones."""
+        for tier in KEPT_S:
             while self._used() > self._most:
-                table, where = ("steps", "1") if what == "steps" else ("points", f"tier = {what}")
-                query = f"SELECT min(time), max(time) FROM {table} WHERE {where}"
-                first, last = self._db.execute(query).fetchone()
+                query = "SELECT min(time), max(time) FROM points WHERE tier = ?"
+                first, last = self._db.execute(query, (tier,)).fetchone()
                 if first is None or last <= first:
                     break
-                self._forget(table, f"{where} AND time < ?", first + (last - first) / 10)
+                before = first + (last - first) / 10
+                self._forget("points", f"tier = {tier} AND time < ?", before)
 
     def _used(self) -> int:
         pages = self._db.execute("PRAGMA page_count").fetchone()[0]
