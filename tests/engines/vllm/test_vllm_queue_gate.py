@@ -37,6 +37,16 @@ class Server:
             shared, mine, lambda: self.unfinished[number], clock=lambda: self.now
         )
 
+    def gated(self, application: Any, guard: Callable[[Exception], None]) -> Any:
+        """The application behind the gate of the first front end."""
+        latency = importlib.import_module("llmtop_live.latency_histogram")
+        times = importlib.import_module("llmtop_vllm.answer_times")
+        self.ttft = latency.LatencyHistogram()
+        self.times = times.AnswerTimes(
+            self.ttft, lambda work, where: work(), lambda: self.now, lambda: self.now + 1e9
+        )
+        return self.gates.gated(application, self.front_ends[0], self.times, guard)
+
     def limit(self, limit: int) -> None:
         for gate in self.front_ends:
             gate.limit = limit
@@ -220,7 +230,7 @@ async def test_a_refusal_is_an_error_of_the_api_with_a_time_to_retry(
     server = serve()
     server.limit(1)
     server.plan(waiting=1)
-    gated = server.gates.gated(application, server.front_ends[0], lambda error: None)
+    gated = server.gated(application, lambda error: None)
     answer = Answer()
     await gated(HTTP, no_body, answer.send)
     assert (answer.status, answer.headers[b"retry-after"]) == (503, b"1")
@@ -238,10 +248,80 @@ async def test_a_gate_that_breaks_is_open(serve: Callable[..., Server]) -> None:
     server.limit(1)
     server.front_ends[0].has_room = lambda: 1 // 0
     broken: list[Exception] = []
-    gated = server.gates.gated(application, server.front_ends[0], broken.append)
+    gated = server.gated(application, broken.append)
     answer = Answer()
     await gated(HTTP, no_body, answer.send)
     assert answer.status == 200 and isinstance(broken[0], ZeroDivisionError)
+
+
+def no_guard(error: Exception) -> None:
+    raise error
+
+
+def output(ident: str, *tokens: int) -> Any:
+    return SimpleNamespace(request_id=ident, new_token_ids=list(tokens))
+
+
+class Api:
+    """What vLLM does with an HTTP request: it reads it, sends it to the engine, and answers when
+    the first token is there."""
+
+    def __init__(self, server: Server, idents: tuple[str, ...], *, streams: bool) -> None:
+        self.server, self.idents, self.streams = server, idents, streams
+        self.outputs: list[Any] = [output(one, 7) for one in idents]
+        self.chunks = [b"data: {}", b"data: [DONE]"]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        server = self.server
+        server.now += 0.005  # reads and checks it
+        for ident in self.idents:
+            server.times.submitted(SimpleNamespace(request_id=ident, arrival_time=1e9 + server.now))
+        server.now += 0.030
+        server.times.arrived([output("somebody's", 7)])
+        server.times.arrived(self.outputs)
+        kind = b"text/event-stream" if self.streams else b"application/json"
+        headers = [(b"content-type", kind)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for at, chunk in enumerate(self.chunks):
+            server.now += 0.002  # makes and writes it
+            more = at + 1 < len(self.chunks)
+            await send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+
+@pytest.mark.parametrize(
+    ("streams", "took"), [(True, 0.037), (False, 0.035)], ids=["stream", "in one piece"]
+)
+@pytest.mark.parametrize("idents", [("a",), ("a-0", "a-1")], ids=["one prompt", "two prompts"])
+async def test_a_first_token_is_timed_from_the_door_to_the_first_bytes(
+    serve: Callable[..., Server], streams: bool, took: float, idents: tuple[str, ...]
+) -> None:
+    server = serve()
+    api = Api(server, idents, streams=streams)
+    await server.gated(api, no_guard)(HTTP, no_body, Answer().send)
+    told = server.ttft.read()
+    assert (told["count"], told["sum_s"]) == (1, pytest.approx(took))
+
+
+async def test_an_answer_without_a_token_is_not_timed(serve: Callable[..., Server]) -> None:
+    server = serve()
+    api = Api(server, ("a",), streams=True)
+    api.outputs, api.chunks = [output("a")], [b'data: {"error": {}}', b"data: [DONE]"]
+    await server.gated(api, no_guard)(HTTP, no_body, Answer().send)
+    api.outputs = []  # its client went away
+    await server.gated(api, no_guard)(HTTP, no_body, Answer().send)
+    server.times.arrived([output("a", 7)])
+    assert server.ttft.read()["count"] == 0
+
+
+async def test_a_request_that_did_not_come_through_the_gate_is_timed_by_its_stamp(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve()
+    server.gated(application, no_guard)
+    server.times.submitted(SimpleNamespace(request_id="a", arrival_time=1e9 + server.now - 0.25))
+    server.now += 0.5
+    server.times.arrived([output("a", 7)])
+    assert server.ttft.read()["max_s"] == pytest.approx(0.75)
 
 
 class Queue:

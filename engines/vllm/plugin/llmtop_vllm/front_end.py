@@ -19,6 +19,7 @@ from llmtop_live.latency_histogram import LatencyHistograms
 from llmtop_live.socket_server import SocketServer
 from llmtop_live.tunables import TunableOption, Tunables
 
+from llmtop_vllm.answer_times import AnswerTimes
 from llmtop_vllm.patching import patch
 from llmtop_vllm.queue_counters import FRONT_ENDS, QueueCounters
 from llmtop_vllm.queue_gate import QueueGate, gated
@@ -30,7 +31,10 @@ NOTE = (
     " (vLLM's own --max-num-queued-reqs counts running requests too)"
 )
 NO_STAMP = "this vLLM's engine core does not stamp what it sends"
-OUTPUT_LAG = "the engine core's output, until the front end has it ready for its client"
+BASE = {
+    "ttft": "arrival at the server, until the first bytes of the answer are sent",
+    "output_lag": "the engine core's output, until the front end has it ready for its client",
+}
 
 
 class FrontEndIntrospection(Introspection):
@@ -72,7 +76,8 @@ class FrontEnd:
         self.tunables.wake = self._apply
         self.inside = inside = FrontEndIntrospection(log, number, "front_end")
         inside.gate = self.gate
-        inside.latencies = LatencyHistograms(("output_lag",), {"output_lag": OUTPUT_LAG})
+        inside.latencies = LatencyHistograms(tuple(BASE), BASE)
+        self.times = AnswerTimes(inside.latencies["ttft"], self._guarded, clock)
         inside.boundary = self._loop  # type: ignore[assignment]
         inside.abort = RequestAbort(engine)  # type: ignore[assignment]
 
@@ -85,12 +90,17 @@ class FrontEnd:
         lag = self.inside.latencies
         assert lag is not None
 
-        async def add_request_async(*args: Any, **kwargs: Any) -> Any:
-            self._guarded(self.gate.submitted, "sending a request")
-            return await send(*args, **kwargs)
+        async def add_request_async(request: Any, *args: Any, **kwargs: Any) -> Any:
+            def note() -> None:
+                self.gate.submitted()
+                self.times.submitted(request)
+
+            self._guarded(note, "sending a request")
+            return await send(request, *args, **kwargs)
 
         def process_outputs(outputs: Any, made: Any = None, *args: Any, **kwargs: Any) -> Any:
             def note() -> None:
+                self.times.arrived(outputs)
                 self.inside.seen("output_lag", bool(made), NO_STAMP)
                 if made:
                     lag["output_lag"].add(self._clock() - made, len(outputs))
@@ -110,7 +120,11 @@ class FrontEnd:
 
         def build_middleware_stack(application: Any) -> Any:
             inner = build(application)
-            behind = gated(inner, self.gate, lambda error: self._switch_off(error, "the gate"))
+
+            def guard(error: Exception) -> None:
+                self._switch_off(error, "the gate")
+
+            behind = gated(inner, self.gate, self.times, guard)
 
             async def answer(scope: Any, receive: Any, send: Any) -> None:
                 if self.inside.off is not None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from llmtop_vllm.answer_times import VISIT, AnswerTimes
 from llmtop_vllm.queue_counters import (
     LET_IN,
     RECEIVED,
@@ -146,9 +147,9 @@ class QueueGate:
             self._front_ends = self._counters.front_ends()
 
 
-def gated(app: App, gate: QueueGate, guard: Callable[[Exception], None]) -> App:
-    """The application behind the gate. guard: takes an exception of the gate, which then is
-    open."""
+def gated(app: App, gate: QueueGate, times: AnswerTimes, guard: Callable[[Exception], None]) -> App:
+    """The application behind the gate. times: measures who is let in. guard: takes an exception of
+    the gate, which then is open."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -156,17 +157,20 @@ def gated(app: App, gate: QueueGate, guard: Callable[[Exception], None]) -> App:
         if not scope["path"].endswith(PATHS):
             return await app(scope, receive, send)
         try:
+            visit = times.begin()
             claim = gate.enter()
         except Exception as error:
             guard(error)
             return await app(scope, receive, send)
         if claim is None:
             return await _refuse(send, gate.limit)
-        token = CLAIM.set(claim)
+        token, mine = CLAIM.set(claim), VISIT.set(visit)
         try:
-            return await app(scope, receive, send)
+            return await app(scope, receive, times.watched(visit, send))
         finally:
             CLAIM.reset(token)
+            VISIT.reset(mine)
+            times.end(visit)
             gate.leave(claim)
 
     return answer
