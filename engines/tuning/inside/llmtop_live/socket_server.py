@@ -6,6 +6,7 @@ without a socket is an engine without live options.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -171,7 +172,8 @@ class SocketServer:
         self._tunables = tunables
         self._log = log
         self._introspection = introspection
-        self._free = threading.BoundedSemaphore(CONNECTIONS)
+        self._open: dict[socket.socket, float] = {}  # since when each has nothing to be answered
+        self._lock = threading.Lock()
 
     def open(self) -> threading.Thread:
         """Start answering; returns at once."""
@@ -195,17 +197,42 @@ class SocketServer:
                 time.sleep(RECOVERY_S)
 
     def _start_thread(self, connection: socket.socket) -> None:
-        if not self._free.acquire(blocking=False):
+        if not self._make_room():
             connection.close()
             return
+        with self._lock:
+            self._open[connection] = time.monotonic()
         try:
             threading.Thread(
                 target=self._serve, args=(connection,), name="llmtop-live", daemon=True
             ).start()
         except Exception:
-            self._free.release()
+            self._forget(connection)
             connection.close()
             raise
+
+    def _make_room(self) -> bool:
+        """Of too many connections the one goes that has been silent for longest."""
+        with self._lock:
+            if len(self._open) < CONNECTIONS:
+                return True
+            silent = [one for one, since in self._open.items() if since < math.inf]
+            if not silent:
+                return False
+            oldest = min(silent, key=self._open.__getitem__)
+            del self._open[oldest]
+            with contextlib.suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
+            return True
+
+    def _mark(self, connection: socket.socket, since: float) -> None:
+        with self._lock:
+            if connection in self._open:
+                self._open[connection] = since
+
+    def _forget(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open.pop(connection, None)
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -217,7 +244,7 @@ class SocketServer:
         except Exception:
             self._log.exception("llmtop: a live-option connection failed")
         finally:
-            self._free.release()
+            self._forget(connection)
 
     def _answer_lines(self, connection: socket.socket) -> None:
         held = b""
@@ -230,12 +257,14 @@ class SocketServer:
                 return
             held += received
             *lines, held = held.split(b"\n")
+            self._mark(connection, math.inf)
             for line in lines:
                 if len(line) > LINE_LIMIT:
                     break
                 told = answer(self._tunables, line, self._log, self._introspection)
                 connection.sendall(_encode(told))
             else:
+                self._mark(connection, time.monotonic())
                 if len(held) <= LINE_LIMIT:
                     continue
             connection.sendall(_encode(_error("line longer than 64 KiB")))
