@@ -13,7 +13,8 @@ MAY_BE_SLOW = 0.2  # of the requests that end: a candidate is given up above
 
 
 class SloGuard:
-    """Checks an engine repeatedly. A short violation is allowed: a burst causes one."""
+    """Checks an engine repeatedly. A short violation is allowed: a burst causes one. goal: the
+    limits that are to be kept."""
 
     def __init__(self, goal: Goal) -> None:
         self._goal = goal
@@ -24,13 +25,17 @@ class SloGuard:
     ) -> bool:
         """Whether the limits have been broken for too long, by a rank or by too many requests that
         ended. now: seconds of any clock. slow_share: of those, above the limit of TPOT."""
-        slow = (slow_share or 0.0) > MAY_BE_SLOW
-        if not slow and not any(self._breaks(seen) for seen in ranks):
+        if not self.breaks(ranks, slow_share):
             self._since = None
             return False
         if self._since is None:
             self._since = now
         return now - self._since >= TAKE_BACK_S
+
+    def breaks(self, ranks: Iterable[Pressure], slow_share: float | None = None) -> bool:
+        """Whether a limit is broken at this moment."""
+        slow = self._goal.tpot_s is not None and (slow_share or 0.0) > MAY_BE_SLOW
+        return slow or any(self._breaks(seen) for seen in ranks)
 
     def _breaks(self, seen: Pressure) -> bool:
         """By the measured latencies, and by the time that a new request would wait: a first token

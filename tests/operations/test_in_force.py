@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 
 import pytest
@@ -11,6 +12,7 @@ from llmtop.engines.core.options import Change, Outcome
 from llmtop.engines.state.temporary_changes import Purpose
 from llmtop.operations.slo.limits import Names
 from llmtop.operations.slo.tuner import Tuner
+from llmtop.operations.variant_switcher import undisturbed
 from llmtop.slo_control.search import Measured, Search
 from tests.slo_control.test_search import OWN
 
@@ -23,9 +25,12 @@ class FakeRanks:
     def __init__(self, **refused: int) -> None:
         self.values = [NAMES.of(OWN), NAMES.of(OWN)]
         self.refused = refused
+        self.interrupting = False  # Ctrl+C is pressed again as the own values are put back
         self.silent = 0  # of the next questions, so many get no answer although they are obeyed
 
     def set(self, wanted: Mapping[str, int], purpose: Purpose) -> tuple[Change, ...]:
+        if self.interrupting and self.values[0] != NAMES.of(OWN):
+            signal.raise_signal(signal.SIGINT)
         found = []
         for name, value in wanted.items():
             before = self.values[0][name]
@@ -48,7 +53,7 @@ def tuner(engine: FakeRanks, *, stopped: bool = False) -> Tuner:
         return Measured(10.0, 0.5, 100)
 
     search = Search(OWN, [{**OWN, "batch_limit": 64, "queue_limit": 8}])
-    return Tuner(search, NAMES, engine.set, measure)
+    return Tuner(search, NAMES, engine.set, measure, restoring=lambda: undisturbed(print))
 
 
 def test_what_one_rank_took_and_another_did_not_is_put_back() -> None:
@@ -72,3 +77,11 @@ def test_an_engine_that_does_not_take_its_own_values_again_is_not_called_restore
     assert report.stopped and not report.restored
     assert engine.values[1]["max_num_seqs"] == 64
     assert engine.values[1]["max_queued_requests"] == OWN["queue_limit"]  # the rest is back
+
+
+def test_a_second_ctrl_c_waits_until_the_values_are_back() -> None:
+    engine = FakeRanks()
+    engine.interrupting = True
+    report = tuner(engine, stopped=True).run()
+    assert report.stopped and report.restored
+    assert engine.values == [NAMES.of(OWN), NAMES.of(OWN)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -33,11 +34,14 @@ class FakeInside:
     def __init__(self, time: FakeTime) -> None:
         self.time, self.seq, self.told = time, 0, time.now
         self.step_s, self.ttft_s, self.waiting = 0.02, 0.1, 0
+        self.drained_at = math.inf  # from when on nobody waits
         self.slow = 0  # of five requests that end, so many have twice the gap between tokens
         self.ttft: dict[int, int] = {}
         self.tpot: dict[int, int] = {}
 
     async def steps(self) -> Steps:
+        if self.time.now >= self.drained_at:
+            self.waiting = 0
         found = []
         while self.told + self.step_s <= self.time.now:
             self.told += self.step_s
@@ -131,6 +135,29 @@ def test_a_candidate_that_keeps_the_slo_is_measured_to_the_end(engine: FakeInsid
     found = run(watched, own=False)
     assert found is not None and found.share > 0.95
     assert engine.time.now - begun >= SECONDS
+
+
+def test_each_limit_that_own_settings_keep_is_guarded(engine: FakeInside) -> None:
+    """Tokens are too slow with own settings: first tokens must come in time nevertheless."""
+    engine.step_s = 0.06
+    watched = meter(engine)
+    mine = run(watched, own=True)
+    assert mine is not None and mine.share < 0.1
+    engine.waiting = 400
+    begun = engine.time.now
+    assert run(watched, own=False) is None
+    assert engine.time.now - begun <= 3.0
+
+
+def test_the_next_run_begins_when_the_queue_of_a_bad_candidate_is_gone(engine: FakeInside) -> None:
+    watched = meter(engine)
+    run(watched, own=True)
+    engine.waiting = 400
+    assert run(watched, own=False) is None
+    begun = engine.time.now
+    engine.drained_at = begun + 5.0
+    asyncio.run(watched.recover())
+    assert 5.0 <= engine.time.now - begun <= 9.0
 
 
 def test_own_settings_are_never_taken_back_and_excuse_a_candidate(engine: FakeInside) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llmtop.cli.common.status_line import StatusLine
@@ -19,6 +19,7 @@ from llmtop.operations.slo.limits import Names
 from llmtop.operations.slo.tune_candidates import choose
 from llmtop.operations.slo.tuner import Tuner, TuneReport
 from llmtop.operations.slo.watch_meter import WatchMeter
+from llmtop.operations.variant_switcher import undisturbed
 from llmtop.operations.wiring import Wiring
 from llmtop.slo_control.limits import Goal
 from llmtop.slo_control.search import Measured, Search
@@ -104,9 +105,12 @@ def tune_watching(
         def measure(*, own: bool, arrivals: int) -> Measured | None:  # those that come
             return engine.runner.run(meter.measure(own=own))
 
+        def recover() -> None:
+            engine.runner.run(meter.recover())
+
         try:
             began = time.monotonic()
-            report = _run(search, names, engine, measure, chosen.expected, line, began, 0)
+            report = _run(search, names, engine, measure, chosen.expected, line, began, 0, recover)
         finally:
             inside.close()
         return report, engine.launch_line(report.settings)
@@ -124,6 +128,7 @@ def _run(
     line: StatusLine,
     began: float,
     before: int,
+    recover: Callable[[], None] = lambda: None,
 ) -> TuneReport:
     """Run the search, with its progress on the status line. before: runs that it has already."""
 
@@ -145,6 +150,8 @@ def _run(
         expected=expected,
         began=began,
         runs=before,
+        recover=recover,
+        restoring=lambda: undisturbed(lambda words: line.show(words, now=True)),
         on_run=on_run,
         on_result=on_result,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -67,7 +67,8 @@ class Tuner:
     """Runs a search to its end. expected: goodput by candidate, without the operator's own.
     began, runs: when it began, and how many runs the search has already, where a first one came
     before it. on_run: called before each run with its number, about how many are left, and its
-    settings."""
+    settings. recover: called when a candidate was given up and the operator's settings are in force
+    again. restoring: entered while they are put back at the end; may hold signals back."""
 
     def __init__(
         self,
@@ -81,8 +82,11 @@ class Tuner:
         runs: int = 0,
         on_run: Callable[[int, int, Mapping[str, int]], None] = lambda *told: None,
         on_result: Callable[[Mapping[str, int], Measured | None], None] = lambda *told: None,
+        recover: Callable[[], None] = lambda: None,
+        restoring: Callable[[], AbstractContextManager[None]] = nullcontext,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._recover, self._restoring = recover, restoring
         self._search, self._names, self._setter, self._meter = search, names, setter, meter
         self._expected = expected or {}
         self._on_run, self._on_result, self._clock = on_run, on_result, clock
@@ -104,20 +108,21 @@ class Tuner:
                 self._on_result(settings, found)
                 if found is None:
                     self._put(self._own)
+                    self._recover()
                     self._search.drop()
                 else:
                     self._search.take(found)
         except KeyboardInterrupt:
             stopped = True
         finally:
-            restored = self._restore()
+            self._restore()
         result = self._search.result
         return TuneReport(
             self._own,
             result,
             tuple(self._tried()),
             self._clock() - began,
-            restored,
+            self._in_force.restored,
             runs,
             stopped,
             self._names.of(result.settings) if result is not None else {},
@@ -127,12 +132,15 @@ class Tuner:
         if asked := self._in_force.ask(settings):
             self._in_force.answered(asked, self._setter(asked, self._in_force.purpose))
 
-    def _restore(self) -> bool:
-        for _ in range(TRIES):
-            with suppress(LlmtopError):
-                self._put(self._own)
-                break
-        return self._in_force.restored
+    def _restore(self) -> None:
+        with (
+            suppress(KeyboardInterrupt),
+            self._restoring(),
+        ):  # it has ended: nothing is left to stop
+            for _ in range(TRIES):
+                with suppress(LlmtopError):
+                    self._put(self._own)
+                    break
 
     def _tried(self) -> list[Tried]:
         return [
