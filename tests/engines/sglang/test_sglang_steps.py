@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_sglang_loop import DEVICE_S, LAUNCH_S, SCHEDULE_S, UPDATE_S, Loop, Req
+from tests.fake_sglang_loop import DEVICE_S, LAUNCH_S, SCHEDULE_S, UPDATE_S, Finish, Loop, Req
 
 Row = dict[str, float]
 
@@ -331,3 +331,48 @@ def test_what_is_known_later_is_no_longer_missing(plugin: ModuleType) -> None:
     loop.arrive(late)
     loop.rounds(6)
     assert set(watched.told.missing) == {"refused"}
+
+
+class Pieces(Loop):
+    """The prompt of the request "long" is computed in pieces, which end with nobody's token."""
+
+    def get_next_batch_to_run(self) -> Any:
+        batch = super().get_next_batch_to_run()
+        if batch is not None and batch.forward_mode.is_extend():
+            batch.chunked_req = next(r for r in batch.reqs if r.rid == "long")
+            vars(self)["chunked_req"] = batch.chunked_req
+        return batch
+
+    def abort_request(self, request: Any) -> None:
+        self._pending_chunked_abort_req = self.chunked_req
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["goes on", "cut short"])
+def test_a_piece_of_a_prompt_takes_no_token_from_others(plugin: ModuleType, cut: bool) -> None:
+    watched = Watched(plugin, Pieces())
+    long = Req("long", tokens=9)
+    watched.loop.arrive(Req("short", tokens=2), long)
+    watched.loop.round()
+    long.finished_reason = Finish("abort") if cut else None
+    watched.loop.rounds(4)
+    assert watched.rows()[0]["output_tokens"] == 1
+
+
+def test_one_without_a_token_that_ends_in_its_prompt_is_an_error(
+    plugin: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FinishAbort:
+        def __init__(self, message: str, status_code: int) -> None:
+            self.message, self.status_code = message, status_code
+
+    batches = ModuleType("sglang.srt.managers.schedule_batch")
+    batches.FINISH_ABORT = FinishAbort  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, batches.__name__, batches)
+    watched = Watched(plugin, Pieces())
+    long = Req("long", tokens=9, discard_output_reason=None)
+    watched.loop.arrive(long)
+    watched.loop.round()
+    done, _, _ = watched.told.abort(["long"], "ann@pts/3", "too long")
+    assert done == ["long"]
+    reason = vars(long)["discard_output_reason"]
+    assert reason.status_code == 503 and "ann@pts/3" in reason.message

@@ -98,11 +98,21 @@ class ExactAbort:
             self._scheduler.waiting_queue = queue
 
     def _explain(self, ident: str, message: str) -> None:
-        """A running one ends with finish_reason "abort"; the message is for the engine's log."""
+        """A running one ends with finish_reason "abort"; the message is for the engine's log. One
+        without a token yet ends with an error."""
         for request in self._running():
+            if request.rid != ident:
+                continue
+            untold = not len(request.output_ids)
             end = getattr(request, "to_finish", None)
-            if request.rid == ident and end is not None and hasattr(end, "message"):
+            if end is not None and hasattr(end, "message"):
                 end.message = message
+                if untold and hasattr(end, "status_code"):
+                    end.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+            # In the middle of a prompt that is computed in pieces SGLang looks here.
+            between = getattr(self._scheduler, "_pending_chunked_abort_req", None) is request
+            if untold and between and hasattr(request, "discard_output_reason"):
+                request.discard_output_reason = _error(message)
 
     @contextlib.contextmanager
     def _told(self, ident: str, reason: Any) -> Iterator[None]:
@@ -168,3 +178,9 @@ class ExactAbort:
             return AbortReq(rid=ident, finished_reason=reason)
         except TypeError:
             return AbortReq(rid=ident)
+
+
+def _error(message: str) -> Any:
+    from sglang.srt.managers.schedule_batch import FINISH_ABORT
+
+    return FINISH_ABORT(message, HTTPStatus.SERVICE_UNAVAILABLE)

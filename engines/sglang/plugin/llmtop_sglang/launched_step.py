@@ -46,7 +46,7 @@ class LaunchedStep:
         self.device_done: float | None = None  # when it was first seen that the device had it done
         self.ready: Callable[[], bool] | None = None  # asks the device for that
         self.empty = False
-        self.middle = False
+        self.middle: Any = None  # the request of which it computes a middle piece of the prompt
         self.prefills = self.prefill_tokens = self.decodes = self.requests = 0
         self.running = self.waiting = self.preempted = 0
         self.output = self.drafts = self.accepted = 0

@@ -150,13 +150,17 @@ class StepRecorder:
         if waited is not None:
             result.copy_done = waited
         # Rows that had ended when this was launched (a step too many, under overlap) give no token.
-        live = sum(r.finished_reason is None and not r.is_retracted for r in batch.reqs)
+        # Nor does the middle piece of a prompt.
+        middle = step.middle if (step := self._taken_up_next()) is not None else None
+        live = sum(
+            r.finished_reason is None and not r.is_retracted and r is not middle for r in batch.reqs
+        )
         tokens = _visible(batch.reqs) if self._speculates else 0
         return Taking(live, tokens, waited, self._clock())
 
     def taken_up(self, batch: Any, result: Any, taking: Taking) -> None:
-        """It has been taken up. The first that is open is the one: they come in order."""
-        step = next((one for one in self._steps if one.done is None), None)
+        """It has been taken up."""
+        step = self._taken_up_next()
         if step is None:
             return
         step.done = now = self._clock()
@@ -170,12 +174,16 @@ class StepRecorder:
             self._seen("accepted_tokens", told, NO_ACCEPTED)
             step.accepted = int(result.num_correct_drafts or 0) if told else UNKNOWN
         else:
-            step.output = taking.live - step.middle
+            step.output = taking.live
         step.free = self._free()
         self._look(now)
         self._record()
         if self._nothing:
             self._rest()
+
+    def _taken_up_next(self) -> LaunchedStep | None:
+        """The first step that is open: results come in order."""
+        return next((one for one in self._steps if one.done is None), None)
 
     # What is in a step.
 
@@ -188,10 +196,8 @@ class StepRecorder:
             mixed = len(batch.decoding_reqs or ()) if mode.is_mixed() else 0
             step.prefills, step.decodes = rows - mixed, mixed
             step.prefill_tokens = max((batch.extend_num_tokens or 0) - mixed, 0)
-            # A middle piece of a prompt gives no token. Asked now: when its result comes, the next
-            # piece is the chunked one.
-            chunked = getattr(batch, "chunked_req", None)
-            step.middle = chunked is not None and any(r is chunked for r in batch.reqs)
+            # Asked now: when its result comes, the next piece is the chunked one.
+            step.middle = getattr(batch, "chunked_req", None)
             stats = getattr(batch, "prefill_stats", None)
             step.cached = getattr(stats, "log_hit_tokens", UNKNOWN)
             self._seen("cached_tokens", step.cached == step.cached, NO_CACHED)
