@@ -44,7 +44,8 @@ def url(home: Home) -> str:
 @pytest.fixture
 def load(home: Home, url: str) -> Iterator[None]:
     """Streams on both ranks, with answers so long that none ends meanwhile."""
-    flags = ("-c", str(STREAMS), "-d", "120", "--prompt-tokens", "16", "--output-tokens", "8000")
+    flags = ("-c", str(STREAMS), "-d", "120", "--prompt-tokens", "16", "--output-tokens", "8000",
+             "--no-calibrate")  # fmt: skip
     process = subprocess.Popen(
         command("load", "two", *flags, "--json"),
         env=home.environ,

@@ -25,6 +25,8 @@ from tests.tiers import first
 
 pytestmark = pytest.mark.process
 
+QUICK = ("--no-calibrate",)  # a calibration takes two seconds of both cores
+
 
 def sim(name: str, *flags: str) -> tuple[str, ...]:
     """Start a simulated engine on a port of its own."""
@@ -173,7 +175,9 @@ def test_options_say_how_each_applies(home: Home, engine: str) -> None:
 def test_set_under_load_is_acknowledged_and_seen(home: Home, engine: str) -> None:
     url = home.url(engine)
     load = subprocess.Popen(
-        command("load", engine, "-c", "32", "-d", "600", "--output-tokens", "400", "--json"),
+        command(
+            "load", engine, "-c", "32", "-d", "600", "--output-tokens", "400", *QUICK, "--json"
+        ),
         env=home.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -206,7 +210,9 @@ def test_set_under_load_is_acknowledged_and_seen(home: Home, engine: str) -> Non
 def test_a_second_ctrl_c_cuts_what_is_in_flight(home: Home, engine: str) -> None:
     url = home.url(engine)
     with subprocess.Popen(
-        command("load", engine, "-c", "4", "-d", "600", "--output-tokens", "4000", "--json"),
+        command(
+            "load", engine, "-c", "4", "-d", "600", "--output-tokens", "4000", *QUICK, "--json"
+        ),
         env=home.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -262,7 +268,7 @@ def test_a_trace_of_conversations_is_replayed_and_saved(
     saved = tmp_path / "run.jsonl"
     done = home.run(
         "load", engine, "--config", str(tmp_path / "llmtop.toml"), "--shape", "@day",
-        "--prompts", "talk", "--save", str(saved), "--json",
+        "--prompts", "talk", "--save", str(saved), *QUICK, "--json",
     )  # fmt: skip
     assert done.code == 0, done.err
     assert done.json["loop"] == "open"
@@ -279,7 +285,7 @@ def test_a_trace_of_conversations_is_replayed_and_saved(
 
 def test_load_and_once_by_url(home: Home, engine: str) -> None:
     url = home.run("ps", "--json").json["engines"][0]["url"]
-    loaded = home.run("load", url, "-c", "2", "-d", "1", "--output-tokens", "5", "--json")
+    loaded = home.run("load", url, "-c", "2", "-d", "1", "--output-tokens", "5", *QUICK, "--json")
     assert loaded.json["requests"]["ok"] > 0
     sample = home.run("once", url, "--window", "0.3", "--json").json
     assert sample["running"] == 0

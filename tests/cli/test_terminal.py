@@ -22,7 +22,7 @@ from tests.tiers import first
 
 pytestmark = pytest.mark.process
 
-FAST = ("--shape", "ramp 1..48 over 4s, hold 48")
+FAST = ("--shape", "ramp 1..48 over 1s, hold 48")
 
 
 @pytest.fixture

@@ -39,7 +39,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     port = str(free_port())
     done = home.run("run", "sim", "--detach", "--name", "one", "--port", port, "--", *FLAGS)
     assert done.code == 0, done.err
-    flags = ("-c", str(STREAMS), "-d", "600", "--prompt-tokens", "16", "--output-tokens", "8000")
+    flags = ("-c", str(STREAMS), "-d", "600", "--prompt-tokens", "16", "--output-tokens", "8000",
+             "--no-calibrate")  # fmt: skip
     load = subprocess.Popen(
         command("load", "one", *flags, "--json"),
         env=home.environ,

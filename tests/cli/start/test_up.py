@@ -180,11 +180,12 @@ def test_variables_and_keys_reach_the_engine_and_no_record(home: Home) -> None:
     # The engine asks for its key, and llmtop sends it where it goes by the engine's name.
     url = engine["engine"]["url"]
     assert "key" in home.run("load", url, "-d", "1").err
-    loaded = home.run("load", "one", "--shape", "@blip", "--json")
+    loaded = home.run("load", "one", "--shape", "@blip", "--no-calibrate", "--json")
     assert loaded.code == 0, loaded.err
     assert loaded.json["shape"] == "hold 2 for 1s"
     assert loaded.json["output_tokens"] == 3 * loaded.json["requests"]["ok"] > 0
-    flagged = home.run("load", "one", "--shape", "@blip", "--output-tokens", "5", "--json").json
+    longer = ("--output-tokens", "5", "--no-calibrate", "--json")
+    flagged = home.run("load", "one", "--shape", "@blip", *longer).json
     assert flagged["output_tokens"] == 5 * flagged["requests"]["ok"] > 0
 
 

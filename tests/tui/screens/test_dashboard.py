@@ -32,24 +32,14 @@ Settle = Callable[[Pilot[None]], Awaitable[None]]
 WIDE = (120, 40)
 
 
-@pytest.mark.parametrize(
-    ("key", "call"),
-    [
-        ("plus", "more"),
-        ("equals_sign", "more"),
-        ("minus", "less"),
-        ("space", "hold"),
-        ("b", "burst"),
-        ("0", "stop_load"),
-    ],
-)
-async def test_a_key_of_the_load_reaches_the_control(
-    settle: Settle, make_app: Make, control: FakeControl, key: str, call: str
+async def test_the_second_key_of_a_command_does_the_same(
+    settle: Settle, make_app: Make, control: FakeControl
 ) -> None:
+    """The first ones are pressed by ``tests/tui/panels/test_keys.py``."""
     async with make_app().run_test(size=WIDE) as pilot:
-        await pilot.press(key)
+        await pilot.press("equals_sign")
         await settle(pilot)
-        assert control.calls == [(call,)]
+        assert control.calls == [("more",)]
 
 
 async def test_read_only_keeps_every_key_from_the_control(
