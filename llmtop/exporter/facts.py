@@ -24,7 +24,7 @@ class LoadFacts(Struct, frozen=True):
 
 
 class HoldFacts(Struct, frozen=True):
-    """How `llmtop hold` stands. engaged: limits of the hold are in force; None: nobody holds it.
+    """The state of `llmtop hold`. held: one runs. engaged: its limits are in force; None: no hold.
 
     limits: options in force by name. actions: by option, since the exporter began.
     """

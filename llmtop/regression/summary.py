@@ -38,7 +38,8 @@ def sentence(name: str, verdict: Verdict, judgements: Sequence[Judgement]) -> st
 
 def _found(one: Judgement) -> str:
     if one.ratio is None or one.low is None or one.high is None:
-        return f"{one.budget.measure} has {one.new_runs} runs that count"
+        n = one.new_runs
+        return f"{one.budget.measure} has {n} valid run{'' if n == 1 else 's'}"
     return (
         f"{one.budget.measure} {change(one.ratio)} (between {change(one.low)} and"
         f" {change(one.high)}, budget {one.budget.words.partition('=')[2]})"

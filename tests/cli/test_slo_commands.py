@@ -66,7 +66,7 @@ def test_a_hold_in_the_background_is_seen_keeps_others_out_and_ends(home: Home) 
     assert f"(pid {pid}) holds this engine already" in second.err
     assert home.run("hold", ENGINE, "--stop").code == 0
     assert held(home) is None
-    assert "nobody holds" in home.run("hold", ENGINE, "--stop").err
+    assert "no process holds" in home.run("hold", ENGINE, "--stop").err
     ends = time.monotonic() + PATIENCE_S
     while not is_ended(path) and time.monotonic() < ends:  # after it has let go of the engine
         time.sleep(0.05)

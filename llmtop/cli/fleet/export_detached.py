@@ -52,10 +52,10 @@ def begin(wiring: Wiring, export: RecorderExport, url: str) -> None:
 def end(wiring: Wiring) -> None:
     """Let the recorder serve no longer."""
     if recorder_export.wanted(wiring.state.root) is None:
-        note("the recorder exports nothing")
+        note("the recorder serves no metrics")
         return
     recorder_export.end(wiring.state.root)
-    note("the recorder exports no longer")
+    note("the recorder no longer serves metrics")
 
 
 def _answers(export: RecorderExport) -> bool:

@@ -183,7 +183,7 @@ def _end(wiring: Any, name: str) -> int:
     """End the holder of an engine, which restores the operator's values."""
     from llmtop.operations.slo.detached_holder import end
 
-    note(f"{name} is no longer held" if end(wiring, name) else f"nobody holds {name}")
+    note(f"{name} is no longer held" if end(wiring, name) else f"no process holds {name}")
     return 0
 
 

@@ -68,7 +68,7 @@ def start(wiring: Wiring, name: str, slo: str, flags: tuple[str, ...] = ()) -> i
 def end(wiring: Wiring, name: str) -> bool:
     """End the holder of an engine, which restores the operator's values. Blocks.
 
-    False when nobody holds it. LlmtopError when the holder does not end.
+    False when no process holds it. LlmtopError when the holder does not end.
     """
     folder = wiring.state.folder(wiring.owned(name).name)
     found = holder_of(folder)

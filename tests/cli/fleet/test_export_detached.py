@@ -57,7 +57,7 @@ def test_the_recorder_exports_until_it_is_told_not_to(home: Home) -> None:
     assert home.run("export", "--stop").code == 0
     assert eventually(lambda: page(port) == "")
     # The same recorder, or its next image, still writes the history.
-    assert "exports nothing" in home.run("export", "--stop").err
+    assert "serves no metrics" in home.run("export", "--stop").err
 
 
 def test_what_cannot_be_meant_costs_one_line(home: Home) -> None:
