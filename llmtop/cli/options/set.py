@@ -164,7 +164,7 @@ def by_canary(
     plan = Plan(name, distinct(pairs), canary, watch_for, slos.parse(slo).limits)
 
     def tell(words: str) -> None:
-        with suppress(OSError):  # whoever watched has left: the canaries are put back all the same
+        with suppress(OSError):  # the reader has left: the canaries are put back nevertheless
             note(words)
 
     async def change() -> Result:
