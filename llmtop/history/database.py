@@ -27,6 +27,7 @@ VERSION = 1
 APPLICATION = 0x6C6C6D74  # "llmt": what file(1) and a reader know it by
 FILE = "history.db"
 PAGE = 4096
+FAULTS = (sqlite3.Error, TypeError, ValueError)  # what reading a damaged file can raise
 _TABLES = """
 CREATE TABLE engines (
   id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, title TEXT, url TEXT, model TEXT,
@@ -45,6 +46,10 @@ CREATE TABLE options (
   engine INTEGER NOT NULL, time REAL NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,
   PRIMARY KEY (engine, time, name)) WITHOUT ROWID;
 """
+
+
+# Words of SQLite about a file whose tables are not those that were made.
+_DAMAGED = ("malformed", "no such table", "no such column", "Could not decode to UTF-8")
 
 
 class HistoryError(LlmtopError):
@@ -77,7 +82,7 @@ def open_for_writing(folder: Path) -> sqlite3.Connection:
         except BaseException:
             found.close()
             raise
-    except sqlite3.Error as error:
+    except FAULTS as error:
         raise trouble(path, error) from error
     return found
 
@@ -102,7 +107,7 @@ def open_for_reading(folder: Path) -> sqlite3.Connection | None:
             found.close()
             raise
         found.execute("PRAGMA query_only = 1")
-    except sqlite3.Error as error:
+    except FAULTS as error:
         raise trouble(path, error) from error
     return found
 
@@ -135,10 +140,14 @@ def set_aside(folder: Path) -> Path:
     return kept
 
 
-def trouble(path: Path, error: sqlite3.Error) -> HistoryError:
-    """An error of SQLite in plain words."""
+def trouble(path: Path, error: Exception) -> HistoryError:
+    """An error of SQLite, or of reading what it gave, in plain words."""
     code = getattr(error, "sqlite_errorname", "")
-    if code in ("SQLITE_CORRUPT", "SQLITE_NOTADB") or "malformed" in str(error):
+    if (
+        not isinstance(error, sqlite3.Error)
+        or code in ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+        or any(words in str(error) for words in _DAMAGED)
+    ):
         return DamagedHistory(f"the history is damaged ({path})")
     if code == "SQLITE_FULL":
         return HistoryError(f"the disk is full: no history is written ({path})")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from llmtop.analysis.events import Event
 from llmtop.analysis.marks import Mark
 from llmtop.engines.core.printable import printable
 from llmtop.history import database
-from llmtop.history.database import trouble
+from llmtop.history.database import FAULTS, trouble
 from llmtop.history.history_writer import FINE, KEPT_S, MINUTE, TEN
 
 MOST_MARKS, MOST_EVENTS = 50, 200
@@ -91,7 +90,7 @@ class HistoryReader:
                 },
                 self._marks(engine, until),
             )
-        except sqlite3.Error as error:
+        except FAULTS as error:
             raise trouble(self._path, error) from error
 
     def events(self, until: float) -> list[Event]:
@@ -101,17 +100,25 @@ class HistoryReader:
         query = "SELECT time, level, text, parts FROM events WHERE time < ? ORDER BY time DESC "
         try:
             rows = self._db.execute(query + "LIMIT ?", (until, MOST_EVENTS)).fetchall()
-        except sqlite3.Error as error:
+            return [
+                Event(float(time), _text(level), _text(text), _parts(parts))
+                for time, level, text, parts in reversed(rows)
+            ]
+        except FAULTS as error:
             raise trouble(self._path, error) from error
-        return [Event(time, _text(level), _text(text), _parts(parts)) for time, level, text, parts
-                in reversed(rows)]  # fmt: skip
 
     def _marks(self, engine: int, until: float) -> tuple[Mark, ...]:
         assert self._db is not None
         query = "SELECT time, label, effect, since, load FROM marks WHERE engine = ? AND time < ?"
         rows = self._db.execute(f"{query} ORDER BY time DESC LIMIT ?", (engine, until, MOST_MARKS))
         return tuple(
-            Mark(time, _text(label), bool(effect), since, bool(load))
+            Mark(
+                float(time),
+                _text(label),
+                bool(effect),
+                None if since is None else float(since),
+                bool(load),
+            )
             for time, label, effect, since, load in reversed(rows.fetchall())
         )
 

@@ -17,7 +17,7 @@ from llmtop.analysis.marks import Mark
 from llmtop.analysis.thinning import Stretch, Thinner
 from llmtop.engines.core.options import OptionValue
 from llmtop.history import database
-from llmtop.history.database import PAGE, trouble
+from llmtop.history.database import FAULTS, PAGE, trouble
 
 FINE, TEN, MINUTE = 1, 10, 60
 KEPT_S = {FINE: 2 * 3600.0, TEN: 12 * 3600.0, MINUTE: 24 * 3600.0}
@@ -55,11 +55,14 @@ class HistoryWriter:
         self._thinners: dict[tuple[int, int, str], Thinner] = {}
         self._stretches: dict[tuple[int, int], float] = {}
         self._pruned = -math.inf
-        with self._guard():
+        try:
             rows = self._db.execute("SELECT name, id FROM series").fetchall()
             self._places = {str(name): int(place) - 1 for name, place in rows}
             self._db.execute("BEGIN")
             self._thin_again()
+        except FAULTS as error:
+            self._db.close()
+            raise trouble(self._path, error) from error
 
     def add(self, who: Identity, time: float, values: Mapping[str, float | None]) -> None:
         """A row of an engine's charts; one at the same moment is replaced."""
@@ -108,7 +111,7 @@ class HistoryWriter:
     def _guard(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise trouble(self._path, error) from error
 
     def _engine(self, who: Identity, time: float) -> int:

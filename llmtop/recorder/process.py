@@ -51,6 +51,10 @@ def main() -> int:
             writer = HistoryWriter(folder)
         try:
             asyncio.run(record(wiring, writer))
+        except DamagedHistory:
+            writer.close()
+            set_aside(folder)  # or the next recorder would end in the same way
+            raise
         finally:
             writer.close()
             os.close(lock)

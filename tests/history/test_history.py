@@ -1,6 +1,8 @@
 """The history: what is written is found, thinned and bounded, whatever the file was like before."""
 
+import contextlib
 import os
+import random
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 
 from llmtop.analysis.events import Event
 from llmtop.analysis.marks import Mark
-from llmtop.history.database import FILE, DamagedHistory, HistoryError, NewerHistory
+from llmtop.history.database import FILE, DamagedHistory, HistoryError, NewerHistory, set_aside
 from llmtop.history.history_reader import HistoryReader
 from llmtop.history.history_writer import HistoryWriter, Identity
 from llmtop.tui.history.past import fill
@@ -156,6 +158,46 @@ def test_a_damaged_history_is_one_clear_error(folder: Path, data: bytes) -> None
         HistoryReader(folder)
     with pytest.raises(DamagedHistory):
         HistoryWriter(folder)
+
+
+def test_damaged_bytes_of_a_history_never_cost_more_than_an_error(folder: Path) -> None:
+    writer, chance = HistoryWriter(folder), random.Random(7)
+    write(writer, range(200))
+    writer.mark(LLAMA, Mark(BEGAN + 1, "load"))
+    writer.event(Event(BEGAN + 1, "info", "ready"))
+    writer.close()
+    whole = (folder / FILE).read_bytes()
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(chance.choice((1, 20, 200))):
+            data[chance.randrange(min(len(data), 12 * 4096))] = chance.randrange(256)
+        for path in folder.iterdir():
+            path.unlink()
+        (folder / FILE).write_bytes(data)
+        with contextlib.suppress(HistoryError), HistoryReader(folder) as reader:
+            reader.past("llama", "vllm", BEGAN + 300, 1200)
+            reader.events(BEGAN + 300)
+        with contextlib.suppress(HistoryError):
+            again = HistoryWriter(folder)
+            with contextlib.suppress(HistoryError):
+                write(again, range(300, 303))
+            again.close()
+
+
+def test_a_history_without_one_of_its_tables_is_damaged_and_can_be_set_aside(
+    folder: Path, writer: HistoryWriter
+) -> None:
+    writer.close()
+    other = sqlite3.connect(folder / FILE)
+    other.execute("DROP TABLE options")
+    other.close()
+    again = HistoryWriter(folder)
+    with pytest.raises(DamagedHistory):
+        again.option(LLAMA, BEGAN, "max_num_seqs", 64)
+    again.close()
+    kept = set_aside(folder)
+    HistoryWriter(folder).close()
+    assert kept.exists() and (folder / FILE).exists()
 
 
 def test_a_database_of_somebody_else_is_not_written(folder: Path) -> None:

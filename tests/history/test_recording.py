@@ -198,6 +198,16 @@ def test_a_bomb_costs_bounded_memory(path: Path) -> None:
             list(recording.facts())
 
 
+def test_a_file_of_many_gigabytes_is_not_read_into_memory(path: Path) -> None:
+    write(path)
+    with path.open("ab") as file:
+        file.write(header(0, BEGAN + SECONDS))
+        file.truncate(60 * 2**30)  # sparse: it takes no room
+    with Recording(path) as recording:
+        assert recording.duration_s == pytest.approx(SECONDS, abs=2)
+        assert "killed" in recording.remark
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"hello", b"\x1f\x8b" * 40, gzip.compress(b"{}\n", mtime=0), bytes(200)]
 )
