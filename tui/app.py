@@ -207,6 +207,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
             self.mouse,
             self.tour.caption if self.tour is not None else None,
             clock=self._wall,
+            elsewhere=self.elsewhere,
         )
 
     @property
@@ -221,25 +222,6 @@ class LlmtopApp(EngineScreens, PrivateApp):
         for screen in self.screen_stack:
             if isinstance(screen, Beat) and screen.is_seen:
                 screen.beat()
-
-    def action_saturation(self) -> None:
-        """The saturation screen: the search that runs, or the form of one."""
-        from llmtop.tui.screens.saturation import SaturationScreen
-
-        if self._may_measure("a search sends load"):
-            self.push_screen(SaturationScreen(self.current_view, self.control, self._interval))
-
-    def action_compare(self) -> None:
-        """The compare screen: the comparison that runs, or the form of one."""
-        from llmtop.tui.screens.compare import CompareScreen
-
-        if self._may_measure("a comparison sends load and changes options"):
-            self.push_screen(CompareScreen(self.current_view, self.control, self._interval))
-
-    def _may_measure(self, words: str) -> bool:
-        if self._readonly:
-            self.notify(f"read-only: {words}", markup=False, timeout=3)
-        return not self._readonly and self.store.engine is not None
 
     def action_help(self) -> None:
         """Keys and numbers."""
@@ -322,6 +304,9 @@ class LlmtopApp(EngineScreens, PrivateApp):
         self.interrupted = self._last_key == "ctrl+c"
         if isinstance(self.screen, QuitScreen):
             self.screen.action_answer(False)
+            return
+        if self.elsewhere:  # nothing runs that would have to be asked about
+            self._leave(False)
             return
         engines = [engine for engine in self.store.engines.values() if engine.owned and engine.runs]
         self.push_screen(QuitScreen(engines, self.current_view), self._leave)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llmtop.config.key_table import BY_ID
 from llmtop.tui.view.edit import editing_keys
+from llmtop.tui.view.elsewhere import CLOSED
 from llmtop.tui.view.panel import Panel
 from llmtop.tui.view.replay_bar import replay_row
 from llmtop.tui.view.view import LifecycleView, View
@@ -30,8 +31,11 @@ class KeysPanel(Panel):
         state += [(f" {sign} ", "badge-warn"), (" ", TEXT)] if sign else []
         state += [] if view.mouse else [("mouse let go ", "warn")]
         keys = self._keys(view)
+        closed = len(keys)  # those that do nothing here follow
+        if view.elsewhere:
+            keys += [(view.keys.label(name), word) for name, word in CLOSED.items()]
         if (made_of := (keys, state, width)) != self._made_of:
-            self._made_of, self._made = made_of, _line(keys, state, width)
+            self._made_of, self._made = made_of, _line(keys, state, width, closed)
         return [self._made]
 
     def _keys(self, view: View) -> list[tuple[str, str]]:
@@ -46,7 +50,7 @@ class KeysPanel(Panel):
             names += ["options", "saturation", "compare"]
         if running and view.engine is not None and view.engine.why is not None:
             names += ["why", "steps", "requests"] if view.engine.steps is not None else ["why"]
-        names += ["palette"] if empty else ["log", "palette"]
+        names += ["palette"] if empty or view.elsewhere else ["log", "palette"]
         names.append("theme")
         if not view.mouse:
             names.insert(2, "mouse")
@@ -59,10 +63,11 @@ class KeysPanel(Panel):
         return found
 
 
-def _line(keys: list[tuple[str, str]], state: list[Span], cells: int) -> Row:
-    """Keys and their words; the last ones leave when it is narrow."""
+def _line(keys: list[tuple[str, str]], state: list[Span], cells: int, closed: int) -> Row:
+    """Keys and their words; the last ones leave when it is narrow. closed: from there on grey."""
     groups: list[Ranked] = [
-        (rank, [(key, "key"), (f" {word}", MUTED)]) for rank, (key, word) in enumerate(keys)
+        (rank, [(key, "key" if rank < closed else MUTED), (f" {word}", MUTED)])
+        for rank, (key, word) in enumerate(keys)
     ]
     room = cells - 2 - width_of(state)
     return sides([(" ", TEXT), *join(groups, room)], state, cells)

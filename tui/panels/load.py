@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llmtop.analysis.series import SeriesName
 from llmtop.config.key_table import BY_ID
+from llmtop.tui.view.elsewhere import short_reason
 from llmtop.tui.view.panel import Panel
 from llmtop.tui.view.view import LifecycleView, View
 from llmtop.tui.widgets.axis import columns, nice, time_grid
@@ -69,6 +70,8 @@ class LoadPanel(Panel):
             words: list[Span] = [(" no load while the engine does not run", MUTED)]
         elif view.replay is not None:
             words = [(" no load is recorded at this moment", MUTED)]
+        elif view.elsewhere:
+            words = [(f" {short_reason(view)}", MUTED)]
         elif view.readonly:
             words = [(" no load; read-only", MUTED)]
         elif view.store.load is not None and view.store.load_target:

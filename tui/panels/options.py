@@ -16,6 +16,7 @@ from llmtop.engines.core.options import Applies, Option, OptionValue
 from llmtop.tui.keys.pasting import typed_line
 from llmtop.tui.view.edit import Edit, editing_keys, frozen, wants_eviction
 from llmtop.tui.view.effect_rows import ROOM, effect_rows
+from llmtop.tui.view.elsewhere import short_reason
 from llmtop.tui.view.option_words import hold_spans, left_changed, why_not
 from llmtop.tui.view.panel import Panel
 from llmtop.tui.view.view import LifecycleView, View
@@ -27,6 +28,7 @@ from llmtop.tui.widgets.row import (
     Row,
     Span,
     cell_len,
+    fit,
     join,
     shorten,
     whole_parts,
@@ -96,6 +98,10 @@ class OptionsPanel(Panel, can_focus=True):
             note = f.clean(why_not(engine), 100) if engine else ""
             empty: Row = ((f" {note or 'no option is known here'}", MUTED),)
             return frame([empty], width, height, view.glyphs, title="options", lit=lit)
+        if view.elsewhere:
+            closed = [fit([(f" {f.clean(one.name, 60)}", MUTED)], inner) for one in options[:room]]
+            why: list[Span] = [(short_reason(view), MUTED)]
+            return frame(closed, width, height, view.glyphs, title="options", foot=why)
         at = self.edit.at = max(0, min(self.edit.at, len(options) - 1))
         hint = self._hint(options[at], inner - 2, view) if lit and room > 2 else []
         hint = hint[: 2 if room > 5 else 1]
@@ -222,7 +228,7 @@ class OptionsPanel(Panel, can_focus=True):
         view = self.view
         row = event.y - 1
         if view is None or view.stage is not LifecycleView.RUNNING or not 0 <= row < self._seen:
-            return
+            return  # of an instance that is seen through a Prometheus, none is seen
         event.stop()
         options = view.engine.options if view.engine is not None else ()
         at = self._first + row

@@ -207,5 +207,5 @@ def _names(engine: EngineTrack, view: View) -> list[tuple[int, list[Span]]]:
         words.append((7, [(f"{title} {version}".strip(), MUTED)]))
     words.append((6, [(where, MUTED)]))
     if view.readonly:
-        words.append((3, [("read-only", "warn")]))
+        words.append((3, [("from Prometheus" if view.elsewhere else "read-only", "warn")]))
     return words

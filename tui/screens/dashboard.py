@@ -301,7 +301,9 @@ class Dashboard(EngineCommands):
     def action_options(self) -> None:
         """Give the keyboard to the options."""
         view = self._make_view()
-        if view.engine is not None and view.stage is LifecycleView.RUNNING:
+        if view.elsewhere:
+            self.refuse(view)
+        elif view.engine is not None and view.stage is LifecycleView.RUNNING:
             self.query_one(OptionsPanel).open()
 
     async def action_next_engine(self, by: int) -> None:

@@ -12,6 +12,7 @@ from llmtop.tui.commands.forecast_requests import EffectQuestion
 from llmtop.tui.layout.periodic_screen import PeriodicScreen
 from llmtop.tui.panels.options import OptionsPanel
 from llmtop.tui.store.store import EngineTrack, Event
+from llmtop.tui.view.elsewhere import long_reason
 from llmtop.tui.view.option_words import answer_words, restarted_words
 from llmtop.tui.view.view import View
 from llmtop.tui.widgets.row import MUTED
@@ -94,8 +95,9 @@ class EngineCommands(PeriodicScreen):
             return None
         why = ""
         if view.readonly:
-            why = "read-only"
-        elif engine.status is None or not engine.owned:
+            self.refuse(view)
+            return None
+        if engine.status is None or not engine.owned:
             why = f"llmtop did not start {engine.name}, so it does not {verb} it"
         elif not engine.runs:
             why = f"{engine.name} does not run"
@@ -201,10 +203,16 @@ class EngineCommands(PeriodicScreen):
         A toast repeats it only where the event cannot be read: it would cover the keys and the GPU.
         free: also allowed when read-only.
         """
-        if self._make_view().readonly and not free:
-            self.notify("read-only", markup=False, timeout=2)
+        view = self._make_view()
+        if view.readonly and not free:
+            self.refuse(view)
             return
         self.run_worker(self.perform(command), group="commands", exit_on_error=False)
+
+    def refuse(self, view: View) -> None:
+        """Say as a toast that nothing is changed from here."""
+        words = long_reason(view) if view.elsewhere else "read-only"
+        self.notify(f.clean(words), markup=False, timeout=5 if view.elsewhere else 2)
 
     async def perform(self, command: Callable[[], Awaitable[object]]) -> None:
         """Run a command now; what goes wrong becomes an event."""

@@ -9,6 +9,7 @@ from msgspec import Struct
 from llmtop import UsageError
 from llmtop.engines.core.options import Applies, Option, OptionValue
 from llmtop.engines.tuning import resolution
+from llmtop.tui.view.elsewhere import short_reason
 from llmtop.tui.view.view import View
 from llmtop.wording import format as f
 
@@ -115,7 +116,7 @@ def wants_eviction(option: Option, value: OptionValue) -> bool:
 def frozen(option: Option, view: View | None) -> str:
     """Why this option cannot be changed from here, "" when it can."""
     if view is not None and view.readonly:
-        return "read-only"
+        return short_reason(view) if view.elsewhere else "read-only"
     owned = view is not None and view.engine is not None and view.engine.owned
     if option.applies is Applies.RESTART and not owned:
         return "needs a restart; llmtop did not start this"

@@ -72,6 +72,7 @@ class View(Struct, frozen=True):
     axis: ChartAxis = ChartAxis()
     replay: ReplayPosition | None = None  # it is a recording; None: it is now
     clock: Callable[[], float] = time.time  # unix seconds, which stamp the steps of engines
+    elsewhere: str = ""  # the host of an engine that is seen through a Prometheus; then readonly
 
     @property
     def wall(self) -> float:

@@ -118,6 +118,7 @@ def show_instance(url: str, instance: Instance, screen: ScreenFlags) -> None:
         screen=replace(screen, interval=max(screen.interval, LEAST_INTERVAL_S)),
         before=fill,
         alerts=False,  # they are those of this machine
+        elsewhere=instance.host,
     )
 
 

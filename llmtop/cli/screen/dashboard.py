@@ -68,6 +68,7 @@ def show(
     before: Callable[[Store], Awaitable[None]] | None = None,
     record: Path | None = None,
     alerts: bool = True,
+    elsewhere: str = "",
 ) -> None:
     """Run the dashboard until the person leaves it.
 
@@ -77,6 +78,7 @@ def show(
     this; LlmtopError when it did not come up.
     tour: play it on the selected engine. before: fills the store with what was before.
     record: a file that all of it is recorded into. alerts: follow those of the file.
+    elsewhere: the host of an engine that is seen through a Prometheus; nothing is changed then.
     """
     from llmtop.config.keymap import DEFAULT, Keymap
     from llmtop.themes.theme import load_themes
@@ -132,7 +134,7 @@ def show(
         themes=themes,
         problems=problems,
         theme=look.theme,
-        readonly=look.readonly,
+        readonly=look.readonly or bool(elsewhere),
         ascii=look.ascii or not draws_unicode(),
         gpu_hour=look.gpu_hour,
         low_bandwidth=look.low_bandwidth,
@@ -145,6 +147,7 @@ def show(
     )
     stage.news = app.show_now
     app.state_folder = wiring.state.root
+    app.elsewhere = elsewhere
     if alerts and look.config is not None and look.config.table.alerts:
         follow_alerts(stage, wiring, look.config.table.alerts, app.ring)
     shutdown = Shutdown()

@@ -13,6 +13,7 @@ from llmtop.tui.commands.control import Control, refusal
 from llmtop.tui.layout.arrangement import SMALLEST
 from llmtop.tui.layout.periodic_screen import PeriodicScreen
 from llmtop.tui.panels.startup import small_rows
+from llmtop.tui.view.elsewhere import CLOSED
 from llmtop.tui.view.page import keys_row
 from llmtop.tui.view.view import View
 from llmtop.tui.widgets.canvas import Canvas
@@ -74,6 +75,7 @@ class PageScreen(PeriodicScreen):
 def foot(names: list[str], view: View, width: int) -> Row:
     """The last line: keys and their words, by the names of their commands."""
     shown = [name for name in names if not (view.readonly and BY_ID[name].changes)]
+    shown = [name for name in shown if not (view.elsewhere and name in CLOSED)]
     return keys_row([(view.keys.label(name), BY_ID[name].short) for name in shown], width)
 
 
