@@ -46,6 +46,7 @@ class ProcessInside:
         self._timeout_s = timeout_s
         self._boot: str | None = None
         self._since: int | None = None
+        self._skipped = 0  # steps that could not be read
 
     async def about(self) -> answers.About:
         """What it can do."""
@@ -67,7 +68,8 @@ class ProcessInside:
                 continue
             self._boot = told.boot
             found.extend(told.steps)
-            lost += told.lost
+            lost += told.lost + self._skipped
+            self._skipped = 0
             self._since = told.steps[-1].seq if told.steps else max(told.next - 1, 0)
             if first or told.next - 1 <= self._since:
                 break
@@ -77,7 +79,21 @@ class ProcessInside:
         since = self._since
         limit = ROWS if since is not None else min(max(newest, 1), MOST_ROWS)
         request = {"op": "steps", "since": since, "limit": limit}
-        return await self._ask(request, lambda told: step_rows(told, since, self._rank))
+
+        def read(told: Mapping[str, Any]) -> StepRows:
+            try:
+                return step_rows(told, since, self._rank)
+            except (ValueError, TypeError, KeyError):
+                self._skip(told.get("next"))
+                raise
+
+        return await self._ask(request, read)
+
+    def _skip(self, number: object) -> None:
+        """One spoilt step must not hide those behind it: look at these the next time."""
+        if type(number) is int and 0 < number < 1 << 53:
+            since, self._since = self._since, number - 1
+            self._skipped += max(0, self._since - (self._since if since is None else since))
 
     async def latencies(self) -> answers.RankLatencies:
         """Its histograms since it started."""

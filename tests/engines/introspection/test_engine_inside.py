@@ -15,7 +15,7 @@ from llmtop.engines.core.live_protocol import LiveError, LiveGone
 from llmtop.engines.introspection import process_inside
 from llmtop.engines.introspection.engine_inside import EngineInside
 from llmtop.engines.introspection.errors import NotShown, OlderPlugin
-from tests.engines.introspection.step_answers import Ring, steps_answer
+from tests.engines.introspection.step_answers import Ring, rows, steps_answer
 from tests.fake_live_server import Act, FakeLiveServer, Reply
 
 OLD = {"ok": False, "protocol": 1, "error": "unknown op; there are get and set"}
@@ -76,6 +76,29 @@ async def test_a_restarted_engine_begins_again(path: Path, since_restart: int) -
         assert [step.seq for step in found.steps] == list(range(1, since_restart + 1))
         assert found.lost == 0
         assert not (await engine.steps()).restarted
+
+
+async def test_a_spoilt_step_is_an_error_once_and_then_a_gap(path: Path) -> None:
+    ring, spoilt = Ring(), [False]
+
+    def answer(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        told = dict(ring(request))
+        seqs = range(told["next"] - told["rows"], told["next"])
+        return {**told, "data": rows(seqs, output_tokens=-1)} if spoilt[0] else told
+
+    async with FakeLiveServer(path, [answer]):
+        engine = inside(path)
+        ring.last = 5
+        await engine.steps()
+        ring.last, spoilt[0] = 8, True
+        with pytest.raises(LiveError, match="invalid data"):
+            await engine.steps()
+        ring.last, spoilt[0] = 10, False
+        found = await engine.steps()
+        assert ([step.seq for step in found.steps], found.lost) == ([9, 10], 3)
+        ring.last = 11
+        found = await engine.steps()
+        assert ([step.seq for step in found.steps], found.lost) == ([11], 0)
 
 
 async def test_more_steps_than_one_answer_holds(path: Path) -> None:
