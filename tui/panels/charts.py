@@ -121,16 +121,9 @@ class ChartPanel(Panel):
             cursor=cell.start if cell is not None else None,
         )
         rows = frame(
-            body,
-            width,
-            height,
-            view.glyphs,
-            title=kind.title,
-            head=head,
-            foot=foot,
-            foot_right=mark,
-            border=border,
-        )
+            body, width, height, view.glyphs,
+            title=kind.title, head=head, foot=foot, foot_right=mark, border=border,
+        )  # fmt: skip
         self._drawn.append((made_of, rows))
         return rows
 
