@@ -5,8 +5,8 @@
 Each run is one load of 8 s at an idle engine, as ``tune`` measures it. The engine is the simulated
 H200; with --traces, one whose steps are fitted to a recording of a real H200. Tune knows of it what
 its steps of the first run show. The grid measures every candidate, and each of the best ten
-again and again. Settings are judged by many runs: near a limit one run in ten may serve half of
-what the others do.
+again and again. Settings are judged by many runs: near a limit some runs serve far less than the
+others.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from llmtop.operations.slo.tune_candidates import choose, warm_of
 from llmtop.slo_control.candidates import Settings, grid
 from llmtop.slo_control.search import Measured, Search
 
+ROLES = ("batch_limit", "queue_limit", "token_budget")
 RUN_S = 8.0
 JUDGED = 2_000_000  # seeds of the arrivals under which settings are compared
 RESTART_S = (55.0, 280.0)  # of vLLM on an H200, measured
@@ -43,8 +44,14 @@ LOADS = {  # name: (load, SLO)
     "30/s, ttft=1s,tpot=50ms": (Load("open", 30, PROMPT, OUTPUT), Limits(1.0, 0.05)),
     "40/s, ttft=20ms": (Load("open", 40, PROMPT, OUTPUT), Limits(0.02, None)),
 }
-BEST = {"batch_limit": 256, "queue_limit": 16, "token_budget": 2048}
-SET_BEFORE = {"80/s, set already, ttft=1s,tpot=50ms": LOADS["80/s, ttft=1s,tpot=50ms"]}
+SET_BEFORE = {  # name: (load, its limits, own settings)
+    f"{name}, set already": (*LOADS[name], dict(zip(ROLES, own, strict=True)))
+    for name, own in {
+        "80/s, ttft=1s,tpot=50ms": (256, 16, 2048),
+        "100/s, ttft=1s,tpot=50ms": (128, 8, 2048),
+        "70/s, ttft=500ms,tpot=30ms": (128, 8, 2048),
+    }.items()
+}
 """Here own settings are among the best already: there is nothing to gain, and pairs must say so."""
 
 
@@ -173,10 +180,11 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--judge-runs", type=int, default=24)
     given = parser.parse_args(words)
     engine, front_end, cap = engines(given.traces)
-    for name, (load, limits) in {**LOADS, **SET_BEFORE}.items():
-        own = {"batch_limit": cap, "queue_limit": 0, "token_budget": 8192}
-        if name in SET_BEFORE:
-            own = dict(BEST)
+    default = dict(zip(ROLES, (cap, 0, 8192), strict=True))
+    for name, (load, limits, own) in {
+        **{name: (*case, default) for name, case in LOADS.items()},
+        **SET_BEFORE,
+    }.items():
         if given.load and given.load not in name:
             continue
         world = World(engine, own, load, limits)

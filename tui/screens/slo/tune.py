@@ -90,7 +90,7 @@ class TuneScreen(ExperimentScreen):
                 Field(LOAD, level, "of each run: the load that you want to serve"),
                 Field(UNIT, STREAMS if streams else RATE, choices=(RATE, STREAMS)),
                 Field(MAY, next(iter(ROLES)), "also draft length, prefill", tuple(ROLES)),
-                Field(SECONDS, "8", "each run is so long; one run, or 17 to 29"),
+                Field(SECONDS, "8", "each run is so long; one run, or 17 to 34"),
                 Field(PROMPT, lengths(prompts.prompt_tokens), "a number, or a range: 448..576"),
                 Field(OUTPUT, lengths(prompts.output_tokens), "a number, or a range: 112..144"),
             ]
