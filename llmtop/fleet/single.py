@@ -17,7 +17,7 @@ from llmtop.fleet.questions import Questions
 from llmtop.fleet.targets import Target, pages_of, targets_of
 
 PAST_S = 1200.0  # as much as the charts keep
-STEP_S = 15.0
+STEP_S = 4.0  # below what a chart draws as a gap, at the beat of an instance (2 s)
 
 Point = tuple[float, dict[SeriesName, float | None]]
 
