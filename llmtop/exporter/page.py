@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import os
 from collections.abc import Callable, Sequence
@@ -18,10 +17,15 @@ MOST_CONNECTIONS = 64
 
 
 class Page:
-    """Serves the families that ``look`` returns. look: quick, and never raises."""
+    """Serves the families that ``look`` returns. look: quick, and never raises.
 
-    def __init__(self, look: Callable[[], Sequence[Family]]) -> None:
-        self._look = look
+    patience_s: for a request, and again for its answer to be read.
+    """
+
+    def __init__(
+        self, look: Callable[[], Sequence[Family]], patience_s: float = PATIENCE_S
+    ) -> None:
+        self._look, self._patience_s = look, patience_s
         self._server: asyncio.Server | None = None
         self._open = 0
         self.port = 0
@@ -49,17 +53,21 @@ class Page:
         self._open += 1
         try:
             if self._open <= MOST_CONNECTIONS:
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(self._patience_s):
                     head = await reader.readuntil(b"\r\n\r\n")
                     writer.write(self._answer(head.decode("latin-1")))
                     await writer.drain()
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
             pass
         finally:
-            self._open -= 1
             writer.close()
-            with contextlib.suppress(OSError, TimeoutError):
-                await writer.wait_closed()
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    await writer.wait_closed()
+            except (TimeoutError, OSError):
+                writer.transport.abort()  # one that does not read would hold its page for ever
+            finally:
+                self._open -= 1
 
     def _answer(self, head: str) -> bytes:
         request, *lines = head.split("\r\n")
