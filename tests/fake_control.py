@@ -33,6 +33,7 @@ class FakeControl(Control):
         self.sorts: list[str] = []
         self.expected: list[EffectQuestion | None] = []
         self.curves: list[CurveQuestion] = []
+        self.advised: list[str] = []
 
     def _note(self, *call: object) -> None:
         self.calls.append(call)
@@ -130,6 +131,11 @@ class FakeControl(Control):
         """Kept apart, each once: the screen asks by itself, at each beat."""
         if question not in self.curves:
             self.curves.append(question)
+
+    def expect_advised(self, engine: str) -> None:
+        """Kept apart, each once: the screen asks by itself, at each beat."""
+        if engine not in self.advised:
+            self.advised.append(engine)
 
     def open_log(self, engine: str, count: int) -> EngineLog:
         """The log that was given; lines appended to it come later."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llmtop.diagnosis.cause_rules import Shares, shares_of
 from llmtop.diagnosis.cause_words import no_limits, told
-from llmtop.diagnosis.causes import Cause, CauseFound, Explanation
+from llmtop.diagnosis.causes import Cause, CauseFound, Explanation, Knob
 from llmtop.diagnosis.headroom import headroom_of
 from llmtop.diagnosis.knobs import knob_for
 from llmtop.diagnosis.observation import Observation
@@ -225,3 +227,17 @@ _EFFECTS = {
     "longest_step_s": lambda value: f"longest step ~{f.latency(value)}",
     "prefill_gain": lambda value: f"prefill ~{value:.1f}x as fast",
 }
+
+
+def with_knobs(found: Explanation, knobs: Sequence[Knob]) -> Explanation:
+    """The explanation with what was told of its changes since, in another way than by its own."""
+    if not knobs:
+        return found
+    told = {(knob.option, knob.before, knob.after): knob for knob in knobs}
+
+    def told_of(cause: CauseFound) -> CauseFound:
+        own = cause.knob
+        knob = told.get((own.option, own.before, own.after)) if own is not None else None
+        return replace(cause, knob=knob) if knob is not None else cause
+
+    return replace(found, causes=tuple(map(told_of, found.causes)))

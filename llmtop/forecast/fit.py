@@ -17,6 +17,9 @@ __all__ = ["Fit", "NotFitted", "Seen", "fit"]
 
 LONGEST_STEP_S = 30.0
 MOST_HOLDS = 2000
+ROW = 50  # decode steps without a draft: speculation is off
+OFTEN = 0.2  # of the decode steps draft: such a row is no chance
+NEWEST = 400  # steps that show how many drafts there are, and how many are right
 BLOCKS = 5  # of which every fifth is held out
 
 
@@ -43,7 +46,7 @@ class Fit(Struct, frozen=True):
     median_error, p90_error: of steps that were held out, as shares. residuals, prefill_residuals:
     measured over predicted, which a forecast draws from. holds: the same of launches, in the
     order in which they came. emitted: output tokens of a request in a decode step. drafted: draft
-    tokens that such a step computes besides, a request.
+    tokens that it computes besides.
     """
 
     model: StepModel
@@ -93,7 +96,7 @@ def fit(
     engine that is known to launch no step ahead, so that none need be seen. NotFitted when too
     little was seen.
     """
-    usable = [step for step in steps if 0 < step.duration_s < LONGEST_STEP_S]
+    usable = _as_now([step for step in steps if 0 < step.duration_s < LONGEST_STEP_S])
     model, decode, ratios = estimate(usable, context_s, weights_s, launches=launches)
     blocks = _blocks(usable)
     trained = [step for n, block in enumerate(blocks) if n % BLOCKS != BLOCKS - 1 for step in block]
@@ -108,6 +111,7 @@ def fit(
         abs(one.seconds / one.step.duration_s - 1.0) for one in predicted(judge, held_out)
     )
     decodes, prefills = _residuals(model, usable)
+    emitted, drafted = _drafting(usable)
     return Fit(
         model=model,
         decode=decode,
@@ -117,8 +121,8 @@ def fit(
         prefill_residuals=prefills,
         holds=_holds(ratios),
         seen=_seen(usable, len(ratios), overlapped=model.overlapped),
-        emitted=_emitted(usable),
-        drafted=_drafted(usable),
+        emitted=emitted,
+        drafted=drafted,
     )
 
 
@@ -169,16 +173,31 @@ def _seen(steps: Sequence[Step], launches: int, *, overlapped: bool) -> Seen:
     )
 
 
-def _emitted(steps: Sequence[Step]) -> float:
-    """Output tokens of a request in a step without prefills; 1 without speculation."""
-    plain = [s for s in steps if not s.prefill_tokens and s.requests and s.draft_tokens]
-    known = [(s.output_tokens, s.requests) for s in plain if s.output_tokens is not None]
-    asked = sum(requests for _, requests in known)
-    return max(1.0, sum(output for output, _ in known) / asked) if asked else 1.0
+def _as_now(steps: Sequence[Step]) -> Sequence[Step]:
+    """The newest steps that draft as the engine drafts now: the option changes while it runs."""
+    plain = last = since = 0  # steps without a draft: in a row, before that; where a row ended
+    for place, step in enumerate(steps):
+        if step.draft_tokens:
+            since = place if plain >= ROW else since
+            plain, last = 0, place + 1
+        elif step.requests > (step.prefills or 0):
+            plain += 1
+    if plain >= ROW and _share_drafting(steps[since:last]) > OFTEN:
+        return steps[last:]
+    return steps[since:] if _share_drafting(steps[since:]) > OFTEN else steps
 
 
-def _drafted(steps: Sequence[Step]) -> float:
-    """Draft tokens of a request in a step without prefills; 0 without speculation."""
-    plain = [s for s in steps if not s.prefill_tokens and s.requests and s.draft_tokens]
-    asked = sum(step.requests for step in plain)
-    return sum(step.draft_tokens or 0 for step in plain) / asked if asked else 0.0
+def _share_drafting(steps: Sequence[Step]) -> float:
+    decodes = [step for step in steps if step.requests > (step.prefills or 0)]
+    return sum(bool(step.draft_tokens) for step in decodes) / max(1, len(decodes))
+
+
+def _drafting(steps: Sequence[Step]) -> tuple[float, float]:
+    """Output tokens of a request in a decode step, and the draft tokens that it computes besides;
+    1 and 0 without speculation."""
+    newest = [s for s in steps[-NEWEST:] if s.requests > (s.prefills or 0)]
+    if not any(step.draft_tokens for step in newest):
+        return 1.0, 0.0
+    decoding = sum(step.requests - (step.prefills or 0) for step in newest)
+    accepted = sum(step.accepted_tokens or 0 for step in newest)
+    return 1.0 + accepted / decoding, sum(step.draft_tokens or 0 for step in newest) / decoding

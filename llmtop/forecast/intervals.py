@@ -49,7 +49,7 @@ class Interval(Struct, frozen=True):
 
 
 class Peaks(Struct, frozen=True):
-    """The most of any step in all draws, to be held against what was seen."""
+    """The most of any step, in the middle of the draws, to be held against what was seen."""
 
     requests: int
     tokens: int
@@ -112,19 +112,24 @@ def drawn(
 ) -> Drawn:
     """Run the draws. Draw n of two settings has the same arrivals and the same session."""
     found = []
-    peaks = Peaks(0, 0, 0)
+    peaks = []
     for number in range(draws):
         rng = random.Random(1000 + number)
         made = engine(fit, front_end, rng)
         begin = present if present is not None else steady(load, settings, rng)
-        one = run(made, settings, load, begin, number, horizon=horizon, warm=warm)
-        found.append(figures(one, limits))
-        peaks = Peaks(
-            max(peaks.requests, one.peak_requests),
-            max(peaks.tokens, one.peak_tokens),
-            max(peaks.context, one.peak_context),
+        one = run(
+            made, settings, _as_it_may_be(load, rng), begin, number, horizon=horizon, warm=warm
         )
-    return Drawn(tuple(found), peaks)
+        found.append(figures(one, limits))
+        peaks.append((one.peak_requests, one.peak_tokens, one.peak_context))
+    return Drawn(tuple(found), Peaks(*(round(median(most)) for most in zip(*peaks, strict=True))))
+
+
+def _as_it_may_be(load: Load, rng: random.Random) -> Load:
+    """A rate that was counted is known as well as its count: by Poisson's law."""
+    if load.loop == "closed" or not load.counted:
+        return load
+    return load.scaled(rng.lognormvariate(0.0, 1.0 / math.sqrt(load.counted)))
 
 
 class Order(Struct, frozen=True):

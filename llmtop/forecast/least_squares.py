@@ -11,6 +11,7 @@ from msgspec import Struct
 
 TUNING = 2.0  # Huber's bound, in robust standard deviations
 ROUNDS = 8
+HALF = 0.5
 TO_SIGMA = 1.4826  # from a median absolute deviation to a standard deviation
 RIDGE = 1e-9
 
@@ -36,13 +37,21 @@ def regress(rows: Sequence[Sequence[float]], values: Sequence[float]) -> Regress
     """Huber's estimate. Each error is measured against the square root of its value.
 
     Relative errors would lose what only the large values show; plain ones what the small ones do.
+    A value far below the fit counts no more than one at half of it: what was caught up after a
+    stall of the machine would decide else.
     """
     scaled = _scaled(rows)
-    base = [1.0 / math.sqrt(max(value, 1e-4)) for value in values]
+    least = HALF * median(map(abs, values))
+    base = [1.0 / math.sqrt(max(value, least, 1e-4)) for value in values]
     weights = list(base)
     fit: list[float] = []
     for _ in range(ROUNDS):
         fit = _solve(*_normal_equations(scaled.rows, values, weights))
+        floors = [HALF * _dot(fit, row) for row in scaled.rows]
+        base = [
+            1.0 / math.sqrt(max(value, floor, 1e-4))
+            for value, floor in zip(values, floors, strict=True)
+        ]
         errors = [
             abs(v - _dot(fit, row)) * w for row, v, w in zip(scaled.rows, values, base, strict=True)
         ]

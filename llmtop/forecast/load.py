@@ -6,6 +6,7 @@ import random
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 
 class Lengths(Struct, frozen=True):
@@ -37,17 +38,19 @@ class Lengths(Struct, frozen=True):
 class Load(Struct, frozen=True):
     """loop: "closed", where each of ``level`` streams asks again when it has its answer, or "open",
     where ``level`` requests arrive a second. prompt, output: tokens. cached: share of the prompt
-    tokens that the prefix cache has."""
+    tokens that the prefix cache has. counted: arrivals that the rate was counted from; 0: it is
+    given."""
 
     loop: Literal["closed", "open"]
     level: float
     prompt: Lengths
     output: Lengths
     cached: float = 0.0
+    counted: int = 0
 
     def scaled(self, factor: float) -> Load:
         """So much more of the same."""
-        return Load(self.loop, self.level * factor, self.prompt, self.output, self.cached)
+        return replace(self, level=self.level * factor)
 
 
 class PresentRequest(Struct, frozen=True):

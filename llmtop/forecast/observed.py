@@ -71,7 +71,7 @@ def observed(
         load = Load("closed", streams, prompt, output, share)
     else:
         rate = max(0.01, (came + refused) / seconds)
-        load = Load("open", rate, prompt, output, share)
+        load = Load("open", rate, prompt, output, share, came + refused)
     return Observed(load, seconds, came, refused / seconds)
 
 

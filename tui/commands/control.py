@@ -158,6 +158,10 @@ class Control:
         """Forecast the throughput at each number of streams, in ``Store.curve_forecast``."""
         self._refuse()
 
+    def expect_advised(self, engine: str) -> None:
+        """Forecast what the changes that ``why`` advises would bring, in the engine's track."""
+        self._refuse()
+
     async def requests(self, engine: str, sort: RequestSort, limit: int) -> RequestTable:
         """The requests inside an engine, sorted and cut by the engine."""
         self._refuse()

@@ -152,6 +152,11 @@ class DashboardController(LoadControl):
         if self.slo is not None:
             self.slo.curves.ask(question)
 
+    def expect_advised(self, engine: str) -> None:
+        """Forecast what the advised changes would bring, beside the screen."""
+        if self.slo is not None:
+            self.slo.whys.ask(engine)
+
     async def start_search(self, plan: SearchPlan) -> None:
         """Begin a search on an engine, in place of the load that runs."""
         source = self._source(plan.engine)

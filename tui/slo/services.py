@@ -10,6 +10,7 @@ from llmtop.tui.slo.curve_forecasts import CurveForecasts
 from llmtop.tui.slo.effect_forecasts import EffectForecasts
 from llmtop.tui.slo.forecast_facts import ForecastFacts
 from llmtop.tui.slo.holds import Holds
+from llmtop.tui.slo.why_forecasts import WhyForecasts
 from llmtop.tui.store.store import Store
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class SloServices:
         self.holds = Holds(store, now, wiring)
         self.curves = CurveForecasts(store, facts, news)
         self.effects = EffectForecasts(store, facts, now, news)
+        self.whys = WhyForecasts(store, facts, now, news)
 
     @staticmethod
     def may_tune(source: EngineSource) -> None:
@@ -59,4 +61,4 @@ class SloServices:
     @property
     def sources(self) -> list[Source]:
         """What wants a beat of the screen."""
-        return [self.holds, self.effects, self.curves]
+        return [self.holds, self.effects, self.curves, self.whys]

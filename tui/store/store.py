@@ -20,7 +20,7 @@ from llmtop.tui.store.series import BRIEF, CAPACITY, Series
 if TYPE_CHECKING:
     from llmtop.analysis.cost import Cost
     from llmtop.analysis.marks import Mark
-    from llmtop.diagnosis.causes import Explanation
+    from llmtop.diagnosis.causes import Explanation, Knob
     from llmtop.diagnosis.state_rules import LoadState
     from llmtop.diagnosis.step_history import StepHistory
     from llmtop.engines.core.conditions import Condition
@@ -77,6 +77,7 @@ class EngineTrack(Struct):
     hold: HolderState | None = None  # who keeps it within latency limits; None: nobody
     load_state: LoadState | None = None  # None: there are no numbers of now
     why: Explanation | None = None  # the causes of that state
+    why_forecasts: tuple[Knob, ...] = ()  # what its changes would bring, as it was forecast last
     why_since: float | None = None  # unix seconds: the main cause is the same since then
     steps: StepHistory | None = None  # None: the engine does not show its steps
     steps_missing: str = ""  # why it does not

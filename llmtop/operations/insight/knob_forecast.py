@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -11,6 +12,7 @@ from llmtop import LlmtopError
 from llmtop.diagnosis.causes import CauseFound, Explanation, Knob
 from llmtop.forecast.estimates import NotFitted
 from llmtop.forecast.questions import Answer
+from llmtop.forecast.twin import Run, simulate
 from llmtop.operations.inside import inside_of
 from llmtop.operations.slo.ask import Asked, answer, streams_of
 from llmtop.operations.slo.fitted_engine import FittedEngine
@@ -40,14 +42,19 @@ async def with_forecasts(
     try:
         known = await forecaster.gather(streams_of(wiring, endpoint.name), 0.0)
     except (NotFitted, LlmtopError) as error:
-        return _marked(found, getattr(error, "reason", str(error)))
+        return without_forecasts(found, getattr(error, "reason", str(error)))
     finally:
         forecaster.close()
     return await asyncio.to_thread(forecast_knobs, found, known)
 
 
-def forecast_knobs(found: Explanation, known: FittedEngine) -> Explanation:
-    """The same, from what is known of the engine. Takes CPU time."""
+def forecast_knobs(
+    found: Explanation, known: FittedEngine, *, run: Callable[..., Run] = simulate
+) -> Explanation:
+    """The same, from what is known of the engine. Takes CPU time.
+
+    run: makes one draw; may raise to end it.
+    """
     causes = []
     now: Answer | None = None
     for cause in found.causes:
@@ -57,7 +64,7 @@ def forecast_knobs(found: Explanation, known: FittedEngine) -> Explanation:
             continue
         asked = Asked({knob.option: str(knob.after)}, knee=False)
         try:
-            told = answer(known, asked, now=now)
+            told = answer(known, asked, now=now, run=run)
         except LlmtopError as error:
             causes.append(replace(cause, knob=_estimate(knob, str(error))))
             continue
@@ -96,7 +103,8 @@ def _estimate(knob: Knob, reason: str) -> Knob:
     return replace(knob, basis=f"{knob.basis}; no forecast: {reason}")
 
 
-def _marked(found: Explanation, reason: str) -> Explanation:
+def without_forecasts(found: Explanation, reason: str) -> Explanation:
+    """The explanation as it was, with why there is no forecast."""
     causes = [
         replace(cause, knob=_estimate(cause.knob, reason))
         if cause.knob is not None and _can_be_asked(cause)

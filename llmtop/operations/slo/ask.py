@@ -188,7 +188,7 @@ def load_of(known: FittedEngine, asked: Asked) -> Load | Refusal:
     if asked.streams is not None:
         return Load("closed", asked.streams, prompt, output, cached)
     assert seen is not None
-    return Load(seen.loop, seen.level, prompt, output, cached)
+    return Load(seen.loop, seen.level, prompt, output, cached, seen.counted)
 
 
 def values(options: tuple[Option, ...], texts: Mapping[str, str]) -> dict[str, OptionValue]:

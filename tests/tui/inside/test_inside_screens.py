@@ -72,6 +72,25 @@ async def test_why_shows_the_evidence_and_sets_the_option_after_a_question(
         assert pilot.app.screen is pilot.app.screen_stack[0]
 
 
+async def test_why_shows_a_forecast_in_the_place_of_the_estimate(
+    make_app: Make, seen: EngineTrack, control: FakeControl, screen_text: Text, now: float
+) -> None:
+    assert seen.why is not None and seen.why.main.knob is not None
+    told = {"ttft_p50_s": 0.321}
+    other = replace(seen.why.main.knob, after=999, expected=told, basis="of another change")
+    seen.why_forecasts = (other, replace(other, after=24, basis="forecast from its own steps"))
+    async with made(make_app, now).run_test(size=(120, 40)) as pilot:
+        await pilot.press("y")
+        await pilot.pause()
+        assert control.advised == ["llama"]
+        for _ in range(2):  # on the page, and in the question
+            text = screen_text(pilot.app)
+            assert "expected: TTFT p50 ~321ms" in text and "forecast from its own steps" in text
+            assert "of another change" not in text
+            await pilot.press("enter")
+            await pilot.pause()
+
+
 async def test_readonly_has_neither_the_key_nor_the_change(
     make_app: Make, seen: EngineTrack, control: FakeControl, screen_text: Text, now: float
 ) -> None:

@@ -7,7 +7,8 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from llmtop.config.key_table import Place
-from llmtop.diagnosis.causes import Knob
+from llmtop.diagnosis.causes import Explanation, Knob
+from llmtop.diagnosis.explanation import with_knobs
 from llmtop.engines.core.options import Applies, Change
 from llmtop.tui.keys.bindings import bindings
 from llmtop.tui.panels.state import badge, headline
@@ -35,11 +36,19 @@ class WhyScreen(PageScreen):
     }
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
+    def beat(self) -> None:
+        """Paint, and have it forecast what is advised: that takes a moment, beside the screen."""
+        super().beat()
+        view = self._make_view()
+        if self.is_seen and view.engine is not None and view.replay is None:
+            self._control.expect_advised(view.engine.name)
+
     def page(self, view: View, width: int, height: int) -> list[Row]:
         """The causes, the largest first."""
         engine = view.engine
         names = ["why.steps", "why.requests", "why.back", "help"]
-        if engine is None or engine.why is None:
+        why = _why(engine)
+        if engine is None or why is None:
             words = "no numbers yet" if engine is None else "the engine reports no numbers now"
             if view.replay is not None:
                 words = "the recording holds no causes of this time"
@@ -48,13 +57,14 @@ class WhyScreen(PageScreen):
         if self._knob(engine) is not None:
             names.insert(0, "why.change")
         word = badge(headline(view, engine))
-        rows = why_rows(engine.why, engine, word, view, width)
+        rows = why_rows(why, engine, word, view, width)
         return filled(rows, foot(names, view, width), height)
 
     @staticmethod
     def _knob(engine: EngineTrack) -> Knob | None:
         """The option that a key can change: of the first cause that has one that applies live."""
-        causes = engine.why.causes if engine.why is not None else ()
+        why = _why(engine)
+        causes = why.causes if why is not None else ()
         knobs = [cause.knob for cause in causes if cause.knob is not None]
         live = [knob for knob in knobs if knob.applies is not Applies.RESTART]
         return live[0] if live and engine.owned else None
@@ -89,3 +99,10 @@ class WhyScreen(PageScreen):
     def _report(self, done: Change) -> None:
         self.notify(f.clean(change_words(done)), markup=False, timeout=6)
         self.beat()
+
+
+def _why(engine: EngineTrack | None) -> Explanation | None:
+    """The causes, with forecasts in the place of estimates where there are any."""
+    if engine is None or engine.why is None:
+        return None
+    return with_knobs(engine.why, engine.why_forecasts)
