@@ -96,16 +96,9 @@ def estimate(
 
 def _shows_hidden(plain: Sequence[Step], model: StepModel, weights_s: float) -> bool:
     """Whether batches show what hides behind the reading of the weights: small ones and large."""
-    sizes = list(map(tokens, plain))
-    least = sorted(sizes)[int(0.05 * len(sizes))]
-    return _spread(sizes) > ONE_SIZE and model.token_s * least < weights_s
-
-
-def _spread(sizes: Sequence[int]) -> float:
-    """How much larger than small batches large ones are."""
-    ordered = sorted(sizes)
-    least, most = (ordered[int(share * len(ordered))] for share in (0.05, 0.95))
-    return most / max(1, least)
+    sizes = sorted(map(tokens, plain))
+    least, most = (sizes[int(share * len(sizes))] for share in (0.05, 0.95))
+    return most > ONE_SIZE * least and model.token_s * least < weights_s
 
 
 def _is_plain(one: _Triple, *, launches: bool) -> bool:
@@ -151,7 +144,8 @@ def _decode(plain: Sequence[Step], known: StepModel) -> Regression:
     rows = [(1.0, float(step.requests)) for step in chosen]
     values = [max(1e-5, s.duration_s - _device(known, s)) for s in chosen]
     found = regress(rows, values)
-    one_size = _spread([step.requests for step in chosen]) < ONE_SIZE
+    sizes = [step.requests for step in chosen]
+    one_size = max(sizes) < ONE_SIZE * max(1, min(sizes))
     if found.coefficients[1] >= 0 and found.coefficients[0] > 0 and not one_size:
         return found
     # No slope shows where the batch was of one size, so each step costs what they all cost.

@@ -135,6 +135,8 @@ def test_an_effect_without_a_forecast_is_an_estimate_and_says_why(known: FittedE
     (cause,) = forecast_knobs(explained(knob), known).causes
     assert cause.knob is not None and cause.knob.expected == {"tpot_s": 1.0}
     assert cause.knob.basis.startswith("estimate; no forecast: max_num_seqs can go up to 512")
+    (cause,) = forecast_knobs(explained(replace(knob, expected={}, basis="")), known).causes
+    assert cause.knob is not None and cause.knob.basis.startswith("no forecast: max_num_seqs can")
 
 
 def test_an_unknown_option_is_named(known: FittedEngine) -> None:

@@ -65,6 +65,7 @@ def knob_rows(cause: CauseFound, width: int) -> list[Row]:
     effects = effect_words(knob.expected)
     if effects:
         rows.append(_line("expected: ", ", ".join(effects), width))
+    if knob.basis:
         rows.append(fit([("      ", TEXT), (whole_parts(knob.basis, width - 7), MUTED)], width))
     return rows
 

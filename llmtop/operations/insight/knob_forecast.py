@@ -97,10 +97,9 @@ def _forecast(knob: Knob, found: Answer) -> Knob:
 
 
 def _estimate(knob: Knob, reason: str) -> Knob:
-    """The knob as it was; why there is no forecast stands beside the estimate."""
-    if not knob.expected:
-        return knob
-    return replace(knob, basis=f"{knob.basis}; no forecast: {reason}")
+    """The knob as it was; why there is no forecast stands beside the estimate, if there is one."""
+    words = f"no forecast: {reason}"
+    return replace(knob, basis=f"{knob.basis}; {words}" if knob.expected else words)
 
 
 def without_forecasts(found: Explanation, reason: str) -> Explanation:

@@ -156,6 +156,8 @@ def _cause_lines(name: str, number: int, cause: CauseFound) -> list[str]:
         effects = effect_words(knob.expected)
         if effects:
             lines.append(f"   expected: {', '.join(effects)} ({knob.basis})")
+        elif knob.basis:
+            lines.append(f"   {knob.basis}")
     if cause.advice:
         lines.append(f"   helps: {cause.advice}")
     return lines

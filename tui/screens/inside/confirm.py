@@ -42,6 +42,7 @@ class ChangeScreen(Question[bool | None]):
         effects = effect_words(knob.expected)
         if effects:
             rows.append(((shorten(f"   expected: {', '.join(effects)}", cells - 1), TEXT),))
+        if knob.basis:
             rows.append(((shorten(f"   {knob.basis}", cells - 1), MUTED),))
         return [
             *rows,
