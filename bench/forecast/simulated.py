@@ -33,7 +33,7 @@ from llmtop.forecast.load import Settings
 from llmtop.forecast.observed import observed, present
 from llmtop.forecast.questions import Question, ask
 from llmtop.loadgen.experiments.search import Search, Trial
-from llmtop.operations.slo.known import SIMULATED_FRONT_END, newest
+from llmtop.operations.slo.fitted_engine import SIMULATED_FRONT_END, newest
 from tests.virtual_steps import VirtualEngine
 
 BANDWIDTH = 4.32e12

@@ -12,7 +12,7 @@ from llmtop.diagnosis.causes import Cause, CauseFound, Explanation, Knob
 from llmtop.diagnosis.explanation import with_knobs
 from llmtop.diagnosis.state_rules import Level
 from llmtop.engines.core.options import Applies
-from llmtop.operations.slo.known import Known
+from llmtop.operations.slo.fitted_engine import FittedEngine
 from llmtop.tui.slo.why_forecasts import FRESH_S, WhyForecasts
 from llmtop.tui.store.store import EngineTrack, Store
 from llmtop.values import replace
@@ -28,10 +28,10 @@ def explained(*knobs: Knob) -> Explanation:
 class Facts:
     """What is known of the engine, or why nothing is."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: FittedEngine) -> None:
         self._known, self.trouble = known, ""
 
-    async def known(self, engine: str) -> Known:
+    async def known(self, engine: str) -> FittedEngine:
         if self.trouble:
             raise LlmtopError(self.trouble)
         return self._known
@@ -43,7 +43,7 @@ class Forecasts:
     def __init__(self) -> None:
         self.asked = 0
 
-    def __call__(self, found: Explanation, known: Known, **given: Any) -> Explanation:
+    def __call__(self, found: Explanation, known: FittedEngine, **given: Any) -> Explanation:
         self.asked += 1
         knobs = (cause.knob for cause in found.causes if cause.knob is not None)
         made = [replace(one, expected={"ttft_p50_s": 1.0}, basis="forecast") for one in knobs]
@@ -53,7 +53,7 @@ class Forecasts:
 class Bench:
     """A why screen without the screen. now: its clock."""
 
-    def __init__(self, store: Store, known: Known) -> None:
+    def __init__(self, store: Store, known: FittedEngine) -> None:
         self.now, self.told = 100.0, asyncio.Queue[None]()
         self.track: EngineTrack = store.engines["llama"]
         self.track.why = explained(ADVISED)
@@ -69,7 +69,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(store: Store, known: Known) -> Bench:
+def bench(store: Store, known: FittedEngine) -> Bench:
     return Bench(store, known)
 
 
