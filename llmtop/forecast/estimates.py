@@ -145,7 +145,7 @@ def _decode(plain: Sequence[Step], known: StepModel) -> Regression:
     values = [max(1e-5, s.duration_s - _device(known, s)) for s in chosen]
     found = regress(rows, values)
     sizes = [step.requests for step in chosen]
-    one_size = max(sizes) < ONE_SIZE * max(1, min(sizes))
+    one_size = max(sizes) == min(sizes)
     if found.coefficients[1] >= 0 and found.coefficients[0] > 0 and not one_size:
         return found
     # No slope shows where the batch was of one size, so each step costs what they all cost.
