@@ -52,7 +52,7 @@ class Shares(Struct, frozen=True):
 
 def shares_of(seen: Observation) -> Shares:
     """The shares of every cause that the numbers allow to see."""
-    running, waiting, front = seen.running, seen.waiting, _in_front(seen)
+    running, waiting, front = seen.running, seen.waiting, in_front(seen)
     total = running + waiting + front
     if total <= 0:
         return Shares({}, 0.0, {})
@@ -94,7 +94,7 @@ def shares_of(seen: Observation) -> Shares:
     return Shares(of, queue, waits, at_budget, fixed, gain, speedup, held, held_share)
 
 
-def _in_front(seen: Observation) -> float:
+def in_front(seen: Observation) -> float:
     """Requests between their client and the scheduler, by the engine's stamps or the client's."""
     inside = seen.running + seen.waiting
     found = seen.front_end

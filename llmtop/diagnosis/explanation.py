@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmtop.diagnosis.cause_rules import Shares, shares_of
+from llmtop.diagnosis.cause_rules import Shares, in_front, shares_of
 from llmtop.diagnosis.cause_words import no_limits, told
 from llmtop.diagnosis.causes import Cause, CauseFound, Explanation, Knob
 from llmtop.diagnosis.headroom import headroom_of
 from llmtop.diagnosis.knobs import knob_for
 from llmtop.diagnosis.observation import Observation
-from llmtop.diagnosis.state_rules import MARGINAL_NEAR, Level, LoadState
+from llmtop.diagnosis.state_rules import MARGINAL_NEAR, MOST_QUEUED, Level, LoadState
 from llmtop.diagnosis.step_moments import marginal
 from llmtop.values import replace
 from llmtop.wording import format as f
@@ -25,6 +25,9 @@ AT_ANY_LOAD = {
     Cause.LONG_REQUESTS: 0.3,
 }
 LAG_S = 0.1  # of the front end: less is no trouble, whatever its share
+# Share of a request's time in the front end. On one H200 448 streams waited 9 s there for each
+# request while the batch had room: the engine core's own numbers showed headroom.
+FRONT_NEAR, FRONT_FULL = 0.35, 0.5
 NEEDED = (
     "steps",
     "latencies",
@@ -162,7 +165,7 @@ def _explanation(
     return Explanation(
         time=seen.time,
         window_s=window.seconds if window is not None else _samples_s(seen),
-        level=finding.level,
+        level=max(finding.level, _front_level(seen, causes[0])),
         reasons=finding.reasons,
         causes=causes,
         steps=len(window.steps) if window is not None else 0,
@@ -170,6 +173,16 @@ def _explanation(
         not_limits=limits,
         idle=finding.idle,
     )
+
+
+def _front_level(seen: Observation, main: CauseFound) -> Level:
+    """How full the front end is, where it is the main cause: a server before the engine core, whose
+    queue no number of the engine core shows."""
+    if main.cause is not Cause.FRONT_END or main.share is None or in_front(seen) < 2:
+        return Level.UNKNOWN
+    if main.share >= FRONT_FULL and in_front(seen) > MOST_QUEUED:
+        return Level.SATURATED
+    return Level.NEAR_KNEE if main.share >= FRONT_NEAR else Level.UNKNOWN
 
 
 def _samples_s(seen: Observation) -> float:
@@ -194,8 +207,12 @@ def state_reasons(found: Explanation) -> tuple[str, ...]:
 
 
 def with_reasons(finding: LoadState, found: Explanation) -> LoadState:
-    """The finding with the words of its explanation: one state, one set of reasons."""
-    return replace(finding, reasons=state_reasons(found))
+    """The finding with the words of its explanation: one state, one set of reasons.
+
+    It is worse than the finding where the front end is full.
+    """
+    level = max(finding.level, found.level)
+    return replace(finding, level=level, reasons=state_reasons(found))
 
 
 def change_words(found: Explanation) -> str:

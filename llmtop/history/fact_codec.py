@@ -79,7 +79,7 @@ def decode(line: bytes) -> Fact | None:
             # JSON allows no raw control character: this holds printable ASCII only.
             fact: Fact = decoder.decode(line)
         else:
-            fact = msgspec.convert(_cleaned(msgspec.json.decode(line)), _FACTS[kind], strict=False)
+            fact = decoder.decode(_encode(_cleaned(msgspec.json.decode(line))))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         why = printable(str(error))[:200]
         raise RecordingError(f"the recording holds a damaged line ({kind}: {why})") from error

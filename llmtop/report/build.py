@@ -29,9 +29,11 @@ def build(runs: Sequence[Run], made_at: float) -> Report:
     """The report of one or several runs. made_at: unix seconds."""
     sections: list[Section] = []
     cautions = [SIMULATED] if any(run.simulated for run in runs) else []
-    if len(runs) > 1:
-        cautions += differences(runs)
-        sections.append(side_by_side(runs))
+    # A recording and the result of the load in it are one run.
+    compared = [run for run in runs if run.kind != "recording"] or runs
+    if len(compared) > 1:
+        cautions += differences(compared)
+        sections.append(side_by_side(compared))
     for run in runs:
         several = len(runs) > 1
         cautions += [f"{run.label}: {one}" if several else one for one in _cautions(run)]

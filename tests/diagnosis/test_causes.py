@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llmtop.diagnosis.causes import Cause, Explanation
-from llmtop.diagnosis.explanation import change_words, explain, state_reasons
+from llmtop.diagnosis.explanation import change_words, explain, state_reasons, with_reasons
 from llmtop.diagnosis.load_state import LoadStates
 from llmtop.diagnosis.moments import Moment
 from llmtop.diagnosis.observation import ClientView, FrontEnd, Observation
@@ -154,6 +154,11 @@ def test_a_slow_front_end_is_named_by_the_engines_own_stamps_or_by_the_client() 
     found = explain(observe(engine, front_end=stamps))
     assert found.main.cause is Cause.FRONT_END
     assert found.main.share == pytest.approx(0.65, abs=0.01)
+    # The engine core has room; who asks for more would wait in front of it all the same.
+    assert found.level is Level.SATURATED
+    assert with_reasons(observe(engine).finding, found).level is Level.SATURATED
+    alone = explain(observe(engine, front_end=FrontEnd(0.08, 0.03, 5.0, 80)))
+    assert alone.level is observe(engine).finding.level < Level.SATURATED
     client = ClientView(24, True, ttft_s=1.4, engine_ttft_s=0.05, e2e_s=2.1)
     found = explain(observe(engine, client=client))
     assert found.main.cause is Cause.FRONT_END

@@ -33,7 +33,11 @@ SECONDS = 2500
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """2,500 s of an engine: 100 tok/s, then 300 from a change at 1,000 s on."""
+    """2,500 s of an engine: 100 tok/s, then 300 from a change at 1,000 s on.
+
+    The load in it was asked for with quotes and a letter that is not ASCII.
+    """
+    outcome = json.dumps({**load(), "command": 'llmtop load "Zoë"'}).encode()
 
     def keyframe(time: float) -> Iterator[Fact]:
         yield EngineFact(time, "llama", "vllm", model="org/model-8b", version="0.32.0")
@@ -49,11 +53,7 @@ def path(tmp_path: Path) -> Path:
         facts: list[Fact] = [SeriesFact(BEGAN + second, "llama", values)]
         if second == 1000:
             facts.append(MarkFact(BEGAN + second, "llama", Mark(BEGAN + second, "max_num_seqs 64")))
-            facts.append(
-                OutcomeFact(
-                    BEGAN + second, "load", "llama", msgspec.Raw(json.dumps(load()).encode())
-                )
-            )
+            facts.append(OutcomeFact(BEGAN + second, "load", "llama", msgspec.Raw(outcome)))
         writer.write(BEGAN + second, facts)
     writer.close(BEGAN + SECONDS - 1)
     return path
@@ -72,6 +72,7 @@ def test_changes_events_and_results_appear_once(path: Path, tmp_path: Path) -> N
     runs = read_recording(path, "run")
     assert [run.kind for run in runs] == ["recording", "load"]
     write_report(str(tmp_path / "r.md"), runs, BEGAN)
+    assert "Side by side" not in (tmp_path / "r.md").read_text()  # one run, and its result
     text = (tmp_path / "r.md").read_text().replace("\\", "")
     assert text.count("llama: max_num_seqs 64") == 1 and text.count("| event |") == 1
     assert "KV cache: lowest 50%, mean 50%, highest 50%" in text

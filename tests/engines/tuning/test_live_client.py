@@ -62,7 +62,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "live"
 
 
-def client(path: Path, timeout_s: float = 10.0) -> LiveClient:
+def client(path: Path, timeout_s: float = 60.0) -> LiveClient:
     return LiveClient(path, timeout_s=timeout_s)
 
 

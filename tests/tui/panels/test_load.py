@@ -396,10 +396,10 @@ def test_records_of_every_fate_cross_over() -> None:
             wait_for(lambda: server.open_streams == 3, "others run")
             load.stop(drain=False)
             wait_for(lambda: load.finished, "cut")
-            result = load.result()
+            result, sent = load.result(), load.snapshot().sent
     assert result.ok == sum(record.fate is Fate.OK for record in records)
     assert result.cut == sum(record.fate is Fate.CUT for record in records) > 0
-    assert len(records) == server.requests
+    assert len(records) == sent >= server.requests  # one that is cut may not have come there
     assert all(record.gaps_us is None for record in records)  # which nobody asked for
 
 
