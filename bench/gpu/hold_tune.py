@@ -140,6 +140,7 @@ def main() -> None:
         print(f"{time.monotonic() - begun:5.0f} s  {key}", flush=True)
 
     try:
+        load(name, [(LOW, 10)])  # the first steps of each kind are compiled
         kept("below_the_knee_default", load(name, [(LOW, 15)]))
         kept("overload_default", load(name, [(HIGH, 18)]))
         time.sleep(1.0)

@@ -100,6 +100,7 @@ def core_of(pid: int) -> int:
 
 
 def record(example: Example, folder: Path, *, simulated: bool) -> None:
+    llmtop(*put("max_queued_requests=0"), check=False)  # the example before may have left one
     path = folder / f"{example.name}.llmtop"
     path.unlink(missing_ok=True)
     lengths = () if "--repetitive" in example.load else LENGTHS

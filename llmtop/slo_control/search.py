@@ -36,11 +36,16 @@ class Verdict(StrEnum):
 
 
 class Measured(Struct, frozen=True):
-    """One run. share: of the requests that were asked for, in time. goodput_per_s: in time."""
+    """One run. share: of the requests that were asked for, in time. goodput_per_s: in time.
+
+    settled: the run was long beside its requests. In a short run of an open loop the queue of an
+    overloaded engine has not grown yet, and all requests can be in time.
+    """
 
     goodput_per_s: float
     share: float
     n: int
+    settled: bool = True
 
 
 class Ratio(Struct, frozen=True):
@@ -96,7 +101,7 @@ class Search:
         index = self._queue.pop(0)
         self.runs[index].append(measured)
         self._now[index] = measured.goodput_per_s
-        if index == 0 and not self.round and measured.share >= FULL:
+        if index == 0 and not self.round and measured.share >= FULL and measured.settled:
             ratio = Ratio(1.0, 1.0, 1.0 / measured.share, 0) if measured.n else None
             verdict = Verdict.NOTHING if measured.n else Verdict.UNKNOWN  # no request came
             self.result = Result(verdict, self.candidates[0], ratio)

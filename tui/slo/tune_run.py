@@ -19,7 +19,14 @@ from llmtop.loadgen.workload.plan import Loop, Plan
 from llmtop.operations.slo.ask import assumed
 from llmtop.operations.slo.limits import Names
 from llmtop.operations.slo.tune_candidates import Chosen, choose, warm_of
-from llmtop.operations.slo.tune_runs import InForce, in_time, launch_line, most_of, own_settings
+from llmtop.operations.slo.tune_runs import (
+    InForce,
+    in_time,
+    launch_line,
+    most_of,
+    next_length,
+    own_settings,
+)
 from llmtop.operations.slo.tuner import TRIES, Tried, TuneReport
 from llmtop.operations.slo.words import tune_sentence
 from llmtop.slo_control.search import Measured, Search
@@ -75,6 +82,10 @@ class TuneRun(Experiment):
         self._source.track.marks.append(Mark(self.parts.now(), "tune"))
         self._show(now=self._own, phase="your settings", left=0)
         first = await self._run(load, 0)
+        while not self.stopping and (seconds := next_length(first, self._plan.seconds)):
+            self._plan = replace(self._plan, seconds=seconds)
+            self._show(now=self._own, phase=f"once more, {seconds:g} s a run", left=0)
+            first = await self._run(load, 0)
         if self.stopping:
             return
         self._show(now=None, phase="a forecast chooses candidates")
@@ -196,7 +207,9 @@ class TuneRun(Experiment):
         late = clock.seconds() + CUT_S
         await self._wait(load, lambda: load.finished or clock.seconds() >= late, cut=True)
         self._runs += 1
-        return in_time(self._records, plan.slo, begun + warm_of(plan.seconds), end)
+        return in_time(
+            self._records, plan.slo, begun + warm_of(plan.seconds), end, is_open=plan.is_open
+        )
 
     async def _wait(self, load: Load, over: Callable[[], bool], *, cut: bool = False) -> None:
         while not over() and (cut or not self.stopping):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -13,9 +14,10 @@ from llmtop.loadgen.experiments.level import LoadClock
 from llmtop.loadgen.experiments.slo import Slo
 from llmtop.loadgen.workload.plan import Loop, Plan
 from llmtop.operations.slo.tune_candidates import warm_of
-from llmtop.operations.slo.tune_runs import in_time
+from llmtop.operations.slo.tune_runs import in_time, next_length
 from llmtop.operations.wiring import fresh_seed
 from llmtop.slo_control.search import Measured
+from llmtop.values import replace
 
 if TYPE_CHECKING:
     from llmtop.loadgen.workers.load import Load as Generator
@@ -71,10 +73,21 @@ class LoadMeter:
     load: Generator
 
     def __init__(self, asked: LoadOf, limits: Limits, clock: LoadClock) -> None:
-        self._asked, self._clock = asked, clock
+        self.asked, self._clock = asked, clock
         self._slo = Slo(limits.ttft, limits.tpot, limits.e2e)
         self._seed = fresh_seed()
         self._records: list[RequestRecord] = []
+
+    def first(self, told: Callable[[str], None]) -> Measured:
+        """A run with the operator's settings, made longer until it tells enough; so are the runs
+        after it. told: what is to be shown."""
+        told("a first run shows how the engine behaves")
+        found = self(own=True, arrivals=0)
+        while self.asked.shape is None and (s := next_length(found, self.asked.seconds)):
+            self.asked = replace(self.asked, seconds=s)
+            told(f"requests take long beside the run: once more, {s:g} s a run")
+            found = self(own=True, arrivals=0)
+        return found
 
     def take(self, record: RequestRecord) -> None:
         """A request has ended."""
@@ -84,8 +97,8 @@ class LoadMeter:
         """See ``tuner.Meter``."""
         self._records.clear()
         begun = self._clock.seconds()
-        self.load.start(self._asked.plan(self._seed + arrivals))
-        shape_s = self._asked.duration_s
+        self.load.start(self.asked.plan(self._seed + arrivals))
+        shape_s = self.asked.duration_s
         end = begun + shape_s
         while self._clock.seconds() < end:
             wait_a_beat(self.load)
@@ -97,4 +110,4 @@ class LoadMeter:
         while not self.load.finished and self._clock.seconds() < until:
             wait_a_beat(self.load)
         since = begun + warm_of(shape_s)
-        return in_time(self._records, self._slo, since, end)
+        return in_time(self._records, self._slo, since, end, is_open=self.asked.open)

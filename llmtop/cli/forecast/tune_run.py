@@ -44,13 +44,12 @@ def tune_under_load(
         own, names = engine.own(roles)
         with load_on(target, asked, clock, load.seconds, meter.take) as generator:
             meter.load = generator
-            line.show("a first run shows how the engine behaves", now=True)
             began = time.monotonic()
-            first = meter(own=True, arrivals=0)
+            first = meter.first(lambda words: line.show(words, now=True))
             known = engine.known(load.streams)
             assumed = _assumed(load, asked, known)
             line.show("a forecast chooses the candidates", now=True)
-            run_s = load.duration_s
+            run_s = meter.asked.duration_s
             chosen = choose(own, engine.most(names), known, limits, assumed, run_s)
             search = Search(own, chosen.settings)
             if search.next() == 0:

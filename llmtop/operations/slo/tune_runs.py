@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError
 from llmtop.engines.core.options import Change, Option
 from llmtop.engines.state.temporary_changes import Purpose
 from llmtop.operations.slo.limits import MEASURED, ROLES, Names, live_names, settings_of
-from llmtop.slo_control.search import Measured
+from llmtop.slo_control.search import FULL, Measured
 
 if TYPE_CHECKING:
     from llmtop.engines.core.endpoint import Endpoint
@@ -41,12 +43,32 @@ def most_of(options: Iterable[Option], names: Names) -> dict[str, int]:
     return found
 
 
-def in_time(records: Iterable[RequestRecord], slo: Slo, since: float, end: float) -> Measured:
-    """The goodput of the requests that were due between two moments of the load's clock."""
+LONGEST_RUN_S = 30.0
+"""A first run is not made longer than that by itself."""
+
+
+def in_time(
+    records: Iterable[RequestRecord], slo: Slo, since: float, end: float, *, is_open: bool
+) -> Measured:
+    """The goodput of the requests that were due between two moments of the load's clock.
+
+    is_open: new requests came whether the earlier ones had ended or not. Such a run has settled
+    when half of its requests took less than half of it.
+    """
     counted = [record for record in records if since <= record.intended <= end]
     good = sum(slo.met(record) for record in counted)
     share = good / len(counted) if counted else 0.0
-    return Measured(good / max(end - since, 1e-9), share, len(counted))
+    took = [math.inf if record.e2e is None else record.e2e for record in counted]
+    settled = not is_open or not took or median(took) <= (end - since) / 2
+    return Measured(good / max(end - since, 1e-9), share, len(counted), settled)
+
+
+def next_length(first: Measured, seconds: float) -> float | None:
+    """Seconds of a longer first run. None where this one tells enough: requests were late in it, or
+    it would have shown a queue that grows."""
+    if first.settled or first.share < FULL or seconds >= LONGEST_RUN_S:
+        return None
+    return min(2 * seconds, LONGEST_RUN_S)
 
 
 class InForce:
