@@ -182,7 +182,7 @@ def verdict(finding: PairedRatio) -> str:
         return f"cannot tell: about {finding.more_pairs} more pairs"
     if finding.low is None or finding.high is None:
         return "cannot tell: too few pairs"
-    return "cannot tell: a difference is too small for more runs to show"
+    return "cannot tell: the difference is small beside the spread of the pairs"
 
 
 def percent_change(ratio: float | None) -> str:

@@ -122,13 +122,12 @@ class EngineCommands(PeriodicScreen):
 
     def _question(self, engine: EngineTrack, option: str, value: OptionValue) -> EffectQuestion:
         from llmtop.tui.screens.inside.entry import EngineScreens
-        from llmtop.tui.screens.inside.hold import usual
+        from llmtop.tui.screens.inside.hold import limits_in_force
 
         app = self.app
         assert isinstance(app, EngineScreens)
         held = engine.hold.slo if engine.hold is not None else ""
-        slo = held if held and not held.startswith("@") else usual(app.config)
-        return EffectQuestion(engine.name, option, value, slo)
+        return EffectQuestion(engine.name, option, value, limits_in_force(held, app.config))
 
     def change(
         self, engine: EngineTrack, wanted: str, value: OptionValue, *, evict: bool = False

@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from llmtop.config.file import Config
 from llmtop.config.tables import ConfigTable, SloTable
 from llmtop.tui.app import LlmtopApp
+from llmtop.tui.screens.inside.hold import limits_in_force
 from llmtop.tui.store.store import Store
 from tests.fake_control import FakeControl
 from tests.inside_states import HELD
@@ -65,6 +66,20 @@ async def test_the_first_slo_of_the_file_that_can_be_held_is_proposed(
         await pilot.press("enter")
         await settle(pilot)
         assert control.calls == [("start_hold", "llama", "ttft=700ms,tpot=40ms")]
+
+
+@pytest.mark.parametrize(
+    ("held", "limits"),
+    [
+        ("ttft=2s,tpot=30ms", "ttft=2s,tpot=30ms"),
+        ("@batch", "ttft=5000ms"),
+        ("@elsewhere", "ttft=700ms"),
+        ("", "ttft=700ms"),
+    ],
+)
+def test_an_effect_is_judged_by_the_limits_that_are_held(held: str, limits: str) -> None:
+    slos = {"chat": SloTable(ttft="700ms"), "batch": SloTable(ttft="5s")}
+    assert limits_in_force(held, Config(ConfigTable(slos=slos))) == limits
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -144,6 +144,14 @@ def usual(config: Config) -> str:
     return USUAL
 
 
+def limits_in_force(held: str, config: Config) -> str:
+    """The limits of a hold that runs, else the usual ones. held: as it was asked for, or ""."""
+    try:
+        return limits_of(held, config)
+    except UsageError:  # none is held, or an SLO of another configuration file
+        return usual(config)
+
+
 def limits_of(text: str, config: Config) -> str:
     """Limits as a holder takes them. UsageError for those that cannot be held."""
     if not text:
