@@ -63,7 +63,7 @@ demo: setup ## the dashboard on a simulated engine under a load ramp
 PYTEST = $(KEPT) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope $(AGAIN)
 WORKERS ?= 5
 
-# RERUNS=1: a test that fails is run once more. The summary counts and names it all the same.
+# RERUNS=1: a test that fails is run once more. The summary counts and names it.
 RERUNS ?= 0
 AGAIN = --reruns $(RERUNS) -r R
 

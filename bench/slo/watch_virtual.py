@@ -47,7 +47,7 @@ CASES = {
 
 
 class Inside:
-    """What a watch reads of a twin; its clock goes on as the watch sleeps."""
+    """What a watch reads of a twin; its clock moves while the watch sleeps."""
 
     def __init__(self, twin: Twin) -> None:
         self._twin, self._taken, self.now = twin, 0, 0.0

@@ -109,7 +109,7 @@ def around_set_internal_state(
 
 
 def after_get_internal_state(answer: Any, scheduler: Any, *_: Any, **__: Any) -> None:
-    """After ``get_internal_state``: it would tell the launch values of what it cannot change."""
+    """After ``get_internal_state``: SGLang itself reports launch values here, after a change."""
     control = getattr(scheduler, "llmtop_control", None)
     if control is not None:
         control.report_values(answer)

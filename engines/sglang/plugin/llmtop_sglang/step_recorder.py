@@ -58,7 +58,7 @@ class StepRecorder:
         self._last: LaunchedStep | None = None
         self._round = clock()
         self._scheduled = True  # in this round: else the engine is paused
-        self._nothing = False  # no batch came of it
+        self._nothing = False  # the round made no batch
         self._idle_since: float | None = self._round
         self._scheduling = UNKNOWN
         self._retracted = 0
