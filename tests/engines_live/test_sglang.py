@@ -139,7 +139,9 @@ def test_it_tells_what_can_be_changed(engine: Engine) -> None:
 
 def test_asking_whether_it_is_ready_costs_no_generation(engine: Engine) -> None:
     before = len(prefills(engine)), engine.steps
+    begun = time.monotonic()
     assert engine.healthy()
+    assert time.monotonic() - begun < 0.9  # a generated answer takes a second at least
     assert (len(prefills(engine)), engine.steps) == before
 
 
