@@ -139,7 +139,9 @@ class RankedEngine:
         if self._sampler is not None:
             self._sampler.stop()
         with contextlib.suppress(Exception):
-            log = Path(Wiring().owned(NAME).record.log_path)  # type: ignore[union-attr]
+            record = Wiring().owned(NAME).record
+            assert record is not None
+            log = Path(record.log_path)
             shutil.copy(log, self.out / "engine.log")
         begun = time.monotonic()
         try:

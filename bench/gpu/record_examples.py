@@ -114,7 +114,9 @@ def record(example: Example, folder: Path, *, simulated: bool) -> None:
         llmtop(*command, check=False)
     if example.kill is not None:
         time.sleep(max(0.0, began + example.kill - time.monotonic()))
-        os.kill(core_of(Wiring().owned(NAME).record.pid), signal.SIGKILL)  # type: ignore[union-attr]
+        engine = Wiring().owned(NAME).record
+        assert engine is not None
+        os.kill(core_of(engine.pid), signal.SIGKILL)
     load.wait()
     if not path.exists():
         raise SystemExit(f"{example.name}: nothing was recorded")

@@ -52,8 +52,8 @@ _BARE = looked_up(
     (*COUNTERS.values(), FINISHED, ERRORS),
     HISTOGRAMS,
 )
-# Bare names are so general that they could be any program's: whoever asks a collector for them
-# by name asks for those with the prefix alone.
+# Names without the prefix could be those of any program. A query by name to a collector uses the
+# prefixed ones alone.
 SERIES = SeriesNames(
     running=tuple(PREFIX + name for name in (RUNNING, FINISHED)),
     values=(*(PREFIX + name for name in _BARE.values), "process_start_time_seconds"),

@@ -16,8 +16,7 @@ FOLLOWED = "LLMTOP_FOLLOW_OUTPUT"  # as in llmtop.fleet.ssh
 
 
 def by_ctrl_c(error: BaseException | None) -> bool:
-    """Whether an exception came of Ctrl+C: a question that was answered "no" ends as click's own
-    ``Abort`` too."""
+    """Whether Ctrl+C caused an exception. An answer "no" raises click's ``Abort`` too."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True

@@ -222,7 +222,7 @@ class StepRecorder:
         step.drafts = step.requests * max(found - 1, 0)
         step.decodes += step.drafts
 
-    # When the device was done. Only a look tells, so the gap is at least what is recorded.
+    # When the device was done. It is seen only when we ask, so the gap can be longer than recorded.
 
     def look(self) -> None:
         """See whether the device has finished the last launch, at a moment that costs nothing."""

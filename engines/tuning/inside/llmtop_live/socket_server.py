@@ -86,8 +86,8 @@ def answer(
 ) -> dict[str, Any]:
     """The answer to one request line, whatever it holds.
 
-    Without ``introspection`` this is protocol 1. With it, older clients get answers of protocol 1
-    all the same: those to ``get`` and ``set`` are of protocol 2 where the request names it.
+    Without ``introspection`` this is protocol 1. With it, ``get`` and ``set`` are
+    answered by protocol 2 where the request names it. Older clients name none and get protocol 1.
     """
     begun = time.perf_counter()
     try:
