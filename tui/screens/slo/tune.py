@@ -52,10 +52,10 @@ ROLES = {
 USUAL_RATE, USUAL_STREAMS = "20", "64"
 MOST_RATE = 100_000.0
 HOW = (
-    "The first run shows how the engine behaves with your settings. If 99 % of the requests are in "
-    "time, there is nothing to gain. Else a forecast chooses four candidates. Rounds follow: in "
-    "each, your settings and the candidates that are left meet the same arrivals, with new "
-    "prompts. The last round is the one after which the difference is certain.",
+    "The first run uses your settings. If 99 % of the requests are in time, there is nothing to "
+    "gain. Else a forecast chooses four candidates. In each round, your settings and the "
+    "candidates that are left meet the same arrivals, with new prompts. The rounds end when the "
+    "difference is certain.",
     "Each run has a load of its own. All changes are live, and your settings are put back at the "
     "end, however it ends. You can go back to the dashboard; the tune keeps running.",
 )
