@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+
 import pytest
 
+from llmtop.cli.options.canary import PATIENCE_S, Trouble, lasting
 from llmtop.engines.core.latencies import LatencyHistogram, bucket_of
 from llmtop.engines.core.samples import BucketHistogram
 from llmtop.fleet.canary import (
@@ -79,3 +83,33 @@ def test_a_restart_leaves_nothing_to_compare() -> None:
 
 def test_batches_double() -> None:
     assert batches(list("abcdefgh"), 1) == [["a"], ["b", "c"], ["d", "e", "f", "g"], ["h"]]
+
+
+SILENT, ENDED = Trouble("one is unresponsive", passing=True), Trouble("one is failed")
+
+
+@pytest.mark.parametrize(
+    ("looks", "words", "waited_s"),
+    [
+        ([Trouble()], "", 0.0),
+        ([SILENT, SILENT, Trouble()], "", 1.0),  # one late answer is no harm of a setting
+        ([ENDED], "one is failed", 0.0),
+        ([SILENT, ENDED], "one is failed", 0.5),
+        ([SILENT] * 100, "one is unresponsive", PATIENCE_S),
+    ],
+)
+def test_an_engine_that_is_silent_for_a_moment_serves(
+    looks: list[Trouble], words: str, waited_s: float
+) -> None:
+    answers: Iterator[Trouble] = iter(looks)
+    now = 0.0
+
+    async def look() -> Trouble:
+        return next(answers)
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    assert asyncio.run(lasting(look, monotonic=lambda: now, sleep=sleep)) == words
+    assert now == waited_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -39,6 +39,8 @@ KEYS = ("model", "engine", "name")
 WORK = "the canary"  # how a change is called that a killed llmtop left
 EVERY_S = 2.0
 SETTLE_S = 5.0  # after each batch of the rest
+PATIENCE_S = 5.0  # beside a start or on a full machine, an engine that serves answers late
+AGAIN_S = 0.5
 
 
 class Plan(Struct, frozen=True):
@@ -58,6 +60,28 @@ class Result(Struct, frozen=True):
     canaries: tuple[str, ...]
     changed: tuple[str, ...]
     reverted: tuple[str, ...]
+
+
+class Trouble(Struct, frozen=True):
+    """Why an engine does not serve, "" when it does. passing: it may be over at the next look."""
+
+    words: str = ""
+    passing: bool = False
+
+
+async def lasting(
+    look: Callable[[], Awaitable[Trouble]],
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> str:
+    """The words of a trouble that lasts: one that may pass is looked at again for PATIENCE_S."""
+    began = monotonic()
+    while True:
+        found = await look()
+        if not (found.words and found.passing) or monotonic() - began >= PATIENCE_S:
+            return found.words
+        await sleep(AGAIN_S)
 
 
 def is_selection(text: str) -> bool:
@@ -131,16 +155,20 @@ class _Engine:
         return all(name in found.histograms for name in limits)
 
     async def trouble(self) -> str:
-        """Why it does not serve, "" when it does."""
+        """Why it does not serve, "" when it does. One that is silent gets a few seconds."""
+        return await lasting(self._look)
+
+    async def _look(self) -> Trouble:
         status = await asyncio.to_thread(self._wiring.supervisor.status, self._record)
         if status.state is not State.READY:
-            return f"{self.name} is {status.state.value}"
+            silent = status.state is State.UNRESPONSIVE
+            return Trouble(f"{self.name} is {status.state.value}", passing=silent)
         try:
             sample = await self.session.sample()
         except LlmtopError as error:
-            return f"{self.name}: {error.message}"
+            return Trouble(f"{self.name}: {error.message}", passing=True)
         hung = [one.message for one in sample.conditions if one.name in STALE]
-        return f"{self.name}: {hung[0]}" if hung else ""
+        return Trouble(f"{self.name}: {hung[0]}" if hung else "")
 
     def keep(self) -> None:
         """What was changed is to stay, whatever becomes of this llmtop."""
