@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from llmtop import LlmtopError
 from llmtop.regression.budget import place_of, verdict_place
 from llmtop.report.fields import at, items, number, text
-from llmtop.report.runs import Run
+from llmtop.report.recorded import SUFFIX, read_recording
+from llmtop.report.runs import Run, read_result
+from llmtop.values import replace
+from llmtop.wording.format import clean
 
 # What a run keeps in the file: enough for every budget, the report and the client's verdict.
 _KEPT = (
@@ -16,6 +20,19 @@ _KEPT = (
     "output_tokens_per_s", "requests_per_s", "requests_window_s", "ttft_s", "tpot_s", "itl_s",
     "e2e_s", "tokens_per_chunk", "seed", "client",
 )  # fmt: skip
+
+
+def read_baseline(path: Path) -> Run:
+    """The result in a file, of a recording its newest load. Raises LlmtopError."""
+    if path.suffix != SUFFIX:
+        return read_result(path)
+    loads = [run for run in read_recording(path, path.stem) if run.kind == "load"]
+    if not loads:
+        raise LlmtopError(
+            f"{clean(path.name, 80)} holds no result of a load, so there is nothing to repeat",
+            "record one: llmtop load NAME --rate 20 --duration 10s --record FILE",
+        )
+    return replace(loads[-1], label=clean(path.stem, 40))
 
 
 def kept(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,20 @@ def test_what_cannot_be_done_is_one_clear_line(home: Home, args: list[str], word
     assert done.code == 2 and words in done.err
 
 
+def test_reports_and_checks_take_the_name_of_an_example(home: Home) -> None:
+    page = home.folder / "x.html"
+    done = home.run("report", "h200-overload", "h200-speculation", "-o", str(page))
+    assert done.code == 0, done.err
+    assert "h200-overload" in page.read_text()
+    unknown = home.run("report", "h200-overlord", "-o", str(page))
+    assert unknown.code == 2 and "did you mean h200-overload?" in unknown.err
+    # The load of this example was found; what fails is the engine that it is to be sent to.
+    checked = home.run("check", "absent", "--baseline", "h200-speculation")
+    assert checked.code == 2 and "there is no engine named" in checked.err
+    nothing = home.run("check", "absent", "--baseline", "h200-overload")
+    assert nothing.code == 1 and "holds no result of a load" in nothing.err
+
+
 def test_a_load_is_recorded_with_its_result(home: Home) -> None:
     port = str(free_port())
     quick = ("--", "--startup-s", "0.1")

@@ -51,8 +51,9 @@ def held(home: Home) -> object:
 
 
 def test_a_hold_in_the_background_is_seen_keeps_others_out_and_ends(home: Home) -> None:
-    path = home.folder / "background.llmtop"
-    done = home.run("hold", ENGINE, *SLO, "--detach", "--yes", "--json", "--record", str(path))
+    path, page = home.folder / "background.llmtop", home.folder / "background.md"
+    files = ("--record", str(path), "--report", os.path.relpath(page, home.folder))
+    done = home.run("hold", ENGINE, *SLO, "--detach", "--yes", "--json", *files)
     assert done.code == 0, done.err
     pid = json.loads(done.out)["pid"]
     found = held(home)
@@ -67,10 +68,25 @@ def test_a_hold_in_the_background_is_seen_keeps_others_out_and_ends(home: Home) 
     assert home.run("hold", ENGINE, "--stop").code == 0
     assert held(home) is None
     assert "no process holds" in home.run("hold", ENGINE, "--stop").err
+    # Both files are whole as soon as --stop returns.
+    assert is_ended(path) and outcome(path)[0] == "hold"
+    assert f"Held SLO on {ENGINE}" in page.read_text() and "in time" in page.read_text()
+
+
+def test_a_hold_in_the_background_that_ends_by_itself_writes_its_report(home: Home) -> None:
+    page = home.folder / "timed.json"
+    done = home.run("hold", ENGINE, *SLO, "--detach", "--yes", "--for", "1s", "--report", str(page))
+    assert done.code == 0, done.err
     ends = time.monotonic() + PATIENCE_S
-    while not is_ended(path) and time.monotonic() < ends:  # after it has let go of the engine
+    while not page.exists() and time.monotonic() < ends:
         time.sleep(0.05)
-    assert outcome(path)[0] == "hold"
+    assert json.loads(page.read_text())["kind"] == "report"
+
+
+def test_a_report_that_cannot_be_written_is_told_before_a_hold_begins(home: Home) -> None:
+    done = home.run("hold", ENGINE, *SLO, "--detach", "--yes", "--report", "nowhere/r.html")
+    assert done.code == 2 and "there is no folder nowhere" in done.err
+    assert held(home) is None
 
 
 def test_a_hold_in_the_background_knows_the_limits_of_the_file(home: Home) -> None:

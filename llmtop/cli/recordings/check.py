@@ -27,6 +27,7 @@ from llmtop.cli.load.load_target import (
     find_target,
     report_option,
 )
+from llmtop.cli.recordings.recording_names import recording_names
 
 if TYPE_CHECKING:
     from llmtop.cli.recordings.repeated_load import RepeatedLoad
@@ -47,8 +48,10 @@ LEAST_RUNS, MOST_RUNS = 8, 30
     "--baseline",
     required=True,
     type=click.Path(dir_okay=False),
-    metavar="FILE",
-    help="What to compare with: the JSON of `llmtop load` or of --write-baseline.",
+    metavar="FILE|EXAMPLE",
+    shell_complete=recording_names,
+    help="What to compare with: the JSON of `llmtop load` or of --write-baseline, or a recording"
+    " that holds the result of a load.",
 )
 @click.option(
     "--budget",
@@ -114,13 +117,13 @@ def command(
         plan_again,
         prompts_again,
     )
+    from llmtop.history.examples import locate
     from llmtop.operations.wiring import Wiring
-    from llmtop.regression.baseline import load_of
+    from llmtop.regression.baseline import load_of, read_baseline
     from llmtop.regression.budget import DEFAULT, parse_budget
-    from llmtop.report.runs import read_result
 
     budgets = parse_budget(budget or DEFAULT)
-    old = read_result(Path(baseline))
+    old = read_baseline(locate(baseline))
     files = [given[name] for name in ("write_baseline", "junit", "summary") if given[name]]
     check_files(files, report_file=given["report_file"])
     sent = load_of(old)

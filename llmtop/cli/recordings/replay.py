@@ -11,28 +11,16 @@ import click
 
 from llmtop import LlmtopError, UsageError
 from llmtop.cli.common.output import document, json_flag
+from llmtop.cli.recordings.recording_names import recording_names
 from llmtop.cli.screen.screen_options import ScreenFlags, screen_flags
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
     from llmtop.history.recording_reader import Recording
-
-
-def example_names(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Complete the name of an example."""
-    from click.shell_completion import CompletionItem
-
-    from llmtop.history.examples import names
-
-    return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
 
 
 @click.command()
 @click.argument(
-    "files", metavar="FILE|EXAMPLE [FILE|EXAMPLE]", nargs=-1, shell_complete=example_names
+    "files", metavar="FILE|EXAMPLE [FILE|EXAMPLE]", nargs=-1, shell_complete=recording_names
 )
 @click.option("--list", "listing", is_flag=True, help="List the examples that come with llmtop.")
 @click.option("--at", metavar="TIME", help="Begin at this moment, for example 2:14.")

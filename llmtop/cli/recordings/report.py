@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from llmtop import UsageError
+from llmtop.cli.recordings.recording_names import recording_names
 
 if TYPE_CHECKING:
     from llmtop.report.runs import Run
@@ -18,7 +18,12 @@ MOST_FILES = 16  # more curves than that on one chart tell nothing
 
 @click.command()
 @click.argument(
-    "files", nargs=-1, required=True, metavar="FILE...", type=click.Path(dir_okay=False)
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="FILE|EXAMPLE...",
+    type=click.Path(dir_okay=False),
+    shell_complete=recording_names,
 )
 @click.option(
     "-o",
@@ -39,11 +44,12 @@ def command(files: tuple[str, ...], output: str, labels: tuple[str, ...]) -> Non
     """Write a report of saved results.
 
     FILE is what load, saturate, compare, tune, hold or check wrote with --json or --save, or a
-    recording (.llmtop). Several files are shown side by side. The report says what cannot be
-    compared.
+    recording (.llmtop). An EXAMPLE comes with llmtop; `llmtop replay --list` shows them. Several
+    files are shown side by side. The report says what cannot be compared.
 
     The HTML page needs no network. It can be sent by mail, read on a phone and printed.
     """
+    from llmtop.history.examples import locate
     from llmtop.report.recorded import SUFFIX, read_recording
     from llmtop.report.runs import read_result
     from llmtop.report.write import check_name, write_report
@@ -56,13 +62,14 @@ def command(files: tuple[str, ...], output: str, labels: tuple[str, ...]) -> Non
             "give one --label for each file",
         )
     check_name(output)
-    named = labels or distinct([Path(file).stem for file in files])
+    paths = [locate(file) for file in files]
+    named = labels or distinct([path.stem for path in paths])
     runs: list[Run] = []
-    for file, label in zip(files, named, strict=True):
-        if file.endswith(SUFFIX):
-            runs += read_recording(Path(file), label)
+    for path, label in zip(paths, named, strict=True):
+        if path.suffix == SUFFIX:
+            runs += read_recording(path, label)
         else:
-            runs.append(read_result(Path(file), label))
+            runs.append(read_result(path, label))
     write_report(output, runs, time.time())
     click.echo(f"{output} written")
 

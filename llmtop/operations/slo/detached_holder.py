@@ -66,7 +66,8 @@ def start(wiring: Wiring, name: str, slo: str, flags: tuple[str, ...] = ()) -> i
 
 
 def end(wiring: Wiring, name: str) -> bool:
-    """End the holder of an engine, which restores the operator's values. Blocks.
+    """End the holder of an engine, which restores the operator's values. Blocks until its report
+    and its recording are written.
 
     False when no process holds it. LlmtopError when the holder does not end.
     """
@@ -74,6 +75,7 @@ def end(wiring: Wiring, name: str) -> bool:
     found = holder_of(folder)
     if found is None:
         return False
+    began = _start_of(wiring, found.pid)
     with contextlib.suppress(ProcessLookupError):
         os.kill(found.pid, signal.SIGTERM)
     until = time.monotonic() + END_S
@@ -81,7 +83,15 @@ def end(wiring: Wiring, name: str) -> bool:
         if time.monotonic() > until:
             raise LlmtopError(f"process {found.pid} still holds {name}", "see `llmtop ps`")
         time.sleep(LOOK_S)
+    while began is not None and _start_of(wiring, found.pid) == began and time.monotonic() < until:
+        time.sleep(LOOK_S)
     return True
+
+
+def _start_of(wiring: Wiring, pid: int) -> int | None:
+    """What tells a living process from a later one with its pid; None when it has ended."""
+    entry = wiring.processes.entry(pid)
+    return None if entry is None or entry.dead else entry.start_ticks
 
 
 def last_words(folder: Path) -> str:

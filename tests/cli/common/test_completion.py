@@ -63,6 +63,13 @@ def test_an_unknown_command_is_no_error_while_a_line_is_typed(home: Home) -> Non
     assert "--theme" in offered(home, "nosuch", "--")
 
 
+def test_names_of_examples_and_files_are_completed(home: Home) -> None:
+    for words in (("replay",), ("report",), ("check", "x", "--baseline")):
+        assert "h200-overload" in offered(home, *words, "h200-o"), words
+    asking = ("replay", "run")
+    assert offered(home, *asking) == ["run"]  # the shell completes it as a file
+
+
 def test_names_of_engines_are_completed(home: Home) -> None:
     started = home.run(*ENGINE, "--port", str(free_port()), "--", "--startup-s", "0")
     try:
