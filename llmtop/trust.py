@@ -55,17 +55,23 @@ class TrustError(LlmtopError):
     """A file of certificates cannot be used."""
 
 
+class ClientCertificateError(TrustError):
+    """The certificate that llmtop shall show, or its key, cannot be used."""
+
+
 class Trust(Struct, frozen=True):
     """Whom connections to one server believe.
 
     authorities: a file of certificates, and folder a folder of them, in place of the system's; ""
     for the system's. pinned: a file whose first certificate alone is believed, under any name; ""
-    for none.
+    for none. certificate, key: files of the certificate that llmtop shows, "" for none.
     """
 
     authorities: str = ""
     folder: str = ""
     pinned: str = ""
+    certificate: str = ""
+    key: str = ""
 
     def context(self) -> ssl.SSLContext:
         """The settings of a connection. TrustError when a file cannot be read or holds none."""
@@ -136,6 +142,19 @@ def _place(url: str) -> tuple[str, int | None]:
 @lru_cache(maxsize=64)
 def _context(trust: Trust, changed: int) -> ssl.SSLContext:
     """changed: when its file was, so that a renewed certificate is read again."""
+    context = _believing(trust)
+    if trust.certificate:
+        try:
+            context.load_cert_chain(trust.certificate, trust.key or None, password=lambda: "")
+        except (OSError, ValueError) as error:
+            raise ClientCertificateError(
+                f"the certificate in {trust.certificate} and its key cannot be used",
+                "both are PEM files, the key without a password",
+            ) from error
+    return context
+
+
+def _believing(trust: Trust) -> ssl.SSLContext:
     import ssl  # 15 ms that plain HTTP has no use for
 
     if not trust.pinned and not trust.authorities and not trust.folder:

@@ -18,15 +18,15 @@ from llmtop.engines.core.adapter import Adapter, Reader
 from llmtop.engines.core.conditions import Condition
 from llmtop.engines.core.samples import Reading
 from llmtop.engines.metrics.exposition import MAX_TEXT, Exposition, Parser, ScrapeError
-from llmtop.engines.metrics.http_client import (
+from llmtop.engines.metrics.routers import other_engine_of, router_of
+from llmtop.http_client.client import HttpClient
+from llmtop.http_client.exchange import (
     BrokenAnswer,
     CircularRedirect,
     ForeignRedirect,
-    HttpClient,
     NoConnection,
     TooLarge,
 )
-from llmtop.engines.metrics.routers import other_engine_of, router_of
 from llmtop.trust import Trusts, tls_fault
 from llmtop.values import replace
 

@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 from llmtop.engines.core.live_protocol import LiveError, LiveState, understood
 from llmtop.engines.core.options import Change, Outcome, RankChange
-from llmtop.engines.metrics.http_client import BrokenAnswer, HttpClient, NoConnection, TooLarge
 from llmtop.engines.sglang.server_info import CAP, CAP_KEY, OTHERS, ServerInfo
 from llmtop.engines.tuning.rank_merge import merged_outcome, reason_words
+from llmtop.http_client.client import HttpClient
+from llmtop.http_client.exchange import BrokenAnswer, NoConnection, TooLarge
 from llmtop.trust import SYSTEM, Trust
 from llmtop.values import replace
 

@@ -14,7 +14,7 @@ from llmtop.engines.host.log_reader import LogCursor
 from llmtop.engines.host.processes import Identity, Processes, command_of, identity
 from llmtop.engines.host.safe_text import brief
 from llmtop.engines.logs.startup import StartupLog, run_start
-from llmtop.engines.metrics.probe import Probe
+from llmtop.http_client.probe import Probe
 
 PROBE_TIMEOUT_S = 1.0
 _LATE_S = 5.0  # a start is looked at within a second; a later look did not see it begin

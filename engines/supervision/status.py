@@ -12,13 +12,13 @@ from llmtop.engines.core.adapter import Adapter
 from llmtop.engines.core.records import EngineRecord, EngineStatus, State
 from llmtop.engines.host import log_reader
 from llmtop.engines.host.processes import Processes, identity
-from llmtop.engines.metrics.probe import Probe
 from llmtop.engines.state.startup_times import startup_key
 from llmtop.engines.state.state_directory import StateDirectory
 from llmtop.engines.supervision.health import Watch
 from llmtop.engines.supervision.launch import LaunchFailed
 from llmtop.engines.supervision.postmortem import Postmortem
 from llmtop.engines.supervision.registry import EngineRegistry
+from llmtop.http_client.probe import Probe
 from llmtop.trust import Trusts
 from llmtop.values import replace
 

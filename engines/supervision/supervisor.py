@@ -20,7 +20,6 @@ from llmtop.engines.host.redaction import secrets_in
 from llmtop.engines.host.safe_text import clean
 from llmtop.engines.host.termination import end_wholly, refuse_foreign, remove_socket
 from llmtop.engines.logs.memory_report import MemoryReport, read_anatomy
-from llmtop.engines.metrics.probe import KeptProbe, Probe
 from llmtop.engines.state import temporary_changes
 from llmtop.engines.state.restart_journal import RestartJournal
 from llmtop.engines.state.startup_times import startup_key
@@ -31,6 +30,7 @@ from llmtop.engines.supervision.launch_context import LaunchContext, before_rest
 from llmtop.engines.supervision.postmortem import Postmortem
 from llmtop.engines.supervision.registry import EngineRegistry
 from llmtop.engines.supervision.status import StatusReader, wait_ready
+from llmtop.http_client.probe import KeptProbe, Probe
 from llmtop.trust import Trusts
 from llmtop.values import replace
 

@@ -6,23 +6,23 @@ is dropped. Redirects are not followed, so that the credentials reach no other s
 
 from __future__ import annotations
 
-import asyncio
 import math
-import ssl
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
-from urllib.parse import urlsplit
+from typing import Generic, TypeVar
+from urllib.parse import urlencode, urlsplit
 
-import httpx
 import msgspec
 from msgspec import Struct, field
 
-from llmtop import UsageError, __version__
+from llmtop import UsageError
 from llmtop.engines.core.printable import printable
 from llmtop.engines.metrics.exposition import MAX_VALUE
 from llmtop.fleet.credentials import CERTIFICATE, Credentials
 from llmtop.fleet.faults import Faults, PrometheusError, wants_certificate
-from llmtop.trust import SYSTEM, Trust, tls_fault
+from llmtop.http_client.client import HttpClient
+from llmtop.http_client.exchange import Answer, BrokenAnswer, NoConnection, TooLarge
+from llmtop.trust import SYSTEM, ClientCertificateError, Trust, tls_fault
+from llmtop.values import replace
 
 TIMEOUT_S = 10.0
 MOST_BYTES = 64 * 1024 * 1024  # of one answer; 500 instances send 7 MB
@@ -107,17 +107,13 @@ class Prometheus:
         self._timeout_s = timeout_s
         self._limit = limit
         self._faults = Faults(self.url, credentials)
-        headers = {"User-Agent": f"llmtop/{__version__}", "Accept": "application/json"}
-        # No compressed answers: one of them could be a decompression bomb.
-        headers["Accept-Encoding"] = "identity"
-        if credentials.authorization:
-            headers["Authorization"] = credentials.authorization
-        self._client = httpx.AsyncClient(
-            headers=headers,
-            timeout=timeout_s,
-            follow_redirects=False,
-            verify=_context(self.url, credentials, trust),
-            trust_env=(urlsplit(self.url).hostname or "") not in ("localhost", "127.0.0.1", "::1"),
+        trust = _with_certificate(self.url, credentials, trust)
+        self._client = HttpClient(
+            limit,
+            timeout_s,
+            authorization=credentials.authorization,
+            trust_of=lambda _: trust,
+            accept="application/json",
         )
 
     async def query(self, expression: str, time: float | None = None) -> list[Sample]:
@@ -168,7 +164,7 @@ class Prometheus:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._client.close()
 
     @property
     def place(self) -> str:
@@ -178,37 +174,40 @@ class Prometheus:
     async def _ask(self, what: str, asked: Mapping[str, str], method: str = "POST") -> bytes:
         url = f"{self.url}/api/v1/{what}"
         try:
-            async with asyncio.timeout(self._timeout_s):
-                status, body = await self._send(method, url, asked)
-                if status == 405 and method == "POST":  # some front ends let reading through alone
-                    status, body = await self._send("GET", url, asked)
-        except (TimeoutError, httpx.TimeoutException):
+            answer = await self._send(method, url, asked)
+            if answer.status == 405 and method == "POST":  # some front ends allow only reading
+                answer = await self._send("GET", url, asked)
+        except TimeoutError:
             raise PrometheusError(
                 f"{self.place} did not answer within {self._timeout_s:g} s",
                 "it is overloaded or cannot be reached",
             ) from None
-        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
-            if tls_fault(str(error)) is not None or wants_certificate(str(error)):
-                raise self._faults.unreachable(str(error)) from None
+        except TooLarge:
+            raise PrometheusError(
+                f"an answer of {self.place} is larger than {self._limit >> 20} MiB",
+                "ask for fewer instances: --match 'job=\"vllm\"'",
+            ) from None
+        except BrokenAnswer as error:
+            if tls_fault(error.words) is not None or wants_certificate(error.words):
+                raise self._faults.unreachable(error.words) from None
             raise self._faults.closed() from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (NoConnection, ValueError) as error:
             raise self._faults.unreachable(str(error)) from None
-        if status == 200:
-            return body
-        raise self._faults.refused(status, self._faults.without_secrets(_said(body)))
+        if answer.status == 200:
+            return answer.body
+        raise self._faults.refused(answer.status, self._faults.without_secrets(_said(answer.body)))
 
-    async def _send(self, method: str, url: str, asked: Mapping[str, str]) -> tuple[int, bytes]:
-        form: dict[str, Any] = {"params": asked} if method == "GET" else {"data": asked}
-        async with self._client.stream(method, url, **form) as response:
-            received = bytearray()
-            async for chunk in response.aiter_raw():
-                received += chunk
-                if len(received) > self._limit:
-                    raise PrometheusError(
-                        f"an answer of {self.place} is larger than {self._limit >> 20} MiB",
-                        "ask for fewer instances: --match 'job=\"vllm\"'",
-                    )
-            return response.status_code, bytes(received)
+    async def _send(self, method: str, url: str, asked: Mapping[str, str]) -> Answer:
+        form = urlencode(asked)
+        if method == "GET":
+            return await self._client.request("GET", f"{url}?{form}")
+        return await self._client.request(
+            method,
+            url,
+            body=form.encode(),
+            content_type="application/x-www-form-urlencoded",
+            repeatable=True,
+        )
 
     def _decoded(self, decoder: msgspec.json.Decoder[_Answer[_T]], body: bytes) -> Sequence[_T]:
         try:
@@ -246,23 +245,19 @@ def base_url(text: str) -> str:
     return url.rstrip("/").removesuffix("/api/v1")
 
 
-def _context(url: str, credentials: Credentials, trust: Trust) -> ssl.SSLContext:
+def _with_certificate(url: str, credentials: Credentials, trust: Trust) -> Trust:
+    """trust, with the certificate of the credentials. UsageError when that cannot be used."""
     if not url.startswith("https:"):
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used; loading a store takes 20 ms
-    if not credentials.certificate:
-        return trust.context()
-    # A context of its own: that of ``trust`` is shared with other connections.
-    context = ssl.create_default_context(
-        cafile=trust.authorities or None, capath=trust.folder or None
-    )
+        return trust
+    trust = replace(trust, certificate=credentials.certificate, key=credentials.key)
     try:
-        context.load_cert_chain(credentials.certificate, credentials.key, password=lambda: "")
-    except (OSError, ssl.SSLError):
+        trust.context()  # a file that cannot be used is reported before anything is asked
+    except ClientCertificateError:
         raise UsageError(
             f"{CERTIFICATE} and its key are not a certificate that can be used",
             "both are PEM files, the key without a password",
         ) from None
-    return context
+    return trust
 
 
 def _said(body: bytes) -> str:

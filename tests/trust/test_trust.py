@@ -12,10 +12,10 @@ import pytest
 
 from llmtop import LlmtopError, UsageError
 from llmtop.engines.metrics.exposition import ScrapeError
-from llmtop.engines.metrics.http_client import redirect_target
-from llmtop.engines.metrics.probe import KeptProbe
 from llmtop.engines.metrics.scraper import HttpFetch
 from llmtop.engines.tuning.tls_flags import certificate_of
+from llmtop.http_client.client import redirect_target
+from llmtop.http_client.probe import KeptProbe
 from llmtop.loadgen.client.model_discovery import NotAnEngine, discover_model
 from llmtop.trust import Trust, TrustError, Trusts, from_environment, tls_fault
 from tests import fake_vllm

@@ -63,14 +63,14 @@ class Loads:
         return remembered(wiring.state.root, wiring.processes.boot_id)
 
     def _target(self, source: EngineSource) -> Target:
-        from llmtop.operations.served import served_model
+        from llmtop.loadgen.client.model_discovery import discover_model
 
         endpoint = source.session.endpoint
         key = self._wiring.key_for(endpoint)
         trust = self._wiring.trusts.of(endpoint.url)
         return Target(
             url=endpoint.url,
-            model=served_model(endpoint.url, key, trust),
+            model=discover_model(endpoint.url, key, trust=trust),
             api_key=key,
             trust=trust,
             rid=endpoint.adapter.kind == "sglang",

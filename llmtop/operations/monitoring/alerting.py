@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from llmtop import UsageError
 from llmtop.alerts.delivery import Post, check_webhook
 from llmtop.alerts.expression import parse
 from llmtop.alerts.rules import Rule
+from llmtop.http_client.client import HttpClient
+from llmtop.http_client.exchange import SMALL, BrokenAnswer, NoConnection
 from llmtop.values import replace
 
 if TYPE_CHECKING:
@@ -54,19 +55,14 @@ def post_by(wiring: Wiring) -> Post:
     """Posts to webhooks, with the trust that all encrypted connections of llmtop have."""
 
     async def post(url: str, body: bytes, timeout_s: float) -> int:
-        import httpx
-
-        trust = wiring.trusts.of(url)
-        verify = trust.context() if url.startswith("https:") else False
+        client = HttpClient(SMALL, timeout_s, trust_of=wiring.trusts.of)
         try:
-            async with asyncio.timeout(timeout_s):
-                async with httpx.AsyncClient(verify=verify, follow_redirects=False) as client:
-                    request = client.stream(
-                        "POST", url, content=body, headers={"Content-Type": "application/json"}
-                    )
-                    async with request as answer:
-                        return answer.status_code
-        except httpx.HTTPError as error:
-            raise OSError(type(error).__name__) from error
+            return await client.status("POST", url, body=body)
+        except (NoConnection, ValueError) as error:
+            raise OSError(0, "no connection") from error
+        except BrokenAnswer as error:
+            raise OSError(0, "the connection ended without an answer") from error
+        finally:
+            await client.close()
 
     return post

@@ -14,8 +14,9 @@ import pytest
 from llmtop.engines.core.adapter import Adapter, MetricText
 from llmtop.engines.core.samples import Counter, Reading
 from llmtop.engines.metrics.exposition import ScrapeError
-from llmtop.engines.metrics.loopback import Loopback, is_loopback, is_plain
 from llmtop.engines.metrics.scraper import HttpFetch, Scraper
+from llmtop.http_client.exchange import Request
+from llmtop.http_client.loopback import Loopback, is_loopback, is_plain
 from tests.fake_fetch import FakeFetch
 from tests.folders import TESTS
 
@@ -151,7 +152,7 @@ async def test_a_thread_that_waited_long_enough_says_that_no_answer_came() -> No
     loopback = Loopback(100, timeout_s=0.1)
     async with serving(silent) as base:
         with pytest.raises(TimeoutError):
-            await loopback.request("GET", f"{base}/metrics", {})
+            await loopback.request(Request("GET", f"{base}/metrics", {}))
     loopback.close()
 
 

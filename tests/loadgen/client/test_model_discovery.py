@@ -1,83 +1,129 @@
+"""The model of a server, asked of servers that answer as badly as servers can."""
+
+from __future__ import annotations
+
 import contextlib
 import gzip
+import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from llmtop import UsageError
-from llmtop.loadgen.client.model_discovery import (
-    MAX_ANSWER,
-    Ask,
-    NotAnEngine,
-    by_httpx,
-    discover_model,
-)
+from llmtop.loadgen.client.model_discovery import MAX_ANSWER, NotAnEngine, discover_model
 
-URL = "http://127.0.0.1:8000"
+LISTED = b'{"object": "list", "data": [{"id": "meta/llama"}, {"id": "lora"}]}'
 
 
-def server(response: httpx.Response | Exception) -> Ask:
-    def answer(request: httpx.Request) -> httpx.Response:
-        assert request.url == f"{URL}/v1/models"
-        if isinstance(response, Exception):
-            raise response
-        return response
+@contextlib.contextmanager
+def answering(answer: bytes, asked: list[bytes] | None = None) -> Iterator[str]:
+    """A server that gives one answer, whatever it is asked, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
 
-    return by_httpx(httpx.MockTransport(answer))
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(ConnectionError):
+                head = connection.recv(65536)
+                if asked is not None:
+                    asked.append(head)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
 
 
-def test_the_first_model_is_taken() -> None:
-    listed = {"object": "list", "data": [{"id": "meta/llama"}, {"id": "lora"}]}
-    assert discover_model(URL, ask=server(httpx.Response(200, json=listed))) == "meta/llama"
+def http(body: bytes, status: str = "200 OK", *lines: str) -> bytes:
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *lines, "", ""]
+    return "\r\n".join(head).encode() + body
 
 
-def test_the_key_is_sent() -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
-        assert request.headers["authorization"] == "Bearer sk-1"
-        return httpx.Response(200, json={"data": [{"id": "m"}]})
+@pytest.fixture(params=["127.0.0.1", "0.0.0.0"])
+def host(request: pytest.FixtureRequest) -> str:
+    """Two names of this machine: the first is asked as such, the second as another machine is."""
+    return str(request.param)
 
-    assert discover_model(URL, "sk-1", ask=by_httpx(httpx.MockTransport(answer))) == "m"
+
+def test_the_first_model_is_taken_and_the_key_is_sent(host: str) -> None:
+    asked: list[bytes] = []
+    with answering(http(LISTED), asked) as url:
+        assert discover_model(url.replace("127.0.0.1", host), "sk-1") == "meta/llama"
+    head = asked[0].lower()
+    assert head.startswith(b"get /v1/models http/1.1\r\n")
+    assert b"\r\nauthorization: bearer sk-1\r\n" in head
+    assert b"\r\naccept-encoding: identity\r\n" in head
 
 
 @pytest.mark.parametrize(("key", "words"), [("", "needs an"), ("sk-1", "does not take this")])
 def test_where_a_key_that_is_wanted_goes_is_said(key: str, words: str) -> None:
-    with pytest.raises(NotAnEngine, match=f"{words} API key") as caught:
-        discover_model(URL, key, ask=server(httpx.Response(401)))
+    with (
+        answering(http(b"", "401 Unauthorized")) as url,
+        pytest.raises(NotAnEngine, match=f"{words} API key") as caught,
+    ):
+        discover_model(url, key)
     assert "LLMTOP_API_KEY" in caught.value.hint and "sk-1" not in caught.value.message
 
 
+NO_LIST = "does not answer as an OpenAI server does"
+CLOSED = "closed the connection or does not speak HTTP"
+BOMB = gzip.compress(b'{"data": [{"id": "m"}]}' + b" " * MAX_ANSWER)
+
+
 @pytest.mark.parametrize(
-    ("response", "message"),
+    ("answer", "message"),
     [
-        (httpx.Response(404, text="nope"), "127.0.0.1:8000 answers 404 to /v1/models"),
-        (httpx.Response(401), "127.0.0.1:8000 needs an API key"),
-        (httpx.Response(200, text="<html>"), "does not answer as an OpenAI server does"),
-        (httpx.Response(200, json=[]), "does not answer as an OpenAI server does"),
-        (httpx.Response(200, json={"data": []}), "does not answer as an OpenAI server does"),
-        (httpx.Response(200, json={"data": [{"id": 7}]}), "does not answer as an OpenAI server"),
-        (httpx.Response(200, json={"data": [{"id": "m" * 4097}]}), "does not answer as an OpenAI"),
-        (httpx.Response(200, content=b"[" * 100_000), "does not answer as an OpenAI server"),
-        (httpx.Response(200, content=b" " * (MAX_ANSWER + 1)), "does not answer as an OpenAI"),
-        (httpx.ConnectError("[Errno 111] Connection refused"), "connection refused"),
-        (httpx.ConnectTimeout("x"), "did not answer within 5 s"),
-        (httpx.RemoteProtocolError("illegal request line"), "or does not speak HTTP"),
-        (httpx.ReadError(""), "nothing can be reached at 127.0.0.1:8000"),
+        (http(b"nope", "404 Not Found"), "answers 404 to /v1/models"),
+        (http(b"", "302 Found", "Location: /v1"), "answers 302 to /v1/models"),
+        (http(b"", "403 Forbidden"), "needs an API key"),
+        (http(b"<html>"), NO_LIST),
+        (http(b"[]"), NO_LIST),
+        (http(b'{"data": []}'), NO_LIST),
+        (http(b'{"data": [{"id": 7}]}'), NO_LIST),
+        (http(json.dumps({"data": [{"id": "m" * 4097}]}).encode()), NO_LIST),
+        (http(b"[" * 100_000), NO_LIST),
+        (http(b" " * (MAX_ANSWER + 1)), NO_LIST),
+        (http(BOMB, "200 OK", "Content-Encoding: gzip"), NO_LIST),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", CLOSED),
+        (b"", CLOSED),
+        (http(LISTED)[:-5], CLOSED),
     ],
 )
-def test_what_is_no_engine(response: httpx.Response | Exception, message: str) -> None:
-    with pytest.raises(NotAnEngine) as caught:
-        discover_model(URL, ask=server(response))
+def test_what_is_no_engine(host: str, answer: bytes, message: str) -> None:
+    with answering(answer) as url, pytest.raises(NotAnEngine) as caught:
+        discover_model(url.replace("127.0.0.1", host))
     assert message in caught.value.message
     assert caught.value.message.isprintable()
     assert caught.value.hint
 
 
-def test_a_url_that_is_none() -> None:
+def test_nobody_there(host: str) -> None:
+    with socket.socket() as bound:  # a port that is taken and on which nobody listens
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://{host}:{bound.getsockname()[1]}"
+        with pytest.raises(NotAnEngine, match=r"nothing can be reached at \S+: \S") as caught:
+            discover_model(url)
+    assert "start the engine" in caught.value.hint
+
+
+@pytest.mark.parametrize("url", ["gopher://x", "http://ü..x:1"])
+def test_a_url_that_is_none(url: str) -> None:
     with pytest.raises(UsageError):
-        discover_model("gopher://x")
+        discover_model(url)
+
+
+def test_httpx_is_not_imported_for_an_engine_of_this_machine() -> None:
+    with answering(http(LISTED)) as url:
+        code = (
+            "import sys; from llmtop.loadgen.client.model_discovery import discover_model; "
+            f"print(discover_model({url!r}), 'httpx' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["meta/llama", "False"], done.stderr
 
 
 @contextlib.contextmanager
@@ -110,40 +156,9 @@ def dripping(head: bytes, drop: bytes) -> Iterator[str]:
         (b"HTTP/1.1 200 OK\r\n\r\n", b" "),
     ],
 )
-def test_an_answer_that_drips_is_given_up(head: bytes, drop: bytes) -> None:
+def test_an_answer_that_drips_is_given_up(host: str, head: bytes, drop: bytes) -> None:
     with (
         dripping(head, drop) as url,
         pytest.raises(NotAnEngine, match=r"did not answer within 0\.3 s"),
     ):
-        discover_model(url, timeout_s=0.3)
-
-
-def test_no_compressed_answer_is_asked_for() -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
-        assert request.headers["accept-encoding"] == "identity"
-        return httpx.Response(200, json={"data": [{"id": "m"}]})
-
-    assert discover_model(URL, ask=by_httpx(httpx.MockTransport(answer))) == "m"
-
-
-def test_a_compressed_answer_is_not_unpacked() -> None:
-    bomb = httpx.Response(
-        200,
-        headers={"content-encoding": "gzip"},
-        content=gzip.compress(b'{"data": [{"id": "m"}]}' + b" " * MAX_ANSWER),
-    )
-    with pytest.raises(NotAnEngine, match="does not answer as an OpenAI server does"):
-        discover_model(URL, ask=server(bomb))
-
-
-def test_a_reason_without_words_is_that_of_its_cause_or_none() -> None:
-    silent = httpx.ReadError("")
-    with pytest.raises(NotAnEngine) as caught:
-        discover_model(URL, ask=server(silent))
-    assert caught.value.message == "nothing can be reached at 127.0.0.1:8000"
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("") from OSError("No route to host")
-
-    with pytest.raises(NotAnEngine, match="8000: no route to host"):
-        discover_model(URL, ask=by_httpx(httpx.MockTransport(answer)))
+        discover_model(url.replace("127.0.0.1", host), timeout_s=0.3)

@@ -1,28 +1,30 @@
-"""HTTP requests to engines, for their numbers and for their options: the one client of llmtop.
+"""HTTP requests that control and read servers: the one client of llmtop.
 
-It owns trust, time-outs, size limits and redirects. Servers on this machine are asked through
-``loopback``, which costs a third of the CPU; encryption, proxies, passwords in a URL and other
-machines go through httpx. Readiness has a client of its own, ``probe``: it reads no body and runs
-in the threads of the supervisor.
+It owns time-outs, size limits, redirects, proxies, certificates, keys and errors. Servers on this
+machine are asked through ``loopback``, which costs a third of the CPU; encryption, proxies,
+passwords in a URL and other machines go through httpx. Readiness is asked by ``probe``: it reads
+no body and runs in the threads of the supervisor.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from llmtop import __version__
-from llmtop.engines.metrics.loopback import (
+from llmtop.http_client.exchange import (
+    SMALL,
     Answer,
     BrokenAnswer,
-    Loopback,
+    CircularRedirect,
+    ForeignRedirect,
     NoConnection,
+    Request,
     TooLarge,
-    is_loopback,
-    is_plain,
 )
+from llmtop.http_client.loopback import Loopback, is_loopback, is_plain
 from llmtop.trust import SYSTEM, Trust
 
 if TYPE_CHECKING:
@@ -32,34 +34,19 @@ if TYPE_CHECKING:
 
     _Kind = tuple[ssl.SSLContext | None, bool]
 
-__all__ = [
-    "Answer", "BrokenAnswer", "CircularRedirect", "ForeignRedirect", "HttpClient", "NoConnection",
-    "TooLarge", "is_plain", "redirect_target",
-]  # fmt: skip
-
 REDIRECTS = (301, 302, 303, 307, 308)
 MAX_REDIRECTS = 3  # some servers mount /metrics as a folder and send us to /metrics/
 _PORTS = {"http": 80, "https": 443}
-
-
-class ForeignRedirect(Exception):
-    """The server redirects to another server. status: of its answer."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__()
-        self.status = status
-
-
-class CircularRedirect(Exception):
-    """The server redirects again and again."""
 
 
 class HttpClient:
     """Keeps connections to any number of servers. Close it at the end.
 
     limit: largest body taken, in bytes. timeout_s: for one answer as a whole, so that a server that
-    drips a byte a second does not hold us. api_key: sent as a bearer token, never shown. trust_of:
-    whom an encrypted connection to a URL believes. accept: the content types that are wanted.
+    drips a byte a second does not hold us. api_key: sent as a bearer token, never shown;
+    authorization: the whole header in its place. trust_of: whom an encrypted connection to a URL
+    believes. accept: the content types that are wanted. proxies: whether a proxy of the environment
+    is used for other machines.
     """
 
     def __init__(
@@ -68,12 +55,15 @@ class HttpClient:
         timeout_s: float,
         *,
         api_key: str = "",
+        authorization: str = "",
         trust_of: Callable[[str], Trust] = lambda _: SYSTEM,
         accept: str = "*/*",
+        proxies: bool = True,
     ) -> None:
         self._limit = limit
         self._timeout_s = timeout_s
         self._trust_of = trust_of
+        self._proxies = proxies
         self._headers = {
             "User-Agent": f"llmtop/{__version__}",
             "Accept": accept,
@@ -81,8 +71,8 @@ class HttpClient:
             # body cannot be a decompression bomb.
             "Accept-Encoding": "identity",
         }
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+        if api_key or authorization:
+            self._headers["Authorization"] = authorization or f"Bearer {api_key}"
         self._loopback = Loopback(limit, timeout_s)
         self._clients: dict[_Kind, httpx.AsyncClient] = {}
 
@@ -92,14 +82,28 @@ class HttpClient:
         url: str,
         *,
         body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        repeatable: bool = False,
     ) -> Answer:
-        """Send one request; a redirect is an answer. headers: in place of the client's own.
+        """Send one request; a redirect is an answer. content_type: of the body.
 
-        Raises TimeoutError, NoConnection, BrokenAnswer, TooLarge, and ValueError for no URL.
+        repeatable: it changes nothing, as GET does not, so it may be sent again when a kept
+        connection has ended. Raises TimeoutError, NoConnection, BrokenAnswer, TooLarge, and
+        ValueError for no URL.
         """
+        headers = self._with_type(body, content_type)
+        repeatable = repeatable or method == "GET"
         async with asyncio.timeout(self._timeout_s):
-            return await self._send(method, url, body, headers)
+            return await self._send(Request(method, url, headers, body, repeatable=repeatable))
+
+    async def status(self, method: str, url: str, *, body: bytes | None = None) -> int:
+        """Send one request and return the status of its answer, whose body is not read.
+
+        Raises what ``request`` does, except TooLarge.
+        """
+        headers = self._with_type(body, "application/json")
+        async with asyncio.timeout(self._timeout_s):
+            return (await self._send(Request(method, url, headers, body, whole=False))).status
 
     async def get(self, url: str) -> Answer:
         """GET; redirects are followed on the same server only (``redirect_target``).
@@ -110,7 +114,7 @@ class HttpClient:
         target = url
         async with asyncio.timeout(self._timeout_s):
             for _ in range(MAX_REDIRECTS + 1):
-                answer = await self._send("GET", target, None, None)
+                answer = await self._send(Request("GET", target, self._headers, repeatable=True))
                 if answer.status not in REDIRECTS or answer.location is None:
                     return answer
                 further = redirect_target(target, answer.location)
@@ -126,38 +130,43 @@ class HttpClient:
         for client in clients:
             await client.aclose()
 
-    async def _send(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
-    ) -> Answer:
-        headers = dict(self._headers if headers is None else headers)
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        if is_plain(url):
-            return await self._loopback.request(method, url, headers, body)
-        return await self._by_httpx(method, url, headers, body)
+    def _with_type(self, body: bytes | None, content_type: str) -> dict[str, str]:
+        return self._headers if body is None else {**self._headers, "Content-Type": content_type}
 
-    async def _by_httpx(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> Answer:
+    async def _send(self, request: Request) -> Answer:
+        if is_plain(request.url):
+            return await self._loopback.request(request)
+        return await self._by_httpx(request)
+
+    async def _by_httpx(self, request: Request) -> Answer:
         import httpx
 
         try:
-            request = self._client(url).stream(method, url, headers=headers, content=body)
-            async with request as response:
-                received = bytearray()
-                if response.status_code == 200:
-                    async for chunk in response.aiter_raw():
-                        received += chunk
-                        if len(received) > self._limit:
-                            raise TooLarge
-                location = response.headers.get("location")
-                return Answer(response.status_code, location, bytes(received))
+            stream = self._client(request.url).stream(
+                request.method, request.url, headers=request.headers, content=request.body
+            )
+            async with stream as response:
+                body = await self._body(response) if request.whole else b""
+                return Answer(response.status_code, response.headers.get("location"), body)
         except httpx.TimeoutException as error:
             raise TimeoutError from error
         except httpx.ConnectError as error:
             raise NoConnection(str(error)) from error
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise BrokenAnswer(type(error).__name__) from error
+        except httpx.InvalidURL as error:
+            raise ValueError(str(error)) from error
+        except httpx.HTTPError as error:
+            raise BrokenAnswer(type(error).__name__, str(error)) from error
+
+    async def _body(self, response: httpx.Response) -> bytes:
+        good = response.status_code == 200
+        received = bytearray()
+        async for chunk in response.aiter_raw():
+            received += chunk
+            if good and len(received) > self._limit:
+                raise TooLarge
+            if not good and len(received) >= SMALL:
+                break
+        return bytes(received if good else received[:SMALL])
 
     def _client(self, url: str) -> httpx.AsyncClient:
         import ssl
@@ -174,7 +183,7 @@ class HttpClient:
             client = self._clients[context, loopback] = httpx.AsyncClient(
                 timeout=self._timeout_s,
                 # A proxy from the environment is for the world outside; it cannot reach our ports.
-                trust_env=not loopback,
+                trust_env=self._proxies and not loopback,
                 verify=context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             )
         return client

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from llmtop.engines.metrics.probe import KeptProbe
+from llmtop.http_client.probe import KeptProbe
 
 Serve = Callable[[Callable[[socket.socket], None]], str]
 

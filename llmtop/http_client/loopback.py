@@ -1,4 +1,4 @@
-"""Plain HTTP to servers on this machine, by the standard library: a part of ``http_client``.
+"""Plain HTTP to servers on this machine, by the standard library: a part of ``client``.
 
 A dashboard asks each engine for a page once a second, for hours: most of the work of an idle one.
 httpx takes 2 ms of CPU for each, and 0.2 s for its import, before the first paint. Encryption,
@@ -12,47 +12,24 @@ import contextlib
 import http.client
 import re
 import socket
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
-from msgspec import Struct
+from llmtop.http_client.exchange import (
+    SMALL,
+    Answer,
+    BrokenAnswer,
+    NoConnection,
+    Request,
+    TooLarge,
+)
+from llmtop.http_client.probe import has_spoken
 
-from llmtop.engines.metrics.probe import has_spoken
-
-SMALL = 64 * 1024  # bytes of an answer that is no 200, read so that its connection can be kept
 THREADS = 64  # engines asked at a time
 _LOOPBACK = re.compile(r"localhost|::1|127(\.[0-9]{1,3}){3}")
 _PLAIN = re.compile(r"http://[!-~]+", re.IGNORECASE)
 
 _Place = tuple[str, int]
-
-
-class BrokenAnswer(Exception):
-    """The answer was not HTTP, or not complete."""
-
-
-class TooLarge(Exception):
-    """The body is above the limit."""
-
-
-class NoConnection(Exception):
-    """The connection was not accepted."""
-
-
-class Answer(Struct, frozen=True):
-    """location: where a redirect sends us. body: empty unless the status is 200."""
-
-    status: int
-    location: str | None = None
-    body: bytes = b""
-
-
-class _Request(Struct, frozen=True):
-    method: str
-    path: str
-    headers: dict[str, str]
-    content: bytes | None
 
 
 def is_loopback(host: str) -> bool:
@@ -82,31 +59,27 @@ class Loopback:
         # So many that engines which hang do not keep the others waiting; each is begun when needed.
         self._threads = ThreadPoolExecutor(THREADS, "loopback")
 
-    async def request(
-        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None = None
-    ) -> Answer:
-        """Send one request. Only GET uses a kept connection: what changes something is sent once.
+    async def request(self, request: Request) -> Answer:
+        """Send one request. Only a repeatable one uses a kept connection.
 
         Raises NoConnection, BrokenAnswer, TooLarge, TimeoutError, and ValueError for no URL.
         """
-        parts = urlsplit(url)
+        parts = urlsplit(request.url)
         place = (parts.hostname or "", 80 if parts.port is None else parts.port)
-        path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-        asked = _Request(method, path, dict(headers), content)
         idle = self._idle.setdefault(place, [])
         try:
-            while idle and method == "GET":
+            while idle and request.repeatable:
                 kept = idle.pop()
                 if kept.sock is not None and not has_spoken(kept.sock):
                     with contextlib.suppress(http.client.RemoteDisconnected, ConnectionError):
-                        return await self._ask(kept, place, asked)
+                        return await self._ask(kept, place, request)
                 # The server gave it up while it lay idle: that says nothing of the next one.
                 kept.close()
-            return await self._ask(_Connection(*place, self._timeout_s), place, asked)
+            return await self._ask(_Connection(*place, self._timeout_s), place, request)
         except TimeoutError:
             raise  # an OSError too, but one that says something else
         except (http.client.HTTPException, OSError) as error:
-            raise BrokenAnswer(type(error).__name__) from error
+            raise BrokenAnswer(type(error).__name__, str(error)) from error
 
     def close(self) -> None:
         """Close all connections. It can be asked again, on new ones."""
@@ -117,7 +90,7 @@ class Loopback:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._threads = ThreadPoolExecutor(THREADS, "loopback")
 
-    async def _ask(self, connection: _Connection, place: _Place, request: _Request) -> Answer:
+    async def _ask(self, connection: _Connection, place: _Place, request: Request) -> Answer:
         asked = self._threads.submit(self._exchange, connection, request)
         try:
             answer = await asyncio.wrap_future(asked)
@@ -132,7 +105,7 @@ class Loopback:
             self._idle[place].append(connection)
         return answer
 
-    def _exchange(self, connection: _Connection, request: _Request) -> Answer:
+    def _exchange(self, connection: _Connection, request: Request) -> Answer:
         """In a thread. The connection is closed after it, unless it can be asked again."""
         again = False
         try:
@@ -143,8 +116,13 @@ class Loopback:
                     raise
                 except OSError as error:
                     raise NoConnection(str(error)) from error
-            connection.request(request.method, request.path, request.content, request.headers)
+            parts = urlsplit(request.url)
+            path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+            connection.request(request.method, path, request.body, request.headers)
             with connection.getresponse() as response:
+                location = response.headers["location"]
+                if not request.whole:
+                    return Answer(response.status, location)
                 good = response.status == 200
                 body = response.read(self._limit + 1 if good else SMALL)
                 if good and len(body) > self._limit:
@@ -152,8 +130,7 @@ class Loopback:
                 if good and response.length:
                     raise http.client.IncompleteRead(body, response.length)
                 again = response.isclosed() and not response.will_close
-                location = response.headers["location"]
-            return Answer(response.status, location, body if good else b"")
+            return Answer(response.status, location, body)
         finally:
             if not again:
                 connection.close()
