@@ -1,4 +1,4 @@
-"""Engines: what they are, how they start, what they report, how they are tuned and stopped.
+"""Engines: kinds, starts, metrics, options and stops.
 
-The parts are rooms of their own. Nothing in here knows the screen or the load generator.
+Each part is a room. Nothing in here imports the screen or the load generator.
 """

@@ -1,4 +1,4 @@
-"""What an engine needs of this machine, looked at all at once; what is wrong, and the way out."""
+"""Checks everything that an engine needs from this machine. Reports problems and remedies."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from llmtop.engines.host.permissions import Permissions, exposures
 from llmtop.engines.host.processes import Processes, identity
 from llmtop.engines.state.state_directory import Problem, StateDirectory
 
-SCARCE_BYTES = GIB  # logs are kept to 128 MiB an engine; the engine's own caches take more
+SCARCE_BYTES = GIB  # an engine's logs take at most 128 MiB, its own caches more
 NO_SPACE_BYTES = 16 * 2**20
-_CROWDED = 0.5  # of a GPU's memory: held by others it is hardly free for an engine
+_CROWDED = 0.5  # of a GPU's memory: if other processes hold more, an engine hardly fits
 
 
 class Weight(StrEnum):
     """How much a finding matters."""
 
-    BLOCKS = "blocks"  # no engine can be started or kept until it is dealt with
+    BLOCKS = "blocks"  # no engine can be started or kept until it is solved
     WARNS = "warns"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong, in one sentence, and the way out."""
+    """A problem in one sentence, and its remedy."""
 
     weight: Weight
     text: str
@@ -52,7 +52,7 @@ class Finding:
 class PortUse:
     """A port that an engine uses or would use by default.
 
-    engine: the engine of llmtop that it belongs to. holder: who listens on it, "" when nobody does.
+    engine: the engine of llmtop that owns it. holder: the listening process, "" for none.
     """
 
     port: int
@@ -63,9 +63,9 @@ class PortUse:
 
 @dataclass(frozen=True, slots=True)
 class StateFacts:
-    """The folders. free_bytes, socket_mode: None when they cannot be told.
+    """The folders. free_bytes, socket_mode: None if unknown.
 
-    exposed: what is in them or beside them that others may write.
+    exposed: files in them or beside them that other users can write.
     """
 
     folder: str
@@ -79,8 +79,8 @@ class StateFacts:
 
 @dataclass(frozen=True, slots=True)
 class Doctor:
-    """All of it. host_pids: the pids that NVML gives are pids here too; openers: where they are
-    not, who has a GPU open. mismatch: the driver and its library are of different versions."""
+    """The complete result. host_pids: NVML's pids are valid here. openers: else the processes that
+    have a GPU open. mismatch: the driver and its library have different versions."""
 
     driver: str | None
     cuda: str | None
@@ -98,7 +98,7 @@ class Doctor:
 
     @property
     def blocked(self) -> bool:
-        """Whether something must be dealt with first."""
+        """Whether a finding blocks every engine."""
         return any(finding.weight is Weight.BLOCKS for finding in self.findings)
 
 
@@ -113,8 +113,8 @@ def examine(
     path: str,
     config: tuple[Path, ...] = (),
 ) -> Doctor:
-    """Look at everything; never raises for what it finds. engines: names by pid, llmtop's own.
-    config: the folder and the files of the configuration."""
+    """Check everything. Findings are returned, never raised. engines: names of llmtop's engines by
+    pid. config: the folder and the files of the configuration."""
     records, problems = state.scan()
     samples = memory.read()
     driver, cuda = gpus.versions()
@@ -195,7 +195,7 @@ def _free(folder: Path) -> int | None:
 
 def _about_state(seen: Doctor) -> list[Finding]:
     found, state = [], seen.state
-    elsewhere = "set XDG_STATE_HOME to a folder that you may write"
+    elsewhere = "set XDG_STATE_HOME to a folder that you can write to"
     if not state.writable:
         found.append(Finding(Weight.BLOCKS, f"{state.folder} cannot be written", elsewhere))
     elif state.free_bytes is not None and state.free_bytes < SCARCE_BYTES:
@@ -203,7 +203,7 @@ def _about_state(seen: Doctor) -> list[Finding]:
         text = f"{state.free_bytes / 2**20:.0f} MiB are free under {state.folder}"
         found.append(Finding(weight, text, f"free some space, or {elsewhere}"))
     if state.socket_folder is None:
-        hint = "set XDG_RUNTIME_DIR to a folder that is yours alone (mode 0700)"
+        hint = "set XDG_RUNTIME_DIR to a folder that only you can access (mode 0700)"
         found.append(Finding(Weight.BLOCKS, "no private folder for sockets exists", hint))
     found += [Finding(Weight.WARNS, p.message, p.hint) for p in state.problems]
     found += [Finding(Weight.WARNS, one.text, one.hint) for one in state.exposed]
@@ -216,9 +216,9 @@ def _about_gpus(seen: Doctor) -> list[Finding]:
         found.append(Finding(Weight.BLOCKS, mismatch_words(), REMEDY))
     elif seen.gpu_note and not seen.gpus:
         # Without any GPU the simulated engine and CPU builds still run.
-        hint = "without one only the simulated engine and engines built for CPUs run"
+        hint = "without a GPU only the simulated engine and engines built for CPUs run"
         if NO_PERMISSION in seen.gpu_note:
-            hint = "let the user into the groups video and render; a container needs --gpus all"
+            hint = "add the user to the groups video and render; a container needs --gpus all"
         found.append(Finding(Weight.WARNS, seen.gpu_note, hint))
     elif seen.gpu_note:
         found.append(Finding(Weight.WARNS, seen.gpu_note, "see nvidia-smi and the kernel's log"))
@@ -227,7 +227,7 @@ def _about_gpus(seen: Doctor) -> list[Finding]:
         holders = [h for h in seen.holders if h.gpu == gpu.index]
         ours = sum(h.memory_bytes or 0 for h in holders if h.engine is not None)
         others = [h for h in holders if h.engine is None]
-        # Of the machine's memory, also what programs without a GPU hold is not there for an engine.
+        # Programs without a GPU also reduce the machine's memory that an engine can use.
         taken = (gpu.memory_used_bytes or 0) if gpu.unified else held_bytes(gpu)
         if gpu.memory_total_bytes and taken - ours > _CROWDED * gpu.memory_total_bytes:
             crowded.append(gpu.index)
@@ -240,7 +240,7 @@ def _about_gpus(seen: Doctor) -> list[Finding]:
             Finding(
                 Weight.BLOCKS,
                 "no GPU has half of its memory free for a new engine",
-                "see who holds it, below",
+                "the list below shows which processes hold it",
             )
         )
     return found
@@ -249,7 +249,7 @@ def _about_gpus(seen: Doctor) -> list[Finding]:
 def _held(gpu: GpuSample, held: int, others: list[GpuHolder]) -> Finding:
     named = ", ".join(h.words for h in others[:2]) or "a process that the driver does not name"
     ways = list(dict.fromkeys(h.way_out for h in others if h.way_out))
-    hint = "free it with: " + "; ".join(ways) if ways else "end it, or take another GPU"
+    hint = "free it with: " + "; ".join(ways) if ways else "end it, or use another GPU"
     return Finding(Weight.WARNS, f"GPU {gpu.index}: {gib(held)} are held by {named}", hint)
 
 
@@ -266,7 +266,7 @@ def _about_processes(seen: Doctor) -> list[Finding]:
     on_gpu = {h.orphan for h in seen.holders if h.memory_bytes}
     for one in seen.orphans:
         if one.pid in on_gpu:
-            continue  # said with the GPU
+            continue  # reported with the GPU
         mine = one.uid == os.geteuid()
         hint = f"llmtop doctor --end {one.pid}" if mine else f"ask the user {one.user} to end it"
         text = f"pid {one.pid} ({one.title}) is an orphan: its engine is gone, and it still runs"
@@ -291,5 +291,5 @@ def _about_installed(seen: Doctor, adapters: Mapping[str, Adapter]) -> list[Find
         if adapter.min_version and older(engine.version, adapter.min_version):
             text = f"{adapter.title} {engine.version} ({engine.program}) is older than what llmtop"
             text += f" was built for, {adapter.min_version}"
-            found.append(Finding(Weight.WARNS, text, "it may work in part; a newer one is better"))
+            found.append(Finding(Weight.WARNS, text, "some features may fail; use a newer version"))
     return found

@@ -47,7 +47,7 @@ class FakeNvml:
         self.started = True
 
     def stop(self) -> None:
-        """Let go of the driver."""
+        """Release the driver."""
         self.started = False
 
     def driver_version(self) -> str:

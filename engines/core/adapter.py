@@ -1,6 +1,6 @@
-"""The seam that an engine fits into: mostly tables, and two functions that build and read.
+"""The interface of an engine: tables, a function that builds the command, and one that reads.
 
-Adding an engine is one module that makes an ``Adapter`` and one line in ``registry``.
+A new engine is one folder with an ``Adapter``, and one line in ``registry``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from llmtop.trust import Trust
 
 
 class MetricText(Protocol):
-    """Exposition text, parsed: what an adapter's ``read`` looks names up in."""
+    """Parsed exposition text, in which an adapter's ``read`` looks up names."""
 
     def value(self, name: str, **labels: str) -> float | None:
         """Sum over the series of a sample name whose labels match; None when there is none."""
@@ -35,7 +35,7 @@ class MetricText(Protocol):
 class SeriesNames(Struct, frozen=True):
     """The sample names that an adapter's ``read`` looks up, in all versions that it reads.
 
-    For who gets the samples elsewhere than from the engine's page, and must ask by name.
+    A Prometheus server needs these names: it returns series by name, not the engine's page.
     running: the gauge of running requests, whose presence says that a page is this engine's.
     values: gauges and counters. histograms: by what they measure, without ``_bucket`` and ``_sum``.
     """
@@ -46,17 +46,17 @@ class SeriesNames(Struct, frozen=True):
 
 
 class Reader(Protocol):
-    """Reads one engine's numbers again and again; one reader for each engine, and one loop."""
+    """Reads one engine's numbers repeatedly. Each engine has its own reader, used in one loop."""
 
     @property
     def note(self) -> str:
-        """What cannot be read just now and why, in a few words; "" when all is well."""
+        """What cannot be read at present and why, in a few words; "" without a problem."""
 
     async def read(self) -> Reading:
-        """One moment. Raises ScrapeError when the engine reports nothing at all."""
+        """One reading. Raises ScrapeError when the engine reports nothing."""
 
     async def close(self) -> None:
-        """Let go of whatever is held. The reader is not used again."""
+        """Release connections and files. The reader is not used again."""
 
 
 # (URL of the server, GET of a text, folder of locks that every llmtop of this user knows or None)
@@ -64,10 +64,10 @@ MakeReader = Callable[[str, Callable[[str], Awaitable[str]], Path | None], Reade
 
 
 class Live(Protocol):
-    """Asks a running engine for its options and changes them; every failure is a LiveError."""
+    """Reads and changes the options of a running engine. Every failure raises LiveError."""
 
     async def get(self) -> LiveState:
-        """What the engine can change, and what is in force."""
+        """The options that the engine can change, with the values in force."""
 
     async def set(
         self,
@@ -77,42 +77,42 @@ class Live(Protocol):
         by: str = "",
         wait_s: float = 1.0,
     ) -> tuple[Change, ...]:
-        """Ask for changes; one ``Change`` for each, in the order given."""
+        """Request changes. Returns one ``Change`` for each, in the order given."""
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
 
 
-# (URL of the server, its API key or "", whom an encrypted connection believes)
+# (URL of the server, its API key or "", the certificates to trust over TLS)
 MakeLive = Callable[[str, str, Trust], Live]
 
-# (the operator's arguments, new values by option name) -> the arguments for a start with them
+# (the operator's arguments, new values by option name) -> the arguments with these values
 WithOptions = Callable[[Sequence[str], Mapping[str, OptionValue]], tuple[str, ...]]
 
 
 class Phase(Struct, frozen=True):
-    """A step of an engine's start: its word on screen and the log line at which it begins."""
+    """A phase of an engine's start: its name on screen and the log line at which it begins."""
 
     word: str
     begins: re.Pattern[str]
 
 
 class Kind(StrEnum):
-    """What a failure pattern recognises."""
+    """What kind of error a failure pattern recognises."""
 
     CAUSE = "cause"
-    VAGUE = "vague"  # it names the tool that failed, and the reason stands elsewhere
-    EFFECT = "effect"  # another error is the reason: never reported while there is a cause
+    VAGUE = "vague"  # names the tool that failed; another error gives the reason
+    EFFECT = "effect"  # a result of another error: never reported if there is a cause
 
 
 class FailurePattern(Struct, frozen=True):
-    """An error that explains why an engine died, in plain words, and what to try.
+    """An error that explains why an engine failed, in plain words, and what to try.
 
-    cause and advice may name groups of the pattern as ``{name}``, and the engine's own words
-    (``Adapter.failure_words``) too. Of the errors in a log llmtop takes the most certain one; of
-    several, the innermost; then the earliest. In its text the patterns are tried in the order of
-    the table: the first that matches wins. The text has several lines. Limit what a pattern skips,
-    such as ``[^\\n]{0,60}``; allow a line end only where the pattern must cross one.
+    cause and advice may contain groups of the pattern as ``{name}``, and the engine's words
+    (``Adapter.failure_words``). llmtop chooses the most certain error of a log, then the innermost,
+    then the earliest. It tries the patterns on the text of that error in the order of the table:
+    the first match wins. The text has several lines. Limit what a pattern skips, such as
+    ``[^\\n]{0,60}``. Match a line end only where the pattern must cross one.
     """
 
     expression: str
@@ -122,9 +122,9 @@ class FailurePattern(Struct, frozen=True):
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        """The expression, compiled when one looks: most engines never fail, and a table takes
-        milliseconds that the first picture would wait for."""
-        return re.compile(self.expression, re.MULTILINE)  # ^ and $ are those of each line
+        """The expression, compiled at first use: most engines never fail, and compiling a table
+        would delay the first screen by milliseconds."""
+        return re.compile(self.expression, re.MULTILINE)  # ^ and $ match at each line
 
 
 def _no_files(spec: LaunchSpec) -> Mapping[str, str]:
@@ -152,52 +152,54 @@ def _tells_nothing(command: Sequence[str]) -> Mapping[str, OptionValue]:
 
 
 class StepSums(Struct, frozen=True):
-    """Where an engine reports sums over its decode steps without a plugin: a path of its server,
-    and what reads the answer; () where it holds none."""
+    """Where an engine reports sums over its decode steps without a plugin.
+
+    path: of its server. read: parses the response; () where it has no sums.
+    """
 
     path: str
     read: Callable[[str], tuple[StepMoments, ...]]
 
 
 class Adapter(Struct, frozen=True):
-    """All that llmtop knows about one kind of engine.
+    """Everything that llmtop knows about one kind of engine.
 
-    command: the argument vector for a launch; it puts the engine's own subcommand behind
-    ``LaunchSpec.program``. environment: what to add to the environment, given the path of the
-    live-option socket and the environment that it will be added to.
-    default_model: what is served when no model is named, "" when one must be.
-    program: how the engine is called when nothing else is said. module: what stands for it behind
-    ``PYTHON -m``, "" when it has none; ``--bin PATH`` makes the program (PATH,) and
-    ``--python PATH`` makes it (PATH, "-m", module).
-    api_key_variable: the environment variable that it takes its API key from, "" when it only has
-    a flag for it, which everybody on the machine can read.
-    prefixes: exposition lines that begin with one of these are worth parsing. read: (parsed text,
-    unix seconds, monotonic seconds) -> Reading. min_version: the oldest that it was built for.
+    command: the argument vector for a launch: ``LaunchSpec.program``, the engine's subcommand,
+    its arguments. environment: variables to add, from the path of the live-option socket and the
+    environment to which they are added.
+    default_model: the model that is served when the operator names none; "" when a model is
+    required.
+    program: the default program. module: its module for ``PYTHON -m``, "" when it has none.
+    ``--bin PATH`` makes the program (PATH,) and ``--python PATH`` makes it (PATH, "-m", module).
+    api_key_variable: the environment variable with its API key; "" when the engine has only a flag,
+    which every user of the machine can read.
+    prefixes: of the exposition lines to parse. read: (parsed text, unix seconds, monotonic
+    seconds) -> Reading. min_version: the oldest version that the adapter supports.
     renamed: another prefix and the original, for collectors that rename all metrics (``vllm_`` for
     ``vllm:``). without_metrics: advice when there is no metrics page: the flag that enables it.
-    options: each option that llmtop can show or change. launch_options: their launch values by
-    name, as far as the operator's arguments (``LaunchSpec.args``) tell them.
-    with_options: the other way round, for a restart; None where each option has a flag of its own
+    options: the options that llmtop can show or change. launch_options: their launch values by
+    name, as far as the operator's arguments (``LaunchSpec.args``) contain them.
+    with_options: the reverse, for a restart; None where each option has its own flag
     (``tuning.argv_editor``).
-    long_flag: a flag's full name, for engines that take a second name for some.
-    failures: what its log says of its own ends, tried before what any engine's may say.
+    long_flag: a flag's full name, for engines whose flags have aliases.
+    failures: patterns of this engine's errors, tried before the general ones.
     failure_words: its flags, for advice that holds for every engine (``failures.words``).
-    effective: log lines in which a start reports what the engine itself decided for options, see
+    effective: log lines of a start that report option values which the engine chose, see
     ``logs.reported_options``.
-    memory: log lines in which a start reports what its parts take of a GPU's memory, see
+    memory: log lines of a start that report the GPU memory of its parts, see
     ``logs.memory_report``.
-    files: name and text of what is written into ``LaunchSpec.folder`` before the launch, for its
-    owner alone; the command names them by that folder. make_reader: None where one GET of
-    ``metrics_path`` and ``read`` tell all, which is so wherever asking changes nothing.
-    kept_requests: how many requests that ended an engine with these arguments keeps the latencies
-    of for its reader, which then has ``latencies``; 0: none.
-    live_ranks: the data-parallel ranks that the operator's arguments start, each with a live-option
-    socket of its own (``rank_sockets``); () where there is one scheduler, or they do not say.
-    certificate: the file of the certificate that an engine with these arguments shows, "" when it
-    serves plain HTTP; raises UsageError for arguments that cannot work.
-    series: the names that ``read`` looks up; None: they are not known without its page.
-    stock_live: for an engine that llmtop did not start, what it lets everybody with its key change
-    over HTTP while it runs; None where it has no such thing.
+    files: names and texts of files that are written into ``LaunchSpec.folder`` before the launch.
+    Only their owner can read them. make_reader: None where one GET of ``metrics_path`` and ``read``
+    suffice: wherever a GET has no side effect.
+    kept_requests: for how many finished requests an engine with these arguments keeps latencies
+    for its reader, which then has ``latencies``; 0: none.
+    live_ranks: the data-parallel ranks that the operator's arguments start. Each has its own
+    live-option socket (``rank_sockets``). () with one scheduler, or if the arguments do not say.
+    certificate: the TLS certificate file of an engine with these arguments, "" when it serves
+    plain HTTP; raises UsageError for invalid arguments.
+    series: the names that ``read`` looks up; None: unknown without its page.
+    stock_live: what anyone with the API key can change over HTTP in a running engine that llmtop
+    did not start; None where the engine has no such interface.
     step_sums: where it reports sums over its steps; None where it does not.
     """
 

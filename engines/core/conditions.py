@@ -1,7 +1,7 @@
-"""What is wrong with an engine as it is seen from outside, each with what to do about it.
+"""Problems of an engine that are visible from outside, each with a remedy.
 
-One list for the dashboard, ``attach`` and ``once``. A condition is a finding of what the engine's
-own pages show, not a guess at why.
+One list for the dashboard, ``attach`` and ``once``. A condition states what the engine's own pages
+show. It does not guess the reason.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-# Longer than one step of an engine takes, and than SGLang's reports are apart: once in 40 decode
-# steps by default, which is 8 s at five steps a second. A beat later it is known, within 10 s.
+# Longer than one step of an engine, and than SGLang's report interval: by default 40 decode steps,
+# which is 8 s at five steps a second. The condition appears at the next reading, within 10 s.
 HUNG_S = 8.0
-# Apart by so much, the fullest rank is worth a word beside the mean: a rank that is full queues and
-# preempts while the mean looks calm.
+# From this difference on, the fullest rank is reported beside the mean: a full rank queues and
+# preempts requests although the mean is low.
 UNEVEN = 0.2
 _SHOWN = 3  # names in a list
 _NAME_CHARS = 60
@@ -28,29 +28,29 @@ UNKNOWN_ENGINE = (
 
 
 class Name(StrEnum):
-    """Which finding it is: the same word in JSON and in tests. The gravest first."""
+    """The finding's name, also in JSON and tests. The most severe comes first."""
 
     NEEDS_KEY = "needs_key"  # it answers 401 or 403
-    FROZEN = "frozen"  # a signal holds its process, or its server does not answer
-    HUNG = "hung"  # requests run and no number moves
-    ASLEEP = "asleep"  # it holds no weights just now
-    SEVERAL_SERVERS = "several_servers"  # answer at this one address
+    FROZEN = "frozen"  # its process is stopped by a signal, or its server does not answer
+    HUNG = "hung"  # requests run and no number changes
+    ASLEEP = "asleep"  # its weights are unloaded
+    SEVERAL_SERVERS = "several_servers"  # several servers answer at one address
     ROUTER = "router"  # the page is that of a router or gateway in front of engines
     NO_METRICS = "no_metrics"  # it answers, and has no numbers
     OLD_VERSION = "old_version"  # older than what llmtop reads
-    RENAMED_SERIES = "renamed_series"  # the numbers stand under other names
-    MISSING_TOTALS = "missing_totals"  # counters of tokens are not there under their names
-    SEVERAL_MODELS = "several_models"  # on one page, added up
+    RENAMED_SERIES = "renamed_series"  # the series have other names
+    MISSING_TOTALS = "missing_totals"  # the token counters are missing under their names
+    SEVERAL_MODELS = "several_models"  # one page sums several models
     UNEVEN_RANKS = "uneven_ranks"  # one rank is far fuller than the mean
     IMPOSSIBLE = "impossible_values"  # numbers that no engine can have
 
 
-# With one of these its numbers are of no use: nothing moves them.
+# With one of these its numbers do not change and are useless.
 STALE = frozenset({Name.FROZEN, Name.HUNG})
 
 
 class Condition(Struct, frozen=True):
-    """One finding. message: what is so, in one sentence. hint: what to do about it."""
+    """One finding. message: the fact, in one sentence. hint: what to do about it."""
 
     name: Name
     message: str
@@ -58,21 +58,21 @@ class Condition(Struct, frozen=True):
 
 
 def gravest_first(found: Sequence[Condition]) -> tuple[Condition, ...]:
-    """Each finding once, in the order of ``Name``. A router's page shows neither a
-    hung engine nor a lost total."""
+    """Each finding once, in the order of ``Name``. On a router's page, ``HUNG`` and
+    ``MISSING_TOTALS`` are dropped."""
     if len(found) < 2:
         return tuple(found)
     order = list(Name)
     first = {one.name: one for one in reversed(found)}
     if Name.ROUTER in first:
-        # Its requests are those of engines elsewhere, and it need not report what moves there.
+        # A router counts requests of engines elsewhere. It need not report their progress.
         for name in (Name.HUNG, Name.MISSING_TOTALS):
             first.pop(name, None)
     return tuple(sorted(first.values(), key=lambda one: order.index(one.name)))
 
 
 def frozen(why: str) -> Condition:
-    """An engine of llmtop's own is alive and does not answer. why: what is known of that."""
+    """An engine that llmtop started is alive and does not answer. why: the known reason."""
     return Condition(
         Name.FROZEN,
         f"stale: {why or 'it does not answer'}",
@@ -81,7 +81,7 @@ def frozen(why: str) -> Condition:
 
 
 def hung(running: int | None, waiting: int | None, still_s: float) -> Condition:
-    """Requests run or wait, and nothing that the engine reports has moved for ``still_s``."""
+    """Requests run or wait, and no number of the engine has changed for ``still_s``."""
     parts = [f"{running:,} running"] if running else []
     parts += [f"{waiting:,} waiting"] if waiting else []
     return Condition(
@@ -93,7 +93,7 @@ def hung(running: int | None, waiting: int | None, still_s: float) -> Condition:
 
 
 def unanswered(in_flight: int, still_s: float) -> Condition:
-    """Our own requests are in flight, the engine says that it runs none, and nothing moves."""
+    """llmtop's requests are in flight, the engine reports none, and no number changes."""
     return Condition(
         Name.HUNG,
         f"hung: {in_flight:,} requests of this load are in flight, the engine reports none, and no "
@@ -104,7 +104,7 @@ def unanswered(in_flight: int, still_s: float) -> Condition:
 
 
 def asleep(level: str) -> Condition:
-    """The engine was put to sleep. level: what it says of that, "" when nothing."""
+    """The engine was put to sleep. level: the sleep level that it reports, "" when none."""
     told = f" ({level})" if level else ""
     return Condition(
         Name.ASLEEP,
@@ -114,7 +114,7 @@ def asleep(level: str) -> Condition:
 
 
 def several_servers() -> Condition:
-    """Different processes answer by turns: a balancer stands before several replicas."""
+    """Different processes answer in turn: a load balancer spreads over several replicas."""
     return Condition(
         Name.SEVERAL_SERVERS,
         "several servers answer in turn at this address, so no rate can be computed",
@@ -123,7 +123,7 @@ def several_servers() -> Condition:
 
 
 def router(what: str) -> Condition:
-    """The page belongs to something in front of engines."""
+    """The page belongs to a router or gateway in front of engines."""
     return Condition(
         Name.ROUTER,
         f"this is the page of a router ({what}), not of an engine",
@@ -132,7 +132,7 @@ def router(what: str) -> Condition:
 
 
 def no_metrics(title: str, path: str, remedy: str) -> Condition:
-    """The engine answers and reports none of its numbers. remedy: how it comes to do so."""
+    """The engine answers without metrics. remedy: how to enable them."""
     return Condition(
         Name.NO_METRICS,
         f"no metrics: {title} reports no numbers at {path}",
@@ -147,16 +147,16 @@ def unknown_engine(series: str) -> Condition:
 
 
 def needs_key(*, given: bool) -> Condition:
-    """The engine refuses to answer without a key. given: one was sent, and it is not the right one.
+    """The engine refuses requests without an API key. given: a wrong key was sent.
 
-    SGLang may have two: one for requests and one for its administration.
+    SGLang may have two keys: one for requests and one for its administration.
     """
     how = "does not take this API key" if given else "needs an API key"
     return Condition(Name.NEEDS_KEY, how, f"put its API key in the variable {KEY}")
 
 
 def old_version(title: str, version: str, oldest: str) -> Condition:
-    """The engine is older than the oldest that the adapter was built for."""
+    """The engine is older than the oldest version that the adapter supports."""
     return Condition(
         Name.OLD_VERSION,
         f"{title} {version} is older than {oldest}, the oldest that llmtop reads",
@@ -165,17 +165,17 @@ def old_version(title: str, version: str, oldest: str) -> Condition:
 
 
 def renamed_series(found: Mapping[str, str]) -> Condition:
-    """Numbers are read from other names than the engine's own. found: by the engine's own name."""
+    """Numbers are read from series with other names. found: their names by the engine's names."""
     pairs = [f"{other[:_NAME_CHARS]} for {own[:_NAME_CHARS]}" for own, other in found.items()]
     return Condition(
         Name.RENAMED_SERIES,
         f"some numbers have other names: {_listed(pairs, 3 * _NAME_CHARS)}",
-        "another version of the engine, or a collector that renames; what is not found is unknown",
+        "another engine version, or a collector that renames series; missing numbers are unknown",
     )
 
 
 def missing_totals(missing: Sequence[str], instead: Sequence[str]) -> Condition:
-    """Counters are not on the page. instead: the names that are read in their place."""
+    """Counters are missing on the page. instead: the names that are read in their place."""
     read = f"; read from {_listed(instead)}" if instead else ": rates are unknown"
     return Condition(
         Name.MISSING_TOTALS,
@@ -185,7 +185,7 @@ def missing_totals(missing: Sequence[str], instead: Sequence[str]) -> Condition:
 
 
 def several_models(models: Sequence[str]) -> Condition:
-    """One page has the numbers of several models, and they are added up."""
+    """One page has the numbers of several models. llmtop sums them."""
     return Condition(
         Name.SEVERAL_MODELS,
         f"{len(models)} models on one page are added up: {_listed(models)}",
@@ -194,11 +194,11 @@ def several_models(models: Sequence[str]) -> Condition:
 
 
 def uneven_ranks(mean: float, fullest: float) -> Condition:
-    """One data-parallel rank is far fuller than the mean of all (shares, 0..1)."""
+    """The KV cache of one data-parallel rank is much fuller than the mean (shares, 0..1)."""
     return Condition(
         Name.UNEVEN_RANKS,
         f"KV cache {mean:.0%}, fullest rank {fullest:.0%}",
-        "requests are not spread over the ranks by how full they are: check the router",
+        "the router does not balance requests by KV cache use: check it",
     )
 
 

@@ -1,4 +1,4 @@
-"""An engine that can be talked to: one that we started, or one that was only pointed at."""
+"""An engine that llmtop can reach: one that it started, or one that the operator named by URL."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from llmtop.engines.core.records import EngineRecord
 
 
 class Endpoint(Struct, frozen=True):
-    """Where an engine answers and what kind it is.
+    """The address and the kind of an engine.
 
-    record: what the supervisor keeps of it; None when it was started by somebody else, so that
-    it can be watched and loaded but neither stopped nor changed through our live-option socket.
+    record: the supervisor's record; None when llmtop did not start it. Such an engine can be
+    watched and loaded, but not stopped or changed through llmtop's live-option socket.
     """
 
     name: str
@@ -31,22 +31,22 @@ class Endpoint(Struct, frozen=True):
 
     @property
     def live_socket(self) -> Path | None:
-        """The live-option socket, where there is one."""
+        """The path of the live-option socket, if there is one."""
         if self.record is None or not self.record.live_socket:
             return None
         return Path(self.record.live_socket)
 
     @property
     def live_ranks(self) -> tuple[int, ...]:
-        """Its data-parallel ranks, each with a socket of its own; () for one scheduler."""
+        """Its data-parallel ranks, each with its own socket; () for one scheduler."""
         return () if self.record is None else self.adapter.live_ranks(self.record.spec.args)
 
     @property
     def by_http(self) -> bool:
-        """Whether options change through the engine's own HTTP way and not through our socket.
+        """Whether options change through the engine's HTTP interface, not llmtop's socket.
 
-        Those of somebody else's engine, and of one whose ranks must all take a value in the same
-        round: the socket reaches one of them.
+        This holds for an engine that llmtop did not start, and for one whose ranks must all apply
+        a value in the same round: the socket reaches only one rank.
         """
         if self.adapter.stock_live is None:
             return False

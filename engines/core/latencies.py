@@ -11,15 +11,15 @@ from msgspec import Struct, field
 
 NAMES = ("ttft", "queue", "prefill", "tpot", "e2e", "itl", "arrival_lag", "output_lag")
 """What a plugin can measure (docs/reference/live-socket.md)."""
-SUB_BUCKETS = 128  # to each power of two, from 128 us on; below it one for each microsecond
+SUB_BUCKETS = 128  # for each power of two from 128 us on; below, one bucket for each microsecond
 RELATIVE_ERROR = 0.01
-"""A quantile lies within this of the true one."""
+"""The largest relative error of a quantile."""
 
 
 class LatencyHistogram(Struct, frozen=True):
     """One distribution of latencies, in seconds. buckets: bucket index -> observations.
 
-    min_s, max_s: None where there are no observations, or where it is a difference.
+    min_s, max_s: None without observations, or for a difference of two states.
     """
 
     count: int
@@ -34,11 +34,11 @@ class LatencyHistogram(Struct, frozen=True):
         return self.sum_s / self.count if self.count else None
 
     def quantile(self, q: float) -> float | None:
-        """The nearest-rank quantile, the middle of its bucket; None without observations."""
+        """The nearest-rank quantile: the middle of its bucket; None without observations."""
         return self.quantiles(q)[0]
 
     def quantiles(self, *shares: float) -> list[float | None]:
-        """``quantile`` of each share; the buckets are put into order once."""
+        """``quantile`` of each share. The buckets are sorted once."""
         if self.count < 1:
             return [None] * len(shares)
         order = sorted(self.buckets)
@@ -51,7 +51,7 @@ class LatencyHistogram(Struct, frozen=True):
         return found
 
     def _middle(self, index: int) -> float:
-        """The middle of a bucket, within what is known of the lowest and the highest value."""
+        """The middle of a bucket, limited by the lowest and the highest value if known."""
         middle = sum(bucket_bounds(index)) / 2
         middle = middle if self.min_s is None else max(middle, self.min_s)
         return middle if self.max_s is None else min(middle, self.max_s)
@@ -68,7 +68,7 @@ class LatencyHistogram(Struct, frozen=True):
         return LatencyHistogram(sum(buckets.values()), total, None, None, buckets)
 
     def merge(self, other: LatencyHistogram) -> LatencyHistogram:
-        """The observations of both."""
+        """The observations of both histograms."""
         if not other.count:
             return self
         if not self.count:
@@ -92,8 +92,8 @@ class Latencies(Struct, frozen=True):
 
     histograms: by name: ttft, queue, prefill, tpot, e2e, itl, arrival_lag (arrival at the server to
     the scheduler), output_lag (end of the step to the client's socket). base: where a measurement
-    begins, in words. ranks: how many answered. missing: what cannot be measured, with reasons.
-    boots: which runs of the ranks these are; a difference is meaningful only between equal ones.
+    begins, in words. ranks: the number that answered. missing: what cannot be measured, with
+    reasons. boots: identify the runs of the ranks. A difference is valid only between equal boots.
     """
 
     histograms: Mapping[str, LatencyHistogram]
@@ -105,7 +105,7 @@ class Latencies(Struct, frozen=True):
 
 
 def bucket_of(seconds: float) -> int:
-    """The index of the bucket that holds a latency."""
+    """The index of the bucket of a latency."""
     microseconds = max(int(seconds * 1e6 + 0.5), 0)
     if microseconds < SUB_BUCKETS:
         return microseconds

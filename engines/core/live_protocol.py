@@ -1,4 +1,4 @@
-"""What an engine's live-option socket answers, read without believing any of it."""
+"""Answers of an engine's live-option socket. Each field is validated: the sender is not trusted."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ Told = TypeVar("Told")
 
 
 class LiveError(LlmtopError):
-    """The live-option socket is gone, silent, or talks nonsense."""
+    """The live-option socket is gone, does not answer, or sends invalid data."""
 
 
 class LiveGone(LiveError):
-    """Nobody listens on the live-option socket, or there is none."""
+    """No process listens on the live-option socket, or there is no socket."""
 
 
 class LiveOption(Struct, frozen=True):
-    """One option as the engine reports it. note: what an operator should know of it, or "".
-    ranks: its value on each data-parallel rank, () where there is one scheduler. choices: the names
-    of the values 0, 1, ... where the option is a choice. parts: the numbers are such parts of 1
-    (100: hundredths) where the option is no whole number."""
+    """One option as the engine reports it.
+
+    note: for the operator, or "". ranks: its value on each data-parallel rank, () with one
+    scheduler. choices: the names of the values 0, 1, ... of a choice. parts: the divisor of the
+    reported numbers where the option is not a whole number (100: hundredths).
+    """
 
     value: int
     launch: int
@@ -46,14 +48,14 @@ class LiveOption(Struct, frozen=True):
     parts: int = 1
 
     def named(self, value: OptionValue) -> OptionValue:
-        """The name of a value where the option is a choice, else the value itself."""
+        """The name of a choice's value, else the value itself."""
         if self.parts > 1:
             return value / self.parts if isinstance(value, int) else value
         known = isinstance(value, int) and 0 <= value < len(self.choices)
         return self.choices[int(value)] if known and value is not None else value
 
     def number(self, value: OptionValue) -> int | None:
-        """The number that the engine takes for a value; None where it takes no such value."""
+        """The number that stands for a value in the protocol; None for an invalid value."""
         if isinstance(value, str):
             return self.choices.index(value) if value in self.choices else None
         if self.parts > 1 and isinstance(value, int | float):
@@ -62,7 +64,7 @@ class LiveOption(Struct, frozen=True):
 
 
 class RankState(Struct, frozen=True):
-    """One data-parallel rank. trouble: why it does not answer, "" when it does."""
+    """One data-parallel rank. trouble: why it does not answer, "" if it answers."""
 
     rank: int
     pid: int | None = None
@@ -73,12 +75,12 @@ class RankState(Struct, frozen=True):
 
 
 class LiveState(Struct, frozen=True):
-    """What one engine can change now, and what has been changed.
+    """The options that one engine can change now, and the changes so far.
 
     running, waiting: requests, None when the engine could not count them. evicted_total: requests
-    put back into the queue by changes. history: oldest first, whoever asked. disabled: why the
-    engine's guard switched live options off, None while they are on. ranks: the data-parallel
-    ranks one by one, () where there is one scheduler; everything else is then over all of them.
+    that changes put back into the queue. history: oldest first, from all clients. disabled: why the
+    engine's guard switched live options off, None while they are on. ranks: each data-parallel
+    rank, () with one scheduler. All other fields cover all ranks together.
     """
 
     engine: str
@@ -94,7 +96,7 @@ class LiveState(Struct, frozen=True):
 
 
 def nonsense(what: str) -> LiveError:
-    """The error for an answer that makes no sense."""
+    """The error for an invalid answer."""
     return LiveError(
         f"the engine's live-option socket sends invalid data ({what})",
         "is something else listening there, or another version of llmtop's plugin?",
@@ -102,7 +104,7 @@ def nonsense(what: str) -> LiveError:
 
 
 def understood(read: Callable[[Any], Told], asked: Any) -> Told:
-    """``read(asked)``, with LiveError for whatever is not as the protocol says."""
+    """``read(asked)``. Raises LiveError for an answer that violates the protocol."""
     try:
         return read(asked)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -144,7 +146,7 @@ def option_of(told: Mapping[str, Any]) -> LiveOption:
     """One option of the answer to ``get``. ValueError and the like for what is not one."""
     try:
         applies = Applies(told["applies"])
-    except ValueError:  # newer words than ours
+    except ValueError:  # a word of a newer protocol
         applies = Applies.LIVE
     note = told.get("note")
     return LiveOption(
@@ -175,7 +177,7 @@ def _past(told: Mapping[str, Any]) -> Change:
 
 
 def named_change(change: Change, option: LiveOption | None) -> Change:
-    """A change of a choice, or of parts, with the values as a person knows them."""
+    """A change with the values that the operator sees: names of choices, decimal numbers."""
     if option is None or not (option.choices or option.parts > 1):
         return change
     ranks = tuple(replace(one, before=option.named(one.before)) for one in change.ranks)
@@ -186,10 +188,10 @@ def named_change(change: Change, option: LiveOption | None) -> Change:
 def changes_of(
     answer: Mapping[str, Any], asked: tuple[str, ...], by: str, time: float, ack_ms: float
 ) -> tuple[Change, ...]:
-    """The answer to ``set``: what became of each option that was asked for, in that order."""
+    """The answer to ``set``: one outcome for each requested option, in that order."""
     told = {item["option"]: item for item in _list(answer["changes"])}
-    # Eviction is max_num_seqs' doing. The one number that an engine reports for the whole request
-    # is put there, or else with the first.
+    # max_num_seqs causes evictions. An engine reports one number for the whole request: it is
+    # assigned to max_num_seqs, else to the first option.
     evicting = "max_num_seqs" if "max_num_seqs" in asked else asked[0]
     total = _count(answer.get("evicted", 0))
     changes = []
@@ -214,7 +216,7 @@ def changes_of(
 
 
 def text_of(value: object) -> str:
-    """A text of the engine, bounded and printable. ValueError when it is none."""
+    """A text of the engine, bounded and printable. Raises ValueError for another type."""
     if not isinstance(value, str):
         raise ValueError("not text")
     return printable(value[:TEXT_LIMIT])[:TEXT_LIMIT]

@@ -1,4 +1,4 @@
-"""Engine options: what each one is, what it is now, and how a change to it applies."""
+"""Engine options: their meaning, their present values, and how a change applies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 OptionValue = int | float | bool | str | None
 
-# What vLLM, SGLang and TensorRT-LLM call the most requests, and the most tokens, of one step.
+# The options of vLLM, SGLang and TensorRT-LLM that limit the requests and the tokens of one step.
 BATCH_LIMITS = ("max_num_seqs", "max_running_requests", "max_batch_size")
 TOKEN_BUDGETS = ("max_num_batched_tokens", "chunked_prefill_size", "max_num_tokens")
 
@@ -23,12 +23,12 @@ class Applies(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What the engine answered to a change."""
+    """The engine's answer to a change."""
 
     APPLIED = "applied"
     PENDING = "pending"  # accepted; takes effect at the engine's next step
     REFUSED = "refused"
-    PARTIAL = "partial"  # some of the engine's data-parallel ranks took it, others did not
+    PARTIAL = "partial"  # some data-parallel ranks applied it, others did not
 
 
 class OptionSpec(Struct, frozen=True):
@@ -42,12 +42,12 @@ class OptionSpec(Struct, frozen=True):
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
-    default: OptionValue = None  # None: the engine decides, or not known
+    default: OptionValue = None  # None: the engine decides, or unknown
 
 
 class RankValue(Struct, frozen=True):
-    """An option on one data-parallel rank. value: in force there, None when the rank does not
-    answer. pending: accepted there, not yet in force."""
+    """An option on one data-parallel rank. value: in force, None when the rank does not answer.
+    pending: accepted, not yet in force."""
 
     rank: int
     value: OptionValue
@@ -57,13 +57,12 @@ class RankValue(Struct, frozen=True):
 class Option(Struct, frozen=True):
     """An option of one running engine.
 
-    value: in force now, the lowest where data-parallel ranks differ. launch: what it was started
-    with. minimum, maximum: what it takes now.
-    applies: how a change applies on this very engine (speculation that was not armed at launch
-    needs a restart, whatever the table says). pending: accepted, not yet in force. note: what an
-    operator should know of it, "" when nothing. obstacle: why it cannot be changed now although
-    the table calls it live, "" when it can. ranks: the value on each data-parallel rank, () where
-    there is one scheduler.
+    value: in force now, the lowest where data-parallel ranks differ. launch: the value at launch.
+    minimum, maximum: the range that it accepts now.
+    applies: how a change applies on this engine. It can differ from the table: speculation that was
+    not armed at launch needs a restart. pending: accepted, not yet in force. note: for the
+    operator, "" for none. obstacle: why the option cannot change now although the table calls it
+    live, "" for none. ranks: the value on each data-parallel rank, () with one scheduler.
     """
 
     spec: OptionSpec
@@ -79,11 +78,11 @@ class Option(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The engine's own name for it."""
+        """The engine's name of the option."""
         return self.spec.name
 
     def is_everywhere(self, value: OptionValue) -> bool:
-        """Whether this value is in force on every rank, and no other one is about to be."""
+        """Whether this value is in force on every rank and no other value is pending."""
         return (
             self.value == value
             and self.pending is None
@@ -92,9 +91,9 @@ class Option(Struct, frozen=True):
 
     @property
     def total(self) -> int | None:
-        """The sum over the ranks: a limit of each scheduler as a limit of the whole engine.
+        """The sum over the ranks: the limit of the whole engine.
 
-        None when it is no whole number, or a rank's value is not known.
+        None when the value is not a whole number, or a rank's value is unknown.
         """
         values = [one.value for one in self.ranks] or [self.value]
         known = [value for value in values if isinstance(value, int)]
@@ -102,8 +101,8 @@ class Option(Struct, frozen=True):
 
 
 class RankChange(Struct, frozen=True):
-    """What one data-parallel rank made of a change. outcome: None when the rank did not answer,
-    for the reason in ``reason``."""
+    """The outcome of a change on one data-parallel rank: None when the rank did not answer, with
+    the reason in ``reason``."""
 
     rank: int
     before: OptionValue
@@ -115,10 +114,10 @@ class RankChange(Struct, frozen=True):
 class Change(Struct, frozen=True):
     """One option change and its outcome.
 
-    ack_ms: from sending the change to the engine's answer. evicted: running requests that were put
-    back into the queue for it. by: who asked, as ``user@terminal``. time: unix seconds.
-    ranks: the outcome on each data-parallel rank, () where there is one scheduler. note: what an
-    operator should know of the option, "" when nothing.
+    ack_ms: from sending the change to the engine's answer. evicted: running requests that the
+    change put back into the queue. by: who requested it, as ``user@terminal``. time: unix seconds.
+    ranks: the outcome on each data-parallel rank, () with one scheduler. note: for the operator, ""
+    for none.
     """
 
     option: str
@@ -135,5 +134,5 @@ class Change(Struct, frozen=True):
 
     @property
     def failed(self) -> bool:
-        """Whether any part of the engine did not take it."""
+        """Whether some part of the engine did not apply it."""
         return self.outcome in (Outcome.REFUSED, Outcome.PARTIAL)

@@ -1,4 +1,4 @@
-"""What is remembered of an engine that was started: enough for another llmtop to adopt it."""
+"""The record of a started engine: enough for another llmtop to take it over."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from llmtop.engines.core.options import OptionValue
 
 
 class State(StrEnum):
-    """An engine's state, in words."""
+    """The state of an engine."""
 
     STARTING = "starting"
     READY = "ready"
     UNRESPONSIVE = "unresponsive"  # alive, was ready, does not answer
     STOPPING = "stopping"
-    STOPPED = "stopped"  # ended because it was asked to
+    STOPPED = "stopped"  # ended on request
     FAILED = "failed"  # ended by itself, or never became ready
-    LOST = "lost"  # the record says running, the process is not there, nobody saw it end
+    LOST = "lost"  # the record says running, the process is gone, its end was not observed
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """What the operator asked for, before an adapter turns it into a command line.
+    """The operator's request, before an adapter makes a command line of it.
 
-    kind: the adapter's name. program: the executable and leading arguments that stand for the
-    engine (a ``--bin``, or a ``--python`` and its module). args: further flags, passed on as they
-    are. gpus: indices for CUDA_VISIBLE_DEVICES, () for all. folder: where the adapter's own files
-    for this engine are; the launch fills it in. environment: variables and their values, which may
-    be secrets: no record has them. api_key_file: where the key is that its clients must send.
+    kind: the adapter's name. program: the executable and its first arguments, from ``--bin``, or
+    from ``--python`` and the module. args: further flags, passed on unchanged.
+    gpus: indices for CUDA_VISIBLE_DEVICES, () for all. folder: of the adapter's files for this
+    engine; the launch sets it. environment: variables and values, which may be secrets and are
+    never recorded. api_key_file: the file with the key that clients must send.
     """
 
     kind: str
@@ -47,16 +47,16 @@ class LaunchSpec:
 
 
 class EngineRecord(Struct, frozen=True):
-    """One engine, as the state directory keeps it.
+    """One engine in the state directory.
 
-    start_ticks: field 22 of /proc/PID/stat, clock ticks after boot; with boot_id it identifies the
-    process even after the wall clock was stepped or the pid was used again.
-    env_names: names only; values may be secrets. started_at, ready_at, stop_requested_at,
-    ended_at: unix seconds. startup_s: how long this start took; previous_startup_s: the one before.
-    cause, advice: why it ended, in plain words, and what to try; excerpt: the log lines that show
-    it, their secrets hidden. replaces: the engine whose name it
-    takes over once it is ready and that one is stopped; None for all others. certificate: the file
-    of the one that it shows, "" when it serves plain HTTP.
+    start_ticks: field 22 of /proc/PID/stat, clock ticks after boot. With boot_id it identifies the
+    process after a step of the wall clock and after the kernel reused the pid.
+    env_names: names only, because values may be secrets. started_at, ready_at, stop_requested_at,
+    ended_at: unix seconds. startup_s: duration of this start; previous_startup_s: of the one
+    before. cause, advice: why it ended, in plain words, and what to try. excerpt: the log lines
+    that show the cause, with secrets hidden. replaces: the engine that it replaces: this one takes
+    its name when this one is ready and the other one is stopped; else None.
+    certificate: its TLS certificate file, "" when it serves plain HTTP.
     """
 
     spec: LaunchSpec
@@ -85,14 +85,14 @@ class EngineRecord(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The name that the operator gave it."""
+        """The name that the operator gave to it."""
         return self.spec.name
 
 
 class Step(Struct, frozen=True):
-    """A phase of a start that was reached. took_s: how long it took or has lasted so far.
+    """A phase that a start has reached. took_s: its duration, or its duration so far.
 
-    before_s: how long it took at this model's last start. None: not known.
+    before_s: its duration at this model's last start. None: unknown.
     """
 
     word: str
@@ -101,9 +101,9 @@ class Step(Struct, frozen=True):
 
 
 class Left(Struct, frozen=True):
-    """An option that a killed llmtop left changed. work: what it changed it for.
+    """An option that a killed llmtop left changed. work: the purpose of the change.
 
-    by_restart: the engine was started with ``now``; else it was changed as it ran.
+    by_restart: the engine was started with ``now``; else the option changed while it ran.
     """
 
     work: str
@@ -114,11 +114,11 @@ class Left(Struct, frozen=True):
 
 
 class EngineStatus(Struct, frozen=True):
-    """A record and what is true of it now.
+    """A record and the present state of its engine.
 
-    phase: the start-up phase or the reason in a few words, "" when there is nothing to add.
-    steps: the phases that a start has gone through, the present one last; () once it is over.
-    since: unix seconds at which this state began, as far as is known. left: options that a killed
+    phase: the start-up phase or the reason in a few words, "" for none.
+    steps: the phases of the start so far, the present one last; () after the start.
+    since: unix seconds at which this state began, if known. left: options that a killed
     comparison or tour left changed.
     """
 

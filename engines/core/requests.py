@@ -1,4 +1,4 @@
-"""The requests inside an engine: their lengths and times, never their contents."""
+"""The requests inside an engine: lengths and times, never contents."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ RequestSort = Literal["age", "kv", "tokens", "wait"]
 
 
 class RequestRow(Struct, frozen=True):
-    """One request that is not finished. Seconds, tokens, KV blocks; None: unknown.
+    """One unfinished request. Units: seconds, tokens, KV blocks; None: unknown.
 
-    id: as the client knows it. age_s: since it arrived. waited_s: in the queue until its first
-    admission, or until now. ttft_s: None before the first token. max_tokens: the most that it may
-    generate.
+    id: the one that the client received. age_s: since arrival. waited_s: in the queue until its
+    first admission, or until now. ttft_s: None before the first token. max_tokens: the limit of
+    generated tokens.
     """
 
     id: str
@@ -36,11 +36,11 @@ class RequestRow(Struct, frozen=True):
 
 
 class RequestTable(Struct, frozen=True):
-    """The requests of all ranks at one moment, sorted and cut.
+    """The requests of all ranks at one moment, sorted, the first rows only.
 
-    running, waiting: all of them, not only the rows. step: the last step before the look; None
-    where unknown or where there are several ranks. missing: what cannot be shown, with reasons.
-    waiting_looked_at: how many of the queue were considered for the rows; None: all.
+    running, waiting: total numbers, not only the rows. step: the last step before the reading; None
+    if unknown or with several ranks. missing: what cannot be shown, with reasons.
+    waiting_looked_at: how many queued requests were considered for the rows; None: all.
     """
 
     time: float
@@ -53,7 +53,7 @@ class RequestTable(Struct, frozen=True):
 
 
 class Aborted(Struct, frozen=True):
-    """What an abort did to each id: the refused ones with the reason."""
+    """The result of an abort for each id, with a reason for each refused one."""
 
     aborted: tuple[str, ...]
     ended_before: tuple[str, ...]

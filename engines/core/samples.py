@@ -1,8 +1,8 @@
-"""What was read from an engine: frozen, timed, and None wherever something is not known.
+"""Values read from an engine: immutable, with times, and None where a value is unknown.
 
-A ``Reading`` is one moment as the engine told it: gauges, and counters and histograms that only
-ever grow. An ``EngineSample`` is what two readings say about the window between them. Panels see
-samples; adapters make readings; nothing else crosses this seam.
+A ``Reading`` is one moment as the engine reports it: gauges, counters and cumulative histograms. An
+``EngineSample`` is computed from two readings and describes the window between them. Adapters make
+readings, panels read samples.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from llmtop.engines.core.conditions import Condition
 
 
 class Counter(StrEnum):
-    """Totals since the engine started, in the field's own words."""
+    """Totals since the engine started."""
 
     OUTPUT_TOKENS = "output_tokens"
     PROMPT_TOKENS = "prompt_tokens"
@@ -32,7 +32,7 @@ class Counter(StrEnum):
 
 
 class Latency(StrEnum):
-    """Distributions that an engine measures itself, in seconds."""
+    """Distributions that an engine measures, in seconds."""
 
     TTFT = "ttft"  # arrival to first token
     ITL = "itl"  # gap between two tokens of one stream
@@ -42,7 +42,7 @@ class Latency(StrEnum):
 
 
 class BucketHistogram(Struct, frozen=True):
-    """A cumulative histogram as exposition text carries it.
+    """A cumulative histogram as in exposition text.
 
     bounds: upper bounds in seconds, ascending, the last one infinity.
     counts: observations at or below each bound, so counts[-1] is all of them.
@@ -55,19 +55,19 @@ class BucketHistogram(Struct, frozen=True):
 
 
 class Reading(Struct, frozen=True):
-    """One engine at one moment, before any window is laid over it.
+    """One engine at one moment.
 
     time: unix seconds of the reading; elapsed: the monotonic clock at the same moment, for rates.
     kv_usage: share of the KV cache in use, 0..1. kv_tokens_total: its capacity in tokens.
-    kv_tokens_used: where the engine counts them itself. kv_tokens_evictable: held for reuse only,
-    freed when there is need, and not among the used.
+    kv_tokens_used: if the engine counts them. kv_tokens_evictable: kept only for reuse, freed on
+    demand, not counted as used.
     accepted_per_position: accepted draft tokens by position in the draft, first position first.
-    spec_acceptance, spec_accepted_length: as in EngineSample, from engines that tell these over a
-    short time of their own choice instead of counters.
+    spec_acceptance, spec_accepted_length: as in EngineSample, from engines that report them over a
+    short window of their choice instead of counters.
     process_start: unix seconds at which the engine's process began.
     partial: one of the engine's pages could not be read, so a missing series may still exist.
-    kv_usage_fullest: that of the fullest of several ranks, None where there is one.
-    conditions: what is wrong with the page itself.
+    kv_usage_fullest: that of the fullest of several ranks, None with one rank.
+    conditions: problems of the page itself.
     """
 
     time: float
@@ -91,40 +91,40 @@ class Reading(Struct, frozen=True):
 
 
 class Quantile(Struct, frozen=True):
-    """One quantile as far as its buckets fix it. Seconds.
+    """One quantile, in seconds, as exact as its buckets allow.
 
-    relation "=": known to within a quarter. "-": a range, above ``seconds`` and at most ``to``.
+    relation "=": known within 25 %. "-": a range, above ``seconds`` and at most ``to``.
     "<": in the first bucket, so at most ``seconds``. ">": beyond the last finite bound.
     """
 
     seconds: float
     relation: Literal["=", "-", "<", ">"] = "="
-    to: float | None = None  # of a range alone
+    to: float | None = None  # only of a range
 
     @property
     def value(self) -> float | None:
-        """The quantile itself; None where only bounds of it are known."""
+        """The quantile; None where only bounds are known."""
         return self.seconds if self.relation == "=" else None
 
     @property
     def at_least(self) -> float:
-        """It is not below this."""
+        """The lower bound."""
         return 0.0 if self.relation == "<" else self.seconds
 
     @property
     def at_most(self) -> float | None:
-        """It is not above this; None: no upper bound is known."""
+        """The upper bound; None: unknown."""
         if self.relation == ">":
             return None
         return self.to if self.relation == "-" else self.seconds
 
 
 class Quantiles(Struct, frozen=True):
-    """A distribution over a window: the quantiles, how many observations, over how long.
+    """A distribution over a window: quantiles, number of observations, length of the window.
 
-    A quantile is None when nothing was observed, or too little for it. mean: sum over count in the
-    window, seconds: exact, where quantiles are only as fine as their buckets. exact: each quantile
-    is within this share of the true one (0.01); None: it is as fine as the engine's buckets.
+    A quantile is None with too few observations. mean: sum / count in the window, seconds; it is
+    exact, while quantiles have the resolution of their buckets. exact: the largest relative error
+    of a quantile (0.01); None: the resolution of the engine's buckets.
     """
 
     p50: Quantile | None
@@ -137,16 +137,16 @@ class Quantiles(Struct, frozen=True):
 
 
 class EngineSample(Struct, frozen=True):
-    """What one beat says about an engine.
+    """The numbers of an engine at one reading.
 
-    Rates (``…_per_s``) are over the last ``rate_window_s`` seconds, short so that a change shows at
-    once; shares and counts are over ``window_s``; each distribution carries its own window and n.
-    Every field but the times may be None: not known, which is not the same as zero.
+    Rates (``…_per_s``) cover the last ``rate_window_s`` seconds: short, so that a change shows at
+    once. Shares and counts cover ``window_s``. Each distribution has its own window and n.
+    Every field except the times may be None: unknown, which is not zero.
 
-    unchanged_s: for how long nothing that the engine reports has changed although it says that
-    requests run or wait (paused, hung, or one very long step); None otherwise. still_s: the same,
-    whether or not requests run.
-    conditions: what is wrong with it, as far as its numbers show (``conditions``).
+    unchanged_s: for how long no number has changed although the engine reports running or waiting
+    requests (paused, hung, or one very long step); else None. still_s: the same without
+    the condition that requests run or wait.
+    conditions: problems that its numbers show (``conditions``).
     """
 
     time: float
@@ -159,24 +159,24 @@ class EngineSample(Struct, frozen=True):
     kv_tokens_total: int | None = None
     output_tokens_per_s: float | None = None
     prompt_tokens_per_s: float | None = None
-    requests_per_s: float | None = None  # finished well
+    requests_per_s: float | None = None  # finished without error
     prefix_hit_rate: float | None = None
     preemptions: int | None = None  # in the window
     spec_acceptance: float | None = None  # accepted / proposed draft tokens in the window
     spec_accepted_length: float | None = None  # tokens per step and request: 1 + accepted / drafts
     latencies: Mapping[Latency, Quantiles] = field(default_factory=dict)
-    restarted: bool = False  # the counters began anew since the sample before
+    restarted: bool = False  # the counters were reset since the sample before
     rate_window_s: float | None = None
-    spec_acceptance_by_position: tuple[float, ...] = ()  # share of drafts accepted that far
+    spec_acceptance_by_position: tuple[float, ...] = ()  # share of drafts accepted up to there
     unchanged_s: float | None = None
-    kv_tokens_evictable: int | None = None  # held for reuse only, not among the used
+    kv_tokens_evictable: int | None = None  # kept only for reuse, not counted as used
     conditions: tuple[Condition, ...] = ()
     still_s: float | None = None
-    kv_usage_fullest: float | None = None  # that of the fullest rank, where there are several
+    kv_usage_fullest: float | None = None  # that of the fullest of several ranks
 
 
 class GpuProcess(Struct, frozen=True):
-    """One process's memory on one GPU. NVML gives the host's pid, also inside a container."""
+    """Memory of one process on one GPU. NVML reports the host's pid, also inside a container."""
 
     pid: int
     memory_bytes: int | None
@@ -185,10 +185,10 @@ class GpuProcess(Struct, frozen=True):
 class GpuSample(Struct, frozen=True):
     """One GPU at one moment. None: the driver does not report it.
 
-    throttle: words for the reasons that hold the clocks down now, () when nothing does.
-    mig_of: the uuid of the GPU that this is a MIG instance of, None for a whole GPU. Instances
-    share their GPU's index and follow it; their memory is part of its memory.
-    unified: it works in the machine's memory, and the memory shown is the machine's.
+    throttle: the reasons that reduce the clocks now, () for none.
+    mig_of: the uuid of the GPU of this MIG instance, None for a whole GPU. Instances have the index
+    of their GPU and follow it in the list. Their memory is part of its memory.
+    unified: it uses the machine's memory, and the memory shown is the machine's.
     """
 
     time: float

@@ -1,4 +1,4 @@
-"""The steps of an engine's scheduler: what each contained and where its time was spent."""
+"""The steps of an engine's scheduler: what each contained and how it spent its time."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from msgspec import Struct, field, structs
 
 
 class Step(Struct, frozen=True):
-    """One step of one scheduler. Seconds, tokens, requests, KV blocks; None: unknown.
+    """One step of one scheduler. Units: seconds, tokens, requests, KV blocks; None: unknown.
 
-    seq: its number since the engine started. end: unix seconds. duration_s: from the end of the
-    step before, idle time left out. requests: those in the step; prefills: of these, those that
-    computed prompt tokens. prefill_tokens, decode_tokens: computed. output_tokens: emitted.
-    running, waiting, kv_free_blocks: at its end. preempted: in it. context_tokens: the tokens that
-    its requests attend to, summed. schedule_s, update_s: the scheduler's own time. launch_s: how
-    long the launch held the engine's thread. host_gap_s: there was work, and the device had none.
-    idle_s: before this step there was no work. cached_tokens: found in the prefix cache.
-    refused: at the queue limit, since the step before.
+    seq: its number since the engine started. end: unix seconds. duration_s: since the end of the
+    step before, without idle time. requests: in the step. prefills: those that computed prompt
+    tokens. prefill_tokens, decode_tokens: computed. output_tokens: emitted.
+    running, waiting, kv_free_blocks: at its end. preempted: requests, in this step.
+    context_tokens: total context length of its requests. schedule_s, update_s: time of the
+    scheduler. launch_s: how long the launch blocked the engine's thread. host_gap_s: the device was
+    idle although there was work. idle_s: time without work before this step. cached_tokens: found
+    in the prefix cache. refused: requests refused at the queue limit since the step before.
     """
 
     seq: int
@@ -47,19 +47,19 @@ class Step(Struct, frozen=True):
 
 _TYPES = {one.name: one.type for one in structs.fields(Step) if one.name != "rank"}
 COLUMNS = tuple(_TYPES)
-"""What is read of a step, in the order of the protocol (docs/reference/live-socket.md)."""
+"""The fields of a step, in the order of the protocol (docs/reference/live-socket.md)."""
 NEEDED = frozenset(name for name, kind in _TYPES.items() if kind in (int, float))
-"""Those that are never unknown."""
+"""The fields that are never unknown."""
 COUNTS = frozenset(name for name, kind in _TYPES.items() if kind in (int, int | None))
 
 
 class Steps(Struct, frozen=True):
-    """What one exchange brought: the new steps of all ranks, ordered by their end.
+    """The result of one exchange: the new steps of all ranks, ordered by their end.
 
-    lost: steps that were overwritten before they were read; a gap. ranks: how many answered.
+    lost: steps that were overwritten before they were read. ranks: the number that answered.
     missing: what this engine cannot show, with reasons. time: unix seconds of the exchange.
     restarted_ranks: those that restarted since the exchange before, in order; their earlier steps
-    are another run's.
+    belong to another run.
     """
 
     steps: tuple[Step, ...]
@@ -76,11 +76,11 @@ class Steps(Struct, frozen=True):
 
 
 class StepMoments(Struct, frozen=True):
-    """Sums over all decode steps since an engine started, of one rank, as the engine reports them.
+    """Sums over all decode steps of one rank since the engine started, as the engine reports them.
 
-    time: unix seconds of the sums. seconds: of all decode steps. requests_squared,
+    time: unix seconds of the sums. seconds: total duration of the decode steps. requests_squared,
     requests_seconds: sums of the square of a step's requests, and of requests times seconds.
-    tokens: generated. prefill_tokens, prefill_s: computed of prompts, and how long that took.
+    tokens: generated. prefill_tokens, prefill_s: prompt tokens computed, and the time for them.
     """
 
     time: float
@@ -98,8 +98,8 @@ class StepMoments(Struct, frozen=True):
 class StepMeans(Struct, frozen=True):
     """The decode steps between two readings of ``StepMoments``, all ranks together.
 
-    base_s, per_request_s: least squares of step time over requests; None where the batch hardly
-    varied. prefill_tokens, prefill_s: in the window, summed over the ranks.
+    base_s, per_request_s: least-squares fit of step time over requests; None where the batch size
+    was almost constant. prefill_tokens, prefill_s: in the window, summed over the ranks.
     """
 
     window_s: float

@@ -1,4 +1,4 @@
 """Why an engine failed: the errors in its log, and the tables of causes with advice.
 
-A cause that only one engine knows belongs in the folder of that engine.
+A cause that only one engine has belongs in the folder of that engine.
 """

@@ -1,4 +1,4 @@
-"""Causes that lie in compiling kernels at a start: nvcc, compilers, headers, ninja, ptxas.
+"""Causes in the compilation of kernels at a start: nvcc, compilers, headers, ninja, ptxas.
 
 Sources: FlashInfer (jit/cpp_ext.py), PyTorch (utils/cpp_extension.py, _inductor), Triton
 (runtime/build.py, backends/nvidia/compiler.py), GNU ld, GCC, ptxas and nvcc of CUDA 12 and 13.
@@ -84,7 +84,7 @@ COMPILERS = (
     ),
     FailurePattern(
         r"unsupported GNU version! (?P<what>[^\n]{1,120})",
-        "nvcc does not take this compiler: {what}",
+        "nvcc does not support this compiler: {what}",
         "install an older gcc, and set CC, CXX and NVCC_PREPEND_FLAGS='-ccbin ...' to it",
     ),
     *any_of(
@@ -97,7 +97,7 @@ COMPILERS = (
     FailurePattern(
         r"(?P<what>Feature '[^'\n]{1,60}' requires \.target sm_\d{1,3}\w? or higher)",
         "this GPU is too old for a kernel: {what}",
-        "choose a dtype and a quantisation that this GPU has: {dtype_half}",
+        "choose a dtype and a quantisation that this GPU supports: {dtype_half}",
     ),
     *any_of(
         "ptxas, the assembler of CUDA, failed: {what}",

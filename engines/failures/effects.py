@@ -1,4 +1,4 @@
-"""What an error says that another one caused: never reported as a cause while there is one.
+"""Errors that are effects of another error: reported only if no cause is found.
 
 Sources: vLLM 0.8 to 0.32, SGLang 0.4 to 0.5.23, TensorRT-LLM 1.x, Python's multiprocessing,
 torch's elastic launcher, Ray, Open MPI.
@@ -16,12 +16,12 @@ KILLED = (
         r"(?:Subprocess|[Pp]roc(?:ess)?|worker) (?P<who>[\w:.-]{1,60})[^\n]{0,60}"
         r"(?:exit ?code:?|exited with|code) -9\b",
         "its process {who} was killed (SIGKILL)",
-        "not by llmtop: dmesg shows whether the kernel did it for lack of memory",
+        "not by llmtop: dmesg shows whether the kernel killed it for lack of memory",
         Kind.EFFECT,
     ),
     *any_of(
         "one of its processes was killed (SIGKILL)",
-        "not by llmtop: dmesg shows whether the kernel did it for lack of memory",
+        "not by llmtop: dmesg shows whether the kernel killed it for lack of memory",
         r"[Ee]xit(?:ed|s|code)? ?(?:with )?(?:exit ?)?(?:code)?:? ?-9\b",
         r"(?:terminated with|died with) (?:signal )?<?(?:Signals?\.)?SIGKILL",
         r"killed by signal:? 9\b",
@@ -63,7 +63,7 @@ DIED = (
     ),
     *any_of(
         CORE_DIED,
-        _SEEK + "; when it was killed, dmesg may show by what",
+        _SEEK + "; if it was killed, dmesg may show the reason",
         r"EngineDeadError",
         r"Engine core proc(?:ess)? \S{1,80} died unexpectedly|EngineCore encountered a",
         r"^AsyncLLM output_handler failed",

@@ -1,7 +1,7 @@
-"""The errors in an engine's log: tracebacks of each of its processes, chained ones as one.
+"""The errors in an engine's log: tracebacks of each of its processes, with their chains.
 
-Several processes write into one log, so each has its own place in its own traceback. Memory is
-bounded whatever the log holds: so many processes, errors and lines of each are kept.
+Several processes write into one log, so the parser keeps one state for each process. Memory is
+bounded: the number of processes, errors and lines of each is limited.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from enum import IntEnum
 
 from llmtop.engines.failures.lines import RECORD, Depth, Level, LogLine
 
-KEPT = 128  # errors; the first are the causes, and the deepest
-_MESSAGE_LINES = 24  # of one error: those that explain themselves need about sixteen
+KEPT = 128  # errors; causes are among the first
+_MESSAGE_LINES = 24  # of one error: detailed messages have about sixteen
 _LINE_CHARS = 1000
-_LINKS = 6  # of a chain
+_LINKS = 6  # errors of a chain
 _PROCESSES = 256
 _BEFORE, _AFTER = 2, 3  # lines around the one that reports the cause
-_STRAY = 4  # lines of others inside a traceback without a tag
-OUTLIVED = 12  # lines of ordinary work after an error: its process has survived it
+_STRAY = 4  # lines of other processes inside a traceback without a tag
+OUTLIVED = 12  # ordinary lines after an error: its process has survived it
 
 
 class Grade(IntEnum):
-    """How surely an error ended the process that raised it."""
+    """How certain it is that an error ended the process that raised it."""
 
     MINOR = 0  # a thread, a request, a plugin: the process continues
     REPORTED = 1  # logged as an error
-    UNCAUGHT = 2  # Python's own print at the end of a process
-    FATAL = 3  # its heading says that the process ends
+    UNCAUGHT = 2  # Python's traceback at the end of a process
+    FATAL = 3  # its heading reports that the process ends
 
 
 # Headings of the last error of a process: vLLM, SGLang, TensorRT-LLM, Python's multiprocessing.
@@ -48,7 +48,7 @@ _TRACEBACK = "Traceback (most recent call last):"
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 _RAISE = re.compile(r"(?P<type>[A-Za-z_][\w.]{0,160})(?::\s?(?P<what>.*))?$")
 _LOOSE = re.compile(r"[A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt)(?::\s|$)")
-# Frames that name the process where no tag does.
+# Stack frames that identify the process of a line without a tag.
 _IN_WORKER = re.compile(
     r"in (?:worker_main|run_scheduler_process|_execute_worker_rpc|run_tp_server)$"
 )
@@ -57,9 +57,9 @@ _IN_CORE = re.compile(r"in run_engine_core$")
 
 @dataclass(slots=True, eq=False)
 class Link:
-    """One error of a chain: its line and those of its message, and where it was raised.
+    """One error of a chain: its line, the lines of its message, and where it was raised.
 
-    shown: log lines as they stand, from two before the error on.
+    shown: unchanged log lines, from two lines before the error on.
     """
 
     lines: list[str]
@@ -82,9 +82,9 @@ class Link:
 
 @dataclass(slots=True, eq=False)
 class Report:
-    """An error and what it was raised from, in the order of the log: the root is first.
+    """An error and the errors that it was raised from, in the order of the log: root first.
 
-    number: its place among the log's lines. work: what its process had written before it.
+    number: its line number in the log. work: the ordinary lines of its process before it.
     """
 
     process: str
@@ -103,7 +103,7 @@ class _Place(IntEnum):
 
 @dataclass(slots=True)
 class _Process:
-    """Where one process is in what it writes. work: lines of ordinary work so far."""
+    """The parser state of one process. work: ordinary lines so far."""
 
     work: int = 0
     place: _Place = _Place.OUTSIDE
@@ -117,22 +117,22 @@ class _Process:
 
 
 class ErrorLog:
-    """Takes a log line by line and keeps its errors.
+    """Reads a log line by line and keeps its errors.
 
-    ``feed`` returns whether the line is part of an error that it keeps; what it does not take may
-    still be an error that needs no traceback.
+    ``feed`` returns whether the line is part of an error that it keeps. Another line may still be
+    an error without a traceback.
     """
 
     def __init__(self) -> None:
         self.reports: list[Report] = []
-        self.served_at = -1  # the line at which the server was first complete
+        self.served_at = -1  # the line at which the server was first ready
         self._processes: dict[str, _Process] = {}
-        self._before: deque[str] = deque(maxlen=_BEFORE + 1)  # this line too, once it was taken
+        self._before: deque[str] = deque(maxlen=_BEFORE + 1)  # includes the present line
         self._open: list[Link] = []
         self._number = 0
 
     def feed(self, raw: str, line: LogLine) -> bool:
-        """Take the next line: as it stands, and taken apart."""
+        """Process the next line: the raw text and its parsed form."""
         self._number += 1
         for link in self._open:
             link.shown.append(raw)
@@ -142,7 +142,7 @@ class ErrorLog:
         writer = self._process(line.process)
         reader = writer
         if line.origin == RECORD:
-            # Such a record has its mark at its first line alone: the rest of it comes bare.
+            # Only the first line of such a record has a prefix.
             reader = self._process("")
             self._close(reader)
         taken = self._step(reader, raw, line)
@@ -154,20 +154,20 @@ class ErrorLog:
         return taken
 
     def outlived(self, process: str, number: int, work: int) -> bool:
-        """Whether the process that wrote an error went on with its work after it."""
+        """Whether the process of an error continued its work after it."""
         if number < self.served_at:
             return True
         now = self._processes.get(process)
         return now is not None and now.work - work >= OUTLIVED
 
     def mark(self, process: str) -> tuple[int, int]:
-        """The present place: the number of the line, and the work that a process has written."""
+        """The present position: the line number, and the ordinary lines of a process."""
         now = self._processes.get(process)
         return self._number, now.work if now is not None else 0
 
     def excerpt(self, raw: str, text: str) -> Link:
-        """A link of a line outside of tracebacks, which was taken just now; those that follow it
-        are added to what it shows as they come."""
+        """A link made of the present line, outside of tracebacks. Lines that follow are added to
+        the lines that it shows."""
         link = Link([text[:_LINE_CHARS]], "", list(self._before), wanted=_AFTER)
         self._open.append(link)
         return link
@@ -210,7 +210,7 @@ class ErrorLog:
     def _frame(self, process: _Process, raw: str, line: LogLine) -> bool:
         text = line.text
         if process.code_follows or text[:1] in (" ", "\t", "^") or text.startswith('File "'):
-            # Where the indentation was lost, the line of code is told by its place alone.
+            # Without indentation, only its position identifies the line of code.
             process.code_follows = text.startswith('File "')
             if text.lstrip().startswith('File "'):
                 self._deepen(process, text.rstrip())
@@ -291,12 +291,12 @@ def loose(line: LogLine) -> bool:
 
 
 def _another(process: _Process, line: LogLine) -> bool:
-    """Whether a line begins another record than the one that its process is in."""
+    """Whether a line begins a new record of its process."""
     return line.level is Level.CALM or line.origin != process.origin
 
 
 def _bare(line: LogLine) -> str:
-    """The origin that the next lines of the same record have."""
+    """The origin of the next lines of the same record."""
     return "" if line.origin == RECORD else line.origin
 
 
@@ -309,7 +309,7 @@ def _grade(heading: str, line: LogLine) -> Grade:
 
 
 def _depth(heading: str, depth: Depth) -> Depth:
-    """The depth that a heading shows where the line has no tag."""
+    """The depth that a heading implies for a line without a tag."""
     if depth is not Depth.UNTOLD:
         return depth
     if "Scheduler hit" in heading or "Worker" in heading or "executor on rank" in heading:

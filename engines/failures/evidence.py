@@ -1,4 +1,4 @@
-"""What a log holds against an engine: each error with the pattern that knows it."""
+"""The errors of a log, each with the pattern that matches it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from llmtop.engines.failures import signals
 from llmtop.engines.failures.errors import ErrorLog, Grade, Link, Report, loose
 from llmtop.engines.failures.lines import Depth, Level, LogLine, parse
 
-_TOLD = 16  # error lines that no pattern knows
-_AT_ONCE = 5_000  # lines that are looked at as they come; of those after them the last ones
+_TOLD = 16  # error lines without a matching pattern
+_AT_ONCE = 5_000  # lines examined at once; of the later ones only the last are examined
 _LATE = 1_000
-_PLAIN = 50_000  # lines without a sign that the engine's own patterns are tried on
+_PLAIN = 50_000  # lines without an error mark on which the engine's own patterns are tried
 _NEVER = re.compile(
     r"=== llmtop |\[?Receive: obj=|Finish: obj=|server_args=|Dumping |\S{0,80}NCCL INFO|usage: "
 )
-# What a line without a traceback has when a general pattern may know it: most lines have none.
+# Marks of a line without a traceback that a general pattern may match. Most lines have none.
 _SIGNS = (
     *("rror", "ERROR", "atal", "ailed", "annot", "not found", "No such", "WARN", "what():"),
     *("terminate", "illed", "denied", "imeout", "timed out", "ddress already", "memory", "egfault"),
@@ -35,10 +35,10 @@ _WARNING = re.compile(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Suspect:
-    """An error that may be the cause. kind: CAUSE with no entry stands for its own words.
+    """An error that may be the cause. kind: CAUSE without an entry means the error's own text.
 
-    entry, found: the pattern that knows it, the one of this rank; general: of those for any engine.
-    tool: printed by a program, not logged by the engine.
+    entry, found: the pattern that matches it, and the match; general: the pattern is for any
+    engine. tool: printed by a program, not logged by the engine.
     """
 
     kind: Kind
@@ -56,19 +56,19 @@ class Suspect:
 
     @property
     def known(self) -> bool:
-        """Whether a pattern knows the cause."""
+        """Whether a pattern matches it."""
         return self.entry is not None and self.kind is Kind.CAUSE
 
     @property
     def unknown(self) -> bool:
-        """Whether only its own words tell."""
+        """Whether only the error's own text is known."""
         return self.entry is None
 
 
 class Evidence:
-    """Reads a log once, in bounded memory, and says which errors its processes did not outlive.
+    """Reads a log once, in bounded memory, and returns the errors that ended its processes.
 
-    own: the engine's patterns, tried on every line; general: those for any engine.
+    own: the engine's patterns, tried on every line. general: the patterns for any engine.
     """
 
     def __init__(
@@ -92,26 +92,26 @@ class Evidence:
         self._raised = [found for report in self._log.reports if (found := self._judge(report))]
 
     def suspects(self, *, outlived: bool = False) -> list[Suspect]:
-        """The errors that nobody outlived, or those that somebody did."""
+        """The errors that ended their process, or those that the process survived."""
         every = (*self._raised, *self._loose.values(), *self._told)
         return [one for one in every if self._outlived(one) is outlived]
 
     @property
     def asked(self) -> str:
-        """The signal by which it was asked to end, when those are its last words; else ""."""
+        """The termination signal that its last lines report; else ""."""
         return self._asked_by if self._recent(self._asked_at) else ""
 
     def before_asked(self, one: Suspect) -> bool:
-        """Whether an error was written before the last words that somebody asked it to end."""
+        """Whether an error was logged before the last report of a termination signal."""
         return one.number < self._asked_at[1]
 
     @property
     def itself(self) -> bool:
-        """Whether its last words are that it kills its own processes."""
+        """Whether its last lines report that it kills its own processes."""
         return self._recent(self._itself_at)
 
     def finished(self, pid: int | None) -> bool:
-        """Whether the server with this pid wrote that it came to an orderly end."""
+        """Whether the server with this pid reported an orderly exit."""
         return pid in self._finished
 
     def _take(self, raw: str) -> None:
@@ -133,7 +133,7 @@ class Evidence:
         asked = signals.asked_to_end(line.text)
         if asked:
             self._asked_at = (line.process, *self._log.mark(line.process))
-            # Of what it writes then the first line names the signal, if any does.
+            # Only the first of these lines may name the signal.
             self._asked_by = self._asked_by or asked
 
     def _scan(self, raw: str, line: LogLine) -> None:
@@ -148,7 +148,7 @@ class Evidence:
         if self._looked <= _AT_ONCE:
             self._match(line, number, work, None, general=signs, raw=raw)
         elif signs:
-            # A log of nothing but errors: each cannot be tried against every pattern.
+            # In a log of errors only, trying every pattern on each line would take too long.
             self._late.append((line, number, work, self._log.excerpt(raw, line.text)))
 
     def _match(
@@ -183,7 +183,7 @@ class Evidence:
             self._told.append(suspect(Kind.CAUSE))
 
     def _judge(self, report: Report) -> Suspect | None:
-        """The link of a chain that shows most: a known cause, else its root, else an effect."""
+        """The most informative link of a chain: a known cause, else its root, else an effect."""
         best: Suspect | None = None
         for link in report.links:
             index, found = self._search(link.text)
@@ -217,8 +217,7 @@ def _erroneous(line: LogLine) -> bool:
 
 
 def _weight(one: Suspect) -> int:
-    """How much a link of a chain shows. A chain is read from its root, and the first of equals
-    counts."""
+    """How informative a link of a chain is. The link nearest to the root wins among equals."""
     if one.known:
         return 3
     if one.unknown:
@@ -227,5 +226,5 @@ def _weight(one: Suspect) -> int:
 
 
 def surest(suspects: Iterable[Suspect]) -> Iterator[Suspect]:
-    """The surest and deepest first, and of those the first in the log."""
+    """The sort key: most certain, then deepest, then first in the log."""
     yield from sorted(suspects, key=lambda one: (-one.grade, -one.depth, one.number))

@@ -1,4 +1,4 @@
-"""Causes that lie in the GPU: driver, fabric, hardware, its abilities, its memory.
+"""Causes in the GPU: driver, fabric, hardware, capabilities, memory.
 
 Sources: the CUDA runtime's error texts (cudaGetErrorString, CUDA 12 and 13), PyTorch 2.x
 (c10/cuda, torch/cuda/__init__.py), Triton 3.x, NVML, vLLM's platforms/cuda.py and public reports.
@@ -44,7 +44,7 @@ DRIVER = (
         r"unsatisfied condition: cuda ?[>=]",
     ),
     *any_of(
-        "the CUDA of this engine needs forward compatibility, which this GPU has not",
+        "the CUDA of this engine needs forward compatibility, which this GPU does not support",
         "update the driver; remove the cuda-compat libraries from LD_LIBRARY_PATH",
         r"forward compatibility was attempted on non supported HW",
         r"Error 804\b",
@@ -70,7 +70,7 @@ DRIVER = (
         r"cudaErrorDeviceUninitialized[^\n]{0,40}lost",
     ),
     *any_of(
-        "a GPU is held by another process alone, or does not answer",
+        "another process uses a GPU exclusively, or the GPU does not answer",
         "end that process (nvidia-smi), or set the compute mode back to Default",
         r"CUDA-capable devices?(?:\(s\))? (?:is|are|is/are) busy or unavailable",
         r"cudaErrorDevicesUnavailable",
@@ -91,7 +91,7 @@ DRIVER = (
         r"Torch is not able to use GPU",
     ),
     *any_of(
-        "it asks for a GPU that is not there: fewer GPUs are visible than it was told to use",
+        "it asks for a GPU that does not exist: fewer GPUs are visible than it needs",
         "lower {parallel}, or give more GPUs (CUDA_VISIBLE_DEVICES, --gpus)",
         r"invalid device ordinal|cudaErrorInvalidDevice\b",
         r"device >= 0 && device < num_gpus",
@@ -131,7 +131,7 @@ ABILITY = (
         "choose a dtype of {dtypes}: {dtype_flag}",
     ),
     *any_of(
-        "this GPU cannot compute in FP8 as it was asked to: {line}",
+        "this GPU does not support the requested FP8 computation: {line}",
         "take a model or a KV cache without FP8, or another GPU (compute capability 8.9 or more)",
         r"type fp8e4nv not supported in this architecture",
         r"fp8e4nv data type is not supported",
@@ -139,7 +139,7 @@ ABILITY = (
         r"torch\._scaled_mm is only supported",
     ),
     *any_of(
-        "this GPU cannot do what it was asked to: {line}",
+        "this GPU does not support a requested feature: {line}",
         "choose another attention backend, dtype or quantisation, or another GPU",
         r"FlashAttention[^\n]{0,20} only supports ",
         r"(?:requires?|needs?|supported) [^\n]{0,60}"
@@ -171,7 +171,7 @@ ABILITY = (
     ),
 )
 
-_LESS = "lower {memory} or {batch}, or see who else holds memory on the GPU"
+_LESS = "lower {memory} or {batch}, or check which other processes hold GPU memory"
 
 MEMORY = (
     FailurePattern(
@@ -225,7 +225,7 @@ FAULTS = (
     ),
     *any_of(
         "a CUDA graph could not be captured: {what}",
-        "do without CUDA graphs: {eager}",
+        "disable CUDA graphs: {eager}",
         r"(?P<what>operation (?:not permitted|would make the legacy stream depend)[^\n]{0,60}"
         r"captur\w{1,8}[^\n]{0,40})",
         r"(?P<what>operation failed due to a previous error during capture)",
@@ -233,15 +233,15 @@ FAULTS = (
     ),
     *any_of(
         "two GPUs cannot reach each other's memory (peer access): {what}",
-        "do without it: {no_custom_reduce}, or NCCL_P2P_DISABLE=1",
+        "disable it: {no_custom_reduce}, or NCCL_P2P_DISABLE=1",
         r"(?P<what>peer access is not supported[^\n]{0,60})",
         r"(?P<what>peer mapping resources exhausted)",
     ),
     FailurePattern(
         r"(?P<what>custom_all_reduce\.cuh:\d{1,6}[^\n]{0,100})",
         "the custom all-reduce between the GPUs failed: {what}",
-        "do without it: {no_custom_reduce}; GPUs that cannot reach each other's memory (peer "
-        "access) are a usual reason",
+        "disable it: {no_custom_reduce}; the usual reason is GPUs without access to each other's "
+        "memory (peer access)",
     ),
     FailurePattern(
         r"Triton Error \[CUDA\]: (?P<what>[^\n]{1,160})",

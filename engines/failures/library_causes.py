@@ -1,4 +1,4 @@
-"""Causes that lie in shared libraries and Python packages, and crashes of native code.
+"""Causes in shared libraries and Python packages, and crashes of native code.
 
 Sources: CPython 3.11 (importlib, pylifecycle), glibc's ld.so, libstdc++, sgl-kernel's load report,
 and public reports of vLLM, SGLang and TensorRT-LLM.
@@ -13,7 +13,7 @@ LIBRARIES = (
     FailurePattern(
         r"version `(?P<what>(?:GLIBCXX|CXXABI)_[\d.]{1,12})' not found",
         "this system's C++ library (libstdc++) is too old: {what} is missing",
-        "install a newer libstdc++, or put the one of its environment first (LD_LIBRARY_PATH)",
+        "install a newer libstdc++, or put the environment's own first in LD_LIBRARY_PATH",
     ),
     FailurePattern(
         r"version `(?P<what>GLIBC\w{0,10}_[\d.]{1,12})' not found",
@@ -52,7 +52,7 @@ LIBRARIES = (
         "reinstall sgl-kernel in the version that this SGLang asks for",
     ),
     *any_of(
-        "two of its Python packages do not fit each other: {what}",
+        "two of its Python packages are incompatible: {what}",
         "reinstall the engine in a fresh environment, with the versions that it asks for",
         r"(?P<what>cannot import name '[^'\n]{1,100}' from '[^'\n]{1,100}')",
         r"(?P<what>numpy\.dtype size changed)",

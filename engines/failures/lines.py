@@ -1,4 +1,4 @@
-"""One line of an engine's log, taken apart: the process that wrote it, its level, its text.
+"""Parses one line of an engine's log: the process that wrote it, its level, its text.
 
 Formats: vLLM 0.8 to 0.32 (with one or two process tags), SGLang 0.4 to 0.5.23, TensorRT-LLM 1.x,
 uvicorn, Ray, torch's elastic ranks and Open MPI's tagged output.
@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from msgspec import Struct
 
-RECORD = "record"  # the origin of a line in a format whose further lines come without a mark
+RECORD = "record"  # the origin in formats whose continuation lines have no prefix
 
 
 class Level(IntEnum):
@@ -23,7 +23,7 @@ class Level(IntEnum):
 
 
 class Depth(IntEnum):
-    """How far down the tree of processes a line comes from; causes are below their effects."""
+    """The depth in the process tree from which a line comes. Causes are deeper than effects."""
 
     FRONT = 0  # the API server
     UNTOLD = 1  # no tag
@@ -32,8 +32,9 @@ class Depth(IntEnum):
 
 
 class LogLine(Struct, frozen=True):
-    """process: the tag that names who wrote it, "" for none. origin: the source line that logged
-    it, as vLLM writes it ("core.py:96"), "" for none: lines of one record have the same."""
+    """process: the tag of the process that wrote it, "" for none. origin: the source line that
+    logged it, as vLLM writes it ("core.py:96"), "" for none. All lines of a record have the same
+    origin."""
 
     process: str
     depth: Depth
@@ -74,7 +75,7 @@ _NOBODY = "", Depth.UNTOLD
 
 
 def parse(line: str) -> LogLine:
-    """Take a line apart. Whatever the line, each step looks at its first few hundred characters."""
+    """Parse a line. Each step examines at most its first few hundred characters."""
     process, depth, text = _tags(line)
     found = _LEVEL.match(text)
     if found is not None:

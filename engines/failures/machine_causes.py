@@ -1,4 +1,4 @@
-"""Causes of a failed engine that lie in its machine: disks, ports, rights, memory.
+"""Causes in the machine: disks, ports, permissions, memory.
 
 Sources: CPython 3.11 (errno, argparse), asyncio, pyzmq,
 PyTorch 2.x (c10d, c10/core), NCCL 2.2x (misc/shmutils.cc), the kernel's out-of-memory messages,
@@ -14,7 +14,7 @@ from llmtop.engines.core.adapter import FailurePattern, Kind
 def any_of(
     cause: str, advice: str, *expressions: str, kind: Kind = Kind.CAUSE
 ) -> tuple[FailurePattern, ...]:
-    """One cause that several texts tell."""
+    """One cause that several patterns recognise."""
     return tuple(FailurePattern(each, cause, advice, kind) for each in expressions)
 
 
@@ -46,7 +46,7 @@ _DENIED = r"(?:\[Errno 13\] Permission denied: |\[Errno 30\] Read-only file syst
 
 SHARED_MEMORY = any_of(
     "the shared memory (/dev/shm) is full or too small",
-    "in a container give it more with --shm-size 16g or --ipc=host; else remove old files there",
+    "in a container, use --shm-size 16g or --ipc=host; else remove old files from /dev/shm",
     r"(?:creating|extend|allocate|allocating) (?:a )?(?:shared memory|/dev/shm)[^\n]{0,200}",
     r"No space left on device[^\n]{0,40}(?:/dev/shm|'/psm_|'/sem\.|torch_)",
     r"/dev/shm[^\n]{0,160}No space left on device",
@@ -93,11 +93,11 @@ PORTS = (
     ),
     FailurePattern(
         r"attempt(?:ing)? to bind on address[^\n]{0,120}(?:ermission denied|Errno 13)",
-        "it may not listen on its port: ports below 1024 belong to root",
+        "it is not allowed to listen on its port: ports below 1024 need root",
         "choose a --port above 1023",
     ),
     *any_of(
-        "the address that it was to listen on is none of this machine",
+        "the address that it should listen on does not belong to this machine",
         "correct --host: an address of this machine, or 0.0.0.0",
         r"(?:Errno 99|EADDRNOTAVAIL)[^\n]{0,200}",
         r"annot assign requested address",
@@ -120,20 +120,20 @@ PORTS = (
 RIGHTS = (
     FailurePattern(
         r"(?:ermission denied|ot permitted)[^\n]{0,80}/dev/(?:nvidia|dri|kfd)",
-        "it may not open the GPU's device",
-        "check the rights of /dev/nvidia* and the container's access to GPUs",
+        "it is not allowed to open the GPU's device",
+        "check the permissions of /dev/nvidia* and the container's access to GPUs",
     ),
     *(
         FailurePattern(
             _DENIED + _path(piece),
-            "it may not write its cache folder {path}",
-            f"make that folder writable, or set {variable} to one that is",
+            "it is not allowed to write to its cache folder {path}",
+            f"make that folder writable, or set {variable} to a writable folder",
         )
         for piece, variable in _CACHES
     ),
     *any_of(
-        "it may not read or write {path}",
-        "correct the rights of that path, or the user that the engine runs as",
+        "it is not allowed to read or write {path}",
+        "correct the permissions of that path, or run the engine as another user",
         _DENIED + r"'(?P<path>[^'\n]{1,300})'",
         r"trying to write in your cache folder \((?P<path>[^)\n]{1,300})\)",
         r"(?P<path>/[^\s'\n]{1,200}) is not writable",
@@ -146,7 +146,7 @@ RIGHTS = (
     ),
     *any_of(
         "it was not permitted to do something: {what}",
-        "correct the rights of what the line names, or the user that the engine runs as",
+        "correct the permissions of the path in that line, or run the engine as another user",
         r"PermissionError: (?P<what>[^\n]{1,200})",
         r"(?P<what>Read-only file system[^\n]{0,200})",
     ),
@@ -160,7 +160,7 @@ HANDLES = (
         r"Too many open files(?! ?`|`)",
     ),
     *any_of(
-        "it may start no more threads or processes",
+        "it reached the limit of threads or processes",
         "raise the limit (ulimit -u, the container's pids limit), or set OMP_NUM_THREADS lower",
         r"can't start new thread",
         r"pthread_create failed",
@@ -195,7 +195,7 @@ KILLER = (
 MEMORY = (
     FailurePattern(
         r"Too large swap space\. (?P<asked>[\d.]{1,12}) GiB out of the (?P<total>[\d.]{1,12}) GiB",
-        "the swap space is to take {asked} GiB of {total} GiB of main memory",
+        "the requested swap space takes {asked} GiB of {total} GiB of main memory",
         "lower --swap-space",
     ),
     FailurePattern(
@@ -205,11 +205,11 @@ MEMORY = (
     ),
     FailurePattern(
         r"DefaultCPUAllocator: [^\n]{0,80}you tried to allocate (?P<size>\d{1,20}) bytes",
-        "the main memory ran out: {size} bytes could not be had",
+        "the main memory ran out: {size} bytes could not be allocated",
         "leave more main memory free, or use less memory: {host_memory}",
     ),
     *any_of(
-        "the main memory ran out: pinned memory could not be had",
+        "the main memory ran out: pinned memory could not be allocated",
         "leave more main memory free, raise ulimit -l, or use less memory: {host_memory}",
         r"cuda(?:HostAlloc|MallocHost|HostRegister)[^\n]{0,120}(?:out of memory|failed)",
         r"[Ff]ailed to (?:allocate|pin)[^\n]{0,40}pinned",
@@ -233,7 +233,7 @@ ARGUMENTS = (
         r"error: unrecognized arguments: (?P<flags>[^\n]{1,200})",
     ),
     *any_of(
-        "it does not take the value of {flag}: {what}",
+        "it does not accept the value of {flag}: {what}",
         "correct the value",
         r"error: argument (?P<flag>[^:\n]{1,100}): (?P<what>[^\n]{1,200})",
     ),

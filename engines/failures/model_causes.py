@@ -1,4 +1,4 @@
-"""Causes that lie in the model: its files, the hub, its code, its architecture, its tokenizer.
+"""Causes in the model: its files, the hub, its code, its architecture, its tokenizer.
 
 Sources: safetensors 0.4 to 0.7, PyTorch's serialisation, huggingface_hub and transformers 4.4x to
 5.x, tokenizers, jinja2, vLLM's model loader and public reports.
@@ -34,7 +34,7 @@ ARCHITECTURE = (
     FailurePattern(
         r"[Mm]odel architectures? (?P<architectures>\[[^\]\n]{1,120}\]) (?:are|is) not supported",
         "this {engine} does not support the architecture {architectures}",
-        "a newer {engine} may",
+        "a newer {engine} may support it",
     ),
     *any_of(
         "this {engine} does not know this model: {what}",
@@ -59,8 +59,8 @@ FILES = (
         r"git-lfs\.github\.com/spec|without having git-lfs installed",
     ),
     *any_of(
-        "a weight file is damaged or not whole: {what}",
-        "download the model again: its last download may have been cut short",
+        "a weight file is damaged or incomplete: {what}",
+        "download the model again: its last download may be incomplete",
         r"(?P<what>Error while deserializing header: [^\n]{1,120})",
         r"(?P<what>MetadataIncompleteBuffer|InvalidHeader\w{0,30}|HeaderTooSmall)",
         r"(?P<what>incomplete metadata[^\n]{0,60})",
@@ -109,8 +109,8 @@ FILES = (
 HUB = (
     *any_of(
         "the hub's certificate is not trusted on this machine",
-        "a proxy that opens TLS is a usual reason: give its authority's certificate in "
-        "SSL_CERT_FILE and REQUESTS_CA_BUNDLE, or download the model elsewhere",
+        "a proxy that inspects TLS is a usual reason: set SSL_CERT_FILE and REQUESTS_CA_BUNDLE to "
+        "its CA certificate, or download the model on another machine",
         r"CERTIFICATE_VERIFY_FAILED|certificate verify failed",
     ),
     *any_of(
@@ -121,7 +121,7 @@ HUB = (
         r"Access to model [^\n]{1,200} is restricted",
     ),
     *any_of(
-        "the hub has no such model, or does not show it to you",
+        "the hub has no such model, or you have no access to it",
         "check the model's name; a private model needs HF_TOKEN",
         r"RepositoryNotFoundError|Repository Not Found",
     ),
@@ -138,7 +138,7 @@ HUB = (
     ),
     FailurePattern(
         r"Repo id must be in the form .{0,80}?: '(?P<model>[^'\n]{1,200})'",
-        "no model at {model}: it is no local folder and no name on the hub",
+        "no model at {model}: it is neither a local folder nor a name on the hub",
         "the path does not exist on this machine; give a folder with a config.json, or a hub name",
     ),
     FailurePattern(
@@ -153,7 +153,7 @@ HUB = (
     ),
     FailurePattern(
         r"Invalid repository ID or local directory specified: ?'(?P<model>[^'\n]{1,200})'",
-        "{model} is not a model folder and not a name on the hub",
+        "{model} is neither a model folder nor a name on the hub",
         "a model folder holds a config.json",
     ),
     *any_of(

@@ -1,7 +1,7 @@
-"""Causes between processes and GPUs: NCCL, Gloo, Ray, torch.distributed, how a model is split.
+"""Causes between processes and GPUs: NCCL, Gloo, Ray, torch.distributed, parallelism.
 
 Sources: NCCL 2.2x, PyTorch's c10d, Ray 2.x, Open MPI, vLLM's and SGLang's executors and public
-reports. And what an error says that only names its frame: pydantic, assertions.
+reports. Also general errors that any program may have: pydantic, assertions.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ SPLIT = (
     FailurePattern(
         r"World size \((?P<asked>\d{1,6})\) is larger than the number of available GPUs "
         r"\((?P<found>\d{1,6})\)",
-        "the model is to be split over {asked} GPUs and there are {found}",
+        "the model should be split over {asked} GPUs, but there are {found}",
         "lower {parallel}, or give more GPUs",
     ),
     FailurePattern(
         r"output_partition_size ?=? ?(?P<size>\d{1,9}) is not divisible by weight quantization "
         r"block_n ?=? ?(?P<block>\d{1,6})",
-        "the quantised weights cannot be split so: {size} is not a multiple of {block}",
+        "the quantised weights cannot be split this way: {size} is not a multiple of {block}",
         "lower {parallel}",
     ),
     *any_of(
@@ -40,7 +40,7 @@ SPLIT = (
 RAY = (
     *any_of(
         "Ray has fewer GPUs than tensor x pipeline parallelism asks for",
-        "lower {parallel}, add nodes to the Ray cluster, or see who holds its GPUs (ray status)",
+        "lower {parallel}, add nodes to the Ray cluster, or see what holds its GPUs (ray status)",
         r"number of required GPUs exceeds the total number of available GPUs",
         r"Cannot provide a placement group",
         r"No available node types can fulfill resource request",
@@ -77,9 +77,9 @@ NCCL = (
         "give each rank a GPU of its own (CUDA_VISIBLE_DEVICES, {parallel})",
     ),
     *any_of(
-        "the GPUs' processes found no network to meet on: {what}",
-        "set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME to a network interface that there is, and "
-        "see that the host's name can be resolved",
+        "the GPUs' processes found no network to connect over: {what}",
+        "set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME to an existing network interface, and "
+        "check that the host's name can be resolved",
         r"(?P<what>no socket interface found[^\n]{0,60})",
         r"(?P<what>[Uu]nable to find address for: [^\n]{1,60})",
         r"(?P<what>[Uu]nable to resolve hostname[^\n]{0,80})",
@@ -126,8 +126,8 @@ NCCL = (
     ),
     FailurePattern(
         r"There are not enough slots available in the system",
-        "MPI does not start as many workers as the model is split over",
-        "lower {parallel}, or allow more in OMPI_MCA_rmaps_base_oversubscribe",
+        "MPI does not start as many workers as the model needs",
+        "lower {parallel}, or allow more with OMPI_MCA_rmaps_base_oversubscribe",
     ),
 )
 
@@ -155,24 +155,24 @@ TIMEOUTS = (
     ),
 )
 
-# Errors that every program may have: tried last, when no table knows more.
+# Errors that every program may have: tried last, if no table has a better match.
 OWN_WORDS = (
     FailurePattern(
         r"\d{1,4} validation errors? for (?P<what>[\w.-]{1,80})\n\s{0,8}(?:Value|Assertion) error, "
         r"(?P<reason>[^\n]{1,260}?)(?: \[type=[^\n]{0,400})?(?:\n|$)",
         "{what} was refused: {reason}",
-        "correct what it names; the whole error: {log}",
+        "correct the value that it names; the whole error: {log}",
     ),
     FailurePattern(
         r"\d{1,4} validation errors? for (?P<what>[\w.-]{1,80})\n\s{0,8}(?P<key>[\w.\[\]-]{1,100})"
         r"\n\s{0,8}(?P<reason>[^\n]{1,260}?)(?: \[type=[^\n]{0,400})?(?:\n|$)",
         "{what} was refused: {key}: {reason}",
-        "correct what it names; the whole error: {log}",
+        "correct the value that it names; the whole error: {log}",
     ),
     FailurePattern(
         r"Assertion failed: (?P<what>[^\n]{1,240}?)(?: \(/[^()\n]{1,200}:\d{1,6}\))?(?:\n|$)",
         "an assertion failed: {what}",
-        "correct what it names, or try another version; the whole error: {log}",
+        "correct the value that it names, or try another version; the whole error: {log}",
     ),
     FailurePattern(
         r"\[TensorRT-LLM\]\[ERROR\] (?P<what>[^\n]{3,240})",

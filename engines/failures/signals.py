@@ -1,11 +1,11 @@
-"""Ends by a signal: which one, and who sends it."""
+"""Exits by a signal: which signal, and who sent it."""
 
 from __future__ import annotations
 
 import re
 import signal
 
-# Sent from outside to end a process; the process itself has no fault.
+# Sent from outside to end a process: not a fault of the process.
 OUTSIDE = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 _ASKED = re.compile(
@@ -17,7 +17,7 @@ _SELF = re.compile(
     r"(?:Received sigquit|SIGQUIT received)|kill_process_tree called|Triggering SIGQUIT|Watchdog "
     r"timeout \("
 )
-# What uvicorn, the web server of vLLM and SGLang, writes as the last thing of an orderly end.
+# The last line of an orderly exit of uvicorn, the web server of vLLM and SGLang.
 _FINISHED = re.compile(r"\bFinished server process \[(\d{1,10})\]")
 
 
@@ -44,7 +44,7 @@ def signal_name(number: int) -> str:
 
 
 def asked_to_end(text: str) -> str:
-    """The signal by which somebody asked an engine to end, as it writes; "" for no such line."""
+    """The termination signal that a log line reports; "" for another line."""
     if _ASKED.search(text) is None:
         return ""
     if "SIGTERM" in text or "terminated" in text:
@@ -53,11 +53,11 @@ def asked_to_end(text: str) -> str:
 
 
 def ends_itself(text: str) -> bool:
-    """Whether an engine writes that it is about to kill its own processes."""
+    """Whether a line reports that the engine kills its own processes."""
     return _SELF.search(text) is not None
 
 
 def finished(text: str) -> int | None:
-    """The pid of a server that writes that it has come to an orderly end; else None."""
+    """The pid of a server whose line reports an orderly exit; else None."""
     found = _FINISHED.search(text)
     return int(found[1]) if found else None

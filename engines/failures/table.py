@@ -1,9 +1,9 @@
-"""Why an engine died: the first error that its deepest process raised, in plain words.
+"""Why an engine failed: the first error of its deepest process, in plain words.
 
 The last line is rarely the cause: vLLM's healthy exits end in warnings, and its failed ones in
-"see root cause above". An error counts by how surely it ended its process (``Grade``), then by how
-deep its process is (``Depth``), then by its place in the log. What another error caused
-(``failure_effects``) counts when there is nothing else, and what a process outlived hardly ever.
+"see root cause above". Errors are ranked by certainty (``Grade``), then by the depth of the process
+(``Depth``), then by position in the log. An effect of another error (``effects``) is reported only
+without a cause. An error that its process survived is almost never reported.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from llmtop.engines.failures.words import in_own_words, without_type, worded
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A cause in plain words, what to try, and the log lines around it, all safe to show."""
+    """A cause in plain words, what to try, and the log lines around it, all safe to print."""
 
     cause: str
     advice: str
     excerpt: tuple[str, ...] = ()
 
 
-# The order matters within the text of one error: what says more comes before what says less.
+# Within the text of one error the order matters: specific patterns come before general ones.
 GENERAL: tuple[FailurePattern, ...] = (
     *machine_causes.ARGUMENTS,
     *machine_causes.SHARED_MEMORY,
@@ -72,7 +72,7 @@ GENERAL: tuple[FailurePattern, ...] = (
 )
 
 
-# What such a signal mostly means where no text reports more.
+# The usual meaning of these signals if the log reports no reason.
 _LIKELY: Mapping[int, tuple[str, str]] = MappingProxyType(
     {
         signal.SIGBUS: (
@@ -98,13 +98,13 @@ def explain(
 ) -> Explanation | None:
     """Find the cause in a log; None when neither the log nor the exit code shows it.
 
-    patterns: the engine's own, tried before the general ones in the text of each error. sudden: the
-    process was gone while processes of its own ran on, and nobody knows how it ended; a server
-    that wrote that it came to an orderly end was not. pid: its main process. words: the engine's
-    flags and name, for the advice (``failure_words.WORDS``).
+    patterns: the engine's own, tried before the general ones. sudden: the main process disappeared
+    with an unknown exit status while its child processes continued; a server that logged an orderly
+    exit does not count. pid: the main process. words: the engine's flags and name, for the advice
+    (``words.WORDS``).
 
-    When a signal from outside ended the process, only an error that ended one of its processes
-    below counts: what it logged at its start and outlived is not why.
+    If an external signal ended the process, only an error that ended one of its child processes
+    counts. Errors that it survived are not the cause.
     """
     log = Evidence(patterns, GENERAL, lines)
     suspects = log.suspects()
@@ -117,12 +117,12 @@ def explain(
             return _explanation(_likely(suspects) or _least(suspects), words) or by_signal(
                 exit_code, words
             )
-        # Of how it ended nothing is known when it was just gone: its last words count then.
+        # The exit status is unknown if the process disappeared: then its last lines count.
         least = Grade.FATAL if number == signal.SIGKILL else Grade.UNCAUGHT
         suspects = [one for one in suspects if one.grade >= least or _killer(one)]
         return _explanation(_likely(suspects), words) or by_signal(exit_code, words)
     if exit_code == 0:
-        # An error that was only reported did not end it: a request's own, mostly.
+        # An error that was only reported did not end it: usually it belongs to one request.
         suspects = [
             one for one in suspects if one.grade is not Grade.REPORTED or one.kind is Kind.EFFECT
         ]
@@ -141,8 +141,8 @@ def explain(
 
 
 def _dead_cores(suspects: Iterable[Suspect]) -> Iterator[Suspect]:
-    """What says that an engine core died. A server that lost one then ends itself and the others,
-    in the words of a server that was asked to."""
+    """The message that an engine core died. A server that lost one ends itself and the others, and
+    logs the same lines as after a termination request."""
     for one in suspects:
         if one.entry is not None and one.entry.cause == failure_effects.CORE_DIED:
             yield one
@@ -151,7 +151,7 @@ def _dead_cores(suspects: Iterable[Suspect]) -> Iterator[Suspect]:
 def by_signal(
     exit_code: int | None, words: Mapping[str, str] = MappingProxyType({})
 ) -> Explanation | None:
-    """What an exit by a signal means by itself; None for any other end."""
+    """The meaning of an exit by a signal alone; None for any other exit."""
     number = ended_by(exit_code)
     if number is None:
         return None
@@ -159,7 +159,7 @@ def by_signal(
     if number == signal.SIGKILL:
         return Explanation(
             "killed (SIGKILL), not by llmtop",
-            "dmesg shows whether the kernel did it; else a person or a service did",
+            "dmesg shows whether the kernel killed it; else a person or a service did",
         )
     if number in OUTSIDE:
         return Explanation(f"ended by {name}, not by llmtop", "")
@@ -170,7 +170,7 @@ def by_signal(
 
 
 def _of_lines(suspects: Iterable[Suspect]) -> Iterator[Suspect]:
-    """Those known by a line alone: the deepest, the engine's own in the order of its table."""
+    """Errors that one line identifies: the deepest first, then in the order of the table."""
     yield from sorted(
         suspects,
         key=lambda one: (-one.grade, -one.depth, one.general, one.number * one.general, one.rank),
@@ -178,14 +178,14 @@ def _of_lines(suspects: Iterable[Suspect]) -> Iterator[Suspect]:
 
 
 def _likely(suspects: Sequence[Suspect]) -> Suspect | None:
-    """The cause among these; None when they are effects, or nothing sure."""
+    """The cause among these; None when all are effects or uncertain."""
     sure = [one for one in suspects if one.grade >= Grade.UNCAUGHT]
     other = [one for one in suspects if one.grade is Grade.REPORTED]
     top = next(surest(one for one in sure if one.known or one.unknown), None)
     if top is not None and top.known:
         return top
     if top is not None:
-        # A program that it started has told why, or a process below has: that is nearer.
+        # A program that it started, or a child process, reported the cause: prefer that.
         before = [one for one in other if one.number <= top.number]
         tools = [one for one in before if one.known and one.tool]
         below = [one for one in before if one.depth > top.depth and one.kind is Kind.CAUSE]
@@ -196,7 +196,7 @@ def _likely(suspects: Sequence[Suspect]) -> Suspect | None:
 
 
 def _least(suspects: Sequence[Suspect]) -> Suspect | None:
-    """What is left without a cause: an error's own words, an effect, a side issue."""
+    """The answer without a known cause: an error's own text, an effect, a minor error."""
     told = [one for one in suspects if one.unknown and one.grade >= Grade.REPORTED]
     effects = sorted(
         (one for one in suspects if one.kind is Kind.EFFECT),

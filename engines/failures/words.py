@@ -12,7 +12,7 @@ from llmtop.engines.host.safe_text import brief
 LONGEST = 300  # characters of a cause, or an advice
 _SHORT = 24  # characters: a message that says little by itself
 
-# What an engine's adapter may name for advice that holds for every engine, and what stands for it.
+# Words for advice that holds for every engine. An adapter replaces them with its flags.
 # log: the command that shows the whole log.
 WORDS: Mapping[str, str] = MappingProxyType(
     {
@@ -22,16 +22,16 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "batch": "its batch size",
         "context": "its context length",
         "parallel": "the number of GPUs that the model is split over",
-        "remote_code": "the flag that trusts remote code",
+        "remote_code": "the flag that allows remote code",
         "dtype_half": "float16 instead of bfloat16",
         "dtype_flag": "the flag of its dtype",
-        "eager": "the flag that does without CUDA graphs",
+        "eager": "the flag that disables CUDA graphs",
         "internal_port": "MASTER_PORT",
         "host_memory": "a smaller model or share",
         "cache": "HF_HOME",
         "no_nvcc": "",
-        "no_ray": "another executor than Ray",
-        "no_custom_reduce": "no custom all-reduce",
+        "no_ray": "an executor other than Ray",
+        "no_custom_reduce": "the flag that disables the custom all-reduce",
         "spawn": "the start method spawn",
         "watchdog": "a longer watchdog timeout",
     }
@@ -48,9 +48,11 @@ _NOISE = re.compile(
 def worded(
     text: str, words: Mapping[str, str], groups: Mapping[str, str] = MappingProxyType({})
 ) -> str:
-    """The text with each ``{name}`` replaced: by a group of the pattern, the engine's words, ours.
+    """The text with each ``{name}`` replaced: by a group of the pattern, the engine's word, or
+    ``WORDS``.
 
-    Groups come from a log, so they are made safe and never replaced again. Other braces stay.
+    Groups come from a log, so they are cleaned, and names inside them are not replaced. Other
+    braces stay.
     """
 
     def put(found: re.Match[str]) -> str:
@@ -63,13 +65,13 @@ def worded(
 
 
 def without_type(line: str) -> str:
-    """What an error's line says, without the name of its class and what pydantic adds."""
+    """The message of an error's line, without the class name and pydantic's additions."""
     found = _TYPED.match(line)
     return _NOISE.sub("", line[found.end() :] if found is not None else line)
 
 
 def in_own_words(link: Link) -> tuple[str, str]:
-    """Cause and advice of an error that no pattern knows: what it says itself."""
+    """Cause and advice of an error without a matching pattern: its own text."""
     first, *more = (_NOISE.sub("", line) for line in link.lines)
     found = _TYPE.match(first)
     if found is None or not (found["what"] is not None or first[:1].isupper() or "." in first):

@@ -1,7 +1,7 @@
-"""The GPUs of this machine: memory, power, temperature and who holds them, a sample each.
+"""The GPUs of this machine: one sample each of memory, power, temperature and processes.
 
-What does not change is asked once, what changes rarely every five seconds, and each fact stands for
-itself: a board that does not report its energy still reports its memory.
+Constant facts are read once, slowly changing ones every five seconds. Each fact is independent: a
+board that does not report its energy still reports its memory.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _RETRY_S = 30.0  # a driver that is missing now may be loaded later
 
 _T = TypeVar("_T")
 
-# Bits of nvmlClocksEventReasons in nvml.h. Idle (0x1) holds the clocks down too, but it is no
-# throttling. 0x8 only sums up 0x40 and 0x80 where the board distinguishes them.
+# Bits of nvmlClocksEventReasons in nvml.h. Idle (0x1) also reduces the clocks, but it is not
+# throttling. 0x8 only combines 0x40 and 0x80 where the board distinguishes them.
 _SLOWDOWN = 0x8
 _REASONS = {
     0x2: "application clocks",
@@ -42,7 +42,7 @@ _REASONS = {
 
 
 class _Device(Struct):
-    """One GPU or MIG instance and what is remembered of it between reads."""
+    """One GPU or MIG instance and its cached facts."""
 
     handle: Handle
     index: int
@@ -56,13 +56,13 @@ class _Device(Struct):
 
 
 class Gpus:
-    """Reads all GPUs; never raises. Blocks as long as the driver does, so call it from a thread.
+    """Reads all GPUs; never raises. It blocks as long as the driver does, so call it in a thread.
 
-    note: why there are no numbers, or what is wrong with a GPU; "" when all is well.
-    mismatch: the driver and its library are of different versions, so nothing can be read.
-    machine: total and used bytes of the machine's memory, for GPUs that have none of their own.
-    rare_energy: ask for the energy only as often as for what changes rarely, None in between.
-    Measured on an H200: 4 ms of CPU for it, 0.1 ms for all the rest of a sample.
+    note: why there are no numbers, or the problem of a GPU; "" without a problem.
+    mismatch: the driver and its library have different versions, so nothing can be read.
+    machine: total and used bytes of the machine's memory, for GPUs without their own memory.
+    rare_energy: read the energy only every ``SLOW_S`` seconds, None in between. Measured on an
+    H200: the energy takes 4 ms of CPU, the rest of a sample 0.1 ms.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Gpus:
         self._monotonic = monotonic
         self._devices: list[_Device] | None = None
         self._instances: dict[str, list[_Device]] = {}
-        self._absent = ""  # GPUs that are there and cannot be opened
+        self._absent = ""  # note on GPUs that exist but cannot be opened
         self._started = False
         self._tried_at: float | None = None
         self._last: tuple[GpuSample, ...] = ()
@@ -91,10 +91,10 @@ class Gpus:
         self._lock = threading.Lock()
 
     def read(self, *, fresh: bool = False) -> tuple[GpuSample, ...]:
-        """A sample of each GPU, and of each MIG instance behind its GPU. () when there are none.
+        """A sample of each GPU, followed by those of its MIG instances. () without GPUs.
 
-        fresh: ask also for what changes rarely, such as who holds the memory. While another
-        thread's read is held up in the driver, the samples before it, with their own times.
+        fresh: also read slowly changing facts, such as which processes hold the memory. While the
+        driver blocks another thread's read, the earlier samples are returned, with their times.
         """
         if not self._lock.acquire(blocking=False):
             return self._last
@@ -109,7 +109,7 @@ class Gpus:
 
     @property
     def asleep(self) -> bool:
-        """No driver was found a short while ago, so that a read would find none at once."""
+        """Whether a recent read found no driver, so a read now would return at once."""
         tried = self._tried_at
         return self._devices is None and (
             tried is not None and self._monotonic() - tried < _RETRY_S
@@ -120,10 +120,10 @@ class Gpus:
 
         Known once ``read`` has found a driver.
         """
-        return self._versions  # without the lock: a read may be held up in the driver for ever
+        return self._versions  # without the lock: a read may block in the driver for ever
 
     def close(self) -> None:
-        """Let go of the driver, unless a read is held up in it."""
+        """Release the driver, unless a read blocks in it."""
         if self._lock.acquire(timeout=1.0):
             try:
                 self._forget("closed")
@@ -169,7 +169,7 @@ class Gpus:
 
     def _device(self, handle: Handle, index: int, mig_of: str | None = None) -> _Device:
         name = self._ask(self._nvml.name, handle, index) or "GPU"
-        # The uuid keys charts and tables, so even a board that hides it needs one of its own.
+        # The uuid is the key of charts and tables, so a board that hides it gets a substitute.
         uuid = self._ask(self._nvml.uuid, handle, index) or f"index-{index}"
         # An instance is a part of a GPU that has memory.
         unified = mig_of is None and bool(self._ask(self._nvml.unified, handle, index))
@@ -210,7 +210,7 @@ class Gpus:
         )
 
     def _ask(self, question: Callable[[Handle], _T], handle: Handle, index: int) -> _T | None:
-        """One fact; None when it is not to be had. Only a lost driver is everybody's trouble."""
+        """One fact; None when it is not available. Only a lost driver ends the whole read."""
         try:
             return question(handle)
         except NvmlError as error:
@@ -228,7 +228,7 @@ class Gpus:
             try:
                 self._nvml.stop()
             except NvmlError:
-                return  # it is gone already
+                return  # the driver is gone already
 
 
 def _version_or_none(question: Callable[[], str]) -> str | None:

@@ -1,7 +1,7 @@
-"""A kernel module and a driver library of different versions: which, and what mends it.
+"""A kernel module and a driver library of different versions: which versions, and the remedy.
 
-It comes with an update of the driver while the old module is loaded, or with a container that
-brings a library of its own. Every CUDA program fails until it is mended.
+The reason is an update of the driver while the old module is loaded, or a container with its own
+library. Until it is repaired, every CUDA program fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_CHARS = 2**20
 
 
 def mismatch_words(module: Path | None = None, maps: Path | None = None) -> str:
-    """What does not fit, with both versions where they are known."""
+    """The mismatch in one sentence, with both versions if known."""
     kernel = _version(MODULE if module is None else module, _MODULE_VERSION)
     library = _version(MAPS if maps is None else maps, _LIBRARY_VERSION)
     return (

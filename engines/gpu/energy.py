@@ -1,4 +1,4 @@
-"""Energy and utilisation of the GPUs under an engine, where NVML reports them."""
+"""Energy and utilisation of an engine's GPUs, if NVML reports them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from llmtop.engines.host.processes import Identity, Processes
 class EngineEnergy:
     """Joules since the driver was loaded, summed over the GPUs that an engine runs on.
 
-    The GPUs are those on which a process of the engine holds memory, whatever it was launched
-    with, found at the first call. NVML counts whole GPUs, so others on the same GPU count too.
+    The first call finds the GPUs on which a process of the engine holds memory. NVML counts whole
+    GPUs, so the energy includes other processes on the same GPU.
     """
 
     def __init__(self, record: EngineRecord, gpus: Gpus, processes: Processes) -> None:
@@ -20,7 +20,7 @@ class EngineEnergy:
         self._uuids: frozenset[str] = frozenset()
 
     def __call__(self) -> float | None:
-        """The sum now; None when it is a simulated engine, or a GPU does not report it."""
+        """The sum now; None for a simulated engine, or when a GPU does not report it."""
         if self._record.simulated:
             return None
         found = [gpu for gpu in self._gpus.read() if gpu.mig_of is None]
@@ -33,9 +33,9 @@ class EngineEnergy:
         return sum(known)
 
     def utilisation(self) -> float | None:
-        """Share of the last moments in which a kernel ran (NVML's figure), the mean of its GPUs.
+        """Share of recent time in which a kernel ran (NVML's utilisation), mean over its GPUs.
 
-        None when it is a simulated engine, or a GPU does not report it.
+        None for a simulated engine, or when a GPU does not report it.
         """
         if self._record.simulated:
             return None
@@ -47,11 +47,11 @@ class EngineEnergy:
 
     @property
     def count(self) -> int | None:
-        """How many GPUs the engine was found on; None before a call found any."""
+        """The number of GPUs that the engine uses; None before a call found any."""
         return len(self._uuids) or None
 
     def close(self) -> None:
-        """Let go of the driver."""
+        """Release the driver."""
         self._gpus.close()
 
     def _held(self, found: list[GpuSample]) -> frozenset[str]:

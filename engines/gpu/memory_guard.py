@@ -1,4 +1,4 @@
-"""GPU memory around an engine's life: is it free before a start, and is it back after a stop?"""
+"""Checks that GPU memory is free before an engine's start, and freed after its stop."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from llmtop.engines.gpu.processes import GIB, GpuHolder, gib, holders_of, opener
 from llmtop.engines.host.orphans import find_orphans
 from llmtop.engines.host.processes import Processes, sees_host_pids
 
-BACK_WAIT_S = 10.0  # 130 GiB on an H200 are back within a second of the last process's end
-WORTH_A_WORD = GIB  # a desktop's few hundred MiB stop no engine
-_ROOMY = 0.5  # of the machine's memory free is enough for an engine that does not say how much
+BACK_WAIT_S = 10.0  # an H200 frees 130 GiB within a second after the last process has exited
+WORTH_A_WORD = GIB  # smaller amounts are not reported: a desktop uses some hundred MiB
+_ROOMY = 0.5  # free share of the machine's memory that suffices if the engine's share is unknown
 _READ_S = 3.0  # a GPU that fell off the bus may never answer
 _BEAT_S = 0.2
-_STILL = 3  # equal readings in a row that count as "it falls no more"
+_STILL = 3  # equal readings in a row after which the value counts as constant
 
-# Whatever engine wrote them: log lines of a start that found too little GPU memory.
+# Log lines of any engine whose start found too little GPU memory.
 _TOO_LITTLE = re.compile(
     r"less than desired \w+ memory utilization|No available memory for the cache"
     r"|[Oo]ut of memory|OutOfMemory|out of GPU memory|Not enough memory"
@@ -32,9 +32,9 @@ _TOO_LITTLE = re.compile(
 
 
 class HeldMemory(Struct, frozen=True):
-    """What is to come back once an engine has been stopped.
+    """The memory that must be freed after an engine was stopped.
 
-    pids: its processes, () where NVML's pids mean nothing here. used: bytes in use on each GPU, by
+    pids: its processes, () where NVML's pids are not valid. used: bytes in use on each GPU, by
     uuid, before the stop.
     """
 
@@ -43,12 +43,12 @@ class HeldMemory(Struct, frozen=True):
 
 
 class GpuMemory:
-    """Looks at GPU memory through NVML; never raises, and gives up on a driver that hangs.
+    """Reads GPU memory through NVML; never raises, and gives up on a driver that hangs.
 
-    host_pids: whether pids here are the machine's own (found out when None). openers: which of
-    some processes have a GPU open; asked where pids tell nothing. back_wait_s: how long a stop
-    waits for its memory. patience_s: how long the driver gets to answer. note: why the last read
-    brought nothing, or what is wrong with a GPU.
+    host_pids: whether NVML's pids are valid here (None: detect it). openers: returns which
+    processes have a GPU open; used where pids are not valid. back_wait_s: how long a stop waits for
+    the memory. patience_s: time limit of a driver call. note: why the last read returned nothing,
+    or the problem of a GPU.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class GpuMemory:
         self._sleep = sleep
 
     def read(self) -> tuple[GpuSample, ...]:
-        """All GPUs and who holds them, now; () when there are none or the driver hangs (note)."""
+        """All GPUs with their processes; () without GPUs or if the driver hangs (see note)."""
         found: list[tuple[GpuSample, ...]] = []
         reader = threading.Thread(
             target=lambda: found.append(self._gpus.read(fresh=True)), daemon=True
@@ -82,13 +82,13 @@ class GpuMemory:
         reader.start()
         reader.join(self._patience_s)
         self.note = self._gpus.note if found else "the NVIDIA driver does not answer"
-        # Instances of a divided GPU are part of its memory and would count twice.
+        # The memory of MIG instances is part of their GPU's memory and would count twice.
         return tuple(s for s in found[0] if s.mig_of is None) if found else ()
 
     def holders(
         self, samples: Sequence[GpuSample], engines: Mapping[int, str]
     ) -> tuple[GpuHolder, ...]:
-        """Who holds their memory. engines: names of llmtop's living engines by pid."""
+        """The processes that hold GPU memory. engines: names of llmtop's running engines by pid."""
         orphans = find_orphans(self._processes, engines) if self.host_pids else ()
         return holders_of(
             samples,
@@ -101,9 +101,9 @@ class GpuMemory:
     def crowding(
         self, gpus: Iterable[int], engines: Callable[[], Mapping[int, str]], share: float | None
     ) -> tuple[str, ...]:
-        """A sentence for each of these GPUs whose memory is not free, naming who holds it.
+        """A sentence for each of these GPUs whose memory is not free, with the processes.
 
-        share: of the whole memory that the engine is to take; None when not known.
+        share: of the total memory that the engine will take; None if unknown.
         """
         wanted = set(gpus)
         samples = [s for s in self.read() if s.index in wanted]
@@ -117,11 +117,11 @@ class GpuMemory:
         )
 
     def before_stop(self, pids: Collection[int]) -> HeldMemory | None:
-        """What to wait for after a stop; None when these processes hold no GPU memory."""
+        """The memory to wait for after a stop; None when these processes hold no GPU memory."""
         if not self.host_pids and not self._openers(pids):
             return None
         samples = self.read()
-        # The machine's memory goes up and down whatever an engine does.
+        # The machine's memory also changes without the engine.
         told = [s for s in samples if s.memory_used_bytes is not None and not s.unified]
         used = {s.uuid: s.memory_used_bytes or 0 for s in told}
         if not self.host_pids:
@@ -129,7 +129,7 @@ class GpuMemory:
         return HeldMemory(frozenset(pids), used) if _held_by(samples, pids) is not None else None
 
     def wait_back(self, held: HeldMemory) -> str:
-        """Wait until the memory is back; "" when it is, else what is still held, in words."""
+        """Wait until the memory is free. Returns "", or what is still held, in words."""
         deadline = self._monotonic() + self._back_wait_s
         last: list[int] = []
         while True:
@@ -142,7 +142,7 @@ class GpuMemory:
                 if left is None:
                     return ""
             else:
-                # Whose it is cannot be told, only that it fell and falls no more.
+                # The owner is unknown; only the total can be observed until it is constant.
                 now = sum(s.memory_used_bytes or 0 for s in samples if s.uuid in held.used)
                 last = [*last[-_STILL + 1 :], now]
                 fell = now < sum(held.used.values()) - WORTH_A_WORD / 4
@@ -160,10 +160,10 @@ class GpuMemory:
 def chosen_gpus(
     spec: LaunchSpec, tensor_parallel: OptionValue, environ: Mapping[str, str]
 ) -> tuple[int, ...]:
-    """The indices of the GPUs that a launch will use, as far as is known.
+    """The indices of the GPUs that a launch will use, if known.
 
-    Those it was given; else the first of those that CUDA_VISIBLE_DEVICES lists, or of all, one for
-    each part of the model.
+    The given ones; else the first of CUDA_VISIBLE_DEVICES, or of all GPUs, one for each part of the
+    model.
     """
     if spec.gpus:
         return spec.gpus
@@ -171,26 +171,26 @@ def chosen_gpus(
     listed = environ.get("CUDA_VISIBLE_DEVICES", "")
     if not listed:
         return tuple(range(count))
-    # By uuid: not told here which index that is, and the wrong one is worse than none.
+    # A uuid: its index is unknown here, and a wrong index is worse than none.
     indices = [int(word) for word in listed.split(",") if word.strip().isdigit()]
     return tuple(indices[:count])
 
 
 def about_memory(lines: Iterable[str]) -> bool:
-    """Whether the log lines around a failure speak of too little GPU memory."""
+    """Whether the log lines around a failure report too little GPU memory."""
     return any(_TOO_LITTLE.search(line) for line in lines)
 
 
 def held_bytes(sample: GpuSample) -> int:
-    """Bytes in use on a GPU; the sum over its processes where it does not report its memory, and
-    where that is the machine's, of which programs that use no GPU have the most."""
+    """Bytes in use on a GPU. The sum over its processes if the GPU does not report its memory, or
+    if it uses the machine's memory, which other programs use too."""
     if sample.memory_used_bytes is None or sample.unified:
         return sum(process.memory_bytes or 0 for process in sample.processes)
     return sample.memory_used_bytes
 
 
 def _worth_a_word(sample: GpuSample, share: float | None) -> bool:
-    """Whether what is in use may be in the way of a start."""
+    """Whether the memory in use may prevent a start."""
     if held_bytes(sample) >= WORTH_A_WORD:
         return True
     used, total = sample.memory_used_bytes, sample.memory_total_bytes

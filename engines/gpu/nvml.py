@@ -1,7 +1,7 @@
-"""NVIDIA's management library as a seam: one method a fact, plain values, one kind of error.
+"""The interface to NVIDIA's management library: one method for each fact, plain values, one error.
 
-NVML calls block, can be slow, and may never return when a GPU has fallen off the bus: they belong
-in a thread. The real library is in ``nvml_library``.
+NVML calls block. They can be slow, and may never return when a GPU has fallen off the bus, so they
+run in a thread. The real library is in ``nvml_library``.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Protocol
 
 from llmtop.engines.core.samples import GpuProcess
 
-Handle = object  # a device as the library gives it; means nothing to anybody else
+Handle = object  # the library's device handle, opaque to callers
 
 # Of nvmlReturn_t in nvml.h.
 NOT_SUPPORTED = 3
 MISMATCH = 18
 
-NO_PERMISSION = "no permission"  # what an error's words are then
+NO_PERMISSION = "no permission"  # the error's text in that case
 
 
 class NvmlError(Exception):
-    """A call that brought nothing. words: why. told: False when this board just has no such fact.
+    """A failed call. words: the reason. told: False when this board does not have the fact.
 
-    gone: the library or driver as a whole cannot be used (any more). code: NVML's own number.
+    gone: the library or driver cannot be used at all (any more). code: NVML's error number.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class NvmlError(Exception):
 
 
 class Nvml(Protocol):
-    """What is asked of the library. Every method raises NvmlError and nothing else."""
+    """The calls of the library. Every method raises only NvmlError."""
 
     def start(self) -> None:
         """Load and initialise."""
 
     def stop(self) -> None:
-        """Let go of the driver."""
+        """Release the driver."""
 
     def driver_version(self) -> str:
         """The driver's version, as in ``580.95.05``."""
@@ -52,43 +52,43 @@ class Nvml(Protocol):
         """The newest CUDA that this driver runs, as in ``13.0``."""
 
     def devices(self) -> Sequence[Handle | NvmlError]:
-        """All GPUs in the driver's order; an error in the place of one that cannot be opened."""
+        """All GPUs in the driver's order; an error in place of a GPU that cannot be opened."""
 
     def instances(self, device: Handle) -> Sequence[Handle]:
-        """The MIG instances of a GPU, () when it is not divided."""
+        """The MIG instances of a GPU, () without MIG."""
 
     def name(self, device: Handle) -> str:
         """The board's name."""
 
     def uuid(self, device: Handle) -> str:
-        """What identifies the device for ever."""
+        """The permanent identifier of the device."""
 
     def memory(self, device: Handle) -> tuple[int, int]:
-        """Total and used bytes; what the driver keeps for itself is in neither's use."""
+        """Total and used bytes. The used bytes exclude the driver's reserve."""
 
     def unified(self, device: Handle) -> bool:
-        """Whether it has no memory of its own and works in the machine's (GB10, Jetson)."""
+        """Whether it has no own memory and uses the machine's (GB10, Jetson)."""
 
     def utilisation(self, device: Handle) -> float:
-        """Share of the last moments in which a kernel ran, 0..1. Says nothing about saturation."""
+        """Share of recent time in which a kernel ran, 0..1. It does not measure saturation."""
 
     def power_w(self, device: Handle) -> float:
-        """Draw now, watts."""
+        """Present power draw, watts."""
 
     def power_limit_w(self, device: Handle) -> float:
-        """The limit in force, watts."""
+        """Power limit in force, watts."""
 
     def energy_j(self, device: Handle) -> float:
-        """Since the driver was loaded, joules."""
+        """Energy since the driver was loaded, joules."""
 
     def temperature_c(self, device: Handle) -> float:
-        """Of the GPU, degrees Celsius."""
+        """GPU temperature, degrees Celsius."""
 
     def sm_clock_mhz(self, device: Handle) -> int:
-        """Clock of the multiprocessors now."""
+        """Present clock of the multiprocessors, MHz."""
 
     def clock_reasons(self, device: Handle) -> int:
-        """Why the clocks are where they are: bits, nvmlClocksEventReasons in nvml.h."""
+        """The reasons for the present clocks, as bits of nvmlClocksEventReasons in nvml.h."""
 
     def processes(self, device: Handle) -> tuple[GpuProcess, ...]:
-        """Who holds memory on it, by the host's pids."""
+        """The processes that hold memory on it, by the host's pids."""

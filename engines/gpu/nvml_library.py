@@ -1,7 +1,7 @@
-"""The real NVML, through pynvml. Whatever the driver does, what it raises is an ``NvmlError``.
+"""The real NVML, through pynvml. Every failure raises ``NvmlError``.
 
-The only module that touches pynvml. It stands between llmtop and a C library of another version, in
-a container or under WSL perhaps: symbols are missing, texts are not UTF-8, structs are half filled.
+The only module that uses pynvml. The C library may have another version, or run in a container or
+under WSL: symbols can be missing, texts not UTF-8, structs half filled.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _LIBRARY = "libnvidia-ml.so.1"
-_MOST_DEVICES = 256  # of one machine; a count beyond it is no count
+_MOST_DEVICES = 256  # of one machine; a larger count is invalid
 _LONGEST_TEXT = 200
-# GPUs on the processor's own package, by the names that their driver gives. Grace Hopper and its
-# like have memory of their own.
+# GPUs in the processor's package, by the names that their driver reports. Grace Hopper and similar
+# GPUs have their own memory.
 _INTEGRATED = re.compile(r"\b(GB10|Jetson|Tegra|Orin|Xavier|Thor|nvgpu)\b", re.IGNORECASE)
 
-# Numbers of nvmlReturn_t in nvml.h. A newer driver or another board answers the first group to
-# single questions: the fact is not to be had, all is well otherwise.
+# Numbers of nvmlReturn_t in nvml.h. A newer driver or another board returns the first group for
+# single calls: only that fact is not available.
 _NOT_TOLD = frozenset({2, 3, 4, 6, 13, 21, 25, 26})
 _GONE = frozenset({1, 9, 12, 18})  # uninitialised, no driver, no library, another version
 _WORDS = {
@@ -70,7 +70,7 @@ class PyNvml:
         """Load and initialise."""
         if self._nvml is None:
             try:
-                ctypes.CDLL(_LIBRARY)  # pynvml costs 2.3 MiB: not where there is no driver
+                ctypes.CDLL(_LIBRARY)  # pynvml takes 2.3 MiB: import it only if a driver exists
             except OSError:
                 raise NvmlError(_WORDS[12], gone=True) from None
             try:
@@ -82,7 +82,6 @@ class PyNvml:
         try:
             self._call("nvmlInit")
         except NvmlError as error:
-            # Without it there is nothing to ask, whatever the reason.
             words = error.words
             if error.code not in _GONE:
                 words = f"the NVIDIA driver does not start: {words}"
@@ -90,7 +89,7 @@ class PyNvml:
 
     @_guarded
     def stop(self) -> None:
-        """Let go of the driver."""
+        """Release the driver."""
         if self._nvml is not None:
             self._call("nvmlShutdown")
 
@@ -110,7 +109,7 @@ class PyNvml:
 
     @_guarded
     def devices(self) -> Sequence[Handle | NvmlError]:
-        """All GPUs in the driver's order; an error in the place of one that cannot be opened."""
+        """All GPUs in the driver's order; an error in place of a GPU that cannot be opened."""
         found: list[Handle | NvmlError] = []
         count = self._call("nvmlDeviceGetCount")
         if not 0 <= count <= _MOST_DEVICES:
@@ -124,7 +123,7 @@ class PyNvml:
 
     @_guarded
     def instances(self, device: Handle) -> Sequence[Handle]:
-        """The MIG instances of a GPU, () when it is not divided."""
+        """The MIG instances of a GPU, () without MIG."""
         try:
             enabled = self._call("nvmlDeviceGetMigMode", device)[0]
         except NvmlError as error:
@@ -136,7 +135,7 @@ class PyNvml:
         for index in range(min(count, _MOST_DEVICES)):
             try:
                 found.append(self._call("nvmlDeviceGetMigDeviceHandleByIndex", device, index))
-            except NvmlError as error:  # an empty place: the numbers have gaps
+            except NvmlError as error:  # no instance with this number: numbers have gaps
                 if error.told:
                     raise
         return found
@@ -148,12 +147,12 @@ class PyNvml:
 
     @_guarded
     def uuid(self, device: Handle) -> str:
-        """What identifies the device for ever."""
+        """The permanent identifier of the device."""
         return self._text("nvmlDeviceGetUUID", device)
 
     @_guarded
     def memory(self, device: Handle) -> tuple[int, int]:
-        """Total and used bytes; what the driver keeps for itself is in neither's use."""
+        """Total and used bytes. The used bytes exclude the driver's reserve."""
         try:
             # Version 1 counts the driver's own 0.6 GiB (H200, driver 580) as used, version 2 not.
             version = getattr(self._nvml, "nvmlMemory_v2", None)
@@ -166,7 +165,7 @@ class PyNvml:
 
     @_guarded
     def unified(self, device: Handle) -> bool:
-        """Whether it has no memory of its own and works in the machine's (GB10, Jetson)."""
+        """Whether it has no own memory and uses the machine's (GB10, Jetson)."""
         try:
             return self.memory(device)[0] == 0 and bool(_INTEGRATED.search(self.name(device)))
         except NvmlError as error:
@@ -174,7 +173,7 @@ class PyNvml:
 
     @_guarded
     def utilisation(self, device: Handle) -> float:
-        """Share of the last moments in which a kernel ran, 0..1. Says nothing about saturation."""
+        """Share of recent time in which a kernel ran, 0..1. It does not measure saturation."""
         return float(self._call("nvmlDeviceGetUtilizationRates", device).gpu) / 100
 
     @_guarded
@@ -184,30 +183,30 @@ class PyNvml:
 
     @_guarded
     def power_limit_w(self, device: Handle) -> float:
-        """The limit in force, watts."""
+        """Power limit in force, watts."""
         return float(self._call("nvmlDeviceGetEnforcedPowerLimit", device)) / 1000
 
     @_guarded
     def energy_j(self, device: Handle) -> float:
-        """Since the driver was loaded, joules."""
+        """Energy since the driver was loaded, joules."""
         return float(self._call("nvmlDeviceGetTotalEnergyConsumption", device)) / 1000
 
     @_guarded
     def temperature_c(self, device: Handle) -> float:
-        """Of the GPU, degrees Celsius."""
-        # The first goes with CUDA 14, the second came with driver 560; 0 is the GPU's own sensor.
+        """GPU temperature, degrees Celsius."""
+        # CUDA 14 removes the first, driver 560 added the second; sensor 0 is the GPU.
         return float(
             self._first(("nvmlDeviceGetTemperature", "nvmlDeviceGetTemperatureV"), device, 0)
         )
 
     @_guarded
     def sm_clock_mhz(self, device: Handle) -> int:
-        """Clock of the multiprocessors now."""
+        """Present clock of the multiprocessors, MHz."""
         return int(self._call("nvmlDeviceGetClockInfo", device, 1))  # 1: NVML_CLOCK_SM
 
     @_guarded
     def clock_reasons(self, device: Handle) -> int:
-        """Why the clocks are where they are: bits, nvmlClocksEventReasons in nvml.h."""
+        """The reasons for the present clocks, as bits of nvmlClocksEventReasons in nvml.h."""
         new, old = (
             f"nvmlDeviceGetCurrentClocks{word}Reasons" for word in ("Event", "Throttle")
         )  # renamed with driver 535
@@ -215,7 +214,7 @@ class PyNvml:
 
     @_guarded
     def processes(self, device: Handle) -> tuple[GpuProcess, ...]:
-        """Who holds memory on it, by the host's pids."""
+        """The processes that hold memory on it, by the host's pids."""
         held: dict[int, int | None] = {}
         refused: list[NvmlError] = []
         kinds = ("Compute", "Graphics", "MPSCompute")
@@ -236,7 +235,7 @@ class PyNvml:
         return tuple(GpuProcess(pid, memory) for pid, memory in sorted(held.items()))
 
     def _first(self, names: Iterable[str], *args: object) -> Any:
-        """The first of some functions that this driver and this pynvml both have."""
+        """The first of these functions that this driver and this pynvml both have."""
         refusal = NvmlError("not told", told=False)
         for name in names:
             try:
@@ -248,7 +247,7 @@ class PyNvml:
         raise refusal
 
     def _text(self, name: str, *args: object) -> str:
-        """A text that need not be UTF-8 (WSL has sent names that were not)."""
+        """A text that may not be UTF-8 (WSL has sent such names)."""
         try:
             found = self._call(name, *args)
         except _Undecodable as error:
@@ -266,7 +265,7 @@ class PyNvml:
             raise _refusal(error) from None
         except UnicodeDecodeError as error:
             raise _Undecodable(bytes(error.object)) from None
-        except Exception as error:  # ctypes and whatever pynvml does with what it was given
+        except Exception as error:  # ctypes and pynvml raise many kinds
             raise _unreadable(error) from None
 
 
@@ -284,7 +283,7 @@ def _refusal(error: Exception) -> NvmlError:
     words = _WORDS.get(code)
     if words is None:
         try:
-            words = clean(str(error)[:100])  # asks the library for it
+            words = clean(str(error)[:100])  # calls the library
         except Exception:
             words = f"NVML error {code}"
     return NvmlError(words, told=code not in _NOT_TOLD, gone=code in _GONE, code=code)

@@ -1,7 +1,7 @@
-"""What a GPU can report at all. A figure outside of it is unknown, never shown and never added up.
+"""Limits of a GPU's values. A value outside is unknown: it is neither shown nor summed.
 
-Drivers under WSL, of boards without the sensor and of other versions return all ones (4294967295)
-or zero for what they do not know. The bounds are wide: no board is near them.
+Some drivers (WSL, boards without the sensor, other versions) return all ones (4294967295) or zero
+for an unknown value. The limits are far above every board.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from llmtop.engines.core.samples import GpuProcess
 
 MOST_BYTES = 2**46  # 64 TiB
 MOST_WATTS = 20_000.0  # a rack's board with several dies draws 3 kW
-MOST_JOULES = 1e13  # that board for over a hundred years
+MOST_JOULES = 1e13  # MOST_WATTS for more than ten years
 TEMPERATURES_C = (-40.0, 150.0)
 MOST_MHZ = 10_000
 MOST_PID = 2**22  # PID_MAX_LIMIT of Linux; 0 and 4294967295 stand for "no process"
@@ -20,7 +20,7 @@ _ALL_ONES = (2**32 - 1, 2**64 - 1)
 
 
 def memory(found: tuple[int, int] | None) -> tuple[int | None, int | None]:
-    """Total and used bytes, None for what cannot be: a GPU without memory, more used than there."""
+    """Total and used bytes; None for an impossible value: total 0, or used above total."""
     if found is None or not 0 < found[0] <= MOST_BYTES:
         return None, None
     total, used = found
@@ -38,7 +38,7 @@ def watts(found: float | None) -> float | None:
 
 
 def limit_w(found: float | None) -> float | None:
-    """A limit of the draw: 0 is none."""
+    """A power limit: 0 means none."""
     return found if found is not None and 0.0 < found <= MOST_WATTS else None
 
 
@@ -59,14 +59,14 @@ def megahertz(found: int | None) -> int | None:
 
 
 def reasons(found: int | None) -> int | None:
-    """Why clocks are held down: bits, of which not all can be set."""
+    """The reasons for reduced clocks, as bits. All bits set is invalid."""
     return found if found is not None and found >= 0 and found not in _ALL_ONES else None
 
 
 def processes(
     found: Iterable[GpuProcess] | None, total_bytes: int | None
 ) -> tuple[GpuProcess, ...]:
-    """Who holds memory: real pids alone, and no more memory each than there is."""
+    """The processes that hold memory: valid pids only, and at most the total memory each."""
     most = MOST_BYTES if total_bytes is None else total_bytes
     return tuple(
         process

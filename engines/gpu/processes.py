@@ -1,7 +1,7 @@
-"""Who holds a GPU's memory: what NVML reports, put beside the processes that can be seen here.
+"""The processes that hold a GPU's memory: NVML's report combined with the visible processes.
 
-NVML gives the machine's own pids. Inside a container with pids of its own such a number is another
-process or none, so nobody is named by it there.
+NVML reports the machine's pids. In a container with its own pid namespace such a number belongs to
+another process or none, so llmtop names no process there.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _COMMAND_CHARS = 80
 class GpuHolder(Struct, frozen=True):
     """One process's memory on one GPU.
 
-    pid: as NVML gives it. known: it is a process of this machine that can be seen from here; when
-    it is not, command and user are "" and age_s is None. orphan: the pid of the orphaned engine
-    process that it is or belongs to. engine: the living engine of llmtop that it belongs to.
+    pid: from NVML. known: the process is visible here; else command and user are "" and age_s is
+    None. orphan: the pid of the orphaned engine process that it is or belongs to. engine: the
+    running engine of llmtop that it belongs to.
     """
 
     gpu: int
@@ -44,7 +44,7 @@ class GpuHolder(Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """Who and since when, without the amount; safe to show."""
+        """The process and its age, without the amount of memory; safe to print."""
         if not self.known:
             return f"a process that is not shown here (pid {self.pid} outside)"
         if self.engine is not None:
@@ -55,7 +55,7 @@ class GpuHolder(Struct, frozen=True):
 
     @property
     def way_out(self) -> str:
-        """What can be done about it, "" when llmtop knows nothing."""
+        """The command that frees the memory, "" when llmtop knows none."""
         if self.engine is not None:
             return f"llmtop stop {self.engine}"
         if self.orphan is not None:
@@ -71,9 +71,9 @@ def holders_of(
     engines: Mapping[int, str],
     orphans: Sequence[Orphan] = (),
 ) -> tuple[GpuHolder, ...]:
-    """Who holds each GPU's memory, in the order of the GPUs, the largest first.
+    """The processes that hold each GPU's memory, in the order of the GPUs, the largest first.
 
-    host_pids: pids here are the machine's own. engines: names of llmtop's living engines by pid.
+    host_pids: NVML's pids are valid here. engines: names of llmtop's running engines by pid.
     """
     lost = {pid: orphan.pid for orphan in orphans for pid in orphan.pids}
     found = []
@@ -100,9 +100,9 @@ def holders_of(
 
 
 def openers(pids: Iterable[int]) -> dict[int, str]:
-    """Those of these processes that have a GPU's device file open, with their command.
+    """The processes among these that have a GPU's device file open, with their command.
 
-    All that can be said inside a container: who may be behind what NVML shows, not how much.
+    Inside a container only this is known: which processes may hold the memory, not how much.
     """
     return {pid: command_words(pid) for pid in pids if pid != os.getpid() and _opens_gpu(pid)}
 
@@ -122,9 +122,9 @@ def _opens_gpu(pid: int) -> bool:
 
 
 def command_words(pid: int) -> str:
-    """A process's command, its secrets hidden, short and safe to show."""
+    """A process's command: secrets hidden, short, safe to print."""
     words = redact(command_of(pid))
-    # A title set by the process itself is one word with spaces; quoting it would only hide it.
+    # A title that the process set is one argument with spaces: do not quote it.
     text = words[0] if len(words) == 1 else shlex.join(words)
     return brief(text[: _COMMAND_CHARS * 4], _COMMAND_CHARS) or "no name"
 

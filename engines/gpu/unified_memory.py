@@ -1,4 +1,4 @@
-"""The memory of a GPU that has none of its own: the machine's (GB10, Jetson)."""
+"""The memory of a GPU without its own memory: the machine's (GB10, Jetson)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ MEMINFO = Path("/proc/meminfo")
 def machine_memory(meminfo: Path | None = None) -> tuple[int, int] | None:
     """Total and used bytes of the machine's memory; None where Linux does not report them.
 
-    Used is what could not be had by a new process: MemTotal - MemAvailable of /proc/meminfo, in
-    KiB there. Caches that are given up on demand count as free, as CUDA counts them on such a GPU.
+    Used is what a new process cannot get: MemTotal - MemAvailable of /proc/meminfo (KiB). Caches
+    that the kernel frees on demand count as free, as CUDA counts them on such a GPU.
     """
     try:
         text = (MEMINFO if meminfo is None else meminfo).read_text(errors="replace")

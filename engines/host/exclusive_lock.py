@@ -1,7 +1,7 @@
-"""Who may read what only one may read: a lock that the llmtops of one user agree on.
+"""A lock between all llmtop processes of one user, for data that only one may read.
 
-Some engines empty what they tell by telling it. Two llmtops that watch such an engine would each
-get a part of it and show both wrong. The kernel lets go of a lock when its holder dies.
+Some engines remove data when it is read. Two llmtop processes that watch such an engine would each
+get one part and show wrong numbers. The kernel releases a lock when its holder exits.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _HERE = ("localhost", "::1", "0.0.0.0", "::", "")
 class ExclusiveLock:
     """The right to read the server at ``url``.
 
-    folder: where the locks are, made when needed; None, or one that cannot be used, keeps nobody
-    away: numbers that may be wrong only if somebody else reads are better than none.
+    folder: of the locks, created on demand. With None, or an unusable folder, there is no lock:
+    numbers that are wrong only if another process reads too are better than none.
     """
 
     def __init__(self, folder: Path | None, url: str) -> None:
         parts = urlsplit(url)
         host = parts.hostname or ""
-        # One server has several names; these all mean this machine.
+        # These names all mean this machine.
         where = "this machine" if host in _HERE or host.startswith("127.") else host
         port = parts.port or (443 if parts.scheme == "https" else 80)
         import hashlib  # see StateDirectory.socket_path
@@ -35,7 +35,10 @@ class ExclusiveLock:
         self._fd: int | None = None
 
     def take(self) -> bool:
-        """Whether it is ours, from now on if it was free. Cheap: ask before each reading."""
+        """Whether this process holds the lock;
+
+        takes it if it is free. Cheap: call before a read.
+        """
         if self._fd is not None or self._path is None:
             return True
         try:
@@ -52,7 +55,7 @@ class ExclusiveLock:
         return True
 
     def release(self) -> None:
-        """Let go of it."""
+        """Release the lock."""
         fd, self._fd = self._fd, None
         if fd is not None:
             with contextlib.suppress(OSError):

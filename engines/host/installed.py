@@ -1,6 +1,6 @@
-"""Which engines are installed, and in which version, without running or importing any of them.
+"""The installed engines and their versions, without running or importing them.
 
-``vllm --version`` takes 10 s and more; the package's metadata stands next to the program.
+``vllm --version`` takes 10 s or more. The package's metadata is in the program's environment.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _FOLDERS = (
     "lib/python3/dist-packages",
     "local/lib/python3*/dist-packages",
 )
-# What a script written by pip or uv begins with; the second form is for long paths.
+# The first line of a script written by pip or uv; the second form is for long paths.
 _INTERPRETER = re.compile(rb"\A#!(?:/bin/sh\n'''exec' )?\"?(/[^\s\"]+)\"?")
 _HEAD = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledEngine:
-    """An engine on this machine. program: what starts it, or the Python that has it installed.
+    """An engine on this machine. program: its executable, or the Python that has it installed.
 
-    version: None when its package reports none. remembered: it is there because an engine that
-    llmtop remembers was started with it, not because it is on the PATH.
+    version: None when its package reports none. remembered: found through the record of an engine
+    that was started with it, not through the PATH.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class InstalledEngine:
 
 
 def find_installed(path: str, remembered: Iterable[str] = ()) -> tuple[InstalledEngine, ...]:
-    """The engines on a PATH, and those of the programs that llmtop used before."""
+    """The engines on a PATH, and the engines of programs that llmtop used before."""
     found: dict[tuple[str, str], InstalledEngine] = {}
     folders = [Path(part) for part in path.split(os.pathsep) if part.startswith("/")]
     known = [(folder / name, False) for folder in folders for name in _names()]
@@ -62,7 +62,7 @@ def find_installed(path: str, remembered: Iterable[str] = ()) -> tuple[Installed
             home, version = _version(program, package)
             if python and version is None:
                 continue
-            # One environment is one engine, whichever of its programs is found first.
+            # One environment is one engine, also when several of its programs are found.
             key = (kind, home or str(program))
             found.setdefault(key, InstalledEngine(kind, clean(str(program)), version, again))
     return tuple(found.values())
@@ -92,7 +92,7 @@ def _version(program: Path, package: str) -> tuple[str | None, str | None]:
 
 
 def _prefixes(program: Path) -> Iterator[Path]:
-    """Where its environment may be: beside it, behind a link, or where its interpreter is."""
+    """Candidates of its environment: its folder, its link's target, its interpreter's folder."""
     yield program.parent.parent
     interpreter = interpreter_of(program)
     if interpreter is not None:
@@ -101,13 +101,13 @@ def _prefixes(program: Path) -> Iterator[Path]:
         resolved = program.resolve()
     except (OSError, RuntimeError):
         return
-    # A virtual environment's Python is a link to the one that it was made from: not that.
+    # A virtual environment's Python is a link to the base Python, whose folder is wrong here.
     if resolved != program and not program.name.startswith("python"):
         yield resolved.parent.parent
 
 
 def interpreter_of(program: Path) -> Path | None:
-    """The interpreter that a script's first line names; None for what is no script."""
+    """The interpreter in a script's first line; None for a file that is not a script."""
     try:
         with program.open("rb") as file:
             found = _INTERPRETER.match(file.read(_HEAD))
@@ -117,12 +117,12 @@ def interpreter_of(program: Path) -> Path | None:
 
 
 def _version_in(folder: Path, package: str) -> str | None:
-    from importlib.metadata import distributions  # with mail, zip and csv: 1 MiB
+    from importlib.metadata import distributions  # imports mail, zip and csv: 1 MiB
 
     try:
         for each in distributions(name=package, path=[str(folder)]):
             return brief(str(each.version), 60)
     except Exception:
-        # Metadata is somebody else's file; whatever it does to the parser, nothing is known.
+        # Metadata is a foreign file: an error in parsing it means unknown.
         return None
     return None

@@ -1,7 +1,7 @@
-"""Engine logs: hostile text, read in bounded memory, and kept from filling the disk.
+"""Engine logs: hostile text, read in bounded memory, and limited in size on disk.
 
-The engine appends to its log by itself; nobody stands between. Whatever is in there may hold
-terminal escapes, invalid UTF-8 and lines of megabytes.
+The engine writes its log directly. The log may contain terminal escapes, invalid UTF-8 and lines of
+megabytes.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 from llmtop.engines.host.safe_text import LINE_CHARS, clean
 
 ROTATE_BYTES = 64 * 2**20
-TAIL_BYTES = 4 * 2**20  # as far back as a tail looks for its lines
+TAIL_BYTES = 4 * 2**20  # a tail looks back at most this far
 BLOCK = 64 * 2**10
-_BEFORE = 64  # bytes that a reader knows its place by
+_BEFORE = 64  # bytes before a reader's position, by which it detects another file
 _KEPT = LINE_CHARS * 4  # bytes: a character of UTF-8 has at most four
 
 
 class LineReader:
-    """Cuts bytes into clean lines, whatever the pieces. A carriage return ends a line too:
-    progress bars write nothing else."""
+    """Splits chunks of bytes into clean lines. A carriage return also ends a line, for progress
+    bars."""
 
     def __init__(self) -> None:
         self._kept = bytearray()
@@ -34,7 +34,7 @@ class LineReader:
     def feed(self, data: bytes) -> list[str]:
         """The lines that these bytes complete."""
         lines = []
-        # "\r\n" is one end of line, also when it was cut between the two.
+        # "\r\n" is one end of line, also when it is split between two chunks.
         if self._after_return and data.startswith(b"\n"):
             data = data[1:]
             self._after_return = False
@@ -48,7 +48,7 @@ class LineReader:
         return lines
 
     def rest(self) -> str | None:
-        """What came after the last end of line, None when nothing did."""
+        """The text after the last end of line, None when empty."""
         return self._take() if self._kept else None
 
     def _add(self, piece: bytes) -> None:
@@ -69,10 +69,10 @@ class LineReader:
 
 
 class LogCursor:
-    """Reads what was added to a log since the last look. Survives truncation and replacement.
+    """Reads the lines added to a log since the last read. Handles truncation and replacement.
 
-    It knows its place by the bytes before it: a log that was cut and has grown beyond that place
-    again, or a new file with the inode of the old one, looks the same by its size.
+    It compares the bytes before its position: the size alone does not reveal a truncated log that
+    has grown again, or a new file with the same inode.
     """
 
     def __init__(self, path: Path, offset: int = 0) -> None:
@@ -82,7 +82,7 @@ class LogCursor:
         self._lines = LineReader()
 
     def read(self, most: int = 4 * 2**20) -> list[str]:
-        """The new whole lines, from at most ``most`` bytes; the rest comes at the next look."""
+        """The new complete lines, from at most ``most`` bytes; the next call continues."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset - len(self._before))
@@ -103,9 +103,9 @@ def tail(path: Path, lines: int) -> list[str]:
 
 
 class LogFeed:
-    """A log's last lines at the first ``read``, later what was added. ``read`` blocks on the disk.
+    """A log's last lines at the first ``read``, then the added lines. ``read`` blocks on the disk.
 
-    path: asked each time; another one (the engine was restarted) is begun like the first.
+    path: called at each read; a different path (after a restart) is read like the first.
     """
 
     def __init__(self, path: Callable[[], Path], lines: int) -> None:
@@ -115,7 +115,7 @@ class LogFeed:
         self._cursor: LogCursor | None = None
 
     def read(self) -> list[str]:
-        """The new whole lines; [] when there are none, or no log."""
+        """The new complete lines; [] without new lines or without a log."""
         path = self._where()
         if self._cursor is None or path != self._path:
             found, offset = _tail(path, self._lines, partial=False)
@@ -127,9 +127,9 @@ class LogFeed:
 def follow(
     path: Path, stop: threading.Event, *, lines: int = 0, poll_s: float = 0.2
 ) -> Iterator[str]:
-    """The last ``lines`` lines and then each new one, until ``stop`` is set.
+    """The last ``lines`` lines and then each new line, until ``stop`` is set.
 
-    Goes on after the log was rotated, truncated or removed and made again.
+    Continues after a rotation, a truncation, or a removal and a new file.
     """
     last, offset = _tail(path, lines, partial=False)
     yield from last
@@ -142,7 +142,7 @@ def follow(
 
 
 def older(path: Path) -> Path:
-    """Where the part of a log goes that was rotated away."""
+    """The path of the rotated part of a log."""
     return path.with_name(path.name + ".1")
 
 
@@ -155,10 +155,10 @@ def outgrown(path: Path, limit: int = ROTATE_BYTES) -> bool:
 
 
 def rotate(path: Path, limit: int = ROTATE_BYTES) -> bool:
-    """Move a log that outgrew ``limit`` bytes to ``.1`` and empty it; True when that was done.
+    """Move a log of more than ``limit`` bytes to ``.1`` and empty it. Returns whether it did.
 
-    The engine holds the file open, so its content is copied and the file cut: with O_APPEND the
-    engine goes on at the new end. When the copy cannot be written the log stays as it is.
+    The engine holds the file open, so the content is copied and the file truncated. With O_APPEND
+    the engine continues at the new end. If the copy cannot be written, the log stays unchanged.
     """
     if not outgrown(path, limit):
         return False
@@ -167,8 +167,8 @@ def rotate(path: Path, limit: int = ROTATE_BYTES) -> bool:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         with path.open("rb+") as log, open(os.open(spare, flags, 0o600), "wb") as copy:
             try:
-                # What the engine writes between the last read and the cut is lost, so nothing
-                # may stand between them, neither a flush nor its error.
+                # Lines written between the last read and the truncation are lost, so nothing may
+                # happen between them, not even a flush or its error.
                 while block := log.read(BLOCK):
                     while block:
                         block = block[os.write(copy.fileno(), block) :]
@@ -183,7 +183,7 @@ def rotate(path: Path, limit: int = ROTATE_BYTES) -> bool:
 
 
 def read_lines(path: Path, offset: int = 0) -> Iterator[str]:
-    """All clean lines from a byte offset on, in bounded memory; none when there is no log."""
+    """All clean lines from a byte offset on, in bounded memory; none without a log."""
     reader = LineReader()
     with contextlib.suppress(OSError), path.open("rb") as file:
         file.seek(offset)
@@ -213,6 +213,6 @@ def _tail(path: Path, lines: int, *, partial: bool = True) -> tuple[list[str], i
     if rest is not None:
         if partial:
             found.append(rest)
-        else:  # the line is not ended yet: a follower gets it whole
+        else:  # the line is incomplete: a follower gets it when it is complete
             size -= len(data) - max(data.rfind(b"\n"), data.rfind(b"\r")) - 1
     return list(found), size

@@ -1,7 +1,7 @@
-"""Orphans: processes of an engine whose parent has died, and which still hold memory.
+"""Orphans: processes of an engine whose parent has exited, and which still hold memory.
 
-vLLM's engine core and workers survive a SIGKILL of the API server for good (0.30, 0.32, measured),
-and the next start then finds its GPU full.
+vLLM's engine core and workers survive a SIGKILL of the API server permanently (measured with 0.30
+and 0.32). The next start then finds the GPU full.
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ from llmtop.engines.host.termination import end
 
 GRACE_S = 10.0  # an engine core takes 5 s to end on SIGTERM (vLLM 0.32, measured)
 
-# The titles that engines give to processes which have a parent while all is well. Those that may
-# be the head of an engine (VLLM::APIServer, sglang::tokenizer_worker) are left out on purpose.
+# Titles of engine processes that normally have a parent. Titles of possible main processes
+# (VLLM::APIServer, sglang::tokenizer_worker) are excluded: in a container an engine can be the
+# first
 _TITLE = re.compile(
     r"VLLM::(?:EngineCore|Worker|DPCoordinator)"
     r"|sglang::(?:scheduler|detokenizer|data_parallel_controller)"
 )
-# A container may have an engine as its first process, which then is the parent of its children.
+# process, and is then the parent of its children.
 _ENGINE = re.compile(r"vllm|sglang|trtllm|tensorrt_llm", re.I)
-_REAPERS = frozenset({"systemd", "init"})  # a user's own systemd takes in orphans too
+_REAPERS = frozenset({"systemd", "init"})  # a user's systemd also adopts orphans
 _TITLE_CHARS = 60
 
 
 class Orphan(Struct, frozen=True):
-    """An engine's process that lost its parent. pids: itself and what it has started.
+    """An engine's process whose parent has exited. pids: the process and its descendants.
 
-    age_s: seconds since it began. memory_bytes: main memory of all of them, as far as is shown.
-    uid, user: whose it is. title: what it calls itself, safe to show.
+    age_s: seconds since its start. memory_bytes: main memory of all of them, as far as visible.
+    uid, user: its owner. title: its process title, safe to print.
     """
 
     who: Identity
@@ -63,7 +64,7 @@ class Orphan(Struct, frozen=True):
 
 
 def find_orphans(processes: Processes, ours: Collection[int] = ()) -> tuple[Orphan, ...]:
-    """All orphans that can be seen, oldest first. ours: the pids of living engines of llmtop."""
+    """All visible orphans, oldest first. ours: the pids of llmtop's running engines."""
     everyone = processes.everyone()
     found = []
     for entry in everyone.values():
@@ -76,7 +77,7 @@ def find_orphans(processes: Processes, ours: Collection[int] = ()) -> tuple[Orph
 
 
 def look_up(pid: int, processes: Processes, ours: Collection[int] = ()) -> Orphan:
-    """The orphan of this pid, if it is one that this user may end; UsageError with why not."""
+    """The orphan with this pid. Raises UsageError if it is none, or belongs to another user."""
     for one in find_orphans(processes, ours):
         if one.pid != pid:
             continue
@@ -94,7 +95,7 @@ def look_up(pid: int, processes: Processes, ours: Collection[int] = ()) -> Orpha
         raise UsageError(f"there is no process {pid}", "`llmtop doctor` lists the orphans")
     raise UsageError(
         f"pid {pid} ({_title(pid) or 'no title'}) is not an orphan of an engine",
-        "llmtop ends nothing else; `llmtop doctor` lists the orphans",
+        "llmtop ends only orphans; `llmtop doctor` lists them",
     )
 
 
@@ -107,10 +108,10 @@ def end_orphan(
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """End an orphan and what it started: SIGTERM, ``grace_s`` seconds, SIGKILL.
+    """End an orphan and its descendants: SIGTERM, ``grace_s`` seconds, SIGKILL.
 
-    Looks again first: UsageError when this very process is no orphan any more. LlmtopError when it
-    survives even SIGKILL.
+    Checks again first: UsageError when this process is no longer an orphan. LlmtopError when it
+    survives SIGKILL.
     """
     again = look_up(one.pid, processes, ours)
     if again.who != one.who:
@@ -124,7 +125,7 @@ def end_orphan(
 
 
 def _taken_in(entry: ProcessEntry, everyone: Mapping[int, ProcessEntry]) -> bool:
-    """Whether its parent is one that takes in orphans, and not an engine."""
+    """Whether its parent adopts orphans and is not an engine."""
     parent = entry.ppid
     if parent == 1:
         return not any(_ENGINE.search(word) for word in command_of(1))

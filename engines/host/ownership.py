@@ -1,8 +1,7 @@
-"""Whose a file or a process is: what another user can change is not obeyed.
+"""Owners of files and processes: llmtop does not use files that another user can change.
 
-What is in the state folder decides which processes are ended and which programs are started, so
-each component of its path must be this user's or root's. So must links on the way, and where they
-lead. Who is root can do all of it anyhow.
+The state folder determines which processes llmtop ends and which programs it starts. So each
+component of its path must belong to this user or root, and so must links and their targets.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TRUSTED = (0,)
-_MOST_LINKS = 40  # as the kernel follows: path_resolution(7)
+_MOST_LINKS = 40  # the kernel's limit: path_resolution(7)
 _UID_MAP = Path("/proc/self/uid_map")
 _OVERFLOW = Path("/proc/sys/kernel/overflowuid")
-_ALL_USERS = 2**32 - 1  # of user_namespaces(7): the length of the first namespace's map
+_ALL_USERS = 2**32 - 1  # user_namespaces(7): the length of the initial namespace's map
 
 
 def is_trusted(uid: int) -> bool:
-    """Whether this user may say what llmtop does: it is this one, or root."""
+    """Whether llmtop trusts this user: the present user or root."""
     return uid in (os.geteuid(), *TRUSTED)
 
 
 def user_name(uid: int | None) -> str:
-    """The name of a user, the number where it has none, "" when not known."""
+    """The name of a user, its number without a name, "" if unknown."""
     if uid is None:
         return ""
     with contextlib.suppress(KeyError):
@@ -36,14 +35,14 @@ def user_name(uid: int | None) -> str:
 
 
 def strange_part(path: Path) -> tuple[Path, str] | None:
-    """The first component of a path that another user owns, and that user; None as a rule.
+    """The first component of a path that an untrusted user owns, and that user; normally None.
 
-    What is not there yet is nobody's. Links are followed as the kernel does.
+    Missing components are skipped. Links are followed as the kernel does.
     """
     unmapped = _unmapped()
     for part, found in _components(Path(os.path.abspath(path))):
-        # In a user namespace all users of the machine around it are one: the folders above ours
-        # are theirs. Ours never are.
+        # In a user namespace all users outside have one number. They own the parent folders, never
+        # llmtop's own folders.
         outer = found.st_uid == unmapped and stat.S_ISDIR(found.st_mode) and part != path
         if not is_trusted(found.st_uid) and not outer:
             return part, user_name(found.st_uid)
@@ -77,7 +76,7 @@ def _components(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _unmapped() -> int | None:
-    """The user that stands for those outside of this user namespace; None in the first one."""
+    """The user number of all users outside this user namespace; None in the initial namespace."""
     try:
         first = _UID_MAP.read_text().split()
         if int(first[2]) >= _ALL_USERS:

@@ -1,4 +1,4 @@
-"""Folders of ours that others may write: what is in them decides which programs llmtop starts."""
+"""Checks llmtop's folders for write access of others: they determine which programs it starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmtop.engines.host.ownership import TRUSTED, user_name
 
 
 class Permissions(Struct, frozen=True):
-    """One file or folder that is not this user's alone, in one sentence, and the way out."""
+    """One file or folder that other users can change, in one sentence, and the remedy."""
 
     path: Path
     text: str
@@ -22,7 +22,7 @@ class Permissions(Struct, frozen=True):
 
 
 def exposures(paths: tuple[Path, ...]) -> Iterator[Permissions]:
-    """Those of ``paths`` that somebody else owns or may write; what is not there is left out."""
+    """The ``paths`` that another user owns or can write to; missing paths are skipped."""
     me = geteuid()
     for path in paths:
         try:
@@ -32,7 +32,7 @@ def exposures(paths: tuple[Path, ...]) -> Iterator[Permissions]:
         if found.st_uid not in (me, *TRUSTED):
             user = user_name(found.st_uid)
             text = f"{path} belongs to the user {user}, who can change what is in it"
-            hint = f"make it yours: sudo chown -R {user_name(me)} {shlex.quote(str(path))}"
+            hint = f"change its owner: sudo chown -R {user_name(me)} {shlex.quote(str(path))}"
             yield Permissions(path, text, hint)
             continue
         mode = stat.S_IMODE(found.st_mode)

@@ -1,4 +1,4 @@
-"""TCP ports: whether one is free, who holds it, and whether a listener is an engine's own."""
+"""TCP ports: whether a port is free, which process holds it, and whether that is an engine's."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _COMMAND_CHARS = 120
 
 
 class PortError(LlmtopError):
-    """A port or an address that cannot be used at all."""
+    """A port or an address that cannot be used."""
 
 
 class Holder(Struct, frozen=True):
-    """Who listens on a port. pid is None when the system does not show it (another user's)."""
+    """The process that listens on a port. pid is None for another user's hidden process."""
 
     pid: int | None
     command: str
@@ -41,14 +41,14 @@ class Holder(Struct, frozen=True):
 
 
 class Listener(Struct, frozen=True):
-    """A listening socket as one process holds it: cheap to look at again."""
+    """A listening socket of one process, cheap to check again."""
 
     pid: int
     fd: int
     inode: int
 
     def held(self) -> bool:
-        """Whether this process still has this very socket open."""
+        """Whether this process still has this socket open."""
         return _inode(self.pid, str(self.fd)) == self.inode
 
 
@@ -60,11 +60,11 @@ class _Socket(Struct, frozen=True):
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a server could bind this address now. PortError when it never could.
+    """Whether a server could bind this address now. Raises PortError when it never could.
 
-    Servers bind with SO_REUSEADDR, so connections of a former server that linger do not count.
-    With it, though, two sockets may both be bound while neither listens yet, which is what vLLM
-    does while it loads: such a port is taken.
+    Servers bind with SO_REUSEADDR, so lingering connections of an earlier server do not count. But
+    with this option two sockets can be bound while neither listens. vLLM does this while it loads:
+    such a port counts as taken.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(
@@ -72,7 +72,7 @@ def is_free(host: str, port: int) -> bool:
         )[0]
     except (OSError, OverflowError, UnicodeError) as error:
         raise PortError(
-            f"{clean(host)!r} is not a host name or address that can be looked up",
+            f"{clean(host)!r} is not a host name or address that can be resolved",
             "use 127.0.0.1, or the address of one of this machine's interfaces",
         ) from error
     if _binds(family, kind, address, reuse=False):
@@ -83,7 +83,7 @@ def is_free(host: str, port: int) -> bool:
 
 
 def holder(port: int) -> Holder | None:
-    """Who listens on this port, None when nobody does (or only has it bound)."""
+    """The process that listens on this port, None without one (or if it is only bound)."""
     listening = {s.inode: s for s in _sockets() if s.port == port and s.state == _LISTEN}
     if not listening:
         return None
@@ -101,11 +101,11 @@ def next_free(host: str, start: int, taken: Collection[int] = ()) -> int:
     for port in range(start, 65536):
         if port not in taken and is_free(host, port):
             return port
-    raise PortError(f"no port from {start} on is free", "name one with --port")
+    raise PortError(f"no port from {start} on is free", "choose one with --port")
 
 
 def listener(pids: Iterable[int], port: int) -> Listener | None:
-    """The listening socket of this port that one of these processes holds, if any does."""
+    """The listening socket of this port in one of these processes, else None."""
     inodes = {s.inode for s in _sockets() if s.port == port and s.state == _LISTEN}
     return _holding(pids, inodes) if inodes else None
 
@@ -123,7 +123,7 @@ def _binds(family: int, kind: int, address: tuple[object, ...], *, reuse: bool) 
             if error.errno == errno.EACCES:
                 raise PortError(
                     f"port {port} needs privileges that you do not have",
-                    "take a port from 1024 on",
+                    "use a port from 1024 on",
                 ) from error
             raise PortError(
                 f"{host} is not an address of this machine",

@@ -1,4 +1,4 @@
-"""Files and folders for their owner alone, written whole or not at all."""
+"""Files and folders that only their owner can access, written atomically."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmtop.engines.host.ownership import is_trusted, user_name
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file of mode 0600 so that after a crash either all of it or nothing is there."""
+    """Write a file of mode 0600 atomically: after a crash it is complete or absent."""
     spare = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -34,19 +34,19 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def read_own(path: Path, limit: int) -> bytes:
-    """``read_whole`` of a file that is this user's or root's, and no link: one that is obeyed."""
+    """``read_whole`` of a file that belongs to this user or root and is not a link."""
     return _read(path, limit, own=True, flags=os.O_NOFOLLOW)
 
 
 def read_trusted(path: Path, limit: int) -> bytes:
-    """``read_whole`` of a file that is this user's or root's; links are followed."""
+    """``read_whole`` of a file that belongs to this user or root; links are followed."""
     return _read(path, limit, own=True)
 
 
 def read_whole(path: Path, limit: int) -> bytes:
-    """What is in an ordinary file of at most ``limit`` bytes; OSError for anything else.
+    """The content of a regular file of at most ``limit`` bytes; OSError for anything else.
 
-    A pipe would be waited on, and a device may have no end.
+    A pipe would block, and a device may be endless.
     """
     return _read(path, limit)
 
@@ -56,14 +56,14 @@ def _read(path: Path, limit: int, *, own: bool = False, flags: int = 0) -> bytes
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(None, "it is not an ordinary file")
+            raise OSError(None, "it is not a regular file")
         if own and not is_trusted(found.st_uid):
             raise PermissionError(errno.EPERM, f"it belongs to the user {user_name(found.st_uid)}")
         if found.st_size > limit:
             raise OSError(None, f"it is larger than {limit:,} bytes")
         data = b""
-        # One more than there is, so that the end is seen: what a file object adds to two calls of
-        # the system is five, once a second for each engine.
+        # One byte more than the size shows the end of the file. A file object needs five more
+        # system calls, once a second for each engine.
         while len(data) < limit and (piece := os.read(fd, max(found.st_size, 4095) + 1)):
             data += piece
         return data[:limit]
@@ -72,7 +72,7 @@ def _read(path: Path, limit: int, *, own: bool = False, flags: int = 0) -> bytes
 
 
 def make_private(folder: Path) -> bool:
-    """Make a folder that only we may enter, or see that it is one already."""
+    """Create a folder that only this user can access, or check that it is one."""
     try:
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
@@ -87,7 +87,7 @@ def make_private(folder: Path) -> bool:
 
 
 def _only_we_rename(parent: Path) -> bool:
-    """Whether nobody else could put another folder in place of one of ours in here."""
+    """Whether no other user can replace a folder of this user in here."""
     found = parent.stat()
     if found.st_uid not in (0, os.getuid()):
         return False

@@ -1,8 +1,8 @@
-"""Processes: who they are, which belong to an engine, and how they are signalled.
+"""Processes: their identity, the processes of an engine, and signals.
 
-A process is known by its pid, the clock tick at which it began (field 22 of /proc/PID/stat) and
-the boot that it belongs to. That holds after the wall clock was stepped and after the pid was
-given to somebody else. A zombie counts as dead: in a container without an init nobody reaps it.
+A process is identified by its pid, the clock tick of its start (field 22 of /proc/PID/stat) and the
+boot id. This stays valid after a step of the wall clock and after the kernel reused the pid. A
+zombie counts as ended: in a container without an init it is never reaped.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from msgspec import Struct
 from llmtop.engines.core.records import EngineRecord
 
 PROC = Path("/proc")
-LOG_VARIABLE = "LLMTOP_LOG"  # in an engine's environment: its log, by which its children are known
+LOG_VARIABLE = "LLMTOP_LOG"  # in an engine's environment: its log, which identifies its children
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-STAT_BYTES = 4096  # of /proc/PID/stat: its 52 numbers and a name of 16 take a tenth of it
+STAT_BYTES = 4096  # of /proc/PID/stat: 52 numbers and a name of 16 bytes are a tenth of it
 _DEAD = frozenset("ZXx")
 
 
 class Identity(Struct, frozen=True):
-    """One process for all time: pid, clock ticks between boot and its start, and the boot."""
+    """The unique identity of a process: pid, clock ticks from boot to its start, boot id."""
 
     pid: int
     start_ticks: int
@@ -38,12 +38,12 @@ class Identity(Struct, frozen=True):
 
 
 def identity(record: EngineRecord) -> Identity:
-    """The process that an engine's record names."""
+    """The process in an engine's record."""
     return Identity(record.pid, record.start_ticks, record.boot_id)
 
 
 class ProcessEntry(Struct, frozen=True):
-    """What /proc/PID/stat says: the state letter, the parent, the session, the start tick."""
+    """From /proc/PID/stat: the state letter, the parent, the session, the start tick."""
 
     pid: int
     state: str
@@ -53,13 +53,13 @@ class ProcessEntry(Struct, frozen=True):
 
     @property
     def dead(self) -> bool:
-        """Ended, whether or not its parent has looked at it yet."""
+        """Whether it has ended, reaped or not."""
         return self.state in _DEAD
 
 
 def parse_stat(text: str) -> ProcessEntry:
     """Read one line of /proc/PID/stat (proc(5)); ValueError when it is not one."""
-    # The command's name stands in parentheses and may itself hold spaces and parentheses.
+    # The command name is in parentheses, and may contain spaces and parentheses.
     head, _, tail = text.rpartition(")")
     pid = int(head.partition(" ")[0])
     fields = tail.split()
@@ -69,7 +69,7 @@ def parse_stat(text: str) -> ProcessEntry:
 
 
 def command_of(pid: int) -> tuple[str, ...]:
-    """The argument vector of a process; its short name when it shows none; () when it is gone."""
+    """The argument vector of a process; its short name if it is empty; () when it has ended."""
     try:
         raw = (PROC / str(pid) / "cmdline").read_bytes()
         if not raw.strip(b"\0"):
@@ -85,13 +85,13 @@ def user_of(pid: int) -> int | None:
         text = (PROC / str(pid) / "status").read_text(errors="replace")
     except OSError:
         return None
-    # The owner of /proc/PID is root for processes that may not be dumped; this is not.
+    # The owner of /proc/PID is root for processes that are not dumpable; this value is not.
     found = re.search(r"^Uid:\s+\d+\s+(\d+)", text, re.M)
     return int(found[1]) if found else None
 
 
 def sees_host_pids() -> bool:
-    """Whether pids here are the machine's own: false inside a container with pids of its own."""
+    """Whether pids are the machine's pids: false in a container with its own pid namespace."""
     try:
         return os.readlink(PROC / "self/ns/pid") == _FIRST_PID_NAMESPACE
     except OSError:
@@ -99,10 +99,10 @@ def sees_host_pids() -> bool:
 
 
 class Processes:
-    """The one owner of starting, finding and signalling processes.
+    """Starts, finds and signals processes. No other class does this.
 
-    It keeps the children that it started until it has seen their exit codes; whoever did not
-    start a process can see that it is gone, never how it ended.
+    It keeps the children that it started until it has read their exit codes. The exit code of a
+    process is known only to its parent.
     """
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ class Processes:
 
     @property
     def boot_id(self) -> str:
-        """This boot's identity, "" where the kernel does not report it."""
+        """The id of this boot, "" where the kernel does not report it."""
         return self._boot_id
 
     def start(
@@ -125,12 +125,12 @@ class Processes:
         log_fd: int,
         folder: str | None = None,
     ) -> Identity:
-        """Start a program in a session of its own, its output going to ``log_fd``.
+        """Start a program in its own session, with its output to ``log_fd``.
 
-        folder: where it is started, None for here.
+        folder: its working directory, None for the present one.
 
-        It outlives this process: no controlling terminal, no pipe to us. OSError when the program
-        cannot be executed.
+        It outlives this process: no controlling terminal, no pipe to llmtop. OSError when the
+        program cannot be executed.
         """
         child = subprocess.Popen(
             list(command),
@@ -142,7 +142,7 @@ class Processes:
             start_new_session=True,
             close_fds=True,
         )
-        # Not yet waited for, so its pid cannot have been given away, even if it has ended already.
+        # It is not reaped yet, so the kernel cannot have reused its pid, even if it has ended.
         entry = self.entry(child.pid)
         if entry is None:
             child.kill()
@@ -212,10 +212,10 @@ class Processes:
     def members(self, leader: Identity, log: Path | None = None) -> list[Identity]:
         """All living processes that belong to an engine, its leader included.
 
-        They are those of its session, its descendants, and whoever has the engine's log as
-        standard output or error: children survive their parent, and may make a session of their
-        own. An orphaned session is told from one that got the same number later by that log, as
-        an output or in the environment, of any of its processes.
+        These are the processes of its session, its descendants, and processes with the engine's log
+        as standard output or error: children can survive their parent and create a new session. If
+        only a session id is left, one of its processes must have that log as an output or in its
+        environment, because a new session may reuse the id.
         """
         if leader.boot_id != self._boot_id or leader.pid <= 0:
             return []
@@ -240,15 +240,15 @@ class Processes:
         ]
 
     def everyone(self) -> dict[int, ProcessEntry]:
-        """All living processes that are shown to us, by pid."""
+        """All visible running processes, by pid."""
         return {entry.pid: entry for entry in self._entries() if not entry.dead}
 
     def identify(self, entry: ProcessEntry) -> Identity:
-        """Who a process is, for all time."""
+        """The identity of a process."""
         return Identity(entry.pid, entry.start_ticks, self._boot_id)
 
     def writers(self, log: Path) -> list[Identity]:
-        """All living processes that have this log as standard output or error."""
+        """All running processes with this log as standard output or error."""
         entries = {e.pid: e for e in self._entries() if not e.dead and e.pid != os.getpid()}
         return [
             Identity(pid, entries[pid].start_ticks, self._boot_id)
@@ -256,7 +256,7 @@ class Processes:
         ]
 
     def send(self, identity: Identity, signum: signal.Signals) -> bool:
-        """Signal this very process and no other; False when it has ended."""
+        """Send a signal to exactly this process; False when it has ended."""
         try:
             fd = os.pidfd_open(identity.pid)
         except ProcessLookupError:
@@ -268,7 +268,7 @@ class Processes:
                 os.kill(identity.pid, signum)
             return True
         try:
-            # In this order: if it is still ours now, then what was opened just before was too.
+            # Check after opening: if the pid is still this process, so was the opened one.
             if not self.alive(identity):
                 return False
             signal.pidfd_send_signal(fd, signum)
@@ -313,7 +313,7 @@ def _inherited(pids: Iterable[int], log: Path) -> bool:
 
 
 def descendants(root: int, entries: Mapping[int, ProcessEntry]) -> set[int]:
-    """The pids below ``root`` in the tree of parents, itself left out."""
+    """The pids below ``root`` in the process tree, without ``root``."""
     children: dict[int, list[int]] = {}
     for entry in entries.values():
         children.setdefault(entry.ppid, []).append(entry.pid)

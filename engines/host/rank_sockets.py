@@ -1,9 +1,8 @@
-"""Where the live-option sockets of an engine's data-parallel ranks are.
+"""Paths of the live-option sockets of an engine's data-parallel ranks.
 
-Rank 0 has the plain path, rank N the path with ``.N`` behind it. The plugins name them so
-(engines/vllm/plugin), and every plugin ever shipped did. Front ends, the processes that serve HTTP
-before the schedulers, have ``.front.N`` behind it. Numbers that the processes share, such as the
-length of the queue, lie in files with ``.queue`` behind a socket's path.
+Rank 0 has the plain path, rank N the path with the suffix ``.N``. All released plugins use these
+names (engines/vllm/plugin). Front ends, the HTTP server processes, have the suffix ``.front.N``.
+Numbers that the processes share, such as the queue length, are in files with the suffix ``.queue``.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ def socket_of(path: Path, rank: int) -> Path:
 
 
 def rank_sockets(path: Path) -> list[int]:
-    """The ranks that have a socket file now, in order, whether or not anybody listens on it."""
+    """The ranks with a socket file now, in order, with or without a listener."""
     found = []
     prefix = f"{path.name}."
     try:
@@ -43,7 +42,7 @@ def rank_sockets(path: Path) -> list[int]:
 
 
 def front_end_sockets(path: Path) -> list[Path]:
-    """The sockets of front ends that exist now, in order. path: the socket of rank 0."""
+    """The front ends' sockets that exist now, in order. path: the socket of rank 0."""
     prefix = f"{path.name}.front."
     try:
         entries = list(path.parent.iterdir())
@@ -58,7 +57,7 @@ def front_end_sockets(path: Path) -> list[Path]:
 
 
 def remove_sockets(path: Path) -> None:
-    """Remove the sockets that a dead engine left; anything else at those paths stays."""
+    """Remove the sockets of an ended engine. Other files at these paths stay."""
     ranks = [socket_of(path, rank) for rank in rank_sockets(path)]
     for one in (*ranks, *front_end_sockets(path), *_shared_files(path)):
         try:

@@ -1,4 +1,4 @@
-"""Secrets in arguments and in text: found by their names and forms, never shown, kept or logged."""
+"""Finds secrets in arguments and text by name and form, and hides them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from llmtop.engines.host.secret_names import FOLDERS, is_secret_name, names_secr
 __all__ = ["HIDDEN", "conceal", "hide", "is_secret_name", "redact", "secrets_in"]
 
 HIDDEN = "[hidden]"
-_SHORTEST = 6  # characters of a secret that is looked for: shorter ones would hide ordinary words
+_SHORTEST = 6  # characters of a secret to search for: shorter ones would hide ordinary words
 
-# Most lines of a log hold none of these, and a log may have a million.
+# Most lines of a log contain none of these, and a log may have a million lines.
 _WORTH_A_LOOK = re.compile(
     r"(?i)key|token|pass|pwd|secret|credential|bearer|basic |auth|cookie|\bsig|signature|jwt"
     r"|sessionid|://[^/\s]*@|[?&]s|-u |--user|hf_|sk-|\b(?:gh[opsur]_|github_pat_|glpat-|xox[a-z]-"
@@ -23,7 +23,7 @@ _USERINFO = re.compile(r"(?<=://)[^/\s?#\"'<>]+(?=@)")
 _QUERY = re.compile(r"([?&;]([A-Za-z][\w.-]*)=)([^&;#\s\"'<>]+)")
 _QUERY_ALONE = frozenset({"session", "sid", "sas", "code"})
 _USER = re.compile(r"((?<!\S)(?:-u|--user)[ =][^\s:]+:)\S+")  # as curl takes them
-# Headers whose value is a secret to its end: RFC 9110, 11.6.2, and RFC 6265, 4.
+# Headers whose whole value is a secret: RFC 9110, 11.6.2, and RFC 6265, 4.
 _AUTHORIZATION = re.compile(
     r"(?i)(\b(?:proxy-)?authorization\\?[\"']?\s{0,2}[:=]\s{0,2}(?:b(?=[\"']))?\\?[\"']?"
     r"(?:(?:bearer|basic|token|digest|negotiate|apikey)\s+)?+)"
@@ -32,13 +32,13 @@ _AUTHORIZATION = re.compile(
 _COOKIE = re.compile(
     r"(?i)(\b(?:set-)?cookie\\?[\"']?\s{0,2}:\s{0,2})(?:(b?\\?[\"'])([^\"']+)|([^\s\"'{\[(]+[^\n]*))"
 )
-# The word that follows in prose, "bearer token is missing", is none; nor is "basic usage".
+# In prose the next word is not a secret: "bearer token is missing", "basic usage".
 _BEARER = re.compile(
     r"(?i)\b(bearer)(\s+)(?!(?:tokens?|auth\w*|schemes?|headers?|credentials?|is|was|not|or|and"
     r"|required|missing|realm)\b|\[hidden\])[\w.~+/=:-]{3,}"
 )
 _BASIC = re.compile(r"\b([Bb]asic)(\s+)(?=[A-Za-z0-9+/]*[A-Z0-9=])[A-Za-z0-9+/]{8,}={0,2}")
-# What issuers begin their keys with. The rest has a digit or a capital, or is too long for a word.
+# Prefixes of keys by issuer. The rest has a digit or a capital, or is too long for a word.
 _REST = r"(?:(?=[\w-]*[0-9A-Z])[\w-]{8,}|[\w-]{20,})"
 _KNOWN = re.compile(
     r"(?<![A-Za-z0-9_])(?:hf_(?:(?=[A-Za-z0-9]*[0-9A-Z])[A-Za-z0-9]{8,}|[A-Za-z0-9]{20,})(?!\w)"
@@ -47,7 +47,7 @@ _KNOWN = re.compile(
     r"|(?:AKIA|ASIA)[0-9A-Z]{12,}|AIza[\w-]{20,}|eyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?)"
 )
 _QUOTED = r"""\\"(?:[^"\\]|\\[^"])*\\"|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"""
-# As a shell takes them: after a flag all words up to the next one, since a flag may take several.
+# As in a shell: after a flag all words up to the next flag, since a flag may take several values.
 _FLAG = re.compile(r"(?<![\w-])(--?[A-Za-z][\w-]*)(=|\s+)(?=\S)")
 _FLAG_WORD = re.compile(rf"(?:{_QUOTED}|[^\s,;|&()\[\]{{}}<>`]+)")
 _PROSE = frozenset(
@@ -70,12 +70,12 @@ _VALUE = re.compile(
     rf"""\[[^\]]*\]|\([^()]*\)|\{{[^{{}}]*\}}|b?(?:{_QUOTED})|["'][^"']*$"""
     r"""|[^\s,;(){}\[\]"']+(?:\([^()]*\)|(?:[,;](?![\w.#-]+["']?[=:])[^\s,;(){}\[\]"']+)*)"""
 )
-# A message about a file: a path, then a space, or a line's number and another colon.
+# A message about a file: a path, then a space, or a line number and a colon.
 _FOLDERS = re.compile(
     r"(?:^|[\s'\"(\[,=])(?:(?:~|\.{1,2})?/[\w.@+-]{1,255}|~|\.{1,2})(?:/[\w.@+-]{1,255})*/$"
 )
 _OF_FILE = re.compile(r":(?: (?=\S)|\d{1,9}:)")
-_PATH_CHARS = 400  # of what stands before a name
+_PATH_CHARS = 400  # of the text before a name
 _EDGE = re.compile(r"""b?(\\?["'])""")
 _HEADERS = ("authorization", "cookie")  # hidden with their schemes and attributes before
 
@@ -87,7 +87,7 @@ def redact(argv: Iterable[str]) -> tuple[str, ...]:
     for arg in argv:
         name, equals, value = arg.partition("=")
         if arg.startswith("-"):
-            # A flag may take several values (vLLM's --api-key does): hide up to the next flag.
+            # A flag may take several values (vLLM's --api-key): hide up to the next flag.
             hiding = is_secret_name(name) and " " not in name
         if hiding and not arg.startswith("-"):
             shown.append(HIDDEN)
@@ -99,7 +99,7 @@ def redact(argv: Iterable[str]) -> tuple[str, ...]:
 
 
 def secrets_in(argv: Iterable[str]) -> tuple[str, ...]:
-    """The values that ``redact`` would hide: what to look for in text that quotes them."""
+    """The values that ``redact`` hides, to search for them in text that quotes them."""
     given = tuple(argv)
     found = []
     for before, after in zip(given, redact(given), strict=True):
@@ -117,7 +117,7 @@ def hide(text: str, secrets: Iterable[str]) -> str:
 
 
 def conceal(text: str) -> str:
-    """A line of text without the values of what is named or formed like a secret.
+    """A line of text with secret values hidden, found by name or form.
 
     >>> conceal("error: unrecognized arguments: --api-key abc123")
     'error: unrecognized arguments: --api-key [hidden]'
@@ -144,7 +144,7 @@ def _cookie(found: re.Match[str]) -> str:
 
 
 def _parameter(found: re.Match[str]) -> str:
-    # In a query even a number is one: it is no log that counts.
+    # In a URL query a number is a secret too: it is not a log's counter.
     secret = is_secret_name(found[2]) or found[2].lower() in _QUERY_ALONE
     return f"{found[1]}{HIDDEN}" if secret else found[0]
 
@@ -156,7 +156,7 @@ def _listed(found: re.Match[str]) -> str:
 
 
 def _flags(text: str) -> str:
-    """Hide what follows a secret's flag, up to the next flag or to where the command line ends."""
+    """Hide the words after a secret's flag, up to the next flag or the end of the command line."""
     out, at = [], 0
     while (found := _FLAG.search(text, at)) is not None:
         out.append(text[at : found.end()])
@@ -178,7 +178,7 @@ def _flags(text: str) -> str:
 
 
 def _named(text: str) -> str:
-    """Hide the values of what is named like a secret; what is in other values is looked at too."""
+    """Hide the values of secret names, also inside other values."""
     out, at = [], 0
     for head in _HEAD.finditer(text):
         name, sign = head["name"], head["sign"]
@@ -199,7 +199,7 @@ def _named(text: str) -> str:
 
 
 def _names_file(text: str, head: re.Match[str]) -> bool:
-    """Whether a name is the last part of a path that a message is about: a path is no key."""
+    """Whether a name is the last part of a path in a message: then it is not a key."""
     begin, end = head.start("name"), head.start("sign")
     if head["quote"] is not None or text[begin - 1 : begin] != "/":
         return False
@@ -216,7 +216,7 @@ def _bare(value: str) -> str:
 
 
 def _covered(value: str) -> str:
-    """What is shown for a secret: quotes stay, so that JSON stays JSON."""
+    """The replacement of a secret. Quotes stay, so that JSON stays valid."""
     edge = _EDGE.match(value)
     if edge is None:
         return HIDDEN

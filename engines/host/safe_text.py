@@ -1,6 +1,6 @@
-"""Text from engines, logs and other processes, made safe to show: no controls, no secrets, bounded.
+"""Makes text of engines, logs and other processes safe: no controls, no secrets, bounded length.
 
-What runs inside an engine has the standard library alone, so ``llmtop_live`` bounds its own words.
+Code inside an engine has only the standard library, so ``llmtop_live`` bounds its own texts.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ LINE_CHARS = 4000
 def clean(text: str) -> str:
     """One line that is safe on any terminal, of at most 4,000 characters.
 
-    Control characters and escapes are removed (``core.printable``). The value of what is named like
-    a secret is hidden: engines print their own arguments. A cut is noted at the end.
+    Control characters and escapes are removed (``core.printable``). Values of secret names are
+    hidden: engines print their own arguments. A note at the end marks a truncated line.
     """
     beyond = len(text) - LINE_CHARS
     text = conceal(printable(text[:LINE_CHARS]))
@@ -23,5 +23,5 @@ def clean(text: str) -> str:
 
 
 def brief(text: str, limit: int) -> str:
-    """``clean``, then the first ``limit`` characters without a note and without outer spaces."""
+    """``clean``, then the first ``limit`` characters, without a note and outer spaces."""
     return clean(text)[:limit].strip()

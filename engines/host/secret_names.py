@@ -1,7 +1,7 @@
-"""Which names stand for secrets: of flags, variables, JSON keys, headers and query parameters.
+"""Which names mean secrets: flags, variables, JSON keys, headers and query parameters.
 
-A log says ``token`` of two things: of words of a text, which are counted, and of keys to a door.
-The word before it and the value behind it tell which one is meant.
+In a log ``token`` has two meanings: a unit of text, and an access key. The word before it and the
+value after it show which one is meant.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-# A name that ends in one of these is a secret's, whatever stands before it.
+# A name that ends in one of these is a secret, with any prefix.
 _ALWAYS = frozenset(
     {"password", "passwd", "passphrase", "secret", "secrets", "credential", "credentials"}
     | {"apikey", "accesskey", "authorization", "cookie", "cookies", "jwt", "passcode", "sessionid"}
@@ -18,7 +18,7 @@ _KEY = frozenset({"key", "keys"})
 _TOKEN = frozenset({"token", "tokens"})
 _SHORT = frozenset({"pwd", "pass", "pw"})
 _SIGNATURE = frozenset({"sig", "signature"})
-# Before ``token``: the key to a door, even when it is a number.
+# Before ``token``: an access key, even if the value is a number.
 _OF_DOORS = frozenset(
     {"api", "hf", "access", "auth", "authorization", "bearer", "refresh", "session", "secret", "id"}
     | {"jwt", "csrf", "xsrf", "huggingface", "hub", "github", "gitlab", "gh", "wandb", "oauth"}
@@ -26,7 +26,7 @@ _OF_DOORS = frozenset(
     | {"login", "identity", "deploy", "registry", "npm", "pypi", "ci", "job", "service", "account"}
     | {"openai", "anthropic", "azure", "modelscope", "ms", "vault", "hmac", "csrfmiddleware"}
 )
-# Before ``token``: a word of a text, or how many.
+# Before ``token``: a unit of text, or a number of them.
 _OF_TEXT = frozenset(
     {"bos", "eos", "pad", "image", "stop", "unk", "mask", "sep", "cls", "new", "cached", "prompt"}
     | {"output", "input", "max", "min", "num", "total", "per", "next", "last", "first", "special"}
@@ -34,7 +34,7 @@ _OF_TEXT = frozenset(
     | {"start", "begin", "batched", "full", "swa", "mamba", "running", "generated", "generation"}
     | {"accepted", "bonus", "sampled", "padding", "vision", "im", "eot", "eom", "hit", "usage"}
 )
-# Before ``key``: of a table, a cache or a model's weights.
+# Before ``key``: a key of a table, of a cache or of a model's weights.
 _OF_TABLES = frozenset(
     {"missing", "unexpected", "unknown", "cache", "block", "sort", "group", "primary", "foreign"}
     | {"partition", "dict", "config", "hash", "routing", "public", "lora", "num", "max", "min"}
@@ -68,7 +68,7 @@ FOLDERS = frozenset({"PWD", "OLDPWD"})
 
 @lru_cache(maxsize=4096)
 def words_of(name: str) -> tuple[str, ...]:
-    """The words of a name, however they are joined.
+    """The words of a name in any style.
 
     >>> words_of("--hf-token"), words_of("apiKey"), words_of("X-Amz-Signature")
     (('hf', 'token'), ('api', 'key'), ('x', 'amz', 'signature'))
@@ -79,7 +79,7 @@ def words_of(name: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
-    """Whether a flag's or variable's name says that its value is a secret.
+    """Whether the name of a flag or a variable means a secret.
 
     >>> [is_secret_name(n) for n in ("--api-key", "HF_TOKEN", "--max-num-batched-tokens")]
     [True, True, False]
@@ -102,9 +102,9 @@ def is_secret_name(name: str) -> bool:
 
 
 def names_secret(name: str, value: str, *, assigned: bool, quoted: bool = False) -> bool:
-    """Whether this value of this name is a secret, where both stand in a text.
+    """Whether a value is a secret, given its name, both found in a text.
 
-    value: without its quotes. assigned: by ``=``; in prose a colon may follow any word. quoted: the
+    value: without quotes. assigned: by ``=``; in prose a colon may follow any word. quoted: the
     name is in quotes, as in JSON.
 
     >>> names_secret("#new-token", "512", assigned=False)
@@ -113,7 +113,7 @@ def names_secret(name: str, value: str, *, assigned: bool, quoted: bool = False)
     True
     """
     if not is_secret_name(name):
-        # PWD=/root is where a shell is; PWD=hunter2 is not.
+        # PWD=/root is a shell's working directory; PWD=hunter2 is a password.
         return name in FOLDERS and bool(value) and not _PATH.match(value)
     words = words_of(name)
     last, before = words[-1], words[-2] if len(words) > 1 else ""

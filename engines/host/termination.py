@@ -1,4 +1,4 @@
-"""Ending an engine: all of its processes, whatever they do about it."""
+"""Ends all processes of an engine, also those that ignore SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmtop.engines.host.ownership import is_trusted, user_name
 from llmtop.engines.host.processes import Identity, Processes, user_of
 from llmtop.engines.host.rank_sockets import remove_sockets
 
-ORPHAN_GRACE_S = 1.0  # what children get to end by themselves once their leader is gone
+ORPHAN_GRACE_S = 1.0  # for children to end by themselves after the main process has ended
 KILL_WAIT_S = 5.0  # a process in the driver may take seconds to die
 REAP_WAIT_S = 3.0
 _BEAT_S = 0.02
@@ -19,11 +19,11 @@ _RESCAN_S = 0.5  # a scan of /proc costs milliseconds on a large machine
 
 
 class StopFailed(LlmtopError):
-    """Processes of an engine are still there after a SIGKILL."""
+    """Processes of an engine survived a SIGKILL."""
 
 
 def refuse_foreign(name: str, leader: Identity, processes: Processes) -> None:
-    """LlmtopError when an engine's process runs, and as neither this user nor root."""
+    """LlmtopError when an engine's process runs as another user, who is not root."""
     user = user_of(leader.pid) if processes.alive(leader) else None
     if user is not None and not is_trusted(user):
         raise LlmtopError(
@@ -41,18 +41,18 @@ def end(
     monotonic: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> tuple[Identity, ...]:
-    """End an engine's processes and return those that could not be ended, () as a rule.
+    """End an engine's processes and return those that survived, normally ().
 
-    SIGTERM goes to the leader, which ends its children in its own order; to the children too once
-    they have outlived it by a second. After ``grace_s`` seconds whatever is left is killed: vLLM's
-    API server waits for open streams for minutes, and its children survive it.
+    SIGTERM goes to the main process, which ends its children in its own order. Children that
+    outlive it by a second get SIGTERM too. After ``grace_s`` seconds the remaining processes are
+    killed: vLLM's API server waits for open streams for minutes, and its children survive it.
     """
     begin = monotonic()
     known = set(processes.members(leader, log))
     scanned = begin
     if grace_s > 0:
         _signal([leader], signal.SIGTERM, processes)
-        # A stopped process would not see it otherwise.
+        # A stopped process handles the signal only after SIGCONT.
         _signal(known, signal.SIGCONT, processes)
     orphaned_at: float | None = None
     asked_all = False
@@ -71,7 +71,7 @@ def end(
         sleep(_BEAT_S)
     deadline = monotonic() + KILL_WAIT_S
     while True:
-        # Anew each time: one that is about to die may just have had a child.
+        # Scan again each time: an ending process may have started a child.
         known = {one for one in known if processes.alive(one)} | set(processes.members(leader, log))
         if not known or monotonic() >= deadline:
             return tuple(sorted(known, key=lambda one: one.pid))
@@ -89,7 +89,7 @@ def end_wholly(
     monotonic: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> None:
-    """End an engine's processes, and see that its pid is free. StopFailed when one remains."""
+    """End an engine's processes and wait until its pid is free. StopFailed if one remains."""
     left = end(processes, leader, log, grace_s=grace_s, monotonic=monotonic, sleep=sleep)
     reaped(processes, leader, monotonic=monotonic, sleep=sleep)
     if left:
@@ -107,10 +107,10 @@ def reaped(
     monotonic: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> None:
-    """Give a dead leader's new parent a moment to look at it, so that its pid is really gone.
+    """Wait briefly until the new parent reaps an ended main process, so that its pid is free.
 
-    An engine whose llmtop has ended is init's child; some inits look only every second or two, and
-    a container may have none, which is why the wait has an end.
+    An engine whose llmtop has ended is a child of init. Some inits reap only every second or two,
+    and a container may have no init, so the wait is limited.
     """
     deadline = monotonic() + REAP_WAIT_S
     while processes.exit_code(leader) is None and processes.lingers(leader):
@@ -127,18 +127,18 @@ def end_orphans(
     monotonic: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> int:
-    """End what a dead leader left behind; how many there were."""
+    """End the remaining processes of an ended main process. Returns their number."""
     orphans = processes.members(leader, log)
     if orphans:
-        # Killing the rest lets multiprocessing's resource tracker, which ignores SIGTERM, see the
-        # end of its pipe and remove their shared memory.
+        # multiprocessing's resource tracker ignores SIGTERM. When the others are killed, it reads
+        # the end of its pipe and removes their shared memory.
         _signal(orphans, signal.SIGTERM, processes)
         end(processes, leader, log, grace_s=ORPHAN_GRACE_S, monotonic=monotonic, sleep=sleep)
     return len(orphans)
 
 
 def remove_socket(path: str | None) -> None:
-    """Remove the sockets that a dead engine left, of all its ranks; anything else there stays."""
+    """Remove the sockets of all ranks of an ended engine. Other files stay."""
     if path is not None:
         remove_sockets(Path(path))
 

@@ -1,7 +1,7 @@
-"""Answers about latencies, requests and aborts, read without believing any of them.
+"""Parses and validates answers about latencies, requests and aborts.
 
-ValueError, TypeError, KeyError or AttributeError for one that is not as the protocol says:
-``live_protocol.understood`` makes a LiveError of it.
+Raises ValueError, TypeError, KeyError or AttributeError for an answer that violates the protocol;
+``live_protocol.understood`` converts it into a LiveError.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LONGEST_S = 1e9
 
 
 class About(NamedTuple):
-    """What one socket can do. missing: what cannot be shown, with reasons."""
+    """The abilities of one socket. missing: what cannot be shown, with reasons."""
 
     abilities: frozenset[str]
     missing: Mapping[str, str]
@@ -31,7 +31,7 @@ class About(NamedTuple):
 
 
 class RankLatencies(NamedTuple):
-    """A ``latencies`` answer. boot: which run, "" where it does not say."""
+    """A ``latencies`` answer. boot: the id of the run, "" if not reported."""
 
     histograms: Mapping[str, LatencyHistogram]
     base: Mapping[str, str]
@@ -128,7 +128,7 @@ def _row(told: Mapping[str, Any], rank: int) -> RequestRow:
 
 
 def aborted(answer: Mapping[str, Any]) -> Aborted:
-    """What an abort did in one process."""
+    """The result of an abort in one process."""
     refused = [(text_of(one["id"]), text_of(one["reason"])) for one in answer["refused"][:256]]
     return Aborted(
         tuple(text_of(ident) for ident in answer["aborted"][:256]),
@@ -144,9 +144,9 @@ def _count(value: object) -> int:
 
 
 def _sum_of_counts(values: Collection[Any]) -> int:
-    """As ``_count``, of hundreds at once: a histogram has up to 900 buckets, and there are seven.
+    """``_count`` for many values at once: there are seven histograms of up to 900 buckets.
 
-    A sum with a float in it is one, with a text in it is an error.
+    A sum that contains a float is a float; a text raises an error.
     """
     total = sum(values)
     if type(total) is not int or not 0 <= total <= _MOST or (values and min(values) < 0):
@@ -159,7 +159,7 @@ def _count_or_none(value: object) -> int | None:
 
 
 def _seconds(value: object) -> float | None:
-    """None stays None; what a clock that was set back made negative is unknown."""
+    """None stays None. A negative value, after the clock was set back, is unknown."""
     if value is None:
         return None
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):

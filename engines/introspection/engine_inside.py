@@ -1,4 +1,4 @@
-"""The inside of an engine: all its data-parallel ranks and front ends, as one."""
+"""Internal data of an engine: all its data-parallel ranks and front ends, combined."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Told = TypeVar("Told")
 
 
 class Abilities(NamedTuple):
-    """What an engine shows of its inside. missing: what it does not, with reasons."""
+    """The internal data that an engine can show. missing: the rest, with reasons."""
 
     abilities: frozenset[str]
     missing: Mapping[str, str]
@@ -34,13 +34,13 @@ class Abilities(NamedTuple):
 
 
 class EngineInside:
-    """Follows one engine. Raises LiveError only when no rank answers.
+    """Reads one engine. Raises LiveError only when no rank answers.
 
-    Each reader of steps has one of its own: ``steps`` remembers what it has brought.
+    Each reader of steps needs its own instance: ``steps`` remembers the steps that it returned.
 
-    path: the socket of rank 0. expected: the ranks that the engine was started with, () where its
-    arguments do not say. Ranks and front ends come and go: their sockets are looked for each time.
-    wall: unix seconds. timeout_s: how long an answer may take.
+    path: the socket of rank 0. expected: the ranks that the engine was started with, () if its
+    arguments do not say. Ranks and front ends appear and disappear, so each call searches for their
+    sockets. wall: unix seconds. timeout_s: time limit of an answer.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class EngineInside:
         self._known: dict[Path, ProcessInside] = {}
 
     async def abilities(self) -> Abilities:
-        """What can be asked for: by at least one process."""
+        """The abilities of at least one process."""
         ranks, fronts = await asyncio.gather(
             self._ranks(lambda one: one.about()), self._fronts(lambda one: one.about())
         )
@@ -73,12 +73,12 @@ class EngineInside:
         )
 
     async def steps(self, newest: int = MOST_ROWS) -> Steps:
-        """The steps since the call before; in the first call the ``newest`` ones of each rank."""
+        """The steps since the last call; the first call returns the ``newest`` of each rank."""
         told = await self._ranks(lambda one: one.steps(newest))
         return merge.steps(told, self._wall())
 
     async def latencies(self) -> Latencies:
-        """All latencies since the engine started; from front ends what these know better."""
+        """All latencies since the engine started; front ends provide those that they measure."""
         ranks, fronts = await asyncio.gather(
             self._ranks(lambda one: one.latencies()), self._fronts(lambda one: one.latencies())
         )
@@ -94,7 +94,7 @@ class EngineInside:
     async def abort(self, ids: Sequence[str], by: str, reason: str = "") -> Aborted:
         """End requests by their exact ids, at most 256.
 
-        Front ends are asked first: what they end falsifies no metric of the engine.
+        Front ends come first: their aborts do not distort the engine's metrics.
         """
         wanted = tuple(dict.fromkeys(ids))[:MOST_IDS]
         told = await self._fronts(lambda one: one.abort(wanted, by, reason))
@@ -108,12 +108,12 @@ class EngineInside:
             ranks = await self._ranks(lambda one: one.abort(left, by, reason))
             if not fronts:
                 merge.require(ranks)
-            # Where the front ends abort, ranks do not; what no front end has has ended.
+            # Where the front ends abort, ranks do not. A request in no front end has ended.
             ranks = {n: one for n, one in ranks.items() if not isinstance(one, NotShown)}
         return merge.aborted(wanted, {**told, **ranks})
 
     def close(self) -> None:
-        """Drop whatever is under way; a call after this fails."""
+        """Cancel pending calls; later calls fail."""
         for one in self._known.values():
             one.close()
 
@@ -124,7 +124,7 @@ class EngineInside:
         told = await self._each(
             ask, {f"rank {rank}": (socket_of(self._path, rank), rank) for rank in numbers}
         )
-        # A rank that was given up at run time leaves its socket behind.
+        # A rank that was removed at run time leaves its socket behind.
         expected = {f"rank {rank}" for rank in self._expected}
         left = {
             name: one

@@ -1,4 +1,4 @@
-"""Why an engine does not show its inside."""
+"""Reasons why an engine cannot show its internal data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llmtop.engines.core.live_protocol import LiveError
 
 
 class OlderPlugin(LiveError):
-    """The engine's plugin speaks protocol 1 alone."""
+    """The engine's plugin supports only protocol 1."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -18,7 +18,7 @@ class OlderPlugin(LiveError):
 
 
 class NotShown(LiveError):
-    """The engine's plugin speaks protocol 2, and cannot show this. ability: what was asked for."""
+    """The engine's plugin supports protocol 2, but not this ability."""
 
     def __init__(self, message: str, ability: str) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class NotShown(LiveError):
 
 
 def nobody(errors: Mapping[str, LiveError]) -> LiveError:
-    """The error when nobody answered, from what each said."""
+    """The error when no process answered, from their errors."""
     found = list(errors.values())
     if len({error.message for error in found}) == 1:
         return found[0]

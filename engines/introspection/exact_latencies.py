@@ -1,4 +1,4 @@
-"""Percentiles of a window that are exact to 1 %, in place of those that only a bucket bounds."""
+"""Percentiles of a window with an error of at most 1 %, instead of those from coarse buckets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmtop.engines.metrics.histograms import FEWEST_P95, FEWEST_P99, possible
 from llmtop.engines.metrics.window import MIN_SPAN_S
 from llmtop.values import replace
 
-AGAIN_S = 10.0  # after a failure the engine is left alone for so long
+AGAIN_S = 10.0  # pause after a failure
 SCHEDULER = "arrival at the scheduler"
 _FROM_THE_SERVER = (Latency.TTFT, Latency.E2E)
 _MOST = 1000
@@ -26,11 +26,11 @@ class _Look(NamedTuple):
 
 
 class ExactLatencies:
-    """Follows the latencies of one engine and puts those of the window into its samples.
+    """Reads the latencies of one engine and puts those of the window into its samples.
 
-    ask: the engine's latencies, or LiveError. window_s: what percentiles look back on. What the
-    engine does not show, and every percentile while it does not answer, stays as its buckets have
-    it. clock: monotonic seconds.
+    ask: returns the engine's latencies, or raises LiveError. window_s: the window of percentiles.
+    Percentiles that the engine does not show, and all while it does not answer, come from its
+    buckets. clock: monotonic seconds.
     """
 
     def __init__(
@@ -45,20 +45,20 @@ class ExactLatencies:
         self._looks: deque[_Look] = deque(maxlen=_MOST)
         self._not_before = -1e9
         self._every_s = 0.0
-        self._found: Mapping[Latency, Quantiles] = {}  # of the newest look
+        self._found: Mapping[Latency, Quantiles] = {}  # of the newest reading
         self.trouble = ""  # why it did not answer
 
     @property
     def newest(self) -> Latencies | None:
-        """What the engine answered last, since it started; None while it does not answer."""
+        """The engine's last answer, totals since its start; None while it does not answer."""
         return self._looks[-1].latencies if self._looks else None
 
     def refresh_every(self, seconds: float) -> None:
-        """Ask no more often: what is between two looks has the percentiles of the first."""
+        """Set the shortest interval: samples in between get the percentiles of the last reading."""
         self._every_s = seconds
 
     async def refresh(self) -> None:
-        """Ask once. Raises nothing: an engine that does not answer has its buckets."""
+        """Read once. Never raises: without an answer the engine's buckets are used."""
         now = self._clock()
         if now < self._not_before or (self._looks and now - self._looks[-1].at < self._every_s):
             return
@@ -80,7 +80,7 @@ class ExactLatencies:
         self._found = self._quantiles()
 
     def into(self, sample: EngineSample) -> EngineSample:
-        """The sample with what is exact in it."""
+        """The sample with the exact percentiles."""
         if not self._found:
             return sample
         return replace(sample, latencies=possible({**sample.latencies, **self._found}))
@@ -102,7 +102,7 @@ class ExactLatencies:
             if after is None or before is None:
                 continue
             if latency in _FROM_THE_SERVER and starts.startswith(SCHEDULER):
-                continue  # it leaves out the front end, which the engine's own figure has
+                continue  # it excludes the front end, which the engine's own metric includes
             found[latency] = _summary(after.minus(before), newest.at - base.at)
         return found
 

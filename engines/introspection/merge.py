@@ -1,7 +1,7 @@
-"""One answer out of those of all ranks and front ends.
+"""Combines the answers of all ranks and front ends.
 
-The answers stand under the name of who gave them ("rank 0", "front end 1"); a LiveError stands for
-one that did not answer.
+Answers are stored by the name of their process ("rank 0", "front end 1"); a LiveError means that it
+did not answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llmtop.engines.introspection.answers import ABILITIES, RankLatencies
 from llmtop.engines.introspection.errors import nobody
 from llmtop.engines.introspection.process_inside import NewSteps
 
-NO_FRONT_END = "no front end of this engine shows its inside"
+NO_FRONT_END = "no front end of this engine shows internal data"
 UNMEASURED = "not measured on each process of this engine"
 
 Told = TypeVar("Told")
@@ -27,12 +27,12 @@ Answers = Mapping[str, Told | LiveError]
 
 
 def answered(told: Answers[Told]) -> dict[str, Told]:
-    """Those that answered."""
+    """The processes that answered."""
     return {name: one for name, one in told.items() if not isinstance(one, LiveError)}
 
 
 def require(told: Answers[Told]) -> dict[str, Told]:
-    """Those that answered; LiveError when nobody did."""
+    """The processes that answered. Raises LiveError if none did."""
     found = answered(told)
     if not found:
         raise nobody({name: one for name, one in told.items() if isinstance(one, LiveError)})
@@ -40,14 +40,14 @@ def require(told: Answers[Told]) -> dict[str, Told]:
 
 
 def silent(told: Answers[Told]) -> dict[str, str]:
-    """Why those did not answer that did not."""
+    """The reasons of the processes that did not answer."""
     return {name: one.message for name, one in told.items() if isinstance(one, LiveError)}
 
 
 def _missing(told: Answers[Told]) -> dict[str, str]:
-    """What those that answered cannot show, and why the others did not answer.
+    """What the answering processes cannot show, and why the others did not answer.
 
-    Other abilities are left out: another process may have them.
+    Abilities are omitted if another process has them.
     """
     shown = [getattr(one, "missing", {}) for one in answered(told).values()]
     found = {name: why for one in shown for name, why in one.items() if name not in ABILITIES}
@@ -55,8 +55,8 @@ def _missing(told: Answers[Told]) -> dict[str, str]:
 
 
 def steps(told: Answers[NewSteps], time: float) -> Steps:
-    """The steps of all ranks in the order of their ends; each rank's own order is kept, even
-    where its clock was set back."""
+    """The steps of all ranks ordered by their end. Each rank's own order is kept, even if its clock
+    was set back."""
     found = require(told)
     merged = heapq.merge(*(one.steps for one in found.values()), key=lambda step: step.end)
     return Steps(
@@ -72,8 +72,8 @@ def steps(told: Answers[NewSteps], time: float) -> Steps:
 def latencies(
     ranks: Answers[RankLatencies], fronts: Answers[RankLatencies], time: float
 ) -> Latencies:
-    """The sum over ranks. What all front ends measure is taken from them: they are nearer to the
-    client."""
+    """The sum over ranks. Latencies that all front ends measure come from them: they are closer to
+    the client."""
     at_ranks = require(ranks)
     at_fronts = answered(fronts)
     whole = at_fronts if len(at_fronts) == len(fronts) else {}
@@ -84,7 +84,7 @@ def latencies(
             parts = [one.histograms.get(name) for one in source.values()]
             known = [part for part in parts if part is not None]
             if len(known) < len(source):
-                continue  # half an engine is not the engine
+                continue  # a part of the engine is not the engine
             total = known[0]
             for part in known[1:]:
                 total = total.merge(part)
@@ -94,7 +94,7 @@ def latencies(
                 base[name] = told[0]
     missing = _missing_latencies(histograms, ranks, fronts)
     for name in missing:
-        histograms.pop(name, None)  # empty for a reason, not for want of requests
+        histograms.pop(name, None)  # empty because it was not measured
     boots = tuple(one.boot for one in (*at_ranks.values(), *whole.values()))
     return Latencies(histograms, time, len(at_ranks), missing, base, boots)
 
@@ -104,8 +104,8 @@ def _missing_latencies(
     ranks: Answers[RankLatencies],
     fronts: Answers[RankLatencies],
 ) -> dict[str, str]:
-    """What was not measured, with reasons. A rank's reason does not count for what front ends
-    measure."""
+    """The latencies that were not measured, with reasons. Front ends' latencies ignore the ranks'
+    reasons."""
     at_fronts = {name for one in answered(fronts).values() for name in one.histograms}
     at_ranks = {name: why for name, why in _missing(ranks).items() if name not in at_fronts}
     otherwise = UNMEASURED if answered(fronts) else NO_FRONT_END
@@ -142,7 +142,7 @@ def _place(row: RequestRow, sort: RequestSort) -> tuple[float, float]:
 
 
 def aborted(ids: Sequence[str], told: Answers[Aborted]) -> Aborted:
-    """What happened to each id, as the one that knew it reports."""
+    """The result for each id, from the process that had the request."""
     found = answered(told)
     done = {ident for one in found.values() for ident in one.aborted}
     refused = {ident: why for one in found.values() for ident, why in one.refused}

@@ -1,4 +1,4 @@
-"""The inside of one process of an engine, a scheduler or a front end, over its socket."""
+"""Internal data of one engine process, a scheduler or a front end, over its socket."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from llmtop.engines.introspection.step_rows import MOST_ROWS, StepRows, step_row
 from llmtop.engines.tuning.live_exchange import TIMEOUT_S, LiveExchange
 
 PROTOCOL = 2
-ANSWER_LIMIT = 4 << 20  # twice what the protocol allows
-# More rows at once hold up the engine's other threads: 1,024 take it half a millisecond.
+ANSWER_LIMIT = 4 << 20  # bytes: twice the protocol's limit
+# More rows at once delay the engine's other threads: 1,024 rows take half a millisecond.
 ROWS = 1024
-MOST_EXCHANGES = 20  # for one look: a whole ring of 16,384 steps
+MOST_EXCHANGES = 20  # for one reading: a whole ring of 16,384 steps
 
 Told = TypeVar("Told")
 
 
 class NewSteps(NamedTuple):
-    """The steps since the look before. restarted: the numbers began again."""
+    """The steps since the last reading. restarted: the numbers began again."""
 
     steps: tuple[Step, ...]
     lost: int
@@ -34,10 +34,10 @@ class NewSteps(NamedTuple):
 
 
 class ProcessInside:
-    """Asks one socket. It remembers which steps it has seen. Every failure is a LiveError.
+    """Reads one socket and remembers which steps it has read. Every failure raises LiveError.
 
-    rank: whose steps and requests these are; what the process says of it is not believed.
-    timeout_s: how long an answer may take.
+    rank: of the process; the rank in its answers is not trusted.
+    timeout_s: time limit of an answer.
     """
 
     def __init__(self, path: Path, rank: int = 0, timeout_s: float = TIMEOUT_S) -> None:
@@ -49,11 +49,11 @@ class ProcessInside:
         self._skipped = 0  # steps that could not be read
 
     async def about(self) -> answers.About:
-        """What it can do."""
+        """Its abilities."""
         return await self._ask({"op": "get"}, answers.about)
 
     async def steps(self, newest: int = MOST_ROWS) -> NewSteps:
-        """The steps since the look before; at first the ``newest`` ones."""
+        """The steps since the last reading; the first one returns the ``newest``."""
         first = self._since is None
         found: list[Step] = []
         lost = 0
@@ -90,7 +90,7 @@ class ProcessInside:
         return await self._ask(request, read)
 
     def _skip(self, number: object) -> None:
-        """One spoilt step must not hide those behind it: look at these the next time."""
+        """Skip an invalid step, so that the next reading returns the steps after it."""
         if type(number) is int and 0 < number < 1 << 53:
             since, self._since = self._since, number - 1
             self._skipped += max(0, self._since - (self._since if since is None else since))
@@ -112,7 +112,7 @@ class ProcessInside:
         return await self._ask(request, answers.aborted)
 
     def close(self) -> None:
-        """Drop whatever is under way."""
+        """Cancel pending calls."""
         self._exchange.close()
 
     async def _ask(

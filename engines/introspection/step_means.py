@@ -1,4 +1,4 @@
-"""Mean steps of an engine out of two readings of its step sums: no plugin is needed."""
+"""Mean steps of an engine from two readings of its step sums, without a plugin."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from llmtop.engines.core.steps import StepMeans, StepMoments
 
-FEWEST = 30  # steps, for a line through them
-LEAST_SPREAD = 0.05  # of the requests in a step, as a share of their mean
+FEWEST = 30  # steps for a fit
+LEAST_SPREAD = 0.05  # least spread of the requests in a step, as a share of their mean
 
 
 def between(before: Sequence[StepMoments], after: Sequence[StepMoments]) -> StepMeans | None:
-    """The decode steps between two readings; None where the engine restarted in between, or where
-    nothing was renewed."""
+    """The decode steps between two readings; None if the engine restarted in between, or if the
+    sums did not change."""
     earlier = {one.rank: one for one in before}
     pairs = [(earlier[one.rank], one) for one in after if one.rank in earlier]
     pairs = [(old, new) for old, new in pairs if new.time > old.time and new.steps >= old.steps]

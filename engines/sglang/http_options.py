@@ -37,7 +37,7 @@ class Exchange(Protocol):
         """The status and the body of the answer."""
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
 
 
 class StockLive:
@@ -63,7 +63,7 @@ class StockLive:
         self._taken: set[str] = set()  # of OTHERS, those that this engine took
 
     async def get(self) -> LiveState:
-        """What the engine can change, and what is in force."""
+        """The options that the engine can change, with the values in force."""
         info = await self._info()
         return understood(lambda told: self._state(told), info)
 
@@ -94,7 +94,7 @@ class StockLive:
         return tuple(found)
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self._exchange.close()
 
     def _state(self, told: Mapping[str, Any]) -> LiveState:

@@ -302,5 +302,5 @@ def _why(error: OSError) -> str:
 def _unwritable(path: Path, error: OSError) -> StateError:
     return StateError(
         f"llmtop's state cannot be written: {_why(error)} ({path})",
-        "free some space, or set XDG_STATE_HOME to a folder that you may write",
+        "free some space, or set XDG_STATE_HOME to a folder that you can write to",
     )

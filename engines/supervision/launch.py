@@ -218,5 +218,5 @@ def _spawn(
 def _log_error(record: EngineRecord, error: OSError) -> StateError:
     return StateError(
         f"the log {record.log_path} cannot be written: {(error.strerror or str(error)).lower()}",
-        "free some space, or set XDG_STATE_HOME to a folder that you may write",
+        "free some space, or set XDG_STATE_HOME to a folder that you can write to",
     )

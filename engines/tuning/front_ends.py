@@ -64,7 +64,7 @@ class FrontEnds:
         return outcomes
 
     async def close(self) -> None:
-        """Drop whatever is under way."""
+        """Cancel pending calls."""
         for live in self._clients.values():
             await live.close()
 
@@ -94,7 +94,7 @@ class WithFrontEnds:
         self._front_ends = FrontEnds(Path(path), client)
 
     async def get(self) -> LiveState:
-        """What the engine can change, and what is in force."""
+        """The options that the engine can change, with the values in force."""
         state, in_front = await asyncio.gather(self._inner.get(), self._front_ends.options())
         return replace(state, options={**state.options, **in_front}) if in_front else state
 
@@ -106,7 +106,7 @@ class WithFrontEnds:
         by: str = "",
         wait_s: float = 1.0,
     ) -> tuple[Change, ...]:
-        """Ask for changes; one ``Change`` for each, in the order given."""
+        """Request changes. Returns one ``Change`` for each, in the order given."""
         offered = await self._front_ends.offered() if changes else frozenset()
         in_front = {name: to for name, to in changes.items() if name in offered}
         inside = {name: to for name, to in changes.items() if name not in offered}

@@ -50,7 +50,7 @@ class LiveClient:
         self._timeout_s = timeout_s
 
     async def get(self) -> LiveState:
-        """What the engine can change, and what is in force."""
+        """The options that the engine can change, with the values in force."""
         answer, _ = await self._ask({"op": "get"}, self._timeout_s)
         return understood(state_of, answer)
 
@@ -62,7 +62,7 @@ class LiveClient:
         by: str = "",
         wait_s: float = 1.0,
     ) -> tuple[Change, ...]:
-        """Ask for changes; one ``Change`` for each, in the order given.
+        """Request changes. Returns one ``Change`` for each, in the order given.
 
         wait_s: how long the engine waits for its own next step before it answers "pending".
         ack_ms of each is ours: from before the request was sent until its answer was here.

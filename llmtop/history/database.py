@@ -191,5 +191,5 @@ def _unwritable(path: Path, error: OSError) -> HistoryError:
     why = (error.strerror or str(error)).lower()
     return HistoryError(
         f"no history is kept: {why} ({path})",
-        "free some space, or set XDG_STATE_HOME to a folder that you may write",
+        "free some space, or set XDG_STATE_HOME to a folder that you can write to",
     )

@@ -71,7 +71,7 @@ MACHINE = [
     (
         *("vllm", "lines", "ERROR:    [Errno 99] error while attempting to bind on address "
           "('10.1.1.1', 8000): cannot assign requested address"),
-        *("none of this machine", "--host"),
+        *("does not belong to this machine", "--host"),
     ),
     (
         *("vllm", "core", "PermissionError: [Errno 13] Permission denied: "
@@ -95,14 +95,14 @@ MACHINE = [
     ),
     (
         *("vllm", "front", "PermissionError: [Errno 13] Permission denied: '/srv/m/config.json'"),
-        *("it may not read or write /srv/m/config.json", "rights"),
+        *("it is not allowed to read or write /srv/m/config.json", "permissions"),
     ),
     (
         *("vllm", "core", "KeyError: 'getpwuid(): uid not found: 1234'"),
         *("user id 1234 has no entry", "TORCHINDUCTOR_CACHE_DIR"),
     ),
     ("vllm", "core", "OSError: [Errno 24] Too many open files", "file handles", "ulimit -n"),
-    ("sglang", "bare", "RuntimeError: can't start new thread", "no more threads", "ulimit -u"),
+    ("sglang", "bare", "RuntimeError: can't start new thread", "limit of threads", "ulimit -u"),
     ("vllm", "worker", "MemoryError", "the main memory ran out", "--cpu-offload-gb"),
     ("vllm", "worker", "MemoryError: std::bad_alloc", "the main memory ran out", "main memory"),
     (
@@ -196,7 +196,7 @@ GPU = [
      "execution on the device\nCompile with TORCH_USE_CUDA_DSA", "no kernels for this GPU",
      "build"),
     ("vllm", "worker", "torch.AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or "
-     "unavailable", "held by another process", "compute mode"),
+     "unavailable", "uses a GPU exclusively", "compute mode"),
     ("vllm", "core", "ValueError: Bfloat16 is only supported on GPUs with compute capability of at "
      "least 8.0. Your Tesla T4 GPU has compute capability 7.5. You can use float16 instead",
      "Tesla T4 has compute capability 7.5, 8.0 is needed", "--dtype half"),
@@ -269,7 +269,7 @@ LIBRARIES = [
     ("vllm", "lines", "/usr/bin/python3: No module named vllm", "lacks the module 'vllm'",
      "--python"),
     ("vllm", "bare", "ImportError: cannot import name 'AutoModelForVision2Seq' from 'transformers'"
-     " (/v/__init__.py)", "do not fit each other", "fresh environment"),
+     " (/v/__init__.py)", "are incompatible", "fresh environment"),
     ("vllm", "lines", "trtllm: error while loading shared libraries: libmpi.so.40: cannot open "
      "shared object file: No such file", "libmpi.so.40 is missing", "LD_LIBRARY_PATH"),
 ]  # fmt: skip
@@ -376,7 +376,7 @@ MORE = [
      "path"),
     ("vllm", "front", "huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error.\n\n"
      "Repository Not Found for url: https://huggingface.co/x/y\nInvalid username or password.",
-     "the hub has no such model, or does not show it to you", "HF_TOKEN"),
+     "the hub has no such model, or you have no access to it", "HF_TOKEN"),
     ("vllm", "worker", "RuntimeError: Data processing error: CAS service error : IO Error: No "
      "space left on device (os error 28)", "a disk is full", "HF_HOME"),
     ("vllm", "worker", "socket.gaierror: [Errno -2] Name or service not known",
@@ -417,7 +417,7 @@ PARALLEL = [
     ("vllm", "worker", "torch.distributed.DistStoreError: Timed out after 601 seconds waiting for "
      "clients. 1/2 clients joined.", "did not find each other", "firewall"),
     ("vllm", "worker", "RuntimeError: Gloo connectFullMesh failed with [gloo/transport/tcp/pair.cc]"
-     " no error", "no network to meet on", "GLOO_SOCKET_IFNAME"),
+     " no error", "no network to connect over", "GLOO_SOCKET_IFNAME"),
 ]  # fmt: skip
 
 

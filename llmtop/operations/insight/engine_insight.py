@@ -47,7 +47,7 @@ class Inside(Protocol):
         """The requests, sorted and cut."""
 
     def close(self) -> None:
-        """Drop whatever is under way."""
+        """Cancel pending calls."""
 
 
 class EngineInsight:
@@ -101,7 +101,7 @@ class EngineInsight:
             self._table = None
 
     def close(self) -> None:
-        """Drop whatever is under way."""
+        """Cancel pending calls."""
         if self._inside is not None:
             self._inside.close()
 

@@ -111,7 +111,7 @@ def test_in_a_container_it_says_that_pids_mean_nothing(
 def test_no_driver_warns_and_does_not_block(tmp_path: Path) -> None:
     seen = examined(tmp_path, broken=NO_DRIVER)
     assert not seen.blocked
-    assert "no NVIDIA driver found | without one only the simulated" in said(seen, Weight.WARNS)
+    assert "no NVIDIA driver found | without a GPU only the simulated" in said(seen, Weight.WARNS)
 
 
 def test_a_state_folder_that_cannot_be_written_blocks(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ async def test_a_latency_that_stays_empty_is_named(path: Path) -> None:
     async with AsyncExitStack() as stack:
         await opened(stack, path, {"": latencies("a", ttft=histogram(0.1))})
         found = await inside(path).latencies()
-    assert found.missing["output_lag"] == "no front end of this engine shows its inside"
+    assert found.missing["output_lag"] == "no front end of this engine shows internal data"
 
 
 def table(running: int, *rows: dict[str, Any]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def test_recorded_failures(name: str, cause: str) -> None:
         ),
         (
             "RuntimeError: CUDA error: invalid device ordinal",
-            "it asks for a GPU that is not there: fewer GPUs are visible than it was told to use",
+            "it asks for a GPU that does not exist: fewer GPUs are visible than it needs",
         ),
         (
             "ValueError: Model architectures ['NewForCausalLM'] are not supported for now.",

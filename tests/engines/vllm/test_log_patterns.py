@@ -83,7 +83,7 @@ class TestLog:
             ("bad_flag", "vLLM does not know the argument --max-num-seq-typo 4"),
             (
                 "bad_model",
-                "no model at /srv/llm/nope: it is no local folder and no name on the hub",
+                "no model at /srv/llm/nope: it is neither a local folder nor a name on the hub",
             ),
             ("bad_spec_json", "--speculative-config is not valid JSON"),
             (
@@ -149,7 +149,7 @@ class TestLog:
             ),
             (
                 "  Value error, Invalid repository ID or local directory specified: './m'.",
-                "./m is not a model folder and not a name on the hub",
+                "./m is neither a model folder nor a name on the hub",
             ),
             (
                 "ValueError: Model architectures ['NewForCausalLM'] are not supported for now.",
@@ -157,7 +157,7 @@ class TestLog:
             ),
             (
                 "  Value error, World size (8) is larger than the number of available GPUs (2) in",
-                "the model is to be split over 8 GPUs and there are 2",
+                "the model should be split over 8 GPUs, but there are 2",
             ),
             (
                 "  Value error, Total number of attention heads (32) must be divisible by tensor "
