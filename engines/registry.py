@@ -1,4 +1,4 @@
-"""The engines that llmtop knows: a new one is its folder and one line here."""
+"""The engines that llmtop knows. A new engine is a folder and one line here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 from llmtop import UsageError
 from llmtop.engines.core.adapter import Adapter
 
-# The module that makes each, by kind. Their tables are long: one is imported when it is asked for.
+# The module of each adapter, by kind. Its tables are long, so it is imported on first use.
 _MODULES = {
     "sim": "simulated",
     "vllm": "vllm",
@@ -36,7 +36,7 @@ ADAPTERS: Mapping[str, Adapter] = _Catalog()
 
 
 def adapter_named(kind: str) -> Adapter:
-    """The adapter called ``kind``; a UsageError that lists what there is when there is none."""
+    """The adapter called ``kind``. Raises UsageError, which lists the known kinds."""
     if kind in ADAPTERS:
         return ADAPTERS[kind]
     import difflib

@@ -148,8 +148,8 @@ class Processes:
             child.kill()
             child.wait()
             raise OSError("the new process does not show in /proc")
-        # Popen warns when it is dropped before its child has ended, which is what engines are for:
-        # from here on the child is waited for below and Popen has no part in it.
+        # Popen warns when it is deleted before its child has ended, as with every engine that
+        # outlives llmtop. So ``exit_code`` waits for the child, not Popen.
         child.returncode = 0
         identity = Identity(child.pid, entry.start_ticks, self._boot_id)
         with self._lock:

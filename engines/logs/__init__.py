@@ -1,4 +1,4 @@
-"""What the log of any engine says while it starts: phases, decided options, memory.
+"""Facts from the start-up log of any engine: phases, option values, memory.
 
 The patterns of one engine belong in the folder of that engine.
 """

@@ -1,4 +1,4 @@
-"""The anatomy of an engine's GPU memory: what its own start-up report says each part takes."""
+"""The parts of an engine's GPU memory, from its own start-up report."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from llmtop.engines.core.samples import GpuProcess
 from llmtop.engines.logs.startup import start_lines
 
 GIB = 2**30
-# Some engines tell a part in pieces.
+# Some engines report a part in pieces.
 _WHOLES = {"kv": ("keys", "values"), "graphs": ("prefill_graphs", "decode_graphs")}
-READ_CHARS = 4 * 2**20  # of a start's log: vLLM's report comes within its first 100 KiB
+READ_CHARS = 4 * 2**20  # of a start's log: vLLM's report is within the first 100 KiB
 
 
 class MemoryReport(Struct, frozen=True):
     """Bytes that an engine takes on each of its GPUs, reported when it started; None: unknown.
 
-    weights: the model. kv: the KV cache, taken whole at the start. graphs: captured CUDA graphs.
-    activations: the peak of a step; not all of it is held all the time. runtime: the CUDA context
-    and libraries, outside of PyTorch's view. total: the GPU's memory.
-    pids: the engine's processes, () where NVML's pids mean nothing here. simulated: no such GPU.
+    weights: the model. kv: the KV cache, allocated at the start. graphs: captured CUDA graphs.
+    activations: the peak of a step, not held all the time. runtime: the CUDA context and
+    libraries, which PyTorch does not count. total: the GPU's memory.
+    pids: the engine's processes, () where NVML's pids are not valid. simulated: no real GPU.
     """
 
     weights: float | None = None
@@ -36,17 +36,17 @@ class MemoryReport(Struct, frozen=True):
     simulated: bool = False
 
     def is_on(self, processes: Sequence[GpuProcess]) -> bool:
-        """Whether the engine is on the GPU that these processes are on, as far as is known."""
+        """Whether the engine uses the GPU of these processes, if known."""
         if not self.pids or not processes:
             return True
         return any(process.pid in self.pids for process in processes)
 
 
 class Division(Struct, frozen=True):
-    """One GPU's memory laid out, bytes: the engine's parts, then what is not its own.
+    """The parts of one GPU's memory in bytes: the engine's parts, then the rest.
 
-    kv_used: of the KV cache, what holds tokens now; None when not known. rest: in use and in
-    nobody's report. others: other processes. free: None when the whole is not known.
+    kv_used: the part of the KV cache that holds tokens now; None if unknown. rest: in use, but not
+    reported. others: other processes. free: None when the total is unknown.
     """
 
     weights: float
@@ -70,7 +70,7 @@ def divide(
 ) -> Division:
     """Combine what the engine reported with what NVML measures on its GPU.
 
-    used, total: NVML's; without them (a simulated GPU) the engine's own report stands alone.
+    used, total: from NVML; without them (a simulated GPU) only the engine's report is used.
     kv_usage: share of the KV cache in use.
     """
     total = anatomy.total if total is None else total
@@ -83,7 +83,7 @@ def divide(
     if used is None:
         rest, in_use = anatomy.runtime or 0.0, told + (anatomy.runtime or 0.0)
     else:
-        # What a step needs at its peak goes back and forth; all the rest is held from the start.
+        # Activations change during a step; all other parts are held from the start.
         over = max(0.0, told + others - used)
         activations = max(0.0, activations - over)
         rest, in_use = max(0.0, used - told - others), used
@@ -106,9 +106,8 @@ def find_anatomy(
     """The memory parts that a start's log lines report; None when they report none.
 
     patterns: an adapter's; their named groups are fields of ``MemoryReport``, GiB each,
-    ``consumed`` (weights and runtime together), or pieces of a part. The first that reports
-    something counts: with several GPUs each worker reports its own share, and later lines may quote
-    what users wrote.
+    ``consumed`` (weights and runtime together), or pieces of a part. The first match counts: with
+    several GPUs each worker reports its own share, and later lines may quote users' text.
     """
     found: dict[str, float] = {}
     for line in lines:
@@ -133,9 +132,9 @@ def find_anatomy(
 def read_anatomy(
     log: Path, started_at: float, patterns: Sequence[re.Pattern[str]], *, simulated: bool = False
 ) -> MemoryReport | None:
-    """The anatomy of the start that began at ``started_at``, from its log; reads 4 MiB at most.
+    """The memory report of the start at ``started_at``, from its log; reads at most 4 MiB.
 
-    None when the log no longer goes back that far, or reports nothing.
+    None when the log does not reach back that far, or has no report.
     """
     if not patterns:
         return None

@@ -1,5 +1,4 @@
-"""What an engine decided for itself at its start: options that its arguments left to it, as its
-own log reports them."""
+"""Option values that an engine chose at its start, from its log."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from llmtop.engines.core.options import OptionSpec, OptionValue
 from llmtop.engines.logs.startup import start_lines
 from llmtop.engines.tuning.argv_parser import read_value
 
-READ_CHARS = 256 * 2**10  # of a start's log: every look of a verb waits for it
+READ_CHARS = 256 * 2**10  # of a start's log: every command waits for this read
 _SWITCH = {"True": True, "False": False, "enabled": True, "disabled": False}
 
 
@@ -20,9 +19,9 @@ def find_effective(
 ) -> dict[str, OptionValue]:
     """Launch values by option name, out of the log lines of one start.
 
-    patterns: an adapter's; their named groups are names of options. The first line that reports an
-    option counts: several processes tell the same, and later lines may quote what users wrote.
-    What cannot be read as the option's kind is left out.
+    patterns: an adapter's; their named groups are option names. The first line with an option
+    counts: several processes report the same, and later lines may quote users' text. Values of a
+    wrong type are skipped.
     """
     kinds = {spec.name: spec.kind for spec in options}
     found: dict[str, OptionValue] = {}
@@ -45,9 +44,9 @@ def read_effective(
     patterns: Sequence[re.Pattern[str]],
     options: Sequence[OptionSpec],
 ) -> Mapping[str, OptionValue]:
-    """What a start, begun at ``started_at`` (unix seconds), reported of its options in its log.
+    """The option values that the start at ``started_at`` (unix seconds) reported in its log.
 
-    {} when the log no longer goes back that far, or reports nothing. Reads READ_CHARS at most.
+    {} when the log does not reach back that far, or has no report. Reads at most READ_CHARS.
     """
     if not patterns:
         return {}

@@ -1,4 +1,4 @@
-"""A start in an engine's log: the line that llmtop writes before it, and the phases it is in."""
+"""A start in an engine's log: the line that llmtop writes before it, and its phases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmtop.engines.host.log_reader import BLOCK, older, read_lines
 from llmtop.engines.host.redaction import redact
 from llmtop.engines.host.safe_text import clean
 
-# huggingface_hub's and transformers' bars: of files, or of one file.
+# Progress bars of huggingface_hub and transformers: of files, or of one file.
 DOWNLOAD = re.compile(
     r"(?:Fetching \d{1,6} files|Downloading [\w ().-]{1,80}): {0,4}\d{1,3}%"
     r".{0,60}?\b(?P<done>\d{1,7})/(?P<total>\d{1,7}) \["
@@ -25,12 +25,12 @@ DOWNLOAD = re.compile(
 
 
 class StartupLog:
-    """Which phase a start is in, and since when.
+    """The present phase of a start, and since when.
 
-    Phases only go forward, in the order of the table: several workers of one engine write into
-    the same log, each at its own pace. Where a pattern has the groups ``done`` and ``total`` the
-    phase counts ("shards 3/7", with ``part`` "CUDA graphs 3/51 full"), and its last matching line
-    holds.
+    Phases only advance, in the order of the table: several workers of one engine write into the
+    same log, each at its own speed. With the groups ``done`` and ``total`` of a pattern, the phase
+    shows a count ("shards 3/7", with ``part`` "CUDA graphs 3/51 full") from its last matching
+    line.
     """
 
     def __init__(self, phases: Sequence[Phase]) -> None:
@@ -41,12 +41,12 @@ class StartupLog:
         self._reached: list[tuple[str, float | None]] = []
 
     def feed(self, lines: Iterable[str], now: float, *, late: bool = False) -> None:
-        """Take in new lines; ``now``: the unix seconds at which they were read.
+        """Process new lines. now: unix seconds at which they were read.
 
-        late: they were written long before, so nothing is known of when a phase in them began.
+        late: they were written long before, so the start time of their phases is unknown.
         """
         for line in lines:
-            # A later phase settles it, so the table is tried from its end.
+            # The latest phase counts, so the table is tried from its end.
             for index in range(len(self._phases) - 1, max(self._index, 0) - 1, -1):
                 found = self._phases[index].begins.search(line)
                 if found is not None:
@@ -59,13 +59,13 @@ class StartupLog:
 
     @property
     def phase(self) -> str:
-        """The word of the current phase with its progress, "" before the first."""
+        """The name of the current phase with its progress, "" before the first."""
         if self._index < 0:
             return ""
         return f"{self._phases[self._index].word} {self._progress}".rstrip()
 
     def steps(self, now: float, before: Mapping[str, float]) -> tuple[Step, ...]:
-        """The phases reached so far; ``before``: how long each took at the last start."""
+        """The phases reached so far. before: the duration of each at the last start."""
         begins = [began for _, began in self._reached] + [now]
         return tuple(
             Step(word, _between(began, begins[number + 1]), before.get(word))
@@ -83,7 +83,7 @@ def _between(begin: float | None, end: float | None) -> float | None:
 
 
 def start_mark(started_at: float) -> str:
-    """How the line begins that llmtop writes into the log before a start; one for each start."""
+    """The prefix of the line that llmtop writes into the log before a start, unique per start."""
     return f"=== llmtop {datetime.fromtimestamp(started_at, UTC).isoformat()} starts: "
 
 
@@ -96,7 +96,7 @@ def write_start_line(fd: int, started_at: float, command: Iterable[str]) -> None
 
 
 def run_start(path: Path, started_at: float) -> int | None:
-    """Where in a log the start line of this start begins, looked for from the end; else None."""
+    """The offset of this start's line in a log, searched from the end; else None."""
     mark = start_mark(started_at).encode()
     with contextlib.suppress(OSError), path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
@@ -114,7 +114,7 @@ def run_start(path: Path, started_at: float) -> int | None:
 
 
 def run_lines(path: Path, started_at: float) -> Iterator[str]:
-    """All clean lines of one start, in order, from the rotated part on where it goes that far."""
+    """All clean lines of one start, in order, including the rotated part if it contains some."""
     begin = run_start(path, started_at)
     if begin is None:
         before = run_start(older(path), started_at)
@@ -124,8 +124,8 @@ def run_lines(path: Path, started_at: float) -> Iterator[str]:
 
 
 def start_lines(path: Path, started_at: float, most: int) -> Iterator[str]:
-    """The clean lines that one start begins with, ``most`` characters of them; none when the log
-    no longer goes back that far."""
+    """The first ``most`` characters of the clean lines of one start; none when the log does not
+    reach back that far."""
     if all(run_start(part, started_at) is None for part in (path, older(path))):
         return
     for line in run_lines(path, started_at):
@@ -140,6 +140,6 @@ def _progress(found: re.Match[str]) -> str:
     done, total = groups.get("done"), groups.get("total")
     if not done or not total:
         return ""
-    # Several rounds may count one after the other: which one, so that no count seems to go back.
+    # Several rounds may count one after the other: name the round, so that counts do not go back.
     part = clean(groups.get("part") or "").lower()
     return f"{done}/{total} {part}".rstrip()

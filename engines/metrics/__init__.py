@@ -1,4 +1,4 @@
-"""HTTP GETs to engines, the exposition parser, and the step from readings to samples.
+"""HTTP GETs to engines, the exposition parser, and the conversion of readings to samples.
 
 Which series an engine publishes belongs in the folder of that engine.
 """

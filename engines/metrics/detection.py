@@ -1,4 +1,4 @@
-"""Which engine answers at a URL, which version, and with which model."""
+"""Detects the kind, version and model of the engine at a URL."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from llmtop.engines.metrics.routers import other_engine_of, router_of
 from llmtop.engines.metrics.scraper import Fetch
 from llmtop.engines.registry import ADAPTERS
 
-SIMULATOR = "llmtop-simulator"  # what the simulated engine's /version says in "engine"
+SIMULATOR = "llmtop-simulator"  # "engine" in the simulated engine's /version
 SIMULATOR_KIND = "sim"
 
-# How an engine's sample names begin, and what /v1/models says in "owned_by".
+# Prefixes of an engine's sample names, and "owned_by" in /v1/models.
 _PREFIXES = {"vllm:": "vllm", "sglang:": "sglang", "trtllm_": "tensorrt-llm"}
-_RENAMED = {"vllm_": "vllm", "sglang_": "sglang"}  # where a collector writes no colon
+_RENAMED = {"vllm_": "vllm", "sglang_": "sglang"}  # collectors may replace the colon
 _OWNERS = {"vllm": "vllm", "sglang": "sglang", "tensorrt_llm": "tensorrt-llm"}
-# What people copy from a client's configuration; all of it means the server itself.
+# Paths that people copy from a client's configuration; they all mean the server.
 _PATHS = (
     *("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1"),
     *("/prometheus/metrics", "/metrics", "/health", "/version"),
 )
 _PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
 _MOST_PATH = 300  # characters
-_MAX_WORD = 300  # characters kept of a model's name or a version: both are somebody else's text
+_MAX_WORD = 300  # characters kept of a model name or a version: both are foreign text
 
 
 class Detected(Struct, frozen=True):
-    """The engine at ``url``, as ``normalise`` gives it. kind: the adapter's name.
+    """The engine at ``url``, in the form of ``normalise``. kind: the adapter's name.
 
-    version, model: None when it does not report it. note: what cannot be had from it and why, in
-    a few words, "" when all is well. simulated: it is llmtop's own simulated engine.
+    version, model: None if not reported. note: what is not available and why, in a few words,
+    "" without a problem. simulated: it is llmtop's simulated engine.
     """
 
     kind: str
@@ -50,10 +50,10 @@ class Detected(Struct, frozen=True):
 
 
 def normalise(url: str) -> str:
-    """The server that is meant: scheme, host, port, and the path below which a gateway has it.
+    """The server's URL: scheme, host, port, and the base path behind a gateway.
 
-    ``:8000``, ``8000``, ``host:8000``, a trailing slash and the usual paths at its end are
-    understood. Raises UsageError for anything that is no http URL of a server.
+    Accepts ``:8000``, ``8000``, ``host:8000``, a trailing slash and the usual paths at the end.
+    Raises UsageError for anything that is not an HTTP URL of a server.
     """
     text = url.strip()
     if re.fullmatch(r":?[0-9]+", text):
@@ -81,8 +81,8 @@ def normalise(url: str) -> str:
 
 
 def same_server(one: str, other: str) -> bool:
-    """Whether two URLs, as ``normalise`` gives them, are the same server: this machine's own
-    address has several names."""
+    """Whether two URLs from ``normalise`` mean the same server: this machine's address has several
+    names."""
     return _canonical(one) == _canonical(other)
 
 
@@ -91,14 +91,14 @@ def _canonical(url: str) -> str:
 
 
 async def recognise(url: str, fetch: Fetch) -> Detected:
-    """Ask a URL what it is.
+    """Identify the engine at a URL.
 
-    Raises UsageError when it is no URL, ScrapeError when nothing answers there, LlmtopError when
-    something else than an engine does.
+    Raises UsageError for an invalid URL, ScrapeError when nothing answers, LlmtopError when
+    something other than an engine answers.
     """
     base = normalise(url)
-    # Nobody answering is an answer as long as nothing is known. After that, what a question does
-    # not bring (a key is needed, the engine is busy) is merely not known.
+    # No connection is an error only for the first request. Later, a failed request (API key needed,
+    # engine busy) only means unknown.
     refused: list[ScrapeError] = []
     about = _fields(await _ask(fetch, f"{base}/version", refused, strict=True))
     listing = await _ask(fetch, f"{base}/v1/models", refused)
@@ -109,7 +109,7 @@ async def recognise(url: str, fetch: Fetch) -> Detected:
     if simulated:
         kind = SIMULATOR_KIND
     else:
-        # TensorRT-LLM's /metrics is a queue that each read empties: it is left alone.
+        # TensorRT-LLM's /metrics is a queue that each read empties: do not read it here.
         path = "/prometheus/metrics" if kind == "tensorrt-llm" else "/metrics"
         page = await _ask(fetch, f"{base}{path}", refused, strict=kind is None)
         named = _by_names(page)
@@ -127,8 +127,8 @@ async def recognise(url: str, fetch: Fetch) -> Detected:
         raise LlmtopError(f"{base}: {found.message}", found.hint)
     if kind is None:
         raise LlmtopError(
-            f"{base} answers, but not as an engine that llmtop knows",
-            "it knows vLLM, SGLang and TensorRT-LLM; check host and port",
+            f"{base} answers, but not like an engine that llmtop knows",
+            "llmtop knows vLLM, SGLang and TensorRT-LLM; check host and port",
         )
     version = about.get("version")
     if version is None and kind == "sglang":
@@ -150,7 +150,7 @@ async def version_of(base: str, fetch: Fetch) -> str | None:
 
 
 def _broken(refused: Sequence[ScrapeError]) -> bool:
-    """Whether the last question failed in the server: that is no want of metrics."""
+    """Whether the last request failed in the server: then metrics may exist."""
     return bool(refused) and (refused[-1].status or 0) >= 500
 
 
@@ -162,9 +162,9 @@ def _remedy(kind: str) -> str:
 async def _ask(
     fetch: Fetch, url: str, refused: list[ScrapeError] | None = None, strict: bool = False
 ) -> str:
-    """The text at a URL, "" when it is not to be had; ``strict`` raises when nobody answers.
+    """The text at a URL, "" if not available; ``strict`` raises when nothing answers.
 
-    refused: gets the errors of those that somebody answered.
+    refused: collects the errors of answered requests.
     """
     try:
         return await fetch(url)
@@ -177,7 +177,7 @@ async def _ask(
 
 
 def _fields(text: str) -> dict[str, Any]:
-    """A JSON object, empty when the text is none."""
+    """A JSON object, empty for another text."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -192,9 +192,9 @@ def _first_model(text: str) -> dict[str, Any]:
 
 
 def _by_names(text: str) -> str | None:
-    """The engine whose sample names the metrics text has; those that were renamed come last.
+    """The engine whose sample names are in the metrics text; renamed ones are tried last.
 
-    None for the page of a router, whose names may be an engine's.
+    None for the page of a router, which may have an engine's names.
     """
     if router_of(text) is not None:
         return None

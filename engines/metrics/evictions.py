@@ -1,6 +1,6 @@
-"""Preemptions that we caused: an engine counts what ``--evict`` put back like those for want of KV.
+"""Separates preemptions by ``--evict`` from the engine's own: the engine counts both together.
 
-Shown as one figure they would read as KV pressure where there is none.
+One figure for both would look like a full KV cache.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from llmtop.values import replace
 
 
 class Evictions:
-    """Takes our evictions out of readings. live: who reports how many there were in all.
+    """Subtracts llmtop's evictions from readings. live: reports their total number.
 
-    It is asked after the reading, and only where the engine's count has moved: so it knows of each
-    eviction that the reading counts. While it does not answer, the last answer holds.
+    It is asked after the reading, and only if the engine's count has changed, so its answer
+    includes each eviction in the reading. While it does not answer, the last answer is used.
     """
 
     def __init__(self, live: Live | None) -> None:
@@ -27,16 +27,16 @@ class Evictions:
         self._shown = 0.0
 
     async def out_of(self, reading: Reading) -> Reading:
-        """The reading with the engine's own preemptions alone."""
+        """The reading with only the engine's own preemptions."""
         counted = reading.counters.get(Counter.PREEMPTIONS)
         if counted is None or self._live is None:
             return reading
         if counted != self._counted:
             if self._counted is not None and counted < self._counted:
-                self._ours, self._shown = 0, 0.0  # another process, which counts from 0
+                self._ours, self._shown = 0, 0.0  # a new process, which counts from 0
             self._counted = counted
             with suppress(LlmtopError):
                 self._ours = (await self._live.get()).evicted_total
-            # An answer that came late must not make a counter go back: that means a new process.
+            # A late answer must not decrease a counter: that would mean a new process.
             self._shown = max(self._shown, counted - self._ours, 0.0)
         return replace(reading, counters={**reading.counters, Counter.PREEMPTIONS: self._shown})

@@ -1,12 +1,12 @@
-"""Prometheus exposition text: looked up by sample name, whatever else the text may hold.
+"""Parses Prometheus exposition text. Samples are looked up by name.
 
-An engine's text is 50 to 70 KB a second of which less than half is its own numbers, and it differs
-from the one before in its values alone. So a ``Parser`` drops all other lines unread, has
-``prometheus_client`` take a series (name and labels) apart once, and remembers it for as long as
-each new text still has it: what is left to do is one look-up and one float a line.
+An engine's text has 50 to 70 KB a second. Less than half of it is the engine's own numbers, and
+only the values change. So a ``Parser`` skips all other lines, lets ``prometheus_client`` parse each
+series (name and labels) once, and caches it while it appears in each new text. The remaining work
+is one look-up and one float for each line.
 
-The text is hostile: a line that cannot be understood is skipped, a value that is no number or
-beyond all bounds counts as missing, of two lines for one series the first wins.
+The text is hostile: an invalid line is skipped, a value that is not a number or out of bounds is
+missing, and of two lines for one series the first counts.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
 MAX_TEXT = 8 * 1024 * 1024  # characters; sixteen data-parallel vLLM engines make one million
 MAX_LINE = 4096  # characters; vLLM's cache_config_info, the longest, has 1,200
 MAX_SERIES = 20_000
-# Characters of series taken apart for one text: sixteen engines have 650,000. The worst text found
-# takes 0.8 s for this many; without the bound it took 7 s.
+# Characters of new series parsed in one text: sixteen engines have 650,000. The worst known text
+# takes 0.8 s with this limit, and 7 s without it.
 MAX_NEW = 1_000_000
-# What of it comes back with each further text: one whose series are new every second must not keep
-# the screen, which shares the thread, from its keys.
+# The part of this budget that returns with each text: a text with new series every second must not
+# delay key presses of the screen, which shares the thread.
 NEW_AGAIN = MAX_NEW // 10
-MAX_VALUE = 1e30  # so that no sum or product of what is read overflows
+MAX_VALUE = 1e30  # so that no sum or product of values overflows
 
-# The one foreign line worth having: it reports a restart (vLLM has it, SGLang has not).
+# The only useful foreign line: it shows a restart (vLLM has it, SGLang does not).
 _ALWAYS = "process_start_time_seconds"
 
 
 _Series = tuple[str, Mapping[str, str]]
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-# A number, so that it cannot begin behind a quote that ends another label's value.
+# A number, so that it cannot begin after a quote that ends another label's value.
 _BOUND = re.compile(r'(?<=[{,])le="([0-9.e+-]+|\+Inf)"')
 
 
 class ScrapeError(LlmtopError):
-    """An engine's numbers could not be had.
+    """An engine's numbers could not be read.
 
-    status: the HTTP status, None when none came. condition: the finding that it amounts to.
+    status: the HTTP status, None without one. condition: the corresponding finding.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ScrapeError(LlmtopError):
 class Exposition:
     """The parsed text, an ``adapter.MetricText``. Names are sample names: ``_total`` is in them.
 
-    renamed: how the names begin that were taken for the engine's own, "" when they are its own.
+    renamed: the foreign prefix of the names that were read as the engine's, "" for none.
     """
 
     __slots__ = ("_series", "renamed")
@@ -97,10 +97,10 @@ class Exposition:
 
 
 class Parser:
-    """Parses one engine's text again and again. Keeps no more than the series of the last text.
+    """Parses one engine's text repeatedly. Caches only the series of the last text.
 
-    prefixes: how the lines begin that are worth it. renamed: how they may begin in place of one of
-    these, where something has renamed all of them.
+    prefixes: of the lines to parse. renamed: other prefixes in their place, if a collector renamed
+    all series.
     """
 
     def __init__(
@@ -109,18 +109,18 @@ class Parser:
         self._prefixes = (*prefixes, *renamed, _ALWAYS)
         self._renamed = renamed
         self._known: dict[str, _Series | None] = {}
-        self._labels: dict[str, Mapping[str, str]] = {}  # by how they are written, while one parses
-        self._left = MAX_NEW  # characters of series that may still be taken apart
+        self._labels: dict[str, Mapping[str, str]] = {}  # by their text, during one parse
+        self._left = MAX_NEW  # characters of new series that may still be parsed
         self._lines: list[str] = []
-        self._blocks: list[str] = []  # of a text with nothing new: its own lines, in one piece
+        self._blocks: list[str] = []  # the engine's own lines of the last text, as blocks
         self._found = Exposition({})
 
     def parse(self, text: str) -> Exposition:
-        """Take the text apart.
+        """Parse the text.
 
-        Raises ScrapeError when it is something else (a web page, JSON) or out of all proportion.
-        An empty text is an engine that has nothing to tell yet. While no line of the engine's own
-        has changed, the same Exposition comes again: an idle engine costs next to nothing.
+        Raises ScrapeError for another kind of text (a web page, JSON) or one above the limits. An
+        empty text is valid: the engine has no numbers yet. If no line of the engine has changed,
+        it returns the same Exposition, so an idle engine costs almost nothing.
         """
         if len(text) > MAX_TEXT:
             raise ScrapeError(f"the metrics are larger than {MAX_TEXT // 2**20} MiB")
@@ -153,7 +153,7 @@ class Parser:
             series = known[head] = self._known[head] if head in self._known else self._new(head)
             if len(known) > MAX_SERIES or self._left < 0:
                 self._labels = {}
-                self._known = known  # an honest text gets further the next time
+                self._known = known  # a valid large text gets further the next time
                 raise ScrapeError(
                     f"the metrics have more than {MAX_SERIES:,} series, or endless ones"
                 )
@@ -169,7 +169,7 @@ class Parser:
         return found
 
     def _head(self, line: str) -> tuple[str, str]:
-        """A line's series as it is written, and its value; quick where the series is known."""
+        """The text of a line's series, and its value; fast for a cached series."""
         head, _, number = line.rpartition(" ")
         return (head, number) if head in self._known else _split(line)
 
@@ -178,7 +178,7 @@ class Parser:
         return _take_apart(head, self._labels)
 
     def _cut(self, text: str) -> list[str]:
-        """The stretches of whole lines in which nothing but our own lines and comments stand."""
+        """The blocks of complete lines that contain only the engine's lines and comments."""
         blocks: list[list[str]] = [[]]
         for line in text.split("\n"):
             if line.startswith(("#", *self._prefixes)):
@@ -189,7 +189,7 @@ class Parser:
         return [block for block in whole if self._has_own(block)]
 
     def _is_unchanged(self, text: str) -> bool:
-        """Whether these stretches are all in a text that it has for us; if in doubt, it is not."""
+        """Whether these blocks are all of the engine's lines in a text; False if in doubt."""
         at = 0
         for block in self._blocks:
             found = text.find(block, at)
@@ -211,9 +211,9 @@ def parse(text: str, prefixes: tuple[str, ...]) -> Exposition:
 def under_own_names(
     found: Mapping[str, list[tuple[Mapping[str, str], float]]], renamed: Mapping[str, str]
 ) -> Exposition:
-    """The series under the engine's own names.
+    """The series by the engine's own names.
 
-    What begins otherwise counts only where nothing has its own name: else it is another's.
+    Renamed series count only if no series has an own name: else they are another program's.
     """
     for other, own in renamed.items():
         if any(name.startswith(own) for name in found):
@@ -230,19 +230,19 @@ def under_own_names(
 
 
 def _value(number: str) -> float | None:
-    """The value that stands on a line; None when it is no number or beyond all bounds."""
-    # Digits of other scripts and underscores are numbers to Python only.
+    """The value of a line; None if it is not a number or out of bounds."""
+    # Python also accepts digits of other scripts and underscores.
     if not number.isascii() or "_" in number:
         return None
     try:
         value = float(number)
     except ValueError:
         return None
-    return value if -MAX_VALUE < value < MAX_VALUE else None  # which no NaN is
+    return value if -MAX_VALUE < value < MAX_VALUE else None  # also None for NaN
 
 
 def _split(line: str) -> tuple[str, str]:
-    """A line's series and its value. A time stamp may follow the value, and is dropped."""
+    """A line's series and its value. A time stamp after the value is dropped."""
     cut = line.rfind("}") + 1 or max(line.find(" "), 0)
     number, _, _ = line[cut:].strip().partition(" ")
     return line[:cut], number
@@ -250,7 +250,7 @@ def _split(line: str) -> tuple[str, str]:
 
 @cache
 def _families() -> Callable[[str], Iterable[Metric]]:
-    """``prometheus_client``'s parser, imported on first use: the package brings servers along."""
+    """``prometheus_client``'s parser, imported on first use: the package also imports servers."""
     from prometheus_client.parser import text_string_to_metric_families
 
     return text_string_to_metric_families
@@ -259,9 +259,9 @@ def _families() -> Callable[[str], Iterable[Metric]]:
 def _take_apart(head: str, written: dict[str, Mapping[str, str]]) -> _Series | None:
     """Name and labels of one series; None when malformed, or a ``_created`` time stamp.
 
-    written: labels that were taken apart, by how they were written but for a bucket's bound.
-    Of vLLM's 317 series 26 differ in more than that, and the others are nine tenths of the time
-    until the first numbers.
+    written: parsed labels by their text without the bucket's bound. Of vLLM's 317 series only 26
+    differ in more than the bound. Without this cache the others take nine tenths of the time until
+    the first numbers.
     """
     name, brace, labels = head.partition("{")
     name = name.rstrip()
@@ -270,7 +270,7 @@ def _take_apart(head: str, written: dict[str, Mapping[str, str]]) -> _Series | N
     form = brace + labels
     bound = _BOUND.search(form)
     if bound is not None:
-        form = f"{form[: bound.start()]}\n{form[bound.end() :]}"  # which no line has
+        form = f"{form[: bound.start()]}\n{form[bound.end() :]}"  # no line contains a newline
     known = written.get(form)
     if known is not None and _NAME.fullmatch(name):
         return name, known if bound is None else MappingProxyType({**known, "le": bound[1]})
@@ -279,7 +279,7 @@ def _take_apart(head: str, written: dict[str, Mapping[str, str]]) -> _Series | N
         (sample,) = families[0].samples
     except (ValueError, IndexError, KeyError):
         return None
-    if sample.name != name:  # in the newer syntax the name may stand among the labels
+    if sample.name != name:  # in the newer syntax the name may be among the labels
         return None
     if bound is None or (sample.labels.get("le") == bound[1] and "le=" not in form):
         written[form] = MappingProxyType(sample.labels)
@@ -290,7 +290,7 @@ def _refuse_what_is_not_metrics(text: str, lines: list[str]) -> None:
     """ScrapeError for a text without a usable line, unless it is a metrics page without samples."""
     if any(len(line) > MAX_LINE for line in lines):
         raise ScrapeError(
-            f"the metrics have lines of more than {MAX_LINE:,} characters, and no others",
+            f"all metrics lines are longer than {MAX_LINE:,} characters",
             "give the engine a shorter model name; each line repeats it",
         )
     start = text.lstrip()

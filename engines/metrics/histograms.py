@@ -1,8 +1,8 @@
-"""Cumulative histograms: merged over engines, laid side by side, and asked for quantiles honestly.
+"""Cumulative histograms: sums over engines, differences, and quantiles.
 
-A bucket says how many observations lie at or below its bound and nothing more. Where that does
-not fix a quantile the answer is a range or a bound, never an interpolated number: with a true queue
-time of zero, vLLM's first bound of 0.3 s would read "p50 150 ms".
+A bucket only counts the observations at or below its bound. If that does not determine a quantile,
+the answer is a range or a bound, not an interpolated number: for a true queue time of zero, vLLM's
+first bound of 0.3 s would give "p50 150 ms".
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from llmtop.engines.core.adapter import MetricText
 from llmtop.engines.core.samples import BucketHistogram, Latency, Quantile, Quantiles
 from llmtop.values import replace
 
-# A bucket this much wider than its lower bound is a range. Narrower, every value in it is
-# within a quarter of every other.
+# A bucket wider than this share of its lower bound is a range. In a narrower one, all values are
+# within 25 % of each other.
 WIDE = 0.25
-# Of fewer, the nearest rank is the largest observation: a maximum under another name.
+# With fewer observations, the nearest rank is the largest observation: the maximum.
 FEWEST_P95 = 20
 FEWEST_P99 = 100
 _ROUNDING = 1e-9  # 0.1 - 0.08 is more than 0.02 in floats
@@ -27,7 +27,7 @@ _ROUNDING = 1e-9  # 0.1 - 0.08 is more than 0.02 in floats
 def histogram(text: MetricText, name: str, **labels: str) -> BucketHistogram | None:
     """The histogram called ``name``, merged over all its series whose labels match.
 
-    Data-parallel engines each have a series of their own. None when there is none that is whole.
+    Each data-parallel engine has its own series. None without a complete series.
     """
     wanted = labels.items()
     sums: dict[frozenset[tuple[str, str]], float] = {}
@@ -39,7 +39,7 @@ def histogram(text: MetricText, name: str, **labels: str) -> BucketHistogram | N
         if wanted <= have.items():
             rest = frozenset(item for item in have.items() if item[0] != "le")
             try:
-                # Digits of other scripts are numbers to Python alone.
+                # Python also accepts digits of other scripts.
                 bound = float(have["le"]) if have["le"].isascii() else math.nan
             except (KeyError, ValueError):
                 continue
@@ -53,9 +53,9 @@ def histogram(text: MetricText, name: str, **labels: str) -> BucketHistogram | N
 
 
 def merge(histograms: Iterable[BucketHistogram]) -> BucketHistogram | None:
-    """All of them as one, on the bounds that all of them have; None when there are none.
+    """The sum of histograms, on their common bounds; None without histograms.
 
-    Counts are cumulative, so a bound that one of them lacks is dropped without losing exactness.
+    Counts are cumulative, so a bound that is missing in one of them can be dropped exactly.
     """
     parts = list(histograms)
     if len(parts) <= 1:
@@ -68,19 +68,19 @@ def merge(histograms: Iterable[BucketHistogram]) -> BucketHistogram | None:
 
 
 def difference(new: BucketHistogram, old: BucketHistogram) -> BucketHistogram | None:
-    """What was observed between ``old`` and ``new``; None when that is unknown.
+    """The observations between ``old`` and ``new``; None if unknown.
 
-    It cannot when the bounds differ or anything went backwards: the engine was restarted.
+    It is unknown when the bounds differ or a count decreased: the engine was restarted.
     """
     if new.bounds != old.bounds:
         return None
-    if new is old and new.counts:  # an idle engine's: nothing was observed
+    if new is old and new.counts:  # an idle engine
         return empty(new)
     counts = tuple(after - before for after, before in zip(new.counts, old.counts, strict=True))
     if not counts or counts[0] < 0 or any(low > high for low, high in pairwise(counts)):
         return None
     total = new.total - old.total
-    # Sums are floats of millions of additions; only a fall beyond their rounding is a fall.
+    # Sums are floats after millions of additions: ignore a decrease within their rounding.
     if total < -1e-9 * max(abs(new.total), abs(old.total)):
         return None
     return BucketHistogram(new.bounds, counts, max(total, 0.0))
@@ -89,9 +89,9 @@ def difference(new: BucketHistogram, old: BucketHistogram) -> BucketHistogram | 
 def quantile(hist: BucketHistogram, q: float) -> Quantile | None:
     """The quantile ``q`` (0..1) by nearest rank: the smallest value with that share at or below it.
 
-    Interpolated in a bucket no wider than a quarter of its lower bound; else the bucket is the
-    answer: a range, "<" in the first bucket, ">" beyond the last finite bound. None when nothing
-    was observed or no bound is finite.
+    Interpolated in a bucket at most a quarter wider than its lower bound. Else the bucket is the
+    answer: a range, "<" in the first bucket, ">" above the last finite bound. None without
+    observations or without a finite bound.
     """
     if not hist.counts or hist.counts[-1] <= 0 or len(hist.bounds) < 2:
         return None
@@ -114,14 +114,14 @@ def quantile(hist: BucketHistogram, q: float) -> Quantile | None:
 
 
 def mean(hist: BucketHistogram) -> float | None:
-    """Sum over count, seconds; None when nothing was observed."""
+    """Sum over count, seconds; None without observations."""
     return hist.total / hist.counts[-1] if hist.counts and hist.counts[-1] > 0 else None
 
 
 def summary(hist: BucketHistogram, window_s: float) -> Quantiles:
-    """The quantiles that are shown, of what was observed in ``window_s`` seconds.
+    """The displayed quantiles of the observations in ``window_s`` seconds.
 
-    Of fewer than 20 observations there is no p95, of fewer than 100 no p99.
+    Below 20 observations there is no p95, below 100 no p99.
     """
     n = round(hist.counts[-1]) if hist.counts else 0
     return Quantiles(
@@ -135,11 +135,11 @@ def summary(hist: BucketHistogram, window_s: float) -> Quantiles:
 
 
 def possible(latencies: Mapping[Latency, Quantiles]) -> dict[Latency, Quantiles]:
-    """Without what contradicts itself: a request cannot wait longer than until its first token.
+    """Removes a contradiction: a queue time cannot exceed the TTFT.
 
-    Engines note a request's time in the queue when it ends and its TTFT when its first token is
-    there, so one window holds two sets of requests. Where the two then look impossible side by
-    side, the queue's quantile is unknown: TTFT is the one of now.
+    Engines record the queue time when a request ends, and the TTFT at its first token. So one
+    window has two sets of requests. If their quantiles contradict, the queue's becomes unknown: the
+    TTFT is the recent one.
     """
     queue, ttft = latencies.get(Latency.QUEUE), latencies.get(Latency.TTFT)
     if queue is None or ttft is None:
@@ -156,8 +156,8 @@ def possible(latencies: Mapping[Latency, Quantiles]) -> dict[Latency, Quantiles]
 def _not_beyond(part: Quantile | None, whole: Quantile | None) -> Quantile | None:
     if part is None or whole is None or whole.at_most is None:
         return part
-    # What lies in a bucket is above its lower bound: a range that begins at the other's end is
-    # beyond it.
+    # Values in a bucket are above its lower bound, so a range that begins at the other's end is
+    # greater.
     beyond = part.at_least > whole.at_most or (
         part.at_least == whole.at_most and part.value is None
     )
@@ -173,6 +173,6 @@ def _whole(counts: dict[float, float], total: float) -> BucketHistogram:
     bounds = tuple(sorted(counts))
     cumulative: list[float] = []
     for bound in bounds:
-        # A well-behaved engine never goes down from bucket to bucket; a text is not to be trusted.
+        # Cumulative counts must not decrease, but the text is not trusted.
         cumulative.append(max(counts[bound], cumulative[-1] if cumulative else 0.0))
     return BucketHistogram(bounds, tuple(cumulative), total)

@@ -1,7 +1,7 @@
-"""Values that no engine can have: whatever a page says, they are unknown and are said to be.
+"""Finds impossible values of an engine. They become unknown, and a condition reports them.
 
-The limits lie far above the largest engines behind one address: some 10^6 tokens a second leave a
-rack of 72 GPUs. What passes them is a broken counter or somebody's invention.
+The limits are far above the largest engines behind one address: a rack of 72 GPUs generates some
+10^6 tokens a second. A larger value is a broken counter or a forged one.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import msgspec
 from llmtop.engines.core.conditions import Condition, Name, gravest_first
 from llmtop.engines.core.samples import EngineSample
 
-# field -> (its words, the most that it can be)
+# field -> (its name in a message, its largest possible value)
 LIMITS: dict[str, tuple[str, float]] = {
     "output_tokens_per_s": ("output tokens/s", 1e8),
-    "prompt_tokens_per_s": ("prompt tokens/s", 1e9),  # cached ones are counted by some
+    "prompt_tokens_per_s": ("prompt tokens/s", 1e9),  # some engines count cached tokens
     "requests_per_s": ("requests/s", 1e7),
     "preemptions": ("preemptions", 1e9),
     "kv_tokens_total": ("KV tokens", 1e12),
@@ -28,7 +28,7 @@ LIMITS: dict[str, tuple[str, float]] = {
 
 
 def plausible(sample: EngineSample) -> EngineSample:
-    """The sample with what cannot be taken for unknown, and a condition that names it."""
+    """The sample with impossible values set to unknown, and a condition that names them."""
     wrong: dict[str, Any] = {}
     words = []
     for field, (name, most) in LIMITS.items():

@@ -1,7 +1,8 @@
-"""Who answered: the process that answered before, the one that came after it, or another server.
+"""Detects which process answered: the same as before, its successor, or another server.
 
-A balancer that sends each request to the next of several replicas looks like an engine that is
-restarted at every look: its counters fall, its start time changes. A restart never goes back.
+Behind a load balancer, requests reach several replicas in turn. Counters fall and start times
+change at each reading, as after a restart. But after a real restart the old process never answers
+again.
 """
 
 from __future__ import annotations
@@ -11,43 +12,43 @@ from enum import Enum
 
 from llmtop.engines.core.samples import Reading
 
-SAME_START_S = 1.0  # a start is given to a hundredth of a second; no engine restarts within one
-REMEMBERED_S = 60.0  # after the last sign of several servers they count as one again
-# A process that began so long before the other one's last answer ran beside it, unless its machine
-# has another clock than this one.
+SAME_START_S = 1.0  # start times have a resolution of 0.01 s; no engine restarts within 1 s
+REMEMBERED_S = 60.0  # without evidence for so long, several servers count as one again
+# A process that started so long before the other one's last answer ran beside it, unless its
+# machine's clock differs.
 _BESIDE_S = 2.0
-# No engine starts in less time, and none that has just started has counted so much.
+# No engine starts faster, and none has counted so much just after its start.
 _START_S = 3.0
 _BEGUN = 100
-_STAYED = 5  # answers in a row after which another process is the only one
-_LOOKED_BACK_S = 15.0  # no engine is back within this time with requests done
+_STAYED = 5  # answers in a row after which a new process counts as the only one
+_LOOKED_BACK_S = 15.0  # no engine restarts and finishes requests within this time
 _MOST = 16  # servers that are distinguished
 
 
 class Answerer(Enum):
-    """Whose answer a reading is, beside the one before."""
+    """The process of a reading, compared with the reading before."""
 
     SAME = "same"
     RESTARTED = "restarted"
-    OTHER = "other"  # another server, or it is not known yet which of the two it is
+    OTHER = "other"  # another server, or not known yet which
 
 
 class Replicas:
-    """Looks at each reading of one address in turn."""
+    """Examines each reading of one address in turn."""
 
     def __init__(self) -> None:
         self._last: Reading | None = None
-        self._starts: dict[float, Reading] = {}  # the last answer of each process, by its start
+        self._starts: dict[float, Reading] = {}  # the last answer of each process, by start time
         self._recent: deque[Reading] = deque(maxlen=30)
-        self._sign: float | None = None  # the last sign of several servers, monotonic
+        self._sign: float | None = None  # last evidence of several servers, monotonic seconds
         self._waiting: int | None = None  # answers of a new process that may be another server
 
     def several(self, elapsed: float) -> bool:
-        """Whether several servers are known to answer by turns."""
+        """Whether several servers answer in turn."""
         return self._sign is not None and elapsed - self._sign <= REMEMBERED_S
 
     def identify(self, reading: Reading) -> Answerer:
-        """Take the next reading in."""
+        """Process the next reading."""
         last, self._last = self._last, reading
         found = Answerer.SAME if last is None else self._compare(reading, last)
         if found is Answerer.RESTARTED:
@@ -97,8 +98,8 @@ class Replicas:
         return Answerer.OTHER
 
     def _goes_on_from_before(self, new: Reading, last: Reading) -> bool:
-        """Whether it continues an answer from before the last one: counters of one process only
-        grow, so the last one was another's."""
+        """Whether it continues an earlier answer than the last one: counters of one process only
+        increase, so the last answer came from another process."""
         for old in reversed(self._recent):
             if new.elapsed - old.elapsed > _LOOKED_BACK_S:
                 return False

@@ -1,10 +1,10 @@
-"""Metrics pages that are not those of a known engine: of routers and of other engines."""
+"""Recognises metrics pages of routers and of unsupported engines."""
 
 from __future__ import annotations
 
 import re
 
-# How the sample names of each begin. Engines have none of these.
+# Prefixes of their sample names. Engines have none of these.
 _PREFIXES = {
     "sgl_router_": "SGLang's router",
     "smg_": "SGLang's model gateway",
@@ -19,12 +19,12 @@ _PREFIXES = {
     "dynamo_frontend_": "Dynamo's front end",
     "litellm_": "LiteLLM",
 }
-# The router of vLLM's production stack writes engines' names, with the engine's address as a label.
+# The router of vLLM's production stack uses engines' names, with the engine's address as a label.
 _STACK = ("vllm:current_qps{server=", "vllm:healthy_pods_total{server=")
 
 
 def router_of(text: str) -> str | None:
-    """What a metrics page belongs to, when it is a router's; None when it is not."""
+    """The router that a metrics page belongs to; None for another page."""
     for line in text.split("\n"):
         if line.startswith(_STACK):
             return "vLLM's production stack"
@@ -34,7 +34,7 @@ def router_of(text: str) -> str | None:
     return None
 
 
-# Engines that llmtop does not read: llama.cpp, TGI, TEI, LMDeploy, Ollama, Aphrodite, Triton, MLC.
+# Unsupported engines: llama.cpp, TGI, TEI, LMDeploy, Ollama, Aphrodite, Triton, MLC.
 _OTHERS = re.compile(
     r"(?:llamacpp:|tgi_|te_request|te_queue|lmdeploy[:_]|ollama_|aphrodite:|nv_inference_|mlc_)"
     r"[a-zA-Z0-9_:]{0,80}"
@@ -43,11 +43,11 @@ _SAMPLE = re.compile(
     r"[a-zA-Z_:][a-zA-Z0-9_:]{0,200}(?:\{[^\n]{0,4000}\})? {1,4}[-+]?(?:\d[\d.eE+-]{0,40}|Inf|NaN)"
     r"(?: \d{1,20})?"
 )
-_LOOKED = 50  # lines at the start of a page, to distinguish metrics from a web page
+_LOOKED = 50  # first lines of a page that distinguish metrics from a web page
 
 
 def other_engine_of(text: str) -> str | None:
-    """A series on a page of an engine that llmtop does not know; None where there is none."""
+    """A series of an unsupported engine on a page; None without one."""
     for line in text.split("\n"):
         found = _OTHERS.match(line)
         if found is not None:
@@ -56,7 +56,7 @@ def other_engine_of(text: str) -> str | None:
 
 
 def has_samples(text: str) -> bool:
-    """Whether a page begins as metrics text does, with comments and samples and nothing else."""
+    """Whether a page begins like metrics text: only comments and samples."""
     lines = [line.rstrip("\r") for line in text.lstrip().split("\n", _LOOKED)[:_LOOKED]]
     told = [line for line in lines if line and not line.startswith("#")]
     return bool(told) and all(_SAMPLE.fullmatch(line) for line in told)

@@ -1,8 +1,8 @@
-"""Where an engine's numbers come in: fetch the text, parse it, have the adapter read it.
+"""Reads an engine's numbers: fetches the text, parses it, and lets the adapter read it.
 
-An engine can be slow (vLLM's first answer takes up to 1.7 s, more under load), gone, hung, or
-another program's web server. Each of these is one ``ScrapeError`` in plain words and costs bounded
-time and memory.
+The server can be slow (vLLM's first answer takes up to 1.7 s, more under load), gone, hung, or
+another program. Each case raises one ``ScrapeError`` in plain words, within bounded time and
+memory.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ ACCEPT = "application/json, text/plain;version=0.0.4, */*;q=0.1"
 
 
 class Fetch(Protocol):
-    """Gets the text at a URL. Raises ScrapeError, and nothing else, when it cannot be had."""
+    """Fetches the text at a URL. Every failure raises ScrapeError."""
 
     async def __call__(self, url: str) -> str:
         """The body of the answer to GET, as text; bytes that are not UTF-8 are replaced."""
 
 
 class HttpFetch:
-    """The real ``Fetch``. One for all engines that take the same key; close it at the end.
+    """The real ``Fetch``. One for all engines with the same API key; close it at the end.
 
-    api_key: sent as a bearer token, never shown. timeout_s: for one answer as a whole, so that a
-    server that drips a byte a second does not hold us. limit: largest body taken, in bytes.
-    trusts: whom encrypted connections believe.
+    api_key: sent as a bearer token, never shown. timeout_s: for one complete answer, which also
+    limits a server that sends one byte a second. limit: largest accepted body, bytes.
+    trusts: the certificates to trust.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Scraper:
         self._reading: Reading | None = None
 
     async def close(self) -> None:
-        """Nothing is held: the connections are the fetch's."""
+        """Does nothing: the fetch owns the connections."""
 
     async def read(self) -> Reading:
         """Fetch and read once. Raises ScrapeError."""
@@ -140,12 +140,12 @@ class Scraper:
             text = await self._fetch(self._url)
         except ScrapeError as error:
             raise self._named(error) from error
-        # A busy engine makes us wait and then counts: its numbers are as old as its answer.
+        # A busy engine delays its answer and counts last: use the time of the answer.
         now, elapsed = self._clock(), self._monotonic()
         parsed = self._parse(text)
         if self._reading is None or parsed is not self._text:
             self._reading = self._judged(self._adapter.read(parsed, now, elapsed), text, parsed)
-        else:  # the same numbers, seen at another moment
+        else:  # the same numbers at another moment
             self._reading = replace(self._reading, time=now, elapsed=elapsed)
         self._text = parsed
         return self._reading
@@ -161,7 +161,7 @@ class Scraper:
             raise ScrapeError(found.message, found.hint, condition=found) from error
 
     def _judged(self, reading: Reading, text: str, parsed: Exposition) -> Reading:
-        """The reading, with what is wrong with the page as a whole."""
+        """The reading, with the problems of the page as a whole."""
         found = list(reading.conditions)
         gauges = (reading.running, reading.waiting, reading.kv_usage)
         if gauges == (None, None, None) and not reading.histograms:
@@ -183,7 +183,7 @@ class Scraper:
         return conditions.no_metrics(adapter.title, adapter.metrics_path, adapter.without_metrics)
 
     def _named(self, error: ScrapeError) -> ScrapeError:
-        """An error that says what it means for this engine."""
+        """The error with its meaning for this engine."""
         if error.status != 404:
             return error
         found = self._no_metrics()
@@ -193,8 +193,8 @@ class Scraper:
 def open_reader(adapter: Adapter, base_url: str, fetch: Fetch, locks: Path | None = None) -> Reader:
     """The reader for an engine of this kind; close it at the end.
 
-    locks: a folder that every llmtop of this user knows (``StateDirectory.locks``), for engines
-    whose numbers only one may read; None keeps nobody else away.
+    locks: a folder common to all llmtop processes of this user (``StateDirectory.locks``), for
+    engines whose numbers only one process may read; None: no lock.
     """
     if adapter.make_reader is not None:
         return adapter.make_reader(base_url, fetch, locks)
@@ -202,7 +202,7 @@ def open_reader(adapter: Adapter, base_url: str, fetch: Fetch, locks: Path | Non
 
 
 def _place(url: str) -> str:
-    """Scheme, host and port: what may be shown of a URL (it may carry a password or a token)."""
+    """Scheme, host and port of a URL. The rest may contain a password or a token."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Looking series up where a page is not as the engine itself writes it: pids, other names."""
+"""Looks series up on pages with several processes or with other names."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ TOTAL = "_total"
 
 
 def by_engine(series: Series) -> tuple[tuple[Labels, float], ...]:
-    """A gauge's series, one for each engine: of several processes' words the highest counts.
+    """A gauge's series, one for each engine: the maximum over its processes.
 
-    With several API servers each process writes the gauge of one engine with its own ``pid``, and
-    only one of them has heard of it; the others stay at 0. Values that are no numbers are left out.
+    With several API servers each process writes the gauge of one engine with its own ``pid``. Only
+    one of them has the value; the others stay at 0. Values that are not numbers are skipped.
     """
     found: dict[frozenset[tuple[str, str]], tuple[Labels, float]] = {}
     for labels, value in series:
@@ -34,7 +34,7 @@ def by_engine(series: Series) -> tuple[tuple[Labels, float], ...]:
 
 
 def gauge(text: MetricText, name: str) -> float | None:
-    """The sum of a gauge over the engines of a page; None when it is not there."""
+    """The sum of a gauge over the engines of a page; None without the gauge."""
     found = by_engine(text.series(name))
     return sum(value for _, value in found) if found else None
 
@@ -46,7 +46,7 @@ def looked_up(
     histograms: Mapping[Latency, str],
     others: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> SeriesNames:
-    """The names of an adapter's tables, with those that ``Names`` takes in their place."""
+    """The names of an adapter's tables, with the names that ``Names`` accepts in their place."""
 
     def versions(name: str) -> tuple[str, ...]:
         return (name, *others.get(name, ()))
@@ -62,7 +62,7 @@ def looked_up(
 
 
 class Names:
-    """Looks numbers up under their own name, else under others, and remembers which it was.
+    """Looks numbers up by their own name, else by other names, and remembers the name used.
 
     others: the names that a number has in other versions, by its own name.
     """
@@ -74,7 +74,7 @@ class Names:
         self.bare: dict[str, str] = {}  # the same, of counters that have lost their "_total"
 
     def name(self, own: str, suffix: str = "") -> str:
-        """The name to read. suffix: what a series of a histogram has behind it."""
+        """The name to read. suffix: of a histogram's series."""
         if self._text.series(own + suffix):
             return own
         for other in self._others.get(own, ()):

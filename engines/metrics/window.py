@@ -1,12 +1,10 @@
-"""A sliding window over an engine's readings: what happened lately, never since the start.
+"""A sliding window over an engine's readings: recent values, not totals since the start.
 
-An engine reports totals only. Two of its readings laid side by side show what happened between
-them, and over how long: that is all that is shown, so that an hour of calm cannot hide a minute of
-overload.
+An engine reports only totals. The difference of two readings shows what happened between them. The
+screen shows only such differences, so an hour of low load cannot hide a minute of overload.
 
-Some engines show a series only once it has counted something (SGLang, TensorRT-LLM). One that
-appears while its engine is watched counts from 0: its first reading is full of what happened since
-the reading before.
+Some engines show a series only after its first event (SGLang, TensorRT-LLM). A series that appears
+while llmtop watches counts from 0: its first value happened since the reading before.
 """
 
 from __future__ import annotations
@@ -22,42 +20,41 @@ from llmtop.engines.metrics.plausibility import plausible
 from llmtop.engines.metrics.replicas import Answerer, Replicas
 from llmtop.values import replace
 
-# Below this two readings are one moment: a rate over it would be noise of the scrape's own timing.
+# Closer readings count as one moment: a rate between them would be timing noise.
 MIN_SPAN_S = 0.05
-_MOST = 10**9  # requests; no queue is longer
+_MOST = 10**9  # requests: no queue is longer
 _FULL = 1.01  # a share of 1 may be rounded up
 
 
 class Window:
     """Makes a sample of each reading of one engine. Holds the readings of the last ``seconds``.
 
-    seconds: what quantiles, shares and counts look back on. rate_seconds: what rates look back on:
-    three beats are enough to even out the engine's steps, ten would hide a change for ten seconds.
-    Each compares the newest reading with the one whose age comes nearest to that, so a missed beat
-    makes a window longer or shorter, and the sample says how long it truly was. All ages are on
-    the readings' monotonic clock.
+    seconds: the window of quantiles, shares and counts. rate_seconds: the window of rates: three
+    readings smooth the engine's steps, ten would hide a change for ten seconds. Each compares the
+    newest reading with the one whose age is closest to the window. A missed reading makes a window
+    longer or shorter; the sample has its true length. All ages use the readings' monotonic clock.
     """
 
     def __init__(self, seconds: float = 10.0, rate_seconds: float = 3.0) -> None:
         self._seconds = seconds
         self._rate_seconds = min(rate_seconds, seconds)
-        # Oldest first, the newest is in it; bounded also where the clock does not move.
+        # Oldest first, including the newest; bounded even if the clock stands still.
         self._readings: deque[Reading] = deque(maxlen=1000)
-        self._moved: float | None = None  # when something last differed from the reading before
-        self._appeared: dict[Counter | Latency, float] = {}  # series that were not there at first
+        self._moved: float | None = None  # when a value last differed from the reading before
+        self._appeared: dict[Counter | Latency, float] = {}  # series missing in the first reading
         self._seen: set[Counter | Latency] = set()
         self._replicas = Replicas()
 
     @property
     def seconds(self) -> float:
-        """What quantiles, shares and counts look back on."""
+        """The window of quantiles, shares and counts."""
         return self._seconds
 
     def add(self, reading: Reading) -> EngineSample:
-        """Take a reading in, and say what it and the ones before it tell.
+        """Add a reading and return the sample of the window.
 
-        After the first reading, after a restart, and where another server answered than before,
-        rates and distributions are unknown.
+        After the first reading, after a restart, and after the answer of another server, rates and
+        distributions are unknown.
         """
         last = self._readings[-1] if self._readings else None
         answered = self._replicas.identify(reading)
@@ -115,7 +112,7 @@ class Window:
                 self._appeared[name] = reading.elapsed
 
     def _filled(self, reading: Reading, base: Reading | None) -> Reading | None:
-        """The reading to compare with, and 0 for every series that appeared only after it."""
+        """The reading to compare with, and 0 for every series that appeared after it."""
         if base is None or not self._appeared:
             return base
         late = {name for name, at in self._appeared.items() if base.elapsed < at}
@@ -140,7 +137,7 @@ class Window:
             self._readings.popleft()
 
     def _base(self, readings: Sequence[Reading], seconds: float) -> Reading | None:
-        """The reading to compare the newest one with."""
+        """The reading to compare with the newest one."""
         newest = self._readings[-1]
         spans = [(newest.elapsed - old.elapsed, old) for old in readings]
         usable = [(abs(span - seconds), old) for span, old in spans if span >= MIN_SPAN_S]
@@ -149,8 +146,8 @@ class Window:
     def _quantiles(
         self, reading: Reading, latency: Latency, long: Reading | None
     ) -> Quantiles | None:
-        # One that was missing for a moment is laid against the readings that have it, and its own
-        # window is the shorter one.
+        # A series that was missing for a moment is compared with the readings that have it, in a
+        # shorter window.
         base = long
         if long is None or latency not in long.histograms:
             having = [old for old in self._readings if latency in old.histograms]
@@ -183,7 +180,7 @@ class Window:
 
 
 def _is_incomplete(reading: Reading) -> bool:
-    """Whether a series that is missing in it may exist: a page failed, or was empty."""
+    """Whether a missing series may exist: a page failed, or was empty."""
     told = (reading.running, reading.waiting, reading.kv_usage, reading.kv_tokens_total)
     nothing = not reading.counters and not reading.histograms and set(told) == {None}
     return reading.partial or nothing
@@ -198,7 +195,7 @@ def _moved(new: Reading, old: Reading) -> bool:
 
 
 def _possible(count: int | None) -> int | None:
-    """A number of requests as it can be; None for what somebody's exposition text makes up."""
+    """A plausible number of requests; None for an impossible one."""
     return count if count is not None and 0 <= count < _MOST else None
 
 
@@ -227,7 +224,7 @@ def _count(new: Reading, old: Reading | None, counter: Counter) -> int | None:
 
 
 def _share(new: Reading, old: Reading | None, part: Counter, whole: Counter) -> float | None:
-    """Part over whole in the window; None when the whole is nothing: no share of nothing is 0 %."""
+    """Part / total in the window; None for a total of 0: that has no share."""
     some, all_of_it = _growth(new, old, part), _growth(new, old, whole)
     return some / all_of_it if some is not None and all_of_it else None
 
@@ -258,7 +255,7 @@ def _by_position(new: Reading, old: Reading | None) -> tuple[float, ...]:
 
 
 def _tokens_used(reading: Reading) -> int | None:
-    """None as well where the share is not known: a count beside ``--`` would read as fresh."""
+    """None too if the share is unknown: a count beside ``--`` would look up to date."""
     usage = _share_of(reading.kv_usage)
     if usage is None:
         return None

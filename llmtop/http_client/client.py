@@ -1,9 +1,9 @@
 """HTTP requests that control and read servers: the one client of llmtop.
 
-It owns time-outs, size limits, redirects, proxies, certificates, keys and errors. Servers on this
-machine are asked through ``loopback``, which costs a third of the CPU; encryption, proxies,
-passwords in a URL and other machines go through httpx. Readiness is asked by ``probe``: it reads
-no body and runs in the threads of the supervisor.
+It handles time limits, size limits, redirects, proxies, certificates, keys and errors. Requests to
+this machine use ``loopback``, which needs a third of the CPU. TLS, proxies, passwords in a URL and
+other machines use httpx. ``probe`` checks readiness: it reads no body and runs in the threads of
+the supervisor.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _PORTS = {"http": 80, "https": 443}
 class HttpClient:
     """Keeps connections to any number of servers. Close it at the end.
 
-    limit: largest body taken, in bytes. timeout_s: for one answer as a whole, so that a server that
-    drips a byte a second does not hold us. api_key: sent as a bearer token, never shown;
-    authorization: the whole header in its place. trust_of: whom an encrypted connection to a URL
-    believes. accept: the content types that are wanted. proxies: whether a proxy of the environment
-    is used for other machines.
+    limit: largest accepted body, bytes. timeout_s: for one complete answer, which also limits a
+    server that sends one byte a second. api_key: sent as a bearer token, never shown.
+    authorization: the whole header in its place. trust_of: the certificates to trust for a URL.
+    accept: the accepted content types. proxies: whether a proxy of the environment is used for
+    other machines.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class HttpClient:
         self._headers = {
             "User-Agent": f"llmtop/{__version__}",
             "Accept": accept,
-            # Compressing costs the engine's front end more than it saves, and an uncompressed
+            # Compression costs the engine's front end more than it saves, and an uncompressed
             # body cannot be a decompression bomb.
             "Accept-Encoding": "identity",
         }
@@ -85,11 +85,11 @@ class HttpClient:
         content_type: str = "application/json",
         repeatable: bool = False,
     ) -> Answer:
-        """Send one request; a redirect is an answer. content_type: of the body.
+        """Send one request; a redirect counts as an answer. content_type: of the body.
 
-        repeatable: it changes nothing, as GET does not, so it may be sent again when a kept
-        connection has ended. Raises TimeoutError, NoConnection, BrokenAnswer, TooLarge, and
-        ValueError for no URL.
+        repeatable: it has no effect, like GET, so it may be sent again when a kept connection has
+        ended. Raises TimeoutError, NoConnection, BrokenAnswer, TooLarge, and ValueError for an
+        invalid URL.
         """
         headers = self._with_type(body, content_type)
         repeatable = repeatable or method == "GET"
@@ -97,7 +97,7 @@ class HttpClient:
             return await self._send(Request(method, url, headers, body, repeatable=repeatable))
 
     async def status(self, method: str, url: str, *, body: bytes | None = None) -> int:
-        """Send one request and return the status of its answer, whose body is not read.
+        """Send one request and return the status of its answer. The body is not read.
 
         Raises what ``request`` does, except TooLarge.
         """
@@ -108,7 +108,7 @@ class HttpClient:
     async def get(self, url: str) -> Answer:
         """GET; redirects are followed on the same server only (``redirect_target``).
 
-        Raises what ``request`` does, ForeignRedirect and CircularRedirect. timeout_s is for all
+        Raises the errors of ``request``, ForeignRedirect and CircularRedirect. timeout_s covers all
         answers together.
         """
         target = url
@@ -175,14 +175,14 @@ class HttpClient:
 
         parts = urlsplit(url)
         loopback = is_loopback(parts.hostname or "")
-        # Loading the certificate store costs 20 ms and 2 MiB that plain HTTP has no use for; a
-        # context without one trusts nobody.
+        # Loading the certificate store takes 20 ms and 2 MiB, which plain HTTP does not need. A
+        # context without it trusts no certificate.
         context = self._trust_of(url).context() if parts.scheme == "https" else None
         client = self._clients.get((context, loopback))
         if client is None:
             client = self._clients[context, loopback] = httpx.AsyncClient(
                 timeout=self._timeout_s,
-                # A proxy from the environment is for the world outside; it cannot reach our ports.
+                # A proxy from the environment cannot reach the ports of this machine.
                 trust_env=self._proxies and not loopback,
                 verify=context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             )
@@ -190,11 +190,11 @@ class HttpClient:
 
 
 def redirect_target(url: str, location: str) -> str | None:
-    """Where a redirect of ``url`` leads; None when that is another server, or https to http.
+    """The target of a redirect of ``url``; None for another server, or from https to http.
 
-    A proxy that takes the encryption off makes its server write ``http://`` into its redirects, at
-    the port of the https that was asked: then https is asked again. From http to https of the same
-    host is followed too. ValueError for no URL.
+    Behind a proxy that terminates TLS, a server writes ``http://`` into its redirects, with the
+    port of the https request: then https is used. A redirect from http to https of the same host is
+    followed. ValueError for an invalid URL.
     """
     target = urljoin(url, location)
     old, new = urlsplit(url), urlsplit(target)

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-SMALL = 64 * 1024  # bytes read of an answer that is no 200: it explains itself, or nothing
+SMALL = 64 * 1024  # bytes read of an answer whose status is not 200: enough for its explanation
 
 
 class Request(Struct, frozen=True):
     """whole: the body of the answer is read; otherwise its status is enough.
 
-    repeatable: it changes nothing, so it may be sent again when a kept connection has ended.
+    repeatable: it has no effect, so it may be sent again when a kept connection has ended.
     """
 
     method: str
@@ -24,7 +24,7 @@ class Request(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """location: where a redirect leads. body: the first 64 KiB alone unless the status is 200."""
+    """location: the target of a redirect. body: only the first 64 KiB unless the status is 200."""
 
     status: int
     location: str | None = None
@@ -44,7 +44,7 @@ class TooLarge(Exception):
 
 
 class NoConnection(Exception):
-    """The connection was not accepted. The text is that of the cause."""
+    """The connection was refused. The text is that of the cause."""
 
 
 class ForeignRedirect(Exception):
@@ -56,4 +56,4 @@ class ForeignRedirect(Exception):
 
 
 class CircularRedirect(Exception):
-    """The server redirects again and again."""
+    """The server redirects in a circle."""

@@ -1,8 +1,8 @@
 """Plain HTTP to servers on this machine, by the standard library: a part of ``client``.
 
-A dashboard asks each engine for a page once a second, for hours: most of the work of an idle one.
-httpx takes 2 ms of CPU for each, and 0.2 s for its import, before the first paint. Encryption,
-proxies, passwords in a URL and other machines need httpx.
+A dashboard reads a page of each engine once a second: most of the work of an idle dashboard. httpx
+takes 2 ms of CPU for each, and its import delays the first paint by 0.2 s. TLS, proxies, passwords
+in a URL and other machines need httpx.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from llmtop.http_client.exchange import (
 )
 from llmtop.http_client.probe import has_spoken
 
-THREADS = 64  # engines asked at a time
+THREADS = 64  # concurrent requests
 _LOOPBACK = re.compile(r"localhost|::1|127(\.[0-9]{1,3}){3}")
 _PLAIN = re.compile(r"http://[!-~]+", re.IGNORECASE)
 
@@ -33,12 +33,12 @@ _Place = tuple[str, int]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this host is this very machine by its name alone (no look-up)."""
+    """Whether this host name means this machine (without a look-up)."""
     return _LOOPBACK.fullmatch(host) is not None
 
 
 def is_plain(url: str) -> bool:
-    """Whether a URL is for here. ValueError when it is none."""
+    """Whether a URL can use this client. ValueError for an invalid URL."""
     if not _PLAIN.fullmatch(url):
         return False
     parts = urlsplit(url)
@@ -46,23 +46,24 @@ def is_plain(url: str) -> bool:
 
 
 class Loopback:
-    """The connections that are kept, by host and port. Close it at the end.
+    """Keeps connections by host and port. Close it at the end.
 
-    limit: largest body taken, in bytes. timeout_s: how long a thread waits for the next bytes; what
-    the whole may take is for the caller to say, whose cancellation ends it.
+    limit: largest accepted body, bytes. timeout_s: how long a thread waits for the next bytes. The
+    caller limits the total time by cancelling the request.
     """
 
     def __init__(self, limit: int, timeout_s: float) -> None:
         self._limit = limit
         self._timeout_s = timeout_s
         self._idle: dict[_Place, list[_Connection]] = {}
-        # So many that engines which hang do not keep the others waiting; each is begun when needed.
+        # Enough threads that hung engines do not delay the others; a thread starts on demand.
         self._threads = ThreadPoolExecutor(THREADS, "loopback")
 
     async def request(self, request: Request) -> Answer:
         """Send one request. Only a repeatable one uses a kept connection.
 
-        Raises NoConnection, BrokenAnswer, TooLarge, TimeoutError, and ValueError for no URL.
+        Raises NoConnection, BrokenAnswer, TooLarge, TimeoutError, and ValueError for an invalid
+        URL.
         """
         parts = urlsplit(request.url)
         place = (parts.hostname or "", 80 if parts.port is None else parts.port)
@@ -73,16 +74,16 @@ class Loopback:
                 if kept.sock is not None and not has_spoken(kept.sock):
                     with contextlib.suppress(http.client.RemoteDisconnected, ConnectionError):
                         return await self._ask(kept, place, request)
-                # The server gave it up while it lay idle: that says nothing of the next one.
+                # The server closed it while it was idle: try a new connection.
                 kept.close()
             return await self._ask(_Connection(*place, self._timeout_s), place, request)
         except TimeoutError:
-            raise  # an OSError too, but one that says something else
+            raise  # a TimeoutError is an OSError too, but has another meaning
         except (http.client.HTTPException, OSError) as error:
             raise BrokenAnswer(type(error).__name__, str(error)) from error
 
     def close(self) -> None:
-        """Close all connections. It can be asked again, on new ones."""
+        """Close all connections. Later requests open new ones."""
         for idle in self._idle.values():
             for connection in idle:
                 connection.close()
@@ -95,7 +96,7 @@ class Loopback:
         try:
             answer = await asyncio.wrap_future(asked)
         except asyncio.CancelledError:
-            # The time is up: this wakes the thread, whose answer is not wanted any more.
+            # Cancelled: this wakes the thread. Its answer is dropped.
             connection.give_up()
             asked.add_done_callback(lambda _: connection.close())
             raise
@@ -106,7 +107,7 @@ class Loopback:
         return answer
 
     def _exchange(self, connection: _Connection, request: Request) -> Answer:
-        """In a thread. The connection is closed after it, unless it can be asked again."""
+        """Runs in a thread. The connection is closed afterwards, unless it can be reused."""
         again = False
         try:
             if connection.sock is None:
@@ -137,23 +138,23 @@ class Loopback:
 
 
 class _Connection(http.client.HTTPConnection):
-    """One that can be given up while a thread waits for its answer."""
+    """A connection that can be cancelled while a thread waits for its answer."""
 
     def __init__(self, host: str, port: int, timeout_s: float) -> None:
         super().__init__(host, port, timeout=timeout_s)
         self._given_up = False
-        # ``sock`` is None already while an answer is read that the end of the connection ends.
+        # ``sock`` is already None during the read of an answer that ends with the connection.
         self._socket: socket.socket | None = None
 
     def connect(self) -> None:
-        """Connect, unless it was given up before."""
+        """Connect, unless it was cancelled before."""
         super().connect()
         self._socket = self.sock
         if self._given_up:
             self.give_up()
 
     def give_up(self) -> None:
-        """End the connection; the thread that waits for bytes gets none."""
+        """End the connection; the waiting thread gets no bytes."""
         self._given_up = True
         if self._socket is not None:
             with contextlib.suppress(OSError):

@@ -17,18 +17,17 @@ Probe = Callable[[str, float], int | None]
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,4})\r\n")
-_LONGEST = 256  # bytes: a status line has come long before that
-_MOST = 4096  # bytes of an answer after which its connection is kept
-_REST_S = 0.05  # for what follows the status line: the answer is known by then
+_LONGEST = 256  # bytes: longer than every status line
+_MOST = 4096  # bytes: after a longer answer the connection is closed
+_REST_S = 0.05  # for the bytes after the status line: the status is known by then
 
 
 class KeptProbe:
-    """The status code of a GET, None when there is no HTTP answer within the given seconds.
+    """The status code of a GET, None without an HTTP answer within the given seconds.
 
-    The limit holds for the whole exchange, also against a server that drips one byte at a time.
-    It asks directly, never through a proxy from the environment: the question is about this port.
-    The connection is kept: a new one each second costs the server more than the answer does.
-    trusts: whom encrypted connections believe.
+    The limit covers the whole exchange, also with a server that sends single bytes. It never uses
+    a proxy from the environment: it tests this port. The connection is kept, because a new one each
+    second costs the server more than the answer. trusts: the certificates to trust.
     """
 
     def __init__(self, *, trusts: Trusts | None = None) -> None:
@@ -37,7 +36,7 @@ class KeptProbe:
         weakref.finalize(self, _close, self._kept)
 
     def __call__(self, url: str, timeout_s: float) -> int | None:
-        """One question. Two threads may ask at once; each has a connection of its own then."""
+        """One request. Two threads may call it at once; each then has its own connection."""
         parts = urlsplit(url)
         deadline = time.monotonic() + timeout_s
         try:
@@ -54,7 +53,7 @@ class KeptProbe:
             kept.close()
         elif kept is not None:
             answer = self._ask(kept, place, request, deadline)
-            # Nothing at all: the server gave the connection up while it lay idle.
+            # No answer: the server closed the connection while it was idle.
             if answer or time.monotonic() >= deadline:
                 return _status(answer)
         try:
@@ -79,7 +78,7 @@ class KeptProbe:
     def _ask(
         self, connection: socket.socket, place: tuple[str, int], request: bytes, deadline: float
     ) -> bytes:
-        """What came back, at least its first line where there is one; b"" for nothing."""
+        """The received bytes, at least the first line if there is one; b"" for nothing."""
         answer, again = b"", False
         try:
             connection.sendall(request)
@@ -112,14 +111,14 @@ def _status(answer: bytes) -> int | None:
 
 
 def has_spoken(idle: socket.socket) -> bool:
-    """Whether something came unasked, be it the end: it would be taken for the next answer."""
-    looks = select.poll()  # which takes any descriptor, select none above 1023
+    """Whether unexpected data or the end has arrived, which would spoil the next answer."""
+    looks = select.poll()  # select() does not support descriptors above 1023
     looks.register(idle, select.POLLIN)
     return bool(looks.poll(0))
 
 
 def _is_whole(answer: bytes) -> bool:
-    """Whether this is all of an answer, and the connection stays open."""
+    """Whether the answer is complete and the connection stays open."""
     head, end, body = answer.partition(b"\r\n\r\n")
     lines = head.lower() + b"\r\n"
     length = _LENGTH.search(lines)

@@ -178,7 +178,7 @@ def test_a_key_file_is_ours_and_an_ordinary_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"belongs to the user {STRANGER}"):
         read_key(str(path))
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UsageError, match="not an ordinary file"):
+    with pytest.raises(UsageError, match="not a regular file"):
         read_key(str(tmp_path / "pipe"))
     (tmp_path / "long").write_text("x" * 10_000)
     with pytest.raises(UsageError, match="larger than 4,096 bytes"):

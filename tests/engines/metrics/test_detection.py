@@ -206,7 +206,7 @@ async def test_an_engine_too_busy_to_say_who_it_is_is_not_called_something_else(
 @pytest.mark.parametrize("page", ["<html>hello</html>", "[" * 100_000, '{"version": 7}', "null"])
 async def test_something_else_is_said_plainly(page: str) -> None:
     fetch = server(version=page, models=page, metrics=page)
-    with pytest.raises(LlmtopError, match="not as an engine that llmtop knows") as caught:
+    with pytest.raises(LlmtopError, match="not like an engine that llmtop knows") as caught:
         await recognise(BASE, fetch)
     assert "vLLM, SGLang and TensorRT-LLM" in caught.value.hint
 

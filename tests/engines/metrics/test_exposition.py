@@ -211,7 +211,7 @@ def test_there_are_bounds() -> None:
         parse("\n".join(f"vllm:a{{{n} 1" for n in range(100_000)), VLLM)
     with pytest.raises(ScrapeError, match="endless"):
         parse("\n".join(f"vllm:a{n:03000d} 1" for n in range(400)), VLLM)
-    with pytest.raises(ScrapeError, match="lines of more than 4,096 characters") as caught:
+    with pytest.raises(ScrapeError, match="lines are longer than 4,096 characters") as caught:
         parse(f'vllm:a{{model_name="{"x" * 10_000}"}} 1', VLLM)
     assert "model name" in caught.value.hint
 
