@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from llmtop.loadgen.experiments import slo
 from llmtop.operations.slo.tuner import Tried, TuneReport
-from llmtop.slo_control.search import Measured, Ratio, Result, Verdict
+from llmtop.slo_control.pairs import Ratio
+from llmtop.slo_control.search import Measured, Result, Verdict
 from llmtop.tui.commands.experiment_requests import TunePlan, TuneState
 
 PLAN = TunePlan("llama", slo.parse("ttft=1s,tpot=50ms"), 80.0)

@@ -1,9 +1,20 @@
 """Forecast, hold and tune on one real GPU, against what is then measured; JSON out.
 
-usage: python bench/gpu/hold_tune.py MODEL --python PATH --out RESULT.json [--tune] [-- vllm flags]
+usage: python bench/gpu/hold_tune.py MODEL --python PATH --out RESULT.json [--parts PARTS]
+           [-- vllm flags]
        python bench/gpu/hold_tune.py sim --out RESULT.json      (the same on the simulated engine)
 
-MODEL is a folder with Llama-3.1-8B's shape and random weights. About 5 minutes, with --tune 8.
+MODEL is a folder with Llama-3.1-8B's shape and random weights. PARTS, with the seconds that they
+take on an H200 beside the start (90 to 130 s):
+
+    low       default options below the knee (20 s)
+    overload  default options, and one static pair, at 80 a second (60 s)
+    forecast  three forecasts; needs ``low`` and ``overload`` (5 s)
+    hold      35, 80, 35 a second, and 35 a second alone, under hold (85 s)
+    grid      default options, hold and the best static pair of a grid under the same 35, 80, 35 a
+              second; each pair of the grid at 80 a second first (at most --grid-max)
+    tune      ``llmtop tune`` at 80 a second (at most --tune-max)
+
 Goodput: requests within TTFT 1 s and TPOT 50 ms a second, as the client sees them, over all that
 were asked for; refused ones are misses.
 """
@@ -18,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +84,16 @@ def outcome(rows: list[dict[str, Any]], begin: float, end: float) -> dict[str, A
     }
 
 
-def load(name: str, phases: list[tuple[float, float]]) -> dict[str, Any]:
-    """Requests a second, each for some seconds; the outcome of each phase, and of all."""
+def load(name: str, phases: list[tuple[float, float]], seed: int | None = None) -> dict[str, Any]:
+    """Requests a second, each for some seconds; the outcome of each phase, and of all. seed: of
+    arrivals and lengths."""
+    seed = int.from_bytes(os.urandom(3)) if seed is None else seed
     shape = ", ".join(f"hold {rate:g} for {seconds:g}s" for rate, seconds in phases)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "requests.jsonl"
         told = llmtop(
             *("load", name, "--shape", shape, "--open", *LENGTHS, "--no-calibrate", "--json"),
-            *("--seed", str(int.from_bytes(os.urandom(3))), "--save", str(path)),
+            *("--seed", str(seed), "--save", str(path)),
             may_fail=True,
         )
         rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -108,6 +121,58 @@ def held(name: str, into: dict[str, Any]) -> Iterator[None]:
         into.update(json.loads(told))
 
 
+def moving_and_low(name: str, kept: Callable[[str, Any], None]) -> None:
+    """Hold under a moving load, and below the knee."""
+    account: dict[str, Any] = {}
+    with held(name, account):
+        kept("hold_moving", load(name, [(LOW, 12), (HIGH, 30), (LOW, 12)]))
+    kept("hold_moving_account", account)
+    account = {}
+    with held(name, account):
+        kept("hold_below_the_knee", load(name, [(LOW, 15)]))
+    kept("hold_below_the_knee_account", account)
+
+
+def grid(
+    name: str,
+    pairs: list[tuple[int, int]],
+    seconds: float,
+    most_s: float,
+    kept: Callable[[str, Any], None],
+) -> None:
+    """Default options, hold, and the best of static pairs under one moving load. Each pair first
+    meets the overload alone; pairs for which no time is left are left out."""
+    begun, seed = time.monotonic(), int.from_bytes(os.urandom(3))
+    moving: list[tuple[float, float]] = [(LOW, 6.0), (HIGH, 12.0), (LOW, 6.0)]
+    kept("grid_moving_default", load(name, moving, seed))
+    account: dict[str, Any] = {}
+    with held(name, account):
+        kept("grid_moving_hold", load(name, moving, seed))
+    kept("grid_moving_hold_account", account)
+    last_s = sum(length for _, length in moving) + 8.0  # the best pair under the moving load
+    found: list[dict[str, Any]] = []
+    took = seconds + 8.0
+    for batch, queue in pairs:
+        at = time.monotonic()
+        if at + took + last_s > begun + most_s:
+            break
+        set_pair(name, batch, queue)
+        told = load(name, [(HIGH, seconds)], seed + 1)["all"]
+        found.append({"batch": batch, "queue": queue, **told})
+        took = time.monotonic() - at
+        kept("grid_pairs", {"asked_for": len(pairs), "seconds_each": seconds, "measured": found})
+    best = max(found, key=lambda one: one["good_per_s"])
+    set_pair(name, best["batch"], best["queue"])
+    told = load(name, moving, seed)
+    kept("grid_moving_best", {"batch": best["batch"], "queue": best["queue"], **told})
+    set_pair(name, _launch(name), 0)
+
+
+def set_pair(name: str, batch: int, queue: int) -> None:
+    """A batch limit and a queue limit (0: none)."""
+    llmtop("set", name, f"max_num_seqs={batch}", f"max_queued_requests={queue}", "--json")
+
+
 def forecast(name: str, *args: str) -> Any:
     """A forecast without the knee."""
     return llmtop("forecast", name, *args, "--slo", SLO, "--no-knee", "--json", may_fail=True)
@@ -123,8 +188,15 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--python", default="")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--parts", default="low,overload,forecast,hold")
+    parser.add_argument("--grid-batches", default="128,192,256,96")
+    parser.add_argument("--grid-queues", default="16,8,32")
+    parser.add_argument("--grid-seconds", type=float, default=8.0)
+    parser.add_argument("--grid-max", type=float, default=250.0)
+    parser.add_argument("--tune-run-seconds", type=float, default=8.0)
+    parser.add_argument("--tune-max", type=float, default=285.0)
     given = parser.parse_args(argv)
+    parts = given.parts.split(",")
     begun = time.monotonic()
     name = "hold-bench"
     simulated = given.model == "sim"
@@ -141,28 +213,34 @@ def main() -> None:
 
     try:
         load(name, [(LOW, 10)])  # the first steps of each kind are compiled
-        kept("below_the_knee_default", load(name, [(LOW, 15)]))
-        kept("overload_default", load(name, [(HIGH, 18)]))
-        time.sleep(1.0)
-        rate = ("--rate", str(HIGH), *LENGTHS, "--listen", "0s")
-        low = ("--rate", str(LOW), *LENGTHS, "--listen", "0s")
-        kept("forecast_low", forecast(name, *low))
-        kept("forecast_default", forecast(name, *rate))
-        kept("forecast_static", forecast(name, *STATIC, *rate))
-        llmtop("set", name, *STATIC, "--json")
-        kept("overload_static", load(name, [(HIGH, 18)]))
-        llmtop("set", name, f"max_num_seqs={_launch(name)}", "max_queued_requests=0", "--json")
-        account: dict[str, Any] = {}
-        with held(name, account):
-            kept("hold_moving", load(name, [(LOW, 12), (HIGH, 30), (LOW, 12)]))
-        kept("hold_moving_account", account)
-        account = {}
-        with held(name, account):
-            kept("hold_below_the_knee", load(name, [(LOW, 15)]))
-        kept("hold_below_the_knee_account", account)
-        if given.tune:
+        if "low" in parts:
+            kept("below_the_knee_default", load(name, [(LOW, 15)]))
+        if "overload" in parts:
+            kept("overload_default", load(name, [(HIGH, 18)]))
+        if "forecast" in parts:
+            time.sleep(1.0)
+            rate = ("--rate", str(HIGH), *LENGTHS, "--listen", "0s")
+            low = ("--rate", str(LOW), *LENGTHS, "--listen", "0s")
+            kept("forecast_low", forecast(name, *low))
+            kept("forecast_default", forecast(name, *rate))
+            kept("forecast_static", forecast(name, *STATIC, *rate))
+        if "overload" in parts:
+            llmtop("set", name, *STATIC, "--json")
+            kept("overload_static", load(name, [(HIGH, 18)]))
+            set_pair(name, _launch(name), 0)
+        if "hold" in parts:
+            moving_and_low(name, kept)
+        if "grid" in parts:
+            batches, queues = (
+                [int(word) for word in text.split(",")]
+                for text in (given.grid_batches, given.grid_queues)
+            )
+            pairs = [(batch, queue) for queue in queues for batch in batches]
+            grid(name, pairs, given.grid_seconds, given.grid_max, kept)
+        if "tune" in parts:
             tune = ("tune", name, "--slo", SLO, "--rate", str(HIGH), *LENGTHS)
-            kept("tune", llmtop(*tune, "--run-seconds", "6s", "--json", may_fail=True))
+            bounds = (f"--run-seconds={given.tune_run_seconds}s", f"--max-time={given.tune_max}s")
+            kept("tune", llmtop(*tune, *bounds, "--json", may_fail=True))
         options = llmtop("options", name, "--json")
         kept("options_afterwards", options)
     finally:

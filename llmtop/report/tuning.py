@@ -83,7 +83,9 @@ def ratio_words(found: Any) -> str:
     pairs = whole(found, "goodput_ratio", "pairs")
     if value is None or not pairs:
         return "not measured in pairs"
-    span = f" ({low:.2f} to {high:.2f})" if low is not None and high is not None else ""
+    span = ""
+    if low is not None:
+        span = f" ({low:.2f} to {high:.2f})" if high is not None else f" (at least {low:.2f})"
     return f"{value:.2f} times{span}, {pairs:,} pairs"
 
 

@@ -1,28 +1,33 @@
 """The search of ``tune``: which settings to measure next, and when the rounds decide.
 
 In a round the operator's own settings and each candidate that is left are measured once, under the
-same arrivals. The first rounds leave at least half of the candidates, at last three. Then rounds
-follow, forth and back (A B C, C B A), until intervals decide.
+same arrivals. The first rounds leave at least half of the candidates, at last two. Then rounds
+follow, forth and back (A B C, C B A), until intervals decide (``pairs.py``).
+
+The rounds are looked at one after the other, and the best of several candidates is claimed. So
+"better" needs a wider interval than "nothing to gain", which is an equivalence test: the interval
+ends below ``WORTH``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from statistics import fmean, stdev
+from statistics import fmean
 
 from msgspec import Struct
 
-from llmtop.loadgen.statistics.student import t_quantile
+from llmtop.slo_control.pairs import Ratio, ratio, spread
 
-CONFIDENCE = 0.95
 LEAST_PAIRS, MOST_PAIRS = 3, 8
-FINALISTS = 3
+FINALISTS = 2
 WORTH = 1.05
 """A smaller gain counts as none: it is not worth a change."""
+SURE = 0.99  # confidence of the interval that "better" needs
+CLEAR = 1.5
+"""Own settings that are so much worse after two rounds are not measured any more."""
 FULL = 0.99  # of the requests in time: there is nothing to gain
-SMOOTH_PER_S = 0.5  # added to both sides: a goodput of 0 has no ratio
 
 Settings = Mapping[str, int]
 
@@ -48,15 +53,6 @@ class Measured(Struct, frozen=True):
     settled: bool = True
 
 
-class Ratio(Struct, frozen=True):
-    """Candidate over the operator's settings; None without enough pairs."""
-
-    value: float
-    low: float | None
-    high: float | None
-    pairs: int
-
-
 class Result(Struct, frozen=True):
     """settings: the best that was found; the operator's own for any verdict but "better"."""
 
@@ -80,7 +76,8 @@ class Search:
         self._left: list[int] = list(range(1, len(self.candidates)))
         self._queue: list[int] = [0, *self._left]
         self._now: dict[int, float] = {}  # goodput by candidate, of this round
-        self._deciding: list[dict[int, float]] = []  # the same of each round that decides
+        self._screened: list[dict[int, float]] = []  # the same of each round that screens
+        self._deciding: list[dict[int, float]] = []  # and of each one that decides
         self._screening = True
 
     @property
@@ -102,9 +99,9 @@ class Search:
         self.runs[index].append(measured)
         self._now[index] = measured.goodput_per_s
         if index == 0 and not self.round and measured.share >= FULL and measured.settled:
-            ratio = Ratio(1.0, 1.0, 1.0 / measured.share, 0) if measured.n else None
+            gain = Ratio(1.0, 1.0, 1.0 / measured.share, 0) if measured.n else None
             verdict = Verdict.NOTHING if measured.n else Verdict.UNKNOWN  # no request came
-            self.result = Result(verdict, self.candidates[0], ratio)
+            self.result = Result(verdict, self.candidates[0], gain)
         elif not self._queue:
             self._end_round()
 
@@ -112,15 +109,25 @@ class Search:
         """The run that ``next`` asked for broke the SLO at once: it counts as none in time."""
         self.take(Measured(0.0, 0.0, 0))
 
+    def finish(self) -> None:
+        """No time is left for another run: decide by what was measured."""
+        if self.result is not None:
+            return
+        rounds = [*self._deciding, {} if self._screening else self._now]
+        if sum(0 in one and len(one) > 1 for one in rounds) < 2:
+            rounds = [*self._screened, *self._deciding, self._now]  # also what chose who is left
+        self._deciding = [one for one in rounds if one]
+        self._decide(over=True)
+
     def _end_round(self) -> None:
         found, self._now = self._now, {}
         with_own = True
         if self._screening:
+            self._screened.append(found)
             self._screen()
         else:
             self._deciding.append(found)
-            if len(self._deciding) >= LEAST_PAIRS:
-                with_own = self._decide()
+            with_own = self._decide(over=len(self._deciding) >= MOST_PAIRS)
         if not self._left:
             self.result = Result(Verdict.NOTHING, self.candidates[0], None)
         self.round += 1
@@ -134,61 +141,39 @@ class Search:
         self._left = sorted(self._left, key=lambda i: -goodput[i])[:kept]
         self._screening = len(self._left) > FINALISTS
 
-    def _decide(self) -> bool:
-        """Set the result, or leave who may still be the best. Whether own settings are needed."""
+    def _decide(self, *, over: bool) -> bool:
+        """Set the result, or leave who may still be the best. Whether own settings are needed.
+        over: no round follows."""
         rounds = len(self._deciding)
-        ratios = {i: self._ratio(i, 0) for i in self._left}
-        best = max(self._left, key=lambda i: fmean(_logs(one[i] for one in self._deciding)))
-        verdict = _verdict(ratios[best])
-        against = {i: self._ratio(i, best) for i in self._left if i != best}
-        rivals = [i for i, ratio in against.items() if _may_exceed(ratio, WORTH)]
-        if verdict is Verdict.BETTER and (not rivals or rounds >= MOST_PAIRS):
-            self.result = Result(Verdict.BETTER, self.candidates[best], ratios[best])
-        elif not any(_may_exceed(ratio, WORTH) for ratio in ratios.values()):
-            self.result = Result(Verdict.NOTHING, self.candidates[0], ratios[best])
-        elif rounds >= MOST_PAIRS:
-            self.result = Result(Verdict.UNKNOWN, self.candidates[0], ratios[best])
+        seen = [i for i in self._left if any(i in one for one in self._deciding)]
+        if (rounds < LEAST_PAIRS - 1 and not over) or not seen:
+            if over:
+                nothing = ratio((), 0, 0)
+                self.result = Result(Verdict.UNKNOWN, self.candidates[0], nothing)
+            return True
+        common = spread(self._deciding, [0, *self._left])
+        best = max(seen, key=lambda i: fmean(one[i] for one in self._deciding if i in one))
+        sure = ratio(self._deciding, best, 0, common, SURE)
+        if rounds < LEAST_PAIRS and not over:
+            return sure.low is None or sure.low < CLEAR
+        better = sure.low is not None and sure.low > 1.0 and sure.value >= WORTH
+        gains = {i: ratio(self._deciding, i, 0, common) for i in self._left}
+        against = {i: ratio(self._deciding, i, best, common) for i in self._left if i != best}
+        rivals = [i for i, one in against.items() if _may_exceed(one, WORTH)]
+        if better and (over or not rivals):
+            self.result = Result(Verdict.BETTER, self.candidates[best], sure)
+        elif not any(_may_exceed(one, WORTH) for one in gains.values()):
+            self.result = Result(Verdict.NOTHING, self.candidates[0], gains[best])
+        elif over:
+            self.result = Result(Verdict.UNKNOWN, self.candidates[0], gains[best])
         self._left = [
             i
             for i in self._left
-            if i == best or (_may_exceed(against[i], 1.0) and _may_exceed(ratios[i], WORTH))
+            if i == best or (_may_exceed(against[i], 1.0) and _may_exceed(gains[i], WORTH))
         ]
-        return verdict is not Verdict.BETTER
-
-    def _ratio(self, index: int, other: int) -> Ratio:
-        """Of two candidates, by the rounds in which both were measured."""
-        both = [one for one in self._deciding if index in one and other in one]
-        return ratio_of([(one[other], one[index]) for one in both])
-
-
-def _logs(goodput: Iterable[float]) -> list[float]:
-    return [math.log(value + SMOOTH_PER_S) for value in goodput]
-
-
-def ratio_of(pairs: Sequence[tuple[float, float]]) -> Ratio:
-    """The geometric mean of B over A, with a paired t interval on the logarithms."""
-    if not pairs:
-        return Ratio(1.0, None, None, 0)
-    first, second = _logs(a for a, _ in pairs), _logs(b for _, b in pairs)
-    logs = [b - a for a, b in zip(first, second, strict=True)]
-    middle, n = fmean(logs), len(logs)
-    if n < 2:
-        return Ratio(math.exp(middle), None, None, n)
-    reach = t_quantile(1 - (1 - CONFIDENCE) / 2, n - 1) * stdev(logs) / math.sqrt(n)
-    return Ratio(math.exp(middle), math.exp(middle - reach), math.exp(middle + reach), n)
+        return not better
 
 
 def _may_exceed(found: Ratio, limit: float) -> bool:
     """Whether the interval does not rule it out."""
     return found.high is None or found.high >= limit
-
-
-def _verdict(found: Ratio) -> Verdict | None:
-    """What a ratio says; None: not yet anything."""
-    if found.low is None or found.high is None:
-        return None
-    if found.low > 1.0 and found.value >= WORTH:
-        return Verdict.BETTER
-    if found.high < WORTH:
-        return Verdict.NOTHING
-    return None

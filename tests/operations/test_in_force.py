@@ -85,3 +85,17 @@ def test_a_second_ctrl_c_waits_until_the_values_are_back() -> None:
     report = tuner(engine, stopped=True).run()
     assert report.stopped and report.restored
     assert engine.values == [NAMES.of(OWN), NAMES.of(OWN)]
+
+
+def test_no_run_begins_for_which_no_time_is_left() -> None:
+    """Runs of 10 s and a limit of 75 s: the verdict comes at the end of the seventh."""
+    engine, now = FakeRanks(), [100.0]
+
+    def measure(*, own: bool, arrivals: int) -> Measured:
+        now[0] += 10.0
+        return Measured(2.0 if own else 40.0 + 0.1 * arrivals, 0.5, 400)
+
+    search = Search(OWN, [{**OWN, "queue_limit": 8 * n} for n in (1, 2, 3, 4)])
+    report = Tuner(search, NAMES, engine.set, measure, most_s=75.0, clock=lambda: now[0]).run()
+    assert report.runs == 7 and report.seconds == 70.0 and report.time_up
+    assert report.restored and report.result is not None

@@ -9,7 +9,8 @@ from llmtop.forecast.figures import Limits
 from llmtop.loadgen.core.results import Fate, RequestRecord
 from llmtop.loadgen.experiments.level import LoadClock
 from llmtop.loadgen.experiments.slo import Slo
-from llmtop.operations.slo.tune_runs import in_time, next_length
+from llmtop.loadgen.workload.plan import Prompts
+from llmtop.operations.slo.tune_runs import drain_s, in_time, next_length
 from llmtop.slo_control.search import Measured, Search, Verdict
 from tests.slo_control.test_search import OWN
 
@@ -74,7 +75,7 @@ def test_all_runs_are_as_long_as_the_first_one_that_told_enough(
     shape: str | None, seconds: float
 ) -> None:
     asked = LoadOf(80.0, None, shape, True, 4.0)
-    meter = ScriptedMeter(asked, Limits(1.0, 0.05, None), LoadClock())
+    meter = ScriptedMeter(asked, Limits(1.0, 0.05, None), LoadClock(), Prompts())
     told: list[str] = []
     first = meter.first(told.append)
     assert meter.asked.seconds == seconds
@@ -86,3 +87,19 @@ def test_all_runs_are_as_long_as_the_first_one_that_told_enough(
     search.take(first)
     found = search.result.verdict if search.result else None
     assert found is (None if shape else Verdict.NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("slo", "prompts", "seconds"),
+    [
+        (SLO, Prompts(output_tokens=(112, 144)), 1.0 + 0.05 * 144 + 0.5),
+        (SLO, Prompts(output_tokens=(2000, 2000)), 20.0),
+        (SLO, Prompts(output_tokens=(8, 8), turns=3), 20.0),
+        (Slo(None, 0.05, None), Prompts(), 20.0),
+        (Slo(None, None, 2.0), Prompts(), 2.5),
+    ],
+)
+def test_answers_that_are_late_whenever_they_end_are_not_waited_for(
+    slo: Slo, prompts: Prompts, seconds: float
+) -> None:
+    assert drain_s(slo, prompts) == pytest.approx(seconds)

@@ -21,6 +21,7 @@ from llmtop.operations.slo.limits import Names
 from llmtop.operations.slo.tune_candidates import Chosen, choose, warm_of
 from llmtop.operations.slo.tune_runs import (
     InForce,
+    drain_s,
     in_time,
     launch_line,
     most_of,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from llmtop.operations.session import EngineSession
     from llmtop.tui.sources.engine import EngineSource
 
-MOST_DRAIN_S, CUT_S = 20.0, 5.0
+CUT_S = 5.0
 NO_LIMIT = "no limit of this engine changes as it runs"
 
 
@@ -201,7 +202,7 @@ class TuneRun(Experiment):
         plan_of_run = Plan(loop, shape, self.parts.seed(), arrivals=self._arrivals + number)
         await asyncio.to_thread(load.start, plan_of_run)
         await self._wait(load, lambda: clock.seconds() >= end)
-        late = clock.seconds() + MOST_DRAIN_S
+        late = clock.seconds() + drain_s(plan.slo, plan.prompts)
         await self._wait(load, lambda: load.finished or clock.seconds() >= late)
         load.stop(drain=False)
         late = clock.seconds() + CUT_S

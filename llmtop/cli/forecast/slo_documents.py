@@ -29,7 +29,10 @@ def tune_document(
     name: str, slo: str, report: TuneReport, line: str, endpoint: Endpoint
 ) -> dict[str, Any]:
     """What a tune found, without its setup."""
+    from msgspec import to_builtins
+
     from llmtop.operations.slo.words import tune_sentence
+    from llmtop.slo_control.search import WORTH
 
     result = report.result
     ratio = result.ratio if result is not None else None
@@ -39,11 +42,11 @@ def tune_document(
         "summary": tune_sentence(name, slo, report),
         "slo": slo,
         "verdict": result.verdict.value if result is not None else None,
+        "margin": round(WORTH - 1, 6),
+        "time_up": report.time_up,
         "settings": dict(report.settings),
         "own_settings": dict(report.own),
-        "goodput_ratio": None
-        if ratio is None
-        else {"value": ratio.value, "low": ratio.low, "high": ratio.high, "pairs": ratio.pairs},
+        "goodput_ratio": None if ratio is None else to_builtins(ratio),
         "tried": [tried_entry(one) for one in report.tried],
         "runs": report.runs,
         "seconds": report.seconds,

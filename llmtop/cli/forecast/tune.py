@@ -72,6 +72,11 @@ ROLES = {
     type=Span(2.0, 600),
     help="Length of each run.",
 )
+@click.option(
+    "--max-time",
+    type=Span(10.0),
+    help="Give the verdict after this time at the latest, with what was measured by then.",
+)
 @report_option
 @request_flags
 @record_load_flag
@@ -86,6 +91,7 @@ def command(
     watch: bool,
     roles: str,
     run_seconds: float,
+    max_time: float | None,
     report_file: str | None,
     as_json: bool,
     **shared: Any,
@@ -130,10 +136,14 @@ def command(
         require_answering(wiring, endpoint)
     if watch:
         recorded(wiring, name, None)
-        report, line = tune_watching(wiring, name, limits, chosen, run_seconds, quiet=as_json)
+        report, line = tune_watching(
+            wiring, name, limits, chosen, run_seconds, most_s=max_time, quiet=as_json
+        )
     else:
         load = LoadOf(rate, streams, shape, is_open, run_seconds)
-        report, line = tune_under_load(wiring, name, limits, chosen, load, asked, quiet=as_json)
+        report, line = tune_under_load(
+            wiring, name, limits, chosen, load, asked, most_s=max_time, quiet=as_json
+        )
     found = tune_document(name, slo, report, line, endpoint)
     if watch:
         found["setup"] = setup_of(wiring, endpoint)

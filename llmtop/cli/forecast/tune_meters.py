@@ -12,9 +12,9 @@ from llmtop.forecast.figures import Limits
 from llmtop.loadgen.core.results import RequestRecord
 from llmtop.loadgen.experiments.level import LoadClock
 from llmtop.loadgen.experiments.slo import Slo
-from llmtop.loadgen.workload.plan import Loop, Plan
+from llmtop.loadgen.workload.plan import Loop, Plan, Prompts
 from llmtop.operations.slo.tune_candidates import warm_of
-from llmtop.operations.slo.tune_runs import in_time, next_length
+from llmtop.operations.slo.tune_runs import drain_s, in_time, next_length
 from llmtop.operations.wiring import fresh_seed
 from llmtop.slo_control.search import Measured
 from llmtop.values import replace
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from llmtop.loadgen.workers.load import Load as Generator
 
 CUT_S = 5.0
-MOST_DRAIN_S = 20.0
 
 
 class LoadOf(Struct, frozen=True):
@@ -72,9 +71,10 @@ class LoadMeter:
 
     load: Generator
 
-    def __init__(self, asked: LoadOf, limits: Limits, clock: LoadClock) -> None:
+    def __init__(self, asked: LoadOf, limits: Limits, clock: LoadClock, prompts: Prompts) -> None:
         self.asked, self._clock = asked, clock
         self._slo = Slo(limits.ttft, limits.tpot, limits.e2e)
+        self._drain_s = drain_s(self._slo, prompts)
         self._seed = fresh_seed()
         self._records: list[RequestRecord] = []
 
@@ -102,7 +102,7 @@ class LoadMeter:
         end = begun + shape_s
         while self._clock.seconds() < end:
             wait_a_beat(self.load)
-        until = end + MOST_DRAIN_S
+        until = end + self._drain_s
         while not self.load.finished and self._clock.seconds() < until:
             wait_a_beat(self.load)
         self.load.stop(drain=False)

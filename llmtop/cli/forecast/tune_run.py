@@ -33,13 +33,14 @@ def tune_under_load(
     load: LoadOf,
     asked: RequestOptions,
     *,
+    most_s: float | None,
     quiet: bool,
 ) -> tuple[TuneReport, str]:
     """Tune with a load of our own: (what was found, the launch line)."""
     target = find_target(wiring, name, asked, load.rate or load.streams or 1.0)
     engine = Engine(wiring, name)
     clock, line = LoadClock(), StatusLine(quiet=quiet)
-    meter = LoadMeter(load, limits, clock)
+    meter = LoadMeter(load, limits, clock, asked.prompts)
     try:
         own, names = engine.own(roles)
         with load_on(target, asked, clock, load.seconds, meter.take) as generator:
@@ -54,7 +55,9 @@ def tune_under_load(
             search = Search(own, chosen.settings)
             if search.next() == 0:
                 search.take(first)
-            report = _run(search, names, engine, meter, chosen.expected, line, began, 1)
+            report = _run(
+                search, names, engine, meter, chosen.expected, line, began, 1, most_s=most_s
+            )
         return report, engine.launch_line(report.settings)
     finally:
         line.clear()
@@ -87,6 +90,7 @@ def tune_watching(
     roles: Sequence[str],
     seconds: float,
     *,
+    most_s: float | None,
     quiet: bool,
 ) -> tuple[TuneReport, str]:
     """Tune under the traffic that is there: (what was found, the launch line)."""
@@ -109,7 +113,10 @@ def tune_watching(
 
         try:
             began = time.monotonic()
-            report = _run(search, names, engine, measure, chosen.expected, line, began, 0, recover)
+            report = _run(
+                search, names, engine, measure, chosen.expected, line, began, 0, recover,
+                most_s=most_s,
+            )  # fmt: skip
         finally:
             inside.close()
         return report, engine.launch_line(report.settings)
@@ -128,13 +135,16 @@ def _run(
     began: float,
     before: int,
     recover: Callable[[], None] = lambda: None,
+    *,
+    most_s: float | None = None,
 ) -> TuneReport:
     """Run the search, with its progress on the status line. before: runs that it has already."""
 
     def on_run(number: int, left: int, settings: Mapping[str, int]) -> None:
         spent = time.monotonic() - began
         each = spent / (number - 1) if number > 1 else 0.0
-        rest = f", about {each * left:.0f} s left" if each else ""
+        rest_s = each * left if most_s is None else min(each * left, max(0.0, most_s - spent))
+        rest = f", about {rest_s:.0f} s left" if each else ""
         line.show(f"run {number}: {words_of(settings)}{rest}", now=True)
 
     def on_result(settings: Mapping[str, int], found: Measured | None) -> None:
@@ -153,6 +163,7 @@ def _run(
         restoring=lambda: undisturbed(lambda words: line.show(words, now=True)),
         on_run=on_run,
         on_result=on_result,
+        most_s=most_s,
     )
     return tuner.run()
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llmtop.engines.core.endpoint import Endpoint
     from llmtop.loadgen.core.results import RequestRecord
     from llmtop.loadgen.experiments.slo import Slo
+    from llmtop.loadgen.workload.plan import Prompts
 
 
 def own_settings(options: Sequence[Option], roles: Sequence[str]) -> tuple[dict[str, int], Names]:
@@ -45,6 +46,27 @@ def most_of(options: Iterable[Option], names: Names) -> dict[str, int]:
 
 LONGEST_RUN_S = 30.0
 """A first run is not made longer than that by itself."""
+MOST_DRAIN_S = 20.0
+CLIENT_S = 0.5  # by which this client may see an answer later
+
+
+def drain_s(slo: Slo, prompts: Prompts) -> float:
+    """How long to wait for answers after the last request was sent: those that take longer than
+    the limits allow are late, however long one waits."""
+    longest = prompts.output_tokens
+    if slo.e2e is not None:
+        decided = slo.e2e
+    elif (
+        slo.ttft is None
+        or slo.tpot is None
+        or not isinstance(longest, tuple)
+        or prompts.dataset
+        or prompts.turns > 1
+    ):
+        return MOST_DRAIN_S
+    else:
+        decided = slo.ttft + slo.tpot * longest[1]
+    return min(MOST_DRAIN_S, decided + CLIENT_S)
 
 
 def in_time(

@@ -17,6 +17,7 @@ from llmtop.operations.slo.tune_runs import InForce
 from llmtop.slo_control.search import Measured, Result, Search, Settings
 
 TRIES = 3  # to put the options back
+RESTORE_S = 2.0  # about what that takes
 
 
 class Setter(Protocol):
@@ -51,7 +52,7 @@ class Tried(Struct, frozen=True):
 class TuneReport(Struct, frozen=True):
     """What was found. own: the operator's settings by option name. result: None where it was ended
     before anything was decided. seconds, runs: with the first run. restored: the operator's
-    settings are in force again."""
+    settings are in force again. time_up: it ended because no time was left for another run."""
 
     own: Mapping[str, int]
     result: Result | None
@@ -61,6 +62,7 @@ class TuneReport(Struct, frozen=True):
     runs: int = 0
     stopped: bool = False
     settings: Mapping[str, int] = field(default_factory=dict)
+    time_up: bool = False
 
 
 class Tuner:
@@ -68,7 +70,8 @@ class Tuner:
     began, runs: when it began, and how many runs the search has already, where a first one came
     before it. on_run: called before each run with its number, about how many are left, and its
     settings. recover: called when a candidate was given up and the operator's settings are in force
-    again. restoring: entered while they are put back at the end; may hold signals back."""
+    again. restoring: entered while they are put back at the end; may hold signals back. most_s: no
+    run begins that would end later than so long after ``began``; then what was measured decides."""
 
     def __init__(
         self,
@@ -84,27 +87,34 @@ class Tuner:
         on_result: Callable[[Mapping[str, int], Measured | None], None] = lambda *told: None,
         recover: Callable[[], None] = lambda: None,
         restoring: Callable[[], AbstractContextManager[None]] = nullcontext,
+        most_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._recover, self._restoring = recover, restoring
         self._search, self._names, self._setter, self._meter = search, names, setter, meter
         self._expected = expected or {}
         self._on_run, self._on_result, self._clock = on_run, on_result, clock
-        self._began, self._runs = began, runs
+        self._began, self._runs, self._most_s = began, runs, most_s
+        self._took: dict[int, float] = {}  # seconds of the newest run, by candidate
         self._own = names.of(search.candidates[0])
         self._in_force = InForce(self._own)
 
     def run(self) -> TuneReport:
         """Measure until it is decided. The operator's values are restored however it ends."""
         began = self._clock() if self._began is None else self._began
-        runs, stopped = self._runs, False
+        runs, stopped, time_up = self._runs, False, False
         try:
             while (index := self._search.next()) is not None:
+                begun = self._clock()
+                if time_up := self._too_late(index, begun - began, runs):
+                    self._search.finish()
+                    break
                 settings = self._names.of(self._search.candidates[index])
                 self._on_run(runs + 1, self._search.left, settings)
                 self._put(settings)
                 found = self._meter(own=index == 0, arrivals=self._search.round)
                 runs += 1
+                self._took[index] = self._clock() - begun
                 self._on_result(settings, found)
                 if found is None:
                     self._put(self._own)
@@ -126,7 +136,15 @@ class Tuner:
             runs,
             stopped,
             self._names.of(result.settings) if result is not None else {},
+            time_up,
         )
+
+    def _too_late(self, index: int, spent: float, runs: int) -> bool:
+        """Whether no time is left for a run of a candidate and to put the options back."""
+        if self._most_s is None:
+            return False
+        usual = max(self._took.values(), default=spent / max(1, runs))
+        return spent + self._took.get(index, usual) + RESTORE_S > self._most_s
 
     def _put(self, settings: Mapping[str, int]) -> None:
         if asked := self._in_force.ask(settings):

@@ -10,7 +10,7 @@ from llmtop.operations.slo.ask import Forecast
 from llmtop.operations.slo.holder import HoldReport
 from llmtop.operations.slo.limits import UNLIMITED
 from llmtop.operations.slo.tuner import TuneReport
-from llmtop.slo_control.search import Verdict
+from llmtop.slo_control.search import WORTH, Verdict
 from llmtop.wording.format import count, duration, latency, percent, rate
 
 Words = Callable[[float | None], str]
@@ -119,15 +119,22 @@ def tune_sentence(name: str, slo: str, report: TuneReport) -> str:
     ratio = result.ratio
     settings = ", ".join(f"{option} {value:,}" for option, value in report.settings.items())
     if result.verdict is Verdict.BETTER and ratio is not None:
-        span = f" ({ratio.low:.2f} to {ratio.high:.2f})" if ratio.low and ratio.high else ""
+        span = ""
+        if ratio.low:
+            span = f" ({ratio.low:.2f} to {ratio.high:.2f})" if ratio.high else ""
+            span = span or f" (at least {ratio.low:.2f})"
         return (
             f"{name}: {settings} serves {ratio.value:.2f} times{span} as many requests within"
             f" {slo}, in {ratio.pairs} pairs"
         )
     if result.verdict is Verdict.NOTHING:
-        return f"{name}: nothing to gain within {slo} under this load"
+        return (
+            f"{name}: nothing to gain within {slo} under this load: no gain of {percent(WORTH - 1)}"
+        )
     if ratio is None:
         return f"{name}: cannot tell: no request came in the first run; send load, or give --rate"
+    if report.time_up:
+        return f"{name}: cannot tell in {duration(report.seconds)} whether any setting is better"
     return f"{name}: cannot tell whether any setting is better; the runs differ too much"
 
 
