@@ -15,6 +15,7 @@ from textual.events import InputEvent, Key, MouseDown
 
 from llmtop.config.key_table import Place
 from llmtop.config.keymap import DEFAULT, Keymap
+from llmtop.printable import clean
 from llmtop.themes.theme import Theme, ThemeProblem, load_themes
 from llmtop.tui.commands.control import Control, refusal
 from llmtop.tui.keys.bindings import bindings
@@ -27,7 +28,6 @@ from llmtop.tui.terminal.theming import textual_name, to_textual, variables
 from llmtop.tui.textual_private.application import PrivateApp
 from llmtop.tui.view.view import View
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
-from llmtop.wording.format import clean
 
 if TYPE_CHECKING:
     from llmtop.config.file import Config

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from llmtop import LlmtopError
 from llmtop.engines.core.options import Applies, Change, OptionValue, Outcome, RankValue
-from llmtop.engines.core.printable import printable
+from llmtop.printable import printable
 from llmtop.values import replace
 
 TEXT_LIMIT = 500
@@ -219,7 +219,7 @@ def text_of(value: object) -> str:
     """A text of the engine, bounded and printable. Raises ValueError for another type."""
     if not isinstance(value, str):
         raise ValueError("not text")
-    return printable(value[:TEXT_LIMIT])[:TEXT_LIMIT]
+    return printable(value, TEXT_LIMIT)
 
 
 def _list(value: object) -> list[Any]:

@@ -5,8 +5,8 @@ Code inside an engine has only the standard library, so ``llmtop_live`` bounds i
 
 from __future__ import annotations
 
-from llmtop.engines.core.printable import printable
 from llmtop.engines.host.redaction import conceal
+from llmtop.printable import printable
 
 LINE_CHARS = 4000
 

@@ -164,8 +164,8 @@ def short(text: str) -> str:
 def say(error: LlmtopError) -> None:
     """Print an error as a person should read it: one line, and a second one for the way out."""
     from llmtop.config.faults import ConfigError
-    from llmtop.engines.core.printable import printable
     from llmtop.engines.host.safe_text import clean
+    from llmtop.printable import printable
 
     # Of llmtop.toml it names keys and no values: one called HF_TOKEN hides nothing that follows.
     message = (printable if isinstance(error, ConfigError) else clean)(error.message)

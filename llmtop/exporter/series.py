@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llmtop.engines.core.printable import printable
 from llmtop.exporter.facts import EngineFacts
 from llmtop.exporter.families import Family, Kind, Sample
+from llmtop.printable import printable
 
 MOST_WORD = 120  # characters of a label
 
 
 def word(text: str) -> str:
     """A label value as it may be shown, bounded."""
-    return printable(text[: 4 * MOST_WORD])[:MOST_WORD]
+    return printable(text, MOST_WORD)
 
 
 def gauge(

@@ -15,12 +15,12 @@ import msgspec
 from msgspec import Struct, field
 
 from llmtop import UsageError
-from llmtop.engines.core.printable import printable
 from llmtop.engines.metrics.exposition import MAX_VALUE
 from llmtop.fleet.credentials import CERTIFICATE, Credentials
 from llmtop.fleet.faults import Faults, PrometheusError, wants_certificate
 from llmtop.http_client.client import HttpClient
 from llmtop.http_client.exchange import Answer, BrokenAnswer, NoConnection, TooLarge
+from llmtop.printable import printable
 from llmtop.trust import SYSTEM, ClientCertificateError, Trust, tls_fault
 from llmtop.values import replace
 
@@ -240,7 +240,7 @@ def base_url(text: str) -> str:
             "credentials come from LLMTOP_PROMETHEUS_* variables or files, never from the URL",
         )
     if not sound:
-        shown = printable(text)[:MOST_WORDS]
+        shown = printable(text, MOST_WORDS)
         raise UsageError(f"{shown!r} is not a URL", "write it like http://127.0.0.1:9090")
     return url.rstrip("/").removesuffix("/api/v1")
 
@@ -269,7 +269,7 @@ def _said(body: bytes) -> str:
 
 
 def _clean(words: str) -> str:
-    return printable(words[: 4 * MOST_WORDS])[:MOST_WORDS]
+    return printable(words, MOST_WORDS)
 
 
 def _number(text: str) -> float | None:

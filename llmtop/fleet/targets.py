@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from llmtop.engines.core.printable import printable
 from llmtop.engines.metrics.exposition import Exposition
 from llmtop.fleet.promql import Labels, Sample
+from llmtop.printable import printable
 
 # Several Prometheus servers that scrape the same targets differ in one of these.
 REPLICA_LABELS = frozenset({"replica", "prometheus_replica", "__replica__", "prometheus"})
@@ -69,7 +69,7 @@ def host_of(address: str) -> str:
 
 def word(text: str) -> str:
     """A label as it may be shown."""
-    return printable(text[: 4 * MOST_WORD])[:MOST_WORD]
+    return printable(text, MOST_WORD)
 
 
 def targets_of(

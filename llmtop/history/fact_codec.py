@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from llmtop import LlmtopError
-from llmtop.engines.core.printable import printable
 from llmtop.history.facts import FORMAT, KINDS, Fact, Head, SeriesFact, StepsFact, SummaryFact
 from llmtop.history.step_columns import CODED, packed, unpacked
+from llmtop.printable import printable
 from llmtop.values import replace
 
 LINE_BYTES = 2**20  # the longest line that is read; one beat of an engine has some kilobytes
@@ -81,7 +81,7 @@ def decode(line: bytes) -> Fact | None:
         else:
             fact = decoder.decode(_encode(_cleaned(msgspec.json.decode(line))))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        why = printable(str(error))[:200]
+        why = printable(str(error), 200)
         raise RecordingError(f"the recording holds a damaged line ({kind}: {why})") from error
     if not 0 <= fact.time < FAR:
         raise RecordingError(f"the recording holds an impossible time ({kind})")
@@ -91,7 +91,7 @@ def decode(line: bytes) -> Fact | None:
 def check_format(head: Head, path: str) -> None:
     """RecordingError for a format that this version does not read."""
     if head.format > FORMAT:
-        by = printable(head.llmtop)[:40]
+        by = printable(head.llmtop, 40)
         raise RecordingError(
             f"{path} has format {head.format}, written by llmtop {by}; this llmtop reads formats "
             f"up to {FORMAT}",
@@ -108,7 +108,7 @@ def _cleaned(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list):
         return [_cleaned(one, depth + 1) for one in value]
     if isinstance(value, dict):
-        return {printable(key)[:200]: _cleaned(one, depth + 1) for key, one in value.items()}
+        return {printable(key, 200): _cleaned(one, depth + 1) for key, one in value.items()}
     return value
 
 

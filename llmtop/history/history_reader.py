@@ -13,10 +13,10 @@ from msgspec import Struct
 
 from llmtop.analysis.events import Event
 from llmtop.analysis.marks import Mark
-from llmtop.engines.core.printable import printable
 from llmtop.history import database
 from llmtop.history.database import FAULTS, trouble
 from llmtop.history.history_writer import FINE, KEPT_S, MINUTE, TEN
+from llmtop.printable import printable
 
 MOST_MARKS, MOST_EVENTS = 50, 200
 TEXT_CHARS = 1000
@@ -163,7 +163,7 @@ def _possible(column: array[float]) -> array[float]:
 
 
 def _text(text: object) -> str:
-    return printable(str(text)[:TEXT_CHARS])
+    return printable(str(text), TEXT_CHARS)
 
 
 def _parts(text: object) -> tuple[str, ...]:

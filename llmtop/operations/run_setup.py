@@ -19,7 +19,7 @@ import psutil
 
 from llmtop import LlmtopError, __version__
 from llmtop.engines.host.redaction import conceal, redact
-from llmtop.wording.format import clean
+from llmtop.printable import clean
 
 if TYPE_CHECKING:
     from llmtop.engines.core.endpoint import Endpoint

@@ -18,7 +18,7 @@ from msgspec import Struct
 from llmtop.analysis.series import SeriesName
 from llmtop.engines.host.private_files import read_own
 from llmtop.loadgen.core.results import LoadSnapshot
-from llmtop.wording.format import clean
+from llmtop.printable import clean
 
 FILE = "load.json"
 LIMIT = 64 * 1024  # bytes

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from llmtop import LlmtopError
+from llmtop.printable import clean
 from llmtop.regression.budget import place_of, verdict_place
 from llmtop.report.fields import at, items, number, text
 from llmtop.report.recorded import SUFFIX, read_recording
 from llmtop.report.runs import Run, read_result
 from llmtop.values import replace
-from llmtop.wording.format import clean
 
 # What a run keeps in the file: enough for every budget, the report and the client's verdict.
 _KEPT = (

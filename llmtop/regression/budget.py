@@ -7,7 +7,7 @@ import re
 from msgspec import Struct
 
 from llmtop import UsageError
-from llmtop.wording.format import clean
+from llmtop.printable import clean
 
 DEFAULT = "tok_s=-3%,ttft_p95=+10%,tpot_p50=+5%"
 _LATENCIES = {

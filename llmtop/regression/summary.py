@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from llmtop.printable import clean
 from llmtop.regression.judgement import Judgement, Verdict
 from llmtop.report.comparison import change
-from llmtop.wording.format import clean, latency, rate
+from llmtop.wording.format import latency, rate
 
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llmtop.wording.format import clean
+from llmtop.printable import clean
 
 TEXT_LIMIT = 400
 LIST_LIMIT = 2000

@@ -10,8 +10,9 @@ import msgspec
 
 from llmtop.history.facts import EngineFact, EventFact, MarkFact, OutcomeFact, SeriesFact
 from llmtop.history.recording_reader import Recording
+from llmtop.printable import clean
 from llmtop.report.runs import Run, kind_of
-from llmtop.wording.format import clean, duration
+from llmtop.wording.format import duration
 
 SUFFIX = ".llmtop"
 POINTS = 400  # of a line: more than the drawing has pixels for each of two lines

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from llmtop import LlmtopError
+from llmtop.printable import clean
 from llmtop.report.fields import text
-from llmtop.wording.format import clean
 
 SIZE_LIMIT = 64 * 1024 * 1024  # a comparison of 200 pairs takes 2 MB
 KINDS = ("saturation", "comparison", "load", "tuning", "hold", "check", "baseline")

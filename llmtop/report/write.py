@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from llmtop import LlmtopError, UsageError
+from llmtop.printable import clean
 from llmtop.report.build import build
 from llmtop.report.document import Report
 from llmtop.report.formats.html import page
 from llmtop.report.formats.markdown import markdown, rows
 from llmtop.report.runs import Run
-from llmtop.wording.format import clean
 
 
 def as_json(report: Report, made: str) -> str:

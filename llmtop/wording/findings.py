@@ -9,7 +9,8 @@ from llmtop.loadgen.experiments.paired_test import Direction, Measure, PairedRat
 from llmtop.loadgen.experiments.saturation import SaturationResult
 from llmtop.loadgen.experiments.search import MAIN_SHARE, Answer, End
 from llmtop.loadgen.experiments.slo import Slo
-from llmtop.wording.format import clean, count, latency, rate
+from llmtop.printable import clean
+from llmtop.wording.format import count, latency, rate
 
 NAMES = {
     Measure.OUTPUT_TOKENS: "output tok/s",

@@ -5,41 +5,16 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from datetime import UTC, datetime, tzinfo
 
 from llmtop.engines.core.options import Applies, OptionValue
 from llmtop.engines.core.samples import Quantile, Quantiles
+from llmtop.printable import clean as clean  # the screen names it with the other formats
 
 ABSENT = "--"
 GIB = 2**30
 
-# Whole escape sequences go, not only their first byte: "\x1b[31m" must not leave "[31m" behind.
-# Strings (OSC, DCS, ...) end at BEL or ST; an unterminated one swallows the rest, as terminals do.
-_ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|\x1b|$)"
-    r"|\x1b[ -/]*[0-~]?"
-)
 _FIGURES = "0123456789."
-_SPACES = re.compile(r"[\t\r\n\v\f\x85\u2028\u2029]+")
-# Cf holds bidi overrides, zero-width characters and tags; Mn and Me stack on their neighbours.
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Mn", "Me"})
-
-
-def clean(text: str, limit: int = 400) -> str:
-    """Text from an engine, a model or a log as one harmless line of at most ``limit`` characters.
-
-    Escape sequences, control characters, bidi overrides, zero-width and combining characters go;
-    line breaks and tabs become a space.
-    """
-    text = text[: limit * 8]
-    if not (text.isascii() and text.isprintable()):
-        text = _SPACES.sub(" ", _ESCAPES.sub("", text))
-        text = unicodedata.normalize("NFC", text)
-        text = "".join(c for c in text if unicodedata.category(c) not in _UNSEEN)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def count(value: float | None) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from llmtop.engines.core.conditions import Condition
 from llmtop.engines.core.samples import EngineSample, GpuSample, Latency, Quantiles
-from llmtop.wording.format import clean, count, gib, latency, percent, quantile, span
+from llmtop.printable import clean
+from llmtop.wording.format import count, gib, latency, percent, quantile, span
 
 
 def quantile_line(word: str, found: Quantiles | None) -> str:

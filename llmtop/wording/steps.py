@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Collection, Mapping
 
 from llmtop.engines.core.steps import StepMeans, Steps
-from llmtop.wording.format import clean, count, latency, percent, rate, span
+from llmtop.printable import clean
+from llmtop.wording.format import count, latency, percent, rate, span
 
 PROCESSES = ("rank ", "front end ")
 

@@ -15,11 +15,11 @@ from httpx_aiohttp import AiohttpTransport
 
 from llmtop.loadgen.client.transport import address
 from llmtop.loadgen.core.clock import NS
-from llmtop.loadgen.protocol.chunk import clean
 from llmtop.loadgen.protocol.event_stream import EventStream
 from llmtop.loadgen.protocol.request_state import RequestState
 from llmtop.loadgen.statistics.shared_counters import Cell, SharedCounters
 from llmtop.loadgen.workload.plan import Target
+from llmtop.printable import clean
 from llmtop.trust import tls_fault
 
 PULSE_NS = 10_000_000

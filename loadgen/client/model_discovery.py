@@ -9,7 +9,7 @@ from llmtop import LlmtopError, UsageError
 from llmtop.http_client.client import HttpClient
 from llmtop.http_client.exchange import Answer, BrokenAnswer, NoConnection, TooLarge
 from llmtop.loadgen.client.transport import address
-from llmtop.loadgen.protocol.chunk import clean
+from llmtop.printable import clean
 from llmtop.trust import SYSTEM, Trust, tls_fault
 
 MAX_ANSWER = 1 << 20  # bytes; a list of models has some hundred

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from llmtop.printable import clean
+
 MOST_TOKENS = 2**31  # beyond, it is no count of tokens
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 
@@ -117,11 +119,5 @@ def error_words(data: bytes) -> str:
             found = found[name]
     if isinstance(found, dict | list):
         found = msgspec.json.encode(found).decode("utf-8", "replace")
-    return clean(str(found)) if found is not None else ""
-
-
-def clean(text: str) -> str:
-    """Somebody else's words, fit to be shown: one printable line of at most 120 characters."""
-    words = "".join(c if c.isprintable() else " " for c in text[: 4 * MAX_WORDS]).split()
-    line = " ".join(words)
-    return line if len(line) <= MAX_WORDS else line[: MAX_WORDS - 3] + "..."
+    words = "" if found is None else str(found)[: 8 * MAX_WORDS]
+    return clean(" ".join(words.split()), MAX_WORDS)

@@ -6,11 +6,12 @@ from typing import Protocol
 
 from llmtop.loadgen.core.clock import NS
 from llmtop.loadgen.core.results import MAX_GAPS, Fate, Remark, RequestRecord
-from llmtop.loadgen.protocol.chunk import Chunk, calls, clean, whole
+from llmtop.loadgen.protocol.chunk import MAX_WORDS, Chunk, calls, whole
 from llmtop.loadgen.protocol.closing import Closing
 from llmtop.loadgen.statistics.histogram import bucket
 from llmtop.loadgen.statistics.shared_counters import LATE_NS, Cell, SharedCounters
 from llmtop.loadgen.statistics.stamp_error import StampError
+from llmtop.printable import clean
 
 MAX_ANSWER = 256 * 1024  # characters of an answer that are kept for the next turn
 _CELLS = {Fate.REFUSED: Cell.REFUSED, Fate.FAILED: Cell.FAILED, Fate.CUT: Cell.CUT}
@@ -277,7 +278,7 @@ class RequestState:
     def _conclude(self, fate: Fate, error: str) -> None:
         self.over = True
         self.close_read()
-        self.fate, self.error = fate, clean(error)
+        self.fate, self.error = fate, clean(error, MAX_WORDS)
         found = self._closing.settle(self.request, self.chunks, whole=fate is Fate.OK)
         tokens, cells = found.output, self._cells
         cells[_TOKENS] += tokens - self.chunks

@@ -11,7 +11,6 @@ from contextlib import suppress
 
 from llmtop import UsageError
 from llmtop.interpreter import for_own_code
-from llmtop.loadgen.protocol.chunk import clean
 from llmtop.loadgen.workers.messages import (
     MAX_PACKET,
     Ready,
@@ -23,6 +22,7 @@ from llmtop.loadgen.workers.messages import (
     encode,
     to_owner,
 )
+from llmtop.printable import clean
 
 SOCKET_BUFFER = 1 << 20  # what a worker can send before its owner must read: some 5,000 records
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from llmtop import UsageError
+from llmtop.printable import clean
 
 MAX_TOKENS = 2_000_000  # of one prompt or answer: above any context there is
 MAX_PAUSE_S = 86_400.0
@@ -142,7 +143,7 @@ def _parse(
             raise ValueError(text)
         return bounds
     except ValueError:
-        shown = "".join(c if c.isprintable() else "?" for c in text[:60])
+        shown = clean(text, 60)
         raise UsageError(f"{shown!r} is not {what}", f"write {example}") from None
 
 

@@ -14,6 +14,7 @@ from llmtop import UsageError
 from llmtop.loadgen.core.clock import NS
 from llmtop.loadgen.workload.trace import ReadTrace, Size, Trace
 from llmtop.loadgen.workload.trace import read as read_trace
+from llmtop.printable import clean
 
 MAX_LEVEL = 1_000_000.0  # streams, or requests a second: far above what one machine can send
 MAX_SECONDS = 30 * 86_400.0
@@ -295,5 +296,4 @@ def _bounded(seconds: float, part: str) -> float:
 
 
 def _quote(part: str) -> str:
-    clean = "".join(c if c.isprintable() else "?" for c in part.strip())
-    return clean if len(clean) <= 60 else clean[:57] + "..."
+    return clean(part.strip(), 60)

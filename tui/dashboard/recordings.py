@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError
+from llmtop.printable import clean
 from llmtop.tui.sources import Sampling
 from llmtop.tui.store.store import Event, Store
-from llmtop.wording.format import clean
 
 if TYPE_CHECKING:
     from llmtop.engines.introspection.engine_inside import EngineInside

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 
+from llmtop.printable import clean
 from llmtop.tui.store.store import Event, Store
-from llmtop.wording.format import clean
 
 EVERY_S = 5.0
 

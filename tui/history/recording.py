@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from llmtop import LlmtopError, __version__
 from llmtop.history.facts import Fact, Head, Host, LogFact
 from llmtop.history.recording_writer import RecordingWriter
+from llmtop.printable import clean
 from llmtop.tui.history.step_facts import Inside, StepFacts
 from llmtop.tui.history.store_facts import StoreFacts
 from llmtop.tui.store.store import EngineTrack, Event, Store
-from llmtop.wording.format import clean
 
 if TYPE_CHECKING:
     from llmtop.engines.host.log_reader import LogFeed

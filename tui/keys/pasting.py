@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from llmtop.wording.format import clean
+from llmtop.printable import clean
 
 BEGIN, END = "\x1b[200~", "\x1b[201~"
 KEPT = 4096  # characters of one paste; every line that is typed into is far shorter

@@ -9,7 +9,7 @@ from llmtop import LlmtopError
 from llmtop.analysis.events import Event
 from llmtop.exporter.engine_families import families
 from llmtop.exporter.page import Page
-from llmtop.wording.format import clean
+from llmtop.printable import clean
 
 if TYPE_CHECKING:
     from llmtop.operations.monitoring.recorder_export import RecorderExport

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from llmtop.printable import clean
 from llmtop.tui.commands.control import refusal
 from llmtop.tui.commands.forecast_requests import CurveForecast, CurveQuestion, ForecastPoint
 from llmtop.tui.slo.forecast_facts import ForecastFacts
 from llmtop.tui.store.store import Store
 from llmtop.values import replace
-from llmtop.wording.format import clean
 
 if TYPE_CHECKING:
     from llmtop.forecast.knee_forecast import KneeForecast

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from llmtop.printable import clean
 from llmtop.tui.commands.control import refusal
 from llmtop.tui.commands.effect_words import compared_words
 from llmtop.tui.commands.forecast_requests import EffectForecast, EffectQuestion
@@ -13,7 +14,6 @@ from llmtop.tui.slo.effect_meter import EffectMeter
 from llmtop.tui.slo.forecast_facts import ForecastFacts
 from llmtop.tui.store.store import Event, Store
 from llmtop.values import replace
-from llmtop.wording.format import clean
 
 if TYPE_CHECKING:
     from llmtop.forecast.questions import Answer

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from llmtop.operations.slo.detached_holder import end, last_words, start
 from llmtop.operations.slo.holders import FILE, Action, HolderState, holder_of
+from llmtop.printable import clean
 from llmtop.tui.store.store import EngineTrack, Event, Store
-from llmtop.wording.format import clean
 
 if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring

@@ -30,6 +30,7 @@ from llmtop.operations.slo.tune_runs import (
 )
 from llmtop.operations.slo.tuner import TRIES, Tried, TuneReport
 from llmtop.operations.slo.words import tune_sentence
+from llmtop.printable import clean
 from llmtop.slo_control.search import Measured, Search
 from llmtop.tui.commands.control import refusal
 from llmtop.tui.commands.experiment_requests import TunePlan, TuneState
@@ -37,7 +38,6 @@ from llmtop.tui.slo.forecast_facts import ForecastFacts
 from llmtop.tui.slo.worker import Draw, on_thread
 from llmtop.tui.sources.experiment import BEAT_S, Experiment, Parts
 from llmtop.wording.findings import limits
-from llmtop.wording.format import clean
 
 if TYPE_CHECKING:
     from llmtop.loadgen.workers.load import Load

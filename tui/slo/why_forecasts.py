@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from llmtop.printable import clean
 from llmtop.tui.commands.control import refusal
 from llmtop.tui.slo.forecast_facts import ForecastFacts
 from llmtop.tui.store.store import Store
-from llmtop.wording.format import clean
 
 if TYPE_CHECKING:
     from llmtop.diagnosis.causes import Explanation, Knob

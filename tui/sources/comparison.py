@@ -14,12 +14,12 @@ from llmtop.loadgen.experiments.comparison import CompareResult, Comparison, Pai
 from llmtop.loadgen.experiments.level import LoadClock
 from llmtop.loadgen.workers.load import Load
 from llmtop.operations.session import EngineSession
+from llmtop.printable import clean
 from llmtop.tui.commands.control import refusal
 from llmtop.tui.commands.experiment_requests import ComparisonPlan, ComparisonState
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.experiment import BEAT_S, Experiment, Parts
 from llmtop.wording.findings import comparison_sentence, gave_up
-from llmtop.wording.format import clean
 from llmtop.wording.sentences import value_words
 
 DRAIN_S = 30.0  # how long one engine gets to finish before the other has its turn

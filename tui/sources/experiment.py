@@ -11,9 +11,9 @@ from msgspec import Struct
 from llmtop import LlmtopError
 from llmtop.engines.core.records import State
 from llmtop.loadgen.workload.plan import Plan, Prompts
+from llmtop.printable import clean
 from llmtop.tui.commands.control import refusal
 from llmtop.tui.store.store import Event, Store
-from llmtop.wording.format import clean
 
 if TYPE_CHECKING:
     from llmtop.engines.gpu.energy import EngineEnergy

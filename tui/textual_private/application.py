@@ -7,7 +7,7 @@ import signal
 
 from textual.app import App
 
-from llmtop.wording.format import clean
+from llmtop.printable import clean
 
 
 class PrivateApp(App[None]):

@@ -13,6 +13,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from llmtop.printable import masked
 from llmtop.tui.textual_private.styles import style_of
 from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import TEXT, Row, changed, fit, to_ascii
@@ -146,9 +147,8 @@ class Canvas(Widget):
         looks = self._looks
         segments = []
         for text, role in row:
-            if not text.isprintable():
-                # Panels clean what engines say; should one forget, a terminal never sees it.
-                text = "".join(c if c.isprintable() else "?" for c in text)
+            # Panels clean what engines say; should one forget, a terminal never sees it.
+            text = masked(text)
             look = looks.get(role)
             if look is None:
                 look = looks[role] = self._style_of(role)

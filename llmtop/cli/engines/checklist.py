@@ -8,7 +8,8 @@ import click
 
 from llmtop.engines.core.samples import GpuSample
 from llmtop.engines.doctor import Doctor, Weight
-from llmtop.wording.format import ABSENT, clean, duration, gib
+from llmtop.printable import clean
+from llmtop.wording.format import ABSENT, duration, gib
 
 _WORDS = {Weight.BLOCKS: "blocks", Weight.WARNS: "note"}
 _LINE = 200

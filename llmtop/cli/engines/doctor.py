@@ -69,7 +69,8 @@ def look(wiring: Wiring) -> Doctor:
 def end(wiring: Wiring, pid: int, yes: bool) -> int:
     """End one orphan, when the person wants it."""
     from llmtop.engines.host.orphans import end_orphan, look_up
-    from llmtop.wording.format import clean, duration, gib
+    from llmtop.printable import clean
+    from llmtop.wording.format import duration, gib
 
     one = look_up(pid, wiring.processes, wiring.supervisor.members())
     more = f" and {len(one.pids) - 1} that it started" if len(one.pids) > 1 else ""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from llmtop.engines.core.records import State
-from llmtop.wording.format import clean
+from llmtop.printable import clean
 
 if TYPE_CHECKING:
     from llmtop.tui.store.store import EngineTrack

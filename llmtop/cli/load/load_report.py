@@ -8,7 +8,8 @@ from llmtop.loadgen.statistics.client_health import CLIENT_BOUND, NOT_VALID, PAR
 from llmtop.loadgen.statistics.verdict import affected, valid_measures
 from llmtop.loadgen.workload.plan import Loop, Plan
 from llmtop.operations.repeats import Repeats, repeat_words
-from llmtop.wording.format import clean, count, duration, latency, percent, rate
+from llmtop.printable import clean
+from llmtop.wording.format import count, duration, latency, percent, rate
 
 _WORDS = {
     PARTLY_VALID: "client partly valid",

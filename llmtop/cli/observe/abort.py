@@ -13,7 +13,8 @@ from llmtop.cli.common.engine_names import engine_names
 from llmtop.cli.common.output import document, json_flag, note
 from llmtop.cli.common.param_types import Span
 from llmtop.cli.observe.inside_query import ask_inside
-from llmtop.wording.format import clean, count, latency
+from llmtop.printable import clean
+from llmtop.wording.format import count, latency
 
 if TYPE_CHECKING:
     from llmtop.engines.core.requests import Aborted

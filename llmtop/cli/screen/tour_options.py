@@ -66,7 +66,8 @@ def put_back(wiring: Wiring, tour: Tour) -> None:
             await session.close()
             await fresh.fetch.close()
 
-    from llmtop.wording.format import clean, option
+    from llmtop.printable import clean
+    from llmtop.wording.format import option
 
     try:
         for item in asyncio.run(change()):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from llmtop import LlmtopError
 from llmtop.interpreter import for_own_code
 from llmtop.operations.slo.holders import holder_of
-from llmtop.wording.format import clean
+from llmtop.printable import clean
 
 if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring

@@ -73,7 +73,7 @@ def test_an_endless_shape_never_ends() -> None:
         ("hold 99999999", "99999999", ""),
         ("hold -3", "'hold -3'", "hold 32 for 20s"),
         ("hold nan", "'hold nan'", ""),
-        ("hold \x1b[31m5", "?[31m5", ""),
+        ("hold \x1b[31m5 x", "'hold 5 x'", ""),
     ],
 )
 def test_what_cannot_be_read_is_named(text: str, named: str, example: str) -> None:
