@@ -4,7 +4,8 @@ usage: python bench/gpu/why_causes.py MODEL --python PATH --out RESULT.json [--c
 
 One engine; each scenario is a load (and a setting) of its own, and `why --json` is asked once a
 second. Reported: the causes that were named first, and seconds from the moment at which the load
-stood until the right one was. About four minutes on an H200. MODEL has Llama-3.1-8B's shape there,
+stood until the right one was; for the KV cache from the moment at which it was full (95 %). About
+four minutes on an H200. MODEL has Llama-3.1-8B's shape there,
 weights are random (``--load-format dummy``); --cpu takes the small scenarios of vLLM on a CPU.
 """
 
@@ -15,10 +16,12 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +29,7 @@ from typing import Any, NamedTuple
 
 LLMTOP = (sys.executable, "-m", "llmtop")
 WATCHED_S = 16.0
+KV_FULL = 0.95
 STANDS_S = 20.0  # at most until the load stands
 HOGS = 4  # processes that share the one core of the API server
 
@@ -45,8 +49,9 @@ class Scenario(NamedTuple):
 GPU = (
     Scenario("batch_limit", 96, "448..576", "112..144", cap=16),
     Scenario("prefill", 64, "1800..2600", "16..32"),
-    Scenario("decode", 448, "32..64", "400..600"),
-    Scenario("kv_cache", 400, "800..1000", "500..700"),
+    # Long answers at a batch that the API server can deliver: reading the KV cache takes the steps.
+    Scenario("decode", 200, "400..600", "1400..1800"),
+    Scenario("kv_cache", 500, "800..1000", "500..700"),
     Scenario("front_end", 96, "32..64", "64..96", hog=True),
 )
 CPU = (
@@ -58,7 +63,7 @@ CPU = (
 FLAGS = {
     False: (
         *("--max-model-len", "8192", "--load-format", "dummy", "--max-num-seqs", "512"),
-        *("--num-gpu-blocks-override", "12000", "--no-enable-prefix-caching"),
+        *("--num-gpu-blocks-override", "24000", "--no-enable-prefix-caching"),
     ),
     True: (
         *("--max-model-len", "1024", "--max-num-seqs", "64", "--no-enable-prefix-caching"),
@@ -117,13 +122,22 @@ def bind(threads: list[int], cores: set[int]) -> None:
             os.sched_setaffinity(thread, cores)
 
 
-def watch(name: str) -> list[dict[str, Any]]:
+def kv_usage(url: str) -> float | None:
+    """The share of the KV cache in use, from vLLM's metrics."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as page:
+        text = page.read().decode()
+    found = re.search(r"^vllm:kv_cache_usage_perc\{[^}]*\} (\S+)", text, re.MULTILINE)
+    return float(found[1]) if found else None
+
+
+def watch(name: str, url: str) -> list[dict[str, Any]]:
     """What `why` says, asked again and again for ``WATCHED_S``."""
     seen: list[dict[str, Any]] = []
     begun = time.monotonic()
     while time.monotonic() - begun < WATCHED_S:
         found = llmtop("why", name, "--json")
         seen.append(look(round(time.monotonic() - begun, 2), found))
+        seen[-1]["kv_usage"] = kv_usage(url)
         print(f"  {seen[-1]['at_s']:5.1f} s  {found['state']}", file=sys.stderr)
     return seen
 
@@ -145,14 +159,16 @@ def verdict(cause: str, seen: list[dict[str, Any]]) -> dict[str, Any]:
     """How often, and when, the right cause was the first. Of no look: None."""
     named = [one["causes"][0][0] if one["causes"] else "nothing" for one in seen]
     right = [one["at_s"] for one, name in zip(seen, named, strict=True) if name == cause]
+    full = [one["at_s"] for one in seen if (one["kv_usage"] or 0.0) >= KV_FULL]
     return {
         "first_right_s": right[0] if right else None,
+        "kv_full_from_s": full[0] if full else None,
         "share_of_looks_right": round(len(right) / len(seen), 2) if seen else None,
         "named_first": dict(Counter(named)),
     }
 
 
-def run(name: str, pid: int, scenario: Scenario, cap: int) -> dict[str, Any]:
+def run(name: str, url: str, pid: int, scenario: Scenario, cap: int) -> dict[str, Any]:
     """One scenario: its load, its setting, the watching."""
     print(f"{scenario.cause}", file=sys.stderr)
     llmtop("set", name, f"max_num_seqs={scenario.cap or cap}", "--json")
@@ -169,7 +185,7 @@ def run(name: str, pid: int, scenario: Scenario, cap: int) -> dict[str, Any]:
                 break
         stood_s = time.monotonic() - begun
         with crowded(pid) if scenario.hog else contextlib.nullcontext():
-            seen = watch(name)
+            seen = watch(name, url)
     finally:
         ended(load)
     return {
@@ -222,7 +238,7 @@ def main() -> None:
     try:
         for scenario in CPU if given.cpu else GPU:
             try:
-                results.append(run(name, int(record["pid"]), scenario, cap))
+                results.append(run(name, record["url"], int(record["pid"]), scenario, cap))
                 drained(name)
             except Failed as failure:  # the next one may work, and what was measured is kept
                 results.append({"cause": scenario.cause, "failed": str(failure)})
@@ -250,6 +266,9 @@ def line(result: dict[str, Any]) -> str:
         return f"{result['cause']:12}  failed: {result['failed']}"
     share, at = result["share_of_looks_right"], result["first_right_s"]
     when = "never right" if at is None else f"first right after {at} s"
+    full = result["kv_full_from_s"]
+    if result["cause"] == "kv_cache" and full is not None:
+        when += f" (KV cache full after {full} s)"
     part = "no look" if share is None else f"{share:.0%} of looks"
     return f"{result['cause']:12}  {when}, {part}, named {result['named_first']}"
 
