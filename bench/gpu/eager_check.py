@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--python", default="")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--runs", type=int, default=8)
+    parser.add_argument("--no-again", action="store_true", help="skip the check of the same engine")
     given = parser.parse_args()
     begun = time.monotonic()
     result: dict[str, Any] = {}
@@ -81,7 +82,8 @@ def main() -> None:
             llmtop("load", NAME, *LOAD)  # the first steps of each kind are compiled
             first.write_text(json.dumps(llmtop("load", NAME, *LOAD)[1]))
             kept("baseline", check(first, given.runs, "--write-baseline", str(baseline)))
-            kept("graphs_again", check(baseline, given.runs))
+            if not given.no_again:
+                kept("graphs_again", check(baseline, given.runs))
         finally:
             llmtop("stop", NAME)
         begun_eager = time.monotonic()

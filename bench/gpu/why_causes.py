@@ -220,6 +220,7 @@ def main() -> None:
     parser.add_argument("--python", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("--only", action="append", help="one of the causes")
     parser.add_argument("flags", nargs="*")
     given = parser.parse_args()
     begun = time.monotonic()
@@ -237,6 +238,8 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     try:
         for scenario in CPU if given.cpu else GPU:
+            if given.only and scenario.cause not in given.only:
+                continue
             try:
                 results.append(run(name, record["url"], int(record["pid"]), scenario, cap))
                 drained(name)
