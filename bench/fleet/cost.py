@@ -1,9 +1,12 @@
 """What the table of a fleet costs: CPU of one core and memory, at a beat of five seconds.
 
     python -m bench.fleet.cost --instances 500 --gpus 8 --beats 12
+    python -m bench.fleet.cost --beside /tmp/before        (git worktree add /tmp/before COMMIT)
 
-The real table runs in a terminal of its own (a pty) against ``bench.fleet.synthetic``. CPU is that
-of the process over the beats, after the first one; memory is its resident set.
+The real table runs in a terminal of its own (a pty) against ``bench.fleet.synthetic``. Each beat is
+one JSON line: CPU seconds of the process, their share of a core, its resident set. The last line
+has all of them. With --beside the table of another checkout runs at the same time, against the same
+server, and each line has the ratio of the two: it depends less on what else the machine does.
 """
 
 from __future__ import annotations
@@ -14,86 +17,135 @@ import json
 import os
 import pty
 import select
+import statistics
 import struct
 import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
+from typing import Any
 
 import psutil
 
-SETTLE_S = 15.0
+HERE = Path(__file__).resolve().parents[2]
+SETTLE_S = 12.0  # the first table, and what is made once
 BOUNDS = {"cpu_share": 0.15, "rss_mib": 300.0}
 
 
-def measure(instances: int, gpus: int, beats: int, interval_s: float) -> dict[str, object]:
-    """One run."""
+class Shown:
+    """The table of one checkout in a terminal of its own."""
+
+    def __init__(self, checkout: Path, port: int, interval_s: float) -> None:
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.environ.update(
+                TERM="xterm-256color",
+                LLMTOP_PROMETHEUS_URL=f"http://127.0.0.1:{port}",
+                PYTHONPATH=os.pathsep.join(
+                    filter(None, [str(checkout), os.environ.get("PYTHONPATH")])
+                ),
+            )
+            words = ["-P", "-m", "llmtop", "fleet", "--interval", f"{interval_s:g}"]
+            os.execv(sys.executable, [sys.executable, *words])
+        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 200, 0, 0))
+        self._process = psutil.Process(self.pid)
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far."""
+        found = self._process.cpu_times()
+        return float(found.user + found.system)
+
+    def rss_mib(self) -> float:
+        """Resident set."""
+        return float(self._process.memory_info().rss) / 2**20
+
+    def close(self) -> None:
+        """End it."""
+        self._process.terminate()
+        os.close(self.terminal)
+        os.waitpid(self.pid, 0)
+
+
+def measure(given: argparse.Namespace) -> None:
+    """Print a line for each beat, then one for all of them."""
     made = subprocess.Popen(
-        [sys.executable, "-m", "bench.fleet.synthetic", "--instances", str(instances),
-         "--gpus", str(gpus)],
-        stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "bench.fleet.synthetic", "--instances", str(given.instances),
+         "--gpus", str(given.gpus)],
+        stdout=subprocess.PIPE, text=True, cwd=HERE,
     )  # fmt: skip
     assert made.stdout is not None
     port = int(made.stdout.readline())
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update(TERM="xterm-256color", LLMTOP_PROMETHEUS_URL=f"http://127.0.0.1:{port}")
-        os.execv(
-            sys.executable,
-            [sys.executable, "-m", "llmtop", "fleet", "--interval", f"{interval_s:g}"],
-        )
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 200, 0, 0))
-    process = psutil.Process(pid)
+    checkouts = [HERE, *([given.beside.resolve()] if given.beside else [])]
+    shown = [Shown(one, port, given.interval) for one in checkouts]
+    beats: list[dict[str, Any]] = []
     try:
-        _drain(terminal, SETTLE_S)
-        before, began, load = process.cpu_times(), time.monotonic(), os.getloadavg()[0]
-        shares, sizes = [], []
-        for _ in range(beats):
-            last, since = process.cpu_times(), time.monotonic()
-            _drain(terminal, interval_s)
-            now = process.cpu_times()
-            used = now.user + now.system - last.user - last.system
-            shares.append(used / (time.monotonic() - since))
-            sizes.append(process.memory_info().rss / 2**20)
-        after = process.cpu_times()
-        used = after.user + after.system - before.user - before.system
-        return {
-            "instances": instances,
-            "gpus": instances * gpus,
-            "beats": beats,
-            "interval_s": interval_s,
-            "cpu_share": round(used / (time.monotonic() - began), 4),
-            "cpu_share_of_each_beat": [round(share, 3) for share in sorted(shares)],
-            "rss_mib": round(max(sizes), 1),
-            "load_of_the_machine": load,
-            "bounds": BOUNDS,
-        }
+        _drain(shown, SETTLE_S)
+        for number in range(1, given.beats + 1):
+            before, since = [one.cpu_s() for one in shown], time.monotonic()
+            _drain(shown, given.interval)
+            seconds = time.monotonic() - since
+            used = [one.cpu_s() - cpu for one, cpu in zip(shown, before, strict=True)]
+            beat = {
+                "beat": number,
+                "cpu_s": round(used[0], 3),
+                "cpu_share": round(used[0] / seconds, 4),
+                "rss_mib": round(shown[0].rss_mib(), 1),
+                "load": round(os.getloadavg()[0], 1),
+            }
+            if given.beside:
+                beat |= {"beside_cpu_s": round(used[1], 3), "ratio": round(used[0] / used[1], 3)}
+            beats.append(beat)
+            print(json.dumps(beat), flush=True)
     finally:
-        process.terminate()
-        made.terminate()
-        os.close(terminal)
-        os.waitpid(pid, 0)
+        made.terminate()  # before those who ask it: it would report that they left
         made.wait()
+        for one in shown:
+            one.close()
+    print(json.dumps(summary(given, beats)))
 
 
-def _drain(terminal: int, seconds: float) -> None:
-    """Read what the screen paints, as a terminal does."""
+def summary(given: argparse.Namespace, beats: list[dict[str, Any]]) -> dict[str, Any]:
+    """All beats: median, least and most."""
+
+    def spread(name: str) -> list[float]:
+        values = [one[name] for one in beats]
+        return [round(statistics.median(values), 4), min(values), max(values)]
+
+    found = {
+        "instances": given.instances,
+        "gpus": given.instances * given.gpus,
+        "beats": len(beats),
+        "interval_s": given.interval,
+        "cpu_s": spread("cpu_s"),
+        "cpu_share": spread("cpu_share"),
+        "mean_cpu_share": round(statistics.fmean(one["cpu_share"] for one in beats), 4),
+        "rss_mib": max(one["rss_mib"] for one in beats),
+        "bounds": BOUNDS,
+    }
+    if given.beside:
+        found |= {"beside_cpu_s": spread("beside_cpu_s"), "ratio": spread("ratio")}
+    return found
+
+
+def _drain(shown: list[Shown], seconds: float) -> None:
+    """Read what the screens paint, as a terminal does."""
     end = time.monotonic() + seconds
+    terminals = [one.terminal for one in shown]
     while (left := end - time.monotonic()) > 0:
-        if select.select([terminal], [], [], left)[0]:
+        for terminal in select.select(terminals, [], [], left)[0]:
             os.read(terminal, 1 << 16)
 
 
 def main() -> None:
-    """Measure and print one JSON document."""
-    parser = argparse.ArgumentParser()
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--instances", type=int, default=500)
     parser.add_argument("--gpus", type=int, default=8)
     parser.add_argument("--beats", type=int, default=12)
     parser.add_argument("--interval", type=float, default=5.0)
-    given = parser.parse_args()
-    found = measure(given.instances, given.gpus, given.beats, given.interval)
-    print(json.dumps(found, indent=1))
+    parser.add_argument("--beside", type=Path, help="another checkout to run at the same time")
+    measure(parser.parse_args())
 
 
 if __name__ == "__main__":

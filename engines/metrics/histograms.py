@@ -8,8 +8,10 @@ first bound of 0.3 s would give "p50 150 ms".
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from operator import sub
 
 from llmtop.engines.core.adapter import MetricText
 from llmtop.engines.core.samples import BucketHistogram, Latency, Quantile, Quantiles
@@ -21,6 +23,7 @@ WIDE = 0.25
 # With fewer observations, the nearest rank is the largest observation: the maximum.
 FEWEST_P95 = 20
 FEWEST_P99 = 100
+_Series = Sequence[tuple[Mapping[str, str], float]]
 _ROUNDING = 1e-9  # 0.1 - 0.08 is more than 0.02 in floats
 
 
@@ -30,26 +33,43 @@ def histogram(text: MetricText, name: str, **labels: str) -> BucketHistogram | N
     Each data-parallel engine has its own series. None without a complete series.
     """
     wanted = labels.items()
-    sums: dict[frozenset[tuple[str, str]], float] = {}
-    for have, value in text.series(f"{name}_sum"):
-        if wanted <= have.items():
-            sums[frozenset(have.items())] = value
-    buckets: dict[frozenset[tuple[str, str]], dict[float, float]] = {}
-    for have, value in text.series(f"{name}_bucket"):
-        if wanted <= have.items():
-            rest = frozenset(item for item in have.items() if item[0] != "le")
-            try:
-                # Python also accepts digits of other scripts.
-                bound = float(have["le"]) if have["le"].isascii() else math.nan
-            except (KeyError, ValueError):
-                continue
-            if not math.isnan(bound):
-                buckets.setdefault(rest, {})[bound] = value
+    sums = [one for one in text.series(f"{name}_sum") if wanted <= one[0].items()]
+    buckets = text.series(f"{name}_bucket")
+    if len(sums) == 1:
+        (own, total), counts = sums[0], dict[float, float]()
+        items, size = own.items(), len(own) + 1
+        for have, value in buckets:  # those that have the labels of the sum, and a bound
+            if len(have) == size and items <= have.items():
+                bound = _bound(have.get("le", ""))
+                if bound is not None:
+                    counts[bound] = value
+        return _whole(counts, total) if math.inf in counts else None
+    return _merged(sums, buckets)
+
+
+def _merged(sums: _Series, buckets: _Series) -> BucketHistogram | None:
+    """Of several series each, by the labels that a sum and its buckets have in common."""
+    totals = {frozenset(have.items()): value for have, value in sums}
+    parts: dict[frozenset[tuple[str, str]], dict[float, float]] = {}
+    for have, value in buckets:
+        rest = frozenset(item for item in have.items() if item[0] != "le")
+        bound = _bound(have.get("le", ""))
+        if bound is not None and rest in totals:
+            parts.setdefault(rest, {})[bound] = value
     return merge(
-        _whole(counts, sums[rest])
-        for rest, counts in buckets.items()
-        if rest in sums and math.inf in counts
+        _whole(counts, totals[rest]) for rest, counts in parts.items() if math.inf in counts
     )
+
+
+@lru_cache(maxsize=1024)
+def _bound(text: str) -> float | None:
+    """The bound of a bucket; None for what is none."""
+    try:
+        # Python also accepts digits of other scripts.
+        bound = float(text) if text.isascii() else math.nan
+    except ValueError:
+        return None
+    return None if math.isnan(bound) else bound
 
 
 def merge(histograms: Iterable[BucketHistogram]) -> BucketHistogram | None:
@@ -60,11 +80,15 @@ def merge(histograms: Iterable[BucketHistogram]) -> BucketHistogram | None:
     parts = list(histograms)
     if len(parts) <= 1:
         return parts[0] if parts else None
+    total = sum(part.total for part in parts)
+    if all(part.bounds == parts[0].bounds for part in parts):
+        counts = tuple(sum(column) for column in zip(*(part.counts for part in parts), strict=True))
+        return BucketHistogram(parts[0].bounds, counts, total)
     common = set(parts[0].bounds).intersection(*(part.bounds for part in parts[1:]))
     bounds = tuple(sorted(common))
     tables = [dict(zip(part.bounds, part.counts, strict=True)) for part in parts]
     counts = tuple(sum(table[bound] for table in tables) for bound in bounds)
-    return BucketHistogram(bounds, counts, sum(part.total for part in parts))
+    return BucketHistogram(bounds, counts, total)
 
 
 def difference(new: BucketHistogram, old: BucketHistogram) -> BucketHistogram | None:
@@ -76,8 +100,8 @@ def difference(new: BucketHistogram, old: BucketHistogram) -> BucketHistogram | 
         return None
     if new is old and new.counts:  # an idle engine
         return empty(new)
-    counts = tuple(after - before for after, before in zip(new.counts, old.counts, strict=True))
-    if not counts or counts[0] < 0 or any(low > high for low, high in pairwise(counts)):
+    counts = tuple(map(sub, new.counts, old.counts))
+    if not counts or counts[0] < 0 or list(counts) != sorted(counts):
         return None
     total = new.total - old.total
     # Sums are floats after millions of additions: ignore a decrease within their rounding.
@@ -97,7 +121,7 @@ def quantile(hist: BucketHistogram, q: float) -> Quantile | None:
         return None
     # 0.95 of 100 must not become rank 96 by rounding.
     rank = max(1.0, math.ceil(q * hist.counts[-1] * (1 - _ROUNDING)))
-    index = next((i for i, count in enumerate(hist.counts) if count >= rank), -1)
+    index = min(bisect_left(hist.counts, rank), len(hist.counts) - 1)  # they are cumulative
     upper = hist.bounds[index]
     if index == 0:
         return Quantile(upper, "<")

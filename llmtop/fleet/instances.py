@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from llmtop.engines.core.conditions import Condition, Name
 from llmtop.engines.core.samples import BucketHistogram, EngineSample, Latency, Reading
-from llmtop.engines.metrics.histograms import difference, summary
+from llmtop.engines.metrics.histograms import difference
 from llmtop.engines.metrics.window import Window
 from llmtop.fleet.targets import Target
 
@@ -105,12 +105,16 @@ class Watched:
         """The newest sample."""
         return self._sample
 
+    def is_new(self, scraped_at: float) -> bool:
+        """Whether a scrape of this moment was not seen before."""
+        return self._scraped_at is None or scraped_at > self._scraped_at
+
     def add(self, reading: Reading) -> None:
         """Take a reading in; one of a scrape that was seen before changes nothing."""
+        if not self.is_new(reading.elapsed):
+            return
         if self._scraped_at is not None:
             step = reading.elapsed - self._scraped_at
-            if step <= 0:
-                return
             # The shortest step between two scrapes: a beat may have missed one.
             self._interval = step if self._interval is None else min(step, self._interval)
         self._scraped_at = reading.elapsed
@@ -143,7 +147,7 @@ class Watched:
         age = None if target.scraped_at is None else max(0.0, now - target.scraped_at)
         state, reason = self._state(target, age, now, error)
         ttft, window_s = self.ttft()
-        if ttft is not None and summary(ttft, window_s).n == 0:
+        if ttft is not None and ttft.counts[-1] < 0.5:  # nothing was observed
             ttft = None
         return Instance(
             instance=target.instance,

@@ -13,10 +13,11 @@ from llmtop import LlmtopError
 from llmtop.engines.core.adapter import Adapter
 from llmtop.engines.metrics.exposition import Exposition, under_own_names
 from llmtop.fleet.instances import ORDER, RATE_S, WINDOW_S, Instance, Watched
+from llmtop.fleet.pages import Pages
 from llmtop.fleet.power import power_of, with_power
 from llmtop.fleet.promql import Sample
 from llmtop.fleet.questions import Questions
-from llmtop.fleet.targets import Key, Target, pages_of, targets_of
+from llmtop.fleet.targets import Key, Target, targets_of
 from llmtop.values import replace
 
 YOUNG_S = 7.0  # an instance that was started a moment ago has rates too
@@ -69,6 +70,7 @@ class Observer:
         self.questions = Questions(tuple(self._adapters), match)
         self._wall = wall
         self._watched: dict[Key, Watched] = {}
+        self._pages, self._earlier = Pages(), Pages()
         self._errors: dict[tuple[str, str], str] = {}
         self._errors_at = float("-inf")
         self._failing: frozenset[tuple[str, str]] = frozenset()
@@ -101,8 +103,8 @@ class Observer:
         values, buckets, up, scraped_at, scrape_s, started, gpus, remembered = found
         targets = targets_of(up, scraped_at, scrape_s) or _unscraped(values, now)
         samples = [*values, *buckets, *started]
-        pages = pages_of(targets.values(), samples)
-        earlier = pages_of(targets.values(), remembered)
+        pages = self._pages.of(targets.values(), samples)
+        earlier = self._earlier.of(targets.values(), remembered)
         await self._learn_errors(targets.values(), now)
         instances: list[Instance] = []
         for key, target in targets.items():
@@ -136,8 +138,8 @@ class Observer:
                 return None
             watched = self._watched[key] = Watched(adapter.kind)
             watched.model = _model(earlier)
-        if page is not None and adapter is not None and target.up:
-            at = target.scraped_at if target.scraped_at is not None else now
+        at = target.scraped_at if target.scraped_at is not None else now
+        if page is not None and adapter is not None and target.up and watched.is_new(at):
             watched.add(adapter.read(_renamed(page, adapter), at, at))
         return watched
 

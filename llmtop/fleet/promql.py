@@ -6,13 +6,12 @@ is dropped. Redirects are not followed, so that the credentials reach no other s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Raw, Struct, field
 
 from llmtop import UsageError
 from llmtop.engines.metrics.exposition import MAX_VALUE
@@ -28,12 +27,16 @@ TIMEOUT_S = 10.0
 MOST_BYTES = 64 * 1024 * 1024  # of one answer; 500 instances send 7 MB
 MOST_WORDS = 200  # characters shown of what the server says
 
+_UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _T = TypeVar("_T")
 Labels = Mapping[str, str]
 
 
-class Sample(Struct, frozen=True):
-    """One series of an instant query: its labels (``__name__`` is one), its value."""
+class Sample(Struct, frozen=True, gc=False):
+    """One series of an instant query: its labels (``__name__`` is one), its value.
+
+    The labels of a series are the same object as in the answer before.
+    """
 
     labels: Labels
     value: float
@@ -46,8 +49,8 @@ class Points(Struct, frozen=True):
     points: tuple[tuple[float, float], ...]
 
 
-class _Instant(Struct):
-    metric: dict[str, str]
+class _Instant(Struct, gc=False):
+    metric: Raw
     value: tuple[float, str]
 
 
@@ -84,6 +87,7 @@ class _TargetsAnswer(Struct):
 
 _INSTANT = msgspec.json.Decoder(_Answer[_Instant])
 _RANGE = msgspec.json.Decoder(_Answer[_Range])
+_LABELS = msgspec.json.Decoder(dict[str, str])
 _TARGETS = msgspec.json.Decoder(_TargetsAnswer)
 
 
@@ -107,6 +111,8 @@ class Prometheus:
         self._timeout_s = timeout_s
         self._limit = limit
         self._faults = Faults(self.url, credentials)
+        # The labels of the last answer to each question, by how they were written.
+        self._labels: dict[str, dict[bytes, dict[str, str]]] = {}
         trust = _with_certificate(self.url, credentials, trust)
         self._client = HttpClient(
             limit,
@@ -122,11 +128,25 @@ class Prometheus:
         if time is not None:
             asked["time"] = f"{time:.3f}"
         found = self._decoded(_INSTANT, await self._ask("query", asked))
-        return [
-            Sample(one.metric, value)
-            for one in found
-            if (value := _number(one.value[1])) is not None
-        ]
+        known, labels = self._labels.get(expression, {}), dict[bytes, dict[str, str]]()
+        samples = []
+        try:
+            for one in found:  # tens of thousands: no call for each of them
+                text = bytes(one.metric)
+                series = known.get(text)
+                if series is None:
+                    series = _LABELS.decode(text)
+                labels[text] = series
+                try:
+                    value = float(one.value[1])
+                except ValueError:
+                    continue
+                if -MAX_VALUE < value < MAX_VALUE:  # NaN is not
+                    samples.append(Sample(series, value))
+        except _UNREADABLE:
+            raise self._no_prometheus() from None
+        self._labels[expression] = labels
+        return samples
 
     async def query_range(
         self, expression: str, start: float, end: float, step: float
@@ -212,15 +232,17 @@ class Prometheus:
     def _decoded(self, decoder: msgspec.json.Decoder[_Answer[_T]], body: bytes) -> Sequence[_T]:
         try:
             answer = decoder.decode(body)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            raise PrometheusError(
-                f"the answer of {self.place} is not that of a Prometheus",
-                "check the URL and its path",
-            ) from None
+        except _UNREADABLE:
+            raise self._no_prometheus() from None
         if answer.status != "success" or answer.data is None:
             said = self._faults.without_secrets(_clean(answer.error or answer.errorType))
             raise PrometheusError(f"{self.place} reports: {said}")
         return answer.data.result
+
+    def _no_prometheus(self) -> PrometheusError:
+        return PrometheusError(
+            f"the answer of {self.place} is not that of a Prometheus", "check the URL and its path"
+        )
 
 
 def base_url(text: str) -> str:
@@ -264,7 +286,7 @@ def _said(body: bytes) -> str:
     """What the server says is wrong, when it says so in its own format."""
     try:
         return _clean(_INSTANT.decode(body).error)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except _UNREADABLE:
         return ""
 
 
@@ -277,4 +299,4 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) and abs(value) < MAX_VALUE else None
+    return value if -MAX_VALUE < value < MAX_VALUE else None  # NaN is neither

@@ -12,9 +12,10 @@ from llmtop.engines.metrics.exposition import ScrapeError, under_own_names
 from llmtop.engines.metrics.window import Window
 from llmtop.fleet.faults import PrometheusError
 from llmtop.fleet.instances import RATE_S, WINDOW_S
+from llmtop.fleet.pages import pages_of
 from llmtop.fleet.promql import Prometheus, Sample
 from llmtop.fleet.questions import Questions
-from llmtop.fleet.targets import Target, pages_of, targets_of
+from llmtop.fleet.targets import Target, targets_of
 
 PAST_S = 1200.0  # as much as the charts keep
 STEP_S = 4.0  # below what a chart draws as a gap, at the beat of an instance (2 s)

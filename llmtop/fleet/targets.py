@@ -1,7 +1,7 @@
-"""Which samples belong to which target of a Prometheus, and what the engine itself wrote of them.
+"""The targets of a Prometheus: which there are, and how they are called.
 
 A target is what ``up`` has a series of. Its labels (job, instance, pod, ...) are on each of its
-series too; they are taken off, so that an engine's table sees the labels of the engine's page.
+series too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from llmtop.engines.metrics.exposition import Exposition
 from llmtop.fleet.promql import Labels, Sample
 from llmtop.printable import printable
 
@@ -99,36 +98,6 @@ def key_of(labels: Labels) -> Key:
             if name != "__name__" and name not in REPLICA_LABELS
         )
     )
-
-
-def pages_of(targets: Iterable[Target], samples: Iterable[Sample]) -> dict[Key, Exposition]:
-    """The samples of each target as its own page has them, by key."""
-    by_address: dict[tuple[str, str], list[Target]] = {}
-    for target in targets:
-        address = (target.labels.get("job", ""), target.labels.get("instance", ""))
-        by_address.setdefault(address, []).append(target)
-    found: dict[Key, dict[str, list[tuple[Labels, float]]]] = {}
-    for sample in samples:
-        labels = sample.labels
-        near = by_address.get((labels.get("job", ""), labels.get("instance", "")), ())
-        name = labels.get("__name__")
-        for target in near:
-            if name is not None and target.labels.items() <= labels.items():
-                page = found.setdefault(target.key, {})
-                page.setdefault(name, []).append((_own(labels, target.labels), sample.value))
-                break
-    return {key: Exposition(page) for key, page in found.items()}
-
-
-def _own(labels: Labels, of_target: Labels) -> Labels:
-    """The labels that the engine wrote; one that a target's label pushed aside has its name."""
-    own = {
-        name: text for name, text in labels.items() if name not in of_target and name != "__name__"
-    }
-    aside = [name for name in own if name.startswith("exported_")]
-    for name in aside:
-        own.setdefault(name.removeprefix("exported_"), own.pop(name))
-    return own
 
 
 def _place(labels: Labels) -> frozenset[tuple[str, str]]:

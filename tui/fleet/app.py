@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 from textual.binding import BindingType
@@ -49,6 +49,7 @@ class FleetApp(LlmtopApp, inherit_bindings=False):
         ascii: bool = False,
         keys: Keymap = DEFAULT,
         mouse: bool = True,
+        background: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         super().__init__(
             Store(),
@@ -61,6 +62,7 @@ class FleetApp(LlmtopApp, inherit_bindings=False):
             ascii=ascii,
             keys=keys,
             mouse=mouse,
+            background=background,
         )
         self._ask, self._place = ask, place
         self.choice = choice

@@ -75,6 +75,7 @@ class FleetScreen(TightScreen):
         self._wall = wall
         self.table: Table | None = None
         self._lines: list[Line] = []
+        self._listed: tuple[Table | None, Choice] | None = None  # what the lines were made of
         self._at: Id | None = None
         self._top = 0
         self._typing = False
@@ -119,8 +120,7 @@ class FleetScreen(TightScreen):
         if width < 20 or height < 6:
             return
         view = self._make_view()
-        instances = self.table.instances if self.table is not None else ()
-        self._lines = listed(instances, self.choice)
+        self._list()
         at = self._index()
         room = height - 4
         self._scroll(at, room)
@@ -136,6 +136,14 @@ class FleetScreen(TightScreen):
         rows += [fit((), width)] * (height - 2 - len(rows))
         rows += [self._detail(at, width), self._foot(view, width)]
         canvas.put(rows, view.glyphs)
+
+    def _list(self) -> None:
+        """The lines of the table, anew where it or the choice is another one."""
+        made_of = self._listed
+        if made_of is None or made_of[0] is not self.table or made_of[1] is not self.choice:
+            instances = self.table.instances if self.table is not None else ()
+            self._lines = listed(instances, self.choice)
+            self._listed = self.table, self.choice
 
     def _title(self, view: View, width: int) -> Row:
         table = self.table

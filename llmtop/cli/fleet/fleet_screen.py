@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING
 
 import click
 
+from llmtop import LlmtopError
 from llmtop.cli.common.interrupts import INTERRUPTED
 from llmtop.cli.fleet.fleet import observe, open_server
 from llmtop.cli.screen.screen_options import ScreenFlags
@@ -44,11 +46,12 @@ def _table(
     url: str, match: str, place: str, screen: ScreenFlags, interval_s: float, choice: Choice
 ) -> tuple[tuple[Instance, bool] | None, Choice]:
     """One time of the table: what was chosen there, and how it was sorted then."""
-    from llmtop.cli.screen.dashboard import draws_unicode
+    from llmtop.cli.screen.dashboard import GARBAGE, draws_unicode
     from llmtop.config.keymap import DEFAULT, Keymap
     from llmtop.operations.wiring import Wiring
     from llmtop.themes.theme import load_themes
     from llmtop.tui.fleet.app import FleetApp
+    from llmtop.tui.terminal.shutdown import Shutdown
 
     held: list[tuple[Prometheus, Observer]] = []
 
@@ -57,6 +60,15 @@ def _table(
             server = open_server(url)
             held.append((server, observe(server, match, screen.gpu_hour)))
         return await held[0][1].read_table()
+
+    shutdown = Shutdown()
+
+    async def background() -> None:
+        # Else a signal would leave the terminal raw and on its alternate screen.
+        shutdown.listen(app.exit)
+        # Modules and widgets stay to the end: the collector need not look at them.
+        gc.freeze()
+        gc.set_threshold(GARBAGE, 20, 20)
 
     themes, problems = load_themes(Wiring().themes_folder)
     app = FleetApp(
@@ -70,8 +82,13 @@ def _table(
         ascii=screen.ascii or not draws_unicode(),
         keys=Keymap(screen.config.table.keys) if screen.config is not None else DEFAULT,
         mouse=screen.mouse,
+        background=background,
     )
     app.run(mouse=screen.mouse)
-    if app.interrupted:
-        raise click.exceptions.Exit(INTERRUPTED)
+    shutdown.finish()
+    if app.interrupted or shutdown.exit_code:
+        raise click.exceptions.Exit(shutdown.exit_code or INTERRUPTED)
+    if app.return_code:
+        why = f": {app.fault}" if app.fault else ""
+        raise LlmtopError(f"the table ended with a fault{why}")
     return app.opened, app.choice
