@@ -1,4 +1,4 @@
-"""The state directory: records of engines, journals of restarts and temporary changes.
+"""The state directory: engine records, the restart journal and temporary changes.
 
-The only owner of these files.
+No other room reads or writes these files.
 """

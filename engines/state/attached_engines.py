@@ -1,7 +1,7 @@
-"""Engines at URLs that open screens show, so that the recorder of the history reads them too.
+"""Engines by URL that open screens show. The history recorder reads them too.
 
-llmtop did not start them, so they have no record. A screen writes ``attached/URL.json`` in the
-state directory, again and again while it shows one; what is older than 15 s is over.
+llmtop did not start them, so they have no record. While a screen shows one, it keeps renewing
+``attached/URL.json`` in the state directory. An entry older than 15 s is invalid.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from llmtop.engines.host.private_files import make_private, read_own, write_whol
 
 FOLDER = "attached"
 FRESH_S = 15.0
-OVER_S = 60.0  # then the file goes
-MOST = 32  # engines that are read for the history
+OVER_S = 60.0  # an older file is removed
+MOST = 32  # engines that the recorder reads
 _MOST_BYTES = 4096
 _SUFFIX = ".json"
 _LONGEST = 200  # of a file's name
@@ -31,14 +31,14 @@ class _Shown(msgspec.Struct, frozen=True):
 
 
 class AttachedEngines:
-    """root: the state directory. clock: unix seconds. OSError is never raised: without a place to
-    write to, an engine is on the screen only."""
+    """root: the state directory. clock: unix seconds. It never raises OSError: if it
+    cannot write, the engine is only on the screen."""
 
     def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
         self._root, self._folder, self._clock = root, root / FOLDER, clock
 
     def note(self, url: str) -> None:
-        """A screen shows this engine now. Not kept: a URL with a password, a very long one."""
+        """Record that a screen shows this engine now. Skips URLs with passwords and long ones."""
         if "@" in url or not url.startswith(("http://", "https://")):
             return
         name = quote(url, safe="") + _SUFFIX

@@ -1,4 +1,4 @@
-"""The file that an engine's record is kept in: its format, and what a sound one may hold."""
+"""The file of an engine's record: its format and its validation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class StateError(LlmtopError):
 
 
 class ForeignState(StateError):
-    """The state directory, or a part of it, belongs to another user: nothing in it is obeyed."""
+    """The state directory, or a part of it, belongs to another user, so llmtop does not use it."""
 
 
 class NewerRecord(StateError):
@@ -35,8 +35,8 @@ class _RecordFile(msgspec.Struct):
     schema: int = SCHEMA
 
 
-# Made here and not where a file is read: that is done on several threads, and when two of them are
-# the first to ask msgspec 0.22 for one class's fields the process dies of a bad pointer.
+# Created at import: files are read on several threads, and msgspec 0.22 crashes (invalid pointer)
+# when two threads are the first to use one class.
 _header = msgspec.json.Decoder(_Header).decode
 _record = msgspec.json.Decoder(_RecordFile).decode
 
@@ -62,7 +62,7 @@ def decode(data: bytes, name: str, left: str) -> EngineRecord:
         ) from error
     if not _sound(record):
         raise StateError(
-            f"the record of {name!r} holds values that cannot be",
+            f"the record of {name!r} contains impossible values",
             f"use another name, or remove it; {left}",
         )
     if record.name != name:
@@ -73,12 +73,12 @@ def decode(data: bytes, name: str, left: str) -> EngineRecord:
 
 
 def _sound(record: EngineRecord) -> bool:
-    """Whether the values of a record can be used without surprise: it is only a file."""
+    """Whether the values of a record are safe to use: anyone can edit a file."""
     times = (record.started_at, record.ready_at, record.stop_requested_at, record.ended_at)
     spans = (record.startup_s, record.previous_startup_s)
     numbers = all(one is None or 0 <= one < _FAR for one in (*times, *spans))
     paths = (record.log_path, record.live_socket or "", record.url, record.spec.model)
     whole = 0 <= record.pid < 2**31 and 0 <= record.start_ticks < 2**63
-    # The log is ours by its place; another path would have us read whatever it names.
+    # Accept only the log in llmtop's own folder: another path could name any file.
     ours = Path(record.log_path).name == "engine.log"
     return numbers and whole and ours and not any("\0" in path for path in paths)

@@ -1,9 +1,9 @@
-"""Restarts under way, written down before anything is stopped, so that none is lost with a llmtop.
+"""Restarts in progress, recorded before the engine stops, so that none is lost with a llmtop.
 
-``restart.json`` in an engine's folder: the last good configuration and who restarts it. It goes
-when the restart has come to an end, good or bad. When whoever restarts is killed in the midst it
-stays, and the next llmtop says so and can bring the last good configuration back. Nothing is
-started unasked: whoever ended that llmtop may have wanted the GPU free.
+``restart.json`` in an engine's folder contains the last good configuration and the process that
+restarts it. It is removed when the restart has succeeded or failed. If that process is killed, the
+file stays. The next llmtop reports it and can restore the last good configuration. It starts
+nothing by itself: the operator may have wanted to free the GPU.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ FILE = "restart.json"
 
 
 class RestartEntry(Struct, frozen=True):
-    """A restart that was begun. good: what ran before, its secrets hidden. folder: where it ran.
-    by: the llmtop that restarts. began_at: unix seconds. rolling: the old one still runs.
+    """A restart that has begun. good: the earlier configuration, secrets hidden. folder: its
+    working directory. by: the llmtop that restarts. began_at: unix seconds. rolling: the old engine
+    still runs.
     """
 
     good: LaunchSpec
@@ -47,7 +48,7 @@ _intent = msgspec.json.Decoder(_RestartFile).decode
 
 
 class RestartJournal:
-    """The restarts that are under way, of every llmtop."""
+    """The restarts in progress of all llmtop processes."""
 
     def __init__(
         self, state: StateDirectory, processes: Processes, clock: Callable[[], float]
@@ -72,7 +73,7 @@ class RestartJournal:
         self._state.write_file(name, FILE, text + "\n")
 
     def refuse_second(self, name: str) -> None:
-        """NameBusy when another llmtop is just restarting this engine."""
+        """NameBusy when another llmtop restarts this engine now."""
         found = self.of(name)
         if found is not None and found.by.pid != getpid() and self._processes.alive(found.by):
             raise NameBusy(
@@ -81,7 +82,7 @@ class RestartJournal:
             )
 
     def starts_again(self, name: str) -> int | None:
-        """Pid of another llmtop that will start this engine once it is down; None as a rule."""
+        """Pid of another llmtop that will start this engine after its stop; normally None."""
         found = self.of(name)
         if found is None or found.rolling or found.by.pid == getpid():
             return None
@@ -93,12 +94,12 @@ class RestartJournal:
             (self._state.folder(name) / FILE).unlink()
 
     def drop(self, name: str) -> None:
-        """Remove the entry of a restart that was cut short; keep one that is under way."""
+        """Remove the entry of an interrupted restart; keep one in progress."""
         if self.cut_short(name) is not None:
             self.end(name)
 
     def of(self, name: str) -> RestartEntry | None:
-        """The restart of this engine that was begun and did not end; None as a rule."""
+        """The restart of this engine that has begun and not ended; normally None."""
         try:
             data = read_own(self._state.folder(name) / FILE, RECORD_BYTES)
             return _intent(data).intent
@@ -106,12 +107,12 @@ class RestartJournal:
             return None
 
     def cut_short(self, name: str) -> RestartEntry | None:
-        """The restart whose llmtop is gone; None when there is none, or it is under way."""
+        """The interrupted restart whose llmtop has ended; None without one, or in progress."""
         found = self.of(name)
         return None if found is None or self._processes.alive(found.by) else found
 
     def annotate(self, status: EngineStatus) -> EngineStatus:
-        """The status with a note on a restart that is under way or was cut short."""
+        """The status with a note on a restart that is in progress or was interrupted."""
         name, state = status.record.name, status.state
         found = self.of(name)
         if found is None or state is State.STARTING:
@@ -123,8 +124,8 @@ class RestartJournal:
         if up and old is not None:
             return _with(
                 status,
-                f"llmtop ended before this took over from {old!r}: "
-                f"end one of the two, llmtop stop {old} or llmtop stop {name}",
+                f"llmtop exited before this replaced {old!r}: "
+                f"stop one of the two, llmtop stop {old} or llmtop stop {name}",
             )
         if up:
             self.end(name)

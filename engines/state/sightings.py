@@ -1,7 +1,7 @@
-"""What a llmtop that watches an engine has just seen of it, for one that only asks in passing.
+"""Recent observations of a watching llmtop, for commands that do not watch.
 
-``ps`` reads no numbers, and a hang takes seconds to tell. So who watches writes it down while it
-lasts: ``hang.json`` in the engine's folder.
+``ps`` reads no metrics, and detecting a hang takes seconds. So a watching llmtop writes
+``hang.json`` into the engine's folder while the hang lasts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from llmtop.engines.state.state_directory import StateDirectory
 from llmtop.values import replace
 
 FILE = "hang.json"
-FRESH_S = 15.0  # older than that, who wrote it is gone
+FRESH_S = 15.0  # the writer of an older file has ended
 EVERY_S = 5.0
 _MOST_BYTES = 8192
 
@@ -41,7 +41,7 @@ class Sightings:
         self._written: dict[str, float] = {}
 
     def note(self, record: EngineRecord, found: tuple[Condition, ...]) -> None:
-        """Keep a hang for others, every few seconds, and take it back when it is over."""
+        """Record a hang every few seconds, and remove the record when it is over."""
         stuck = next((one for one in found if one.name in STALE), None)
         now, name = self._clock(), record.name
         if stuck is None:
@@ -53,7 +53,7 @@ class Sightings:
             return
         self._written[name] = now
         seen = _Sighting(record.pid, record.start_ticks, stuck.message, now)
-        with contextlib.suppress(LlmtopError):  # a full disk: then ``ps`` does not know
+        with contextlib.suppress(LlmtopError):  # with a full disk ``ps`` does not show it
             self._state.write_file(name, FILE, msgspec.json.encode(seen).decode() + "\n")
 
     def annotate(self, status: EngineStatus) -> EngineStatus:

@@ -1,4 +1,4 @@
-"""How long starts took, remembered for the next start's progress: by program, model and flags."""
+"""Durations of starts by program, model and flags, for the progress of the next start."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from llmtop.engines.tuning.argv_parser import pairs
 SCHEMA = 1
 _KEPT = 200
 
-# Flags that change by far what a start does: how the model is split, what is loaded, whether it is
-# compiled and recorded, which kernels are made. Limits such as --max-num-seqs change it little.
+# Flags with a large effect on the start-up time: parallelism, loaded parts, compilation, CUDA
+# graphs, kernels. Limits such as --max-num-seqs have little effect.
 _COUNTED = frozenset(
     {
         *("--tensor-parallel-size", "-tp", "--tp-size", "--tp", "--tensor-parallel"),
@@ -41,7 +41,7 @@ _COUNTED = frozenset(
 
 
 def startup_key(spec: LaunchSpec) -> str:
-    """What starts take about as long as each other have in common: kind, program, model, flags.
+    """The key of starts with similar durations: kind, program, model, flags.
 
     >>> startup_key(LaunchSpec("vllm", "a", "m", "h", 1, args=("--port", "2", "--enforce-eager")))
     'vllm m --enforce-eager'
@@ -58,8 +58,8 @@ class _File(msgspec.Struct):
     schema: int = SCHEMA
 
 
-# Made here and not where the file is read: that is done on several threads, and when two of them
-# are the first to ask msgspec 0.22 for one class's fields the process dies of a bad pointer.
+# Created at import: the file is read on several threads, and msgspec 0.22 crashes (invalid pointer)
+# when two threads are the first to use one class.
 _read = msgspec.json.Decoder(_File).decode
 
 

@@ -1,8 +1,8 @@
-"""The state directory: one record and one log for each engine, enough to adopt it again.
+"""The state directory: one record and one log for each engine, enough to take it over again.
 
-``$XDG_STATE_HOME/llmtop/engines/<name>/record.json`` and ``engine.log``, all of it readable by its
-owner alone. Records are written whole or not at all. What cannot be read is reported and left as
-it is: it may be a newer llmtop's, and it is all that is known of a running engine.
+The files ``$XDG_STATE_HOME/llmtop/engines/<name>/record.json`` and ``engine.log`` are readable only
+by their owner. Records are written atomically. An unreadable record is reported and not changed: a
+newer llmtop may have written it, and it is the only knowledge of a running engine.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Write = Callable[[Path, bytes], None]
 
 
 class NameBusy(LlmtopError):
-    """Another llmtop is just starting or changing an engine of this name."""
+    """Another llmtop starts or changes an engine of this name now."""
 
 
 class Problem(Struct, frozen=True):
@@ -60,25 +60,25 @@ class Problem(Struct, frozen=True):
     hint: str
 
 
-# Made here and not where a file is read: that is done on several threads, and when two of them are
-# the first to ask msgspec 0.22 for one class's fields the process dies of a bad pointer.
+# Created at import: files are read on several threads, and msgspec 0.22 crashes (invalid pointer)
+# when two threads are the first to use one class.
 
 
 def check_name(name: str) -> None:
-    """UsageError unless ``name`` can name an engine (and a folder)."""
+    """Raises UsageError unless ``name`` is valid for an engine and its folder."""
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} cannot be an engine's name",
-            "take up to 40 letters, digits, dots, dashes and underscores; begin with a letter "
+            "use up to 40 letters, digits, dots, dashes and underscores; begin with a letter "
             "or a digit",
         )
 
 
 class StateDirectory:
-    """Where engines are remembered. The one owner of these files.
+    """The store of engine records. No other class accesses these files.
 
-    root: default the user's state folder; runtime: the folder for sockets, default one of ours in
-    the temporary directory. Both are made when needed. write: how a file is written whole.
+    root: default is the user's state folder. runtime: the folder for sockets, default is one in the
+    temporary directory. Both are created on demand. write: writes a file atomically.
     """
 
     def __init__(
@@ -90,28 +90,28 @@ class StateDirectory:
         self.startups = StartupTimes(self.root / "startups.json", write)
 
     def folder(self, name: str) -> Path:
-        """Where everything about one engine is."""
+        """The folder of one engine."""
         check_name(name)
         return self.root / "engines" / name
 
     @property
     def locks(self) -> Path:
-        """Where llmtops of this user agree on who reads what only one may read; made on use."""
+        """The folder of locks between this user's llmtop processes; created on use."""
         return self.root / "readers"
 
     def refuse_strangers(self, name: str | None = None) -> None:
-        """ForeignState when the state directory, or an engine's folder, is another user's."""
+        """Raises ForeignState when the state directory or an engine's folder has another owner."""
         path = self.root if name is None else self.folder(name)
         found = strange_part(path)
         if found is not None:
             part, user = found
             raise ForeignState(
-                f"{part} belongs to the user {user}: what is in {path} is not obeyed",
-                f"run llmtop as {user}, or set XDG_STATE_HOME to a folder of your own",
+                f"{part} belongs to the user {user}: llmtop does not use {path}",
+                f"run llmtop as {user}, or set XDG_STATE_HOME to your own folder",
             )
 
     def inner_folders(self) -> list[Path]:
-        """The folders in it that there are: of all engines, and of each."""
+        """The existing folders: the one of all engines, and that of each engine."""
         return [self.root / "engines", *sorted(self.root.glob("engines/*/"))]
 
     def log_path(self, name: str) -> Path:
@@ -119,7 +119,7 @@ class StateDirectory:
         return self.folder(name) / "engine.log"
 
     def make_folder(self, name: str) -> Path:
-        """Make the engine's folder, for its owner alone; StateError when that cannot be."""
+        """Create the engine's folder, private to its owner. Raises StateError on failure."""
         folder = self.folder(name)
         self.refuse_strangers(name)
         try:
@@ -135,9 +135,9 @@ class StateDirectory:
 
     @contextlib.contextmanager
     def lock(self, name: str, wait_s: float = 0.0) -> Iterator[None]:
-        """Hold an engine's name; NameBusy when another llmtop does for longer than ``wait_s``.
+        """Lock an engine's name. NameBusy if another llmtop holds it longer than ``wait_s``.
 
-        The kernel lets go of it when its holder dies.
+        The kernel releases the lock when its holder exits.
         """
         path = self.make_folder(name) / "lock"
         try:
@@ -153,8 +153,8 @@ class StateDirectory:
                 except OSError:
                     if time.monotonic() >= deadline:
                         raise NameBusy(
-                            f"another llmtop is just starting or changing the engine {name!r}",
-                            "wait a moment, or give this one another --name",
+                            f"another llmtop is starting or changing the engine {name!r} now",
+                            "wait a moment, or choose another --name",
                         ) from None
                     time.sleep(0.02)
             yield
@@ -162,7 +162,7 @@ class StateDirectory:
             os.close(fd)
 
     def save(self, record: EngineRecord) -> None:
-        """Write a record; StateError when that cannot be."""
+        """Write a record. Raises StateError on failure."""
         path = self.make_folder(record.name) / "record.json"
         try:
             self._write(path, encode(record))
@@ -170,7 +170,7 @@ class StateDirectory:
             raise _unwritable(path, error) from error
 
     def write_file(self, name: str, file: str, text: str) -> None:
-        """Write a file into an engine's folder, for its owner alone; StateError when it cannot."""
+        """Write a private file into an engine's folder. Raises StateError on failure."""
         path = self.make_folder(name) / file
         try:
             self._write(path, text.encode())
@@ -178,15 +178,15 @@ class StateDirectory:
             raise _unwritable(path, error) from error
 
     def discard(self, name: str) -> None:
-        """Forget the record of an engine that never came to be; its log stays."""
+        """Delete the record of an engine that never started; its log stays."""
         with contextlib.suppress(OSError):
             (self.folder(name) / "record.json").unlink()
 
     def rename(self, record: EngineRecord, name: str) -> EngineRecord:
-        """Give a running engine another name, whose lock the caller holds too; StateError.
+        """Rename a running engine. The caller holds both locks. Raises StateError on failure.
 
-        Its log goes along (the engine has it open and writes on); the log of who had the name
-        before becomes ``engine.log.1``.
+        Its log moves too: the engine has it open and continues to write. The log of the earlier
+        engine of that name becomes ``engine.log.1``.
         """
         log, old = self.log_path(name), self.log_path(record.name)
         renamed = replace(
@@ -207,15 +207,15 @@ class StateDirectory:
         return renamed
 
     def set_aside(self, name: str) -> None:
-        """Keep a damaged record as ``record.json.damaged`` and make room for a sound one."""
+        """Keep a damaged record as ``record.json.damaged``, so that a new one can be written."""
         path = self.folder(name) / "record.json"
         with contextlib.suppress(OSError):
             path.replace(path.with_name("record.json.damaged"))
 
     def load(self, name: str) -> EngineRecord | None:
-        """An engine's record, None when there is none; StateError when it cannot be used."""
+        """An engine's record, None without one. Raises StateError if it cannot be used."""
         path = self.folder(name) / "record.json"
-        left = f"the file is left as it is: {path}"
+        left = f"the file stays unchanged: {path}"
         self.refuse_strangers(name)
         try:
             data = read_own(path, RECORD_BYTES)
@@ -229,7 +229,7 @@ class StateDirectory:
         return record
 
     def scan(self) -> tuple[list[EngineRecord], list[Problem]]:
-        """All records by name, and what cannot be used as one."""
+        """All records by name, and the unusable ones."""
         records, problems = [], []
         try:
             self.refuse_strangers()
@@ -253,7 +253,7 @@ class StateDirectory:
         return records, problems
 
     def try_to_write(self) -> None:
-        """Write a small file and remove it again; StateError when that cannot be."""
+        """Write a small file and remove it again. Raises StateError on failure."""
         path = self.root / "trial"
         self.refuse_strangers()
         try:
@@ -264,34 +264,34 @@ class StateDirectory:
             raise _unwritable(path, error) from error
 
     def socket_path(self, name: str) -> Path:
-        """Where an engine's live-option socket goes, in a folder of mode 0700 that is ours.
+        """The path of an engine's live-option socket, in a folder of mode 0700 of this user.
 
-        Never the user's runtime folder: that goes when the last session logs out, and engines
-        stay. Where the first choice is not ours alone, or makes a path that is too long for a
-        socket, it is the next one.
+        It is never in the user's runtime folder, which is removed when the last session logs out,
+        while engines stay. If the first candidate is not private, or its path is too long for a
+        socket, the next one is used.
         """
         check_name(name)
-        # Two state directories may hold the same name; the temporary folder is the user's.
-        import hashlib  # OpenSSL: 4 MiB that whoever only watches has no use for
+        # Two state directories may contain the same name, but share the temporary folder.
+        import hashlib  # loads OpenSSL: 4 MiB, not needed for watching
 
         mark = hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()[:8]
         spare = _temporary() / f"llmtop-{os.getuid()}"
         choices = (spare, self.root / "sockets")
         for folder in choices if self._runtime is None else (self._runtime, *choices):
             path = folder / f"{name}.{mark}.sock"
-            longest = len(os.fsencode(path)) + SUFFIX_BYTES  # that of a data-parallel rank
+            longest = len(os.fsencode(path)) + SUFFIX_BYTES  # path of a data-parallel rank
             if longest <= SOCKET_PATH_BYTES and make_private(folder):
                 return path
         raise StateError(
             f"there is no private folder for the socket of {name!r}",
-            f"make {spare} yours alone (mode 0700), or set TMPDIR to a folder that is",
+            f"make {spare} private (mode 0700), or set TMPDIR to a private folder",
         )
 
 
 def _temporary() -> Path:
     try:
         return Path(tempfile.gettempdir())
-    except FileNotFoundError:  # each of them was tried with a file, and the disk is full
+    except FileNotFoundError:  # a test file failed in each folder: the disk is full
         return Path("/tmp")
 
 

@@ -1,8 +1,9 @@
-"""Options that a comparison or a tour has changed for a while, written down before they are.
+"""Options that a comparison or a tour changes temporarily, recorded before the change.
 
-``loans.json`` in an engine's folder: each such option, what it was before, and which llmtop changed
-it. An entry goes when the option is as it was. When that llmtop is killed in the midst the entry
-stays, and the next llmtop says so. Nothing is put back unasked: somebody may have meant it to stay.
+``loans.json`` in an engine's folder contains each such option, its earlier value, and the llmtop
+that changed it. An entry is removed when the option has its earlier value again. If that llmtop is
+killed, the entry stays, and the next llmtop reports it. It restores nothing by itself: the operator
+may want to keep the new value.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ LaunchOptions = Callable[[EngineRecord], Mapping[str, OptionValue]]
 
 
 class Purpose(msgspec.Struct, frozen=True):
-    """What options are changed for. work: ``compare``, ``the tour``. before: what they were."""
+    """The purpose of temporary changes. work: ``compare``, ``the tour``. before: earlier values."""
 
     work: str
     before: Mapping[str, OptionValue]
 
 
 class TemporaryChange(Struct, frozen=True):
-    """One option on loan. now: its value since. by: the llmtop that changed it.
+    """One temporarily changed option. now: its present value. by: the llmtop that changed it.
 
-    engine: the process on which it is ``now``. pending: that one was about to be started anew, and
-    the option is ``now`` on whichever came next. launched: that is started with it; else ``now`` is
-    what a start made of a value that somebody had set as the engine ran.
+    engine: the process with the value ``now``. pending: that process was about to restart, and the
+    next process has the value ``now``. launched: the next process is started with it; else
+    ``now`` results from a start after a live change.
     """
 
     work: str
@@ -74,16 +75,16 @@ _loans = msgspec.json.Decoder(_TemporaryChangesFile).decode
 
 
 def drop(state: StateDirectory, name: str) -> None:
-    """An engine is started afresh under this name: what was left of another is of no matter."""
+    """Forget the entries of an earlier engine: a new engine starts under this name."""
     with contextlib.suppress(StateError, OSError):
         if _read(state, name):
             (state.folder(name) / FILE).unlink()
 
 
 class TemporaryChanges:
-    """The temporary changes of options. A file of a newer llmtop is kept as it is.
+    """The temporary changes of options. A file of a newer llmtop is not changed.
 
-    launch_options: what an engine was started with, by its record.
+    launch_options: the launch values from an engine's record.
     """
 
     def __init__(
@@ -101,12 +102,11 @@ class TemporaryChanges:
         *,
         start: Collection[str] | None = None,
     ) -> None:
-        """Write down what is about to be changed; LlmtopError where that cannot be.
+        """Record changes before they happen. Raises LlmtopError on failure.
 
-        start: the engine is about to be restarted, with these of the options; the others are
-        ``wanted`` because what was set of them as it ran is lost with its process. Of an option
-        that a killed llmtop left changed, what it was before that one stays on record. What puts
-        all options back is never refused.
+        start: the engine will restart with these options. The other ``wanted`` options lose their
+        live value with the process. If a killed llmtop left an option changed, the recorded earlier
+        value stays. A change that restores all options is never refused.
         """
         entry = self._processes.entry(getpid())
         by = Identity(getpid(), entry.start_ticks if entry else 0, self._processes.boot_id)
@@ -136,9 +136,9 @@ class TemporaryChanges:
         self._change(record.name, recorded, must=must)
 
     def observe(self, record: EngineRecord, values: Mapping[str, OptionValue]) -> None:
-        """Record current values: an option that has its earlier value again is no longer on loan.
+        """Record current values. An option with its earlier value loses its entry.
 
-        After a start: the entries that this start made now belong to this process.
+        After a start, the entries made by this start belong to this process.
         """
 
         def observed(loans: _Loans) -> _Loans:
@@ -156,11 +156,11 @@ class TemporaryChanges:
         self._change(record.name, observed)
 
     def starting(self, record: EngineRecord) -> None:
-        """It is about to be restarted: its arguments may stay the same."""
+        """Record that the engine will restart, perhaps with the same arguments."""
         self._change(record.name, lambda loans: self._pending(record, loans))
 
     def settle(self, record: EngineRecord, names: Collection[str] | None = None) -> None:
-        """Values were chosen again: drop the entries of these that a killed llmtop left.
+        """The operator chose new values: drop the entries that a killed llmtop left for them.
 
         names: None for all options.
         """
@@ -175,7 +175,7 @@ class TemporaryChanges:
         self._change(record.name, settled)
 
     def keep(self, record: EngineRecord, names: Collection[str]) -> None:
-        """What this llmtop changed for a while is to stay: drop its own entries of these."""
+        """This llmtop's changes shall stay: drop its own entries of these."""
         self._change(
             record.name,
             lambda loans: {
@@ -186,7 +186,7 @@ class TemporaryChanges:
         )
 
     def left(self, record: EngineRecord) -> tuple[Left, ...]:
-        """The options that a llmtop which is gone has left changed on this very process."""
+        """The options that an ended llmtop left changed on this process."""
         try:
             loans = _read(self._state, record.name)
         except StateError:
@@ -198,14 +198,14 @@ class TemporaryChanges:
         )
 
     def status(self, status: EngineStatus) -> EngineStatus:
-        """The status with what was left changed."""
+        """The status with the options that were left changed."""
         if status.state not in (State.READY, State.UNRESPONSIVE):
             return status
         found = self.left(status.record)
         return replace(status, left=found) if found else status
 
     def _holds(self, record: EngineRecord, name: str, loan: TemporaryChange) -> bool:
-        """Whether the option is what it is by this loan, as far as is known."""
+        """Whether this entry explains the option's present value, if known."""
         if not loan.pending:
             return loan.engine == identity(record)
         arguments = self._launch_options(record)
@@ -214,7 +214,7 @@ class TemporaryChanges:
         return loan.engine != identity(record) and arguments.get(name, loan.now) == loan.now
 
     def _pending(self, record: EngineRecord, loans: _Loans) -> _Loans:
-        """The loans once their engine is about to be started with the arguments that it has."""
+        """The entries after the engine restarts with its present arguments."""
         return {
             name: replace(loan, engine=identity(record), pending=True)
             if loan.launched and self._holds(record, name, loan)
@@ -223,16 +223,16 @@ class TemporaryChanges:
         }
 
     def _change(self, name: str, edit: Callable[[_Loans], _Loans], *, must: bool = False) -> None:
-        """Read, change and write with the engine's name held.
+        """Read, change and write while holding the lock of the engine's name.
 
-        must: LlmtopError when that cannot be; else it is as well as can be, since it has happened
-        already or is about to be put back, and that must not fail for want of a place to say so.
+        must: raise LlmtopError on failure. Else ignore failures: the change has already happened or
+        is about to be undone, which must not fail because the file cannot be written.
         """
         if not must:
             try:
                 (self._state.folder(name) / FILE).stat()
             except OSError:
-                return  # as a rule nothing is on loan, and nothing has to be held
+                return  # normally there are no entries, and no lock is needed
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(self._state.lock(name, wait_s=LOCK_WAIT_S))
@@ -258,14 +258,14 @@ class TemporaryChanges:
 
 
 def _read(state: StateDirectory, name: str) -> _Loans:
-    """What is on loan; nothing where the file is damaged. NewerRecord: a newer llmtop wrote it."""
+    """The entries; none if the file is damaged. NewerRecord: a newer llmtop wrote it."""
     path = state.folder(name) / FILE
     try:
         data = read_own(path, RECORD_BYTES)
         if _header(data).schema > SCHEMA:
             raise NewerRecord(
-                f"what is changed for a while on {name!r} was written down by a newer llmtop",
-                f"use that llmtop; the file is left as it is: {path}",
+                f"the temporary changes of {name!r} were recorded by a newer llmtop",
+                f"use that llmtop; the file stays unchanged: {path}",
             )
         return _loans(data).loans
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):

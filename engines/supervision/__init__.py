@@ -1,4 +1,4 @@
-"""Start, watch, restart, adopt and stop engines.
+"""Start, watch, restart, take over and stop engines.
 
-The only owner of engine processes. It is given the adapters and imports none.
+No other room starts or ends engine processes. It receives the adapters and imports none.
 """

@@ -1,4 +1,4 @@
-"""Whether the GPUs of a launch are free: who holds the memory of each that is not."""
+"""Checks whether the GPUs of a launch are free, and which processes hold their memory."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def crowding_before(
     environ: Mapping[str, str],
     members: Callable[[], Mapping[int, str]],
 ) -> tuple[str, ...]:
-    """A sentence for each GPU of a launch whose memory is not free, naming who holds it.
+    """A sentence for each GPU of a launch whose memory is not free, with the processes.
 
     members: names of llmtop's living engines by pid.
     """
-    # Its flags alone: the command as a whole may need what only a launch has.
+    # Only its flags: the complete command needs facts that only a launch has.
     told = adapter.launch_options(spec.args)
     share = told.get("gpu_memory_utilization")
     tensor = told.get("tensor_parallel_size") or told.get("tp_size")

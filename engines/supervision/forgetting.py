@@ -1,4 +1,4 @@
-"""Forgetting an engine that has ended: its record, its journals, its logs."""
+"""Deletes the record, the journals and the logs of an ended engine."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LOCK_WAIT_S = 2.0
 
 
 def forget(name: str, state: StateDirectory, processes: Processes) -> None:
-    """Remove all that is kept of an engine. A record that is damaged goes too.
+    """Remove all files of an engine, including a damaged record.
 
-    LlmtopError while any process of it runs: the record is what it is known by. StateError when
-    it cannot be removed, is another user's, or a newer llmtop's.
+    Raises LlmtopError while a process of it runs: only the record identifies it. StateError when it
+    cannot be removed, or belongs to another user or a newer llmtop.
     """
     with state.lock(name, wait_s=LOCK_WAIT_S):
         try:
@@ -43,14 +43,14 @@ def forget(name: str, state: StateDirectory, processes: Processes) -> None:
 
 
 def remembers(state: StateDirectory, name: str) -> bool:
-    """Whether there is a record of this name, be it a damaged one."""
+    """Whether a record of this name exists, valid or damaged."""
     return (state.folder(name) / "record.json").is_file()
 
 
 def _remove(folder: Path) -> None:
-    """Remove the files that lie in an engine's folder, and it: no folders of ours are in there."""
+    """Remove the files in an engine's folder, and the folder. It has no subfolders."""
     try:
-        # The record first: without it the rest is no engine to anybody.
+        # The record first: without it no llmtop treats the rest as an engine.
         (folder / "record.json").unlink(missing_ok=True)
         for path in folder.iterdir():
             if not path.is_dir() or path.is_symlink():

@@ -1,4 +1,4 @@
-"""One living engine, looked at again and again: is it up, does it answer, what is it doing?"""
+"""Repeated checks of one running engine: alive, answering, and its start-up phase."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from llmtop.engines.logs.startup import StartupLog, run_start
 from llmtop.http_client.probe import Probe
 
 PROBE_TIMEOUT_S = 1.0
-_LATE_S = 5.0  # a start is looked at within a second; a later look did not see it begin
-SILENCE_S = 3.0  # how long an engine may owe an answer before it counts as unresponsive
-_FAMILY_S = 30.0  # an engine that is ready keeps its processes, and a scan of /proc is dear
+_LATE_S = 5.0  # llmtop checks its own starts within a second; a later first check missed the start
+SILENCE_S = 3.0  # an engine that has not answered for longer is unresponsive
+_FAMILY_S = 30.0  # a ready engine keeps its processes, and a scan of /proc is expensive
 _MODELS = "/v1/models"
 _THERE = (200, 401, 403)
 _TITLE = 40  # characters of a process's title
 
 
 class Watch:
-    """What this llmtop remembers of one engine from look to look. One look at a time (``lock``).
+    """The state of one engine between checks. One check at a time (``lock``).
 
-    seen: it was seen alive. seen_starting: it was seen before it was ready, so the moment at which
-    it became ready is known. lost: it is known to be gone, and that nobody knows how.
-    phases_before: seconds that each phase took at this model's last start.
+    seen: it was observed alive. seen_starting: it was observed before it was ready, so the time of
+    readiness is known. lost: it has ended in an unknown way.
+    phases_before: duration of each phase at this model's last start, seconds.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class Watch:
         self._since: float | None = None
 
     def check(self, record: EngineRecord) -> tuple[State, str] | None:
-        """Its state now and a few words on it, None when its process has ended.
+        """Its present state and a note, None when its process has ended.
 
-        READY with a record that has no ``ready_at`` means: it has become ready just now.
-        Takes as long as the probe, a second at most.
+        READY with a record without ``ready_at`` means that it has just become ready.
+        Takes as long as the probe, at most a second.
         """
         letter = self._processes.state(self.leader)
         if letter is None:
@@ -91,12 +91,12 @@ class Watch:
 
     @property
     def since(self) -> float | None:
-        """Unix seconds at which the state of the last look began, as far as is known."""
+        """Unix seconds at which the state of the last check began, if known."""
         return self._since
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The phases that the start has gone through, as far as it was watched."""
+        """The observed phases of the start."""
         return self._startup.steps(self._clock(), self._phases_before)
 
     def _judge(self, record: EngineRecord, *, frozen: bool) -> tuple[State, str]:
@@ -126,10 +126,10 @@ class Watch:
         return State.UNRESPONSIVE, silence
 
     def _held_child(self) -> str:
-        """The child that a signal holds, as the beginning of a sentence; "" when none is held.
+        """A child process stopped by a signal, as the start of a sentence; "" for none.
 
-        The front end of vLLM and of SGLang answers 200 for as long as its engine process is there,
-        whether or not that does anything.
+        The front ends of vLLM and SGLang answer 200 while the engine process exists, even if it is
+        stopped.
         """
         now = self._monotonic()
         if self._counted_at is None or now - self._counted_at >= _FAMILY_S:
@@ -144,9 +144,9 @@ class Watch:
         return ""
 
     def _silence(self, record: EngineRecord) -> str | None:
-        """Why it does not count as answering, None when it does.
+        """Why it does not count as answering, None if it answers.
 
-        Only its own process on its own port counts: another server there would answer as well.
+        Only its own process on its own port counts: another server could answer there.
         """
         port = record.spec.port
         if self._listener is None or not self._listener.held():
@@ -158,13 +158,13 @@ class Watch:
         if status is None:
             return f"{path} does not answer within {PROBE_TIMEOUT_S:.0f} s"
         if status == 404 and self._probe(record.url + _MODELS, PROBE_TIMEOUT_S) in _THERE:
-            status = 200  # a build without that path, and it serves its models
+            status = 200  # a version without that path, which serves its models
         if status != 200:
             return f"{path} answers {status}"
         self._answered_at = self._monotonic()
         return None
 
     def _pids(self) -> Iterator[int]:
-        # A generator, so that /proc is scanned only once somebody listens on the port.
+        # A generator, so that /proc is scanned only if a process listens on the port.
         for member in self._processes.members(self.leader, self._log):
             yield member.pid

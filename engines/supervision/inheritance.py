@@ -1,8 +1,8 @@
-"""What an engine gets of llmtop's surroundings: neither its keys nor the current folder's modules.
+"""The environment that an engine inherits: without API keys and modules of the current folder.
 
-A Python before 3.11 has no switch for the second: its module is then run by a line of ours that
-first takes the folder out of the way. The Pythons that such an engine starts still import from the
-folder, so it must be one that no other user can write to.
+Python before 3.11 has no switch for the second. Its module is then run by a short program that
+removes the folder from the path. Python processes that such an engine starts still import from the
+folder, so no other user may be able to write to it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from llmtop.engines.host.safe_text import clean
 from llmtop.engines.supervision.preflight import LaunchRefused
 from llmtop.interpreter import SAFE_PATH, import_path
 
-# With these llmtop opens engines, of which some may be other people's.
+# API keys with which llmtop accesses engines, perhaps of other people.
 OWN_SECRETS = frozenset({"LLMTOP_API_KEY", "LLMTOP_ADMIN_API_KEY"})
-# ``sys`` is built in; nothing else is imported while the current folder ("") is in the path.
+# ``sys`` is built in; no other module is imported while the current folder ("") is in the path.
 WITHOUT_FOLDER = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; import runpy; module = sys.argv[1]; "
     "del sys.argv[1]; runpy.run_module(module, run_name='__main__', alter_sys=True)"
@@ -32,7 +32,7 @@ _CFG_CHARS = 10_000
 
 
 def inherited(environ: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """The environment for an engine. environ: llmtop's own. given: what the operator asked for."""
+    """The environment of an engine. environ: llmtop's own. given: variables of the operator."""
     found = {name: value for name, value in environ.items() if name not in OWN_SECRETS}
     found[SAFE_PATH] = "1"
     if "PYTHONPATH" in found:
@@ -41,14 +41,14 @@ def inherited(environ: Mapping[str, str], given: Mapping[str, str]) -> dict[str,
 
 
 def guarded(command: Sequence[str]) -> tuple[str, ...]:
-    """``PYTHON -m MODULE …`` as this Python takes it without the current folder in its path."""
+    """``PYTHON -m MODULE …`` for this Python, without the current folder in its path."""
     if len(command) < 3 or command[1] != "-m" or _is_recent(Path(command[0])):
         return tuple(command)
     return (command[0], "-c", WITHOUT_FOLDER, *command[2:])
 
 
 def check_folder(command: Sequence[str], folder: Path) -> None:
-    """LaunchRefused where an old Python would import what another user wrote into ``folder``."""
+    """LaunchRefused when an old Python could import files of another user from ``folder``."""
     program = Path(command[0])
     python = program if program.name.startswith("python") else interpreter_of(program)
     version = _version(python) if python is not None else None
@@ -63,18 +63,18 @@ def check_folder(command: Sequence[str], folder: Path) -> None:
     raise LaunchRefused(
         f"{clean(str(program))} runs on Python {version[0]}.{version[1]}, which imports modules"
         f" from the current folder, and other users can write to {clean(str(folder))}",
-        "start it in a folder of your own, or install the engine on Python 3.11 or later",
+        "start it in your own folder, or install the engine on Python 3.11 or later",
     )
 
 
 def _is_recent(python: Path) -> bool:
-    """Whether a Python is known to heed PYTHONSAFEPATH."""
+    """Whether a Python supports PYTHONSAFEPATH."""
     version = _version(python)
     return version is not None and version >= _NEEDED
 
 
 def _version(python: Path) -> tuple[int, int] | None:
-    """Which Python it is, without running it; None: unknown."""
+    """Its Python version, found without running it; None: unknown."""
     try:
         with (python.parent.parent / "pyvenv.cfg").open(errors="replace") as file:
             told = _VERSION.search(file.read(_CFG_CHARS))

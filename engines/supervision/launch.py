@@ -1,4 +1,4 @@
-"""Starting an engine: checks, a log, a process in a session of its own, and a record of it."""
+"""Starts an engine: checks, log, process in its own session, record."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
 class LaunchFailed(LlmtopError):
     """The engine was started and did not become ready.
 
-    excerpt: the log lines around the cause, safe to show; () when there are none.
+    excerpt: the log lines around the cause, safe to print; () for none.
     """
 
     def __init__(self, message: str, hint: str = "", excerpt: tuple[str, ...] = ()) -> None:
@@ -42,7 +42,7 @@ class LaunchFailed(LlmtopError):
 
 
 def base_url(host: str, port: int, *, secure: bool = False) -> str:
-    """Where an engine that listens on this address is reached from this machine."""
+    """The address from which this machine reaches an engine that listens on ``host``."""
     scheme = "https" if secure else "http"
     reached = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
     where = f"[{reached}]" if ":" in reached else reached
@@ -61,12 +61,13 @@ def start_engine(
     folder: str | None = None,
     replaces: str | None = None,
 ) -> EngineRecord:
-    """Start an engine and record it. The caller holds the name's lock.
+    """Start an engine and record it. The caller holds the lock of the name.
 
-    folder: where it is started, None for here. replaces: whose name it will take over.
+    folder: its working directory, None for the present one. replaces: the engine whose name it
+    will take over.
 
-    LaunchRefused and UsageError before anything was changed; when it fails later, what was started
-    is ended and what was recorded is forgotten before the error is raised.
+    Raises LaunchRefused and UsageError before any change. After a later failure the process is
+    ended and the record removed before the error is raised.
     """
     environ = inherited(environ, dict(spec.environment))
     running = tuple(running)
@@ -74,7 +75,7 @@ def start_engine(
     check_port(spec, running)
     socket = state.socket_path(spec.name)
     for one in running:
-        # One that took over a name keeps the socket that it opened under the name before.
+        # An engine that took over a name keeps the socket of its earlier name.
         if one.live_socket == str(socket):
             raise LaunchRefused(
                 f"the socket of {spec.name!r} belongs to the running engine {one.name!r}",
@@ -84,7 +85,7 @@ def start_engine(
     if certificate:
         certificate = str(Path(folder or ".").absolute() / certificate)
     remove_socket(str(socket))
-    # Where its log will be for most of its life: the name that it takes over, if it does.
+    # The log's final path: under the name that it takes over, if any.
     added = {LOG_VARIABLE: str(state.log_path(replaces or spec.name))}
     if spec.gpus:
         added["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in spec.gpus)
@@ -109,8 +110,8 @@ def start_engine(
         previous_startup_s=state.startups.seconds(startup_key(spec)),
         replaces=replaces,
     )
-    # Before the start too: a full disk shows before anything runs, and should llmtop die between
-    # the two, the record with its log is enough to find the engine again (``recover``).
+    # Record before the start: a full disk fails before anything runs. If llmtop dies in between,
+    # the record with its log is enough to find the engine again (``recover``).
     state.save(record)
     try:
         leader = _spawn(command, {**environ, **added}, record, processes, folder)
@@ -135,7 +136,7 @@ def prepare(
     environ: Mapping[str, str],
     folder: str | None = None,
 ) -> tuple[LaunchSpec, tuple[str, ...]]:
-    """What can be found wrong with a launch while nothing is touched; the spec and its command."""
+    """Check a launch without side effects. Returns the spec and its command."""
     spec = replace(check_model(spec, folder or ""), folder=str(state.folder(spec.name)))
     environ = {**environ, **dict(spec.environment)}
     command = adapter.command(spec)
@@ -153,7 +154,7 @@ def vacate(
     monotonic: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> None:
-    """See that a name is free and that nothing is left of who had it; LaunchRefused when it lives.
+    """Free a name and clean up after its earlier engine. LaunchRefused while that one runs.
 
     The caller holds the name's lock.
     """
@@ -165,8 +166,8 @@ def vacate(
     leader = identity(record)
     if processes.alive(leader):
         raise LaunchRefused(
-            f"an engine named {name!r} is running already (pid {record.pid}, {record.url})",
-            f"stop it with: llmtop stop {name}, or give this one another --name",
+            f"an engine named {name!r} is already running (pid {record.pid}, {record.url})",
+            f"stop it with: llmtop stop {name}, or choose another --name",
         )
     end_orphans(processes, leader, Path(record.log_path), monotonic=monotonic, sleep=sleep)
 
@@ -174,9 +175,10 @@ def vacate(
 def recover(
     record: EngineRecord, state: StateDirectory, processes: Processes
 ) -> EngineRecord | None:
-    """The record of a start in whose midst llmtop died, completed by who writes its log.
+    """The completed record of a start during which llmtop died. Its process is the writer of the
+    log.
 
-    None when nothing was started. The caller holds the name's lock.
+    None when nothing was started. The caller holds the lock of the name.
     """
     for one in processes.writers(Path(record.log_path)):
         entry = processes.entry(one.pid)

@@ -1,6 +1,6 @@
-"""How an engine was really started, read from its living process: its record hides the secrets.
+"""The launch context of an engine, read from its running process: its record hides the secrets.
 
-What is found here stays in memory. It is never recorded, shown or logged.
+It stays in memory. It is never recorded, shown or logged.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from llmtop.engines.state.restart_journal import RestartEntry
 
 
 class LaunchContextLost(LlmtopError):
-    """The arguments of an engine hold secrets that are nowhere to be had any more."""
+    """The arguments of an engine contain secrets that are no longer available."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchContext:
-    """spec: what the operator asked for, secrets and all. environ: what the engine was given, None
-    where that cannot be told. folder: where it was started, from where its paths count; None
-    where that cannot be told.
+    """spec: the operator's request, including secrets. environ: the engine's environment, None if
+    unknown. folder: its working directory, the base of its relative paths; None if unknown.
     """
 
     spec: LaunchSpec = field(repr=False)
@@ -35,7 +34,7 @@ class LaunchContext:
 def origin_of(record: EngineRecord, *, alive: bool) -> LaunchContext:
     """The launch context of a recorded engine.
 
-    LaunchContextLost when the record hides a secret and the process cannot be asked.
+    LaunchContextLost when the record hides a secret and the process cannot be read.
     """
     command = _entries(record.pid, "cmdline") if alive else ()
     spec = _revealed(record, command)
@@ -43,7 +42,7 @@ def origin_of(record: EngineRecord, *, alive: bool) -> LaunchContext:
         return LaunchContext(spec)
     pairs = (entry.partition("=") for entry in _entries(record.pid, "environ"))
     environ = {name: value for name, equals, value in pairs if equals}
-    # A program that writes its own title does so over its environment.
+    # A program that sets its title overwrites its environment.
     if LOG_VARIABLE not in environ:
         environ = {}
     try:
@@ -54,10 +53,10 @@ def origin_of(record: EngineRecord, *, alive: bool) -> LaunchContext:
 
 
 def before_restart(record: EngineRecord, cut: RestartEntry | None, *, alive: bool) -> LaunchContext:
-    """The origin of an engine; the last good one where its restart was cut short (``cut``).
+    """The launch context of an engine; the last good one after an interrupted restart (``cut``).
 
-    What was written down of that has no secrets: they come from the process that was started
-    instead, while it lives. Else LaunchContextLost.
+    The journal has no secrets: they come from the process that was started instead, while it runs.
+    Else LaunchContextLost.
     """
     if cut is None or cut.rolling:
         return origin_of(record, alive=alive)
@@ -74,7 +73,7 @@ def before_restart(record: EngineRecord, cut: RestartEntry | None, *, alive: boo
 
 
 def _after(hidden: Sequence[str], real: Sequence[str]) -> dict[tuple[str, str], str]:
-    """The secrets of an argument vector, by the flag before them and what is shown for them."""
+    """The secrets of an argument vector, by the flag before them and their replacement."""
     before = ("", *hidden)
     pairs = zip(before, hidden, real, strict=False)
     return {(flag, shown): word for flag, shown, word in pairs if HIDDEN in shown}
@@ -88,7 +87,7 @@ def _filled(words: Sequence[str], told: Mapping[tuple[str, str], str]) -> tuple[
 def surroundings(
     origin: LaunchContext | None, environ: Mapping[str, str]
 ) -> tuple[Mapping[str, str], str | None]:
-    """Environment and folder for a start; ``environ`` and here where no origin reports them."""
+    """Environment and folder for a start; default: ``environ`` and the present folder."""
     if origin is None:
         return environ, None
     return environ if origin.environ is None else origin.environ, origin.folder
@@ -100,7 +99,7 @@ def _revealed(record: EngineRecord, command: Sequence[str]) -> LaunchSpec:
     if not wanted:
         return spec
     shown = record.command[1:]
-    # A script is run by its interpreter, so only what stands behind the program is the same.
+    # An interpreter runs a script, so only the arguments after the program are equal.
     real = command[len(command) - len(shown) :] if len(command) > len(shown) else ()
     secrets = [
         (hidden, word) for hidden, word in zip(shown, real, strict=False) if HIDDEN in hidden
@@ -117,7 +116,7 @@ def _revealed(record: EngineRecord, command: Sequence[str]) -> LaunchSpec:
 
 
 def _fits(shown: str, real: str) -> bool:
-    """Whether a word of a record can be this one of the process, its secret hidden."""
+    """Whether a word of a record can be this word of the process with its secret hidden."""
     parts = shown.split(HIDDEN)
     if len(parts) == 1:
         return shown == real
@@ -128,8 +127,8 @@ def _fits(shown: str, real: str) -> bool:
 
 def _lost(record: EngineRecord) -> LaunchContextLost:
     return LaunchContextLost(
-        f"the arguments of {record.name!r} hold secrets, which llmtop does not keep, "
-        "and its process cannot be asked for them",
+        f"the arguments of {record.name!r} contain secrets, which llmtop does not store, "
+        "and its process cannot be read",
         f"stop it and start it again: llmtop run {record.spec.kind} … --name {record.name}",
     )
 

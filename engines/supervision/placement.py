@@ -1,4 +1,4 @@
-"""Which engines would share a GPU: each takes its share of the memory as if it were alone."""
+"""Finds engines that would share a GPU: each takes its memory share as if it were alone."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from llmtop.engines.core.records import LaunchSpec
 def crowded(
     specs: Iterable[LaunchSpec], simulated: Iterable[str] = (), gpus: int = 0
 ) -> tuple[str, ...]:
-    """One line for each set of engines that may use the same GPU; () when none do.
+    """One line for each set of engines that may use the same GPU; () for none.
 
-    simulated: kinds that use no GPU unless they are given some. gpus: how many this machine has,
-    for engines that are given none and so may use all of them.
+    simulated: kinds that use no GPU unless GPUs are set. gpus: the number in this machine, for
+    engines without set GPUs, which may use all of them.
     """
     simulated = set(simulated)
     users: dict[int, list[LaunchSpec]] = {}
@@ -37,5 +37,5 @@ def _line(names: tuple[str, ...], indices: list[int], vague: list[str]) -> str:
     together = f"{', '.join(names[:-1])} and {names[-1]}"
     if vague:
         which = " and ".join(vague)
-        return f"{together} may meet on {where}: no GPUs are set for {which}, so it may take any"
+        return f"{together} may share {where}: no GPUs are set for {which}, so it may use any"
     return f"{together} share {where}: each takes its part of the memory as if it were alone"

@@ -1,4 +1,4 @@
-"""Why and how an engine ended: found out once, and written down."""
+"""Finds once why and how an engine ended, and records it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from llmtop.values import replace
 if TYPE_CHECKING:
     from llmtop.engines.failures.table import Explanation
 
-_STOPPING_S = 30.0  # how long another llmtop is left alone with a stop that it began
+_STOPPING_S = 30.0  # another llmtop has so long to finish its stop
 _LAST_LINES = 5
-_LINE_CHARS = 400  # of an excerpt: what a record keeps of a line
-_UNSEEN = "it has ended, and llmtop did not see it end"
+_LINE_CHARS = 400  # of a line of an excerpt in a record
+_UNSEEN = "it has ended while llmtop did not watch it"
 
 
 class Postmortem:
-    """Looks into engines whose process has ended. secrets: by engine, never to be shown.
+    """Examines engines whose process has ended. secrets: by engine, never shown.
 
-    holders: who holds the memory of an engine's GPUs now, in words.
+    holders: the processes that hold memory of an engine's GPUs now, in words.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Postmortem:
         self._sleep = sleep
 
     def examine(self, record: EngineRecord, watch: Watch) -> EngineStatus:
-        """Its process has ended: by whose will, and why? Ends what it left behind."""
+        """Find the reason after the process has ended, and end its remaining children."""
         leader, log, now = watch.leader, Path(record.log_path), self._clock()
         asked = record.stop_requested_at
         if (
@@ -99,7 +99,7 @@ class Postmortem:
             if newest.ended_at is None:
                 newest = replace(newest, ended_at=when)
                 if newest.stop_requested_at is None:
-                    # Whatever the code: vLLM exits with 0 when its engine core has died.
+                    # With any code: vLLM exits with 0 when its engine core has died.
                     how = f"with exit code {code}" if code is not None else "unseen"
                     newest = replace(
                         newest,
@@ -116,11 +116,11 @@ class Postmortem:
     def verdict(self, record: EngineRecord) -> EngineStatus:
         """The status of an engine whose end is recorded."""
         if record.ended_at is None:
-            # A restart took the name while the one before was looked at: the next look is at this.
+            # A restart took the name during this examination: the next check examines the new one.
             state = State.STARTING if record.ready_at is None else State.READY
             return EngineStatus(record, state, record.ready_at or record.started_at)
         if record.exit_code is None and record.pid != 0:
-            # Another llmtop saw the end first; only its parent gets to know the code.
+            # Another llmtop recorded the end first. Only the parent knows the exit code.
             code = self._processes.exit_code(identity(record))
             if code is not None:
                 record = self.ended(record, record.ended_at or self._clock())
@@ -128,11 +128,11 @@ class Postmortem:
         return EngineStatus(record, state, record.ended_at, record.cause or "")
 
     def explain(self, record: EngineRecord, *, sudden: bool = False) -> Explanation | None:
-        """Why an engine ended, with the log lines around the cause; None when nothing reports it.
+        """Why an engine ended, with the log lines around the cause; None without a report.
 
-        sudden: as ``failures.explain`` has it.
+        sudden: as in ``failures.explain``.
         """
-        from llmtop.engines.failures.table import explain  # a long table, for those that have ended
+        from llmtop.engines.failures.table import explain  # long tables, needed only after an end
 
         exit_code = record.exit_code
         if exit_code is None:
@@ -142,7 +142,7 @@ class Postmortem:
         # Engines print their own arguments.
         secrets = self._secrets.get(record.name, ())
         shown = (hide(line, secrets) for line in lines) if secrets else lines
-        # Only what served can have outlived an error.
+        # Only an engine that served can have survived an error.
         sudden = sudden and record.ready_at is not None
         return explain(
             shown,
@@ -157,7 +157,7 @@ class Postmortem:
         )
 
     def _shown(self, record: EngineRecord, found: Explanation | None) -> tuple[str, ...]:
-        """The log lines that show best why an engine ended: around the cause, else the last."""
+        """The log lines that explain the end best: around the cause, else the last ones."""
         lines = found.excerpt if found is not None else ()
         if not lines:
             secrets = self._secrets.get(record.name, ())
@@ -167,18 +167,18 @@ class Postmortem:
 
 
 def _killed(left: int) -> Explanation:
-    """How a leader ended that nobody saw end, and whose children ran on."""
+    """The explanation for a main process with an unknown end whose children continued."""
     rest = "another process" if left == 1 else f"{left} other processes"
     from llmtop.engines.failures.table import Explanation
 
     return Explanation(
-        f"its main process was gone while {rest} of it ran on (ended now): it was probably killed",
-        "not by llmtop: dmesg shows whether the kernel did it for lack of memory",
+        f"its main process ended while {rest} of it continued (ended now): it was probably killed",
+        "not by llmtop: dmesg shows whether the kernel killed it for lack of memory",
     )
 
 
 def _written(log: Path, otherwise: float) -> float:
-    """When a log was last written to: the nearest to an end that nobody saw."""
+    """The time of the last write to a log: the best estimate of an unobserved end."""
     try:
         return log.stat().st_mtime
     except OSError:

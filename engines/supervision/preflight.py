@@ -1,4 +1,4 @@
-"""What is checked before an engine is started, so that it fails in a moment and in plain words."""
+"""Checks before an engine starts, so that it fails early and with a clear message."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from llmtop.trust import Trust
 
 
 class LaunchRefused(LlmtopError):
-    """The engine was not started, since it could not have run; nothing was changed."""
+    """The engine was not started because it could not run; nothing was changed."""
 
 
 def check_model(spec: LaunchSpec, folder: str = "") -> LaunchSpec:
-    """UsageError when the model is written as a path and is not there; ``~`` is resolved.
+    """UsageError when the model is a path that does not exist; ``~`` is resolved.
 
-    Anything else may be a name on a hub, which only the engine can look up. folder: where the
-    engine will be started, "" for here.
+    Anything else may be a name on a hub, which only the engine can look up. folder: the engine's
+    working directory, "" for the present one.
     """
     if not spec.model.startswith(("/", "./", "../", "~")):
         return spec
@@ -41,9 +41,9 @@ def check_model(spec: LaunchSpec, folder: str = "") -> LaunchSpec:
 
 
 def check_certificate(path: str, folder: str = "") -> None:
-    """LlmtopError when a certificate that an engine shall show cannot be read.
+    """LlmtopError when an engine's TLS certificate cannot be read.
 
-    path: "" for none. folder: where the engine will be started, "" for here.
+    path: "" for none. folder: the engine's working directory, "" for the present one.
     """
     if path:
         Trust(pinned=str(Path(folder) / path)).context()
@@ -57,7 +57,7 @@ def find_program(adapter: Adapter, command: tuple[str, ...], environ: Mapping[st
         if found is None:
             raise LaunchRefused(
                 f"the program {clean(program)!r} for {adapter.title} is not on the PATH",
-                "name it with --bin PATH, or its environment's Python with --python PATH",
+                "give it with --bin PATH, or its environment's Python with --python PATH",
             )
         return str(Path(found).absolute())
     path = Path(program).expanduser()
@@ -65,17 +65,17 @@ def find_program(adapter: Adapter, command: tuple[str, ...], environ: Mapping[st
         raise LaunchRefused(f"there is no program at {clean(program)}", "check --bin or --python")
     if path.is_dir() or shutil.which(str(path)) is None:
         raise LaunchRefused(
-            f"{clean(program)} is not a program that can be run", "check --bin or --python"
+            f"{clean(program)} is not an executable program", "check --bin or --python"
         )
     return str(path.absolute())
 
 
 def check_port(spec: LaunchSpec, running: Iterable[EngineRecord]) -> None:
-    """LaunchRefused when the port is taken, naming who has it; ``running``: our living engines."""
+    """LaunchRefused when the port is taken, with its holder. running: llmtop's running engines."""
     if not 1 <= spec.port <= 65535:
-        raise UsageError(f"{spec.port} is not a TCP port", "take one from 1024 to 65535")
+        raise UsageError(f"{spec.port} is not a TCP port", "use one from 1024 to 65535")
     for record in running:
-        # It may not have bound it yet: SGLang loads the whole model first.
+        # It may not be bound yet: SGLang loads the whole model first.
         if record.spec.port == spec.port:
             raise LaunchRefused(
                 f"port {spec.port} belongs to the engine {record.name!r} (pid {record.pid})",
@@ -94,4 +94,4 @@ def _another(spec: LaunchSpec, otherwise: str) -> str:
         free = ports.next_free(spec.host, spec.port + 1)
     except LlmtopError:
         return otherwise
-    return f"take another, such as --port {free}, or {otherwise}"
+    return f"use another, such as --port {free}, or {otherwise}"

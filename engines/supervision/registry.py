@@ -1,4 +1,4 @@
-"""The records of engines while several llmtops change them, and also while no disk takes them."""
+"""Engine records that several llmtop processes change, also while the disk is full."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Change = Callable[[EngineRecord], EngineRecord]
 
 
 class EngineRegistry:
-    """What is known of each engine now: the record on disk, and newer facts that found no room.
+    """The newest facts on each engine: the record on disk, and changes that could not be written.
 
-    Changes are functions of the newest record and leave alone what another llmtop found first, so
-    that one which could not be written may be made again later.
+    Changes are functions of the newest record. They keep facts that another llmtop recorded first,
+    so a change that could not be written can be repeated later.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class EngineRegistry:
         return self.update(newest) if identity(newest) in self._waiting else newest
 
     def update(self, record: EngineRecord, *changes: Change) -> EngineRecord:
-        """Change the newest record of this very process and return it.
+        """Change the newest record of this process and return it.
 
-        When another engine has the name by now its record is returned unchanged. When nothing can
-        be written the change is kept in memory and written at a later look.
+        If another engine has the name now, its record is returned unchanged. If writing fails, the
+        change stays in memory and is written later.
         """
         who = identity(record)
         with self._lock:
@@ -82,7 +82,7 @@ class EngineRegistry:
         except (NewerRecord, ForeignState):
             raise
         except StateError:
-            # Damaged while the engine runs: what is known here is worth more.
+            # Damaged while the engine runs: the facts in memory replace it.
             self._state.set_aside(record.name)
             return record
 

@@ -1,8 +1,8 @@
-"""Restarting an engine with other arguments, and going back to the last good ones when they fail.
+"""Restarts an engine with other arguments, and restores the last good ones on failure.
 
-In place: stop, start under the same name and port. Rolling: the new one is started beside the old
-one, on another port; once it is ready whoever asks moves over, the old one is stopped, and the new
-one takes over its name. Its port stays the new one: nobody can be told to move back.
+In place: stop, then start with the same name and port. Rolling: the new engine starts beside the
+old one, on another port. When it is ready, clients move to it, the old one stops, and the new one
+takes over the name. The port stays the new one, because clients cannot be moved back.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from llmtop.engines.tuning.argv_editor import with_flags, with_options, without_
 
 READY_TIMEOUT_S = 1800.0
 
-EMPTY_SHARE = 0.02  # the driver itself keeps some hundred MiB of a GPU that nobody uses
+EMPTY_SHARE = 0.02  # the driver keeps some hundred MiB of an unused GPU
 
 OnPhase = Callable[[EngineStatus], None]
 HandOver = Callable[[EngineRecord], None]
@@ -34,9 +34,10 @@ HandOver = Callable[[EngineRecord], None]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be different. changes: option values by name. flags: arguments as they are, in
-    place of those for the same flags. gpus: other ones, () for the same. without: flags to drop,
-    each with its values.
+    """The requested differences.
+
+    changes: option values by name. flags: arguments that replace those of the same flags. gpus:
+    other GPUs, () for the same. without: flags to remove, each with its values.
     """
 
     changes: Mapping[str, OptionValue] = field(default_factory=dict)
@@ -45,7 +46,7 @@ class Wanted:
     without: tuple[str, ...] = ()
 
     def spec(self, adapter: Adapter, origin: LaunchContext) -> LaunchSpec:
-        """What to launch. UsageError when it cannot be said with the engine's arguments."""
+        """The new launch. UsageError if the engine's arguments cannot express it."""
         kept = without_flags(origin.spec.args, self.without, adapter.long_flag)
         args = with_options(adapter, kept, self.changes)
         gpus = self.gpus or origin.spec.gpus
@@ -62,7 +63,7 @@ def carry_out(
     ready_timeout_s: float = READY_TIMEOUT_S,
     on_phase: OnPhase | None = None,
 ) -> Restarted:
-    """Restart an engine with what is wanted; rolling when there is a ``hand_over``. Blocks."""
+    """Restart an engine with these differences; rolling with a ``hand_over``. Blocks."""
     origin = supervisor.origin(record)
     spec = wanted.spec(supervisor.adapter(origin.spec), origin)
     if hand_over is None:
@@ -88,7 +89,7 @@ def carry_out(
 
 
 def room_beside(record: EngineRecord, gpus: Iterable[GpuSample]) -> tuple[int, ...] | None:
-    """GPUs for a second engine beside this one: () where it needs none, None where none is free."""
+    """GPUs for a second engine beside this one: () if it needs none, None if none is free."""
     if record.simulated:
         return ()
     mine = record.spec.gpus
@@ -110,12 +111,11 @@ class RestartFailed(LlmtopError):
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """The result of a restart; an engine is ready when there is one of these.
+    """The result of a restart after which an engine is ready.
 
-    record: of the engine that is ready now. url_before: where it was reached before. failure,
-    advice, excerpt: why the new configuration did not start, in plain words, what to try, and the
-    log lines around it; "" and () when it runs. took_s: seconds in all; down_s: those in which
-    nobody answered.
+    record: of the engine that is ready now. url_before: its earlier URL. failure, advice, excerpt:
+    why the new configuration did not start, what to try, and the log lines around it; "" and ()
+    when it runs. took_s: total seconds. down_s: seconds without an answering engine.
     """
 
     record: EngineRecord
@@ -128,7 +128,7 @@ class Restarted:
 
     @property
     def rolled_back(self) -> bool:
-        """Whether it runs as it did before."""
+        """Whether the earlier configuration runs again."""
         return bool(self.failure)
 
 
@@ -150,16 +150,16 @@ def restart(
     on_phase: OnPhase | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Restarted:
-    """Stop an engine and start it as ``spec`` says, under its name and on its port.
+    """Stop an engine and start it with ``spec``, under its name and on its port.
 
-    What is wrong with ``spec`` beforehand is raised before anything is touched. When it does not
-    become ready and the old one ran, that one is started again as ``origin`` says. LaunchFailed:
-    it did not run before and does not run now. RestartFailed: neither could be started.
+    Errors in ``spec`` are raised before any change. If it does not become ready and the old one
+    ran, the old one is started again with ``origin``. LaunchFailed: it did not run before and does
+    not run now. RestartFailed: neither could be started.
     """
     supervisor.check(spec, origin)
     restart_journal = supervisor.restart_journal
     restart_journal.refuse_second(record.name)
-    # Where a restart was cut short the origin is the configuration from before that one.
+    # After an interrupted restart the origin is the configuration before it.
     good = supervisor.ready(record) or restart_journal.cut_short(record.name) is not None
     begin = monotonic()
     if good:
@@ -172,7 +172,7 @@ def restart(
     except Exception:
         restart_journal.end(record.name)
         raise
-    # Not after a Ctrl+C: then the last good one is still wanted back.
+    # Not after Ctrl+C: then the last good configuration must be restored.
     restart_journal.end(record.name)
     took = monotonic() - begin
     return _outcome(ready, record, took, took, failure)
@@ -186,7 +186,7 @@ def _start_or_go_back(
     ready_timeout_s: float,
     on_phase: OnPhase | None,
 ) -> tuple[EngineRecord, _Failure | None]:
-    """Start as ``spec`` says, else as ``origin`` says where that is known to be ``good``."""
+    """Start with ``spec``; on failure with ``origin``, if that is known to be ``good``."""
     try:
         return _start(supervisor, spec, origin, ready_timeout_s, on_phase), None
     except _DidNotStart as error:
@@ -198,7 +198,7 @@ def _start_or_go_back(
     except _DidNotStart as again:
         raise RestartFailed(
             f"the new configuration did not start ({failure.words}), and the last good one "
-            f"did not come back: {again.failure.words}",
+            f"did not start again: {again.failure.words}",
             again.failure.advice or f"read its log: llmtop logs {spec.name}",
         ) from again
 
@@ -215,19 +215,19 @@ def roll(
     on_phase: OnPhase | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Restarted:
-    """Start the new one beside the old one, let everybody move over, then stop the old one.
+    """Start the new engine beside the old one, let clients move over, then stop the old one.
 
-    hand_over: called once the new one is ready; the old one is stopped when it returns. When the
-    new one does not start the old one is never touched. UsageError where both would need the
-    same GPUs, or the old one does not run.
+    hand_over: called when the new one is ready; the old one stops after it returns. If the new one
+    does not start, the old one continues. UsageError if both need the same GPUs, or if the old one
+    does not run.
     """
     if not supervisor.alive(record):
-        raise UsageError(f"{record.name!r} does not run", "leave --rolling out")
+        raise UsageError(f"{record.name!r} does not run", "omit --rolling")
     shared = set(spec.gpus) & set(record.spec.gpus)
     if not record.simulated and (not spec.gpus or not record.spec.gpus or shared):
         raise UsageError(
-            "a rolling restart needs GPUs of its own for the new engine",
-            "name those that are free with --gpus, or leave --rolling out",
+            "a rolling restart needs separate GPUs for the new engine",
+            "give free GPUs with --gpus, or omit --rolling",
         )
     taken = {one.spec.port for one in supervisor.records() if supervisor.alive(one)}
     beside = replace(
@@ -260,7 +260,7 @@ def _second_name(record: EngineRecord, taken: Collection[str]) -> str:
     stem = record.name[:34]
     for number in itertools.count(1):
         name = f"{stem}-new{number if number > 1 else ''}"
-        # It may itself have taken over, and then still has the socket of its first name.
+        # If it took over its name itself, it still has the socket of its first name.
         mine = Path(record.live_socket or "").name.startswith(f"{name}.")
         if name not in taken and not mine:
             return name
@@ -280,7 +280,7 @@ def _start(
     on_phase: OnPhase | None,
     replaces: str | None = None,
 ) -> EngineRecord:
-    """Start and wait; what does not become ready is ended, and beside another one forgotten."""
+    """Start and wait. If it does not become ready, end it; in a rolling restart also delete it."""
     try:
         record = supervisor.launch(spec, origin=origin, replaces=replaces)
     except LlmtopError as error:
@@ -300,7 +300,7 @@ def _start(
             supervisor.forget(ended)
         raise _DidNotStart(_Failure(words, advice, excerpt)) from error
     except BaseException:
-        # Ctrl+C: the old one still runs, so nothing is lost with this one.
+        # Ctrl+C: the old one still runs, so end the new one.
         if replaces is not None:
             supervisor.forget(supervisor.stop(record))
         raise

@@ -22,16 +22,16 @@ from llmtop.http_client.probe import Probe
 from llmtop.trust import Trusts
 from llmtop.values import replace
 
-_AT_ONCE_S = 2.0  # ready at the first look: so young that its age is its start-up time
+_AT_ONCE_S = 2.0  # if ready at the first check and younger, its age is its start-up time
 _BEAT_S = 0.2
 _OVER = (State.STOPPED, State.FAILED, State.LOST)
 
 
 class StatusReader:
-    """Finds the status of engines and keeps one ``Watch`` for each, from look to look.
+    """Finds the status of engines and keeps one ``Watch`` for each between checks.
 
-    registry: their records. postmortem: for those whose process has ended. probe: (url, seconds) ->
-    HTTP status or None. trusts: gets the certificate of each engine that is looked at.
+    registry: their records. postmortem: for ended engines. probe: (url, seconds) -> HTTP status or
+    None. trusts: receives the certificate of each checked engine.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class StatusReader:
         self._lock = threading.Lock()
 
     def read(self, record: EngineRecord) -> EngineStatus:
-        """The status now. Takes about one second at most; an engine's end takes longer, once.
+        """The present status. Takes at most about a second; the end of an engine once takes longer.
 
-        Records what it finds: that the engine became ready, that it ended and why.
+        Records its findings: that the engine became ready, that it ended, and why.
         """
         record = self._registry.fresh(record)
         if record.pid == 0 and record.ended_at is None:
@@ -79,14 +79,14 @@ class StatusReader:
                 record = self._became_ready(record, watch)
             log = Path(record.log_path)
             if log_reader.outgrown(log):
-                # Under the lock: two who cut the log at once would lose a part of it.
+                # Under the lock: two simultaneous rotations would lose a part of the log.
                 with contextlib.suppress(LlmtopError), self._state.lock(record.name):
                     log_reader.rotate(log)
             steps = watch.steps if state is State.STARTING else ()
             return EngineStatus(record, state, watch.since, words, steps)
 
     def forget(self, name: str) -> None:
-        """Drop what was observed under this name; the next look starts without it."""
+        """Drop the observations of this name; the next check starts without them."""
         with self._lock:
             self._watches.pop(name, None)
 
@@ -110,7 +110,7 @@ class StatusReader:
 
     def _became_ready(self, record: EngineRecord, watch: Watch) -> EngineRecord:
         now = self._clock()
-        # Only who saw it start knows how long that took: an adopted one may be ready for hours.
+        # The start-up time is known only if the start was observed.
         age = self._processes.age_s(watch.leader)
         took = age if watch.seen_starting or age < _AT_ONCE_S else None
         if took is not None:

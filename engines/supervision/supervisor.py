@@ -1,7 +1,7 @@
-"""The supervisor: starts, adopts and stops engines, and reports their status and why they ended.
+"""The supervisor starts, takes over and stops engines, and reports their status and their end.
 
-Synchronous and safe to call from several threads. Engines outlive it: it may end at any moment,
-and the next one continues from the state directory.
+It is synchronous and thread-safe. Engines outlive it: it may end at any moment, and the next one
+continues from the state directory.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ LOCK_WAIT_S = 2.0
 
 
 class Supervisor:
-    """The one owner of engine processes.
+    """Controls engine processes. No other class does this.
 
-    state: where engines are remembered. adapters: by kind. environ: what engines inherit. probe:
-    (url, seconds) -> HTTP status or None. clock: unix seconds; monotonic: for durations.
-    gpu_memory: None where nobody looks at GPUs. trusts: whom encrypted connections believe; each
-    engine's own certificate is added. launched: called after each start of an engine.
+    state: the store of records. adapters: by kind. environ: inherited by engines. probe: (url,
+    seconds) -> HTTP status or None. clock: unix seconds; monotonic: for durations. gpu_memory: None
+    to ignore GPUs. trusts: the certificates to trust; each engine's own certificate is added.
+    launched: called after each start of an engine.
     """
 
     def __init__(
@@ -102,16 +102,16 @@ class Supervisor:
         return [self._registry.fresh(record) for record in self._state.scan()[0]]
 
     def problems(self) -> list[Problem]:
-        """Records that cannot be used: damaged, or a newer llmtop's. They are left as they are."""
+        """Unusable records: damaged, or of a newer llmtop. They are not changed."""
         return self._state.scan()[1]
 
     @property
     def names(self) -> list[str]:
-        """The names of all engines that are remembered."""
+        """The names of all recorded engines."""
         return [record.name for record in self._state.scan()[0]]
 
     def find(self, name: str) -> EngineRecord:
-        """The engine of this name. UsageError, naming those there are, when there is none."""
+        """The engine of this name. UsageError, which lists the known names, if there is none."""
         check_name(name)
         record = self._state.load(name)
         if record is not None:
@@ -127,16 +127,16 @@ class Supervisor:
     ) -> EngineRecord:
         """Start an engine; returns once it runs and is recorded, long before it is ready.
 
-        origin: the engine that it is started instead of, whose environment and folder it gets.
+        origin: the engine that it replaces; it gets the same environment and folder.
         replaces: the engine whose name it will take over (``rename``).
         UsageError: unknown kind, bad name, port or model path. LaunchRefused: the name or the port
-        is taken, or there is no such program. NameBusy: another llmtop is just starting that name.
-        StateError: nothing can be written. LaunchFailed: it cannot be executed. After any of
-        these nothing is left running.
+        is taken, or the program does not exist. NameBusy: another llmtop starts that name now.
+        StateError: nothing can be written. LaunchFailed: it cannot be executed. After each of
+        these errors nothing is left running.
         """
         adapter = self.adapter(spec)
         environ, folder = surroundings(origin, self._environ)
-        # Who restarts an engine is watching it too, and holds the name for moments.
+        # A llmtop that restarts an engine also watches it, and holds the lock for moments.
         with self._state.lock(spec.name, wait_s=0.0 if origin is None else LOCK_WAIT_S):
             vacate(
                 spec.name,
@@ -165,11 +165,11 @@ class Supervisor:
         return record
 
     def check(self, spec: LaunchSpec, origin: LaunchContext | None = None) -> None:
-        """Raise what ``launch`` would, as far as is known while the port is still taken."""
+        """Raise the errors of ``launch`` that can be found while the port is still taken."""
         prepare(spec, self.adapter(spec), self._state, *surroundings(origin, self._environ))
 
     def adapter(self, spec: LaunchSpec) -> Adapter:
-        """The adapter of this kind. UsageError when there is none, or the name cannot be one."""
+        """The adapter of this kind. UsageError for an unknown kind or an invalid name."""
         check_name(spec.name)
         adapter = self._adapters.get(spec.kind)
         if adapter is None:
@@ -180,28 +180,28 @@ class Supervisor:
         return adapter
 
     def origin(self, record: EngineRecord) -> LaunchContext:
-        """How an engine was really started; of one whose restart was cut short, the last good one.
+        """The launch context of an engine; after an interrupted restart, the last good one.
 
-        LlmtopError when its secrets cannot be had any more.
+        LlmtopError when its secrets are no longer available.
         """
         cut = None if self.ready(record) else self.restart_journal.cut_short(record.name)
         return before_restart(record, cut, alive=self.alive(record))
 
     def alive(self, record: EngineRecord) -> bool:
-        """Whether the very process that a record speaks of still runs."""
+        """Whether the process of a record still runs."""
         return self._processes.alive(identity(record))
 
     def ready(self, record: EngineRecord) -> bool:
-        """Whether it runs and was ready; who asks may have its record from before that."""
+        """Whether it runs and was ready, even if the given record is older."""
         return self.alive(record) and self._registry.fresh(record).ready_at is not None
 
     def expected_startup_s(self, record: EngineRecord) -> float | None:
-        """How long a start of this engine takes, by its last one; None when none was timed."""
+        """The duration of this engine's last start; None without one."""
         known = record.startup_s or record.previous_startup_s
         return known or self._state.startups.seconds(startup_key(record.spec))
 
     def rename(self, record: EngineRecord, name: str) -> EngineRecord:
-        """Give a running engine the name of one that has ended. Its log and its record go along."""
+        """Give a running engine the name of an ended one. Its log and record move too."""
         with (
             self._state.lock(name, wait_s=LOCK_WAIT_S),
             self._state.lock(record.name, wait_s=LOCK_WAIT_S),
@@ -224,8 +224,8 @@ class Supervisor:
     ) -> EngineStatus:
         """Wait until an engine is ready. on_phase: called with each new state or phase.
 
-        LaunchFailed with the cause when it ends instead, or when ``timeout_s`` seconds are over
-        (it then keeps running: the caller decides).
+        LaunchFailed with the cause when it ends, or after ``timeout_s`` seconds (it then keeps
+        running: the caller decides).
         """
         return wait_ready(
             record,
@@ -237,11 +237,11 @@ class Supervisor:
         )
 
     def status(self, record: EngineRecord) -> EngineStatus:
-        """The status of an engine now. Call it once a second; takes one second at most.
+        """The present status of an engine. Call it once a second; it takes at most a second.
 
-        An end takes longer, once: remaining processes are ended and the log is read. Records what
-        it finds: that it became ready, that it ended and why. Never raises for what an engine or
-        its record file may be like.
+        The end of an engine once takes longer: remaining processes are ended and the log is read.
+        Records its findings: that it became ready, that it ended, and why. It never raises, for any
+        state of an engine or its record file.
         """
         return self.restart_journal.annotate(self._status.read(record))
 
@@ -251,25 +251,25 @@ class Supervisor:
         grace_s: float = GRACE_S,
         on_note: Callable[[str], None] | None = None,
     ) -> EngineRecord:
-        """Stop an engine and return its record once no process of it is left.
+        """Stop an engine. Returns its record when no process of it is left.
 
-        Its GPU memory is waited for too, some seconds at most; on_note: called when it stays used.
+        It also waits some seconds for its GPU memory. on_note: called when it stays in use.
 
-        SIGTERM, ``grace_s`` seconds, SIGKILL for all that remains. Stopping one that has ended
-        cleans up behind it. StopFailed when even SIGKILL does not end a process. UsageError when
-        the name belongs to another engine by now.
+        SIGTERM, ``grace_s`` seconds, SIGKILL for the remaining processes. For an ended engine it
+        cleans up. StopFailed when a process survives SIGKILL. UsageError when the name now belongs
+        to another engine.
         """
         asked, record = record, self._registry.fresh(record)
         if asked.pid != 0 and identity(asked) != identity(record):
             raise UsageError(
-                f"{record.name!r} was started again: it is not the same engine any more",
+                f"{record.name!r} was started again: it is no longer the same engine",
                 "check llmtop ps, then stop it",
             )
         leader = identity(record)
         refuse_foreign(record.name, leader, self._processes)
         self.restart_journal.drop(record.name)
         if not self._processes.alive(leader) and record.stop_requested_at is None:
-            record = self.status(record).record  # why it ended comes before who asked
+            record = self.status(record).record  # record an earlier end before the stop
         if record.ended_at is None and record.stop_requested_at is None:
             now = self._clock()
             record = self._registry.update(
@@ -295,7 +295,7 @@ class Supervisor:
         return record
 
     def members(self) -> dict[int, str]:
-        """The name of the engine behind each pid of a living engine of llmtop."""
+        """The engine name of each pid of llmtop's running engines."""
         return {
             one.pid: record.name
             for record in self.records()
@@ -304,7 +304,7 @@ class Supervisor:
         }
 
     def crowding(self, spec: LaunchSpec) -> tuple[str, ...]:
-        """A sentence for each GPU of a launch whose memory is not free, naming who holds it."""
+        """A sentence for each GPU of a launch whose memory is not free, with the processes."""
         adapter = self._adapters.get(spec.kind)
         if self._gpu_memory is None or adapter is None or adapter.simulated:
             return ()
@@ -315,9 +315,9 @@ class Supervisor:
         return self._registry.update(record, lambda r: replace(r, version=clean(version)))
 
     def anatomy(self, record: EngineRecord) -> MemoryReport | None:
-        """What a running engine reported of its GPU memory at its start; None when unknown.
+        """The GPU memory that a running engine reported at its start; None if unknown.
 
-        Reads a few MiB of its log: once an engine is enough.
+        Reads some MiB of its log, so call it once for each engine.
         """
         adapter, log = self._adapters.get(record.spec.kind), Path(record.log_path)
         if adapter is None:

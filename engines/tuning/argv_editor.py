@@ -1,4 +1,4 @@
-"""Writing an engine's argument vector: some options changed, everything else as it was given."""
+"""Edits an engine's argument vector: changes options and keeps all other arguments."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from llmtop.engines.tuning.argv_parser import flag_name
 def with_options(
     adapter: Adapter, args: Sequence[str], changes: Mapping[str, OptionValue]
 ) -> tuple[str, ...]:
-    """The arguments for a start with these options changed, by the adapter's table.
+    """The arguments with these options changed, by the adapter's table.
 
-    None leaves an option to the engine. UsageError for one that the adapter does not know, or
-    whose value cannot be said with arguments.
+    None leaves an option to the engine. UsageError for an unknown option, or a value that arguments
+    cannot express.
     """
     if adapter.with_options is not None:
         return adapter.with_options(args, changes)
@@ -29,11 +29,11 @@ def rewritten(
     changes: Mapping[str, OptionValue],
     long: Callable[[str], str] = lambda name: name,
 ) -> tuple[str, ...]:
-    """The same for options that each have a flag of their own.
+    """The same for options that each have their own flag.
 
-    A boolean option is its switch, with ``--no-`` in front to turn it off; where the engine's own
-    default is off, off is the absence of the switch, since not every engine has the other form.
-    long: the full name of a flag, for engines that take a second name for some.
+    A boolean option is a switch; the prefix ``--no-`` turns it off. If the engine's default is off,
+    the switch is omitted, because some engines do not have the other form. long: the full name of a
+    flag, for engines whose flags have aliases.
     """
     specs = {spec.name: spec for spec in table}
     changed = tuple(args)
@@ -59,10 +59,10 @@ def placed(
     long: Callable[[str], str] = lambda name: name,
     switches: Iterable[str] = (),
 ) -> tuple[str, ...]:
-    """The arguments without these flags, and ``new`` where the first of them was, else at the end.
+    """The arguments without these flags, with ``new`` at the first one's place, else at the end.
 
-    A flag goes with all values behind it unless it is one of ``switches``, which take none. A flag
-    that ends in a dot stands for all flags that begin with it.
+    A flag is removed with all its values, unless it is one of ``switches``, which have none. A flag
+    that ends in a dot means all flags with this prefix.
     """
     names = tuple(flags)
     alone = set(switches)
@@ -85,7 +85,7 @@ def placed(
 
 
 def with_flags(args: Sequence[str], extra: Sequence[str]) -> tuple[str, ...]:
-    """The arguments and further ones behind them, in place of what was given for the same flags.
+    """The arguments with further ones appended; these replace earlier uses of the same flags.
 
     Both forms of a switch, ``--x`` and ``--no-x``, are the same flag.
     """
@@ -109,8 +109,8 @@ def without_flags(
 ) -> tuple[str, ...]:
     """The arguments without these flags and their values.
 
-    A flag is found by any of its names: with dashes or underscores, ``--x`` or ``--no-x``, in short
-    or in full, and together with its parts (``--x.part``). UsageError for one that is not there.
+    A flag is found by each of its names: with dashes or underscores, ``--x`` or ``--no-x``, short
+    or long, together with its parts (``--x.part``). UsageError for a missing flag.
     """
     left = tuple(args)
     for flag in flags:
@@ -131,7 +131,7 @@ def without_flags(
 
 
 def said(flag: str, value: str) -> tuple[str, ...]:
-    """A flag with its value; in one word where the value would be taken for a flag."""
+    """A flag with its value; joined with ``=`` if the value looks like a flag."""
     return (f"{flag}={value}",) if value.startswith("-") else (flag, value)
 
 

@@ -1,7 +1,7 @@
-"""Reading an engine's argument vector: what the operator gave, in whichever form.
+"""Parses an engine's argument vector in all its forms.
 
-Engines take ``--flag value`` and ``--flag=value``, dashes or underscores inside the name, and the
-last one given counts.
+Engines accept ``--flag value`` and ``--flag=value``, and dashes or underscores inside the name. The
+last use of a flag counts.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ BINARY = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
 def flag_name(argument: str) -> str | None:
-    """The flag that an argument is, dashes for underscores and without its value; else None."""
+    """The flag of an argument, with dashes and without its value; None for another argument."""
     if not argument.startswith("-") or argument in ("-", "--") or _is_number(argument):
         return None
     return argument.partition("=")[0].replace("_", "-")
 
 
 def given(args: Sequence[str], *flags: str) -> bool:
-    """Whether any of these flags is among the arguments, in either form."""
+    """Whether one of these flags is among the arguments, in either form."""
     return any(flag_name(argument) in flags for argument in args)
 
 
 def last_value(args: Sequence[str], *flags: str) -> str | None:
-    """What the last of these flags was given; "" for a bare switch, None when none is there."""
+    """The value of the last of these flags; "" for a switch, None without the flag."""
     found = None
     for name, value in pairs(args):
         if name in flags:
@@ -36,7 +36,7 @@ def last_value(args: Sequence[str], *flags: str) -> str | None:
 
 
 def pairs(args: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each flag with its value, "" for a bare switch; what stands alone is left out."""
+    """Each flag with its value, "" for a switch; positional arguments are skipped."""
     for position, argument in enumerate(args):
         name = flag_name(argument)
         if name is None:
@@ -50,10 +50,10 @@ def pairs(args: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def launch_values(options: Iterable[OptionSpec], args: Sequence[str]) -> dict[str, OptionValue]:
-    """What each option was launched with, by its name; only those that the arguments tell of.
+    """The launch value of each option, by name; only options among the arguments.
 
-    A boolean option is its switch, with ``--no-`` in front to turn it off. A value that cannot be
-    read as the option's kind is left out: the engine itself will say what it thinks of it.
+    A boolean option is a switch; the prefix ``--no-`` turns it off. A value of a wrong type is
+    skipped: the engine will report it.
     """
     found: dict[str, OptionValue] = {}
     for spec in options:
@@ -70,13 +70,13 @@ def launch_values(options: Iterable[OptionSpec], args: Sequence[str]) -> dict[st
 
 
 def read_value(text: str, kind: type) -> OptionValue:
-    """The text as a value of this kind, None when it is none.
+    """The text as a value of this type, None if it is invalid.
 
-    Whole numbers may carry the suffixes that vLLM reads: 1k is 1000, 1K is 1024.
+    Whole numbers may have vLLM's suffixes: 1k is 1000, 1K is 1024.
     """
     if kind is str:
         return text
-    if not text.isascii():  # digits of other scripts, which no engine reads
+    if not text.isascii():  # Python accepts digits of other scripts, engines do not
         return None
     try:
         if kind is float:

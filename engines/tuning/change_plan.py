@@ -1,4 +1,4 @@
-"""What would come of changes to an engine: which it takes as it runs, and which need a restart."""
+"""Splits changes of an engine into live changes and changes that need a restart."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from llmtop.engines.tuning import resolution
 
 @dataclass(frozen=True, slots=True)
 class ChangePlan:
-    """live: to be asked of the running engine. restart: to be launched with; where that is not
-    empty the rest is in there too, since a start settles all at once. refused: what neither can do.
-    settled: what is so already.
+    """live: changes of the running engine. restart: new launch values; if not empty, it includes
+    the live changes too, since a start applies all. refused: changes that are not possible.
+    settled: values already in force.
     """
 
     live: Mapping[str, OptionValue] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class ChangePlan:
 def propose(
     options: Sequence[Option], wanted: Mapping[str, OptionValue], by: str = ""
 ) -> ChangePlan:
-    """Sort changes when a restart is allowed. UsageError for an option that there is not."""
+    """Plan changes when a restart is allowed. UsageError for an unknown option."""
     live: dict[str, OptionValue] = {}
     restart: dict[str, OptionValue] = {}
     refused: list[Change] = []

@@ -1,8 +1,8 @@
-"""Options that an engine's front ends hold: asked of each, set on all, reported as one.
+"""Options of an engine's front ends: read from each, set on all, reported as one.
 
 A front end is a process of the HTTP server. vLLM has one or several (``--api-server-count``), each
-with a live-option socket of its own. They come and go, so the sockets are looked for again at each
-request.
+with its own live-option socket. They can appear and disappear, so each request searches for the
+sockets again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FrontEnds:
         self._offered: frozenset[str] = frozenset()
 
     async def options(self) -> dict[str, LiveOption]:
-        """What they offer, {} where there are none. Raises nothing."""
+        """Their options, {} without front ends. Never raises."""
         answers = await self._each(lambda live: live.get())
         states = {n: told for n, told in answers.items() if isinstance(told, LiveState)}
         found: dict[str, LiveOption] = {}
@@ -44,7 +44,7 @@ class FrontEnds:
         return found
 
     async def offered(self) -> frozenset[str]:
-        """The names of what they offer."""
+        """The names of their options."""
         if not self._offered and front_end_sockets(self._path):
             await self.options()
         return self._offered
@@ -52,7 +52,7 @@ class FrontEnds:
     async def set(
         self, changes: Mapping[str, int], by: str, wait_s: float
     ) -> dict[str, Change | LiveError]:
-        """Ask all of them; one outcome for each option."""
+        """Request changes on all of them; one outcome for each option."""
         answers = await self._each(lambda live: live.set(changes, by=by, wait_s=wait_s))
         if not answers:
             gone = LiveGone("the engine's front ends are gone")
@@ -77,14 +77,14 @@ class FrontEnds:
                 self._clients[number] = self._client(path)
         answers = await asyncio.gather(*(_answer(ask, self._clients[n]) for n in paths))
         found = dict(zip(paths, answers, strict=True))
-        # A front end that ended leaves its socket.
+        # An ended front end leaves its socket behind.
         return {n: told for n, told in found.items() if not isinstance(told, LiveGone)}
 
 
 class WithFrontEnds:
-    """A ``Live`` and the front ends of the same engine, as one: their options are set there.
+    """Combines a ``Live`` with the front ends of the same engine, which hold some options.
 
-    inner: the ranks, by their sockets or by HTTP. path: the socket of rank 0. client: opens one.
+    inner: the ranks, by socket or HTTP. path: the socket of rank 0. client: opens one socket.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class WithFrontEnds:
         return tuple(_known(name, changes[name], outcomes[name], by) for name in changes)
 
     async def close(self) -> None:
-        """Drop whatever is under way; a request after this fails."""
+        """Cancel pending requests; later requests fail."""
         await self._inner.close()
         await self._front_ends.close()
 
@@ -140,7 +140,7 @@ async def _answer(ask: Callable[[Live], Awaitable[Answer]], live: Live) -> Answe
 
 
 def _merged(told: Mapping[int, LiveOption], silent: int) -> LiveOption:
-    """One option out of those of the front ends. Where they differ each value is shown."""
+    """One option from those of the front ends. If they differ, each value is shown."""
     first = next(iter(told.values()))
     notes = [first.note]
     if silent:
@@ -158,7 +158,7 @@ def _merged(told: Mapping[int, LiveOption], silent: int) -> LiveOption:
 
 
 def _outcome(each: Mapping[int, Change | LiveError]) -> Change | LiveError:
-    """One outcome out of those of the front ends; those that did not take it are named."""
+    """One outcome from those of the front ends; it names those that refused."""
     made = [told for told in each.values() if isinstance(told, Change)]
     if not made:
         return next(told for told in each.values() if isinstance(told, LiveError))

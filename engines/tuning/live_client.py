@@ -1,7 +1,7 @@
-"""The live-option client: asks a running engine what can be changed, and changes it.
+"""The live-option client: reads and changes the options of a running engine.
 
-Speaks docs/reference/live-socket.md over a Unix socket. Whatever comes back is hostile until
-proven otherwise; it is bounded in time and in size, and every string is printable when it leaves.
+It uses the protocol of docs/reference/live-socket.md over a Unix socket. Answers are hostile: they
+are validated and bounded in time and size, and every string is made printable.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ PROTOCOLS = (1, 2)  # get and set are the same in both
 class LiveClient:
     """Talks to the socket at ``path``. Every failure is a LiveError.
 
-    connect: opens a connection. clock: monotonic seconds, for how long an answer took.
-    now: unix seconds, the moment that a change is stamped with. timeout_s: how long to wait; an
-    engine that a signal has stopped is given up after a second.
+    connect: opens a connection. clock: monotonic seconds, for the duration of an answer. now: unix
+    seconds, the time of a change. timeout_s: time limit; for an engine that is stopped by a signal
+    it is a second.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class LiveClient:
     ) -> tuple[Change, ...]:
         """Request changes. Returns one ``Change`` for each, in the order given.
 
-        wait_s: how long the engine waits for its own next step before it answers "pending".
-        ack_ms of each is ours: from before the request was sent until its answer was here.
+        wait_s: how long the engine waits for its next step before it answers "pending". ack_ms of
+        each is measured here: from sending the request to receiving the answer.
         """
         if not changes:
             return ()
@@ -77,7 +77,7 @@ class LiveClient:
         )
 
     async def close(self) -> None:
-        """Drop whatever is under way; a request after this fails."""
+        """Cancel pending requests; later requests fail."""
         self._exchange.close()
 
     async def _ask(

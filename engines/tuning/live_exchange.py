@@ -1,7 +1,7 @@
-"""One request over a live socket, and its answer: bounded in time and in size.
+"""One request over a live socket and its answer, bounded in time and size.
 
-One connection a request: a request that waits for the engine's next step then holds up nobody
-else's.
+Each request has its own connection, so a request that waits for the engine's next step does not
+delay others.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from llmtop.engines.core.live_protocol import LiveError, LiveGone, nonsense, obj
 from llmtop.engines.host.ownership import is_trusted
 from llmtop.engines.host.processes import parse_stat
 
-# For an answer that waits for nothing. It takes milliseconds; where forty programs want two cores,
-# more than two seconds were seen.
+# For an answer that does not wait for a step. It takes milliseconds; on two cores with forty busy
+# programs more than two seconds were measured.
 TIMEOUT_S = 10.0
-STOPPED_S = 1.0  # how often to look whether a signal holds the silent engine: it will not answer
-ANSWER_LIMIT = 256 * 1024  # four times what protocol 1 allows
+STOPPED_S = 1.0  # interval to check whether a silent engine is stopped by a signal
+ANSWER_LIMIT = 256 * 1024  # bytes: four times the limit of protocol 1
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -35,11 +35,11 @@ class Connect(Protocol):
     """Opens a connection to a socket path, as ``asyncio.open_unix_connection`` does."""
 
     def __call__(self, path: str, *, limit: int) -> Awaitable[Streams]:
-        """The two ends; OSError when there is nobody."""
+        """The reader and the writer; OSError without a listener."""
 
 
 async def open_own(path: str, *, limit: int) -> Streams:
-    """Connect to a socket that is this user's or root's, and so is who listens; else OSError."""
+    """Connect if the socket and its listener belong to this user or root; else OSError."""
     if not is_trusted(os.lstat(path).st_uid):
         raise PermissionError(errno.EPERM, "another user's")
     reader, writer = await asyncio.open_unix_connection(path, limit=limit)
@@ -50,10 +50,10 @@ async def open_own(path: str, *, limit: int) -> Streams:
 
 
 class LiveExchange:
-    """Asks the socket at ``path``. Every failure is a LiveError.
+    """Sends requests to the socket at ``path``. Every failure raises LiveError.
 
-    connect: opens a connection. clock: monotonic seconds. answer_limit: bytes of an answer. An
-    engine that a signal has stopped is given up after a second.
+    connect: opens a connection. clock: monotonic seconds. answer_limit: bytes of an answer. For an
+    engine that is stopped by a signal the time limit is a second.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LiveExchange:
     async def ask(
         self, request: Mapping[str, Any], timeout_s: float
     ) -> tuple[Mapping[str, Any], float]:
-        """The object that was answered, whatever it says, and how many seconds it took."""
+        """The answered object, not validated, and the seconds that it took."""
         if self._closed:
             raise LiveError("this live-option client was closed")
         sent = self._clock()
@@ -89,18 +89,18 @@ class LiveExchange:
         except TimeoutError:
             raise LiveError(
                 f"the engine's live-option socket did not answer within {timeout_s:g} s",
-                "the engine may be stuck: see its log, and whether its numbers still move",
+                "the engine may be stuck: check its log, and whether its numbers still change",
             ) from None
         except OSError as error:
             absent = isinstance(error, FileNotFoundError | ConnectionRefusedError)
             raise (LiveGone if absent else LiveError)(
                 f"the engine's live-option socket is gone ({_reason(error)})",
-                "has the engine stopped? options can be changed only where llmtop started it",
+                "check whether the engine runs; llmtop can change options only if it started it",
             ) from None
         return understood(object_of, line), self._clock() - sent
 
     def close(self) -> None:
-        """Drop whatever is under way; a request after this fails."""
+        """Cancel pending requests; later requests fail."""
         self._closed = True
         for writer in tuple(self._open):
             writer.transport.abort()
@@ -112,7 +112,7 @@ class LiveExchange:
             writer.write(line)
             await writer.drain()
             answer = await _answer(reader, _listener(writer))
-        except ValueError:  # asyncio's word for a line above the limit
+        except ValueError:  # asyncio raises this for a line above the limit
             raise nonsense(f"a line longer than {self._limit // 1024} KiB") from None
         finally:
             self._open.discard(writer)
@@ -121,12 +121,12 @@ class LiveExchange:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
         if not answer.endswith(b"\n"):
-            raise ConnectionResetError("it hung up")
+            raise ConnectionResetError("it closed the connection")
         return answer
 
 
 class _Stopped(Exception):
-    """A signal holds the process that listens."""
+    """The listening process is stopped by a signal."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(pid)
@@ -134,7 +134,7 @@ class _Stopped(Exception):
 
 
 async def _answer(reader: asyncio.StreamReader, pid: int | None) -> bytes:
-    """The line of the answer. _Stopped when the process that owes it is stopped by a signal."""
+    """The line of the answer. Raises _Stopped when the peer process is stopped by a signal."""
     line = asyncio.ensure_future(reader.readline())
     try:
         while not (await asyncio.wait({line}, timeout=STOPPED_S))[0]:
@@ -146,7 +146,7 @@ async def _answer(reader: asyncio.StreamReader, pid: int | None) -> bytes:
 
 
 def _listener(writer: asyncio.StreamWriter) -> int | None:
-    """The process at the other end; None where the kernel does not report one."""
+    """The peer process; None if the kernel does not report one."""
     connected = writer.get_extra_info("socket")
     return _credentials(connected)[0] or None if connected is not None else None
 
@@ -161,7 +161,7 @@ def _credentials(connected: socket.socket) -> tuple[int, int]:
 
 
 def _state(pid: int) -> str:
-    """The state letter of a process as in proc(5); "" when there is none."""
+    """The state letter of a process as in proc(5); "" without a process."""
     try:
         return parse_stat(Path(f"/proc/{pid}/stat").read_text(errors="replace")).state
     except (OSError, ValueError):

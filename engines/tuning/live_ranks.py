@@ -1,9 +1,9 @@
-"""The live-option client of an engine that may have several data-parallel ranks.
+"""The live-option client of an engine with one or several data-parallel ranks.
 
-In vLLM each data-parallel rank is a process with a scheduler and a live-option socket of its own:
-rank 0 at the plain path, rank N at the path with ``.N`` behind it. Ranks come and go, so the
-sockets are looked for again at each request. A change goes to all ranks at the same time, and the
-answer is one answer. Where there is one rank this is a plain ``LiveClient``.
+In vLLM each data-parallel rank is a process with its own scheduler and live-option socket: rank 0
+at the plain path, rank N at the path with the suffix ``.N``. Ranks can appear and disappear, so
+each request searches for the sockets. A change goes to all ranks at the same time, and their
+answers are combined. With one rank this is a plain ``LiveClient``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Answer = TypeVar("Answer")
 class RankedLive:
     """All ranks of one engine, as one ``Live``. Raises LiveError only when no rank answers.
 
-    path: the socket of rank 0. expected: the ranks that the engine was started with, () where its
-    arguments do not say; further ones are found by their sockets. client: opens one rank's socket.
+    path: the socket of rank 0. expected: the ranks that the engine was started with, () if its
+    arguments do not say; others are found by their sockets. client: opens one rank's socket.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class RankedLive:
         self._expected = tuple(expected)
         self._client = client
         self._clients: dict[int, Live] = {}
-        self._evicted: dict[int, int] = {}  # by rank, as it said last
+        self._evicted: dict[int, int] = {}  # last report by rank
 
     async def get(self) -> LiveState:
-        """What the engine can change, and what is in force on each rank."""
+        """The options that the engine can change, with the values in force on each rank."""
         answers = await self._each(lambda live: live.get())
         state = merged_state(answers)
         for rank, told in answers.items():
             if isinstance(told, LiveState):
                 self._evicted[rank] = told.evicted_total
-        # Of a rank that is silent its last count holds: a sum must not fall because of silence.
+        # For a silent rank the last count is used, so that the sum does not decrease.
         silent = [rank for rank, told in answers.items() if isinstance(told, LiveError)]
         missing = sum(self._evicted.get(rank, 0) for rank in silent)
         return replace(state, evicted_total=state.evicted_total + missing) if missing else state
@@ -63,7 +63,7 @@ class RankedLive:
         by: str = "",
         wait_s: float = 1.0,
     ) -> tuple[Change, ...]:
-        """Ask all ranks at once; one ``Change`` for each option, in the order given."""
+        """Send to all ranks at once; one ``Change`` for each option, in the order given."""
         if not changes:
             return ()
         answers = await self._each(
@@ -85,7 +85,7 @@ class RankedLive:
         )
 
     async def close(self) -> None:
-        """Drop whatever is under way; a request after this fails."""
+        """Cancel pending requests; later requests fail."""
         for live in self._opened(self._ranks()).values():
             await live.close()
 
@@ -95,8 +95,8 @@ class RankedLive:
         lives = self._opened(self._ranks())
         answers = await asyncio.gather(*(_answer(ask, live) for live in lives.values()))
         found = dict(zip(lives, answers, strict=True))
-        # A rank that was given up at run time leaves its socket; one that was started with the
-        # engine, and is gone, is said to be gone.
+        # A rank that was removed at run time leaves its socket behind: ignore it. A missing rank
+        # that was started with the engine is reported.
         left = {
             rank: told
             for rank, told in found.items()
@@ -105,7 +105,7 @@ class RankedLive:
         return left or found
 
     def _ranks(self) -> list[int]:
-        """The expected ranks and those that have a socket. One scheduler as a rule: rank 0."""
+        """The expected ranks and those with a socket. Normally one scheduler: rank 0."""
         return sorted({*self._expected, *rank_sockets(self._path)}) or [0]
 
     def _opened(self, ranks: Sequence[int]) -> dict[int, Live]:
@@ -116,14 +116,14 @@ class RankedLive:
 
 
 def _late(told: Answer | LiveError) -> Answer | LiveError:
-    """The request of a frozen rank lies in its socket. The rank reads it when it continues."""
+    """The request to a stopped rank stays in its socket. The rank reads it when it continues."""
     if isinstance(told, LiveError) and not isinstance(told, LiveGone):
         return LiveError(f"{told.message}; it may take the change later", told.hint)
     return told
 
 
 async def _answer(ask: Callable[[Live], Awaitable[Answer]], live: Live) -> Answer | LiveError:
-    # It asks here: what is cancelled before it begins leaves no request that nobody awaits.
+    # Create the coroutine inside the task: cancelled before its start, it leaves none unawaited.
     try:
         return await ask(live)
     except LiveError as error:

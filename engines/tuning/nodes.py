@@ -1,6 +1,6 @@
-"""Launches that serve nothing: a node that works for another one answers no HTTP.
+"""Refuses launches without an API server: a worker node of another node answers no HTTP.
 
-llmtop would wait for it until its patience ends, and never know whether it is well.
+llmtop would wait for it until the time limit, and could not check its health.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from llmtop import UsageError
 from llmtop.engines.tuning.argv_parser import last_value, pairs
 
 RANK = ("--node-rank", "-r")
-# vLLM's, and what they are in its configuration: without an API server there is no port to watch.
+# vLLM's flags and their configuration keys: without an API server there is no port to watch.
 _OFF = ("false", "0", "no")
 
 

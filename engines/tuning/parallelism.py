@@ -1,7 +1,7 @@
-"""How many GPUs a launch takes, by its arguments: the model's parts times its copies.
+"""The number of GPUs of a launch, from its arguments: the model's parts times its copies.
 
-Names: vLLM 0.32 (engine/arg_utils.py), SGLang 0.5.23 (server_args.py, whose parser also takes the
-beginning of a flag, such as ``--tp``), TensorRT-LLM 1.0 (commands/serve.py).
+Names: vLLM 0.32 (engine/arg_utils.py), SGLang 0.5.23 (server_args.py, whose parser also accepts
+prefixes of flags, such as ``--tp``), TensorRT-LLM 1.0 (commands/serve.py).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _MOST = 4096
 
 
 def gpus_needed(args: Sequence[str], tensor: object = None) -> int:
-    """GPUs of this machine that an engine with these arguments takes, at least 1.
+    """GPUs of this machine that an engine with these arguments uses, at least 1.
 
-    tensor: parts of each layer, where something else than a flag says so.
+    tensor: parts of each layer, if given by something other than a flag.
     """
     parts = _count(args, TENSOR) or (tensor if isinstance(tensor, int) and tensor > 0 else 1)
     copies = _count(args, COPIES_HERE) or _count(args, COPIES) or 1

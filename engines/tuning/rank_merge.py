@@ -1,7 +1,7 @@
-"""Answers of an engine's data-parallel ranks laid together: one state, one outcome. Pure.
+"""Combines the answers of an engine's data-parallel ranks into one state or outcome. Pure.
 
-Each rank has a scheduler of its own, with its own limits, its own queue and its own history. An
-option's value is one of each scheduler, so the same value goes to all of them; counts are summed.
+Each rank has its own scheduler with its own limits, queue and history. An option's value belongs to
+each scheduler, so all get the same value. Counts are summed.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from llmtop.engines.core.live_protocol import LiveError, LiveOption, LiveState, 
 from llmtop.engines.core.options import Change, OptionValue, Outcome, RankChange, RankValue
 from llmtop.values import replace
 
-# The same request reaches each rank's history at a moment of its own: its socket thread waits for
-# the interpreter while the scheduler works.
+# The same request reaches the ranks' histories at different times: the socket thread waits for the
+# interpreter lock while the scheduler works.
 SAME_REQUEST_S = 5.0
-OLD_NOTE = "this data-parallel rank alone, one of"  # of plugins that knew of one rank only
+OLD_NOTE = "this data-parallel rank alone, one of"  # from older plugins that know only one rank
 
 RankAnswers = Mapping[int, LiveState | LiveError]
 
 
 def merged_state(answers: RankAnswers) -> LiveState:
-    """One state out of the answers by rank. Raises the error of the first rank when none answers.
+    """One state from the answers by rank. Raises the error of the first rank if none answers.
 
-    What a rank that is silent would add is missing from the counts; ``ranks`` says which it is.
+    The counts exclude ranks that do not answer; ``ranks`` names them.
     """
     found = {rank: told for rank, told in answers.items() if isinstance(told, LiveState)}
     if not found:
@@ -48,7 +48,7 @@ def merged_state(answers: RankAnswers) -> LiveState:
 
 
 def merged_change(option: str, to: int, answers: Mapping[int, Change | LiveError]) -> Change:
-    """One outcome out of those by rank, of at least one rank that answered."""
+    """One outcome from those by rank; at least one rank answered."""
     parts = tuple(
         RankChange(rank, told.before, told.outcome, told.reason, told.evicted)
         if isinstance(told, Change)
@@ -58,7 +58,7 @@ def merged_change(option: str, to: int, answers: Mapping[int, Change | LiveError
     made = [told for told in answers.values() if isinstance(told, Change)]
     if len(answers) == 1:
         return made[0]
-    # A rank may round what it is asked for (SGLang's pieces of prompts); all round alike.
+    # A rank may round the value (SGLang's chunks of prompts); all round in the same way.
     taken = next((one.after for one in made if one.outcome is not Outcome.REFUSED), to)
     return Change(
         option=option,
@@ -75,7 +75,7 @@ def merged_change(option: str, to: int, answers: Mapping[int, Change | LiveError
 
 
 def merged_outcome(outcomes: Sequence[Outcome | None]) -> Outcome:
-    """The outcome for the whole engine; None stands for a rank that did not answer."""
+    """The outcome for the whole engine; None means a rank without an answer."""
     taken = [one for one in outcomes if one in (Outcome.APPLIED, Outcome.PENDING, Outcome.PARTIAL)]
     if not taken:
         return Outcome.REFUSED
@@ -85,7 +85,7 @@ def merged_outcome(outcomes: Sequence[Outcome | None]) -> Outcome:
 
 
 def reason_words(parts: Sequence[RankChange]) -> str | None:
-    """Why some ranks did not take it, each rank named unless all say the same; None when all did.
+    """Why some ranks did not apply it, by rank unless all reasons are equal; None if all did.
 
     ``rank 1 refused: must lie between 1 and 8; rank 2: it does not answer``.
     """
@@ -102,7 +102,7 @@ def reason_words(parts: Sequence[RankChange]) -> str | None:
 
 
 def lowest(values: Sequence[OptionValue]) -> OptionValue:
-    """The lowest of the values that are known, of names the first; None when none is."""
+    """The lowest known value, for names the first; None without one."""
     known = [value for value in values if isinstance(value, int)]
     return min(known, default=next((value for value in values if isinstance(value, str)), None))
 
@@ -126,7 +126,7 @@ def rank_words(ranks: Sequence[int]) -> str:
 
 
 def nobody(answers: Mapping[int, object]) -> LiveError:
-    """The error for an engine of which no rank answers."""
+    """The error for an engine without an answering rank."""
     errors = {rank: told for rank, told in answers.items() if isinstance(told, LiveError)}
     first = next(iter(errors.values()))
     if len(errors) == 1:
@@ -177,7 +177,7 @@ def _rank(rank: int, told: LiveState | LiveError) -> RankState:
 
 
 def _history(found: Mapping[int, LiveState]) -> tuple[Change, ...]:
-    """The ranks' histories as one, oldest first: a request that reached several of them once."""
+    """The ranks' histories combined, oldest first. A request to several ranks appears once."""
     entries = sorted(
         ((rank, change) for rank, state in found.items() for change in state.history),
         key=lambda entry: entry[1].time or 0.0,
@@ -199,13 +199,13 @@ def _same_request(one: Change, other: Change) -> bool:
 
 
 def _past(group: Mapping[int, Change]) -> Change:
-    first = next(iter(group.values()))  # the earliest: its moment does not move when others come
+    first = next(iter(group.values()))  # the earliest, so that the time does not change later
     parts = tuple(
         RankChange(rank, one.before, one.outcome, one.reason, one.evicted)
         for rank, one in sorted(group.items())
     )
-    # A history that does not hold it: the rank refused it, was started later, or has not heard of
-    # it yet. So nothing is said of that rank.
+    # If a history does not contain it, the rank refused it, was started later, or has not received
+    # it yet. So the outcome of that rank is unknown.
     return replace(
         first,
         before=lowest([part.before for part in parts]),

@@ -1,4 +1,4 @@
-"""An engine's options as they stand: the adapter's table, its command line, its own live answer."""
+"""An engine's present options, from the adapter's table, the command line and its live answer."""
 
 from __future__ import annotations
 
@@ -33,13 +33,12 @@ def assemble(
     known: bool = True,
     silent: str = "",
 ) -> tuple[Option, ...]:
-    """Lay what the engine says live over what it was launched with.
+    """Combine the launch values with the engine's live answer.
 
-    An option that the table calls live, but that this engine does not offer on its socket, applies
-    by restart here: the socket decides, not the table. known: whether ``launch`` is all that it was
-    launched with; else what is not in it may have any value, not just the default. silent: why the
-    engine, which has a way to change options, does not answer on it now; the values of live options
-    are then not known, for somebody may have changed them.
+    An option that the table calls live, but that this engine does not offer on its socket, needs a
+    restart: the socket decides, not the table. known: whether ``launch`` is complete; else a
+    missing option may have any value, not only the default. silent: why the engine's live interface
+    does not answer now; the values of live options are then unknown, because they may have changed.
     """
     found = []
     for spec in table:
@@ -86,7 +85,7 @@ def _named(option: LiveOption, one: RankValue) -> RankValue:
 
 
 def draining(live: LiveState, name: str) -> str:
-    """How many requests still run above a batch limit that was lowered, in words; "" for none."""
+    """The number of requests still running above a lowered batch limit, in words; "" for none."""
     option = live.options.get(name)
     if option is None or name not in BATCH_LIMITS:
         return ""
@@ -113,7 +112,7 @@ def drains(change: Change) -> bool:
 
 
 def find(options: Sequence[_Named], name: str) -> _Named:
-    """The option called ``name``; a UsageError that names what is near when there is none."""
+    """The option called ``name``. Raises UsageError, which suggests similar names."""
     for option in options:
         if option.name == name:
             return option
@@ -126,7 +125,7 @@ def find(options: Sequence[_Named], name: str) -> _Named:
 
 
 def parse(option: Option, text: str) -> OptionValue:
-    """Read a value typed by a person. UsageError when it is not of the option's kind."""
+    """Parse a typed value. UsageError if it does not have the option's type."""
     kind = option.spec.kind
     word = text.strip().lower()
     if kind is bool:
@@ -134,7 +133,7 @@ def parse(option: Option, text: str) -> OptionValue:
             return word in WORDS_ON
         raise UsageError(f"{option.name} is on or off, not {text!r}")
     if kind is int:
-        # Speculation is counted in draft tokens; people say off and on.
+        # The unit of speculation is draft tokens; people write off and on.
         if word == "off" and option.minimum == 0:
             return 0
         if word == "on" and option.minimum == 0 and isinstance(option.launch, int):
@@ -160,7 +159,7 @@ def parse(option: Option, text: str) -> OptionValue:
 
 
 def refusal(option: Option, value: OptionValue) -> str | None:
-    """Why a change cannot be asked of the engine as it runs, in words; None when it can."""
+    """Why a running engine cannot make a change, in words; None if it can."""
     if option.obstacle:
         return option.obstacle
     if option.applies is Applies.RESTART:
@@ -175,7 +174,7 @@ def refusal(option: Option, value: OptionValue) -> str | None:
 
 
 def unfit(spec: OptionSpec, value: OptionValue) -> str | None:
-    """Why a value cannot even be launched with, in words; None when the engine is to be asked."""
+    """Why a launch with a value is impossible, in words; None if the engine decides."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = spec.minimum, spec.maximum
         if (low is not None and value < low) or (high is not None and value > high):
@@ -184,7 +183,7 @@ def unfit(spec: OptionSpec, value: OptionValue) -> str | None:
 
 
 def refused(option: Option, value: OptionValue, reason: str, by: str = "") -> Change:
-    """A change that was not even sent, as an outcome."""
+    """The outcome of a change that was not sent."""
     return Change(
         option=option.name,
         before=option.value,

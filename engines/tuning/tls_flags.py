@@ -1,7 +1,7 @@
-"""Encryption of an engine that is started with it: vLLM and SGLang hand these flags to uvicorn.
+"""TLS flags of an engine: vLLM and SGLang pass them to uvicorn.
 
-Source: uvicorn 0.38, config.py: a certificate or a key turns encryption on, and the key may stand
-in the file of the certificate.
+Source: uvicorn 0.38, config.py: a certificate or a key enables TLS, and the key may be in the
+certificate's file.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ CLIENTS = "--ssl-cert-reqs"  # a number of Python's ssl module: 0 none, 1 option
 
 
 def certificate_of(args: Sequence[str]) -> str:
-    """The file of the certificate that the engine will show; "" when it serves plain HTTP.
+    """The engine's certificate file; "" when it serves plain HTTP.
 
-    UsageError for what cannot serve, and for what llmtop could not watch.
+    UsageError for flags that cannot work, and for those that llmtop cannot watch.
     """
     certificate, key = last_value(args, CERTIFICATE), last_value(args, KEY)
     if certificate is None and key is None:
         return ""
     if not certificate:
-        raise UsageError(f"{KEY} needs {CERTIFICATE} beside it", "name the certificate's file")
+        raise UsageError(f"{KEY} needs {CERTIFICATE} too", "give the certificate's file")
     if last_value(args, CLIENTS) == "2":
         raise UsageError(
-            f"with {CLIENTS} 2 the engine wants a certificate of its clients, and llmtop has none",
-            f"leave {CLIENTS} out, or set it to 1",
+            f"with {CLIENTS} 2 the engine requires client certificates, and llmtop has none",
+            f"omit {CLIENTS}, or set it to 1",
         )
     return certificate

@@ -435,7 +435,7 @@ def test_engines_on_one_gpu_are_named_with_it() -> None:
 
 def test_engines_without_gpus_may_be_on_any_of_those_there_are() -> None:
     (line,) = crowded([spec("a", 1), spec("b")], gpus=2)
-    assert line.startswith("a and b may meet on GPU 1: no GPUs are set for b")
+    assert line.startswith("a and b may share GPU 1: no GPUs are set for b")
     assert crowded([spec("a", 1), spec("b")], gpus=0) == ()
     assert crowded([spec("a"), spec("s", kind="sim")], {"sim"}, gpus=2) == ()
     assert crowded([spec("a", 0), spec("s", 0, kind="sim")], {"sim"}) != ()

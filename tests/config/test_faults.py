@@ -167,7 +167,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
             (None, "gone"),
             (silent, "did not answer"),
             (nonsense, "sends invalid data"),
-            (hangs_up, "gone (it hung up"),
+            (hangs_up, "gone (it closed the connection"),
         ],
         2,
     ),

@@ -90,7 +90,7 @@ def server_dies(home: Home) -> None:
     ]
     os.kill(tracker, signal.SIGSTOP)
     os.kill(pids[0], signal.SIGKILL)
-    assert "its main process was gone while" in died(home, pids)["detail"]
+    assert "its main process ended while" in died(home, pids)["detail"]
 
 
 def value(home: Home, option: str) -> object:

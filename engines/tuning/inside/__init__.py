@@ -1,4 +1,4 @@
-"""The folder that an engine gets on its PYTHONPATH: ``llmtop_live``, nothing else.
+"""The folder on an engine's PYTHONPATH. It contains only ``llmtop_live``.
 
-The simulated engine, which runs in llmtop's own Python, imports it from here.
+The simulated engine, which runs in llmtop's Python, imports it from here.
 """

@@ -143,7 +143,7 @@ async def test_what_is_not_shown_has_a_reason(path: Path) -> None:
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
-        (Act.HANG_UP, "hung up"),
+        (Act.HANG_UP, "closed the connection"),
         (b'{"ok": true, "protocol": 2, "dat', "did not answer"),
         (b"\xff\x00\n", "invalid data"),
         (b"[]\n", "invalid data"),

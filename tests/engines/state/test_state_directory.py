@@ -135,7 +135,7 @@ def test_a_name_has_one_holder_at_a_time(state: StateDirectory) -> None:
     with (
         state.lock("a"),
         state.lock("b"),
-        pytest.raises(NameBusy, match="another llmtop is just starting"),
+        pytest.raises(NameBusy, match="another llmtop is starting"),
         state.lock("a"),
     ):
         pass

@@ -251,7 +251,7 @@ def test_unknown_names_are_answered_with_those_there_are(supervisor: Supervisor)
         ({"host": "203.0.113.7"}, "203.0.113.7 is not an address of this machine"),
         ({"program": ("no-such-engine",)}, "'no-such-engine' for Fake Engine is not on the PATH"),
         ({"program": ("/no/such/bin",)}, "no program at /no/such/bin"),
-        ({"program": (__file__,)}, "is not a program that can be run"),
+        ({"program": (__file__,)}, "is not an executable program"),
     ],
 )
 def test_bad_input_names_the_cause_and_starts_nothing(
@@ -316,7 +316,7 @@ def test_another_server_on_the_port_does_not_make_an_engine_ready(state: StateDi
 
 def test_a_living_name_is_refused(supervisor: Supervisor) -> None:
     record = supervisor.launch(spec())
-    with pytest.raises(LaunchRefused, match="is running already"):
+    with pytest.raises(LaunchRefused, match="is already running"):
         supervisor.launch(spec())
     supervisor.stop(record)
 
@@ -369,10 +369,10 @@ def test_an_orphan_that_writes_no_log_is_ended(
     wait_until(lambda: make(state).status(record).state is State.FAILED)
     assert is_dead(quiet)
     cause = make(state).find("a").cause
-    assert cause is not None and "main process was gone while another process" in cause
+    assert cause is not None and "main process ended while another process" in cause
 
 
-@pytest.mark.parametrize(("since", "cause"), [(120, "main process was gone"), (5, "no such luck")])
+@pytest.mark.parametrize(("since", "cause"), [(120, "main process ended"), (5, "no such luck")])
 def test_an_error_that_it_long_outlived_is_not_why_it_was_gone(
     supervisor: Supervisor, state: StateDirectory, since: int, cause: str
 ) -> None:
@@ -435,7 +435,7 @@ def test_an_engine_that_died_unseen_is_lost(supervisor: Supervisor, state: State
     status = other.status(record)
     assert (status.state, status.phase) == (
         State.LOST,
-        "it has ended, and llmtop did not see it end",
+        "it has ended while llmtop did not watch it",
     )
     # Its parent can tell more.
     assert supervisor.status(record).state is State.FAILED
@@ -508,7 +508,7 @@ def test_two_llmtops_start_one_name_at_once(state: StateDirectory, supervisor: S
     for racer in racers:
         racer.communicate()
     assert said[0].startswith("launched ")
-    assert "another llmtop is just starting" in said[1] or "is running already" in said[1]
+    assert "another llmtop is starting" in said[1] or "is already running" in said[1]
     record = supervisor.find("a")
     assert left_of(record) == [record.pid] == [int(said[0].split()[1])]
     supervisor.stop(record)

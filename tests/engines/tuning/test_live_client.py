@@ -142,7 +142,7 @@ async def test_no_socket_and_a_dead_socket(path: Path) -> None:
 
 async def test_an_engine_that_hangs_up(path: Path) -> None:
     async with FakeLiveServer(path, [Act.HANG_UP]):
-        with pytest.raises(LiveError, match=r"gone \(it hung up"):
+        with pytest.raises(LiveError, match=r"gone \(it closed the connection"):
             await client(path).get()
 
 

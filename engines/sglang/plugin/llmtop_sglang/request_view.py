@@ -50,7 +50,7 @@ class SchedulerRequests(RequestView):
         return queue
 
     def waiting_count(self) -> int:
-        """How many requests wait."""
+        """The number of waiting requests."""
         return len(self._scheduler.waiting_queue)
 
     def find(self, ident: str) -> Any:

@@ -107,7 +107,7 @@ class Scheduler:
 
     @property
     def queued(self) -> int:
-        """How many requests wait."""
+        """The number of waiting requests."""
         return len(self.waiting) + len(self.late)
 
     def add(self, request: Request) -> None:

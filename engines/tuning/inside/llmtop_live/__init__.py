@@ -1,8 +1,8 @@
-"""The engine's half of the live socket, the same for every engine.
+"""The engine's side of the live socket, the same for every engine.
 
 The protocol: docs/reference/live-socket.md.
 
-Runs inside an engine's process, in whatever Python (3.10 or newer) that engine uses: the standard
-library and nothing else. ``tunables`` is where the two threads meet for options, ``introspection``
-for what the engine shows of its inside, ``socket_server`` is the socket.
+It runs inside an engine's process, in that engine's Python (3.10 or newer), with only the standard
+library. ``tunables`` connects the engine's thread and the socket threads for options,
+``introspection`` for internal data; ``socket_server`` is the socket.
 """

@@ -1,7 +1,7 @@
-"""Protocol 2: what an engine shows of its inside, and what is asked of it there.
+"""Protocol 2: internal data of an engine, and requests for it.
 
-A plugin makes one ``Introspection`` and fills in what it found that it can do. Everything is
-optional: what is left out is named in ``missing`` with its reason. ``switch_off`` is the guard.
+A plugin creates one ``Introspection`` and sets the abilities that it supports. All are optional:
+``missing`` names the others with the reason. ``switch_off`` is the guard.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ PROTOCOL = 2
 ABILITIES = ("steps", "latencies", "requests", "abort")
 MOST_IDS = 256
 ID_LENGTH = 512
-CACHE_S = 0.2  # so long an answer serves other readers too
+CACHE_S = 0.2  # an answer is reused for other readers for so long
 CACHE_SIZE = 16
-BOUNDARY_S = 5.0  # below the client's own patience
+BOUNDARY_S = 5.0  # below the client's time limit
 
 Aborted = tuple[Sequence[str], Sequence[str], Sequence[tuple[str, str]]]
 
 
 class Introspection:
-    """The inside of one scheduler, or of one front end. A plugin sets the attributes.
+    """Internal data of one scheduler or one front end. A plugin sets the attributes.
 
     role: "engine" or "front_end". steps, latencies: filled by the engine's thread. view: its
     requests. abort: (ids, by, reason) -> (aborted, ended before, refused with reasons), called on
-    the engine's thread. boundary: where the engine's thread takes orders, between two steps (or
-    what has the same ``call`` and ``close``, such as an event loop); None: any thread may do it.
-    missing: why an ability or a column is not there, in words. restore: undo what was patched.
+    the engine's thread. boundary: runs work on the engine's thread between two steps (or an object
+    with the same ``call`` and ``close``, such as an event loop); None: any thread may do it.
+    missing: why an ability or a column is missing, in words. restore: undo the patches.
     counts: totals that ``get`` reports by these names, such as ``refused_total``.
     """
 
@@ -67,9 +67,9 @@ class Introspection:
         self._seen: set[str] = set()
 
     def seen(self, name: str, known: bool, reason: str) -> None:
-        """A figure was looked for. One that has never been known is missing, for this reason.
+        """Record whether a figure was available. One that never was is missing, for this reason.
 
-        For what only a look at a request or a step can tell. For any thread.
+        For figures that only a request or a step can show. Thread-safe.
         """
         if name in self._seen:
             return
@@ -81,14 +81,14 @@ class Introspection:
 
     @property
     def abilities(self) -> list[str]:
-        """What can be asked for now, in the protocol's words."""
+        """The present abilities, in the protocol's words."""
         if self.off is not None:
             return []
         there = (self.steps, self.latencies, self.view, self.abort)
         return [name for name, found in zip(ABILITIES, there, strict=True) if found is not None]
 
     def describe(self) -> dict[str, Any]:
-        """What ``get`` reports besides the options."""
+        """The fields that ``get`` reports besides the options."""
         counts = {name: count() for name, count in self.counts.items()}
         about = {"role": self.role, "abilities": self.abilities, "missing": self._reasons()}
         return {**about, **counts}
@@ -98,7 +98,7 @@ class Introspection:
         return {clean(k, NAME_LIMIT): clean(v, REASON_LIMIT) for k, v in found}
 
     def switch_off(self, error: Exception, where: str) -> None:
-        """The guard: stop for good, restore what was patched, log one line. Never raises.
+        """The guard: stop permanently, undo the patches, log one line. Never raises.
 
         For the ``except Exception`` of every hook. The engine continues without introspection.
         """
@@ -126,7 +126,7 @@ class Introspection:
     # Socket threads.
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The answer to one request of protocol 2; None for an op that is not of it."""
+        """The answer to one request of protocol 2; None for an unknown op."""
         op = request.get("op")
         if op not in ABILITIES:
             return None
@@ -186,7 +186,7 @@ class Introspection:
         abort = self.abort
         assert abort is not None
         aborted, before, refused = self._at_boundary(lambda: abort(ids, by, reason))
-        self._request_answers.forget()  # the next answer must not hold them
+        self._request_answers.forget()  # the next answer must not contain them
         self._log.info(
             "llmtop: %d requests aborted, asked by %s%s",
             len(aborted),
@@ -204,11 +204,11 @@ class Introspection:
 
 
 class _Wrong(Exception):
-    """What is wrong with a request, in words."""
+    """The fault of a request, in words."""
 
 
 class _AnswerCache:
-    """Answers that several readers share: the first one makes it, the others wait for it."""
+    """Answers shared by several readers: the first reader creates it, the others wait for it."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -216,11 +216,11 @@ class _AnswerCache:
         self._lock = threading.Lock()
 
     def forget(self) -> None:
-        """Make the next answers again. Does not wait."""
+        """Recreate the next answers. Does not wait."""
         self._kept.clear()
 
     def get(self, key: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The answer for ``key``, made now or a moment ago. Raises NotDone, as ``make`` does."""
+        """The answer for ``key``, new or recent. Raises NotDone, as ``make`` does."""
         with self._lock:
             kept = self._kept.get(key)
             if kept is None or self._monotonic() - kept[0] >= CACHE_S:

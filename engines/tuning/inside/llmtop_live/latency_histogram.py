@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-SUB_BUCKETS = 128  # a bucket is at most 1/128 of its values wide
-MOST_US = 1 << 40  # twelve days; what is longer counts as this long
+SUB_BUCKETS = 128  # a bucket's width is at most 1/128 of its values
+MOST_US = 1 << 40  # twelve days; longer values count as this
 
 NAMES = ("ttft", "queue", "prefill", "tpot", "e2e", "itl", "arrival_lag", "output_lag")
-"""What can be measured: docs/reference/live-socket.md."""
+"""The latencies that can be measured: docs/reference/live-socket.md."""
 
 
 def bucket_of(microseconds: int) -> int:
@@ -48,7 +48,10 @@ class LatencyHistogram:
             self._most_s = seconds
 
     def read(self) -> dict[str, Any]:
-        """The whole distribution. count is that of the buckets, however the threads fell."""
+        """The whole distribution.
+
+        count is the sum of the buckets, in spite of concurrent writes.
+        """
         buckets = sorted(self._buckets.copy().items())
         return {
             "count": sum(count for _, count in buckets),
@@ -73,6 +76,6 @@ class LatencyHistograms:
         return self._histograms[name]
 
     def read(self) -> dict[str, Any]:
-        """All of them, as the answer to ``latencies`` has them."""
+        """All of them, in the form of the ``latencies`` answer."""
         histograms = {name: found.read() for name, found in self._histograms.items()}
         return {"histograms": histograms, "base": self.base}

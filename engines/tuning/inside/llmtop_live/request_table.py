@@ -1,7 +1,8 @@
-"""The requests inside one scheduler, sorted and cut where they are. Lengths, never contents.
+"""The requests inside one scheduler, sorted and limited. Lengths, never contents.
 
-Runs on the engine's thread between two steps, so it looks at a bounded number of requests: all that
-run, and the first ones of the queue, which are the oldest. Ten thousand rows would hold up a step.
+It runs on the engine's thread between two steps, so it reads a bounded number of requests: all
+running ones, and the first of the queue, which are the oldest. Ten thousand rows would delay a
+step.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 MOST_ROWS = 50
-QUEUE_LOOK = 2048  # requests of the queue that are looked at: below a millisecond
-IDS_LOOK = 8192  # the same for those with certain ids, which is quicker
+QUEUE_LOOK = 2048  # queued requests that are read: less than a millisecond
+IDS_LOOK = 8192  # the same for a search by id, which is faster
 SORTS = ("age", "kv", "tokens", "wait")
 ID_LIMIT = 200
 
 
 class RequestView:
-    """How a plugin shows its scheduler's requests: to be subclassed. Called between two steps.
+    """Access to a scheduler's requests. Plugins subclass it. Called between two steps.
 
-    A request is whatever the engine has for one. Times are unix seconds.
+    A request is the engine's own object. Times are unix seconds.
     """
 
     def running(self) -> Sequence[Any]:
@@ -29,11 +30,11 @@ class RequestView:
         raise NotImplementedError
 
     def waiting(self) -> Iterable[Any]:
-        """The queue, first the one that is admitted next, preempted requests included."""
+        """The queue in order of admission, including preempted requests."""
         raise NotImplementedError
 
     def waiting_count(self) -> int:
-        """How many requests wait."""
+        """The number of waiting requests."""
         raise NotImplementedError
 
     def find(self, ident: str) -> Any:
@@ -41,12 +42,12 @@ class RequestView:
         raise NotImplementedError
 
     def find_all(self, idents: Sequence[str]) -> list[Any]:
-        """The unfinished requests with exactly these ids, in one pass where a queue is long."""
+        """The unfinished requests with exactly these ids, in one pass over a long queue."""
         found = (self.find(ident) for ident in idents)
         return [request for request in found if request is not None]
 
     def arrived(self, request: Any) -> float:
-        """When it arrived."""
+        """Its arrival time."""
         raise NotImplementedError
 
     def is_queued(self, request: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The live-option socket: a Unix socket, one JSON object a line, one answer a line.
+"""The live-option socket: a Unix socket with one JSON object in each line, and one answer line.
 
 Everything here runs in daemon threads. Their errors are logged and affect nothing else: an engine
 without a socket is an engine without live options.
@@ -30,11 +30,11 @@ RECOVERY_S = 1.0
 
 
 class SocketError(Exception):
-    """Why the socket cannot be opened here, in a few words."""
+    """Why the socket cannot be opened, in a few words."""
 
 
 def listen(path: str) -> socket.socket:
-    """A listening socket at ``path``, 0600 in a folder that only we may enter.
+    """A listening socket at ``path``, of mode 0600 in a private folder.
 
     A socket file without a listener is replaced; any other file is kept.
     """
@@ -50,8 +50,8 @@ def listen(path: str) -> socket.socket:
     _clear(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # No umask: it belongs to the whole process, and the engine writes files in other threads.
-        # Until the chmod the folder keeps others out.
+        # No umask: it affects the whole process, and the engine writes files in other threads.
+        # Until the chmod, the folder's mode protects the socket.
         listener.bind(path)
         os.chmod(path, 0o600)
         listener.listen(CONNECTIONS)
@@ -84,10 +84,10 @@ def answer(
     log: logging.Logger,
     introspection: Introspection | None = None,
 ) -> dict[str, Any]:
-    """The answer to one request line, whatever it holds.
+    """The answer to one request line, valid or not.
 
-    Without ``introspection`` this is protocol 1. With it, ``get`` and ``set`` are
-    answered by protocol 2 where the request names it. Older clients name none and get protocol 1.
+    Without ``introspection`` this is protocol 1. With it, ``get`` and ``set`` use protocol 2 if the
+    request names it. Older clients name none and get protocol 1.
     """
     begun = time.perf_counter()
     try:
@@ -156,9 +156,9 @@ def _error(text: str) -> dict[str, Any]:
 
 
 class SocketServer:
-    """Opens the socket at ``path`` and answers on it from threads of its own.
+    """Opens the socket at ``path`` and answers on it in its own threads.
 
-    introspection: what the engine shows of its inside; without it the socket speaks protocol 1.
+    introspection: internal data of the engine; without it the socket uses protocol 1.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class SocketServer:
         self._tunables = tunables
         self._log = log
         self._introspection = introspection
-        self._open: dict[socket.socket, float] = {}  # since when each has nothing to be answered
+        self._open: dict[socket.socket, float] = {}  # since when each is idle
         self._lock = threading.Lock()
 
     def open(self) -> threading.Thread:
@@ -192,7 +192,7 @@ class SocketServer:
             try:
                 connection, _ = listener.accept()
                 self._start_thread(connection)
-            except Exception as error:  # no file descriptor or thread to be had: perhaps later
+            except Exception as error:  # no free file descriptor or thread: retry later
                 self._log.warning("llmtop: a live-option connection was lost: %s", error)
                 time.sleep(RECOVERY_S)
 
@@ -212,7 +212,7 @@ class SocketServer:
             raise
 
     def _make_room(self) -> bool:
-        """Of too many connections the one goes that has been silent for longest."""
+        """With too many connections, close the one that was idle longest."""
         with self._lock:
             if len(self._open) < CONNECTIONS:
                 return True
@@ -240,7 +240,7 @@ class SocketServer:
                 connection.settimeout(SEND_TIMEOUT_S)
                 self._answer_lines(connection)
         except OSError:
-            pass  # it went away, or reads nothing
+            pass  # the peer closed it, or does not read
         except Exception:
             self._log.exception("llmtop: a live-option connection failed")
         finally:
@@ -252,7 +252,7 @@ class SocketServer:
             try:
                 received = connection.recv(LINE_LIMIT)
             except TimeoutError:
-                continue  # an open connection may be silent for as long as it likes
+                continue  # an open connection may stay idle without limit
             if not received:
                 return
             held += received
@@ -272,5 +272,5 @@ class SocketServer:
 
 
 def _encode(told: dict[str, Any]) -> bytes:
-    # A lone surrogate, which JSON can carry in, must not be what ends the connection.
+    # A lone surrogate, which JSON may contain, must not end the connection.
     return json.dumps(told, ensure_ascii=False).encode("utf-8", "replace") + b"\n"

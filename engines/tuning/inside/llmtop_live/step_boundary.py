@@ -1,4 +1,4 @@
-"""Work that socket threads want done on the engine's thread, between two of its steps."""
+"""Runs work of socket threads on the engine's thread, between two of its steps."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class _Call:
 
 
 class StepBoundary:
-    """The meeting point of socket threads, which ask, and the engine's thread, which works.
+    """Passes work from socket threads to the engine's thread.
 
-    attention: something waits; the one attribute that the engine's thread reads at each step.
-    wake: makes an idle engine come to its boundary; called from socket threads.
+    attention: work waits; the only attribute that the engine's thread reads at each step.
+    wake: makes an idle engine reach its boundary; called from socket threads.
     """
 
     def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
@@ -61,7 +61,7 @@ class StepBoundary:
         return mine.result
 
     def _take_back(self, call: _Call) -> bool:
-        """Whether the engine's thread had not begun with it; it then never will."""
+        """Cancel the work. Returns whether the engine's thread had not begun it."""
         with self._lock:
             if call not in self._calls:
                 return False
@@ -71,7 +71,7 @@ class StepBoundary:
     # The engine's thread.
 
     def run(self) -> None:
-        """Do what waits. Exceptions of the work come out here, after its asker has them too."""
+        """Do the waiting work. Its exceptions are raised here too, after the caller got them."""
         with self._lock:
             calls = list(self._calls)
             self._calls.clear()
@@ -94,7 +94,7 @@ class StepBoundary:
             raise failure
 
     def close(self, reason: str) -> None:
-        """Refuse everything from now on, and what waits."""
+        """Refuse waiting work and all later work."""
         with self._lock:
             self._closed = reason
             calls = list(self._calls)

@@ -1,7 +1,7 @@
-"""The last steps of one scheduler, as rows of numbers in a ring that a reader copies.
+"""The last steps of one scheduler, as rows of numbers in a ring buffer that readers copy.
 
-The engine's thread writes one row a step; socket threads copy bytes. Nobody waits for anybody: a
-row that is overwritten while it is copied is left out of the answer and counted as lost.
+The engine's thread writes one row a step; socket threads copy bytes. There are no locks: a row that
+is overwritten during the copy is omitted and counted as lost.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _ROW = struct.Struct(f"<{len(COLUMNS)}d")
 class StepRing:
     """A ring of ``capacity`` rows. Sequence numbers begin with 1.
 
-    boot: changes with each ring, so that a reader sees that the engine restarted.
+    boot: changes with each ring, so that a reader detects a restart of the engine.
     """
 
     def __init__(self, capacity: int = CAPACITY, boot: str = "") -> None:
@@ -63,16 +63,16 @@ class StepRing:
         return self._next - 1
 
     def record(self, *values: float) -> None:
-        """Add one step: a value for each of ``COLUMNS`` behind seq; ``UNKNOWN`` where not known.
+        """Add one step: a value for each of ``COLUMNS`` after seq; ``UNKNOWN`` if unknown.
 
-        For the engine's thread alone. Raises struct.error for another number of values.
+        Only for the engine's thread. Raises struct.error for a wrong number of values.
         """
         seq = self._next
         _ROW.pack_into(self._rows, (seq % self._capacity) * _ROW.size, seq, *values)
         self._next = seq + 1
 
     def read(self, since: int | None, limit: int = MOST_ROWS) -> dict[str, Any]:
-        """The oldest ``limit`` rows behind ``since``; without it the newest. For any thread."""
+        """The oldest ``limit`` rows after ``since``; without it the newest. Thread-safe."""
         limit = min(max(limit, 0), MOST_ROWS)
         end = self._next
         wanted = end - limit if since is None else since + 1
@@ -92,7 +92,7 @@ class StepRing:
         }
 
     def _oldest(self, end: int) -> int:
-        # One row less than there is room for: the engine may be writing it at this moment.
+        # One row less than the capacity: the engine may be writing it now.
         return max(1, end - self._capacity + 1)
 
     def _copy(self, begin: int, stop: int) -> bytes:

@@ -1,8 +1,8 @@
 """The options that change while an engine runs, and the queue of changes to them.
 
-Socket threads submit changes; the engine's own thread takes them. Only plain numbers and strings
-pass between them, under one lock that is never held during anything slow. The engine's thread
-reads one attribute, ``Tunables.attention``, and takes the lock only when it is set.
+Socket threads submit changes; the engine's own thread applies them. Only plain numbers and strings
+pass between them, under one lock that is never held during slow work. The engine's thread reads
+one attribute, ``Tunables.attention``, and takes the lock only when it is set.
 """
 
 from __future__ import annotations
@@ -15,25 +15,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PROTOCOL = 1
-HISTORY = 50  # with the limits below an answer stays under the protocol's 64 KiB
+HISTORY = 50  # with the limits below, an answer stays under the protocol's 64 KiB
 NAME_LIMIT = 64
 REASON_LIMIT = 200
 
 
 def clean(text: str, limit: int) -> str:
-    """The text as one printable line of at most ``limit`` characters: terminals will show it."""
+    """The text as one printable line of at most ``limit`` characters, safe for terminals."""
     return "".join(c if c.isprintable() else "?" for c in text[:limit])
 
 
 @dataclass
 class TunableOption:
-    """One option that this engine can change while it runs. value is what is in force.
+    """One option that this engine can change while it runs. value: in force now.
 
-    cannot_evict: why running requests cannot be put back for it, None when they can, or when the
-    option has nothing to do with running requests. note: what an operator should know besides.
-    choices: the names of the values 0, 1, ... where the option is a choice. least_on: the smallest
-    value besides 0, where 0 switches the option off. parts: what the numbers are parts of 1 of, for
-    an option that is no whole number; 100 for hundredths.
+    cannot_evict: why running requests cannot be put back into the queue for it; None if they can,
+    or if the option does not concern running requests. note: for the operator. choices: the names
+    of the values 0, 1, ... of a choice. least_on: the smallest value above 0, if 0 switches the
+    option off. parts: the divisor of the numbers for a fractional option; 100 for hundredths.
     """
 
     name: str
@@ -67,7 +66,7 @@ class TunableOption:
         return None
 
     def described(self, pending: int | None = None) -> dict[str, Any]:
-        """The option as an answer to ``get`` has it."""
+        """The option in the form of the ``get`` answer."""
         return {
             "value": self.value,
             "launch": self.launch,
@@ -81,7 +80,7 @@ class TunableOption:
         }
 
     def words(self, value: int | None) -> str:
-        """A value as a person reads it in a log."""
+        """A value in the form for people, in a log."""
         named = self.choices and value is not None and 0 <= value < len(self.choices)
         if named and value is not None:
             return self.choices[value]
@@ -90,7 +89,7 @@ class TunableOption:
 
 @dataclass(eq=False)
 class ChangeRequest:
-    """A change that was accepted. The engine's thread sets evicted before it settles it."""
+    """An accepted change. The engine's thread sets evicted before it settles the change."""
 
     option: TunableOption
     to: int
@@ -103,7 +102,7 @@ class ChangeRequest:
     evicted: int = 0
 
     def as_answer(self) -> dict[str, Any]:
-        """The change as an answer to ``set`` reports it."""
+        """The change in the form of the ``set`` answer."""
         return {
             "option": self.option.name,
             "from": self.before,
@@ -117,9 +116,9 @@ class ChangeRequest:
 class Tunables:
     """The options of one engine, the changes that wait for its next step, and the last results.
 
-    counts: (running, waiting) requests as of now, called from socket threads. rank: which of the
-    engine's data-parallel ranks this is. wake: called on a socket thread when changes wait; wakes
-    an engine's thread that sleeps, or takes and settles them itself where no thread is needed.
+    counts: the present (running, waiting) requests, called from socket threads. rank: the
+    data-parallel rank. wake: called on a socket thread when changes wait. It wakes a sleeping
+    engine thread, or applies and settles the changes itself if no thread is needed.
     """
 
     def __init__(
@@ -171,14 +170,14 @@ class Tunables:
             }
 
     def words(self, name: str, value: int | None) -> str:
-        """A value of the option ``name`` as a person reads it in a log."""
+        """A value of the option ``name`` in the form for people, in a log."""
         option = self._options.get(name)
         return str(value) if option is None else option.words(value)
 
     def submit(
         self, changes: dict[str, Any], evict: bool, by: str, wait_s: float
     ) -> list[dict[str, Any]]:
-        """Submit changes, wait at most ``wait_s`` for the engine's step; return each result."""
+        """Submit changes and wait at most ``wait_s`` for the engine's step. Returns the results."""
         results: list[dict[str, Any] | ChangeRequest] = []
         with self._changed:
             for name, to in changes.items():
@@ -228,7 +227,7 @@ class Tunables:
             return orders
 
     def settle(self, orders: Sequence[ChangeRequest], again: bool) -> None:
-        """These are in force now. again: the engine's thread wants the next step's call too."""
+        """Mark changes as in force. again: the engine's thread needs a call at the next step."""
         with self._changed:
             for order in orders:
                 order.before, order.option.value = order.option.value, order.to
@@ -251,5 +250,5 @@ class Tunables:
 
     def _refuse(self, order: ChangeRequest, reason: str) -> None:
         order.outcome, order.reason = "refused", reason
-        self._evicted += order.evicted  # it may have failed half way
+        self._evicted += order.evicted  # it may have failed after some evictions
         self._changed.notify_all()

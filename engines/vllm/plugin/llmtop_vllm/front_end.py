@@ -43,7 +43,7 @@ class FrontEndIntrospection(Introspection):
     gate: QueueGate | None = None
 
     def describe(self) -> dict[str, Any]:
-        """What ``get`` reports besides the options."""
+        """The fields that ``get`` reports besides the options."""
         refused = 0 if self.gate is None else self.gate.refused
         return {**super().describe(), "refused_total": refused}
 

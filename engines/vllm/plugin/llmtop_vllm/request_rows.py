@@ -45,7 +45,7 @@ class RequestRows(RequestView):
         )
 
     def waiting_count(self) -> int:
-        """How many requests wait."""
+        """The number of waiting requests."""
         return self._counts()[1]
 
     def find(self, ident: str) -> Any:

@@ -371,6 +371,6 @@ async def test_an_older_simulator(tmp_path: Path) -> None:
 async def test_half_an_answer(tmp_path: Path) -> None:
     async with Lab(tmp_path / "live", manner="live-half") as lab:
         lab.send("only")
-        with pytest.raises(Exception, match="hung up"):
+        with pytest.raises(Exception, match="closed the connection"):
             await lab.inside.steps()
         assert (await lab.inside.requests()).running <= 1
