@@ -38,6 +38,7 @@ SLO = "ttft=1s,tpot=50ms"
 TTFT_S, TPOT_S = 1.0, 0.050
 LENGTHS = ("--prompt-tokens", "448..576", "--output-tokens", "112..144")
 HIGH, LOW = 80, 35
+FILLED_S = 5.0  # after a step in load the batch is full; a forecast speaks of what follows
 STATIC = ("max_num_seqs=128", "max_queued_requests=16")
 COMMON = (
     *("--load-format", "dummy", "--served-model-name", "llama-8b-dummy"),
@@ -101,6 +102,8 @@ def load(name: str, phases: list[tuple[float, float]], seed: int | None = None) 
     found, at = [], first
     for rate, seconds in phases:
         found.append({"rate": rate, **outcome(rows, at, at + seconds)})
+        if seconds > 2 * FILLED_S:  # an empty batch takes more than it can serve
+            found[-1]["filled"] = outcome(rows, at + FILLED_S, at + seconds)
         at += seconds
     client = told["client"]["verdict"] if told else None
     return {"phases": found, "all": outcome(rows, first, at), "client": client}

@@ -19,7 +19,7 @@ from msgspec import Struct, structs
 from bench.forecast.recordings import read
 from llmtop.engines.core.steps import Step
 from llmtop.forecast.figures import Limits, figures
-from llmtop.forecast.fit import fit
+from llmtop.forecast.fit import NotFitted, fit
 from llmtop.forecast.load import FrontEnd, Lengths, Load, Present
 from llmtop.forecast.load import Settings as EngineSettings
 from llmtop.forecast.scheduler import Plan
@@ -119,13 +119,17 @@ def tuned(world: World, front_end: FrontEnd) -> tuple[str, Settings, int, int]:
     begun = world.seed
     first = world.measured(world.own, begun)
     model = world.engine.model
-    fitted = fit(world.steps(), model.context_s, launches=model.overlapped)
-    known = FittedEngine(
-        name="engine", simulated=True, fit=fitted,
-        front_end=front_end, options=(),
-        settings=structs.replace(EngineSettings(512, 8192, 0, KV_TOKENS), **world.own),
-        observed=None, no_load=None, table=None, running=0, waiting=0, ranks=1, measured={},
-    )  # fmt: skip
+    try:
+        fitted = fit(world.steps(), model.context_s, launches=model.overlapped)
+    except NotFitted:
+        known = None
+    else:
+        known = FittedEngine(
+            name="engine", simulated=True, fit=fitted,
+            front_end=front_end, options=(),
+            settings=structs.replace(EngineSettings(512, 8192, 0, KV_TOKENS), **world.own),
+            observed=None, no_load=None, table=None, running=0, waiting=0, ranks=1, measured={},
+        )  # fmt: skip
     chosen = choose(world.own, {}, known, world.limits, world.load, RUN_S)
     search = Search(world.own, chosen.settings)
     search.next()
@@ -205,9 +209,9 @@ def main(words: Sequence[str] | None = None) -> None:
         ordered = sorted(shares)
         middle = ordered[len(ordered) // 2]
         print(f"  tune: {told}; {min(counts)} to {max(counts)} runs")
-        print(
-            "  settings chosen:", {one: f"{judged(one) / good:.1%}" for one in sorted(set(chosen))}
-        )
+        if good:
+            told_of = {one: f"{judged(one) / good:.1%}" for one in sorted(set(chosen))}
+            print("  settings chosen:", told_of)
         print(f"  share of the best: {ordered[0]:.1%} to {ordered[-1]:.1%}, median {middle:.1%}")
         spent, low = max(counts) * (RUN_S + 4), size * (RESTART_S[0] + RUN_S)
         print(f"  at most {spent:.0f} s for {low:.0f} s of {size} restarts: {spent / low:.1%}")

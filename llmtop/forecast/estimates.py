@@ -10,7 +10,14 @@ from msgspec import Struct, structs
 
 from llmtop.engines.core.steps import Step
 from llmtop.forecast.least_squares import Regression, regress
-from llmtop.forecast.step_model import GRAPH_TOKENS, StepModel, launched, stretches, tokens
+from llmtop.forecast.step_model import (
+    AFTER_LAUNCH_S,
+    GRAPH_TOKENS,
+    StepModel,
+    launched,
+    stretches,
+    tokens,
+)
 
 LEAST_DECODES = 100
 LEAST_PREFILLS = 30
@@ -249,6 +256,12 @@ def _floor(model: StepModel, triples: Sequence[_Triple]) -> float:
     """
     shares = []
     for one in triples:
+        took = launched(one.step, model.other_host_s)
+        if took is not None and not one.step.prefill_tokens:
+            shares.append(took / (model.base_s + model.request_s * one.step.requests))
+    if len(shares) >= LEAST_FLOORS:
+        return min(1.0, median(shares))
+    for one in triples:
         before, step, after = one.before, one.step, one.after
         if before.prefill_tokens or after.prefill_tokens or not step.prefill_tokens:
             continue
@@ -256,7 +269,9 @@ def _floor(model: StepModel, triples: Sequence[_Triple]) -> float:
         if before.duration_s > 2 * alone and tokens(step) < 2 * GRAPH_TOKENS:
             own = model.base_s + model.request_s * step.requests
             shares.append(step.duration_s / own)
-    return min(1.0, median(shares)) if len(shares) >= LEAST_FLOORS else USUAL_FLOOR
+    if len(shares) < LEAST_FLOORS:
+        return USUAL_FLOOR
+    return min(1.0, sorted(shares)[len(shares) // 4])  # in some the prefill is not quite done
 
 
 def _tokens(model: StepModel, triples: Sequence[_Triple], weights_s: float | None) -> StepModel:
@@ -309,8 +324,7 @@ def _prefill_row(model: StepModel, one: _Triple) -> tuple[float, float] | None:
         return None
     seconds = step.duration_s
     if model.overlapped:
-        next_hold = model.hold(after.requests, tokens(after), after.prefill_tokens)
-        if step.duration_s < 1.15 * next_hold:
+        if step.duration_s < 1.15 * _held(model, after):
             return None
         if not before.prefill_tokens:
             if one.ahead is None or one.ahead.prefill_tokens:
@@ -318,10 +332,17 @@ def _prefill_row(model: StepModel, one: _Triple) -> tuple[float, float] | None:
             # The device began with it when the step before was done, not when that was told.
             seconds += before.duration_s
             seconds -= _device(model, before)
-        own = model.hold(step.requests, tokens(step), step.prefill_tokens)
         if before.prefill_tokens and tokens(before) < 1500:
             return None
-        if seconds < 1.1 * own:
+        if seconds < 1.1 * (_held(model, step) + AFTER_LAUNCH_S):
             return None
     read_s = _device(structs.replace(model, token_s=0.0), step)
     return float(tokens(step)), seconds - read_s
+
+
+def _held(model: StepModel, step: Step) -> float:
+    """For how long the launch of a step held the engine: as it was stamped, else by the model."""
+    stamped = launched(step, model.other_host_s)
+    if stamped is not None:
+        return stamped
+    return model.hold(step.requests, tokens(step), step.prefill_tokens)

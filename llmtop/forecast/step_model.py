@@ -24,7 +24,11 @@ GRAPH_TOKENS = 512
 NEWEST_WEIGHT = 0.5
 """Weight of the newest launch in the mean of launch times over those of the model. Deviations last
 long: correlated by 0.69 with the next launch, 0.34 with the tenth (vLLM 0.26 on an H200)."""
-AFTER_LAUNCH_S = 0.003  # of a prefill's work is still on the device when its launch is over
+GRAPH_START = 0.6
+"""Of the time for which a decode step's launch holds the engine: its graph begins then. The rest is
+taking in the results of the step before (stamps of vLLM 0.26 on an H200)."""
+LAUNCH_VARIES = 1.1  # a decode step's launch hardly takes longer than so many times the usual
+AFTER_LAUNCH_S = 0.002  # of a prefill's work is still on the device when its launch is over
 
 
 class StepModel(Struct, frozen=True):
@@ -80,7 +84,7 @@ class StepModel(Struct, frozen=True):
         planned: when its launch began. A prefill's kernels run as they are launched; a decode step
         is one graph, which begins when its launch is over."""
         if not prefill_tokens:
-            return max(free, planned + hold_s) + gpu_s
+            return max(free, planned + GRAPH_START * hold_s) + gpu_s
         if not self.overlapped:
             return max(free, planned) + gpu_s
         return max(max(free, planned) + gpu_s, planned + hold_s + AFTER_LAUNCH_S)
@@ -132,7 +136,10 @@ def _one_ahead(model: StepModel, run: list[Step]) -> Iterator[Predicted]:
         late = end < before.end + held
         yield Predicted(step, max(told - before.end, 1e-6), late)
         # What was seen corrects the device's clock, except where a launch hid when it was ready.
-        end = min(end, step.end) if late else step.end
+        # The launch of a decode step hardly varies: a step that ends later was on the device.
+        over_s = step.end - before.end - LAUNCH_VARIES * held
+        hidden = late and (after is None or after.prefill_tokens > 0 or over_s <= 0)
+        end = min(end, step.end) if hidden else step.end
         seen = launched(step, model.other_host_s) if step.prefill_tokens else None
         if seen is not None and model.overlapped:
             slowness = _smoothed(slowness, seen / _hold(model, step, 1.0))
