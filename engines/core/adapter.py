@@ -18,7 +18,7 @@ from llmtop.engines.core.live_protocol import LiveState
 from llmtop.engines.core.options import Change, OptionSpec, OptionValue
 from llmtop.engines.core.records import LaunchSpec
 from llmtop.engines.core.samples import Latency, Reading
-from llmtop.engines.core.steps import StepMoments
+from llmtop.engines.core.steps import StepMoments, Steps
 from llmtop.trust import Trust
 
 
@@ -51,6 +51,13 @@ class Reader(Protocol):
     @property
     def note(self) -> str:
         """What cannot be read at present and why, in a few words; "" without a problem."""
+
+    @property
+    def steps(self) -> Steps | None:
+        """The newest steps, where the engine's own page reports them; else None."""
+
+    def give_way(self) -> None:
+        """From now on leave to others what only one may read, as soon as they want it."""
 
     async def read(self) -> Reading:
         """One reading. Raises ScrapeError when the engine reports nothing."""

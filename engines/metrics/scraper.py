@@ -113,6 +113,7 @@ class Scraper:
     """Reads one engine's numbers, one ``Reading`` a call: the ``Reader`` of most engines."""
 
     note = ""
+    steps = None
 
     def __init__(
         self,
@@ -130,6 +131,9 @@ class Scraper:
         self._parser = Parser(adapter.prefixes, adapter.renamed)
         self._text: Exposition | None = None
         self._reading: Reading | None = None
+
+    def give_way(self) -> None:
+        """Everybody may read this page."""
 
     async def close(self) -> None:
         """Does nothing: the fetch owns the connections."""

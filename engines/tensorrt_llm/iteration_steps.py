@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from llmtop.engines.core.steps import Step, Steps
 from llmtop.engines.tensorrt_llm.record import number, part
 
 KEPT = 4096
+SKIPPED = 2  # the number of an iteration may skip one
 MISSING = {
     "schedule_s": "TensorRT-LLM does not report it",
     "update_s": "TensorRT-LLM does not report it",
@@ -22,6 +24,7 @@ MISSING = {
     "host_gap_s": "TensorRT-LLM does not report it",
     "idle_s": "TensorRT-LLM does not report it",
     "refused": "TensorRT-LLM does not report it",
+    "requests": "TensorRT-LLM does not show its requests",
 }
 NO_PROMPT_TOKENS = "this version reports 0 prompt tokens in every iteration"
 
@@ -35,9 +38,12 @@ class IterationSteps:
         self._steps: deque[Step] = deque(maxlen=KEPT)
         self._ranks: set[int] = set()
         self._no_prompt_tokens = False
+        self._last: dict[float, float] = {}  # by rank: the number of the last iteration
+        self.lost = 0  # iterations that somebody else read
 
     def add(self, records: Sequence[Record], now: float) -> None:
         """Take in the iterations of one answer, oldest first. now: unix seconds, of the newest."""
+        self._count_lost(records)
         found = [(record, step) for record in records if (step := _step(record)) is not None]
         if not found:
             return
@@ -52,12 +58,36 @@ class IterationSteps:
             if number(batch, "numContextRequests") and not number(batch, "numCtxTokens"):
                 self._no_prompt_tokens = True
 
+    def take(self, steps: Sequence[Step]) -> None:
+        """Take in what another reader read; steps that are known are left out."""
+        known = self._steps[-1].end if self._steps else float("-inf")
+        for step in steps:
+            if step.end > known:
+                self._steps.append(step)
+                self._ranks.add(step.rank)
+        self._last.clear()
+
+    def since(self, end: float) -> list[Step]:
+        """The steps that ended after a moment, unix seconds."""
+        found = list(takewhile(lambda step: step.end > end, reversed(self._steps)))
+        return found[::-1]
+
+    def _count_lost(self, records: Sequence[Record]) -> None:
+        for record in records:
+            iteration = number(record, "iter")
+            if iteration is None:
+                continue
+            rank = number(record, "attentionDpRank") or 0.0
+            skipped = iteration - self._last.get(rank, iteration) - 1
+            self.lost += round(skipped) if skipped >= SKIPPED else 0
+            self._last[rank] = iteration
+
     def steps(self, time: float) -> Steps:
-        """What is kept."""
+        """What is kept. lost: since the first answer."""
         missing = dict(MISSING)
         if self._no_prompt_tokens:
             missing["prefill_tokens"] = NO_PROMPT_TOKENS
-        return Steps(tuple(self._steps), 0, max(len(self._ranks), 1), missing, time)
+        return Steps(tuple(self._steps), self.lost, max(len(self._ranks), 1), missing, time)
 
 
 def _at(step: Step, end: float) -> Step:

@@ -1,5 +1,8 @@
 """Reads TensorRT-LLM: the queue of iterations that one reader alone may empty, and Prometheus.
 
+The reader of the queue publishes its numbers, and the other llmtops of this user show those. The
+recorder of the history reads the queue only while no other llmtop does.
+
 The two complete each other. The queue reports running, waiting, KV cache, speculation and tokens
 step by step, Prometheus reports latencies and how requests ended; the newest versions report all
 of it in both, the oldest have no Prometheus. Where both report a thing the queue
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +31,12 @@ from llmtop.engines.tensorrt_llm import metrics as prometheus
 from llmtop.engines.tensorrt_llm import request_latencies
 from llmtop.engines.tensorrt_llm.iteration_steps import IterationSteps
 from llmtop.engines.tensorrt_llm.record import Record
+from llmtop.engines.tensorrt_llm.shared_iterations import (
+    SharedIterations,
+    decode,
+    encode,
+    rows_of,
+)
 from llmtop.values import replace
 
 _T = TypeVar("_T")
@@ -35,6 +45,7 @@ _Answer = list[Record] | ScrapeError  # of the queue
 # An empty queue answers after 2 s. The request stays under way meanwhile: given up, it would take
 # iterations off the queue that nobody gets to see.
 PATIENCE_S = 0.5
+SHARED_S = 5.0  # of steps, for the other llmtops: they look once a second
 
 # Two answers in a row without an iteration, although requests ended: somebody else gets them.
 _STARVED = 2
@@ -125,6 +136,11 @@ class TensorRtReader:
         self._ended: float | None = None  # requests, as Prometheus told with the last queue answer
         self._starved = 0
         self._notes: tuple[str, ...] = ()
+        self._name = ""  # of what was read since the queue is this reader's
+
+    def give_way(self) -> None:
+        """Read the queue only while no other llmtop wants to."""
+        self._claim.background = True
 
     @property
     def note(self) -> str:
@@ -133,7 +149,7 @@ class TensorRtReader:
 
     async def read(self) -> Reading:
         """One moment, as far as either page reports. Raises ScrapeError when neither does."""
-        ours = self._claim.take()
+        ours = self._may_read()
         if ours and self._pending is None:
             self._pending = asyncio.create_task(self._drain())
         page = await self._page()
@@ -143,16 +159,40 @@ class TensorRtReader:
             await asyncio.wait((self._pending,), timeout=self._patience_s if answered else None)
         answer = self._answer()
         now, elapsed = self._clock(), self._monotonic()
+        shared = None if ours else decode(self._claim.published(), elapsed)
+        if shared is not None and not self._claim.background:
+            self._steps.take(shared.steps())
         if isinstance(page, ScrapeError):
             if isinstance(answer, ScrapeError):
                 raise answer if page.status == 404 else page
-            if not ours:
+            if not ours and shared is None:
                 raise ScrapeError(f"{_NOT_OURS}, and {page.message}", page.hint, page.status)
         if isinstance(answer, list):
             self._take_in(answer, page, elapsed)
-        self._notes = tuple(self._trouble(ours, page, answer))
-        told = ours and not isinstance(answer, ScrapeError) and self._starved < _STARVED
-        return self._merge(page, told, now, elapsed)
+        self._notes = tuple(self._trouble(ours or shared is not None, page, answer))
+        if ours and not isinstance(answer, ScrapeError) and self._starved < _STARVED:
+            shared = self._own(elapsed)
+            if not self._claim.background:  # else nobody else wants it
+                self._claim.publish(encode(shared))
+        return self._merge(page, shared, now, elapsed)
+
+    def _may_read(self) -> bool:
+        """Whether the queue is this reader's. In the background it is given up on demand, but not
+        before the answer that is under way."""
+        if self._claim.background and self._claim.held and self._claim.wanted():
+            if self._pending is None:
+                self._claim.release()
+            return self._claim.held
+        goes_on = self._claim.held and self._name
+        ours = self._claim.take()
+        if ours and not goes_on:  # what another one read before is no hole in what this one reads
+            self._iterations, self._name = queue.Iterations(), os.urandom(8).hex()
+        return ours
+
+    def _own(self, elapsed: float) -> SharedIterations:
+        totals = {name.value: value for name, value in self._iterations.totals(elapsed).items()}
+        steps = rows_of(self._steps.since(self._clock() - SHARED_S))
+        return SharedIterations(self._name, elapsed, self._iterations.occupancy(), totals, steps)
 
     @property
     def steps(self) -> Steps:
@@ -164,7 +204,7 @@ class TensorRtReader:
 
         Raises LiveError where they cannot be read, or some may be lost.
         """
-        if not self._claim.take():
+        if not self._may_read():
             raise LiveError(_NOT_OURS)
         ended = self._with_latency
         try:
@@ -207,7 +247,8 @@ class TensorRtReader:
 
     def _take_in(self, records: list[Record], page: Reading | ScrapeError, elapsed: float) -> None:
         self._iterations.add(records, elapsed)
-        self._steps.add(records, self._clock())
+        if not self._claim.background:  # the history holds no steps
+            self._steps.add(records, self._clock())
         ended = _ended(page) if isinstance(page, Reading) else None
         if records:
             self._starved = 0
@@ -233,15 +274,20 @@ class TensorRtReader:
         return notes
 
     def _merge(
-        self, page: Reading | ScrapeError, told: bool, now: float, elapsed: float
+        self,
+        page: Reading | ScrapeError,
+        queue_: SharedIterations | None,
+        now: float,
+        elapsed: float,
     ) -> Reading:
         base = page if isinstance(page, Reading) else Reading(now, elapsed)
-        steps = self._iterations.totals(elapsed) if told else {}
+        steps = {} if queue_ is None else queue_.totals()
         if isinstance(page, Reading) or page.status != 404:
             # The queue does not report how a request ended, and Prometheus does.
             steps.pop(Counter.REQUESTS_OK, None)
-        counters = self._totals.take({"queue": steps, "prometheus": base.counters})
-        full = self._iterations.occupancy() if told else queue.Occupancy()
+        source = "queue" if queue_ is None else f"queue of {queue_.reader}"
+        counters = self._totals.take({source: steps, "prometheus": base.counters})
+        full = queue.Occupancy() if queue_ is None else queue_.occupancy
         return replace(
             base,
             time=now,

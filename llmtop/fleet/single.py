@@ -35,6 +35,8 @@ class PrometheusReader:
     closed with it.
     """
 
+    steps = None
+
     def __init__(
         self,
         server: Prometheus,
@@ -50,6 +52,9 @@ class PrometheusReader:
         self._questions = Questions((adapter,), selector(job, instance), tuple(Latency))
         self._address = job, instance
         self.note = ""
+
+    def give_way(self) -> None:
+        """Everybody may ask a Prometheus."""
 
     async def read(self) -> Reading:
         """The newest scrape. Raises ScrapeError where it failed or nothing is known of it."""

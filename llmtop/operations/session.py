@@ -19,6 +19,7 @@ from llmtop.engines.core.latencies import Latencies
 from llmtop.engines.core.live_protocol import named_change
 from llmtop.engines.core.options import Applies, Change, Option, OptionValue, Outcome
 from llmtop.engines.core.samples import EngineSample
+from llmtop.engines.core.steps import Steps
 from llmtop.engines.core.versions import older
 from llmtop.engines.introspection.engine_inside import EngineInside
 from llmtop.engines.introspection.exact_latencies import ExactLatencies
@@ -87,6 +88,15 @@ class EngineSession:
         kept = 0 if record is None else self.endpoint.adapter.kept_requests(record.spec.args)
         read = getattr(self._reader, "latencies", None)
         return partial(read, kept) if kept and read is not None else None
+
+    @property
+    def reported_steps(self) -> Steps | None:
+        """The steps that the engine's own page reported; None of engines that report none."""
+        return self._reader.steps
+
+    def give_way(self) -> None:
+        """From now on leave to other llmtops what only one may read."""
+        self._reader.give_way()
 
     async def sample(self) -> EngineSample:
         """Scrape once and say what the window up to now holds. ScrapeError when it cannot."""

@@ -56,7 +56,12 @@ def fresh_seed() -> int:
 
 
 class Wiring:
-    """Builds the supervisor, scrapers and clients; each command makes one."""
+    """Builds the supervisor, scrapers and clients; each command makes one.
+
+    reaches_engines: False where the numbers come from elsewhere, so that a recorder has none.
+    """
+
+    reaches_engines = True
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self.environ = dict(os.environ if environ is None else environ)

@@ -502,8 +502,13 @@ class Paced:
 
     note = ""
 
+    steps = None
+
     def __init__(self, reader: Reader, *moments: float) -> None:
         self._reader, self._moments = reader, iter(moments)
+
+    def give_way(self) -> None:
+        self._reader.give_way()
 
     async def read(self) -> Reading:
         return replace(await self._reader.read(), elapsed=next(self._moments))

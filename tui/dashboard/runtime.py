@@ -55,7 +55,7 @@ class DashboardRuntime:
     news: called when something should be seen before the screen's next beat. The app is built on
     the stage, so it puts its own here once it is there; until then nobody looks.
     recorder: there is no screen, and never a load of its own: this is the recorder of the history.
-    It leaves GPUs alone, and engines whose numbers only one may read.
+    It leaves GPUs alone, and to other llmtops what only one may read.
     """
 
     def __init__(
@@ -78,7 +78,6 @@ class DashboardRuntime:
         self._states = EngineStates(self.store, self.timeline.now, self.insights.of)
         self.insights.judge = self._states.explain
         self._known: set[str] = set()
-        self._one_reader: set[str] = set()  # engines whose numbers only this process may read
         self._loads = Loads(self.store, wiring)
         self.load_source = LoadSource(self.store, self.timeline.now)
         self.store.prompts = prompts or Prompts()
@@ -144,8 +143,7 @@ class DashboardRuntime:
                     store,
                     wiring.recorder.tend,
                     now,
-                    AttachedEngines(wiring.state.root).note,
-                    self._one_reader,
+                    AttachedEngines(wiring.state.root).note if wiring.reaches_engines else None,
                 ),
             ]
         return [
@@ -181,11 +179,6 @@ class DashboardRuntime:
 
     def add(self, endpoint: Endpoint) -> None:
         """Put one more engine on the screen."""
-        if self._is_recorder and endpoint.adapter.make_reader is not None:
-            self._known.add(endpoint.name)
-            return
-        if endpoint.adapter.make_reader is not None:
-            self._one_reader.add(endpoint.name)
         record = endpoint.record
         track = EngineTrack(
             name=endpoint.name,
@@ -199,8 +192,10 @@ class DashboardRuntime:
             brief=self._is_recorder,
         )
         session = self._wiring.session(endpoint, live_timeout_s=LIVE_TIMEOUT_S)
-        if self._is_recorder and session.exact is not None:
-            session.exact.refresh_every(RECORDED_S)
+        if self._is_recorder:
+            session.give_way()
+            if session.exact is not None:
+                session.exact.refresh_every(RECORDED_S)
         supervisor = self._wiring.supervisor
         status = self._wiring.status if record is not None else None
         self.store.engines[endpoint.name] = track

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from llmtop.printable import clean
 from llmtop.tui.store.store import Event, Store
@@ -14,8 +14,8 @@ EVERY_S = 5.0
 class RecorderSource:
     """tend: starts the recorder where none runs, blocking; the reason why there can be none.
 
-    attached: notes the URL of an engine that llmtop did not start, for the recorder to read.
-    one_reader: names of engines that the recorder cannot read as well.
+    attached: notes the URL of an engine that llmtop did not start, for the recorder to read; None
+    where the recorder cannot read the engines that are shown.
     """
 
     def __init__(
@@ -23,11 +23,10 @@ class RecorderSource:
         store: Store,
         tend: Callable[[], str],
         now: Callable[[], float],
-        attached: Callable[[str], None] = lambda url: None,
-        one_reader: Collection[str] = (),
+        attached: Callable[[str], None] | None = None,
     ) -> None:
         self._store, self._tend, self._now = store, tend, now
-        self._attached, self._one_reader = attached, one_reader
+        self._attached = attached
         self._due = 0.0
         self._said = False
 
@@ -41,7 +40,7 @@ class RecorderSource:
         shown = [
             track.url
             for track in tracks
-            if not track.owned and track.sample is not None and track.name not in self._one_reader
+            if self._attached is not None and not track.owned and track.sample is not None
         ]
         if not shown and not any(track.owned and track.runs for track in tracks):
             return
@@ -51,8 +50,9 @@ class RecorderSource:
             self._store.events.append(Event(now, "warning", clean(reason, 300)))
 
     def _keep(self, shown: list[str]) -> str:
-        for url in shown:
-            self._attached(url)
+        if self._attached is not None:
+            for url in shown:
+                self._attached(url)
         return self._tend()
 
     async def close(self) -> None:

@@ -67,7 +67,8 @@ class RecordingSource:
             return
         more = await asyncio.to_thread(self._log_lines)
         for track in list(self._store.engines.values()):
-            if track.owned and track.sample is not None and track.stale_since is None:
+            shows = track.owned or track.steps is not None
+            if shows and track.sample is not None and track.stale_since is None:
                 more += await self._steps.of(track, self._now())
         self.write(more)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from llmtop.engines.core.records import State
 from llmtop.operations.inside import inside_of
-from llmtop.operations.insight.engine_insight import EngineInsight
+from llmtop.operations.insight.engine_insight import EngineInsight, Inside
+from llmtop.operations.insight.reported_steps import ReportedSteps
 from llmtop.tui.store.store import EngineTrack, Store
 
 if TYPE_CHECKING:
@@ -77,9 +78,12 @@ class InsightSource:
         source = self._find(name)
         if source is None:
             return EngineInsight(None)
+        inside: Inside | None = inside_of(source.session.endpoint)
+        if inside is None and (found := source.session.reported_steps) is not None:
+            inside = ReportedSteps(lambda: source.session.reported_steps or found)
         # Its session asks for the latencies each second; a second reader would double the cost.
         return EngineInsight(
-            inside_of(source.session.endpoint),
+            inside,
             exact=lambda: source.session.exact,
             heard=lambda steps: self.heard(name, steps),
         )

@@ -41,6 +41,8 @@ class OtherGpus(Gpus):
 class InstanceWiring(Wiring):
     """The parts of a dashboard whose numbers come from a Prometheus."""
 
+    reaches_engines = False
+
     def screen_gpus(self) -> Gpus:
         """Those of this machine would be taken for the instance's."""
         return OtherGpus()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Step], str]]] = {
 }
 SELDOM = ("launch_s", "draft_tokens", "accepted_tokens")  # shown where there are any
 SHOWN, IN_JSON, MOST = 20, 200, 4096
+HANDOVER_S, LOOK_S = 4.0, 0.25  # until a recorder has given up what only one may read
 MEANS_S = 4.0  # the sums are renewed every 15 decode steps
 
 
@@ -113,11 +115,14 @@ async def _reported(endpoint: Endpoint, wiring: Wiring) -> Steps | None:
     from llmtop.engines.metrics.scraper import open_reader
 
     reader = open_reader(endpoint.adapter, endpoint.url, wiring.fetch, wiring.state.locks)
+    until = time.monotonic() + HANDOVER_S
     try:
         await reader.read()
-        found: Steps | None = getattr(reader, "steps", None)
-        if found is not None and not found.steps and reader.note:
-            raise LlmtopError(f"{endpoint.name}: no steps: {reader.note}")
+        while (found := reader.steps) is not None and not found.steps and reader.note:
+            if time.monotonic() > until:
+                raise LlmtopError(f"{endpoint.name}: no steps: {reader.note}")
+            await asyncio.sleep(LOOK_S)
+            await reader.read()
         return found
     finally:
         await reader.close()

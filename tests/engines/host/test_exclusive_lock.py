@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmtop.engines.host.exclusive_lock import ExclusiveLock
+from llmtop.engines.host.exclusive_lock import MOST_BYTES, ExclusiveLock
 from tests.folders import ROOT
 
 URL = "http://127.0.0.1:8000"
@@ -39,10 +39,36 @@ def test_other_servers_are_other_claims(tmp_path: Path, other: str) -> None:
 def test_the_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
     claim = ExclusiveLock(tmp_path / "r", URL)
     claim.take()
-    (lock,) = (tmp_path / "r").iterdir()
     assert stat.S_IMODE((tmp_path / "r").stat().st_mode) == 0o700
-    assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+    files = list((tmp_path / "r").iterdir())
+    assert files and all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
     claim.release()
+
+
+def test_one_in_the_background_is_only_there_while_nobody_else_wants_it(tmp_path: Path) -> None:
+    quiet, other = ExclusiveLock(tmp_path, URL), ExclusiveLock(tmp_path, URL)
+    quiet.background = True
+    assert quiet.take() and not quiet.wanted()
+    assert not other.take() and quiet.wanted()
+    quiet.release()
+    assert not quiet.take()  # the other one has not come back yet, but still wants it
+    assert other.take() and not quiet.take()
+    other.release()
+    assert not quiet.wanted() and quiet.take()
+    quiet.release()
+
+
+def test_what_its_holder_publishes_is_whole_or_not_there(tmp_path: Path) -> None:
+    holder, reader = ExclusiveLock(tmp_path, URL), ExclusiveLock(tmp_path, URL)
+    assert reader.published() == b""
+    holder.take()
+    for told in (b"long " * 20, b"short", b""):
+        holder.publish(told)
+        assert reader.published() == told
+    holder.publish(b"x" * (MOST_BYTES + 1))
+    reader.publish(b"not mine")
+    assert reader.published() == b""
+    holder.release()
 
 
 def test_a_dead_llmtop_keeps_nobody_away(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ their semantics and runs as a real process.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -357,32 +358,124 @@ async def test_a_restarted_engine_is_noticed() -> None:
 # One reader
 
 
+def busy_step(number: int) -> dict[str, Any]:
+    return iteration(number, iterLatencyMS=12.5)
+
+
 async def test_a_second_llmtop_leaves_the_queue_to_the_first(tmp_path: Path) -> None:
     locks = tmp_path / "state" / "readers"
-    pages: dict[str, Any] = {QUEUE: [json.dumps([iteration(1)])], PROMETHEUS: [ended(3)]}
-    first = TensorRtReader(BASE, FakeFetch(dict(pages)), locks)
-    assert (await first.read()).running == 4
+    clock = Clock()
+    pages: dict[str, Any] = {QUEUE: [json.dumps([busy_step(1)])], PROMETHEUS: [ended(3)]}
+    first = TensorRtReader(BASE, FakeFetch(dict(pages)), locks, clock=clock, monotonic=clock)
+    whole = await first.read()
     # The same server by another of its names.
     other = "http://localhost:8000"
     fetch = FakeFetch({url.replace(BASE, other): told for url, told in pages.items()})
-    second = TensorRtReader(other, fetch, locks)
+    second = TensorRtReader(other, fetch, locks, clock=clock, monotonic=clock)
     reading = await second.read()
-    assert reading.running is None
-    assert Latency.TTFT in reading.histograms
-    assert "another llmtop" in second.note
+    # It shows what the first one read, its steps too, and asks for nothing but Prometheus.
+    assert (reading.running, reading.waiting) == (whole.running, whole.waiting) == (4, 2)
+    assert reading.counters == whole.counters and Latency.TTFT in reading.histograms
+    assert [step.seq for step in second.steps.steps] == [1] and second.note == ""
     assert f"{other}/metrics" not in fetch.asked
+    # The first one no longer looks: what it read is old.
+    clock.now += 60
+    reading = await second.read()
+    assert reading.running is None and "another llmtop" in second.note
     await first.close()
     assert (await second.read()).running == 4
     assert second.note == ""
     await second.close()
 
 
+async def test_steps_of_another_reader_are_taken_once(tmp_path: Path) -> None:
+    clock = Clock()
+    answers = [json.dumps([busy_step(n), busy_step(n + 1)]) for n in (1, 3)]
+    pages: dict[str, Any] = {QUEUE: answers, PROMETHEUS: [ended(3)]}
+    first = TensorRtReader(BASE, FakeFetch(pages), tmp_path, clock=clock, monotonic=clock)
+    second = TensorRtReader(
+        BASE, FakeFetch({PROMETHEUS: [ended(3)]}), tmp_path, clock=clock, monotonic=clock
+    )
+    for _ in range(2):
+        await first.read()
+        await second.read()
+        await second.read()
+        clock.now += 1
+    assert [step.seq for step in second.steps.steps] == [1, 2, 3, 4]
+    await first.close()
+    await second.close()
+
+
+def damage_lock(folder: Path, damage: bytes) -> None:
+    (file,) = folder.glob("*.lock")
+    file.write_bytes(damage)
+
+
+@pytest.mark.parametrize("damage", [b"", b"00000000 {}", b"\xff" * 400, b"[" * 5000])
+async def test_a_damaged_file_of_the_reader_is_not_read(tmp_path: Path, damage: bytes) -> None:
+    clock = Clock()
+    pages: dict[str, Any] = {QUEUE: [json.dumps([busy_step(1)])], PROMETHEUS: [ended(3)]}
+    first = TensorRtReader(BASE, FakeFetch(pages), tmp_path, clock=clock, monotonic=clock)
+    await first.read()
+    damage_lock(tmp_path, damage)
+    second = TensorRtReader(BASE, FakeFetch(pages), tmp_path, clock=clock, monotonic=clock)
+    assert (await second.read()).running is None
+    assert "another llmtop" in second.note
+    await first.close()
+    await second.close()
+
+
+async def test_the_recorder_gives_the_queue_to_whoever_wants_it(tmp_path: Path) -> None:
+    clock = Clock()
+
+    def reader() -> TensorRtReader:
+        pages: dict[str, Any] = {QUEUE: [json.dumps([busy_step(1)])], PROMETHEUS: [ended(3)]}
+        return TensorRtReader(BASE, FakeFetch(pages), tmp_path, clock=clock, monotonic=clock)
+
+    recorder, screen = reader(), reader()
+    recorder.give_way()
+    assert (await recorder.read()).running == 4  # nobody else is there
+    await screen.read()
+    assert "another llmtop" in screen.note
+    await recorder.read()  # hears of the screen
+    assert (await screen.read()).running == 4 and screen.note == ""
+    clock.now += 1
+    assert (await recorder.read()).running == 4 and recorder.note == ""  # as the screen read it
+    await screen.close()
+    clock.now += 60
+    assert (await recorder.read()).running == 4 and recorder.note == ""  # its own again
+    await recorder.close()
+
+
+async def test_a_handover_is_no_burst_and_no_restart(tmp_path: Path) -> None:
+    clock = Clock()
+
+    def reader(first: int) -> TensorRtReader:
+        answers = [json.dumps([busy_step(first + n)]) for n in range(6)]
+        pages: dict[str, Any] = {QUEUE: answers, PROMETHEUS: [ended(3)]}
+        return TensorRtReader(BASE, FakeFetch(pages), tmp_path, clock=clock, monotonic=clock)
+
+    recorder, screen = reader(1), reader(900)
+    recorder.give_way()
+    tokens = [(await recorder.read()).counters[Counter.OUTPUT_TOKENS] for _ in range(3)]
+    await screen.read()
+    for _ in range(3):
+        tokens.append((await recorder.read()).counters.get(Counter.OUTPUT_TOKENS, tokens[-1]))
+        await screen.read()
+    await screen.close()
+    tokens.append((await recorder.read()).counters[Counter.OUTPUT_TOKENS])
+    assert all(0 <= after - before <= 8 for before, after in itertools.pairwise(tokens))
+    await recorder.close()
+
+
 async def test_a_second_llmtop_without_prometheus_says_why_it_knows_nothing(
     tmp_path: Path,
 ) -> None:
-    first = TensorRtReader(BASE, FakeFetch({QUEUE: ["[]"]}), tmp_path)
+    clock = Clock()
+    first = TensorRtReader(BASE, FakeFetch({QUEUE: ["[]"]}), tmp_path, monotonic=clock)
     await first.read()
-    second = TensorRtReader(BASE, FakeFetch({}), tmp_path)
+    clock.now += 60
+    second = TensorRtReader(BASE, FakeFetch({}), tmp_path, monotonic=clock)
     with pytest.raises(ScrapeError, match="another llmtop reads this engine's iterations, and"):
         await second.read()
     elsewhere = TensorRtReader(BASE.replace("8000", "8001"), FakeFetch({}), tmp_path)
