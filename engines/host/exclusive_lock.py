@@ -51,7 +51,7 @@ class ExclusiveLock:
         return self._fd is not None or self._path is None
 
     def take(self) -> bool:
-        """Whether this process holds the lock; takes it if it is free. Cheap: call before a read."""
+        """Whether this process has the lock; takes it if it is free. Cheap: call before a read."""
         if self.held or self._path is None:
             return True
         if self.background:
