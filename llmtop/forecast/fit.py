@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -20,6 +21,7 @@ MOST_HOLDS = 2000
 ROW = 50  # decode steps without a draft: speculation is off
 OFTEN = 0.2  # of the decode steps draft: such a row is no chance
 NEWEST = 400  # steps that show how many drafts there are, and how many are right
+LEAST_ALIKE = 20
 BLOCKS = 5  # of which every fifth is held out
 
 
@@ -40,13 +42,23 @@ class Seen(Struct, frozen=True):
     large_launches: int | None = None
 
 
+class Alike(Struct, frozen=True):
+    """Steps of the same content: seconds that a fast one took (the tenth percentile) and a slow one
+    (the ninetieth). gap: share of the time in which the device waited for the host; None: not
+    known."""
+
+    fast_s: float
+    slow_s: float
+    gap: float | None
+
+
 class Fit(Struct, frozen=True):
     """A model with how sure it is.
 
     median_error, p90_error: of steps that were held out, as shares. residuals, prefill_residuals:
     measured over predicted, which a forecast draws from. holds: the same of launches, in the
     order in which they came. emitted: output tokens of a request in a decode step. drafted: draft
-    tokens that it computes besides.
+    tokens that it computes besides. alike: None where no steps had the same content.
     """
 
     model: StepModel
@@ -59,6 +71,7 @@ class Fit(Struct, frozen=True):
     seen: Seen
     emitted: float = 1.0
     drafted: float = 0.0
+    alike: Alike | None = None
 
     def drawn(self, rng: random.Random, *, gpu: float, launch: float) -> StepModel:
         """The model of another session: coefficients and factors are drawn once for it."""
@@ -123,7 +136,24 @@ def fit(
         seen=_seen(usable, len(ratios), overlapped=model.overlapped),
         emitted=emitted,
         drafted=drafted,
+        alike=_alike(usable),
     )
+
+
+def _alike(steps: Sequence[Step]) -> Alike | None:
+    """Of steps that only generate, those of the most frequent number of requests."""
+    plain = [step for step in steps if not step.prefill_tokens]
+    sizes = Counter(step.requests for step in plain)
+    if not sizes:
+        return None
+    usual, count = sizes.most_common(1)[0]
+    if count < LEAST_ALIKE:
+        return None
+    took = sorted(step.duration_s for step in plain if step.requests == usual)
+    gaps = [(s.host_gap_s, s.duration_s) for s in steps if s.host_gap_s is not None]
+    whole = sum(duration for _, duration in gaps)
+    gap = sum(waited for waited, _ in gaps) / whole if whole > 0 else None
+    return Alike(took[int(0.1 * count)], took[int(0.9 * count)], gap)
 
 
 def _blocks(steps: Sequence[Step], count: int = 20) -> list[Sequence[Step]]:

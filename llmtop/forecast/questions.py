@@ -29,6 +29,10 @@ REQUESTS_LONG = 5
 MOST_ERROR = 0.25
 """Of a step, the median: with more, figures would be guesses."""
 
+LATE = 1.5
+"""Steps of the same content take about the same time, unless the engine does not get its CPU."""
+BUSY_HOST = 0.2  # of the time in which the device waits for its next step
+
 
 class Refusal(Struct, frozen=True):
     """Why a question has no answer, and what to do to get one."""
@@ -115,10 +119,24 @@ def unlike(fit: Fit) -> Refusal | None:
     """Whether the steps do not follow the model, so that nothing can be built on it."""
     if not fit.median_error > MOST_ERROR:
         return None
-    return Refusal(
+    reason = (
         f"the steps do not follow the model: its median error is {fit.median_error:.0%},"
-        f" and {MOST_ERROR:.0%} is the most",
-        "is the machine short of CPU, or do others use the GPU? see `llmtop doctor`",
+        f" and {MOST_ERROR:.0%} is the most"
+    )
+    same = fit.alike
+    if same is not None and same.gap is not None and same.gap > BUSY_HOST:
+        return Refusal(
+            f"{reason}; the device waited for the host in {same.gap:.0%} of the time",
+            "the host is busy: give the engine more CPU, or ask again when less runs beside it",
+        )
+    if same is not None and same.slow_s > LATE * same.fast_s:
+        return Refusal(
+            f"{reason}; steps of the same content took {same.fast_s * 1000:.0f} to"
+            f" {same.slow_s * 1000:.0f} ms, so the engine was late",
+            "the machine is busy: give the engine more CPU, or ask again when less runs beside it",
+        )
+    return Refusal(
+        reason, "measure instead: `llmtop compare` for one change, `llmtop tune` for several"
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from dataclasses import replace as replace_limits
 from statistics import median
 
 import pytest
 from msgspec.structs import replace
 
+from llmtop.engines.core.steps import Step
 from llmtop.engines.simulated.simulator.model.replay import Lengths as Chats
 from llmtop.engines.simulated.simulator.model.speculation import Speculation
 from llmtop.forecast.estimates import NotFitted
@@ -225,3 +228,31 @@ def test_a_slow_engine_is_looked_at_for_longer() -> None:
     found = fit(steps_of(slow, chat(4, "open"), 200.0), slow.context_s)
     answer = ask(found, FRONT_END, Question(SETTINGS, chat(4, "open"), SLO), draws=4)
     assert answer.expected["output_tokens_per_s"].value == pytest.approx(4 * 128, rel=0.15)
+
+
+def refusal_of(steps: Sequence[Step]) -> str:
+    """Reason and remedy of the refusal of a question about these steps."""
+    question = Question(SETTINGS, chat(40, "open"), SLO, Present())
+    answer = ask(fit(steps, TRUE.context_s, launches=False), FRONT_END, question)
+    assert answer.refused is not None
+    return f"{answer.refused.reason}; {answer.refused.remedy}"
+
+
+def test_an_engine_that_does_not_get_its_cpu_is_told_to_be_late() -> None:
+    rng = random.Random(3)
+    calm = steps_of(TRUE, chat(40, "open"), 40.0)
+    late = [replace(s, duration_s=s.duration_s * rng.lognormvariate(0.7, 0.8)) for s in calm]
+    told = refusal_of(late)
+    assert "steps of the same content took" in told and "so the engine was late" in told
+    assert "the machine is busy" in told and "doctor" not in told
+
+
+def test_a_device_that_waits_for_its_host_is_told() -> None:
+    rng = random.Random(3)
+    calm = steps_of(TRUE, chat(40, "open"), 40.0)
+    waiting = []
+    for step in calm:
+        gap = step.duration_s * rng.lognormvariate(0.0, 1.0)
+        waiting.append(replace(step, duration_s=step.duration_s + gap, host_gap_s=gap))
+    told = refusal_of(waiting)
+    assert "waited for the host in" in told and "the host is busy" in told
