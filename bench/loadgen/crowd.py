@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+PATHS = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 CROWD = ["stress-ng", "--quiet", "--cpu", "6", "--switch", "4", "--fork", "2", "--pipe", "2"]
 LONGEST_S = 400
 SATURATE = ("saturate", "--slo", "ttft=1s,tpot=100ms", "--max", "64")
@@ -36,7 +37,7 @@ def llmtop(folder: Path, *arguments: str) -> tuple[int, Any, str]:
         **os.environ,
         "XDG_STATE_HOME": str(folder / "state"),
         "XDG_CONFIG_HOME": str(folder),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": PATHS,
     }
     done = subprocess.run(
         [sys.executable, "-m", "llmtop", *arguments, "--json"],
@@ -53,7 +54,7 @@ def engine(folder: Path, *flags: str) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     start = ("run", "sim", "--detach", "--port", port, "--name", "crowded")
-    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "PYTHONPATH": PATHS}
     code = subprocess.run(
         [sys.executable, "-m", "llmtop", *start, "--json", "--", "--startup-s", "0", *flags],
         env=environment, capture_output=True, cwd=folder, timeout=LONGEST_S,
