@@ -6,9 +6,10 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmtop import LlmtopError
 from llmtop.engines.core.adapter import Adapter
@@ -26,6 +27,7 @@ from llmtop.engines.host.orphans import Orphan, find_orphans
 from llmtop.engines.host.permissions import Permissions, exposures
 from llmtop.engines.host.processes import Processes, identity
 from llmtop.engines.state.state_directory import Problem, StateDirectory
+from llmtop.values import replace
 
 SCARCE_BYTES = GIB  # an engine's logs take at most 128 MiB, its own caches more
 NO_SPACE_BYTES = 16 * 2**20
@@ -39,8 +41,7 @@ class Weight(StrEnum):
     WARNS = "warns"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """A problem in one sentence, and its remedy."""
 
     weight: Weight
@@ -48,8 +49,7 @@ class Finding:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PortUse:
+class PortUse(Struct, frozen=True):
     """A port that an engine uses or would use by default.
 
     engine: the engine of llmtop that owns it. holder: the listening process, "" for none.
@@ -61,8 +61,7 @@ class PortUse:
     pid: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class StateFacts:
+class StateFacts(Struct, frozen=True):
     """The folders. free_bytes, socket_mode: None if unknown.
 
     exposed: files in them or beside them that other users can write.
@@ -77,8 +76,7 @@ class StateFacts:
     exposed: tuple[Permissions, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Doctor:
+class Doctor(Struct, frozen=True):
     """The complete result. host_pids: NVML's pids are valid here. openers: else the processes that
     have a GPU open. mismatch: the driver and its library have different versions."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from llmtop.loadgen.core.results import ClientHealth, LatencySummary
 from llmtop.loadgen.experiments import slo
@@ -20,6 +19,7 @@ from llmtop.tui.commands.experiment_requests import (
     SearchPlan,
     SearchState,
 )
+from llmtop.values import replace
 
 CAP = 128
 LEVELS = (4, 8, 16, 32, 64, 128, 256, 192, 160, 144)

@@ -11,11 +11,12 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
+
+from msgspec import Struct, field
 
 from tests.command_server import CommandServer, fits
 from tests.started import RUN
@@ -23,8 +24,7 @@ from tests.started import RUN
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """How a command ended and what it printed."""
 
     code: int
@@ -37,8 +37,7 @@ class Done:
         return json.loads(self.out)
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(Struct, frozen=True):
     """Folders for state, sockets and configuration that no other test shares."""
 
     folder: Path

@@ -13,11 +13,11 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
 from tests.llmtop_process import free_port
 
@@ -43,8 +43,7 @@ def program(name: str = "prometheus") -> str:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(Struct, frozen=True):
     url: str
     folder: Path
 

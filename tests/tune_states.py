@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from llmtop.loadgen.experiments import slo
 from llmtop.operations.slo.tuner import Tried, TuneReport
 from llmtop.slo_control.pairs import Ratio
 from llmtop.slo_control.search import Measured, Result, Verdict
 from llmtop.tui.commands.experiment_requests import TunePlan, TuneState
+from llmtop.values import replace
 
 PLAN = TunePlan("llama", slo.parse("ttft=1s,tpot=50ms"), 80.0)
 OWN = {"max_num_seqs": 256, "max_queued_requests": 0}

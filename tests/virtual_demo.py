@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from dataclasses import replace
 
 from llmtop.diagnosis.moments import Moment
 from llmtop.engines.simulated.simulator import arguments
@@ -20,6 +19,7 @@ from llmtop.engines.simulated.simulator.model.tokens import Token, Writing
 from llmtop.loadgen.workload.prompts import PATTERN
 from llmtop.loadgen.workload.shape import parse
 from llmtop.operations.demonstration import ENGINE, PROMPTS, SHAPE
+from llmtop.values import replace
 
 
 class Repeating(ClosedLoop):

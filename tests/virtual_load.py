@@ -20,6 +20,7 @@ from llmtop.loadgen.core.results import (
 )
 from llmtop.loadgen.workload.plan import Plan
 from llmtop.loadgen.workload.shape import parse
+from llmtop.values import replace
 
 NOTHING = LatencySummary(None, None, None, 0)
 LENGTHS = Lengths((16, 32), (24, 40))
@@ -42,13 +43,14 @@ class Shaking:
         return self.pace * math.exp(self._drift + self._noise * self._rng.gauss(0, 1))
 
 
-class Unsteady(Roofline):
+class Unsteady(Roofline, frozen=True):
     """A GPU that is not always equally fast."""
 
-    shaking: Shaking
+    shaking: Shaking | None = None
 
     def seconds(self, load: StepLoad) -> float:
-        return super().seconds(load) * self.shaking.factor()
+        factor = 1.0 if self.shaking is None else self.shaking.factor()
+        return super().seconds(load) * factor
 
 
 class VirtualLoad:
@@ -68,9 +70,8 @@ class VirtualLoad:
         self.scheduler = Scheduler(
             Limits(max_num_seqs, 2048), BlockPool(blocks, BLOCK_SIZE), random.Random(seed)
         )
-        roofline = Unsteady.of(GPUS["h200"], MODELS["llama-3.1-8b"])
         self.shaking = Shaking(random.Random(seed + 2), wander, noise)
-        object.__setattr__(roofline, "shaking", self.shaking)
+        roofline = replace(Unsteady.of(GPUS["h200"], MODELS["llama-3.1-8b"]), shaking=self.shaking)
         self.loop = ClosedLoop(self.scheduler, roofline, lengths, random.Random(seed + 1))
         self.on_record: Callable[[RequestRecord], None] = lambda record: None
         self.level = 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop.engines.core.requests import RequestRow, RequestTable
 from llmtop.engines.core.steps import Step
@@ -18,8 +19,7 @@ from llmtop.engines.simulated.simulator.model.scheduler import Limits, Plan, Sch
 from llmtop.engines.simulated.simulator.model.speculation import Speculation
 
 
-@dataclass
-class Faults:
+class Faults(Struct):
     """What is wrong on purpose. gap_s: host time in each step. slow: times the GPU's own time."""
 
     gap_s: float = 0.0

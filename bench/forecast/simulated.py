@@ -13,7 +13,6 @@ import argparse
 import heapq
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,6 +33,7 @@ from llmtop.forecast.observed import observed, present
 from llmtop.forecast.questions import Question, ask
 from llmtop.loadgen.experiments.search import Search, Trial
 from llmtop.operations.slo.fitted_engine import SIMULATED_FRONT_END, newest
+from llmtop.values import replace
 from tests.virtual_steps import VirtualEngine
 
 BANDWIDTH = 4.32e12

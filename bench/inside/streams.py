@@ -14,9 +14,10 @@ import json
 import random
 import sys
 import time
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 WORDS = (
     *("the", "queue", "grows", "and", "the", "cache", "fills", "while", "some", "of", "them"),
@@ -24,8 +25,7 @@ WORDS = (
 )
 
 
-@dataclass
-class Seen:
+class Seen(Struct):
     """What the streams got. ttft: seconds, by the moment at which the request was sent."""
 
     ttft: list[tuple[float, float]] = field(default_factory=list)

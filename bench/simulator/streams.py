@@ -16,7 +16,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop.engines.simulated.simulator.model.hardware import GPUS, MODELS
 from llmtop.engines.simulated.simulator.model.roofline import Roofline, StepLoad
@@ -25,8 +26,7 @@ PROMPT, OUTPUT = 512, 4000
 SETTLE_S = 3.0  # until all prefills are through
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(Struct, frozen=True):
     wall: float
     cpu: float
     chunks: int

@@ -19,7 +19,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from bench.tui.terminal import Cost, measure
 
@@ -30,8 +31,7 @@ MORE = "+" * 20  # about 70 streams
 ENGINES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Struct, frozen=True):
     """At most: bytes a second, per cent of a core, MiB, seconds to the first full paint."""
 
     bytes_per_s: float | None = None
@@ -46,8 +46,7 @@ SLOW = Bounds(1000)
 MANY = Bounds(cpu=8.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(Struct, frozen=True):
     """One line of the table."""
 
     name: str

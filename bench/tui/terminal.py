@@ -12,10 +12,10 @@ import struct
 import termios
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import psutil
 import pyte
+from msgspec import Struct
 
 WARM_UP_S = 5.0  # after the first byte
 KEY_S = 0.1  # between two keys
@@ -25,8 +25,7 @@ FULL = 0.9  # of the cells that the screen has when it is measured: it is all th
 _UNKNOWN = re.compile(rb"\x1b\[\?[0-9;]*\$p|\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\][^\x07\x1b]*\x07")
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(Struct, frozen=True):
     """cpu: share of one core, of the program itself without its children. rss_mib: likewise.
 
     first_paint_s: from the call that starts the program. start_cpu_s: CPU seconds until then, which

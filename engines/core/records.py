@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
 from msgspec import Struct
 
 from llmtop.engines.core.options import OptionValue
+from llmtop.values import Secretive
 
 
 class State(StrEnum):
@@ -22,8 +23,7 @@ class State(StrEnum):
     LOST = "lost"  # the record says running, the process is gone, its end was not observed
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchSpec:
+class LaunchSpec(Secretive, frozen=True):
     """The operator's request, before an adapter makes a command line of it.
 
     kind: the adapter's name. program: the executable and its first arguments, from ``--bin``, or
@@ -32,6 +32,8 @@ class LaunchSpec:
     engine; the launch sets it. environment: variables and values, which may be secrets and are
     never recorded. api_key_file: the file with the key that clients must send.
     """
+
+    secret: ClassVar[tuple[str, ...]] = ("environment",)
 
     kind: str
     name: str
@@ -42,7 +44,7 @@ class LaunchSpec:
     gpus: tuple[int, ...] = ()
     args: tuple[str, ...] = ()
     folder: str = ""
-    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    environment: tuple[tuple[str, str], ...] = ()
     api_key_file: str = ""
 
 

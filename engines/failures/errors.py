@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass, field
 from enum import IntEnum
+
+from msgspec import Struct, field
 
 from llmtop.engines.failures.lines import RECORD, Depth, Level, LogLine
 
@@ -55,8 +56,7 @@ _IN_WORKER = re.compile(
 _IN_CORE = re.compile(r"in run_engine_core$")
 
 
-@dataclass(slots=True, eq=False)
-class Link:
+class Link(Struct, eq=False):
     """One error of a chain: its line, the lines of its message, and where it was raised.
 
     shown: unchanged log lines, from two lines before the error on.
@@ -80,8 +80,7 @@ class Link:
         return tuple(self.shown[max(0, places[0] - _BEFORE) : places[0] + _AFTER + 1])
 
 
-@dataclass(slots=True, eq=False)
-class Report:
+class Report(Struct, eq=False):
     """An error and the errors that it was raised from, in the order of the log: root first.
 
     number: its line number in the log. work: the ordinary lines of its process before it.
@@ -101,8 +100,7 @@ class _Place(IntEnum):
     MESSAGE = 2
 
 
-@dataclass(slots=True)
-class _Process:
+class _Process(Struct):
     """The parser state of one process. work: ordinary lines so far."""
 
     work: int = 0

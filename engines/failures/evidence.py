@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop.engines.core.adapter import FailurePattern, Kind
 from llmtop.engines.failures import signals
@@ -33,8 +34,7 @@ _WARNING = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Suspect:
+class Suspect(Struct, frozen=True, eq=False):
     """An error that may be the cause. kind: CAUSE without an entry means the error's own text.
 
     entry, found: the pattern that matches it, and the match; general: the pattern is for any

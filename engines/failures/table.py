@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from llmtop.engines.core.adapter import FailurePattern, Kind
 from llmtop.engines.failures import (
@@ -30,8 +31,7 @@ from llmtop.engines.failures.signals import OUTSIDE, ended_by, signal_name
 from llmtop.engines.failures.words import in_own_words, without_type, worded
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True):
     """A cause in plain words, what to try, and the log lines around it, all safe to print."""
 
     cause: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmtop.engines.host.safe_text import brief, clean
 
@@ -32,8 +33,7 @@ _INTERPRETER = re.compile(rb"\A#!(?:/bin/sh\n'''exec' )?\"?(/[^\s\"]+)\"?")
 _HEAD = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class InstalledEngine:
+class InstalledEngine(Struct, frozen=True):
     """An engine on this machine. program: its executable, or the Python that has it installed.
 
     version: None when its package reports none. remembered: found through the record of an engine

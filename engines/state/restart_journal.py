@@ -9,7 +9,6 @@ nothing by itself: the operator may have wanted to free the GPU.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable
 from os import getpid
 
@@ -64,9 +63,7 @@ class RestartJournal:
         self.refuse_second(name)
         entry = self._processes.entry(getpid())
         ticks = entry.start_ticks if entry is not None else 0
-        shown = dataclasses.replace(
-            good, program=redact(good.program), args=redact(good.args), environment=()
-        )
+        shown = replace(good, program=redact(good.program), args=redact(good.args), environment=())
         by = Identity(getpid(), ticks, self._processes.boot_id)
         intent = RestartEntry(shown, folder, by, self._clock(), rolling)
         text = msgspec.json.format(msgspec.json.encode(_RestartFile(intent))).decode()

@@ -8,7 +8,6 @@ newer llmtop may have written it, and it is the only knowledge of a running engi
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import os
 import re
@@ -191,7 +190,7 @@ class StateDirectory:
         log, old = self.log_path(name), self.log_path(record.name)
         renamed = replace(
             record,
-            spec=dataclasses.replace(record.spec, name=name),
+            spec=replace(record.spec, name=name),
             log_path=str(log),
             replaces=None,
         )

@@ -7,27 +7,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from llmtop import LlmtopError
 from llmtop.engines.core.records import EngineRecord, LaunchSpec
 from llmtop.engines.host.processes import LOG_VARIABLE, PROC
 from llmtop.engines.host.redaction import HIDDEN
 from llmtop.engines.state.restart_journal import RestartEntry
+from llmtop.values import Secretive, replace
 
 
 class LaunchContextLost(LlmtopError):
     """The arguments of an engine contain secrets that are no longer available."""
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchContext:
+class LaunchContext(Secretive, frozen=True):
     """spec: the operator's request, including secrets. environ: the engine's environment, None if
     unknown. folder: its working directory, the base of its relative paths; None if unknown.
     """
 
-    spec: LaunchSpec = field(repr=False)
-    environ: Mapping[str, str] | None = field(default=None, repr=False)
+    secret: ClassVar[tuple[str, ...]] = ("spec", "environ")
+
+    spec: LaunchSpec
+    environ: Mapping[str, str] | None = None
     folder: str | None = None
 
 

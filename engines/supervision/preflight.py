@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from llmtop import LlmtopError, UsageError
@@ -13,6 +12,7 @@ from llmtop.engines.core.records import EngineRecord, LaunchSpec
 from llmtop.engines.host import ports
 from llmtop.engines.host.safe_text import clean
 from llmtop.trust import Trust
+from llmtop.values import replace
 
 
 class LaunchRefused(LlmtopError):

@@ -10,8 +10,10 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
+
+from msgspec import Struct, field
 
 from llmtop import LlmtopError, UsageError
 from llmtop.engines.core.adapter import Adapter
@@ -23,6 +25,7 @@ from llmtop.engines.supervision.launch import LaunchFailed
 from llmtop.engines.supervision.launch_context import LaunchContext
 from llmtop.engines.supervision.supervisor import GRACE_S, Supervisor
 from llmtop.engines.tuning.argv_editor import with_flags, with_options, without_flags
+from llmtop.values import Secretive, replace
 
 READY_TIMEOUT_S = 1800.0
 
@@ -32,16 +35,17 @@ OnPhase = Callable[[EngineStatus], None]
 HandOver = Callable[[EngineRecord], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Secretive, frozen=True):
     """The requested differences.
 
     changes: option values by name. flags: arguments that replace those of the same flags. gpus:
     other GPUs, () for the same. without: flags to remove, each with its values.
     """
 
+    secret: ClassVar[tuple[str, ...]] = ("flags",)
+
     changes: Mapping[str, OptionValue] = field(default_factory=dict)
-    flags: tuple[str, ...] = field(default=(), repr=False)
+    flags: tuple[str, ...] = ()
     gpus: tuple[int, ...] = ()
     without: tuple[str, ...] = ()
 
@@ -109,8 +113,7 @@ class RestartFailed(LlmtopError):
     """Neither the new configuration nor the last good one runs now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Restarted:
+class Restarted(Struct, frozen=True):
     """The result of a restart after which an engine is ready.
 
     record: of the engine that is ready now. url_before: its earlier URL. failure, advice, excerpt:
@@ -132,8 +135,7 @@ class Restarted:
         return bool(self.failure)
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
+class _Failure(Struct, frozen=True):
     words: str
     advice: str
     excerpt: tuple[str, ...] = ()

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from llmtop import UsageError
 from llmtop.engines.tuning.argv_parser import flag_name
@@ -53,8 +54,7 @@ _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _WORDS = {"true": True, "false": False, "null": None, "none": None, "~": None}
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """flags: what goes on the command line. settings: what goes into our file.
 
     settings is None when the operator named a file: trtllm-serve takes one only, and theirs stays

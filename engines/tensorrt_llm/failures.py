@@ -75,7 +75,7 @@ FAILURES = (
     FailurePattern(
         r"The following component could not be created: (?P<what>[^\n]{1,120})",
         "out of GPU memory while making: {what}",
-        _LESS + "; the log's next lines tell what was free",
+        _LESS + "; read in the log's next lines how much was free, and keep the need below it",
     ),
     *any_of(
         "out of GPU memory",

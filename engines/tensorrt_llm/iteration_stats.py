@@ -7,9 +7,9 @@ is that of tensorrt_llm/_torch/pyexecutor/py_executor.py; every one of them may 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct, field
 
 from llmtop.engines.core.samples import Counter
 from llmtop.engines.metrics.exposition import ScrapeError
@@ -25,8 +25,7 @@ _FELL = 16  # and micro-batches come back out of order; a new engine begins far 
 _MOST_RANKS = 1024  # an answer is not to be trusted with our memory
 
 
-@dataclass(frozen=True, slots=True)
-class Occupancy:
+class Occupancy(Struct, frozen=True):
     """How full the engine was after its last iteration. None: unknown."""
 
     running: int | None = None
@@ -35,8 +34,7 @@ class Occupancy:
     kv_tokens_total: int | None = None
 
 
-@dataclass(slots=True)
-class _Rank:
+class _Rank(Struct):
     """One attention-parallel rank (there is one, unless attention is data-parallel)."""
 
     iteration: float | None = None

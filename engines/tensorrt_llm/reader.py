@@ -16,9 +16,10 @@ import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
 
 from llmtop.engines.core.latencies import Latencies
 from llmtop.engines.core.live_protocol import LiveError
@@ -61,8 +62,7 @@ _NO_LATENCIES = (
 )
 
 
-@dataclass(slots=True)
-class _Told:
+class _Told(Struct):
     """A counter as it is passed on, and the number behind it at the last reading."""
 
     total: float

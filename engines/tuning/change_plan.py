@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llmtop.engines.core.options import Change, Option, OptionValue
 from llmtop.engines.tuning import resolution
 
 
-@dataclass(frozen=True, slots=True)
-class ChangePlan:
+class ChangePlan(Struct, frozen=True):
     """live: changes of the running engine. restart: new launch values; if not empty, it includes
     the live changes too, since a start applies all. refused: changes that are not possible.
     settled: values already in force.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
 
 from llmtop import LlmtopError
 from llmtop.engines.core.records import EngineRecord, EngineStatus, LaunchSpec, State
@@ -14,14 +15,14 @@ from llmtop.engines.host.redaction import redact
 from llmtop.engines.registry import ADAPTERS
 from llmtop.engines.supervision.placement import crowded
 from llmtop.engines.supervision.supervisor import Supervisor
+from llmtop.values import replace
 
 BEAT_S = 0.2
 ALIVE = (State.STARTING, State.READY, State.UNRESPONSIVE)
 OVER = (State.STOPPED, State.FAILED, State.LOST)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """The result for one engine.
 
     word: "started", "already running", "stopped", "not running" or "failed". status: as it is now;

@@ -11,9 +11,10 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from llmtop import LlmtopError, UsageError
 from llmtop.engines.core.options import Applies, Option, OptionValue
@@ -39,8 +40,7 @@ class DidNotStart(LlmtopError):
     """The engine does not start with an arm's options; it runs as it was found."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(Struct, frozen=True):
     """One setting. live: what is to be in force, set as the engine runs. launch: what it is to be
     started with, () of neither where both arms can do without a start. name: A or B."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from llmtop import UsageError
 from llmtop.loadgen.protocol.request_state import RequestState
@@ -42,8 +43,7 @@ class Transport(Protocol):
         """Close every connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """A target's URL taken apart. path: where its API begins, ``/v1``."""
 
     secure: bool

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 RATE = 50.0  # tokens a second and stream, as a person reads
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
+class Calibration(Struct, frozen=True):
     """What the load's workers can sustain here, by the core time that a chunk cost them.
 
     chunks_per_s: of all workers together, each with a core to itself. us_per_chunk: CPU time.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 if TYPE_CHECKING:
     from llmtop.loadgen.core.measures import Sources, Verdict
@@ -37,8 +38,7 @@ class Remark(StrEnum):
 MAX_GAPS = 4096  # of one request; 5 bytes each in a packet of wire.MAX_PACKET
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
+class RequestRecord(Struct, frozen=True):
     """One request, whole. All moments in seconds on the load's clock, None: did not happen.
 
     intended: when it was due. sent: when its last part was handed to the kernel. first: the first
@@ -140,8 +140,7 @@ class RequestRecord:
         return (e2e - ttft) / (self.tokens - 1)
 
 
-@dataclass(frozen=True, slots=True)
-class LatencySummary:
+class LatencySummary(Struct, frozen=True):
     """Quantiles of one latency in seconds. n = 0: all None.
 
     resolution: relative width of the buckets they were read from; 0: exact, by nearest rank.
@@ -165,8 +164,7 @@ SEVERAL = 1.2  # tokens in a chunk: less are tokens without text, such as half a
 NOTHING = LatencySummary(None, None, None, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class ClientHealth:
+class ClientHealth(Struct, frozen=True):
     """Whether the generator itself could be trusted.
 
     verdict: on the measures that were asked for: "valid"; "partly valid, because …" and "not valid,
@@ -187,7 +185,7 @@ class ClientHealth:
     measures: tuple[Verdict, ...] = ()
     strain: tuple[str, ...] = ()  # what the client was short of, whether it mattered or not
     remedy: str = ""  # what helps, where a measure is not valid
-    sources: Sources | None = field(default=None, repr=False)  # what the verdicts were made of
+    sources: Sources | None = None  # what the verdicts were made of
 
     @property
     def word(self) -> str:
@@ -195,8 +193,7 @@ class ClientHealth:
         return self.verdict.partition(",")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class LoadSnapshot:
+class LoadSnapshot(Struct, frozen=True):
     """The load at one moment, for a screen. Latencies and rates over the window before it.
 
     time: unix seconds. asked: the level the shape calls for now (streams, or requests a second).
@@ -246,8 +243,7 @@ class LoadSnapshot:
         return _chunks(self.itl, self.ttft, self.window_s)
 
 
-@dataclass(frozen=True, slots=True)
-class LoadResult:
+class LoadResult(Struct, frozen=True):
     """A whole run. duration_s: first intended send to the last token.
 
     late: sends that left more than 10 ms after their moment. not_sent: requests that were due and

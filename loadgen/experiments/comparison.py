@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from itertools import pairwise
+
+from msgspec import Struct
 
 from llmtop.loadgen.core.results import RequestRecord
 from llmtop.loadgen.experiments.level import Energy, LevelMeter, LevelResult, Traffic
 from llmtop.loadgen.experiments.pair import PairResult as PairResult
 from llmtop.loadgen.experiments.pair import countable
 from llmtop.loadgen.experiments.paired_test import Measure, PairedRatio, judge, noise_floor, order
+from llmtop.values import replace
 
 NOISE_PAIRS = 2
 LEAST_REQUESTS = (
@@ -19,15 +21,13 @@ LEAST_REQUESTS = (
 GIVE_UP_PAIRS = 3  # when the client was the limit in each of the first so many, it will stay so
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """The owner is asked to put this setting in force, and then to call ``placed``."""
 
     arm: str
 
 
-@dataclass(frozen=True, slots=True)
-class CompareResult:
+class CompareResult(Struct, frozen=True):
     """What was found. left_out: pairs that count for no measure, because the client could not keep
     up or nothing ended; of one measure, its finding says it. complete: False when it was ended
     early. gave_up: why it ended itself early, with no pair that counts: what the client was short
@@ -42,8 +42,7 @@ class CompareResult:
     gave_up: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ComparisonProgress:
+class ComparisonProgress(Struct, frozen=True):
     """Where a comparison stands. left_s: about how long it will still take."""
 
     run: int

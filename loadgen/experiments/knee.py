@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop.loadgen.experiments.isotonic import rising
 
@@ -17,8 +18,7 @@ NEIGHBOUR = 1.125  # levels nearer than this show nothing about the slope betwee
 SIGMAS = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(Struct, frozen=True):
     """One level's throughput, tokens a second. error: its relative standard error, if known."""
 
     level: int
@@ -26,8 +26,7 @@ class Point:
     error: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Knee:
+class Knee(Struct, frozen=True):
     """Where the best throughput begins.
 
     level: the first tested level that gives 90 % of the best. low: the highest tested level that

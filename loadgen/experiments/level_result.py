@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from llmtop.loadgen.core.measures import Measure
 from llmtop.loadgen.core.results import ClientHealth, LatencySummary, RequestRecord
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from llmtop.loadgen.core.measures import Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What a level made of the hardware. gpu_idle: share of the time in which no kernel ran, the
     mean over the engine's GPUs. kv_peak: the most that was seen of the KV cache, 0..1. None: not
     told."""
@@ -23,8 +23,7 @@ class Usage:
     kv_peak: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LevelResult:
+class LevelResult(Struct, frozen=True):
     """What one level gave over a window of ``seconds``, after ``warm_up_s``.
 
     ok, failed, cut, refused: requests that ended in the window and were sent at this level.
@@ -60,7 +59,7 @@ class LevelResult:
     energy_j: float | None = None
     usage: Usage = Usage()
     refused: int = 0
-    records: tuple[RequestRecord, ...] = field(default=(), repr=False)
+    records: tuple[RequestRecord, ...] = ()
 
     @property
     def n(self) -> int:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
+
+from msgspec import Struct
 
 from llmtop.loadgen.core.measures import Verdict
 from llmtop.loadgen.experiments.level import LevelResult
 from llmtop.loadgen.experiments.paired_test import Measure
 
 
-@dataclass(frozen=True, slots=True)
-class PairResult:
+class PairResult(Struct, frozen=True):
     """Two runs one after the other. arms: what each was; noise: A against itself."""
 
     noise: bool

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from statistics import fmean, stdev
+
+from msgspec import Struct
 
 from llmtop.loadgen.core import measures
 from llmtop.loadgen.experiments.level import LevelResult
@@ -65,8 +66,7 @@ class Measure(StrEnum):
         return value if value is not None and value > 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class PairedRatio:
+class PairedRatio(Struct, frozen=True):
     """One measure of B over A. ratio, low, high: B / A and its interval, 1 means the same.
 
     a, b: geometric means over the pairs. more_pairs: about how many more pairs would settle a

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
 
 from llmtop.loadgen.core.client_capacity import Calibration
 from llmtop.loadgen.core.results import RequestRecord
@@ -12,10 +13,10 @@ from llmtop.loadgen.experiments.knee import Knee
 from llmtop.loadgen.experiments.level import Energy, Gauges, LevelMeter, LevelResult, Traffic
 from llmtop.loadgen.experiments.search import MAIN_SHARE, Answer, Search, Trial
 from llmtop.loadgen.experiments.slo import Slo
+from llmtop.values import replace
 
 
-@dataclass(frozen=True, slots=True)
-class SaturationResult:
+class SaturationResult(Struct, frozen=True):
     """What was found. levels: in the order in which they were measured.
 
     answers: one for each share of requests, () without limits. ceiling: the level at which the
@@ -51,8 +52,7 @@ class SaturationResult:
         return max(peaks, default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """Where a search stands. left_s: about how long it will still take."""
 
     level: int

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from llmtop.loadgen.experiments import knee
 from llmtop.loadgen.experiments.isotonic import falling
 from llmtop.loadgen.experiments.knee import Knee, Point
 from llmtop.loadgen.statistics.wilson import ShareVerdict, judge
+from llmtop.values import replace
 
 SHARES = (0.90, 0.95, 0.99)
 MAIN_SHARE = 0.95
@@ -23,8 +25,7 @@ HOPELESS = 0.5  # share of requests in time below which a level is beyond any do
 FLAT = 1.05  # a doubling that brings less than this has reached the best throughput
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(Struct, frozen=True):
     """What one level gave. met of n requests were in time; valid: the client could keep up.
 
     error: relative standard error of the throughput, None when not known. stalled: nothing ended.
@@ -48,8 +49,7 @@ class End(StrEnum):
     UNDECIDED = "undecided"  # too few requests anywhere to say
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """The highest load at which ``share`` of the requests is in time.
 
     level: the highest tested level that holds; None when none is known to. fails: the lowest
@@ -65,8 +65,7 @@ class Answer:
     cliff: bool = False
 
 
-@dataclass(slots=True)
-class Search:
+class Search(Struct):
     """The state of one search. Ask ``next_level``, measure it, ``feed`` what came.
 
     with_limits: there are limits to hold; without, only the knee is looked for. top: the highest

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
 
 from llmtop import UsageError
 from llmtop.loadgen.core.results import Fate, RequestRecord
+from llmtop.values import replace
 
 METRICS = ("ttft", "tpot", "e2e")
 EXAMPLE = "write it as ttft=500ms,tpot=50ms (also e2e=10s)"
@@ -15,8 +17,7 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _LIMIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m)")
 
 
-@dataclass(frozen=True, slots=True)
-class Slo:
+class Slo(Struct, frozen=True):
     """Limits in seconds; None: no limit. A request is in time when it keeps all of them.
 
     TTFT and e2e count from the intended moment; TPOT is the mean gap of one request.

@@ -11,7 +11,8 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 DIGITS = 3  # significant: 0.1 %
 _MAGNITUDE = 11  # 2**11 sub-buckets: the first power of two that keeps 2 * 10**3 values apart
@@ -23,8 +24,7 @@ _DEFLATED_COOKIE = 0x1C849304 | 0x10
 _HEAD = struct.Struct(">iiiiqqd")  # cookie, payload, offset, digits, lowest, highest, ratio
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(Struct, frozen=True):
     """What ended in a stretch of a run. begin, end: seconds after the log's start.
 
     latencies: by name (``ttft``), seconds.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from llmtop.loadgen.core.client_capacity import Calibration
 from llmtop.loadgen.core.measures import Measure, Sources, Verdict
 from llmtop.loadgen.core.results import ClientHealth, LatencySummary
 from llmtop.loadgen.statistics.littles_law import Balance
 from llmtop.loadgen.statistics.verdict import affected, judge
+from llmtop.values import replace
 
 VALID = "valid"
 PARTLY_VALID = "partly valid"

@@ -8,8 +8,9 @@ the interval. The edges of a window are what makes X R / N noisy, so they are cu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec import Struct
 
 from llmtop.loadgen.core.results import Fate, RequestRecord
 
@@ -17,8 +18,7 @@ LEAST_SAMPLES = 10  # of the counter: between two of them it is taken to go stra
 LEAST_ENDED = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(Struct, frozen=True):
     """ratio: time in flight by the records over that by the counter; 1 when nothing is missing.
 
     seconds: of the interval in which both are whole. ended: requests that ended in it.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
+
+from msgspec import Struct
 
 from llmtop.loadgen.core.results import LoadSnapshot
 from llmtop.loadgen.statistics.student import t_quantile
@@ -23,8 +24,7 @@ LEAST_GROWTH = 0.25  # of the median TTFT, within the window
 LASTS_S = 5.0  # that it has to hold before a whole run is called over-saturated
 
 
-@dataclass(frozen=True, slots=True)
-class Slope:
+class Slope(Struct, frozen=True):
     """A straight line's slope by least squares, a second, with its two-sided interval."""
 
     estimate: float

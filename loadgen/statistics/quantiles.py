@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
-from dataclasses import replace
 
 from llmtop.loadgen.core.results import LatencySummary
 from llmtop.loadgen.statistics.histogram import RESOLUTION, middle_s, quantiles
+from llmtop.values import replace
 
 SHARES = (0.50, 0.95, 0.99)
 MAX_EXACT = 1_000_000  # values kept of each latency: 8 MB; a longer run is read from the histogram

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from dataclasses import replace
 
 from llmtop.loadgen.core.results import Fate, LoadResult, Remark, RequestRecord
 from llmtop.loadgen.statistics.quantiles import MAX_EXACT
+from llmtop.values import replace
 
 
 class RunCounts:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop.loadgen.core.clock import NS
 from llmtop.loadgen.core.measures import Extent, Measure, Sources
@@ -23,8 +24,7 @@ _KEPT = 20  # moments kept of a window
 _SHORTEST_S = 0.05  # a rate over less than this means nothing
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerCounters:
+class WorkerCounters(Struct, frozen=True):
     """A copy of one worker's counters. trouble: why the worker is gone, "" while it lives. silent:
     why a living one reports nothing; "" while it does."""
 
@@ -37,8 +37,7 @@ class WorkerCounters:
         return self.words[which]
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
+class _Moment(Struct, frozen=True):
     """Counters at one moment. Its 18,000 words are 144 KiB, and a window has up to twenty of them:
     packing them would cost more time than a snapshot's percentiles."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError, UsageError
@@ -26,6 +25,7 @@ from llmtop.loadgen.workload.prompts import check
 from llmtop.loadgen.workload.request_id import new_run
 from llmtop.loadgen.workload.schedule import Schedule
 from llmtop.loadgen.workload.schedule import check as check_plan
+from llmtop.values import replace
 
 if TYPE_CHECKING:
     from llmtop.loadgen.core.client_capacity import Calibration

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
 from msgspec import Struct
 
 from llmtop.loadgen.workload.lengths import Lengths, Pauses
 from llmtop.trust import SYSTEM, Trust
+from llmtop.values import Secretive
 
 
 class Loop(StrEnum):
@@ -26,8 +27,7 @@ class Arrival(StrEnum):
     GAMMA = "gamma"  # in bursts or evenly, as its burstiness says
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Secretive, frozen=True):
     """Where the requests go. url: scheme, host and port, and a path where it lies below one.
 
     api_key is never shown. trust: whom an encrypted connection believes. rid: a request's id is
@@ -35,10 +35,12 @@ class Target:
     refuses a name that it does not know.
     """
 
+    secret: ClassVar[tuple[str, ...]] = ("api_key",)
+
     url: str
     model: str
     chat: bool = False
-    api_key: str = field(default="", repr=False)
+    api_key: str = ""
     trust: Trust = SYSTEM
     rid: bool = False
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from llmtop import UsageError
 from llmtop.loadgen.core.clock import NS
@@ -35,8 +36,7 @@ def check(plan: Plan) -> Shape:
     return shape
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True):
     """What is asked at every moment, as a pure function of time; every change makes a new one.
 
     All moments in monotonic nanoseconds. start_ns: where the shape's time is 0; it moves while the

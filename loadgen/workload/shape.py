@@ -6,9 +6,10 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmtop import UsageError
 from llmtop.loadgen.core.clock import NS
@@ -26,8 +27,7 @@ _DURATION = rf"{_NUMBER}(?:ms|s|m|h)"
 _RANGE = rf"(?P<low>{_NUMBER})\s*\.\.\s*(?P<high>{_NUMBER})"
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """One part of a shape. seconds: how long it lasts, infinity for an endless one.
 
     at: seconds since the piece began -> level. end: the level that a following ``hold 20s`` keeps.
@@ -42,8 +42,7 @@ class Piece:
     recorded: Trace | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """A sequence of pieces. After the last finite piece the level is 0: the shape has ended."""
 
     text: str

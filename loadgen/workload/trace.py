@@ -9,10 +9,11 @@ import os
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
+
+from msgspec import Struct
 
 from llmtop import UsageError
 from llmtop.loadgen.core.clock import NS
@@ -31,8 +32,7 @@ Size = tuple[int, int]
 """Tokens of a prompt and of its answer; 0: not given."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(Struct, frozen=True):
     """Arrivals in order. at_ns: after the first one, which is at 0. prompt, output: tokens."""
 
     at_ns: array[int]

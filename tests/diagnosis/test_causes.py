@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace as changed
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from llmtop.engines.simulated.simulator.model.blocks import BlockPool
 from llmtop.engines.simulated.simulator.model.hardware import BLOCK_SIZE
 from llmtop.engines.simulated.simulator.model.replay import Lengths
 from llmtop.engines.simulated.simulator.model.speculation import Speculation
+from llmtop.values import replace as changed
 from tests.virtual_steps import VirtualEngine
 
 WITHIN_S = 5.0

@@ -9,10 +9,10 @@ import time
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from msgspec import Struct, field
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmtop.engines.state.state_directory import StateDirectory
@@ -23,8 +23,7 @@ START_S = 600  # on cores that others share: two engine cores took more than 300
 VLLM_STEPS = "vllm:iteration_tokens_total_count"
 
 
-@dataclass
-class Stream:
+class Stream(Struct):
     """One finished request: the tokens that the server counted, or why it failed.
 
     finish: why the server ended it, in its words.
@@ -35,8 +34,7 @@ class Stream:
     finish: str = ""
 
 
-@dataclass
-class Engine:
+class Engine(Struct):
     """A running engine. told: what ``llmtop run`` told while it started."""
 
     home: Home
@@ -189,8 +187,7 @@ class Engine:
 SENTENCE = "the queue grows and the cache fills "
 
 
-@dataclass
-class Load:
+class Load(Struct):
     """Streams in flight, renewed as they end, until it is left."""
 
     engine: Engine

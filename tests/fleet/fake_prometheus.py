@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llmtop.fleet.faults import PrometheusError
 from llmtop.fleet.promql import Sample
@@ -16,8 +17,7 @@ NAMES = (
 )
 
 
-@dataclass
-class Scraped:
+class Scraped(Struct):
     """One target's last scrape."""
 
     page: Page
@@ -27,8 +27,7 @@ class Scraped:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass
-class FakePrometheus:
+class FakePrometheus(Struct):
     """moments: what was scraped, by instance, in the order in which the moments are asked for; the
     last one stays."""
 

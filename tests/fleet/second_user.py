@@ -13,10 +13,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from msgspec import Struct
 
 from tests.fleet.sshd import script, skip
 from tests.folders import ROOT
@@ -29,8 +29,7 @@ UNUSED = ("site-packages", "test", "tests", "idlelib", "ensurepip", "config-*")
 TOOLS = ("mypy*", "ruff*", "pip*", "hypothesis*")
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Struct, frozen=True):
     """folder: readable by all, writable by root. program: runs llmtop as whoever calls it."""
 
     name: str

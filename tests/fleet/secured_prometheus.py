@@ -12,9 +12,10 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from tests.folders import TESTS
 
@@ -24,8 +25,7 @@ STRANGER = TLS / "self_signed.pem"
 TARGET = {"job": "vllm", "instance": "gpu-7:8000", "model_name": "llama", "engine": "0"}
 
 
-@dataclass
-class Secured:
+class Secured(Struct):
     """url: https. authorization: what it wants, "" for anything; another answer echoes what came,
     as a careless proxy does. seen: what came."""
 

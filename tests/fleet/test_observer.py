@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from llmtop.engines.core.samples import Latency
@@ -14,6 +12,7 @@ from llmtop.fleet.observer import Observer, Table
 from llmtop.fleet.promql import Sample
 from llmtop.fleet.questions import COUNTED
 from llmtop.fleet.words import cells
+from llmtop.values import replace
 from tests.fleet.fake_prometheus import FakePrometheus, Scraped
 
 START = 1_800_000_000.0
@@ -116,7 +115,7 @@ async def test_one_that_was_gone_before_llmtop_came_is_shown_by_its_last_series(
 
 
 async def test_an_old_scrape_is_stale() -> None:
-    old = [{"a:1": dataclasses.replace(one["a:1"], at=START - 200)} for one in steady(50.0)]
+    old = [{"a:1": replace(one["a:1"], at=START - 200)} for one in steady(50.0)]
     table = await looked(*old)
     assert table.instances[0].state is State.STALE and "200 s" in table.instances[0].reason
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import psutil
 import pytest
+from msgspec import Struct
 
 from tests.fleet.second_user import User, second_user
 from tests.fleet.sshd import HOST, PATIENCE_S, running
@@ -17,8 +17,7 @@ pytestmark = [pytest.mark.process, pytest.mark.more]
 FAR = f"ssh://{HOST}/far"
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
+class Operator(Struct, frozen=True):
     """Who acts from here; user: whose engine ``far`` is."""
 
     home: Home

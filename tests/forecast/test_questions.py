@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace as replace_limits
 from statistics import median
 
 import pytest
@@ -22,6 +21,7 @@ from llmtop.forecast.observed import observed, present
 from llmtop.forecast.questions import Question, ask, claims
 from llmtop.forecast.step_model import StepModel
 from llmtop.forecast.twin import Engine, simulate
+from llmtop.values import replace as replace_limits
 from tests.forecast.virtual_engine import (
     FRONT_END,
     NOISE,

@@ -1,7 +1,5 @@
 """What was found, in words."""
 
-from dataclasses import replace
-
 import pytest
 
 from llmtop.loadgen.experiments.comparison import CompareResult
@@ -10,6 +8,7 @@ from llmtop.loadgen.experiments.paired_test import Measure, PairedRatio, Verdict
 from llmtop.loadgen.experiments.saturation import SaturationResult
 from llmtop.loadgen.experiments.search import Answer, End
 from llmtop.loadgen.experiments.slo import parse
+from llmtop.values import replace
 from llmtop.wording.findings import (
     comparison_sentence,
     finding_line,
@@ -25,7 +24,7 @@ FOUND = SaturationResult(
 
 
 def answered(**changes: object) -> str:
-    answer = replace(FOUND.answers[0], **changes)  # type: ignore[arg-type]
+    answer = replace(FOUND.answers[0], **changes)
     return saturation_sentence(replace(FOUND, answers=(answer,), knee=None))
 
 

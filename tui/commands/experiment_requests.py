@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from llmtop.loadgen.workload.plan import Prompts
 from llmtop.wording.sentences import value_words
@@ -21,8 +22,7 @@ PREPARING = "starting the load"
 EVERY_ROLE = ("batch_limit", "queue_limit", "token_budget", "draft_tokens", "prefill_threshold")
 
 
-@dataclass(frozen=True, slots=True)
-class SearchPlan:
+class SearchPlan(Struct, frozen=True):
     """A search for what ``engine`` holds. top: streams at most. seconds: of each level's window."""
 
     engine: str
@@ -32,8 +32,7 @@ class SearchPlan:
     prompts: Prompts = field(default_factory=Prompts)
 
 
-@dataclass(frozen=True, slots=True)
-class SearchState:
+class SearchState(Struct, frozen=True):
     """A search at one moment. result: what is known by now. progress: None before the first level
     and after the end. over: it has ended. trouble: why it ended early, "" when it was let go on or
     was stopped on purpose.
@@ -53,8 +52,7 @@ class SearchState:
         return f"a search on {self.plan.engine}"
 
 
-@dataclass(frozen=True, slots=True)
-class ComparisonPlan:
+class ComparisonPlan(Struct, frozen=True):
     """A against B: two values of a live option of ``engine``, or ``engine`` against ``other``.
 
     level: streams in every run. seconds: of each run's window. pairs: even.
@@ -78,8 +76,7 @@ class ComparisonPlan:
         return f"{self.option}={_value(self, self.a)}", f"{self.option}={_value(self, self.b)}"
 
 
-@dataclass(frozen=True, slots=True)
-class ComparisonState:
+class ComparisonState(Struct, frozen=True):
     """A comparison at one moment. standing: None before the first run and after the end.
 
     back: what became of the option at the end, in words; "" before.
@@ -99,8 +96,7 @@ class ComparisonState:
         return f"a comparison on {self.plan.engine}"
 
 
-@dataclass(frozen=True, slots=True)
-class TunePlan:
+class TunePlan(Struct, frozen=True):
     """A search for the settings of ``engine`` that serve the most requests within limits.
 
     level: requests a second (``is_open``), or streams. seconds: of each run. roles: what may be
@@ -116,8 +112,7 @@ class TunePlan:
     prompts: Prompts = field(default_factory=Prompts)
 
 
-@dataclass(frozen=True, slots=True)
-class TuneState:
+class TuneState(Struct, frozen=True):
     """A tune at one moment. own: the operator's settings by option. tried: in the order of the
     search, the operator's own first. now: settings that are measured, None between two runs.
     phase: what is done between them. runs: that have ended. left: about how many are still to

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from llmtop import LlmtopError
 from llmtop.engines.core.options import Option, OptionValue
@@ -21,8 +22,7 @@ from llmtop.wording import format as f
 LOOK_S = 1.0  # how soon the end of the engine is seen
 
 
-@dataclass(slots=True)
-class Tour:
+class Tour(Struct):
     """Plays a script on one engine until it ends or somebody takes over.
 
     ready: awaited before the first scene, gives the engine's options. speed: seconds of the script

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop.engines.core.options import Applies, Option, OptionValue
 from llmtop.loadgen.workload.plan import Prompts
@@ -25,8 +26,7 @@ LONGEST = 4096 + 288
 LONG = Prompts(prompt_tokens=(3072, 4096), output_tokens=(224, 288))
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """Something done. shape: a load, with prompts where they change. option, value: a change;
     a value of None puts back what was there before the tour. hold: limits that the engine is held
     within, or ``END``."""
@@ -39,8 +39,7 @@ class Step:
     hold: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(Struct, frozen=True):
     """A part of the show: what is said, what is done at its beginning, how long it is looked at."""
 
     title: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
+
+from msgspec import Struct
 
 from llmtop.loadgen.experiments.knee import Knee
 from llmtop.loadgen.experiments.search import Answer
@@ -22,8 +23,7 @@ MARGIN = 1.25  # by which the axis goes beyond its outermost levels
 DECADE = (1.0, 2.0, 5.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
+class Drawing(Struct, frozen=True):
     """What the chart shows. ghosts: earlier curves, the oldest first. limit: of TTFT, seconds.
 
     level: the one that is being measured. knee, holds: as known by now, None where not.
@@ -40,8 +40,7 @@ class Drawing:
     forecast: CurveForecast | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Axes:
+class Axes(Struct, frozen=True):
     """The bounds: streams and TTFT on logarithmic axes, tokens a second from zero."""
 
     first: float

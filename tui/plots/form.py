@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, shorten
@@ -13,8 +13,7 @@ MOVES = {"up": -1, "shift+tab": -1, "down": 1, "tab": 1}
 TURNS = {"left": -1, "right": 1}
 
 
-@dataclass(slots=True)
-class Field:
+class Field(Struct):
     """One value. hint: what it is, while the cursor is on it. choices: it is chosen, not typed."""
 
     name: str
@@ -23,8 +22,7 @@ class Field:
     choices: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class Form:
+class Form(Struct):
     """Fields and a cursor. said: the last answer, in the place of the hint."""
 
     fields: list[Field]

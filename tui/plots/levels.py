@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop.loadgen.experiments.level import LevelResult
 from llmtop.loadgen.experiments.saturation import SaturationResult
@@ -20,8 +21,7 @@ CLIENT = "client"  # where no cause has room
 Show = Callable[[LevelResult, Slo, Glyphs], Span]
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """A column. rank: 0 never leaves; of the others the highest leaves first."""
 
     name: str

@@ -9,8 +9,9 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
+
+from msgspec import Struct
 
 KEEP_LINES = 20_000
 KEEP_CHARS = 4 * 2**20  # a log of long lines is bounded by this, not by their number
@@ -28,8 +29,7 @@ class Level(IntEnum):
     ERROR = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line. number: counted from 0 since the log was opened."""
 
     number: int

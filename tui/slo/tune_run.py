@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmtop import LlmtopError
@@ -37,6 +36,7 @@ from llmtop.tui.commands.experiment_requests import TunePlan, TuneState
 from llmtop.tui.slo.forecast_facts import ForecastFacts
 from llmtop.tui.slo.worker import Draw, on_thread
 from llmtop.tui.sources.experiment import BEAT_S, Experiment, Parts
+from llmtop.values import replace
 from llmtop.wording.findings import limits
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import replace
 
 from llmtop import LlmtopError
 from llmtop.engines.core.options import OptionValue
@@ -19,6 +18,7 @@ from llmtop.tui.commands.control import refusal
 from llmtop.tui.commands.experiment_requests import ComparisonPlan, ComparisonState
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.experiment import BEAT_S, Experiment, Parts
+from llmtop.values import replace
 from llmtop.wording.findings import comparison_sentence, gave_up
 from llmtop.wording.sentences import value_words
 

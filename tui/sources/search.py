@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from llmtop.analysis.marks import Mark
 from llmtop.loadgen.experiments.level import Energy, LevelResult, LoadClock
@@ -12,6 +11,7 @@ from llmtop.operations.curves import Curve
 from llmtop.tui.commands.experiment_requests import SearchPlan, SearchState
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.experiment import BEAT_S, Experiment, Parts
+from llmtop.values import replace
 from llmtop.wording.findings import saturation_sentence
 from llmtop.wording.sentences import lengths
 

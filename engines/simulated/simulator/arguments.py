@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop import __version__
 from llmtop.engines.simulated.simulator.http import misbehaviour
@@ -17,8 +18,7 @@ from llmtop.engines.simulated.simulator.model.speculation import Speculation
 PROGRAM = "llmtop-simulator"
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """What was asked for, checked. ``speed`` 2.0 runs the virtual GPU twice as fast as the clock.
 
     startup_s: how long the start takes in all. blocks: KV blocks, or None to size the cache by the

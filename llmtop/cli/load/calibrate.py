@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import click
+from msgspec import structs
 
 from llmtop.cli.common.output import document, json_flag
 
@@ -35,7 +34,7 @@ def command(workers: int | None, as_json: bool) -> int:
     )
     line.clear()
     if as_json:
-        document({**dataclasses.asdict(found), "streams_of_50_tokens_per_s": found.streams})
+        document({**structs.asdict(found), "streams_of_50_tokens_per_s": found.streams})
     else:
         words = calibration_words(found)
         click.echo(words[0].upper() + words[1:] + ".")

@@ -6,10 +6,10 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from llmtop import LlmtopError, UsageError
 from llmtop.cli.common.output import note
@@ -38,8 +38,7 @@ CUT_S = 5.0
 Place = Callable[[str], bool]  # puts an arm in force; returns whether an engine was started for it
 
 
-@dataclass(frozen=True, slots=True)
-class ComparisonPlan:
+class ComparisonPlan(Struct, frozen=True):
     """What is compared, and with which load. targets: one engine, or two. calibration: returns
     the capacity of this client; the first call measures it. repeats: one for each target."""
 
@@ -64,8 +63,7 @@ class ComparisonPlan:
         return load
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """The result of one comparison. labels: the settings or names of A and B. stopped: by Ctrl+C.
     failure: the engine did not start with an arm. restarts: how often it was started."""
 

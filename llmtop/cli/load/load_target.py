@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
 from llmtop import LlmtopError, UsageError
 from llmtop.cli.common.configured import config_flag
@@ -61,8 +61,7 @@ report_option = click.option(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RequestOptions:
+class RequestOptions(Struct, frozen=True):
     """How requests are made: the options that the loading verbs share."""
 
     prompts: Prompts
@@ -72,8 +71,7 @@ class RequestOptions:
     yes: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LoadTarget:
+class LoadTarget(Struct, frozen=True):
     """One engine to be loaded. endpoint: None for a URL that llmtop does not know.
 
     engine: its identity; a restart makes another one of it. notes: what its kind

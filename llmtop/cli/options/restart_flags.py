@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from llmtop.cli.common.param_types import SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class HowToRestart:
+class HowToRestart(Struct, frozen=True):
     """What the operator said about it. drain, ready_timeout: seconds. without: flags to drop."""
 
     rolling: bool = False

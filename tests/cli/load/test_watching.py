@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from llmtop.cli.common.status_line import StatusLine
 from llmtop.cli.load.watching import require_result, watch
 from llmtop.loadgen.core.results import NOTHING, ClientHealth, LoadResult
 from llmtop.loadgen.workers.load import Load
+from llmtop.values import replace
 
 FAILED = LoadResult(
     0, 2, 0, 1.0, 0, None, None, NOTHING, NOTHING, NOTHING, NOTHING,

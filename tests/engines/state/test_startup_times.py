@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from llmtop.engines.core.records import LaunchSpec
 from llmtop.engines.state.startup_times import startup_key
+from llmtop.values import replace
 
 SPEC = LaunchSpec("vllm", "a", "/m", "127.0.0.1", 8000, args=("--max-num-seqs", "64"))
 

@@ -15,7 +15,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +31,7 @@ from llmtop.engines.supervision.launch import LaunchFailed
 from llmtop.engines.supervision.supervisor import Supervisor
 from llmtop.engines.tensorrt_llm.adapter import ADAPTER
 from llmtop.engines.tensorrt_llm.options import launch_options, with_option
+from llmtop.values import replace
 from tests.failure_logs import bare, told
 from tests.folders import TESTS
 

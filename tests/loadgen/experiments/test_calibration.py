@@ -6,7 +6,6 @@ import json
 import select
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -23,6 +22,7 @@ from llmtop.loadgen.statistics.client_health import VALID, against_capacity
 from llmtop.loadgen.workers.load import Load
 from llmtop.loadgen.workload.plan import Plan, Prompts, Target
 from llmtop.operations.calibrated import _Kept, calibrated, calibration_words, remembered
+from llmtop.values import replace
 from tests.llmtop_process import Home
 from tests.virtual_load import VirtualLoad
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -12,6 +11,7 @@ from llmtop.loadgen.core.measures import Sources
 from llmtop.loadgen.core.results import ClientHealth, LoadSnapshot, RequestRecord
 from llmtop.loadgen.experiments.comparison import CompareResult, Comparison, PairResult, Turn
 from llmtop.loadgen.experiments.paired_test import Measure, Verdict
+from llmtop.values import replace
 from tests.virtual_load import VirtualLoad
 
 

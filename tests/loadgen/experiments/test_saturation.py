@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -15,6 +14,7 @@ from llmtop.loadgen.experiments.saturation import Progress, Saturation, Saturati
 from llmtop.loadgen.experiments.search import End
 from llmtop.loadgen.experiments.slo import parse
 from llmtop.loadgen.workload.plan import Plan
+from llmtop.values import replace
 from tests.virtual_load import VirtualLoad
 
 CAP = 24  # max_num_seqs: more streams than this only wait

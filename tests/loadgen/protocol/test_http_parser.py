@@ -1,7 +1,6 @@
 """Answers on a connection: HTTP, the stream in it and what it means, cut at every place."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -15,6 +14,7 @@ from llmtop.loadgen.statistics.histogram import BUCKETS
 from llmtop.loadgen.statistics.shared_counters import CELLS, Cell, Row
 from llmtop.loadgen.workload.plan import Prompts, Target
 from llmtop.loadgen.workload.request_body import RequestBody
+from llmtop.values import replace
 from tests import tiers
 from tests.answer_line import DONE, MS, USAGE, Line, Listener, chunked, delta, sized, text, usage
 

@@ -1,7 +1,6 @@
 """From sources of error to bounds, and from bounds to verdicts: numbers in, numbers out."""
 
 import math
-from dataclasses import replace
 
 import pytest
 from msgspec import structs
@@ -13,6 +12,7 @@ from llmtop.loadgen.experiments.slo import Slo
 from llmtop.loadgen.statistics.bounds import STAMP_S, bounds, extent
 from llmtop.loadgen.statistics.client_health import VALID, examined, remedy, strain
 from llmtop.loadgen.statistics.verdict import judge, valid_measures
+from llmtop.values import replace
 from tests.virtual_load import VirtualLoad
 
 

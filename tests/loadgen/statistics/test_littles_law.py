@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -17,6 +16,7 @@ from llmtop.loadgen.statistics.littles_law import Balance, InFlightAccount
 from llmtop.loadgen.statistics.shared_counters import SIZE, SharedCounters
 from llmtop.loadgen.workers.messages import MAX_PACKET, Records, to_owner
 from llmtop.loadgen.workers.worker import Worker
+from llmtop.values import replace
 from tests.virtual_load import VirtualLoad
 
 HEALTH = ClientHealth(VALID, "kernel")

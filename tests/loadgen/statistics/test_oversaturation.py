@@ -1,11 +1,11 @@
 import heapq
 import random
-from dataclasses import replace
 
 import pytest
 
 from llmtop.loadgen.core.results import NOTHING, ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.loadgen.statistics.oversaturation import LASTS_S, Overload, oversaturated, slope
+from llmtop.values import replace
 
 Points = list[tuple[float, float]]
 

@@ -1,6 +1,5 @@
 """The rate of an open loop without its drain, concurrency, and what was odd about answers."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +21,7 @@ from llmtop.loadgen.statistics.quantiles import of_counts, of_values
 from llmtop.loadgen.statistics.run_counts import RunCounts
 from llmtop.loadgen.workload.plan import Loop, Plan, Prompts
 from llmtop.tui.panels.per_token import client_itl
+from llmtop.values import replace
 
 
 def request(

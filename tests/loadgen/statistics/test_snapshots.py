@@ -1,7 +1,5 @@
 """What is made of all_counters and records: snapshots, results and the verdict on the generator."""
 
-from dataclasses import replace
-
 import pytest
 
 from llmtop.loadgen.core.clock import NS
@@ -13,6 +11,7 @@ from llmtop.loadgen.statistics.snapshots import SnapshotWindow, WorkerCounters
 from llmtop.loadgen.statistics.totals import MAX_ERRORS, RunTotals
 from llmtop.loadgen.workload.plan import Plan
 from llmtop.loadgen.workload.schedule import Schedule
+from llmtop.values import replace
 
 SCHEDULE = Schedule(Plan(shape="hold 4 for 1h"), 0, 0)
 

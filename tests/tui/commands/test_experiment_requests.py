@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from llmtop.operations.wiring import Wiring
 from llmtop.tui.commands.experiment_requests import ComparisonPlan, SearchPlan
 from llmtop.tui.dashboard.runtime import DashboardRuntime
 from llmtop.tui.sources import EngineSource
+from llmtop.values import replace
 from tests.tiers import first
 from tests.tui.dashboard.test_controller import (
     DEADLINE_S,

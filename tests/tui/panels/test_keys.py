@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import pytest
+from msgspec import Struct
 from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.pilot import Pilot
@@ -57,8 +57,7 @@ EXPERIMENTS = {  # which are about one that there is
 LOWER = ("o", "enter", "6")
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(Struct, frozen=True):
     """Keys before, and what the command's own key then brings about.
 
     calls: what the control was asked for; asked: the name of the only call. shows, hides: on the

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from llmtop.loadgen.workers.load import Load, LoadFailed
 from llmtop.loadgen.workers.messages import MAX_PACKET, Records, encode
 from llmtop.loadgen.workers.worker import BATCH
 from llmtop.loadgen.workload.plan import Arrival, Loop, Plan, Prompts, Target
+from llmtop.values import replace
 from tests.quirky_server import Quirk, serving
 
 pytestmark = pytest.mark.process

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 from textual.pilot import Pilot
@@ -16,6 +15,7 @@ from llmtop.tui.plots.per_level import tpot_rows
 from llmtop.tui.store.store import Store
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
 from llmtop.tui.widgets.row import plain, to_ascii
+from llmtop.values import replace
 from tests.finding_states import earlier, level, searching
 
 Text = Callable[[LlmtopApp], str]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from llmtop.loadgen.experiments.level import LevelResult
@@ -11,6 +9,7 @@ from llmtop.loadgen.experiments.saturation import SaturationResult
 from llmtop.tui.plots.levels import level_rows
 from llmtop.tui.widgets.glyphs import UNICODE
 from llmtop.tui.widgets.row import plain
+from llmtop.values import replace
 from tests.finding_states import level, searching
 
 BRIEF = ("worker CPU 98%", "core wait 12%", "reads lag 123ms")

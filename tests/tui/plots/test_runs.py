@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 from textual.pilot import Pilot
@@ -15,6 +14,7 @@ from llmtop.tui.plots.whiskers import pair_rows
 from llmtop.tui.store.store import Store
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
 from llmtop.tui.widgets.row import plain, to_ascii
+from llmtop.values import replace
 from tests.finding_states import comparing, level
 
 Text = Callable[[LlmtopApp], str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 from textual.events import Paste
@@ -20,6 +19,7 @@ from llmtop.tui.screens.help import HelpScreen
 from llmtop.tui.screens.saturation import SaturationScreen
 from llmtop.tui.store.store import EngineTrack, Store
 from llmtop.tui.widgets.canvas import Canvas
+from llmtop.values import replace
 from tests.fake_control import FakeControl
 from tests.finding_states import comparing, earlier, searching
 from tests.tiers import first

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from llmtop.loadgen.workload.plan import Prompts
 from llmtop.operations.wiring import Wiring
 from llmtop.tui.commands.experiment_requests import TunePlan
 from llmtop.tui.dashboard.runtime import DashboardRuntime
+from llmtop.values import replace
 from tests.inside_states import HELD
 from tests.tui.dashboard.test_controller import DEADLINE_S, staged, texts, track, until, value
 

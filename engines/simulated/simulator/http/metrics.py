@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import psutil
+from msgspec import Struct
 
 from llmtop.engines.simulated.simulator.model.exposition import Page
 from llmtop.engines.simulated.simulator.model.pacing import Pacer
@@ -15,8 +15,7 @@ from llmtop.engines.simulated.simulator.model.scheduler import Scheduler
 from llmtop.engines.simulated.simulator.model.telemetry import Telemetry
 
 
-@dataclass(frozen=True, slots=True)
-class CacheFacts:
+class CacheFacts(Struct, frozen=True):
     """What ``cache_config_info`` reports beside the block pool."""
 
     utilization: float

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 KINDS = {
     "slow-start": 30.0,
@@ -39,8 +40,7 @@ takes so long in each step, with the GPU idle; slow-front before each request re
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Misbehaviour:
+class Misbehaviour(Struct, frozen=True):
     """One of ``KINDS`` and its seconds."""
 
     kind: str

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from llmtop.engines.simulated.simulator.model.speculation import affinity
 from llmtop.engines.simulated.simulator.model.tokens import Token, Writing, chat_tokens, tokenize
@@ -104,8 +104,7 @@ class ChatBody(Sampling, kw_only=True):
     max_completion_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """A checked request. target: tokens it will get; reason: why it will end there."""
 
     prompt: Sequence[Token]
@@ -118,8 +117,7 @@ class Asked:
     include_usage: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """What this engine takes."""
 
     served_name: str

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 GIB = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
+class Gpu(Struct, frozen=True):
     """A card as its datasheet has it.
 
     bandwidth: peak memory bandwidth, bytes/s. flops: peak dense bf16, FLOP/s. memory_gib: what the
@@ -38,8 +37,7 @@ GPUS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ModelShape:
+class ModelShape(Struct, frozen=True):
     """What a transformer costs: parameters, layers, attention heads, heads of keys and values."""
 
     name: str

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from msgspec import Struct, field
+from msgspec.structs import asdict
+
 from llmtop.engines.simulated.simulator.model.scheduler import Limits, Scheduler
+from llmtop.values import replace
 
 HISTORY = 50  # changes remembered
 MOST_QUEUED = 1 << 16
@@ -16,8 +19,7 @@ ANY_TIME = "live"
 UP_TO_LAUNCH = "live, up to the launch value"
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """One change in the history: outcome "pending" becomes "applied" or "refused"."""
 
     time: float
@@ -46,8 +48,7 @@ class Entry:
         }
 
 
-@dataclass(slots=True)
-class Ticket:
+class Ticket(Struct):
     """One ``set`` on its way. settled is called once, when none of its entries pends any more."""
 
     entries: list[Entry]

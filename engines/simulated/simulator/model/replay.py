@@ -9,7 +9,8 @@ import heapq
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llmtop.engines.simulated.simulator.model.request import Request
 from llmtop.engines.simulated.simulator.model.roofline import FRONT_END_REQUEST_S, Roofline
@@ -18,8 +19,7 @@ from llmtop.engines.simulated.simulator.model.speculation import affinity
 from llmtop.engines.simulated.simulator.model.tokens import Token, Writing
 
 
-@dataclass(frozen=True, slots=True)
-class Lengths:
+class Lengths(Struct, frozen=True):
     """Tokens of prompts and answers, uniform between the bounds; temperatures, drawn evenly."""
 
     prompt: tuple[int, int] = (448, 576)
@@ -27,16 +27,14 @@ class Lengths:
     temperatures: tuple[float, ...] = (1.0,)
 
 
-@dataclass(slots=True)
-class Stream:
+class Stream(Struct):
     """One request as its client saw it, virtual seconds. moments: when each of its tokens came."""
 
     sent: float
     moments: list[float] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
+class StepResult(Struct, frozen=True):
     """What a level of concurrency gave. Milliseconds; medians; n is how many requests it is on."""
 
     concurrency: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llmtop.engines.simulated.simulator.model.hardware import DRAFT_MODEL_BYTES, Gpu, ModelShape
 
@@ -29,8 +29,7 @@ FRONT_END_REQUEST_S = 6e-3
 NGRAM_STEP_S = 1.4e-3
 
 
-@dataclass(frozen=True, slots=True)
-class StepLoad:
+class StepLoad(Struct, frozen=True):
     """What a step has to do.
 
     tokens: computed in it, drafts included. context: KV tokens read by its attention, summed over
@@ -45,8 +44,7 @@ class StepLoad:
     drafts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Roofline:
+class Roofline(Struct, frozen=True):
     """Seconds for each thing that a step does, on one GPU (or a group) and one model.
 
     The dense layers take the longer of reading the weights and computing the tokens. Attention

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from llmtop.engines.simulated.simulator.model.blocks import BlockPool
 from llmtop.engines.simulated.simulator.model.request import Request, Stage
@@ -21,8 +22,7 @@ from llmtop.engines.simulated.simulator.model.roofline import StepLoad
 from llmtop.engines.simulated.simulator.model.speculation import Speculation
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """The options that can change while it runs; num_speculative_tokens 0 is speculation off.
 
     max_queued_requests: so many may wait; 0 is no limit. The front end reads it
@@ -43,8 +43,7 @@ class Work(NamedTuple):
     drafts: int
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """One step. admitted: requests that left the queue for it. preempted: that went back."""
 
     work: list[Work]
@@ -62,8 +61,7 @@ class Emission(NamedTuple):
     first: bool
 
 
-@dataclass(slots=True)
-class Totals:
+class Totals(Struct):
     """Counters since the start, in tokens unless said otherwise."""
 
     prefix_queries: int = 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmtop.engines.simulated.simulator.model.tokens import Token, repetition
 
@@ -21,8 +22,7 @@ def affinity(prompt: Sequence[Token], temperature: float) -> float:
     return min(1.0, max(LEAST_AFFINITY, repetition(prompt), 1.0 - temperature))
 
 
-@dataclass(frozen=True, slots=True)
-class Speculation:
+class Speculation(Struct, frozen=True):
     """How drafts are made. Armed at launch; the number of draft tokens can go down live.
 
     method "ngram": looks the last tokens up in the text so far, so it proposes something only as

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from llmtop.engines.simulated.simulator.model.exposition import Histogram
 from llmtop.engines.simulated.simulator.model.request import Request
@@ -29,8 +29,7 @@ EXACT = ("ttft", "queue", "prefill", "tpot", "e2e", "itl", "arrival_lag")
 _SERVER = "arrival at the server"
 
 
-@dataclass(slots=True)
-class Track:
+class Track(Struct):
     """One request's moments on the monotonic clock, seconds; None: not yet.
 
     arrived: at the server. queued: at the scheduler.
@@ -45,8 +44,7 @@ class Track:
     last: float = 0.0
 
 
-@dataclass(slots=True)
-class Telemetry:
+class Telemetry(Struct):
     """Counters and histograms since the start, in vLLM's terms; see its metrics of these names.
 
     exact: the latencies again, in the fine buckets of the live socket.

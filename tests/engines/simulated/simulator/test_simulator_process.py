@@ -12,12 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
 pytestmark = pytest.mark.process
@@ -25,8 +25,7 @@ pytestmark = pytest.mark.process
 PATIENCE_S = 20.0  # only ever reached by a failing test
 
 
-@dataclass
-class Engine:
+class Engine(Struct):
     process: subprocess.Popen[str]
     port: int
     log: list[str]
