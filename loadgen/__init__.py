@@ -1,1 +1,1 @@
-"""The load generator: what is sent and when, over which sockets, and what the answers show."""
+"""The load generator: workload, schedule, sockets, and the measurement of the answers."""

@@ -143,7 +143,7 @@ def _bare(data: bytes) -> bytes:
 
 @contextmanager
 def serving(ttft_s: float = 0.05, itl_s: float = 0.01) -> Iterator[tuple[QuirkyServer, str]]:
-    """A server in a thread of its own, and its URL; ended with everything it still serves."""
+    """A server in its own thread, and its URL; at the end open streams are closed."""
     with paced_server.serving(ttft_s, itl_s, QuirkyServer) as (server, url):
         assert isinstance(server, QuirkyServer)
         yield server, url

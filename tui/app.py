@@ -1,4 +1,4 @@
-"""The app: wires store, control, themes and screens. It does nothing itself."""
+"""The app: connects store, control, themes and screens."""
 
 from __future__ import annotations
 
@@ -34,22 +34,21 @@ if TYPE_CHECKING:
     from llmtop.tui.commands.palette import Entry
     from llmtop.tui.dashboard.tour import Tour
 
-_THEME = "theme: "  # how the toast begins that names a theme
+_THEME = "theme: "  # prefix of the toast that names a theme
 
 
 class LlmtopApp(EngineScreens, PrivateApp):
     """The screen of llmtop.
 
-    store: read only, but for events of what went wrong here. interval: seconds between samples,
-    and between two paints. themes: by name, as ``load_themes`` gives them; problems: theme files
-    that were left out, shown as events. gpu_hour: what one GPU costs an hour. low_bandwidth: paint
-    seldom. zone: for times of day, None is the operator's own. background: runs beside the screen
-    for as long as it is shown. keys: those in force. mouse: whether it is ours at first. config:
-    the loads and prompts that have names. tour: a show that runs until a key is pressed. wall: the
-    clock that engines stamp their steps with.
+    store: read only, except for events of errors in the app. interval: seconds between samples, and
+    between two paints. themes: by name, from ``load_themes``; problems: rejected theme files, shown
+    as events. gpu_hour: price of one GPU hour. low_bandwidth: paint rarely. zone: for times of day,
+    None is the operator's own. background: runs while the screen is shown. keys: the key bindings.
+    mouse: whether the app uses the mouse at first. config: named loads and prompts. tour: a show
+    that runs until a key is pressed. wall: the clock of the engines' step times.
     """
 
-    CSS_PATH = Path(__file__).with_name("llmtop.tcss")  # whole: subclasses may live elsewhere
+    CSS_PATH = Path(__file__).with_name("llmtop.tcss")  # absolute, for subclasses in other folders
     TITLE = "llmtop"
     AUTO_FOCUS = None
     ENABLE_COMMAND_PALETTE = False
@@ -125,7 +124,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
             words = f"no theme is called {clean(theme, 40)}; there are {', '.join(self._themes)}"
             store.events.append(Event(clock(), "warning", words))
         for problem in problems:
-            words = clean(f"theme {problem.file} left out: {problem.reason}")
+            words = clean(f"theme {problem.file} ignored: {problem.reason}")
             store.events.append(Event(clock(), "warning", words))
 
     def on_mount(self) -> None:
@@ -134,11 +133,11 @@ class LlmtopApp(EngineScreens, PrivateApp):
             self.run_worker(self._background(), group="background", exit_on_error=False)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Our words for Textual's own themes, without which the stylesheet could not be read."""
+        """Variables of the stylesheet that Textual's own themes do not define."""
         return variables(self._themes["dark"])
 
     def get_driver_class(self) -> type[Driver]:
-        """Textual's choice, but that its thread for the keyboard sleeps while nobody types."""
+        """Textual's driver, with a keyboard thread that sleeps without input."""
         from textual.drivers.linux_driver import LinuxDriver
 
         from llmtop.tui.terminal.driver import QuietDriver
@@ -147,16 +146,16 @@ class LlmtopApp(EngineScreens, PrivateApp):
         return QuietDriver if chosen is LinuxDriver else chosen
 
     def get_default_screen(self) -> Dashboard:
-        """The dashboard is the ground that every other screen lies on."""
+        """The dashboard, on which every other screen is shown."""
         return Dashboard(self.current_view, self.control, self._interval)
 
     async def on_key(self, event: Key) -> None:
-        """Keys that nothing took, before they are looked up as bindings."""
+        """Handle keys that no widget handled, before they are looked up as bindings."""
         screen = self.screen
         if isinstance(screen, TypedAhead) and await screen.typed_ahead(event):
             event.prevent_default()
         elif (
-            # Textual keeps the app's own keys from modal screens; the shell is wanted there too.
+            # Textual hides the app's keys from modal screens, but ctrl+z must work there too.
             screen.is_modal
             and event.key not in screen.active_bindings
             and self.keys.meant(Place.SCREEN, event.key) == "suspend"
@@ -165,10 +164,10 @@ class LlmtopApp(EngineScreens, PrivateApp):
             self.action_suspend_process()
 
     async def on_event(self, event: TextualEvent) -> None:
-        """A key or a button ends the tour.
+        """A key or a mouse button ends the tour.
 
-        What is typed after leaving was chosen is for nobody: a screen that opens now would find
-        itself taken apart before it is whole.
+        Keys after the choice to leave are ignored: a screen that opens now would be removed before
+        it is complete.
         """
         if (self._leaving or self.is_ending) and isinstance(event, InputEvent):
             return
@@ -177,7 +176,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
         tour = self.tour
         if tour is not None and tour.running and not getattr(event, "is_forwarded", False):
             if isinstance(event, Key) and self.keys.meant(Place.LOAD, event.key) == "load.hold":
-                self._take_over(tour)  # which holds the load: the key has nothing left to do
+                self._take_over(tour)  # this holds the load, so the key has no further effect
                 return
             if isinstance(event, Key | MouseDown):
                 self._take_over(tour)
@@ -193,7 +192,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
         return self._interval
 
     def current_view(self) -> View:
-        """The view of this moment."""
+        """The present view."""
         return View(
             self.store,
             self._now(),
@@ -212,19 +211,19 @@ class LlmtopApp(EngineScreens, PrivateApp):
 
     @property
     def dashboard(self) -> Dashboard:
-        """The screen that all others lie on."""
+        """The bottom screen, below all others."""
         ground = self.screen_stack[0]
         assert isinstance(ground, Dashboard)
         return ground
 
     def show_now(self) -> None:
-        """Paint what the store says now, not only at the next beat: a sample has just come in."""
+        """Paint the store now, not only at the next beat, after a new sample."""
         for screen in self.screen_stack:
             if isinstance(screen, Beat) and screen.is_seen:
                 screen.beat()
 
     def action_help(self) -> None:
-        """Keys and numbers."""
+        """Open the help screen."""
         from llmtop.tui.screens.help import HelpScreen
 
         screen = self.screen
@@ -233,7 +232,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
             self.push_screen(HelpScreen(self.current_view, places))
 
     def action_palette(self) -> None:
-        """Everything by name."""
+        """Open the palette."""
         from llmtop.tui.screens.palette import PaletteScreen
         from llmtop.tui.screens.palette_entries import offers
         from llmtop.tui.screens.question import Question
@@ -243,7 +242,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
 
         def chosen(entry: Entry | None) -> None:
             if entry is not None:
-                # The palette has to leave first: what it does may be a picture of the screen.
+                # Close the palette first: the chosen command may save a picture of the screen.
                 self.call_after_refresh(entry.run)
 
         here = self.screen
@@ -252,27 +251,27 @@ class LlmtopApp(EngineScreens, PrivateApp):
         )
 
     def action_mouse(self) -> None:
-        """Release the mouse, or use it again; the last line and a toast report which."""
+        """Release the mouse, or use it again. The last line and a toast report it."""
         self.mouse = not self.mouse
         self.take_mouse(take=self.mouse)
-        words = "the mouse is llmtop's" if self.mouse else "mouse let go: the terminal selects text"
+        words = "mouse on: llmtop uses it" if self.mouse else "mouse off: the terminal selects text"
         self.notify(words, markup=False, timeout=3)
         self.show_now()
 
     def choose_theme(self, name: str) -> None:
-        """This theme; its name as a toast, in place of that of the one before."""
+        """Use this theme. A toast with its name replaces the earlier one."""
         self.theme = textual_name(name)
         self.notify(f"{_THEME}{name}", markup=False, timeout=2)
-        # Called later: the new toast is posted, and not yet among the toasts.
+        # Called later, because the new toast is not yet in the list of toasts.
         self.call_later(self.drop_older_toasts, _THEME)
 
     @property
     def theme_names(self) -> list[str]:
-        """The themes that there are."""
+        """The available themes."""
         return list(self._themes)
 
     def save_picture(self) -> None:
-        """The screen as an SVG, in the folder that llmtop was started from, else in one of ours."""
+        """Save the screen as SVG in the present folder, else in the state directory."""
         from llmtop.tui.terminal.picture import keep
 
         try:
@@ -284,14 +283,14 @@ class LlmtopApp(EngineScreens, PrivateApp):
         self.notify(clean(f"picture: {path}", 300), markup=False, timeout=8)
 
     def action_next_theme(self) -> None:
-        """The next theme; its name as a toast."""
+        """Use the next theme, with its name as a toast."""
         names = list(self._themes)
         shown = next((i for i, n in enumerate(names) if textual_name(n) == self.theme), 0)
         name = names[(shown + 1) % len(names)]
         self.choose_theme(name)
 
     def action_suspend_process(self) -> None:
-        """Stop the whole foreground job, as ctrl+z does: under ``make demo`` that is make too."""
+        """Stop the whole foreground job like ctrl+z; under ``make demo`` this includes make."""
         self.suspend_job()
 
     def action_ask_quit(self) -> None:

@@ -1,4 +1,4 @@
-"""SGLang 0.5.12 and later: how it is started, and what is put beside it."""
+"""SGLang 0.5.12 and later: its command line and its environment."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from llmtop.trust import Trust
 HERE = Path(__file__).resolve().parent
 PLUGIN_FOLDERS = (HERE / "plugin", HERE.parent / "tuning" / "inside")
 PLUGIN_NAME = "llmtop"  # in entry_points.txt of the plugin
-MODULE = "sglang.launch_server"  # takes the flags itself; the program ``sglang`` wants ``serve``
+MODULE = "sglang.launch_server"  # takes the flags directly; the program ``sglang`` needs ``serve``
 
-# Gauges change at each prefill and then once in so many decode steps, as a line of the log is:
-# SGLang's own 40 are over a second at 256 streams on an H200 (ITL 31 ms).
+# Gauges and log lines are updated at each prefill and after this number of decode steps. SGLang's
+# default of 40 takes more than a second at 256 streams on an H200 (ITL 31 ms).
 LOG_INTERVAL = ("--decode-log-interval", "10")
 # The scraper asks once a second, which would bury the log. In every version since 0.5.12.
 QUIET = ("--uvicorn-access-log-exclude-prefixes", "/metrics", "/health", "/server_info")
 
-# /health generates a token and takes a second or more, unless it is told not to; /health_generate
-# always does. /ready, which is as good as the quick answer, only came with 0.5.20.
+# /health generates a token, which takes a second or more, unless configured otherwise.
+# /health_generate always does. /ready gives the quick answer too, but exists only since 0.5.20.
 QUICK_HEALTH = "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION"
 
 
 def command(spec: LaunchSpec) -> tuple[str, ...]:
     """``sglang serve --model-path MODEL --host --port``, the operator's arguments last.
 
-    spec.program is what comes before: ("sglang",), a path to it, or (PYTHON, "-m", MODULE).
+    spec.program comes first: ("sglang",), a path to it, or (PYTHON, "-m", MODULE).
     """
     if given(spec.args, "--host", "--port", "--model-path", "--model"):
         raise UsageError(
@@ -61,9 +61,9 @@ def command(spec: LaunchSpec) -> tuple[str, ...]:
 
 
 def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) -> dict[str, str]:
-    """What the engine's environment needs besides ``base``: the plugin and the choice of GPUs."""
+    """Variables to add to ``base``: the plugin and the choice of GPUs."""
     folders = [str(folder) for folder in PLUGIN_FOLDERS]
-    # At a restart the base is the environment of the engine before, with the plugin in it.
+    # At a restart ``base`` is the earlier engine's environment, which has the plugin already.
     inherited = base.get("PYTHONPATH", "").split(os.pathsep)
     folders += [folder for folder in inherited if folder and folder not in folders]
     added = {
@@ -74,18 +74,18 @@ def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) ->
     if QUICK_HEALTH not in base:
         added[QUICK_HEALTH] = "0"
     allowed = [name.strip() for name in base.get("SGLANG_PLUGINS", "").split(",") if name.strip()]
-    if allowed and PLUGIN_NAME not in allowed:  # a list of those that may load; empty is all
+    if allowed and PLUGIN_NAME not in allowed:  # the allowed plugins; empty means all
         added["SGLANG_PLUGINS"] = ",".join([*allowed, PLUGIN_NAME])
     if spec.gpus:
         added["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in spec.gpus)
-        # Else CUDA counts the fastest GPU first, and its 0 is not the 0 of nvidia-smi and of ours.
+        # By default CUDA numbers the fastest GPU first, unlike nvidia-smi and llmtop.
         if "CUDA_DEVICE_ORDER" not in base:
             added["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     return added
 
 
 def stock_live(url: str, api_key: str, trust: Trust) -> Live:
-    """What every SGLang changes while it runs, for all who have its key."""
+    """The live options of every SGLang, over HTTP with its API key."""
     from llmtop.engines.sglang.http_options import StockLive
 
     return StockLive(url, api_key, trust)
@@ -101,7 +101,7 @@ ADAPTER = Adapter(
     environment=environment,
     read=read,
     prefixes=("sglang:",),
-    # So they were called from 0.5.4 to 0.5.9, and collectors write them so.
+    # The names from 0.5.4 to 0.5.9, and those that collectors write.
     renamed={"sglang_": "sglang:"},
     without_metrics="start SGLang with --enable-metrics",
     options=OPTIONS,

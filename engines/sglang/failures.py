@@ -1,4 +1,4 @@
-"""Why SGLang failed, where it says more than any engine would: its limits with flag and value.
+"""Causes of failure that only SGLang reports: its limits, with flag and value.
 
 Those marked "recorded" were seen in a log of 0.5.16 on a GPU, or of 0.5.21 or 0.5.23 on a CPU; the
 others are after the text in SGLang's source or in public reports. What every engine may write is in
@@ -39,7 +39,7 @@ FAILURES = (
     FailurePattern(  # recorded
         r"error: unrecognized arguments: (?P<arguments>[^\n]{1,200})",
         "SGLang does not know the argument {arguments}",
-        "check it against `sglang serve --help`; flags come and go between versions",
+        "check it against `sglang serve --help`; flags differ between versions",
     ),
     FailurePattern(  # recorded
         r"error: argument (?P<flag>-[\w./-]{1,80}): (?P<what>[^\n]{1,200})",
@@ -61,13 +61,13 @@ FAILURES = (
     FailurePattern(
         r"Model architectures (?P<architectures>\[[^\]\n]{1,120}\]) failed",
         "this SGLang does not support the architecture {architectures}",
-        "a newer SGLang may",
+        "a newer SGLang may support it",
     ),
     FailurePattern(
         r"context_length \((?P<asked>\d{1,12})\) is greater than the derived context_length "
         r"\((?P<most>\d{1,12})\)[^\n]{0,400}?To allow overriding",
-        "--context-length {asked} is more than the {most} tokens that this model was made for",
-        "lower --context-length to {most} or leave it out",
+        "--context-length {asked} is more than this model's limit of {most} tokens",
+        "lower --context-length to {most} or omit it",
     ),
     FailurePattern(
         r"chunked_prefill_size must be divisible by page_size",
@@ -76,13 +76,13 @@ FAILURES = (
     ),
     FailurePattern(  # recorded
         r"Unknown speculative algorithm name: (?P<name>[^\n]{1,80})",
-        "SGLang knows no speculative algorithm {name}",
-        "there are EAGLE, EAGLE3, NEXTN, STANDALONE, NGRAM and, in newer versions, more",
+        "SGLang does not know the speculative algorithm {name}",
+        "it knows EAGLE, EAGLE3, NEXTN, STANDALONE, NGRAM; newer versions know more",
     ),
     FailurePattern(  # recorded
         r"ValueError: (?P<what>\w{1,40} is not supported in \w{1,20} attention backend \w{1,40})",
         "{what}",
-        "choose another --attention-backend, or leave that flag out",
+        "choose another --attention-backend, or omit that flag",
     ),
     FailurePattern(
         r"(?P<what>LoRA[^\n]{0,80}(?:rank|target)[^\n]{0,160})",
@@ -116,15 +116,15 @@ FAILURES = (
     ),
     FailurePattern(
         r"memory capacity is unbalanced\. Some GPUs may be occupied by other processes",
-        "something else holds memory on one of the GPUs",
-        "see who it is and end it, or choose other GPUs",
+        "another process holds memory on one of the GPUs",
+        "find it with `llmtop doctor` and end it, or choose other GPUs",
     ),
     FailurePattern(
         r"(?:Exception|Error): Capture (?:\w{1,20} )?(?i:cuda graph) failed: "
         r"(?P<what>[^\n]{1,200})",
         "the CUDA graphs could not be captured: {what}",
-        "lower --mem-fraction-static to leave them room, or --cuda-graph-max-bs, "
-        "or do without by --disable-cuda-graph",
+        "lower --mem-fraction-static to leave memory for them, or --cuda-graph-max-bs, "
+        "or disable them with --disable-cuda-graph",
     ),
     FailurePattern(
         r"(?P<stage>Prefill|Decode) out of memory\. Try to lower your batch size",

@@ -1,8 +1,8 @@
-"""SGLang's own live options over HTTP, for engines that our plugin is not in.
+"""SGLang's own live options over HTTP, for engines without llmtop's plugin.
 
-``POST /set_internal_state`` takes a few keys while the engine runs, and hands them to all of its
-ranks; ``GET /server_info`` reports what is in force. Works with whatever is at a URL, with an API
-key where the engine wants one. Source: SGLang 0.5.12 to 0.5.23, entrypoints/http_server.py and
+``POST /set_internal_state`` changes a few options while the engine runs, on all of its ranks; ``GET
+/server_info`` reports the values in force. It works for every SGLang at a URL, with an API key if
+the engine requires one. Source: SGLang 0.5.12 to 0.5.23, entrypoints/http_server.py and
 managers/scheduler.py, from 0.5.22 scheduler_components/internal_state.py.
 """
 
@@ -43,7 +43,7 @@ class Exchange(Protocol):
 class StockLive:
     """The options of one SGLang engine, as LiveClient offers them. Every failure is a LiveError.
 
-    What was changed, and by whom, is remembered here alone: the engine keeps no such list.
+    Only this object remembers the changes and their authors: the engine keeps no such list.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class StockLive:
         by: str = "",
         wait_s: float = 1.0,
     ) -> tuple[Change, ...]:
-        """Ask for changes one after the other; one ``Change`` for each, in the order given.
+        """Request changes one after the other; one ``Change`` for each, in the order given.
 
-        wait_s is for the other clients: SGLang answers once its scheduler has taken the value.
+        wait_s is unused here: SGLang answers when its scheduler has applied the value.
         """
         if not changes:
             return ()
@@ -119,7 +119,7 @@ class StockLive:
         )
         _check(status, "/set_internal_state")
         said = understood(_list_of_bool, body)
-        # Its word alone is not enough: 0.5.12 says true to keys that it refuses.
+        # Its answer is not reliable: 0.5.12 answers true for keys that it refuses.
         after = understood(ServerInfo, await self._info())
         unknown = name != CAP and name not in before.offered
         ranks = _ranks(before, after, name, to)
@@ -134,7 +134,7 @@ class StockLive:
             return Change(name, was, to, outcome, ranks=ranks)
         if outcome is Outcome.PARTIAL:
             return Change(name, was, to, outcome, _part_words(after, ranks), ranks=ranks)
-        reason = "SGLang refused it; its log says why"
+        reason = "SGLang refused it; its log shows the reason"
         if unknown:
             reason = f"SGLang {before.version} does not change this while it runs"
         return Change(name, was, to, outcome, reason, ranks=ranks)
@@ -208,12 +208,12 @@ def _objection(before: ServerInfo, name: str, to: int, evict: bool) -> str | Non
 
 
 def _ranks(before: ServerInfo, after: ServerInfo, name: str, to: int) -> tuple[RankChange, ...]:
-    """What each data-parallel rank made of a change, by what is in force on it afterwards."""
+    """The outcome on each data-parallel rank, from the values in force afterwards."""
     was = {one.rank: one.value for one in before.by_rank(name)}
     return tuple(
         RankChange(one.rank, was.get(one.rank), Outcome.APPLIED)
         if one.value == to
-        else RankChange(one.rank, was.get(one.rank), Outcome.REFUSED, "its log says why")
+        else RankChange(one.rank, was.get(one.rank), Outcome.REFUSED, "its log shows the reason")
         for one in after.by_rank(name)
     )
 
@@ -223,14 +223,14 @@ def _part_words(after: ServerInfo, ranks: tuple[RankChange, ...]) -> str | None:
         return reason_words(ranks)
     # SGLang's answers come in the order in which the ranks gave them.
     refused = sum(one.outcome is Outcome.REFUSED for one in ranks)
-    return f"{refused} of {len(ranks)} ranks refused it; SGLang's log says which and why"
+    return f"{refused} of {len(ranks)} ranks refused it; SGLang's log shows which and why"
 
 
 def _check(status: int, path: str) -> None:
     if status in (401, 403):
         raise LiveError(
-            f"the engine wants a key for {path} (HTTP {status})",
-            "put its admin API key in LLMTOP_ADMIN_API_KEY; where it has none, its API key in "
+            f"the engine requires an API key for {path} (HTTP {status})",
+            "put its admin API key in LLMTOP_ADMIN_API_KEY; if it has none, put its API key in "
             "LLMTOP_API_KEY",
         )
     if status != 200:

@@ -1,4 +1,4 @@
-"""What SGLang's log reports: how far a start has come, and what it decided.
+"""Patterns of SGLang's log: start-up phases, memory, chosen option values.
 
 Each pattern matches within one line. Those marked "recorded" were seen in a log of 0.5.16 on a GPU,
 or of 0.5.21 or 0.5.23 on a CPU; the others are written after the text in SGLang's, PyTorch's or
@@ -12,8 +12,8 @@ import re
 from llmtop.engines.core.adapter import Phase
 from llmtop.engines.logs.startup import DOWNLOAD
 
-# "ready" is no phase of these: that is the server's own answer on our port. The log's "fired up and
-# ready to roll" also comes when the port was taken and another server there answered the warm-up.
+# "ready" is not a phase here: the server's answer on the port decides it. The log's "fired up and
+# ready to roll" also appears if another server on the port answered the warm-up.
 PHASES = (
     Phase("configuring", re.compile(r"\bserver_args=")),
     Phase("scheduler process", re.compile(r"Init (?:torch distributed|parallel) begin")),
@@ -48,7 +48,7 @@ def _argument(name: str, value: str) -> re.Pattern[str]:
     )
 
 
-# What it decided for options that the arguments left open. Recorded.
+# Option values that SGLang chose. Recorded.
 EFFECTIVE = (
     _argument("mem_fraction_static", r"[\d.]{1,20}"),
     _argument("chunked_prefill_size", r"-?\d{1,12}"),
@@ -65,7 +65,7 @@ EFFECTIVE = (
 )
 
 
-# What a start reports of its memory; its GB are GiB (2^30 bytes). Recorded with 0.5.16 on an H200.
+# Memory at a start; its GB are GiB (2^30 bytes). Recorded with 0.5.16 on an H200.
 MEMORY = (
     re.compile(r"Load weight end\..{1,300}? mem usage=(?P<weights>[\d.]{1,12}) GB"),
     re.compile(

@@ -1,8 +1,8 @@
-"""How SGLang's numbers are read. Names and labels: SGLang 0.5.12 to 0.5.23, observability/.
+"""Reads SGLang's metrics. Names and labels: SGLang 0.5.12 to 0.5.23, observability/.
 
-A server's gauges come from its schedulers, one series a rank; what a request went through comes
-from the front end, one series for streamed and one for other requests. A series of the latter kind
-is there from its first observation on, so a name that is missing beside the schedulers' is a zero.
+A server's gauges come from its schedulers, one series for each rank. Latencies of requests come
+from the front end, one series for streamed and one for other requests. The latter series appear at
+their first observation, so a missing one beside the schedulers' gauges means zero.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FRONT_END = {
 QUEUE = "sglang:queue_time_seconds"
 RUNNING = "sglang:num_running_reqs"
 TOKENS = "sglang:realtime_tokens_total"
-# The front end's, which count a request's tokens when it ends; before 0.5.12 there are no others.
+# Counters of the front end, which count a request's tokens at its end; the only ones before 0.5.12.
 OUTPUT = "sglang:generation_tokens_total"
 PROMPT = "sglang:prompt_tokens_total"
 CACHED = "sglang:cached_tokens_total"
@@ -64,7 +64,7 @@ Labels = Mapping[str, str]
 
 
 def read(text: MetricText, time: float, elapsed: float) -> Reading:
-    """One moment of the whole server: data-parallel ranks are laid together."""
+    """One moment of the whole server: its data-parallel ranks combined."""
     ranks = _Ranks(text)
     running = ranks.total(RUNNING)
     used, total = ranks.total(USED), ranks.total(CAPACITY)
@@ -94,9 +94,9 @@ def read(text: MetricText, time: float, elapsed: float) -> Reading:
 
 
 class _Ranks:
-    """The schedulers that speak for the server: the first of each data-parallel rank.
+    """The schedulers that represent the server: the first of each data-parallel rank.
 
-    The others (with --enable-metrics-for-all-schedulers) tell the same of the same requests.
+    The others (with --enable-metrics-for-all-schedulers) report the same requests.
     """
 
     def __init__(self, text: MetricText) -> None:
@@ -122,7 +122,7 @@ class _Ranks:
             values = [
                 value
                 for labels, value in by_engine(self._text.series(name))
-                # With priority scheduling there is a series for each priority beside the whole.
+                # With priority scheduling, each priority has a series beside the total.
                 if wanted <= labels.items() and not labels.get("priority")
             ]
             if values:
@@ -140,10 +140,10 @@ def _place(labels: Labels) -> tuple[int, ...]:
 
 
 def _kv_usage(ranks: _Ranks, used: float | None, total: float | None) -> float | None:
-    """Share in use; what is merely kept for reuse (evictable) does not count.
+    """Share of the KV cache in use, without tokens kept only for reuse (evictable).
 
-    token_usage is that of the fuller pool where there are several (sliding window, Mamba), and
-    rounded; so tokens are divided wherever that comes to the same.
+    token_usage is rounded, and belongs to the fuller of several pools (sliding window, Mamba). So
+    the share is computed from tokens if both agree.
     """
     told = ranks.each(USAGE)
     usage = sum(told) / len(told) if told else None
@@ -154,7 +154,7 @@ def _kv_usage(ranks: _Ranks, used: float | None, total: float | None) -> float |
 
 
 def _lost(text: MetricText, ranks: _Ranks) -> bool:
-    """Whether tokens are made and no counter of them is on the page."""
+    """Whether tokens are generated although their counter is missing on the page."""
     made = (ranks.total(THROUGHPUT) or 0.0) > 0
     bare = any(text.series(name.removesuffix(TOTAL)) for name in (TOKENS, OUTPUT))
     return made and not bare and not text.series(TOKENS) and not text.series(OUTPUT)
@@ -171,7 +171,7 @@ def _conditions(text: MetricText, ranks: _Ranks, names: Names) -> tuple[Conditio
 
 
 def _counters(text: MetricText, ranks: _Ranks, names: Names) -> dict[Counter, float]:
-    """Totals. Those of tokens move with each logged batch, not when a request has ended."""
+    """Totals. Token counters change with each logged batch, not at the end of a request."""
     if not ranks.all:
         return {}
     tokens = names.name(TOKENS)
@@ -199,8 +199,8 @@ def _front_end(text: MetricText, names: Names) -> dict[Counter, float]:
 def _requests(text: MetricText, ranks: _Ranks) -> dict[Counter, float]:
     return {
         Counter.PREEMPTIONS: ranks.total(RETRACTED) or 0.0,
-        # Those that were aborted while they ran are among the finished as well: SGLang reports no
-        # reasons, and the difference of the two could go backwards.
+        # Requests aborted while running count as finished too: SGLang reports no reasons, and the
+        # difference of the two counters could decrease.
         Counter.REQUESTS_OK: text.value(FINISHED) or 0.0,
         Counter.REQUESTS_FAILED: text.value(ABORTED) or 0.0,
     }
@@ -214,10 +214,10 @@ def _histograms(text: MetricText, ranks: _Ranks) -> dict[Latency, BucketHistogra
 
 
 def _speculation(ranks: _Ranks) -> tuple[float | None, float | None]:
-    """Accepted share of drafted tokens, and tokens a verification yields, in the last log interval.
+    """Accepted share of draft tokens, and tokens per verification, in the last log interval.
 
-    Gauges, since no counter reports the accepted tokens. Where nothing is drafted both stand at 0,
-    which no verification yields: it always brings one token.
+    These are gauges, because no counter reports accepted tokens. Both are 0 without drafts; a
+    verification always gives at least one token.
     """
     lengths = ranks.each(ACCEPTED_LENGTH)
     rates = ranks.each(ACCEPTED_RATE)

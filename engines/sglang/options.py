@@ -26,7 +26,7 @@ OPTIONS = (
     OptionSpec(
         "chunked_prefill_size",
         "--chunked-prefill-size",
-        "Longest piece of a prompt in one batch: short ones keep streams even; -1 is off.",
+        "Longest chunk of a prompt in one batch: short chunks keep streams even; -1 is off.",
         Applies.LIVE_UP_TO_LAUNCH,
         int,
         minimum=-1,
@@ -51,7 +51,7 @@ OPTIONS = (
     OptionSpec(
         "speculative_algorithm",
         "--speculative-algorithm",
-        "Who drafts: n-grams of what was said, a small model, or heads trained for it.",
+        "Source of draft tokens: n-grams of the text so far, a small model, or trained heads.",
         _RESTART,
         str,
         choices=("EAGLE", "EAGLE3", "NEXTN", "STANDALONE", "NGRAM"),
@@ -59,7 +59,7 @@ OPTIONS = (
     OptionSpec(
         "speculative_num_draft_tokens",
         "--speculative-num-draft-tokens",
-        "Tokens that one verification checks, the certain one included.",
+        "Tokens that one verification checks, including the certain one.",
         _RESTART,
         int,
         minimum=1,
@@ -67,7 +67,7 @@ OPTIONS = (
     OptionSpec(
         "speculative_num_steps",
         "--speculative-num-steps",
-        "How many steps the drafter goes ahead (EAGLE and STANDALONE).",
+        "Steps that the drafter works ahead (EAGLE and STANDALONE).",
         _RESTART,
         int,
         minimum=1,
@@ -75,7 +75,7 @@ OPTIONS = (
     OptionSpec(
         "disable_radix_cache",
         "--disable-radix-cache",
-        "Keep no prefixes for reuse; without it the KV cache of prompts is kept and shared.",
+        "Disable the prefix cache, which keeps the KV cache of prompts for reuse.",
         _RESTART,
         bool,
         default=False,
@@ -109,7 +109,7 @@ OPTIONS = (
     OptionSpec(
         "schedule_conservativeness",
         "--schedule-conservativeness",
-        "How much of its longest answer is reserved for a request; lower admits more.",
+        "Share of a request's maximum output that is reserved; lower values admit more requests.",
         Applies.LIVE,
         float,
         minimum=0.0,
@@ -118,7 +118,7 @@ OPTIONS = (
     OptionSpec(
         "tp_size",
         "--tp-size",
-        "GPUs that each layer is split over.",
+        "GPUs over which each layer is split.",
         _RESTART,
         int,
         minimum=1,
@@ -127,7 +127,7 @@ OPTIONS = (
     OptionSpec(
         "dp_size",
         "--dp-size",
-        "Copies of the model, each on GPUs of its own, that share the requests.",
+        "Copies of the model, each on its own GPUs, that share the requests.",
         _RESTART,
         int,
         minimum=1,
@@ -136,7 +136,7 @@ OPTIONS = (
     OptionSpec(
         "pp_size",
         "--pp-size",
-        "GPUs that the layers are spread over, one after the other.",
+        "GPUs over which the layers are distributed, in sequence.",
         _RESTART,
         int,
         minimum=1,
@@ -145,7 +145,7 @@ OPTIONS = (
     OptionSpec(
         "quantization",
         "--quantization",
-        "How the weights are quantised; usually the model's own configuration says so.",
+        "Quantisation of the weights; by default the model's configuration decides.",
         _RESTART,
         str,
     ),
@@ -161,7 +161,7 @@ OPTIONS = (
     OptionSpec(
         "disable_cuda_graph",
         "--disable-cuda-graph",
-        "No CUDA graphs: starts sooner, decodes slower.",
+        "Disable CUDA graphs: faster start, slower decoding.",
         _RESTART,
         bool,
         default=False,
@@ -188,15 +188,15 @@ ALIASES = {
 
 
 def launch_options(command: Sequence[str]) -> dict[str, OptionValue]:
-    """Launch values by option name, as far as SGLang's arguments say; it decided the rest."""
+    """Launch values by option name, from SGLang's arguments; SGLang chose the others."""
     return launch_values(OPTIONS, [long_flag(argument) for argument in command])
 
 
 def with_options(args: Sequence[str], changes: Mapping[str, OptionValue]) -> tuple[str, ...]:
     """The arguments for a restart with these options changed; None leaves one to SGLang.
 
-    No queue limit is a flag left out: SGLang 0.5.12 refuses 0 there, and later versions end with it
-    where requests have priorities.
+    For no queue limit the flag is omitted: SGLang 0.5.12 refuses 0, and later versions exit with 0
+    if requests have priorities.
     """
     kept = {
         name: None if name == "max_queued_requests" and value == 0 else value

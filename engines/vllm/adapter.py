@@ -1,4 +1,4 @@
-"""vLLM 0.20 and later: how it is started, what is put beside it, and how its numbers are read."""
+"""vLLM 0.20 and later: its command line, its environment, and its metrics."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def command(spec: LaunchSpec) -> tuple[str, ...]:
 
 
 def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) -> dict[str, str]:
-    """What the engine's environment needs besides ``base``: the plugin and the choice of GPUs."""
+    """Variables to add to ``base``: the plugin and the choice of GPUs."""
     folders = [str(folder) for folder in PLUGIN_FOLDERS]
-    # At a restart the base is the environment of the engine before, with the plugin in it.
+    # At a restart ``base`` is the earlier engine's environment, which has the plugin already.
     inherited = base.get("PYTHONPATH", "").split(os.pathsep)
     folders += [folder for folder in inherited if folder and folder not in folders]
     added = {
@@ -62,13 +62,13 @@ def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) ->
         "LLMTOP_LIVE_SOCKET": str(live_socket),
         "PYTHONUNBUFFERED": "1",  # the log is a file, and its last lines tell why an engine died
     }
-    if "VLLM_PLUGINS" in base:  # a list of those that may load; without it all may
+    if "VLLM_PLUGINS" in base:  # the allowed plugins; without it all are allowed
         allowed = [name for name in base["VLLM_PLUGINS"].split(",") if name]
         if PLUGIN_NAME not in allowed:
             added["VLLM_PLUGINS"] = ",".join([*allowed, PLUGIN_NAME])
     if spec.gpus:
         added["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in spec.gpus)
-        # Else CUDA counts the fastest GPU first, and its 0 is not the 0 of nvidia-smi and of ours.
+        # By default CUDA numbers the fastest GPU first, unlike nvidia-smi and llmtop.
         if "CUDA_DEVICE_ORDER" not in base:
             added["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     return added

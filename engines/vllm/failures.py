@@ -1,4 +1,4 @@
-"""Why vLLM failed, where it says more than any engine would: its limits with flag and value.
+"""Causes of failure that only vLLM reports: its limits, with flag and value.
 
 Those marked "recorded" were seen in a log, the others are after the text in vLLM's source (0.8 to
 0.32) or in public reports. What every engine may write is in the tables of ``failures``.
@@ -38,7 +38,7 @@ ARGUMENTS = (
     FailurePattern(  # recorded
         r"error: unrecognized arguments: (?P<arguments>[^\n]{1,200})",
         "vLLM does not know the argument {arguments}",
-        "check it against `vllm serve --help=all`; flags come and go between versions",
+        "check it against `vllm serve --help=all`; flags differ between versions",
     ),
     FailurePattern(  # recorded
         r"error: argument --speculative-config\S{0,20}: [^\n]{1,120}? cannot be converted",
@@ -60,14 +60,14 @@ ARGUMENTS = (
     FailurePattern(  # recorded
         r"max_model_len \((?P<asked>\d{1,12})\) is greater than the derived max_model_len "
         r"\(\w{1,60}=(?P<most>\d{1,12})",
-        "--max-model-len {asked} is more than the {most} tokens that this model was made for",
-        "lower --max-model-len to {most} or leave it out",
+        "--max-model-len {asked} is more than this model's limit of {most} tokens",
+        "lower --max-model-len to {most} or omit it",
     ),
     FailurePattern(  # recorded
         r"max_num_batched_tokens \((?P<tokens>\d{1,12})\) must be greater than or equal to "
         r"max_num_seqs \((?P<seqs>\d{1,12})\)",
         "--max-num-batched-tokens {tokens} is less than --max-num-seqs {seqs}",
-        "each running request takes a token of each step: raise the one or lower the other",
+        "each running request needs a token of each step: raise the first or lower the second",
     ),
     FailurePattern(
         r"max_num_batched_tokens \((?P<tokens>\d{1,12})\) is smaller than max_model_len "
@@ -85,7 +85,7 @@ ARGUMENTS = (
     FailurePattern(
         r"At most (?P<most>\d{1,6}) (?P<what>\w{1,30})\(s\) may be provided in one (?:prompt|"
         r"request)",
-        "a prompt holds more than {most} {what}s, which --limit-mm-per-prompt allows",
+        "a prompt has more than {most} {what}s, the limit of --limit-mm-per-prompt",
         "raise --limit-mm-per-prompt for {what}",
     ),
     FailurePattern(
@@ -96,7 +96,7 @@ ARGUMENTS = (
     FailurePattern(
         r"(?P<model>\w{1,80}) does not support LoRA yet",
         "vLLM cannot use LoRA adapters with {model}",
-        "leave out --enable-lora, or use a merged model",
+        "omit --enable-lora, or use a merged model",
     ),
     FailurePattern(
         r"(?P<what>Loading lora [^\n]{1,80} failed[^\n]{0,120})",
@@ -107,18 +107,18 @@ ARGUMENTS = (
         r"specified in the model config \((?P<has>[\w.-]{1,40})\) does not match the quantization "
         r"method specified in the `quantization` argument \((?P<asked>[\w.-]{1,40})\)",
         "--quantization {asked} does not fit the model, which is quantised with {has}",
-        "leave out --quantization, or give --quantization {has}",
+        "omit --quantization, or give --quantization {has}",
     ),
     FailurePattern(
         r"(?:Unknown|Invalid) quantization method: (?P<asked>[\w.-]{1,40})",
-        "this vLLM knows no quantisation {asked}",
+        "this vLLM does not know the quantisation {asked}",
         "check --quantization; a newer vLLM may know it",
     ),
     FailurePattern(
         r"(?P<what>(?:Invalid|No valid) attention backend[^\n]{0,160}|"
         r"Selected backend [^\n]{1,160})",
         "the attention backend cannot be used: {what}",
-        "choose another --attention-backend, or leave it out",
+        "choose another --attention-backend, or omit it",
     ),
 )
 
@@ -127,8 +127,8 @@ MEMORY = (
         r"memory on (?:device|node) ?\S{0,40} ?\((?P<free>[\d.]{1,12})/(?P<total>[\d.]{1,12}) GiB\)"
         r" on startup is less than desired \w{1,8} memory utilization "
         r"\((?P<share>[\d.]{1,8}), (?P<asked>[\d.]{1,12}) GiB\)",
-        "{asked} GiB of memory are wanted and {free} of {total} GiB are free",
-        "something else holds the rest: end it, or lower --gpu-memory-utilization from {share}",
+        "{asked} GiB of GPU memory are requested, but only {free} of {total} GiB are free",
+        "another process holds the rest: end it, or lower --gpu-memory-utilization from {share}",
     ),
     FailurePattern(  # recorded
         r"No available memory for the cache blocks",
@@ -176,7 +176,7 @@ MEMORY = (
     FailurePattern(  # recorded
         r"Available memory on node \d{1,4} \((?P<free>[\d.]{1,12})/[\d.]{1,12} GiB\) on kv cache "
         r"allocation is less than requested memory for kv \((?P<asked>[\d.]{1,12}) GiB\)",
-        "the KV cache is to take {asked} GiB and {free} GiB are free",
+        "the KV cache should take {asked} GiB, but {free} GiB are free",
         "lower --kv-cache-memory-bytes or VLLM_CPU_KVCACHE_SPACE",
     ),
     FailurePattern(
@@ -187,7 +187,7 @@ MEMORY = (
     ),
     *any_of(
         "another process freed or took GPU memory during the start",
-        "start it when nothing else starts or ends on the GPU",
+        "start it when no other process starts or ends on the GPU",
         r"Error in memory profiling\. Initial free memory",
     ),
 )

@@ -1,8 +1,8 @@
-"""What vLLM's log reports: how far a start has come, and what it decided.
+"""Patterns of vLLM's log: start-up phases, memory, chosen option values.
 
-Each pattern matches within one line, and what it skips is bounded: a log line may be a megabyte
-long, and of somebody's making. Those marked "recorded" were seen in a log, the others are
-written after the text in vLLM's, PyTorch's or Hugging Face's source.
+Each pattern matches within one line and skips a bounded length: a log line may be a megabyte long
+and contain users' text. Those marked "recorded" were seen in a log, the others are based on the
+text in the source of vLLM, PyTorch or Hugging Face.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ AUTOTUNING = re.compile(
     r"Running FlashInfer autotune|[Aa]uto[Tt]uning process starts|JIT kernel warmup starting"
 )
 
-# "ready" is no phase of these: that is the server's own answer on our port.
+# "ready" is not a phase here: the server's answer on the port decides it.
 PHASES = (
     Phase("configuring", re.compile(r"non-default args:")),
     Phase("engine process", re.compile(r"Initializing a V1 LLM engine")),
@@ -62,7 +62,7 @@ PHASES = (
 )
 
 
-# What a start reports of its memory, GiB. The two summaries: 0.26 (recorded) and 0.32 (source).
+# Memory at a start, GiB. The two summaries: 0.26 (recorded) and 0.32 (source).
 MEMORY = (
     re.compile(r"Model loading took (?P<weights>[\d.]{1,12}) GiB"),
     re.compile(r"Available KV cache memory: (?P<kv>[\d.]{1,12}) GiB"),
@@ -85,8 +85,8 @@ MEMORY = (
 
 _CONFIG = r"Initializing a V1 LLM engine .{1,3000}?, "
 
-# What it decided for options that the arguments left open. "Desired ... utilization" comes from
-# GPUs alone. Recorded: all but "disabled" (source).
+# Option values that vLLM chose. "Desired ... utilization" appears only on GPUs. Recorded: all but
+# "disabled" (source).
 EFFECTIVE = (
     re.compile(_CONFIG + r"max_seq_len=(?P<max_model_len>\d{1,12}),"),
     re.compile(_CONFIG + r"tensor_parallel_size=(?P<tensor_parallel_size>\d{1,6}),"),

@@ -1,4 +1,4 @@
-"""How vLLM's numbers are read: its own names, 0.20 to 0.32, and those that they had before."""
+"""Reads vLLM's metrics: the names of 0.20 to 0.32, and earlier names."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ WAITING = "vllm:num_requests_waiting"
 SLEEP = "vllm:engine_sleep_state"
 CACHE = "vllm:cache_config_info"
 START = "process_start_time_seconds"
-# Written at the start, and so always there: without them a page was changed on its way.
+# Written at the start and so always present: if missing, a collector changed the page.
 TOTALS = (COUNTERS[Counter.OUTPUT_TOKENS], COUNTERS[Counter.PROMPT_TOKENS])
-# As they were called up to 0.10. What was time_per_output_token then is the gap between two tokens.
+# Names up to 0.10. time_per_output_token then was the gap between two tokens.
 OLD_NAMES = {
     KV_USAGE: ("vllm:gpu_cache_usage_perc",),
     COUNTERS[Counter.PREFIX_QUERIES]: ("vllm:gpu_prefix_cache_queries_total",),
@@ -58,7 +58,7 @@ SERIES = looked_up(
 
 
 def read(text: MetricText, time: float, elapsed: float) -> Reading:
-    """One moment of the whole server: data-parallel engines, each a label, are laid together."""
+    """One moment of the whole server: its data-parallel engines, each a label, combined."""
     names = Names(text, OLD_NAMES)
     capacity = _capacity(text)
     usage, fullest = _kv_usage(text, names.name(KV_USAGE), capacity)
@@ -117,11 +117,11 @@ def _models(text: MetricText) -> tuple[str, ...]:
 
 
 def _capacity(text: MetricText) -> dict[str, int]:
-    """Tokens that each engine's KV cache holds. Values are labels, and may be the word None."""
+    """Capacity of each engine's KV cache, tokens. Values are labels, and may be the word None."""
     found: dict[str, int] = {}
     for labels, _ in text.series(CACHE):
         tokens = _label_count(labels, "kv_cache_size_tokens")
-        if tokens is None:  # older versions tell only the blocks
+        if tokens is None:  # older versions report only the blocks
             blocks, size = (
                 _label_count(labels, "num_gpu_blocks"),
                 _label_count(labels, "block_size"),
@@ -135,8 +135,8 @@ def _capacity(text: MetricText) -> dict[str, int]:
 def _kv_usage(
     text: MetricText, name: str, capacity: Mapping[str, int]
 ) -> tuple[float | None, float | None]:
-    """Mean over the engines, weighted by what each can hold where all of that is known; and the
-    fullest one's, None when there is but one."""
+    """Mean over the engines, weighted by capacity if all are known; and the value of the fullest
+    one, None with one engine."""
     usage = [(labels.get("engine", "0"), value) for labels, value in by_engine(text.series(name))]
     if not usage:
         return None, None

@@ -54,7 +54,7 @@ OPTIONS = (
     OptionSpec(
         "long_prefill_token_threshold",
         "--long-prefill-token-threshold",
-        "Longest piece of one prompt in a step, so that others get their share; 0 is off.",
+        "Longest chunk of one prompt in a step, so that other requests progress too; 0 is off.",
         Applies.LIVE,
         int,
         minimum=0,
@@ -78,7 +78,7 @@ OPTIONS = (
     OptionSpec(
         "gpu_memory_utilization",
         "--gpu-memory-utilization",
-        "Share of each GPU's memory that this engine may take in all.",
+        "Share of each GPU's memory that this engine may use in total.",
         _RESTART,
         float,
         minimum=0.0,
@@ -104,7 +104,7 @@ OPTIONS = (
     OptionSpec(
         "tensor_parallel_size",
         "--tensor-parallel-size",
-        "GPUs that each layer is split over.",
+        "GPUs over which each layer is split.",
         _RESTART,
         int,
         minimum=1,
@@ -113,7 +113,7 @@ OPTIONS = (
     OptionSpec(
         "quantization",
         "--quantization",
-        "How the weights are quantised; usually the model's own configuration says so.",
+        "Quantisation of the weights; by default the model's configuration decides.",
         _RESTART,
         str,
     ),
@@ -129,7 +129,7 @@ OPTIONS = (
     OptionSpec(
         "enforce_eager",
         "--enforce-eager",
-        "No compilation and no CUDA graphs: starts sooner, decodes slower.",
+        "Disable compilation and CUDA graphs: faster start, slower decoding.",
         _RESTART,
         bool,
         default=False,
@@ -155,7 +155,7 @@ _ALIASES = {
 
 
 def launch_options(command: Sequence[str]) -> dict[str, OptionValue]:
-    """Launch values by option name, as far as vLLM's arguments say; it decided the rest."""
+    """Launch values by option name, from vLLM's arguments; vLLM chose the others."""
     args = [long_flag(argument) for argument in command]
     plain = [spec for spec in OPTIONS if spec.flag not in ("", _SPECULATIVE)]
     return {**launch_values(plain, args), **_speculation(args)}
@@ -180,10 +180,10 @@ def with_options(args: Sequence[str], changes: Mapping[str, OptionValue]) -> tup
 
 
 def drafted(config: Mapping[str, object], changes: Mapping[str, OptionValue]) -> dict[str, object]:
-    """A speculative configuration with another method or number of tokens; {} is none at all.
+    """A speculative configuration with another method or number of tokens; {} means none.
 
-    Where only a number is given n-grams draft, which need nothing else. What belongs to another
-    method (its draft model, its bounds) does not go along to a new one.
+    With only a number, the method is n-grams, which needs nothing else. Settings of another method
+    (its draft model, its bounds) are dropped.
     """
     method = changes.get("speculative_method", config.get("method"))
     tokens = changes.get("num_speculative_tokens", config.get("num_speculative_tokens"))

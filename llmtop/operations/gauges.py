@@ -54,7 +54,7 @@ class EngineGauges:
             self._thread.join(CLOSE_S)
 
     def begin(self) -> None:
-        """A window begins: forget what was seen before."""
+        """Begin a window: drop earlier observations."""
         with self._lock:
             self._busy.clear()
             self._kv = None

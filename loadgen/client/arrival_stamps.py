@@ -1,4 +1,4 @@
-"""The moments at which requests arrive at our own server, by the kernel's receive stamps."""
+"""Arrival times of requests at llmtop's own server, from the kernel's receive stamps."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
 
 
 class ArrivalStamps:
-    """Reads in the place of asyncio, which leaves the kernel's stamps behind: a request waits for
-    its turn in this server's loop too, and that is a part of its answer's time.
+    """Reads instead of asyncio, which drops the kernel's stamps. A request also waits in this
+    server's event loop, and that wait is part of the answer's time.
 
     last_ns: when the last bytes arrived, on the monotonic clock.
     """

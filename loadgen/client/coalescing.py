@@ -1,8 +1,8 @@
-"""How long a transport's loop may rest between two polls, decided from recent traffic.
+"""Decides from recent traffic how long a transport's loop may pause between two polls.
 
-To wake up for every chunk costs more than the chunk: the core leaves its idle state each time and
-finds little of ours in its caches. Since receive moments are the kernel's, chunks may wait a little
-and be read together.
+Waking up for every chunk costs more than the chunk: each time the core leaves its idle state and
+its caches are cold. Receive times come from the kernel, so chunks may wait briefly and be read
+together.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 from llmtop.loadgen.statistics.histogram import bucket
 from llmtop.loadgen.statistics.shared_counters import Cell, SharedCounters
 
-PAUSES_NS = (1_000_000, 500_000, 250_000)  # the longest that is allowed is taken
-LOOK_NS = 100_000_000  # how often it is decided again
-WORTH_READS = 3  # a pause that collects fewer saves little
+PAUSES_NS = (1_000_000, 500_000, 250_000)  # the longest allowed one is used
+LOOK_NS = 100_000_000  # interval of the decision
+WORTH_READS = 3  # a pause that collects fewer reads saves little
 APART = 8  # gaps between two tokens of a stream are at least this many pauses ...
-MOST_CLOSER = 0.01  # ... but for this share of them
-MOST_SILENT = 0.001  # of a stream's time may pass between an answer's end and our seeing it
+MOST_CLOSER = 0.01  # ... except for this share of them
+MOST_SILENT = 0.001  # largest share of a stream's time between an answer's end and its detection
 
 
 class Pause:
-    """The pause in force, ``ns``. counters: of the worker that rests.
+    """The pause in force, ``ns``. counters: of the pausing worker.
 
-    It is at most an eighth of the gaps between a stream's tokens, so that no two of them come in
-    one read, under one stamp. It is at most one part in 500 of what requests take, because in the
-    closed loop a stream's next request waits for it, half of it on average. There is none where it
-    would collect few reads, none where the kernel does not stamp them, and none until something is
-    known. Who rests sees to it that no send and no new connection waits.
+    It is at most an eighth of the gaps between a stream's tokens, so that one read, with one stamp,
+    does not contain two tokens. It is at most 1/500 of a request's duration: in the closed loop a
+    stream's next request waits half a pause on average. There is no pause if it would collect few
+    reads, without kernel stamps, and before traffic is known. The caller ensures that sends and new
+    connections do not wait.
     """
 
     def __init__(self, counters: SharedCounters) -> None:
@@ -34,10 +34,10 @@ class Pause:
         self._before = self._count()
         self._looked_ns = 0
         self.ns = 0
-        self.due_ns = 0  # when to look again
+        self.due_ns = 0  # time of the next decision
 
     def update(self, now_ns: int) -> None:
-        """Decide on the pause, by what came in since the last look."""
+        """Choose the pause from the traffic since the last decision."""
         span = now_ns - self._looked_ns
         first_look = not self._looked_ns
         counted = self._count()

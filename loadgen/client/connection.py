@@ -30,14 +30,14 @@ class Connection:
 
     def __init__(self, sock: socket.socket, aimed: int, polled: PollTimes) -> None:
         self.sock, self.receive = sock, sock.recvmsg
-        self.aimed = aimed  # at which of the targets so far
+        self.aimed = aimed  # number of the target
         self.fd = sock.fileno()
         self.answers = ResponseParser(polled)
         self.reply: RequestState | None = None
         self.out = memoryview(b"")
         self.connecting = True
-        self.writing = True  # connecting, or a part of the request is still to be written
+        self.writing = True  # connecting, or the request is not written completely
         self.used = False  # it has carried an answer already
         self.tries = 1  # addresses tried for this request
-        self.stepped_ns = 0  # when we last did something for the request that goes out
-        self.ours_ns = 0  # what of the time until then was ours, and not the network's
+        self.stepped_ns = 0  # last progress of the outgoing request
+        self.ours_ns = 0  # part of the time until then that this client caused, not the network

@@ -9,7 +9,7 @@ MOST_STREAMS = 16_384  # of one worker, whatever the limit
 
 
 def raise_limit(wanted: int = MOST_STREAMS + SPARE_FILES) -> int:
-    """Raise this process's soft limit as far as its hard limit lets it, up to ``wanted`` files.
+    """Raise this process's soft limit up to ``wanted`` files, within its hard limit.
 
     Returns the files that may be open, ``wanted`` at most.
     """
@@ -22,12 +22,12 @@ def raise_limit(wanted: int = MOST_STREAMS + SPARE_FILES) -> int:
 
 
 def streams_of(files: int) -> int:
-    """The streams that one worker can have with so many open files."""
+    """The streams that one worker can have with this limit of open files."""
     return max(1, min(files - SPARE_FILES, MOST_STREAMS))
 
 
 def most_streams(workers: int) -> int:
-    """The streams that so many workers can have here, known before they are started."""
+    """The streams that these workers can have on this machine, before they are started."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     files = MOST_STREAMS + SPARE_FILES if hard == resource.RLIM_INFINITY else hard
     return workers * streams_of(files)

@@ -23,15 +23,15 @@ from llmtop.printable import clean
 from llmtop.trust import tls_fault
 
 PULSE_NS = 10_000_000
-PULSE_MEMORY = 0.98  # what is remembered of a late pulse at the next: half of it after 0.35 s
+PULSE_MEMORY = 0.98  # decay of a late pulse per pulse: half of it is left after 0.35 s
 LEAST_LAG_NS = 1_000_000  # httpx and aiohttp between the socket and us, at 64 streams
 
 
 class HttpxTransport:
-    """Moments are taken when Python gets round to it, so they include this process's own delays.
+    """Times are taken in Python, so they include this process's own delays.
 
-    ``sent`` is the moment of handing the request to httpx. verify: whether the server must be
-    the one that it says; not so in tests.
+    ``sent`` is the time at which httpx got the request. verify: check the server's certificate
+    (False in tests).
     """
 
     clock = "user space"
@@ -52,7 +52,7 @@ class HttpxTransport:
         if target.api_key:
             self._headers["authorization"] = f"Bearer {target.api_key}"
         self._counters, self._cells, self._now = counters, counters.cells, monotonic
-        self._lag_ns = 0  # how late this loop has been lately
+        self._lag_ns = 0  # recent lag of this loop
         self._pulse_ns = 0
         self._loop = asyncio.new_event_loop()
         self._verify = target.trust.context() if verify else False
@@ -61,17 +61,17 @@ class HttpxTransport:
         self._ending = False
 
     def send(self, reply: RequestState) -> None:
-        """Send a request; it goes out in the next turn."""
+        """Send a request; it leaves in the next turn of the loop."""
         self._tasks[reply] = self._loop.create_task(self._carry(reply))
 
     def drop(self, reply: RequestState) -> None:
-        """Give up a request."""
+        """Cancel a request."""
         task = self._tasks.pop(reply, None)
         if task is not None:
             task.cancel()
 
     def aim(self, target: Target) -> None:
-        """Send to another server from now on; the key stays the one that it was made with."""
+        """Send to another server from now on, with the same API key."""
         path = "/chat/completions" if target.chat else "/completions"
         self._url = address(target.url).base_url + path
 
@@ -94,7 +94,7 @@ class HttpxTransport:
         timer.cancel()
 
     def _pulse(self) -> None:
-        """A late timer shows how late everything is here: there are no kernel stamps."""
+        """Measure the loop's lag with a timer, because there are no kernel stamps."""
         now = self._now()
         if self._pulse_ns:
             late_ns = max(0, now - self._pulse_ns)
@@ -105,7 +105,7 @@ class HttpxTransport:
 
     def close(self) -> None:
         """End every request and the client."""
-        self._ending = True  # a request that ends now must not stop the loop that waits for all
+        self._ending = True  # a request that ends now must not stop the loop, which waits for all
         self._loop.run_until_complete(self._end())
         self._loop.close()
 
@@ -119,7 +119,7 @@ class HttpxTransport:
 
     def _open(self) -> httpx.AsyncClient:
         if self._client is None:  # made inside the loop, as aiohttp wants it
-            # 0 is aiohttp's word for no limit; None would leave it at its default of 100.
+            # For aiohttp 0 means no limit; None means its default of 100.
             limits = httpx.Limits(max_connections=0)
             self._client = httpx.AsyncClient(
                 transport=AiohttpTransport(verify=self._verify, limits=limits),
@@ -160,8 +160,8 @@ class HttpxTransport:
         except httpx.TimeoutException:
             stream.fail("connect time-out")
         except Exception as error:
-            # Not only httpx's own: what the adapter does not map, aiohttp's parser's for one,
-            # comes through as it is, and a request must end whatever happens.
+            # Not only httpx's errors: some of aiohttp's, such as its parser's, are not mapped. A
+            # request must end in every case.
             fault = tls_fault(str(error))
             words = fault[0] if fault is not None else clean(str(error)).lower()
             stream.fail(words or type(error).__name__)

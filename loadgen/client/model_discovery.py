@@ -13,11 +13,11 @@ from llmtop.printable import clean
 from llmtop.trust import SYSTEM, Trust, tls_fault
 
 MAX_ANSWER = 1 << 20  # bytes; a list of models has some hundred
-MAX_MODEL = 4096  # characters of a model's name, which every request repeats; a path has no more
+MAX_MODEL = 4096  # characters of a model's name, the limit of a path; every request repeats it
 
 
 class NotAnEngine(LlmtopError):
-    """The URL leads to something, or nothing, that does not speak as an OpenAI server does."""
+    """Nothing answers at the URL, or something that is not an OpenAI-compatible server."""
 
 
 def discover_model(
@@ -30,12 +30,11 @@ def discover_model(
 def discover(
     url: str, api_key: str = "", timeout_s: float = 5.0, trust: Trust = SYSTEM
 ) -> tuple[str, str]:
-    """The id of the first model that a server lists, and the owner that it names: "vllm",
-    "sglang", "" for nothing. Not to be called from a running event loop.
+    """The id of the first model that a server lists, and its owner: "vllm", "sglang", or "".
 
-    Raises UsageError for a URL that is none, NotAnEngine when nothing answers, or something else.
-    timeout_s: for the answer as a whole, however it drips. trust: whom an encrypted connection
-    believes.
+    Do not call it from a running event loop. Raises UsageError for an invalid URL, NotAnEngine when
+    nothing answers, or something other than an OpenAI-compatible server. timeout_s: for the
+    complete answer. trust: the certificates to trust.
     """
     where = address(url)
     try:
@@ -46,7 +45,7 @@ def discover(
             "is the engine still starting?",
         ) from None
     except ValueError:
-        raise UsageError(f"{where.authority[:80]} is no host name", hint="check the URL") from None
+        raise UsageError(f"{where.authority[:80]} is not a host name", "check the URL") from None
     except (BrokenAnswer, NoConnection) as error:
         raise _no_answer(where.authority, error) from None
     status, text = answer.status, answer.body
@@ -63,7 +62,7 @@ def discover(
     except (ValueError, LookupError, TypeError, RecursionError, AttributeError):
         model = owner = None
     if not isinstance(model, str) or not 0 < len(model) <= MAX_MODEL or not _is_text(model):
-        raise NotAnEngine(f"{where.authority} does not answer as an OpenAI server does", hint)
+        raise NotAnEngine(f"{where.authority} does not answer like an OpenAI server", hint)
     return model, owner if isinstance(owner, str) else ""
 
 
@@ -96,6 +95,6 @@ async def _models(url: str, api_key: str, timeout_s: float, trust: Trust) -> Ans
     try:
         return await client.request("GET", url)
     except TooLarge:
-        return Answer(200)  # it is HTTP, and no list of models
+        return Answer(200)  # an HTTP answer, but not a list of models
     finally:
         await client.close()

@@ -1,8 +1,8 @@
-"""A local server that streams at a known pace, for the calibration of this client.
+"""A local server that streams at a known rate, to calibrate this client.
 
-It speaks as vLLM does, so far as a load generator can tell. Each chunk carries the moments at which
-its request arrived, by the kernel's stamp, and at which it was sent itself (monotonic nanoseconds),
-so that what a client on the same machine measured can be compared with the truth.
+Its answers look like vLLM's to a load generator. Each chunk contains the arrival time of its
+request (from the kernel's stamp) and its own sending time, in monotonic nanoseconds. So a client on
+the same machine can compare its measurements with the true values.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from llmtop.loadgen.client.arrival_stamps import SO_TIMESTAMPNS, ArrivalStamps
 
 NS = 1_000_000_000
-CHUNK_SIZE = 250  # bytes of one event, about what vLLM's is
+CHUNK_SIZE = 250  # bytes of one event, similar to vLLM's
 
 
 CHUNKED = b"transfer-encoding: chunked\r\n"
@@ -39,7 +39,7 @@ def chunked(data: bytes) -> bytes:
 
 
 class PacedServer:
-    """A first token after ``ttft_s``, then one every ``itl_s``. Counts what it was asked."""
+    """Sends a first token after ``ttft_s``, then one every ``itl_s``. Counts its requests."""
 
     def __init__(self, ttft_s: float = 0.05, itl_s: float = 0.01) -> None:
         self.ttft_s, self.itl_s = ttft_s, itl_s
@@ -55,7 +55,7 @@ class PacedServer:
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen; returns the port."""
         self._server = await asyncio.start_server(self._begin, host, port, backlog=4096)
-        for listener in self._server.sockets:  # what it accepts inherits it
+        for listener in self._server.sockets:  # accepted connections inherit the option
             listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         port = self._server.sockets[0].getsockname()[1]
         return port
@@ -70,13 +70,13 @@ class PacedServer:
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in self._tasks:
                 task.cancel()
-            for writer in self._writers:  # also of those whose task was cancelled before it began
+            for writer in self._writers:  # also if their task was cancelled before it began
                 writer.transport.abort()
             await asyncio.wait(others, timeout=0.1)
         self._server.close()
         for writer in self._writers:
             writer.transport.abort()
-        for _ in range(2):  # an aborted connection lets go of its socket in the loop's next turn
+        for _ in range(2):  # an aborted connection releases its socket in the loop's next turn
             await asyncio.sleep(0)
 
     def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,7 +90,7 @@ class PacedServer:
         writer.transport.get_extra_info("socket").setsockopt(
             socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
         )
-        # A client that goes away is no failure of ours; stop() cancels what still runs.
+        # A client that disconnects is not an error; stop() cancels running tasks.
         with (
             suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError),
             ArrivalStamps(reader, writer) as stamps,
@@ -124,7 +124,7 @@ class PacedServer:
     async def _answer_to(
         self, asked: dict[str, Any], read_ns: int, writer: asyncio.StreamWriter
     ) -> bool:
-        """Answer one request; whether the connection stays open."""
+        """Answer one request. Returns whether the connection stays open."""
         writer.write(HEAD)
         await self._tokens(asked, read_ns, asked["max_tokens"], writer)
         await self._ending(asked, writer)
@@ -140,7 +140,7 @@ class PacedServer:
         writer: asyncio.StreamWriter,
         frame: Frame = chunked,
     ) -> None:
-        """The first ``count`` tokens, each at its moment. frame: how an event is sent."""
+        """Send the first ``count`` tokens, each at its time. frame: encodes an event."""
         chat, most = "messages" in asked, asked["max_tokens"]
         due = read_ns / NS + self.ttft_s
         for number in range(count):
@@ -192,7 +192,7 @@ async def whole(
 def serving(
     ttft_s: float = 0.05, itl_s: float = 0.01, kind: type[PacedServer] = PacedServer
 ) -> Iterator[tuple[PacedServer, str]]:
-    """A server in a thread of its own, and its URL; ended with everything it still serves."""
+    """A server in its own thread, and its URL; at the end open streams are closed."""
     server, loop = kind(ttft_s, itl_s), asyncio.new_event_loop()
     loop.set_exception_handler(_report)
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -208,7 +208,7 @@ def serving(
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What a loop says of a fault; not that no more files may be opened: its client sees that."""
+    """Log errors of the loop, except the limit of open files, which the client reports."""
     error = context.get("exception")
     if not (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
         loop.default_exception_handler(context)

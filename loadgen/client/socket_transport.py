@@ -1,4 +1,4 @@
-"""Our own HTTP/1.1 sockets in an epoll loop, with the kernel's receive stamps as the clock."""
+"""HTTP/1.1 sockets in an epoll loop, with the kernel's receive stamps as the clock."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from llmtop.loadgen.workload.plan import Target
 SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
 _timespec = struct.Struct("@ll").unpack
 _STAMP_SIZE = 64  # room for the stamp and what the kernel puts before it
-_SYN_RETRIES = 3  # a host that does not answer is given up after 1 + 2 + 4 + 8 seconds
+_SYN_RETRIES = 3  # connecting to a silent host ends after 1 + 2 + 4 + 8 seconds
 _READ_SIZE = 64 * 1024
-_MAX_EVENTS = 128  # dealt with in one go before sends that are due get their turn
+_MAX_EVENTS = 128  # processed at once before due sends get their turn
 _READS, _UNSTAMPED = int(Cell.READS), int(Cell.UNSTAMPED)
 
 
 class SocketTransport:
-    """Plain http. addresses: what the host's name stands for, tried in turn until one answers."""
+    """Plain HTTP. addresses: of the host's name, tried in turn until one answers."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class SocketTransport:
         self._epoll = select.epoll()
         self._connections: dict[int, Connection] = {}
         self._by_reply: dict[RequestState, Connection] = {}
-        self._sending: set[Connection] = set()  # requests that are not out in full
+        self._sending: set[Connection] = set()  # requests that are not sent completely
         self._closing: list[socket.socket] = []
         self._watched: dict[int, Callable[[], None]] = {}
 
@@ -78,7 +78,7 @@ class SocketTransport:
             self._close(connection)
 
     def send(self, reply: RequestState) -> None:
-        """Send a request on a connection that is free, or on a new one."""
+        """Send a request on a free connection, or on a new one."""
         while self._idle:
             connection = self._idle.pop()
             if not connection.answers.broken:
@@ -104,16 +104,16 @@ class SocketTransport:
             self._stamps.align()
         if now >= self._pause.due_ns:
             self._pause.update(now)
-        # Not while a connection comes about: its request would go out later.
+        # Not while a connection is being set up: its request would leave later.
         if self._pause.ns and not self._sending:
             rest = min(self._polled_ns + self._pause.ns, until_ns) - now
             if rest > 0:
                 self._sleep(rest / NS)
                 now = self._now()
                 if now >= until_ns:
-                    return  # the send that is due first: what lies unread has its stamp
+                    return  # due sends come first: unread data already has its stamp
         left = (until_ns - now) / NS
-        # epoll counts whole milliseconds: the last one is waited for by select, which counts
+        # epoll has a resolution of a millisecond. The last millisecond uses select, with
         # microseconds, so that a send is not up to a millisecond late.
         if 0 < left < 0.001:
             select.select([self._epoll], [], [], left)
@@ -122,7 +122,7 @@ class SocketTransport:
         found = self._epoll.poll(wait, _MAX_EVENTS)
         self._polled_ns = self._polled.now_ns = self._now()
         self._polled.ns = self._entered_ns
-        if len(found) < _MAX_EVENTS:  # else more may be ready than was reported
+        if len(found) < _MAX_EVENTS:  # else more connections may be ready than reported
             self._entered_ns = now
         readable = []
         for fd, events in found:
@@ -208,12 +208,12 @@ class SocketTransport:
         elif events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
             self._read(
                 [connection]
-            )  # an early refusal may come while a long body is still going out
+            )  # an early refusal may arrive while a long body is still being sent
             if connection.fd not in self._connections or not connection.out:
                 return
         reply = connection.reply
         assert reply is not None
-        # Before the call, not after it: the answer may be here by the time that it returns.
+        # Before the call: the answer may have arrived when it returns.
         at = self._now()
         if not connection.stepped_ns:
             reply.begins(at)
@@ -235,8 +235,8 @@ class SocketTransport:
         self._epoll.modify(connection.fd, select.EPOLLIN)
 
     def _stepped(self, connection: Connection) -> None:
-        """Something was done for a request on its way out. Until it could be done the network was
-        busy, but for the time in which we had not looked."""
+        """Record progress of an outgoing request. The time until now counts for the network, except
+        the time in which this loop did not poll."""
         now, reply = self._now(), connection.reply
         if connection.stepped_ns:
             since = max(connection.stepped_ns, self._polled.ns)
@@ -246,7 +246,7 @@ class SocketTransport:
         connection.stepped_ns = now
 
     def _read(self, connections: list[Connection]) -> None:
-        """Read all, then deal with all: either finds its code in the core's small first cache."""
+        """Read all, then process all: this keeps each part's code in the CPU's first cache."""
         now = self._now
         reads = []
         for connection in connections:
@@ -280,8 +280,8 @@ class SocketTransport:
 
     def _settle(self, connection: Connection) -> None:
         """An answer is complete, or the connection can no longer be used."""
-        left = connection.aimed != self._aimed  # for another server, meanwhile
-        if left or connection.answers.broken or connection.writing:  # answered before asked in full
+        left = connection.aimed != self._aimed  # the target has changed meanwhile
+        if left or connection.answers.broken or connection.writing:  # answered before it was sent
             self._close(connection)
             return
         if connection.reply is not None:
@@ -297,8 +297,8 @@ class SocketTransport:
         if reply is None or reply.over:
             return
         if stale:
-            # The server closed a connection that it had kept alive just as we used it again
-            # (uvicorn does after 5 s): the request was not looked at, so it goes out once more.
+            # The server closed an idle connection just when the request was sent (uvicorn does
+            # after 5 s). The server did not process the request, so it is sent again.
             self._connect(reply, 1)
         elif error is not None:
             connection.answers.fail(_words(error))
@@ -314,8 +314,8 @@ class SocketTransport:
         elif connection in self._idle:
             self._idle.remove(connection)
         self._epoll.unregister(connection.fd)
-        # Closed for real after the turn: its number must not come back, as another connection's,
-        # while events that were meant for this one are still being dealt with.
+        # Close it after the turn: the kernel must not reuse its number for another connection while
+        # events for this one are being processed.
         self._closing.append(connection.sock)
 
 

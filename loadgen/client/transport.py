@@ -1,4 +1,4 @@
-"""The seam between what is sent and what carries it. Fake: a paced server over a real socket."""
+"""The interface of transports, and URLs of targets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from llmtop import UsageError
 from llmtop.loadgen.protocol.request_state import RequestState
 from llmtop.loadgen.workload.plan import Target
 
-MODEST = 8  # streams; above it a target on another machine is asked about once
+MODEST = 8  # streams; more to another machine need one confirmation
 
 
 class Transport(Protocol):
-    """Carries requests and runs the worker's loop. One thread, nothing blocks but ``turn``.
+    """Sends requests and runs the worker's loop. One thread; only ``turn`` blocks.
 
     clock: "kernel" when moments come from kernel receive stamps, else "user space".
     """
@@ -25,26 +25,26 @@ class Transport(Protocol):
     clock: str
 
     def send(self, reply: RequestState) -> None:
-        """Send ``reply.request``; what comes back goes into ``reply``, also why nothing does."""
+        """Send ``reply.request``. The answer or the error goes into ``reply``."""
 
     def drop(self, reply: RequestState) -> None:
-        """Close the connection of a reply that is over before its answer."""
+        """Close the connection of a reply that was ended before its answer."""
 
     def aim(self, target: Target) -> None:
-        """Send to another server from now on; what is in flight finishes where it is."""
+        """Send to another server from now on; requests in flight finish at the old one."""
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
         """Call ``ready`` in ``turn`` whenever ``fd`` can be read."""
 
     def turn(self, until_ns: int) -> None:
-        """Wait for something to happen, at most until a monotonic moment, and deal with it."""
+        """Wait for events at most until a monotonic time, and process them."""
 
     def close(self) -> None:
         """Close every connection."""
 
 
 class Address(Struct, frozen=True):
-    """A target's URL taken apart. path: where its API begins, ``/v1``."""
+    """The parts of a target's URL. path: the base path of its API, ``/v1``."""
 
     secure: bool
     host: str
@@ -64,9 +64,9 @@ class Address(Struct, frozen=True):
 
 
 def address(url: str) -> Address:
-    """Take ``http://host:port`` apart; a path, if there is one, is kept, ``/v1`` is added.
+    """Parse ``http://host:port``; a path is kept and ``/v1`` added.
 
-    Raises UsageError for anything that is no http or https URL, or holds a user and password.
+    Raises UsageError for a URL that is not http or https, or contains a user and password.
     """
     text = url if "://" in url else f"http://{url}"
     try:
@@ -90,7 +90,7 @@ def address(url: str) -> Address:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a target is this machine, by its name alone: nothing is looked up."""
+    """Whether a target's name means this machine, without a look-up."""
     host = address(url).host
     try:
         return ipaddress.ip_address(host).is_loopback

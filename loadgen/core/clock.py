@@ -6,21 +6,21 @@ import time
 from collections.abc import Callable
 
 NS = 1_000_000_000
-BRACKETS = 40  # readings per alignment; a pre-empted one is wide and loses against the others
+BRACKETS = 40  # readings per alignment; the narrowest wins, so a pre-empted one does not count
 RETAKE_NS = (
     NS  # the wall clock is slewed by up to 500 ppm: 0.5 us in a millisecond, 0.5 ms in a second
 )
-_TOLERANCE_NS = 20_000  # a stamp this far in the future is an alignment error, not a fast packet
-OLD_NS = 100_000_000  # a stamp this far back is of a slow reader, or of a clock that was set back
-_TRUSTED_NS = 10_000_000  # an offset this young is not why: slow readers have many old stamps
+_TOLERANCE_NS = 20_000  # a stamp further in the future is an alignment error
+OLD_NS = 100_000_000  # an older stamp means a slow reader, or a clock that was set back
+_TRUSTED_NS = 10_000_000  # a newer offset is still valid: slow readers have many old stamps
 
 
 class StampClock:
     """Maps SO_TIMESTAMPNS stamps, which are CLOCK_REALTIME, to CLOCK_MONOTONIC.
 
-    The offset is taken from the tightest of many brackets (monotonic, real, monotonic) and taken
-    again every second, or at once when a stamp turns out to lie in the future or far back: the wall
-    clock was stepped. monotonic, real: the two clocks, for tests.
+    The offset comes from the narrowest of many brackets (monotonic, real, monotonic). It is
+    measured every second, and at once when a stamp is in the future or very old, because the wall
+    clock may have been stepped. monotonic, real: the two clocks, for tests.
     """
 
     def __init__(
@@ -30,8 +30,8 @@ class StampClock:
     ) -> None:
         self._monotonic, self._real = monotonic, real
         self.offset_ns = 0  # add to a stamp to get monotonic time
-        self.width_ns = 0  # of the bracket that won: the offset is right to half of this
-        self.due_ns = 0  # when to align again
+        self.width_ns = 0  # of the narrowest bracket: the offset's error is at most half of this
+        self.due_ns = 0  # time of the next alignment
         self.align()
 
     def align(self) -> None:

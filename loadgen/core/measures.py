@@ -1,4 +1,4 @@
-"""Measures of a load, how far the client can have moved them, and the verdict on each.
+"""Measures of a load, their error bounds by the client, and the verdict on each.
 
 Plain values. ``bounds`` and ``verdict`` compute them.
 """
@@ -14,7 +14,7 @@ from msgspec import Struct
 from llmtop.loadgen.core.results import LatencySummary
 
 UNBOUNDED = float("inf")
-NEGLIGIBLE = 1e-7  # seconds; a difference of two sums of floats
+NEGLIGIBLE = 1e-7  # seconds; rounding of a difference of two sums
 
 
 class Measure(StrEnum):
@@ -32,10 +32,10 @@ LATENCIES = (Measure.TTFT, Measure.ITL, Measure.TPOT, Measure.E2E)
 
 
 class Extent(Struct, frozen=True):
-    """A latency as measured, and the least and the most that it can have been without this client.
+    """A latency as measured, and its lower and upper bound without this client's error.
 
-    unsure: share of its observations that are not exact. sent: as it would have been had this
-    client sent every request at once; None: not known.
+    unsure: share of its observations that are not exact. sent: its value if this client had sent
+    every request on time; None: unknown.
     """
 
     value: LatencySummary
@@ -46,16 +46,16 @@ class Extent(Struct, frozen=True):
 
 
 class Sources(Struct, frozen=True, kw_only=True):
-    """All that can have moved the figures of one window.
+    """All sources of error in the figures of one window.
 
-    closed: the loop. extents: of each latency, with the errors of its stamps in them: how late
-    requests left, what came in one read, what lay unread until a server had to wait; in user-space
-    time also how late this process reads. turnaround: share of a stream's time between the end of
-    an answer and the next request, closed loop. stalled: share of the time in flight in which a
-    server may have waited for us to read. lag_s: p99 from a chunk's arrival to its reading.
-    late_s: p99 of how late requests left. attained: requests in time: at least, as measured, at
-    most, and of how many. void: why nothing of this window is what was asked for, "" when it is.
-    stamped: moments are the kernel's stamps, else this program's own clock.
+    closed: the loop. extents: of each latency, including the errors of its stamps: late sends,
+    several tokens in one read, unread data that made a server wait; with user-space times also
+    this process's read lag. turnaround: share of a stream's time between the end of an answer and
+    the next request, closed loop. stalled: share of the time in flight in which a server may have
+    waited for this client to read. lag_s: p99 from a chunk's arrival to its reading.
+    late_s: p99 of the lateness of sends. attained: requests in time: lower bound, measured, upper
+    bound, and their total. void: why this window did not have the requested load, "" if it had.
+    stamped: times are the kernel's stamps, else this program's clock.
     """
 
     closed: bool = True
@@ -72,10 +72,10 @@ class Sources(Struct, frozen=True, kw_only=True):
 
 
 class Bound(Struct, frozen=True):
-    """One measure. quantile: "" for a rate or a share. value: as measured, None: there is none.
+    """The bound of one measure. quantile: "" for a rate or a share. value: as measured, or None.
 
-    low, high: what it can have been without this client. Seconds, tokens a second, or a share.
-    blur: how much of that the clocks and the buckets of a histogram make up.
+    low, high: its range without this client's error. Seconds, tokens a second, or a share.
+    blur: the part of the range that the clocks and the buckets of a histogram cause.
     """
 
     measure: Measure
@@ -88,13 +88,13 @@ class Bound(Struct, frozen=True):
 
     @property
     def moved(self) -> float:
-        """The error beyond what the clocks and the buckets make up: what this client did."""
+        """The error that this client caused: without that of the clocks and the buckets."""
         beyond = self.error - self.blur
         return beyond if beyond > NEGLIGIBLE else 0.0
 
     @property
     def error(self) -> float:
-        """How far the client can have moved the value, either way; infinite: not known."""
+        """The largest error of the value in either direction; infinite: unknown."""
         if self.value is None:
             return 0.0
         if self.low is None or self.high is None:
@@ -113,11 +113,11 @@ NAMES = {
 
 
 class Verdict(Struct, frozen=True):
-    """Of one measure, or of one quantile of a latency.
+    """The verdict on one measure, or one quantile of a latency.
 
-    value, bound: seconds, tokens a second or a share. bound: how far this client can have moved
-    the value; None: not known. valid: that is less than matters. reason, remedy: for one
-    that is not, as sentences' parts; "" for one that is.
+    value, bound: seconds, tokens a second or a share. bound: the largest error by this client;
+    None: unknown. valid: the bound is negligible. reason, remedy: for an invalid measure, as parts
+    of a sentence; else "".
     """
 
     measure: Measure
@@ -135,7 +135,7 @@ class Verdict(Struct, frozen=True):
 
     @property
     def share(self) -> float:
-        """The bound as a share of the value; infinite when either is not known."""
+        """The bound as a share of the value; infinite if one of them is unknown."""
         if self.bound is None or not self.value:
             return math.inf
         return self.bound / self.value

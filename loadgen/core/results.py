@@ -20,11 +20,11 @@ class Fate(StrEnum):
     OK = "ok"
     REFUSED = "refused"  # by an engine whose queue is full, at once: status 503 or 429
     FAILED = "failed"  # an error status, a broken or malformed stream, a time-out
-    CUT = "cut"  # ended by us before it was done
+    CUT = "cut"  # ended by this client before it was complete
 
 
 class Remark(StrEnum):
-    """What was odd about an answer that is no failure."""
+    """Deviations in an answer that are not failures."""
 
     CONTENT_LIST = "content comes as a list of parts"
     USAGE_FLOAT = "usage is not in whole numbers"
@@ -39,20 +39,19 @@ MAX_GAPS = 4096  # of one request; 5 bytes each in a packet of wire.MAX_PACKET
 
 
 class RequestRecord(Struct, frozen=True):
-    """One request, whole. All moments in seconds on the load's clock, None: did not happen.
+    """One complete request. All times are seconds on the load's clock; None: did not happen.
 
-    intended: when it was due. sent: when its last part was handed to the kernel. first: the first
-    content token; first_reasoning: the first token of a model's thoughts. last: the last of either.
-    tokens: from the server's usage; counted chunks when counted is True, because the server sent no
-    usage. error: in a few words, "" when fate is ok. turn: of its conversation, counted from 1.
-    cached_tokens: of the prompt, found in the prefix cache; None: the server does not report it.
-    gaps_us: between one piece of the answer and the next, microseconds, the first ``MAX_GAPS`` of
-    them; None where they were not to be kept. ended: when it was no longer counted as in flight,
-    which is after ``last``: a stream ends with its usage and [DONE]. send_error: how much of the
-    time from ``intended`` until the request was out can have been this client's. first_error,
-    last_error: by how much the first and the last token can have come before their moments.
-    chunks: pieces of text, each of one token or more. request_id: what the engine was asked to
-    call it. remarks: what was odd about the answer.
+    intended: its due time. sent: when the kernel got its last part. first: the first content token;
+    first_reasoning: the first reasoning token. last: the last token of either kind.
+    tokens: from the server's usage; the number of chunks if counted is True, because the server
+    sent no usage. error: in a few words, "" when fate is ok. turn: of its conversation, from 1.
+    cached_tokens: prompt tokens found in the prefix cache; None: not reported.
+    gaps_us: between consecutive pieces of the answer, microseconds, the first ``MAX_GAPS``; None if
+    not recorded. ended: when it stopped counting as in flight. This is after ``last``: a stream
+    ends with its usage and [DONE]. send_error: the part of the time from ``intended`` to the send
+    that this client may have caused. first_error, last_error: how much earlier than their times the
+    first and the last token may have arrived. chunks: pieces of text, each of one or more tokens.
+    request_id: its id at the engine. remarks: deviations in the answer.
     """
 
     intended: float
@@ -92,7 +91,7 @@ class RequestRecord(Struct, frozen=True):
 
     @property
     def service_ttft(self) -> float | None:
-        """The same from the moment of sending, as a client reports that forgets its own delays."""
+        """The same from the send, as clients report that ignore their own delays."""
         ttft = self.ttft
         return None if ttft is None or self.sent is None else ttft - (self.sent - self.intended)
 
@@ -103,37 +102,37 @@ class RequestRecord(Struct, frozen=True):
 
     @property
     def service_e2e(self) -> float | None:
-        """The same from the moment of sending."""
+        """The same from the send."""
         return None if self.last is None or self.sent is None else self.last - self.sent
 
     @property
     def ttft_low(self) -> float | None:
-        """The least that ``ttft`` can have been without this client."""
+        """The lower bound of ``ttft`` without this client's error."""
         ttft = self.ttft
         return None if ttft is None else max(0.0, ttft - self.send_error - self.first_error)
 
     @property
     def e2e_low(self) -> float | None:
-        """The least that ``e2e`` can have been."""
+        """The lower bound of ``e2e``."""
         e2e = self.e2e
         return None if e2e is None else max(0.0, e2e - self.send_error - self.last_error)
 
     @property
     def tpot_low(self) -> float | None:
-        """The least that ``tpot`` can have been."""
+        """The lower bound of ``tpot``."""
         tpot = self.tpot
         return None if tpot is None else max(0.0, tpot - self.last_error / (self.tokens - 1))
 
     @property
     def tpot_high(self) -> float | None:
-        """The most that ``tpot`` can have been."""
+        """The upper bound of ``tpot``."""
         tpot = self.tpot
         return None if tpot is None else tpot + self.first_error / (self.tokens - 1)
 
     @property
     def tpot(self) -> float | None:
-        """(e2e - TTFT) / (tokens - 1); None for fewer than two tokens, and where all of them came
-        at one moment: how long a token took is not known then."""
+        """(e2e - TTFT) / (tokens - 1); None for fewer than two tokens, or if all arrived at one
+        time: then the time of a token is unknown."""
         ttft, e2e = self.ttft, self.e2e
         if ttft is None or e2e is None or self.tokens < 2 or e2e <= ttft:
             return None
@@ -165,14 +164,14 @@ NOTHING = LatencySummary(None, None, None, 0)
 
 
 class ClientHealth(Struct, frozen=True):
-    """Whether the generator itself could be trusted.
+    """Whether the generator's measurements are valid.
 
     verdict: on the measures that were asked for: "valid"; "partly valid, because …" and "not valid,
-    because …" where the client can have moved some or all of them; "client-bound, because …" where
-    throughput or the load that the engine got suffered. measures: on each single one, with how far
-    the client can have moved it. lag: user clock minus kernel receive stamp; None when the
-    transport has no kernel stamps. lateness: sent minus intended, open loop. cpu: share of one core
-    that the busiest worker used, 0..1.
+    because …" if the client may have distorted some or all of them; "client-bound, because …" if
+    the client limited the throughput or the load. measures: the verdict on each, with its error
+    bound. lag: user clock minus kernel receive stamp; None when the transport has no kernel stamps.
+    lateness: sent minus intended, open loop. cpu: share of one core that the busiest worker used,
+    0..1.
     """
 
     verdict: str
@@ -183,9 +182,9 @@ class ClientHealth(Struct, frozen=True):
     run_delay: float | None = None  # share of wall time spent waiting for a core
     causes: tuple[str, ...] = ()  # of a verdict that is not "valid", each in a few words
     measures: tuple[Verdict, ...] = ()
-    strain: tuple[str, ...] = ()  # what the client was short of, whether it mattered or not
-    remedy: str = ""  # what helps, where a measure is not valid
-    sources: Sources | None = None  # what the verdicts were made of
+    strain: tuple[str, ...] = ()  # resources that the client lacked, with or without effect
+    remedy: str = ""  # what helps if a measure is not valid
+    sources: Sources | None = None  # inputs of the verdicts
 
     @property
     def word(self) -> str:
@@ -196,7 +195,7 @@ class ClientHealth(Struct, frozen=True):
 class LoadSnapshot(Struct, frozen=True):
     """The load at one moment, for a screen. Latencies and rates over the window before it.
 
-    time: unix seconds. asked: the level the shape calls for now (streams, or requests a second).
+    time: unix seconds. asked: the shape's present level (streams, or requests a second).
     oldest_wait_s: age of the oldest request that still waits for its first token; None when none
     does. oldest_s: of the oldest in flight. running: the shape has not ended. errors: counts by
     short reason since the start. tokens_per_chunk: of the answers that ended; above

@@ -1,4 +1,4 @@
-"""Measures the load that this machine can sustain, against a server of our own."""
+"""Measures the load that this machine can generate, against llmtop's own server."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from llmtop.loadgen.core.client_capacity import RATE, Calibration
 from llmtop.loadgen.workers.load import Load, default_workers
 from llmtop.loadgen.workload.plan import Plan, Prompts, Target
 
-SECONDS = 1.0  # with the start of the workers 1.7 s in all: every load may wait for that
+SECONDS = 1.0  # 1.7 s with the start of the workers: short enough to precede every load
 WARM_UP_S = 0.4
-STREAMS = 128  # 6,400 chunks a second: a third of a core at most, and our server keeps its pace
-OUR_FILES = 32  # that this process has open beside its ends of the streams, with room
-LEAST_STREAMS = 8  # 400 chunks a second: fewer would not reach the least of chunks below
-LEAST_CHUNKS = 200  # below this something other than the client was in the way
+STREAMS = 128  # 6,400 chunks a second: at most a third of a core, which the server sustains
+OUR_FILES = 32  # open files of this process beside the streams, with a reserve
+LEAST_STREAMS = 8  # 400 chunks a second: fewer would not reach LEAST_CHUNKS
+LEAST_CHUNKS = 200  # with fewer, something other than the client was the limit
 
 Serving = Callable[[float, float], AbstractContextManager[tuple[object, str]]]
 
@@ -36,10 +36,9 @@ def calibrate(
 ) -> Calibration:
     """Load a paced server inside this process with real workers and read what they took. Blocks.
 
-    Nothing leaves the machine. What is measured is core time for each chunk, at a rate that is far
-    from the limit: where chunks wait for each other several come in one read, which is cheaper than
-    what the numbers are then wanted for. on_left: called with the seconds left.
-    Raises LlmtopError when it shows nothing.
+    No data leaves the machine. It measures CPU time for each chunk at a rate far below the limit:
+    near the limit several chunks arrive in one read, which is cheaper than in a valid measurement.
+    on_left: called with the seconds left. Raises LlmtopError without a result.
     """
     count = default_workers() if workers is None else max(1, workers)
     with room(STREAMS) as streams:
@@ -48,8 +47,8 @@ def calibrate(
 
 @contextmanager
 def room(streams: int) -> Iterator[int]:
-    """As many streams as this process, which serves them, can have: its soft limit of open files
-    is raised meanwhile. LlmtopError when that is too few to tell anything."""
+    """The streams that this process can serve, with a raised soft limit of open files. Raises
+    LlmtopError if these are too few."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = raise_limit(streams + OUR_FILES) - OUR_FILES
     try:
@@ -94,12 +93,11 @@ def _try_out(
     spent = [
         (b[0] - a[0], b[1] - a[1], b[2] - a[2]) for a, b in zip(before or after, after, strict=True)
     ]
-    # A worker that reported nothing meanwhile had no core: its cost would seem to be nothing.
+    # A worker that reported nothing had no core: its cost would appear as zero.
     reported = all(busy > 0 and span > 0 for busy, _, span in spent)
     if grown < LEAST_CHUNKS or now.failed or not reported:
         raise LlmtopError("this machine could not be calibrated", "try again, or --no-calibrate")
-    # Workers tell their CPU time some times a second, not at the moments at which chunks are
-    # counted; the rates of both are steady.
+    # Workers report CPU time and chunks at different times, but both rates are steady.
     cpu = [busy / span for busy, _, span in spent]
     return Calibration(
         # By the busiest worker: it is the first to reach its limit.

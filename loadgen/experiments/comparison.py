@@ -22,16 +22,15 @@ GIVE_UP_PAIRS = 3  # when the client was the limit in each of the first so many,
 
 
 class Turn(Struct, frozen=True):
-    """The owner is asked to put this setting in force, and then to call ``placed``."""
+    """Asks the owner to apply this setting, and then to call ``placed``."""
 
     arm: str
 
 
 class CompareResult(Struct, frozen=True):
-    """What was found. left_out: pairs that count for no measure, because the client could not keep
-    up or nothing ended; of one measure, its finding says it. complete: False when it was ended
-    early. gave_up: why it ended itself early, with no pair that counts: what the client was short
-    of in the last one."""
+    """The result. left_out: pairs that count for no measure, because the client could not keep up
+    or no request ended. complete: False when it was ended early. gave_up: why it ended itself early
+    without a valid pair: what the client lacked in the last one."""
 
     level: int
     seconds: float
@@ -43,7 +42,7 @@ class CompareResult(Struct, frozen=True):
 
 
 class ComparisonProgress(Struct, frozen=True):
-    """Where a comparison stands. left_s: about how long it will still take."""
+    """The progress of a comparison. left_s: estimated remaining seconds."""
 
     run: int
     runs: int
@@ -54,14 +53,14 @@ class ComparisonProgress(Struct, frozen=True):
 
 class Comparison:
     """One comparison. Hand ``take`` to the loads as on_record and call ``beat`` until it returns a
-    CompareResult; whenever it returns a Turn, put that setting in force and call ``placed``.
+    CompareResult; when it returns a Turn, apply that setting and call ``placed``.
 
-    pairs: how many, even. A pair in which the client can have moved the throughput is run again,
-    for at most half of the pairs; when none of the first three counts for any measure because of
-    it, the comparison ends there.
-    now: seconds on the clock of the records, of whichever load is at work.
-    switch_s: about how long it takes to put a setting in force, for the time that is left.
-    keep_records: False lets the requests of a run go once it is measured; a screen needs none.
+    pairs: their number, even. If the client may have distorted the throughput of a pair, it is run
+    again, for at most half of the pairs. If for this reason none of the first three counts for any
+    measure, the comparison ends.
+    now: seconds on the clock of the present load's records.
+    switch_s: estimated time to apply a setting, for the remaining time.
+    keep_records: False drops the requests of a run after its measurement; a screen needs none.
     """
 
     def __init__(
@@ -98,10 +97,10 @@ class Comparison:
             self._meter.take(record)
 
     def placed(self, traffic: Traffic, *, fresh: bool = False) -> None:
-        """The setting that was asked for is in force; this is the load that goes to it.
+        """Report that the requested setting is in force; this is its load.
 
-        fresh: the engine was started for it, so one whole run comes first that does not count:
-        first requests fill caches and compile what was not compiled yet.
+        fresh: the engine was started for it, so one complete run comes first that does not count:
+        first requests fill caches and trigger compilation.
         """
         self._traffic, self._placed, self._asked = traffic, self._asked, None
         self._settling = fresh
@@ -140,13 +139,13 @@ class Comparison:
 
     @property
     def sequence(self) -> str:
-        """The arms of all runs that are still to come, such as ``AAAAABBAABBA``."""
+        """The arms of all remaining runs, such as ``AAAAABBAABBA``."""
         runs = "".join("".join(arms) for _, arms in self._program)
         return runs[len(self._runs) :]
 
     @property
     def standing(self) -> ComparisonProgress | None:
-        """Where it stands; None once it is over."""
+        """The progress; None after the end."""
         if not self._program:
             return None
         done = len(self._spent)
@@ -161,7 +160,7 @@ class Comparison:
         return ComparisonProgress(done + 1, runs, self._arm, phase, left)
 
     def result(self) -> CompareResult:
-        """What is known by now."""
+        """The result so far."""
         counted = [pair for pair in self._pairs if pair.counted]
         findings = []
         for measure in Measure:

@@ -1,4 +1,4 @@
-"""Isotonic regression: the rising curve nearest to noisy measurements of one that must rise."""
+"""Isotonic regression: the non-decreasing curve nearest to noisy measurements."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def rising(values: Sequence[float], weights: Sequence[float] | None = None) -> l
 
 
 def falling(values: Sequence[float], weights: Sequence[float] | None = None) -> list[float]:
-    """The same for a curve that must not rise."""
+    """The same for a non-increasing curve."""
     return [-value for value in rising([-value for value in values], weights)]

@@ -1,4 +1,4 @@
-"""The knee of the throughput curve: where more streams stop giving more tokens."""
+"""The knee of the throughput curve: from here on more streams do not give more tokens."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from msgspec import Struct
 
 from llmtop.loadgen.experiments.isotonic import rising
 
-SHARE = 0.90  # of the best throughput: the most grid-stable of the estimators compared
-COLLAPSE = 0.80  # of the best throughput: a level beyond the best that gives less has fallen off
-LEVEL_OFF = 0.95  # of the best: what lies below this beyond the best is no plateau any more
-STILL_RISING = 1.10  # a doubling that brings more than this has not reached the best yet
-MIN_ERROR = 0.005  # no level is known better than this, however still it was while watched
+SHARE = 0.90  # of the best throughput: of the compared estimators the least grid-dependent
+COLLAPSE = 0.80  # of the best throughput: a higher level with less has collapsed
+LEVEL_OFF = 0.95  # of the best throughput: a higher level with less is below the plateau
+STILL_RISING = 1.10  # a doubling that gives more has not reached the best throughput
+MIN_ERROR = 0.005  # smallest relative error of a level, even if its throughput was constant
 NEIGHBOUR = 1.125  # levels nearer than this show nothing about the slope between them
 SIGMAS = 2.0
 
@@ -29,11 +29,11 @@ class Point(Struct, frozen=True):
 class Knee(Struct, frozen=True):
     """Where the best throughput begins.
 
-    level: the first tested level that gives 90 % of the best. low: the highest tested level that
-    surely gives less (0: none was tested). high: the lowest that surely gives as much, None: none
-    does. best: the best throughput after smoothing, tokens a second; best_level: where it is.
-    open_end: the highest level tested still gave the most, so the best may lie beyond.
-    cliff: the level at which throughput falls off, None: none tested; cliff_share: of the best.
+    level: the first tested level with 90 % of the best. low: the highest tested level that
+    certainly gives less (0: none). high: the lowest that certainly gives as much, or None. best:
+    the best throughput after smoothing, tokens a second; best_level: its level. open_end: the
+    highest tested level gave the most, so the best may be higher. cliff: the level at which
+    throughput collapses, or None; cliff_share: its share of the best.
     """
 
     level: int
@@ -55,7 +55,7 @@ def find(points: Sequence[Point]) -> Knee | None:
     fallen = [
         p for p in ordered if p.level > top.level and p.throughput < COLLAPSE * top.throughput
     ]
-    # Smoothing is for noise. A real decline beyond the best would be averaged into it.
+    # Smoothing is for noise. It must not average a real decline into the best throughput.
     kept = list(ordered)
     while kept[-1].level > top.level and kept[-1].throughput < LEVEL_OFF * top.throughput:
         kept.pop()
@@ -88,7 +88,7 @@ def find(points: Sequence[Point]) -> Knee | None:
 
 
 def _still_rising(points: Sequence[Point], smooth: Sequence[float]) -> bool:
-    """Whether, at the slope of its end, twice the streams would bring a tenth more tokens."""
+    """Whether, at the slope of its end, twice the streams would give a tenth more tokens."""
     last = points[-1].level
     lower = [i for i, p in enumerate(points) if NEIGHBOUR * p.level <= last]
     if not lower:

@@ -30,11 +30,11 @@ from llmtop.loadgen.statistics.totals import RunTotals
 from llmtop.loadgen.workload.plan import Plan
 
 LEAST_REQUESTS = 60  # 52 in time out of 52 are needed before Wilson's bound reaches 95 %
-PATIENCE = 3.0  # times the level's seconds that reaching, warming up and measuring may each take
+PATIENCE = 3.0  # reaching, warm-up and measuring may each take this many times the level's seconds
 LEAST_WARM_UP_S = 0.5
-REACHED = 0.98  # of the level: a stream between two of its requests is not in flight
+REACHED = 0.98  # of the level: a stream between two requests is not in flight
 BLOCKS = 8  # of the window, for the standard error of its throughput
-DRIFT = 0.25  # of the median TTFT: growth within the window that is no steady state
+DRIFT = 0.25  # of the median TTFT: larger growth within the window is not a steady state
 
 Energy = Callable[[], float | None]
 
@@ -43,11 +43,11 @@ class Gauges(Protocol):
     """Watches the engine and its GPUs while a level is measured. Neither call may block."""
 
     def begin(self) -> None:
-        """A window begins: forget what was seen before."""
+        """Begin a window: drop earlier observations."""
         ...
 
     def read(self) -> Usage:
-        """What was seen since."""
+        """The observations since then."""
         ...
 
 
@@ -55,7 +55,7 @@ class NoGauges:
     """Gauges for an engine that reports nothing."""
 
     def begin(self) -> None:
-        """Nothing to forget."""
+        """Does nothing."""
 
     def read(self) -> Usage:
         """Nothing seen."""
@@ -63,7 +63,7 @@ class NoGauges:
 
 
 class Traffic(Protocol):
-    """What a level needs of a load; ``llmtop.loadgen.workers.load.Load`` is one."""
+    """The interface of a load; ``llmtop.loadgen.workers.load.Load`` implements it."""
 
     def start(self, plan: Plan) -> None:
         """Follow a plan from now on."""
@@ -81,7 +81,7 @@ class Traffic(Protocol):
 class LoadClock:
     """Gives a ``Load`` its clock (``monotonic=clock.ns``) and the time since it began.
 
-    A load counts from the moment it was made, and that is when it first asks.
+    A load counts from its creation, which is its first call.
     """
 
     def __init__(self, monotonic: Callable[[], int] = time.monotonic_ns) -> None:
@@ -105,12 +105,11 @@ class LevelMeter:
     """Measures one level. Feed it every record and call ``beat`` some times a second.
 
     now: seconds on the clock of the records. The warm-up lasts until the level is in flight, and
-    from then until as many requests have ended as there are streams: by then each stream has
-    turned over about once, and what the step up to this level stirred up is over. The window lasts
-    ``seconds``, longer (three times at most) until ``least`` requests have ended in it; neither
-    looks at how the numbers come out, so that waiting cannot favour an answer. calibration: what
-    the client can sustain. asked: the measures that the level is for; it is valid when the
-    client cannot have moved those.
+    then until as many requests have ended as there are streams: by then each stream has finished
+    about one request, and the transient of the step is over. The window lasts ``seconds``, or
+    longer (at most three times) until ``least`` requests have ended in it. Both rules ignore the
+    measured values, so the duration cannot bias the result. calibration: what the client can
+    sustain. asked: the measures of interest; the level is valid if the client did not distort them.
     """
 
     def __init__(
@@ -158,11 +157,11 @@ class LevelMeter:
 
     @property
     def elapsed_s(self) -> float:
-        """How long this level has taken so far."""
+        """Seconds that this level has taken so far."""
         return self._now() - self._started
 
     def beat(self) -> LevelResult | None:
-        """Look at the load; the level's result when it is measured."""
+        """Read the load. Returns the level's result after the measurement."""
         now, snapshot = self._now(), self._traffic.snapshot()
         late = now - self._since >= PATIENCE * self._seconds
         if self.phase == "reaching":
@@ -245,7 +244,7 @@ class LevelMeter:
         tokens_per_s: float,
         balance: Balance | None,
     ) -> ClientHealth:
-        """What the client can have done to this level's own figures."""
+        """The possible effect of the client on this level's figures."""
         health = snapshot.health
         if self._calibration is not None:
             health = against_capacity(health, self._calibration, snapshot.chunks_per_s)
@@ -274,7 +273,7 @@ class LevelMeter:
 def relative_error(tokens: list[tuple[float, int]]) -> float | None:
     """The relative standard error of a rate, from (seconds, count so far): by batch means.
 
-    The window is cut into eight blocks that are taken as independent (Law and Kelton's method);
+    The window is cut into eight blocks, which count as independent (Law and Kelton's method);
     None for fewer than four moments.
     """
     if len(tokens) < 4:
@@ -291,7 +290,7 @@ def relative_error(tokens: list[tuple[float, int]]) -> float | None:
 
 
 def _grows(ok: list[RequestRecord]) -> bool:
-    """Whether TTFT surely grew within the window, by an amount that matters."""
+    """Whether TTFT grew significantly within the window, by a relevant amount."""
     points = [(r.intended, r.ttft) for r in ok if r.ttft is not None]
     trend = slope(points)
     if trend is None:

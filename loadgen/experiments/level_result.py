@@ -1,4 +1,4 @@
-"""The result of one level of load, and which of its figures are the engine's."""
+"""The result of one level of load, and which of its figures are valid for the engine."""
 
 from __future__ import annotations
 
@@ -15,26 +15,24 @@ if TYPE_CHECKING:
 
 
 class Usage(Struct, frozen=True):
-    """What a level made of the hardware. gpu_idle: share of the time in which no kernel ran, the
-    mean over the engine's GPUs. kv_peak: the most that was seen of the KV cache, 0..1. None: not
-    told."""
+    """Hardware use at a level. gpu_idle: share of the time without a kernel, mean over the engine's
+    GPUs. kv_peak: the highest use of the KV cache, 0..1. None: unknown."""
 
     gpu_idle: float | None = None
     kv_peak: float | None = None
 
 
 class LevelResult(Struct, frozen=True):
-    """What one level gave over a window of ``seconds``, after ``warm_up_s``.
+    """The results of one level over a window of ``seconds``, after ``warm_up_s``.
 
     ok, failed, cut, refused: requests that ended in the window and were sent at this level.
-    in_time: those that kept every limit (all that ended well, without limits). error: the
-    throughput's relative standard error. in_flight: the mean. little: X R / N, from the reaching of
-    the level until the oldest request in flight at the end began, edges cut exactly: 1 by Little's
-    law, whatever the
-    engine does. None: that is too short, or requests failed. steady: every stream had turned over
-    before the window began, and TTFT did not grow in it. stalled: nothing ended although requests
-    were in flight. itl and health cover the end of the window. energy_j: of the GPUs over the
-    window. usage: of GPU time and KV cache in it. records: the requests counted.
+    in_time: those that met every limit (without limits: all ok requests). error: the relative
+    standard error of the throughput. in_flight: the mean. little: X R / N, from reaching the level
+    until the start of the oldest request in flight at the end, with exact edges: 1 by Little's law
+    for every engine. None: too short, or requests failed. steady: every stream had finished a
+    request before the window, and TTFT did not grow in it. stalled: no request ended although
+    requests were in flight. itl and health cover the end of the window. energy_j: of the GPUs over
+    the window. usage: of GPU time and KV cache in it. records: the counted requests.
     """
 
     level: int
@@ -68,12 +66,11 @@ class LevelResult(Struct, frozen=True):
 
     @property
     def valid(self) -> bool:
-        """Whether the measures that were asked for are the engine's: this client cannot have moved
-        them by more than matters."""
+        """Whether the measures of interest are valid: this client's error is negligible."""
         return self.health.verdict == VALID
 
     def verdict(self, measure: Measure, quantile: str = "") -> Verdict | None:
-        """On one measure; None where there is none."""
+        """The verdict on one measure, or None."""
         return next(
             (
                 one
@@ -90,7 +87,7 @@ class LevelResult(Struct, frozen=True):
 
     @property
     def tokens_per_joule(self) -> float | None:
-        """Output tokens for each joule that the GPUs took; None where the energy is not known."""
+        """Output tokens per joule of the GPUs; None if the energy is unknown."""
         if not self.energy_j or self.energy_j <= 0:
             return None
         return self.output_tokens_per_s * self.seconds / self.energy_j

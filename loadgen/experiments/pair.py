@@ -14,7 +14,7 @@ from llmtop.loadgen.experiments.paired_test import Measure
 
 
 class PairResult(Struct, frozen=True):
-    """Two runs one after the other. arms: what each was; noise: A against itself."""
+    """Two consecutive runs. arms: the setting of each; noise: A against itself."""
 
     noise: bool
     arms: tuple[str, str]
@@ -22,8 +22,8 @@ class PairResult(Struct, frozen=True):
 
     @property
     def client_bound(self) -> str:
-        """Why the pair counts for no measure, when that is the client's doing; "" when it is not,
-        or one counts."""
+        """Why the pair counts for no measure because of the client; "" for another reason, or if
+        one counts."""
         reasons = [self.spoilt(measure) for measure in Measure]
         return reasons[0] if all(reasons) else ""
 
@@ -34,11 +34,11 @@ class PairResult(Struct, frozen=True):
 
     @property
     def left_out(self) -> tuple[Measure, ...]:
-        """The measures that this client can have moved in one of the runs."""
+        """The measures that this client may have distorted in one of the runs."""
         return tuple(measure for measure in Measure if self.spoilt(measure))
 
     def spoilt(self, measure: Measure) -> str:
-        """What the client can have done to a measure in one of them; "" for less than matters."""
+        """The client's possible error of a measure in one of them; "" if negligible."""
         for run in self.runs:
             verdict = _verdict(run, measure)
             if verdict is not None and not verdict.valid:
@@ -48,14 +48,14 @@ class PairResult(Struct, frozen=True):
         return ""
 
     def counts(self, measure: Measure, difference: float = 0.0) -> bool:
-        """Whether requests ended in both runs, and the client can have moved the measure by less
-        than matters, or by less than the ``difference`` that was found, as a share."""
+        """Whether requests ended in both runs, and the client's error of the measure is negligible
+        or smaller than the ``difference`` found, as a share."""
         if not all(run.ok > 0 for run in self.runs):
             return False
         return not self.spoilt(measure) or self._share(measure) < difference
 
     def values(self, measure: Measure) -> tuple[float, float] | None:
-        """(A, B), or the first and the second run of a noise pair; None when one has no value."""
+        """(A, B), or the first and the second run of a noise pair; None if one has no value."""
         first, second = (measure.of(run) for run in self.runs)
         if first is None or second is None:
             return None
@@ -67,10 +67,10 @@ class PairResult(Struct, frozen=True):
 
 
 def countable(pairs: Sequence[PairResult], measure: Measure) -> tuple[list[PairResult], int]:
-    """The pairs that count for a measure, and how many do not.
+    """The pairs that count for a measure, and the number of the others.
 
-    The difference is that of all pairs together: one that each pair were held against on its own
-    would let in the pairs that happen to differ, and leave out those that do not.
+    The difference is that of all pairs together. A test of each pair by its own difference would
+    select the pairs that happen to differ.
     """
     logs = [
         math.log(b / a)

@@ -1,4 +1,4 @@
-"""Is B better than A? Paired runs in turn, the run as the unit, intervals on log ratios."""
+"""Tests whether B is better than A: paired runs in turn, confidence intervals on log ratios."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from llmtop.loadgen.experiments.level import LevelResult
 from llmtop.loadgen.statistics.student import t_quantile
 
 CONFIDENCE = 0.95  # of all intervals of a comparison together
-MOST_PAIRS = 100  # asking for more than this would be no advice
+MOST_PAIRS = 100  # more pairs are not recommended
 
 
 class Direction(StrEnum):
-    """Which way a measure gets better."""
+    """Whether higher or lower values of a measure are better."""
 
     HIGHER = "higher"
     LOWER = "lower"
 
 
 class Verdict(StrEnum):
-    """What can be said of B against A."""
+    """The verdict on B against A."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -33,7 +33,7 @@ class Verdict(StrEnum):
 
 
 class Measure(StrEnum):
-    """What is compared; each run gives one value of each."""
+    """The compared metrics; each run gives one value of each."""
 
     OUTPUT_TOKENS = "output_tokens_per_s"
     TTFT_P50 = "ttft_p50_s"
@@ -42,7 +42,7 @@ class Measure(StrEnum):
 
     @property
     def direction(self) -> Direction:
-        """Which way it gets better."""
+        """Whether higher or lower is better."""
         return Direction.HIGHER if self is Measure.OUTPUT_TOKENS else Direction.LOWER
 
     @property
@@ -56,7 +56,7 @@ class Measure(StrEnum):
         }[self]
 
     def of(self, run: LevelResult) -> float | None:
-        """One run's value; None when there is none or it is no positive number."""
+        """One run's value; None if there is none or it is not positive."""
         value = {
             Measure.OUTPUT_TOKENS: run.output_tokens_per_s,
             Measure.TTFT_P50: run.ttft.p50,
@@ -67,12 +67,12 @@ class Measure(StrEnum):
 
 
 class PairedRatio(Struct, frozen=True):
-    """One measure of B over A. ratio, low, high: B / A and its interval, 1 means the same.
+    """One metric of B over A. ratio, low, high: B / A and its interval; 1 means equal.
 
-    a, b: geometric means over the pairs. more_pairs: about how many more pairs would settle a
-    difference as large as the one seen; None: settled, or more than anybody would run.
-    noise: by what factor two runs of A differ, as a ratio of at least 1; None: not measured.
-    left_out: pairs that do not count for this measure, because the client can have moved it.
+    a, b: geometric means over the pairs. more_pairs: estimated further pairs to confirm the
+    observed difference; None: confirmed, or too many. noise: the ratio (at least 1) between two
+    runs of A; None: not measured. left_out: pairs that do not count for this metric, because the
+    client may have distorted it.
     """
 
     measure: Measure
@@ -89,7 +89,7 @@ class PairedRatio(Struct, frozen=True):
 
 
 def order(pairs: int) -> tuple[tuple[str, str], ...]:
-    """ABBA, again and again: a drift that is a straight line cancels over every two pairs."""
+    """ABBA repeatedly: a linear drift cancels over every two pairs."""
     return tuple(("A", "B") if i % 2 == 0 else ("B", "A") for i in range(pairs))
 
 
@@ -101,10 +101,10 @@ def judge(
     among: int = 1,
     noise: float | None = None,
 ) -> PairedRatio:
-    """What (A, B) of each pair say: a paired t interval on the logarithms of B / A.
+    """A paired t interval on the logarithms of B / A, from (A, B) of each pair.
 
-    among: how many measures are judged together; the error is shared out between them (Bonferroni),
-    so that all intervals hold at once and four measures find no more ghosts than one.
+    among: the number of metrics judged together. The error is divided between them (Bonferroni), so
+    that all intervals hold at once: four metrics give no more false findings than one.
     """
     n = len(pairs)
     logs = [math.log(b / a) for a, b in pairs]
@@ -136,15 +136,15 @@ def judge(
 
 
 def noise_floor(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """By what factor two runs of the same thing differ: the root mean square of log ratios, as a
-    ratio of at least 1. None for no pairs."""
+    """The difference of two runs of the same setting: the root mean square of log ratios, as a
+    ratio of at least 1. None without pairs."""
     if not pairs:
         return None
     return math.exp(math.sqrt(fmean(math.log(b / a) ** 2 for a, b in pairs)))
 
 
 def _more(middle: float, spread: float, n: int, probability: float) -> int | None:
-    """Pairs still wanted until the interval would exclude 1, were the difference as seen."""
+    """Further pairs until the interval would exclude 1, if the difference stays the same."""
     for total in range(n + 1, n + MOST_PAIRS + 1):
         if t_quantile(probability, total - 1) * spread / math.sqrt(total) < abs(middle):
             more = total - n

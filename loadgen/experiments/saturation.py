@@ -1,4 +1,4 @@
-"""Drives a load from level to level until the capacity of the engine is known."""
+"""Steps a load from level to level until the capacity of the engine is known."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from llmtop.values import replace
 
 
 class SaturationResult(Struct, frozen=True):
-    """What was found. levels: in the order in which they were measured.
+    """The result. levels: in the order of measurement.
 
     answers: one for each share of requests, () without limits. ceiling: the level at which the
-    client could not keep up, None when it could. complete: False when it was ended early, or the
-    client was the limit before the engine was. calibration: what the client can sustain
-    beforehand, None: it was not tried.
+    client could not keep up, or None. complete: False when it was ended early, or the client
+    reached its limit before the engine. calibration: what the client can sustain, None: not
+    measured.
     """
 
     slo: Slo | None
@@ -37,7 +37,7 @@ class SaturationResult(Struct, frozen=True):
 
     @property
     def client_limited(self) -> bool:
-        """Whether the client was the limit before the engine was, so that it may hold more."""
+        """Whether the client reached its limit before the engine, which may sustain more."""
         if self.ceiling is None:
             return False
         main = next((one for one in self.answers if one.share == MAIN_SHARE), None)
@@ -47,13 +47,13 @@ class SaturationResult(Struct, frozen=True):
 
     @property
     def kv_peak(self) -> float | None:
-        """The most of the KV cache that any level used, 0..1; None: not reported."""
+        """The highest use of the KV cache at any level, 0..1; None: not reported."""
         peaks = [one.usage.kv_peak for one in self.levels if one.usage.kv_peak is not None]
         return max(peaks, default=None)
 
 
 class Progress(Struct, frozen=True):
-    """Where a search stands. left_s: about how long it will still take."""
+    """The progress of a search. left_s: estimated remaining seconds."""
 
     level: int
     phase: str
@@ -66,7 +66,7 @@ class Saturation:
     """One search. Hand ``take`` to the load as on_record, ``begin``, then call ``beat``.
 
     ``beat`` never blocks; call it some five times a second. now: seconds on the records' clock.
-    keep_records: False lets the requests of a level go once it is measured; a screen needs none.
+    keep_records: False drops the requests of a level after its measurement; a screen needs none.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Saturation:
             self._meter.take(record)
 
     def beat(self) -> LevelResult | SaturationResult | None:
-        """A level's result when one is measured, the search's once it is over, else None."""
+        """A level's result after its measurement, the search's at the end, else None."""
         if self._finished:
             return self.result()
         if self._meter is None:
@@ -125,21 +125,21 @@ class Saturation:
 
     @property
     def progress(self) -> Progress | None:
-        """Where it stands; None before the start and after the end."""
+        """The progress; None before the start and after the end."""
         if self._meter is None:
             return None
         done = len(self._levels)
         spent = sum(one.seconds + one.warm_up_s for one in self._levels)
         each = max(spent / done if done else 0.0, 1.5 * self._seconds)
-        this = max(1.0, each - self._meter.elapsed_s)  # it has not ended, however long it takes
-        # ``left`` counts the level that is being measured.
+        this = max(1.0, each - self._meter.elapsed_s)  # at least 1: the level has not ended
+        # ``left`` includes the present level.
         left = this + max(0, self.search.left - 1) * each
-        # Levels that turn out to be needed, or to take longer, hold the figure where it is.
+        # If more levels are needed, or one takes longer, the figure stays the same for a while.
         self._left_s = left = min(left, self._left_s)
         return Progress(self._meter.level, self._meter.phase, done, self._now() - self._began, left)
 
     def result(self) -> SaturationResult:
-        """What is known by now."""
+        """The result so far."""
         search, slo = self.search, self._slo
         found = SaturationResult(
             slo=slo,
@@ -172,7 +172,7 @@ class Saturation:
 
 
 def trial(result: LevelResult) -> Trial:
-    """A level's result as the search sees it."""
+    """A level's result as input of the search."""
     return Trial(
         level=result.level,
         met=result.in_time,

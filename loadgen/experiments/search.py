@@ -1,4 +1,4 @@
-"""Which level to try next: a doubling staircase, then bisection. Feed results, get levels."""
+"""Chooses the next level: doubling, then bisection. Feed results, get levels."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from llmtop.values import replace
 
 SHARES = (0.90, 0.95, 0.99)
 MAIN_SHARE = 0.95
-START = 4  # below this a level holds whatever a level above it holds, and costs as long to measure
-RESOLUTION = 1.125  # levels nearer than this cannot be distinguished: throughput noise is as large
+START = 4  # lower levels add no information, and take as long to measure
+RESOLUTION = 1.125  # smaller ratios of levels are below the noise of throughput
 KNEE_RESOLUTION = 1.25
-MOST = 24  # levels in all, repeats included
+MOST = 24  # levels in total, including repeats
 MOST_FOR_KNEE = 4
-HOPELESS = 0.5  # share of requests in time below which a level is beyond any doubt
-FLAT = 1.05  # a doubling that brings less than this has reached the best throughput
+HOPELESS = 0.5  # below this share of requests in time a level certainly fails
+FLAT = 1.05  # a doubling that gives less has reached the best throughput
 
 
 class Trial(Struct, frozen=True):
-    """What one level gave. met of n requests were in time; valid: the client could keep up.
+    """The result of one level. met of n requests were in time; valid: the client could keep up.
 
-    error: relative standard error of the throughput, None when not known. stalled: nothing ended.
+    error: relative standard error of the throughput, None if unknown. stalled: no request ended.
     """
 
     level: int
@@ -50,11 +50,11 @@ class End(StrEnum):
 
 
 class Answer(Struct, frozen=True):
-    """The highest load at which ``share`` of the requests is in time.
+    """The highest load at which ``share`` of the requests are in time.
 
-    level: the highest tested level that holds; None when none is known to. fails: the lowest
-    tested one above it that does not. undecided: tested levels between the two that are neither.
-    cliff: just above ``level`` fewer than half of the requests are in time.
+    level: the highest tested level that holds, or None. fails: the lowest tested level above it
+    that fails. undecided: tested levels between them with neither result. cliff: just above
+    ``level`` fewer than half of the requests are in time.
     """
 
     share: float
@@ -66,10 +66,10 @@ class Answer(Struct, frozen=True):
 
 
 class Search(Struct):
-    """The state of one search. Ask ``next_level``, measure it, ``feed`` what came.
+    """The state of one search. Get ``next_level``, measure it, ``feed`` the result.
 
-    with_limits: there are limits to hold; without, only the knee is looked for. top: the highest
-    level to try. At most ``most`` levels are asked for, whatever comes back.
+    with_limits: search for limits; else only for the knee. top: the highest level to try. It
+    returns at most ``most`` levels.
     """
 
     top: int = 1024
@@ -83,14 +83,14 @@ class Search(Struct):
     _knee_tries: int = 0
 
     def feed(self, trial: Trial) -> None:
-        """Take in one level's result. The same level may come again: its counts are added up."""
+        """Add one level's result. Counts of a repeated level are summed."""
         self.trials.append(trial)
         if self._climbing:
             self._climbing = self._climb_on(trial)
 
     @property
     def ceiling(self) -> int | None:
-        """The lowest level that the client could not sustain, twice; None when it sustained all."""
+        """The lowest level that the client could not sustain, twice; None if it sustained all."""
         counts: dict[int, int] = {}
         for one in self.trials:
             if not one.valid:
@@ -100,14 +100,14 @@ class Search(Struct):
         return min(bad, default=None)
 
     def next_level(self) -> int | None:
-        """What to measure now; None when all is known that can be, or the budget is spent."""
+        """The next level; None when the answer is known or the budget is spent."""
         if len(self.trials) >= self.most:
             return None
         if not self.trials:
             return min(self.start, self.top)
         last = self.trials[-1]
         if not last.valid and self.ceiling is None and not self._good(last.level):
-            return last.level  # one hiccup of a crowded machine is no verdict
+            return last.level  # repeat: a single disturbance of a busy machine is not a verdict
         if self._climbing:
             return min(self.top, 2 * last.level)
         if self.with_limits:
@@ -122,7 +122,10 @@ class Search(Struct):
         return level
 
     def levels(self) -> list[Trial]:
-        """One entry a level, lowest first: repeats added up, what the client spoilt left out."""
+        """One entry per level, lowest first:
+
+        repeats summed, levels limited by the client omitted.
+        """
         found: dict[int, Trial] = {}
         for one in self.trials:
             before = found.get(one.level)
@@ -141,10 +144,10 @@ class Search(Struct):
         return [found[level] for level in sorted(found)]
 
     def verdicts(self, share: float) -> dict[int, ShareVerdict]:
-        """Each tested level's verdict, supposing only that more load never means more in time.
+        """Each tested level's verdict, assuming only that more load never gives more in time.
 
-        Levels in the wrong order are pooled. What higher levels of a pool kept speaks for a lower
-        one and what lower ones missed speaks against a higher one, never the other way round.
+        Levels in the wrong order are pooled. Successes of higher levels in a pool count for a lower
+        one, and failures of lower levels count against a higher one, never the reverse.
         """
         levels = self.levels()
         counted = [one for one in levels if one.n]
@@ -166,7 +169,7 @@ class Search(Struct):
         return {one.level: found.get(one.level, ShareVerdict.UNDECIDED) for one in levels}
 
     def answer(self, share: float) -> Answer:
-        """The answer for one share, as far as it is known now."""
+        """The present answer for one share."""
         verdicts = self.verdicts(share)
         fails = min(
             (level for level, held in verdicts.items() if held is ShareVerdict.FAIL), default=None
@@ -202,12 +205,12 @@ class Search(Struct):
         return Answer(share, end, level, fails, between, cliff)
 
     def knee(self) -> Knee | None:
-        """The knee of the throughput curve, as far as it is known now."""
+        """The present knee of the throughput curve."""
         return knee.find([Point(one.level, one.throughput, one.error) for one in self.levels()])
 
     @property
     def left(self) -> int:
-        """About how many levels are still to be measured, for a progress line; at least 1."""
+        """Estimated number of remaining levels, for a progress line; at least 1."""
         guess = 0
         if self._climbing:
             level = self.trials[-1].level if self.trials else self.start // 2
@@ -245,7 +248,7 @@ class Search(Struct):
         answer = self.answer(share)
         low = answer.level or 0
         if answer.undecided:
-            # Twice the requests decide most levels; what two tries cannot decide stays undecided.
+            # Twice the requests decide most levels; after two tries a level stays undecided.
             if self._tries(answer.undecided[0]) < 2 and self._worth_more(
                 answer.undecided[0], share
             ):
@@ -259,7 +262,7 @@ class Search(Struct):
         return middle if self._tries(middle) == 0 else None
 
     def _worth_more(self, level: int, share: float) -> bool:
-        """Whether as many requests again could decide, were they like those before."""
+        """Whether the same number of requests again could decide, with the same results."""
         one = next((one for one in self.levels() if one.level == level), None)
         return (
             one is not None and judge(2 * one.met, 2 * one.n, share) is not ShareVerdict.UNDECIDED
@@ -283,7 +286,7 @@ class Search(Struct):
 
 
 def _halvings(low: int, high: int | None, resolution: float) -> int:
-    """How often the space between two levels is still to be halved."""
+    """The number of remaining bisections between two levels."""
     if high is None or high - low <= 1 or high <= resolution * low:
         return 0
     return math.ceil(math.log2((high - low) / max(1.0, (resolution - 1) * low)))

@@ -18,7 +18,7 @@ _LIMIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m)")
 
 
 class Slo(Struct, frozen=True):
-    """Limits in seconds; None: no limit. A request is in time when it keeps all of them.
+    """Limits in seconds; None: no limit. A request is in time when it meets all of them.
 
     TTFT and e2e count from the intended moment; TPOT is the mean gap of one request.
     """
@@ -28,8 +28,8 @@ class Slo(Struct, frozen=True):
     e2e: float | None = None
 
     def met(self, record: RequestRecord) -> bool:
-        """Whether the request ended well and in time. Refused, failed, timed out and cut ones did
-        not.
+        """Whether the request ended without error and in time; refused, failed, timed-out and cut
+        requests are not.
 
         An answer of a single token has no TPOT and so cannot break its limit.
         """
@@ -43,7 +43,7 @@ class Slo(Struct, frozen=True):
         )
 
     def extremes(self, record: RequestRecord) -> tuple[bool, bool]:
-        """Whether it was in time as late as it can have been, and as early, without this client."""
+        """Whether it was in time at the upper and at the lower bound of its latencies."""
         if record.fate is not Fate.OK:
             return False, False
         tpot, high, low = self.tpot, record.tpot_high, record.tpot_low
@@ -57,7 +57,7 @@ class Slo(Struct, frozen=True):
 
     @property
     def limits(self) -> dict[str, float]:
-        """The limits that there are, in seconds."""
+        """The given limits, in seconds."""
         found = {name: getattr(self, name) for name in METRICS}
         return {name: limit for name, limit in found.items() if limit is not None}
 
@@ -66,7 +66,7 @@ class Slo(Struct, frozen=True):
 
 
 def parse(text: str) -> Slo:
-    """Read ``ttft=500ms,tpot=50ms``. UsageError when it cannot be meant."""
+    """Parse ``ttft=500ms,tpot=50ms``. Raises UsageError for an invalid text."""
     limits: dict[str, float] = {}
     for part in text.split(","):
         name, equals, value = part.strip().lower().partition("=")
@@ -78,12 +78,12 @@ def parse(text: str) -> Slo:
             raise UsageError(f"{name} has two limits", EXAMPLE)
         limits[name] = float(found[1]) * _UNITS[found[2]]
         if limits[name] <= 0:
-            raise UsageError(f"the limit of {name} is more than 0", EXAMPLE)
+            raise UsageError(f"the limit of {name} must be more than 0", EXAMPLE)
     return of(limits)
 
 
 def of(limits: Mapping[str, float]) -> Slo:
-    """Limits by name, in seconds. UsageError for one that a single request does not have."""
+    """Limits by name, in seconds. UsageError for a metric that a single request does not have."""
     if "itl" in limits:
         raise UsageError(
             "gaps between tokens are not kept for each request, so itl cannot be a limit",

@@ -49,11 +49,11 @@ class Closing:
         if not self.done:
             return "the stream ended before its [DONE]"
         if self.finish in _GIVEN_UP:
-            return f"the server gave up (finish_reason {self.finish})"
+            return f"the server aborted the answer (finish_reason {self.finish})"
         if not self._counted and (self.finish is None or usage_seen):
             # vLLM ends the streams of an engine that died like this: HTTP 200, [DONE], no usage.
             missing = ", and without finish_reason" if self.finish is None else ""
-            return f"[DONE] without the usage that was asked for{missing}"
+            return f"[DONE] without the requested usage{missing}"
         if self.settle(request, chunks, whole=True).output == 0:
-            return "not one token came"
+            return "no token was received"
         return ""

@@ -43,7 +43,7 @@ def remedy(
     """What helps when the client cannot keep up, by what it is short of."""
     cores = len(os.sched_getaffinity(0)) if cores is None else cores
     if run_delay is not None and run_delay > HIGH_RUN_DELAY:
-        return "fewer streams, or another machine, because other programs take its cores"
+        return "fewer streams, or another machine, because other programs use its cores"
     if cpu is not None and cpu > HIGH_CPU and workers < cores:
         return f"--workers {min(cores, 2 * workers)}, fewer streams, or another machine"
     return "fewer streams, or another machine"
@@ -129,7 +129,7 @@ def void(*, short: int = 0, lost: int = 0, gone: int = 0, silent: str = "") -> s
     """
     causes = []
     if short:
-        causes.append(f"{short} streams more than may be open here")
+        causes.append(f"{short} streams above this machine's limit of open files")
     if gone:
         causes.append(f"{gone} of its workers ended")
     if silent:

@@ -1,8 +1,8 @@
-"""How far this client can have moved the moments of one request from the truth.
+"""The largest error of one request's times by this client.
 
-A kernel stamp is that of a read's last byte. What came before it in the same read arrived no later
-than that, and later than the last poll at which nothing was there. The moments of a request are
-therefore never too early, and this is by how much they can be too late.
+A kernel stamp belongs to the last byte of a read. Earlier bytes of the same read arrived before it,
+and after the last poll without data. So the times of a request are never too early, and this module
+computes how much too late they can be.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ FULL_READ = 48 * 1024  # bytes; a receive window is 64 KiB at first, and a serve
 
 
 class PollTimes:
-    """ns: the last moment at which nothing lay unread, for all that is read in this turn of the
-    loop; 0: not known. now_ns: when this turn's reads began."""
+    """ns: the last time without unread data, for all reads of this turn of the loop; 0: unknown.
+    now_ns: start of this turn's reads."""
 
     __slots__ = ("now_ns", "ns")
 
@@ -24,13 +24,12 @@ class PollTimes:
 
 
 class StampError:
-    """Of one request, nanoseconds. sent_ns: from its intended moment until it was out, as far as
-    that was ours and not the network's. first_ns, last_ns: by how much its first and last token
-    may have arrived before their stamps. stalled_ns: the server may have waited so long because
-    nobody read.
+    """The errors of one request, nanoseconds. sent_ns: the part of its send delay that this client
+    caused, not the network. first_ns, last_ns: how much earlier than their stamps its first and
+    last token may have arrived. stalled_ns: how long the server may have waited for a read.
 
-    Between ``open`` and ``close`` lies one read that holds more than one token's event. A read that
-    holds just that needs neither: its stamp is exact.
+    ``open`` and ``close`` enclose one read with more than one token's event. A read with exactly
+    one event needs neither: its stamp is exact.
     """
 
     __slots__ = (

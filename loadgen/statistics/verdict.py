@@ -1,4 +1,4 @@
-"""A verdict on each measure: whether this client can have moved it by more than matters."""
+"""A verdict on each measure: whether this client's error bound is negligible."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from llmtop.loadgen.statistics import wilson
 from llmtop.loadgen.statistics.bounds import bounds
 from llmtop.loadgen.statistics.error_source import reason
 
-MOST = 0.10  # of the value, or of the limit under test: beyond, the figure is not the engine's
-LEAST_S = {Measure.TTFT: 1e-3, Measure.E2E: 1e-3}  # of no account, whatever the value
+MOST = 0.10  # of the value, or of the tested limit: above it the figure is not valid
+LEAST_S = {Measure.TTFT: 1e-3, Measure.E2E: 1e-3}  # always negligible
 LEAST_GAP_S = 1e-4
-LEAST_N = {"p95": 20, "p99": 100}  # fewer observations have no such quantile, and no verdict on it
+LEAST_N = {"p95": 20, "p99": 100}  # with fewer observations there is no such quantile
 
 
 def judge(
@@ -25,8 +25,8 @@ def judge(
 ) -> tuple[Verdict, ...]:
     """A verdict on each measure that has a value.
 
-    limits: under test, seconds by name of the measure. share: of requests that are to keep them.
-    remedy: what helps here when a measure is not valid.
+    limits: under test, seconds by name of the measure. share: of requests that must meet them.
+    remedy: what helps if a measure is not valid.
     """
     limits = limits or {}
     found: list[Verdict] = []
@@ -45,7 +45,7 @@ def judge(
 
 
 def affected(verdicts: Iterable[Verdict], asked: Iterable[Measure]) -> tuple[Verdict, ...]:
-    """Of each measure that is asked for, the quantile that the client has spoilt most."""
+    """The quantile with the largest error by the client, of each measure of interest."""
     wanted = set(asked)
     worst: dict[Measure, Verdict] = {}
     for one in verdicts:
@@ -57,7 +57,7 @@ def affected(verdicts: Iterable[Verdict], asked: Iterable[Measure]) -> tuple[Ver
 
 
 def valid_measures(verdicts: Iterable[Verdict]) -> list[str]:
-    """Names of the measures that are valid: ``TTFT``, or ``TTFT p50`` where a tail is not."""
+    """Names of the valid measures: ``TTFT``, or ``TTFT p50`` if a tail is not valid."""
     verdicts = tuple(verdicts)
     names = []
     for measure in dict.fromkeys(one.measure for one in verdicts):
@@ -87,12 +87,12 @@ def _small(bound: Bound, limit: float | None) -> bool:
     if bound.measure is not Measure.THROUGHPUT:
         least = LEAST_S.get(bound.measure, LEAST_GAP_S)
     if bound.value is not None and bound.moved == 0.0 and bound.blur:
-        return True  # the clocks and buckets alone: they never matter
+        return True  # only the clocks and buckets, which are negligible
     return bound.error <= max(MOST * max(bound.value or 0.0, limit or 0.0), least)
 
 
 def _same_answer(sources: Sources, share: float) -> bool:
-    """Whether the limits would be said to hold, or not to, at either end."""
+    """Whether the verdict on the limits is the same at both bounds."""
     assert sources.attained is not None
     low, _, high, n = sources.attained
     return wilson.judge(low, n, share) is wilson.judge(high, n, share)

@@ -104,7 +104,7 @@ class Load:
             self.close()
             raise LoadFailed(
                 f"the load workers cannot be started: {(error.strerror or str(error)).lower()}",
-                "raise the limits of this shell (ulimit -n, ulimit -u), or take fewer --workers",
+                "raise the limits of this shell (ulimit -n, ulimit -u), or use fewer --workers",
             ) from None
 
     def start(self, plan: Plan) -> None:

@@ -93,7 +93,7 @@ class WorkerProcess:
         if len(packet) > MAX_PACKET:
             raise UsageError(
                 f"the set-up of the load has {len(packet):,} bytes, above {MAX_PACKET:,}",
-                "take a shorter model name, shape or JSON schema",
+                "use a shorter model name, shape or JSON schema",
             )
         try:
             if files:

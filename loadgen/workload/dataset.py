@@ -204,7 +204,7 @@ def _entry(where: str, record: Any, chat: bool, turns: int) -> Entry | None:
     if not ids or not prompt:
         raise _fault(where, "the prompt is neither text nor a list of token ids")
     if chat:
-        raise _fault(where, "token ids cannot be sent in a chat", "leave out --chat")
+        raise _fault(where, "token ids cannot be sent in a chat", "omit --chat")
     return Entry([_json(prompt)], [given])
 
 

@@ -91,7 +91,7 @@ def check_pauses(name: str, pauses: Pauses) -> None:
     highest = pauses.highest if isinstance(pauses, LogNormal) else pauses[1]
     lowest = pauses.mean if isinstance(pauses, LogNormal) else pauses[0]
     if not 0 <= lowest <= highest <= MAX_PAUSE_S:
-        raise UsageError(f"{name} is no range of pauses", "for example 500ms..3s, at most a day")
+        raise UsageError(f"{name} is not a range of pauses", "for example 500ms..3s, at most a day")
     _check_spread(name, pauses)
 
 

@@ -62,7 +62,7 @@ def check(prompts: Prompts) -> None:
     if prompts.dataset and (prompts.repetitive or prompts.shared_prefix_share):
         raise UsageError(
             "the prompts of a dataset are sent as they are",
-            "leave out the options for generated prompts: repetitive text, shared prefix",
+            "omit the options for generated prompts: repetitive text, shared prefix",
         )
 
 

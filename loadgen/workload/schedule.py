@@ -25,8 +25,8 @@ def check(plan: Plan) -> Shape:
     shape = parse(plan.shape)
     if shape.is_recorded and plan.loop is Loop.CLOSED:
         raise UsageError(
-            "a trace is a list of arrivals: only the open loop follows it",
-            "give --open, or leave the trace out of the shape",
+            "a trace is a list of arrivals, so it needs the open loop",
+            "add --open, or remove the trace from the shape",
         )
     if plan.arrival is Arrival.GAMMA and not MIN_BURSTINESS <= plan.burstiness <= MAX_BURSTINESS:
         raise UsageError(

@@ -112,7 +112,7 @@ def _read(path: str, speed: float, seconds: float | None, mtime_ns: int, size: i
                 if len(trace.at_ns) == MAX_ARRIVALS:
                     raise UsageError(
                         f"{path} has more than {MAX_ARRIVALS:,} arrivals",
-                        "take a part of it, for example: trace FILE for 10m",
+                        "use a part of it, for example: trace FILE for 10m",
                     )
                 trace.at_ns.append(at_ns)
                 trace.prompt.append(prompt)
@@ -120,7 +120,7 @@ def _read(path: str, speed: float, seconds: float | None, mtime_ns: int, size: i
     except OSError as error:
         raise _unreadable(path, error) from None
     if not trace.at_ns:
-        raise UsageError(f"{path} holds no arrivals", "write one timestamp in seconds on each line")
+        raise UsageError(f"{path} has no arrivals", "write one timestamp in seconds on each line")
     return trace
 
 

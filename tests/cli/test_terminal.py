@@ -286,13 +286,13 @@ def test_a_tour_that_is_terminated_puts_options_back(home: Home) -> None:
 @pytest.mark.more
 def test_the_mouse_is_let_go_for_the_terminal_and_taken_back(home: Home) -> None:
     with Terminal(demo("--no-load", "--no-mouse"), home.environ) as terminal:
-        terminal.see("mouse let go")
+        terminal.see("mouse off")
         assert b"\x1b[?1000h" not in terminal.raw
         terminal.type("m")
-        terminal.see(lambda text: "mouse let go" not in text)
+        terminal.see(lambda text: "mouse off" not in text)
         assert terminal.raw.rindex(b"\x1b[?1000h") > terminal.raw.rfind(b"\x1b[?1000l")
         terminal.type("m")
-        terminal.see("mouse let go")
+        terminal.see("mouse off")
         assert terminal.raw.rindex(b"\x1b[?1000l") > terminal.raw.rindex(b"\x1b[?1000h")
         terminal.type("q")
 

@@ -333,7 +333,7 @@ LIMITS = [
      "it has 9.80 GiB", "--max-model-len to 80256"),
     ("vllm", "worker", "ValueError: Free memory on device cuda:0 (10.12/79.11 GiB) on startup is "
      "less than desired GPU memory utilization (0.92, 72.78 GiB).",
-     "72.78 GiB of memory are wanted and 10.12 of 79.11 GiB are free",
+     "72.78 GiB of GPU memory are requested, but only 10.12 of 79.11 GiB are free",
      "--gpu-memory-utilization from 0.92"),
     ("vllm", "front", "ValueError: LoRA rank 64 is greater than max_lora_rank 16.", "rank 64",
      "--max-lora-rank 64"),

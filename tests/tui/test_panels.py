@@ -698,7 +698,7 @@ def test_a_stop_that_was_asked_for_is_no_end_without_a_reason(store: Store, now:
         track.status = EngineStatus(record, state, now - 9)
         shown[state] = text(StartupPanel(id="startup"), View(store, now), 80, 16)
     assert "it was stopped" in shown[State.STOPPED] and "reason" not in shown[State.STOPPED]
-    assert "it ended and left no reason" in shown[State.LOST]
+    assert "it ended without a reason in its log" in shown[State.LOST]
 
 
 def test_keys_name_only_what_works_now(store: Store, now: float) -> None:

@@ -1,1 +1,1 @@
-"""What the screen may ask for: the ``Control`` protocol and the values that it takes."""
+"""The commands of the screen: the ``Control`` protocol and its values."""

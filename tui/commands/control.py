@@ -1,4 +1,4 @@
-"""Commands down: what the keys can ask for."""
+"""The commands that keys can trigger."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 class EngineLog(Protocol):
-    """A log that is read on and on."""
+    """A log that is read continuously."""
 
     async def more(self) -> list[str]:
-        """What came since the last call, at first the log's end; the screen cleans it."""
+        """The lines since the last call; the first call returns the log's end. Not cleaned."""
 
 
 class Control:
-    """All that the screen can do to the world. What comes of it returns through the store.
+    """All commands of the screen. Their results appear in the store.
 
-    Every method raises ``LlmtopError`` when it cannot be done; the screen words it as an event. A
-    control overrides what it can do: all else is refused.
+    Every method raises ``LlmtopError`` on failure; the screen shows it as an event. A control
+    overrides the commands that it supports; all others are refused.
     """
 
     def _refuse(self) -> NoReturn:
@@ -55,7 +55,7 @@ class Control:
         self._refuse()
 
     async def start_again(self) -> None:
-        """The last load once more: its shape from the beginning, or the level it was held at."""
+        """Repeat the last load: its shape from the beginning, or the level it was held at."""
         self._refuse()
 
     async def cut_load(self) -> None:
@@ -63,18 +63,18 @@ class Control:
         self._refuse()
 
     async def switch_loop(self) -> None:
-        """From streams to requests a second or back, holding what is achieved now."""
+        """Switch between streams and requests a second, and hold the achieved level."""
         self._refuse()
 
     async def freeze(self) -> None:
-        """Hold the load where it is; nothing where none runs, or it is held already."""
+        """Hold the load at its present level; no effect without a load, or if it is held."""
         self._refuse()
 
     async def load(self, plan: Plan, prompts: Prompts | None = None) -> None:
-        """Load the selected engine in this shape; a running load takes it over.
+        """Load the selected engine with this shape; a running load continues with it.
 
-        prompts: what is asked from now on, None for what was asked so far. A running load is then
-        cut: its requests are of another kind.
+        prompts: the new prompts, None for the present ones. New prompts cut a running load: its
+        requests are of another kind.
         """
         self._refuse()
 
@@ -89,7 +89,7 @@ class Control:
     ) -> Change:
         """Change an option of a running engine. evict: put running requests back to make room.
 
-        purpose: what it is changed for, when that is for a while.
+        purpose: of a temporary change.
         """
         self._refuse()
 
@@ -101,56 +101,56 @@ class Control:
         flags: tuple[str, ...] = (),
         rolling: bool = False,
     ) -> Restarted:
-        """Restart an engine with new option values. Its load stops cleanly and comes back after.
+        """Restart an engine with new option values. Its load stops before and resumes after.
 
-        flags: of the engine, as they are, in place of what it got for the same ones. rolling: start
-        the new one beside it and move the load over; nothing is cut. Returns when an engine is
-        ready: the new one, or the last good one when the new one did not start.
+        flags: of the engine; they replace earlier values of the same flags. rolling: start the new
+        engine beside the old one and move the load over; nothing is cut. Returns when an engine is
+        ready: the new one, or the last good one if the new one did not start.
         """
         self._refuse()
 
     async def start_search(self, plan: SearchPlan) -> None:
-        """Begin a search for what an engine holds; a load that runs is stopped first.
+        """Begin a search for an engine's capacity; a running load is stopped first.
 
-        It runs in the background, in ``Store.search``. Until its end load and options are its own.
+        It runs in the background, in ``Store.search``. Until its end it controls load and options.
         """
         self._refuse()
 
     async def start_comparison(self, plan: ComparisonPlan) -> None:
-        """Begin a comparison, in ``Store.comparison``; a load that runs is stopped first."""
+        """Begin a comparison, in ``Store.comparison``; a running load is stopped first."""
         self._refuse()
 
     async def start_tune(self, plan: TunePlan) -> None:
-        """Begin a tune, in ``Store.tune``; a load that runs is stopped first.
+        """Begin a tune, in ``Store.tune``; a running load is stopped first.
 
-        However it ends, the options are put back.
+        At its end the options are restored in every case.
         """
         self._refuse()
 
     async def stop_experiment(self) -> None:
-        """End the search or comparison that runs; what is known is kept, options are put back."""
+        """End the running search or comparison; results so far are kept, options restored."""
         self._refuse()
 
     async def recall_curves(self, engine: str) -> None:
-        """Bring the curves of earlier sessions on this kind of engine into ``Store.curves``."""
+        """Load the curves of earlier sessions on this kind of engine into ``Store.curves``."""
         self._refuse()
 
     async def stop_engine(self, engine: str) -> None:
-        """End an engine that llmtop started, after the load on it."""
+        """Stop the load of an engine that llmtop started, then the engine."""
         self._refuse()
 
     async def start_hold(self, engine: str, slo: str) -> None:
-        """Keep an engine within latency limits, by a process in the background."""
+        """Hold an engine within latency limits, with a background process."""
         self._refuse()
 
     async def end_hold(self, engine: str) -> None:
-        """End that; the operator's values return."""
+        """End the hold; the operator's values are restored."""
         self._refuse()
 
     def expect(self, question: EffectQuestion | None) -> None:
-        """Forecast what a value would do, in ``Store.effect``, in place of what was asked before.
+        """Forecast the effect of a value, in ``Store.effect``; it replaces an earlier request.
 
-        None: nothing is asked any more.
+        None: end the request.
         """
         self._refuse()
 
@@ -159,7 +159,7 @@ class Control:
         self._refuse()
 
     def expect_advised(self, engine: str) -> None:
-        """Forecast what the changes that ``why`` advises would bring, in the engine's track."""
+        """Forecast the effect of the changes that ``why`` advises, in the engine's track."""
         self._refuse()
 
     async def requests(self, engine: str, sort: RequestSort, limit: int) -> RequestTable:
@@ -175,20 +175,20 @@ class Control:
         self._refuse()
 
     async def record(self) -> None:
-        """Begin to record what is seen into a file, or end the recording that runs."""
+        """Begin a recording into a file, or end the present one."""
         self._refuse()
 
     async def select(self, engine: str) -> None:
-        """Make an engine the one that the screen and the load keys are about."""
+        """Select an engine for the screen and the load keys."""
         self._refuse()
 
     async def quit(self, stop_engines: bool) -> None:
-        """End the load and, if asked to, the engines that llmtop started. The app ends after it."""
+        """End the load and, on request, the engines that llmtop started. The app exits after it."""
         self._refuse()
 
 
 def refusal(error: Exception) -> str:
-    """What went wrong with a command, in one line: the message and the way out."""
+    """The error of a command in one line: message and hint."""
     if isinstance(error, LlmtopError):
         return f"{error.message}: {error.hint}" if error.hint else error.message
     return f"{type(error).__name__}: {error}"

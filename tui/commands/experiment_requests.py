@@ -1,4 +1,4 @@
-"""Searches and comparisons as the screen knows them: what is asked for, and where each stands."""
+"""Searches, comparisons and tunes on the screen: their parameters and their progress."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class SearchPlan(Struct, frozen=True):
 
 
 class SearchState(Struct, frozen=True):
-    """A search at one moment. result: what is known by now. progress: None before the first level
-    and after the end. over: it has ended. trouble: why it ended early, "" when it was let go on or
-    was stopped on purpose.
+    """A search at one moment. result: so far. progress: None before the first level and after the
+    end. over: it has ended. trouble: why it ended early, "" if it did not, or if it was stopped on
+    purpose.
     """
 
     plan: SearchPlan
@@ -79,7 +79,7 @@ class ComparisonPlan(Struct, frozen=True):
 class ComparisonState(Struct, frozen=True):
     """A comparison at one moment. standing: None before the first run and after the end.
 
-    back: what became of the option at the end, in words; "" before.
+    back: the final state of the option, in words; "" before the end.
     """
 
     plan: ComparisonPlan

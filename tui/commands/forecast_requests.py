@@ -1,4 +1,4 @@
-"""Forecasts as the screen knows them: what is asked, what is expected, what was then measured."""
+"""Forecasts on the screen: the request, the expected effect, and the later measurement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class EffectQuestion(Struct, frozen=True):
-    """What would another value of an option do? slo: limits of a request, as they are typed."""
+    """A request for the effect of another value of an option. slo: limits, as typed."""
 
     engine: str
     option: str
@@ -23,10 +23,10 @@ class EffectQuestion(Struct, frozen=True):
 
 
 class MeasuredEffect(Struct, frozen=True):
-    """What an engine itself measured after a change, over ``seconds``, of ``n`` first tokens.
+    """An engine's own measurement after a change, over ``seconds``, of ``n`` first tokens.
 
-    figures: as a forecast names them; None where unknown. good: the least and the most requests a
-    second that were in time; None where unknown. remark: what else changed meanwhile, "" nothing.
+    figures: by the names of the forecast; None if unknown. good: lower and upper bound of requests
+    a second in time; None if unknown. remark: other changes meanwhile, "" for none.
     """
 
     figures: Mapping[str, float | None]
@@ -37,7 +37,7 @@ class MeasuredEffect(Struct, frozen=True):
 
 
 class EffectForecast(Struct, frozen=True):
-    """An answer. forecast: None while it is computed, or for the reason in ``trouble``.
+    """An answer. forecast: None during the computation, or for the reason in ``trouble``.
 
     since: the screen's time at which the value was set, None before. measured: None before.
     """
@@ -50,13 +50,13 @@ class EffectForecast(Struct, frozen=True):
 
     @property
     def refused(self) -> str:
-        """Why there are no figures, "" while there is no reason."""
+        """Why there are no figures, "" for none."""
         refusal = self.forecast.refused if self.forecast is not None else None
         return self.trouble or (f"{refusal.reason}; {refusal.remedy}" if refusal else "")
 
     @property
     def computing(self) -> bool:
-        """Whether the answer is still to come."""
+        """Whether the answer is still being computed."""
         return self.forecast is None and not self.trouble
 
 

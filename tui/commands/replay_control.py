@@ -1,4 +1,4 @@
-"""What the keys of a replay can ask for: another engine, its log, and nothing that changes."""
+"""The commands of a replay: another engine, its log, no changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real control: what the keys ask for, done to the load, to options and to engines."""
+"""The real control: executes commands on the load, on options and on engines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class DashboardController(LoadControl):
-    """Turns keys into commands. What comes of them returns through the store.
+    """Executes commands of the keys. Their results appear in the store.
 
     new_load: makes the load for an engine. stop_engine: ends one, blocking. seed: a new one each
     time. restart_engine: restarts one with new option values, blocking. now: the screen's clock,
@@ -130,7 +130,7 @@ class DashboardController(LoadControl):
         await self._held(engine).start(engine, slo)
 
     async def end_hold(self, engine: str) -> None:
-        """End that; the operator's values return."""
+        """End the hold; the operator's values are restored."""
         await self._held(engine).end(engine)
 
     def _held(self, engine: str) -> Holds:
@@ -199,7 +199,7 @@ class DashboardController(LoadControl):
             await asyncio.to_thread(load.close)
 
     async def record(self) -> None:
-        """Begin to record what is seen into a file, or end the recording that runs."""
+        """Begin a recording into a file, or end the present one."""
         if self.recordings is None:
             raise LlmtopError("this screen cannot record")
         self.recordings.toggle()
@@ -219,7 +219,7 @@ class DashboardController(LoadControl):
         return _Log(LogFeed(path, count))
 
     async def select(self, engine: str) -> None:
-        """Make an engine the one that the screen and the load keys are about."""
+        """Select an engine for the screen and the load keys."""
         self._source(engine)
         self._store.selected = engine
 

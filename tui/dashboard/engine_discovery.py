@@ -1,4 +1,4 @@
-"""Engines that appear while the screen is open: started elsewhere, or late to answer."""
+"""Finds engines that appear while the screen is open: started elsewhere, or late to answer."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ RESCAN_S = 5.0
 class NewEngines:
     """Adds engines that another llmtop started while this screen is open.
 
-    Those too that had failed before they were looked for: one that is started again and again, and
-    dies at once each time, is the very one that somebody has to see.
+    This includes engines that failed before the first check: an engine that is started again and
+    again and fails at once is important to see.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class NewEngines:
         self._due = self._opened + every_s
 
     async def beat(self) -> None:
-        """Look through the records, every few seconds."""
+        """Check the records every few seconds."""
         if self._steady() < self._due:
             return
         self._due = self._steady() + self._every_s
         records: list[EngineRecord] = await asyncio.to_thread(self._wiring.supervisor.records)
         for record in records:
-            # One that takes over a name will be seen under that name.
+            # An engine that takes over a name appears under that name.
             known = record.name in self._known or record.replaces in self._known
             if not known and (record.ended_at is None or self._failed_here(record)):
                 self._add(self._wiring.of(record))
@@ -63,9 +63,9 @@ class NewEngines:
 
 
 class MissingEngines:
-    """Adds engines that were asked for by URL and did not answer when the screen was opened.
+    """Adds engines that were given by URL and did not answer when the screen was opened.
 
-    add: gets each that answers. missing: the store's, by URL why it is not there.
+    add: called with each that answers. missing: the store's; the reason by URL.
     """
 
     def __init__(

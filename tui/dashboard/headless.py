@@ -1,4 +1,4 @@
-"""A dashboard without a screen: what is looked at, and nobody who looks."""
+"""A dashboard without a screen, for the recorder and for commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def watch(
     wiring: Wiring, endpoints: Sequence[Endpoint] | None = None, interval: float = 1.0
 ) -> Iterator[DashboardRuntime]:
-    """The parts of a screen that look at engines. The caller beats ``sampling`` and closes it.
+    """The sources of a screen. The caller runs ``sampling`` and closes it.
 
     endpoints: these, with the GPUs; None: all engines of llmtop, as the recorder watches them.
     """

@@ -1,4 +1,4 @@
-"""What the keys of the load do: start, steer, stop, start again. Each leaves a mark."""
+"""The commands of the load: start, change, stop, repeat. Each leaves a mark."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LoadControl(Control):
         self._begins = asyncio.Lock()  # held while a load's workers start
         self.recordings: Recordings | None = None
         self.slo: SloServices | None = None
-        self.keys: Keymap = DEFAULT  # for the ways out that name one
+        self.keys: Keymap = DEFAULT  # for hints that name a key
 
     async def start(self, plan: Plan) -> None:
         """Start the load on the selected engine, or give a running load a new plan."""
@@ -147,7 +147,7 @@ class LoadControl(Control):
         self._refresh_load()
 
     async def start_again(self) -> None:
-        """The last load once more: its shape from the beginning, or the level it was held at."""
+        """Repeat the last load: its shape from the beginning, or the level it was held at."""
         async with self._begins:
             if self._running() is not None:
                 raise LlmtopError(
@@ -160,7 +160,7 @@ class LoadControl(Control):
         self._mark("load again")
 
     async def switch_loop(self) -> None:
-        """From streams to requests a second or back, holding what is achieved now."""
+        """Switch between streams and requests a second, and hold the achieved level."""
         load = self._need()
         load.switch_loop()
         now = load.snapshot()
@@ -173,7 +173,7 @@ class LoadControl(Control):
         self._refresh_load()
 
     async def freeze(self) -> None:
-        """Hold the load where it is; nothing where none runs, or it is held already."""
+        """Hold the load at its present level; no effect without a load, or if it is held."""
         load = self._load_source.load
         if self._restarts.interrupted is None and load is not None and not load.finished:
             if load.snapshot().running:

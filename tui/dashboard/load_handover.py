@@ -1,4 +1,4 @@
-"""Restarts from the screen: what becomes of the load while an engine goes away or moves."""
+"""Restarts from the screen: interrupts or moves the load of an engine."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     RestartEngine = Callable[[EngineRecord, Wanted, HandOver | None], Restarted]
 
-CUT_S = 5.0  # how long cut requests get to be counted
+CUT_S = 5.0  # time limit for cut requests to be counted
 CUT_BEAT_S = 0.02
-DRAIN_S = 300.0  # how long the old engine gets to finish its requests in a rolling restart
+DRAIN_S = 300.0  # time limit for the old engine to finish its requests in a rolling restart
 DRAIN_BEAT_S = 0.5
 
 

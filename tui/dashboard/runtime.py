@@ -1,4 +1,4 @@
-"""The dashboard's real parts, put together: store, sources, control, and what they run on."""
+"""Builds the dashboard's parts: store, sources, control and their dependencies."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ RECORDED_S = 1.9  # between two looks of the recorder at exact latencies: half o
 class DashboardRuntime:
     """Builds everything that the app shows, and runs it while the app does.
 
-    news: called when something should be seen before the screen's next beat. The app is built on
-    the stage, so it puts its own here once it is there; until then nobody looks.
-    recorder: there is no screen, and never a load of its own: this is the recorder of the history.
-    It leaves GPUs alone, and to other llmtops what only one may read.
+    news: called for changes that should appear before the screen's next beat. The app is built
+    later and sets its own callback here.
+    recorder: this is the history recorder: no screen, no load. It reads no GPUs, and
+    leaves engines whose numbers only one process may read to other llmtop processes.
     """
 
     def __init__(

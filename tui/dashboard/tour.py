@@ -23,11 +23,11 @@ LOOK_S = 1.0  # how soon the end of the engine is seen
 
 
 class Tour(Struct):
-    """Plays a script on one engine until it ends or somebody takes over.
+    """Plays a script on one engine until it ends or the operator takes over.
 
-    ready: awaited before the first scene, gives the engine's options. speed: seconds of the script
-    in one of the clock's. sleep: of the clock. tell: takes what goes wrong, and what was put back.
-    owed: options as they were, until they are put back. ours: llmtop started the engine.
+    ready: awaited before the first scene, returns the engine's options. speed: script seconds per
+    clock second. sleep: of the clock. tell: receives errors, and reports of restored options.
+    owed: earlier values of options until they are restored. ours: llmtop started the engine.
     """
 
     engine: str
@@ -46,7 +46,7 @@ class Tour(Struct):
     _stopped: bool = False
 
     async def play(self) -> None:
-        """From the first scene to the last; options are put back however it ends."""
+        """Play all scenes; options are restored in every case."""
         try:
             options = await self.ready()
         except LlmtopError as error:
@@ -78,14 +78,14 @@ class Tour(Struct):
                 await self.put_back()
 
     async def _hold(self, seconds: float) -> None:
-        """Let a scene be seen, for as long as there is something to see."""
+        """Show a scene while the engine runs."""
         while seconds > 0 and self.running and not self.ended():
             await self.sleep(min(seconds, LOOK_S))
             seconds -= LOOK_S
 
     async def _break_off(self) -> None:
-        """The engine has ended: its captions would not be true, its address may be another's, and
-        what was changed as it ran has ended with it."""
+        """End the tour with its engine: captions would be wrong, another engine may have the
+        address, and live changes ended with the process."""
         self.running, self.caption = False, None
         self.owed.clear()
         self._holds = False  # a holder ends with its engine
@@ -94,8 +94,8 @@ class Tour(Struct):
             await self.control.cut_load()
 
     def stop(self) -> Coroutine[Any, Any, None]:
-        """Somebody takes over: the caption leaves at once; then, awaited, the load is held where it
-        is and options are put back."""
+        """The operator takes over: the caption disappears at once; then, awaited, the load is held
+        at its level and options are restored."""
         played = self.running
         self.running, self.caption, self._stopped = False, None, True
         return self._hand_over(played)

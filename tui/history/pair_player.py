@@ -16,10 +16,10 @@ SIGNS = ("A", "B")
 
 
 class PairPlayer:
-    """Feeds one store from two recordings, each with the engine that it has selected.
+    """Feeds one store from two recordings, with the selected engine of each.
 
-    Both begin at the same moment of one clock (``ShiftedRecording``). The longer one leads, the
-    other one follows. titles: their names. steady: monotonic seconds.
+    Both begin at the same time of one clock (``ShiftedRecording``). The shorter one follows the
+    longer one. titles: their names. steady: monotonic seconds.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the charts held before this screen was opened: from the history, once for each engine."""
+"""Fills charts with data from the history before this screen was opened, once for each engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmtop.tui.store.store import EngineTrack, Event, Store
 if TYPE_CHECKING:
     from llmtop.history.history_reader import Past
 
-SAME_S = 3.0  # two marks of one text that are no further apart are one change, seen by two
+SAME_S = 3.0  # two closer marks with the same text are one change, observed twice
 
 
 class PastSource:

@@ -1,8 +1,8 @@
-"""Pasted text distinguished from keys, before anything is looked for in it.
+"""Separates pasted text from keys before keys are parsed.
 
-Textual 8 looks for keys in it: of ``ESC [31m`` in a bracketed paste five keys are pressed, and so
-is much of what follows, so that text copied from a coloured log could stop an engine. It also takes
-minutes for what is here a search for one mark.
+Textual 8 parses keys in a bracketed paste: ``ESC [31m`` presses five keys, and so does much of the
+following text, so text copied from a coloured log could stop an engine. It also takes minutes,
+while this module only searches for one mark.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from llmtop.printable import clean
 
 BEGIN, END = "\x1b[200~", "\x1b[201~"
 KEPT = 4096  # characters of one paste; every line that is typed into is far shorter
-BURST = 200  # characters in one read, with no escape among them: nobody types so
-_SURE = 2  # of a mark that is cut in two; one may be the escape key, which must not wait
+BURST = 200  # characters in one read without an escape: faster than typing
+_SURE = 2  # characters of a split mark; a single one may be the escape key, which must not wait
 
 
 def typed_line(text: str) -> str:
-    """What is typed of pasted text into a line: its first line that says something.
+    """The part of pasted text that a line field accepts: its first line with text.
 
     Terminals send a carriage return for the end of a line, as the enter key does.
     """
@@ -28,7 +28,7 @@ def typed_line(text: str) -> str:
 
 
 class Pastes:
-    """Fed with what the terminal sends, piece by piece."""
+    """Processes the terminal's input, piece by piece."""
 
     def __init__(self) -> None:
         self._bursting = False
@@ -37,14 +37,14 @@ class Pastes:
 
     @property
     def waits(self) -> bool:
-        """Whether something is held back for what follows it; ``flush`` gives it up."""
+        """Whether text is held back until more arrives; ``flush`` returns it."""
         return self._pasted is None and bool(self._held)
 
     def feed(self, text: str, *, at_once: bool = False) -> Iterator[tuple[bool, str]]:
-        """What it holds: (False, keys), (True, a paste).
+        """The parts of a piece: (False, keys) or (True, a paste).
 
-        Consoles and old multiplexers put no marks around what is pasted. There a paste is told by
-        how much comes at a time, and goes on in what comes at_once after that.
+        Consoles and old multiplexers do not mark pastes. There a long piece counts as a paste, and
+        so do pieces that follow it at once.
         """
         if self._pasted is None and not self._held:
             bare = "\x1b" not in text
@@ -71,12 +71,12 @@ class Pastes:
                     self._pasted = None
 
     def flush(self) -> str:
-        """What was held back, and was no mark after all."""
+        """The text that was held back and is not a mark."""
         held, self._held = self._held, ""
         return held
 
 
 def _cut(text: str, mark: str, least: int) -> int:
-    """How many characters at the end are the beginning of the mark."""
+    """The number of characters at the end that are the beginning of the mark."""
     longest = min(len(text), len(mark) - 1)
     return next((n for n in range(longest, least - 1, -1) if text.endswith(mark[:n])), 0)

@@ -1,8 +1,8 @@
-"""Which panels are shown, and where: three designed layouts, chosen by size. Pure.
+"""The visible panels and their positions: three layouts, chosen by size. Pure.
 
-What leaves first when it gets small: the charts of ITL and of speculation or requests/s and the
-cost (the large layout's), then the figures per token, GPU, events, tokens/s and queue. KV cache,
-TTFT, the pulse and the state line never leave. The state line is always the first row.
+Panels disappear in this order when space is short: the charts of ITL and of speculation or
+requests/s and the cost (large layout), the figures per token, GPU, events, tokens/s and queue. KV
+cache, TTFT, the pulse and the state line always stay. The state line is always the first row.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Boxes = dict[str, Box]
 
 
 class Facts(Struct, frozen=True):
-    """What decides which panels there are, but for the size.
+    """The conditions besides the size that decide which panels are shown.
 
-    editing: the options have the keyboard and get room. speculates: the engine drafts tokens, or
-    could at once. steps: it shows the steps of its scheduler. beside: two engines side by side,
-    where there is room and nothing is edited. told: a tour has two lines below the state line, one
-    in the lowest terminal, and no line of keys: any of them ends it.
+    editing: the options have the keyboard and get space. speculates: the engine drafts tokens, or
+    can at once. steps: it shows its scheduler's steps. beside: two engines side by side, if there
+    is space and nothing is edited. told: a tour has two lines below the state line (one in the
+    lowest terminal) and no line of keys, because each key ends it.
     """
 
     stage: LifecycleView = LifecycleView.RUNNING
@@ -102,14 +102,14 @@ def arrange(width: int, height: int, facts: Facts = COMMON) -> Boxes:
 
 
 def _tiny(width: int, height: int, stage: LifecycleView) -> Boxes:
-    """Too small for anything but the state, and a word why."""
+    """Too small for anything but the state, with the reason."""
     if stage is LifecycleView.EMPTY or height < 3:
         return {"small": Box(0, 0, width, height)}
     return {"state": Box(0, 0, width, 1), "small": Box(0, 1, width, height - 1)}
 
 
 def pairs(width: int, height: int) -> bool:
-    """Whether there is room for two engines side by side."""
+    """Whether there is space for two engines side by side."""
     return width >= NORMAL[0] and height >= NORMAL[1]
 
 

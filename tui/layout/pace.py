@@ -1,13 +1,13 @@
-"""How often each panel is painted: at every beat, or rarely where every byte counts. Pure."""
+"""How often each panel is painted: at every beat, or rarely on a slow line. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
-# Seconds between two paints on a slow line. The pulse answers the first questions, so it keeps the
-# quickest beat that the budget of 1,000 bytes a second allows; a chart costs most and shows
-# minutes. What is not named here changes seldom, and is painted when it does.
+# Seconds between two paints on a slow line. The pulse is the most important panel, so it has the
+# shortest interval within the budget of 1,000 bytes a second. Charts cost most and show minutes.
+# Other panels change rarely and are painted on change.
 RARE = {
     "state": 3.0,
     "beside-state": 3.0,
@@ -19,7 +19,7 @@ RARE = {
     "gpu": 5.0,
 }
 RARE_CHART = 10.0
-SLACK_S = 0.2  # a beat that comes a little early is not worth waiting another one for
+SLACK_S = 0.2  # a beat may come this much early and still count
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""What the app asks a screen: where text is typed, and which keys its help begins with."""
+"""Protocols between app and screens: typed text, and the keys at the top of the help."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from llmtop.config.key_table import Place
 
 @runtime_checkable
 class TypedAhead(Protocol):
-    """A screen that may get keys which were read before it was there.
+    """A screen that may get keys that were read before it existed.
 
-    Textual sends a key to the screen that is on top when the key is read, and looks bindings up
-    later: in a burst, what follows the key that opens a line would be taken for other keys.
+    Textual sends a key to the top screen at the time of reading, and looks bindings up later. In a
+    burst, characters after the key that opens a text field would trigger other keys.
     """
 
     async def typed_ahead(self, event: Key) -> bool:
-        """Take the key as typed here; False when it is not."""
+        """Accept the key as typed text; False if it is not."""
 
 
 @runtime_checkable
 class Helped(Protocol):
-    """A screen that says which keys work on it: help begins with those."""
+    """A screen that names its keys: help begins with them."""
 
     @property
     def help_places(self) -> tuple[Place, ...]:

@@ -1,4 +1,4 @@
-"""The caption of a tour: what is seen and what to look at, right below the state."""
+"""The caption of a tour: what the screen shows, right below the state line."""
 
 from __future__ import annotations
 

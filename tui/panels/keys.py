@@ -29,7 +29,7 @@ class KeysPanel(Panel):
         state: list[Span] = [(" REC ", "badge-bad"), (" ", TEXT)] if view.store.recording else []
         sign = view.axis.sign(view.now)
         state += [(f" {sign} ", "badge-warn"), (" ", TEXT)] if sign else []
-        state += [] if view.mouse else [("mouse let go ", "warn")]
+        state += [] if view.mouse else [("mouse off ", "warn")]
         keys = self._keys(view)
         closed = len(keys)  # those that do nothing here follow
         if view.elsewhere:

@@ -1,4 +1,4 @@
-"""The load: what is asked, what is achieved, what fails, and whether the client can be trusted."""
+"""The load panel: asked and achieved load, failures, and the validity of the measurement."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from llmtop.operations.shared_load import SharedLoad
 
 RUNNING = ("load.hold", "load.burst", "load.stop", "load.cut", "load.loop")
-RANKS = {"load.stop": 1, "load.hold": 2}  # what stays longest where there is no room
+RANKS = {"load.stop": 1, "load.hold": 2}  # the keys that stay longest in a narrow panel
 
 
 class LoadPanel(Panel):
     """Shape above, keys below, and the results between."""
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
-        """The box; the rows that matter least leave first."""
+        """The box; the least important rows disappear first."""
         load = view.load
         inner, room = width - 4, max(0, height - 2)
         other = view.engine.shared_load if view.engine is not None else None

@@ -37,7 +37,7 @@ class StartupPanel(Panel):
         since = engine.status.since
         elapsed = view.now - (record.started_at if since is None else since)
         before = record.previous_startup_s
-        phase = f.clean(engine.status.phase, 60) or "waiting for its first words"
+        phase = f.clean(engine.status.phase, 60) or "waiting for its first log line"
         rows: list[Row] = [
             (
                 _in,
@@ -66,7 +66,7 @@ class StartupPanel(Panel):
         no_reason = (
             "it was stopped"
             if engine.status.state is State.STOPPED
-            else "it ended and left no reason"
+            else "it ended without a reason in its log"
         )
         cause = record.cause or engine.status.phase or no_reason
         code = f"exit code {record.exit_code}" if record.exit_code is not None else ""

@@ -1,4 +1,4 @@
-"""The state line: how the engine stands, why, and which engine it is. It never leaves or moves."""
+"""The state line: the engine's state, the reasons, and its name. It is always in the first row."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ LEVEL_ROLE = {
     Level.OVERLOADED: "bad",
     Level.HUNG: "bad",
 }
-WORD = 10  # cells of the longest word: what stands behind it does not move when the state does
-PROCESS = 28  # cells for the name and the process, where the reasons leave so much
-BADGE = "badge-"  # begins a role with the colour behind the words
+WORD = 10  # cells of the longest state: a change of state does not move the text after it
+PROCESS = 28  # cells for the name and the process, if the reasons leave them
+BADGE = "badge-"  # prefix of roles with a background colour
 
 
 class Headline(Struct, frozen=True):
-    """A word in its colour, and the reasons for it, the most telling first."""
+    """A state with its colour and its reasons, the most important first."""
 
     word: str
     role: str
@@ -47,7 +47,7 @@ class Headline(Struct, frozen=True):
 
 
 def headline(view: View, engine: EngineTrack) -> Headline:
-    """The one state of an engine: that of its process where it does not serve, else of its load."""
+    """The state of an engine: that of its process if it does not serve, else that of its load."""
     status = engine.status
     state = status.state if status is not None else State.READY
     role = STATE_ROLE[state]

@@ -302,7 +302,7 @@ class LogScreen(TightScreen):
             start = (shown[0].number - 1 if forward else shown[-1].number + 1) if shown else None
         number = self._text.jump(forward, start)
         if number is None:
-            self._said = f"nothing has '{self._text.needle}'" if self._text.needle else ""
+            self._said = f"no line has '{self._text.needle}'" if self._text.needle else ""
         else:
             self._go(number)
         self.paint()

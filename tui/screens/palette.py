@@ -87,7 +87,7 @@ class PaletteScreen(ModalScreen[Entry | None], TightScreen):
         for number in range(self._top, min(self._top + room, len(self._entries))):
             rows.append(self._line(self._entries[number], number == self._at, inner, view))
         if not self._entries:
-            rows.append((("   nothing here is called so", MUTED),))
+            rows.append((("   no entry matches", MUTED),))
         keys = view.keys
         moving = keys.pair("palette.up", "palette.down")
         foot = join(

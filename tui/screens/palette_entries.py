@@ -38,7 +38,7 @@ class Host(Protocol):
 
     @property
     def dashboard(self) -> Dashboard:
-        """The screen that all others lie on."""
+        """The bottom screen, below all others."""
 
     @property
     def theme_names(self) -> list[str]:

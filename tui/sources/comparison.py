@@ -1,4 +1,4 @@
-"""A against B beside the screen: the option is switched for each run, and put back at the end."""
+"""Runs a comparison: switches the option for each run, and restores it at the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llmtop.values import replace
 from llmtop.wording.findings import comparison_sentence, gave_up
 from llmtop.wording.sentences import value_words
 
-DRAIN_S = 30.0  # how long one engine gets to finish before the other has its turn
+DRAIN_S = 30.0  # time limit for one engine to finish before the other one's run
 
 
 class ComparisonRun(Experiment):

@@ -41,13 +41,13 @@ ENDED = (State.STOPPED, State.FAILED, State.LOST)
 class EngineSource:
     """Keeps one engine's track: its state, its numbers, its options and who changed them.
 
-    now: the screen's clock. wall: the clock that engines stamp their changes with.
-    news: called when there is something that should be seen before the screen's next beat. reopen:
-    makes a new session when the record names another process: it was restarted.
-    judge: called after each look, to say how the engine stands.
-    seen: is told what is wrong with an engine of ours, for others who ask.
-    expected: a restart that was asked for here is under way; who asked reports what it did.
-    settled: set once its first sample is there, or it has ended without one.
+    now: the screen's clock. wall: the clock of the engines' change times.
+    news: called for changes that should appear before the screen's next beat. reopen: creates a new
+    session when the record names another process, after a restart.
+    judge: called after each reading to determine the state.
+    seen: receives the problems of llmtop's engines, for other processes.
+    expected: a restart from this screen is in progress; its caller reports the result.
+    settled: set after its first sample, or when it has ended without one.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a search and a comparison share: a load of their own, run beside the screen and ended."""
+"""The base of searches, comparisons and tunes: an own load that runs in the background."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 BEAT_S = (
     0.2  # between two looks at the load; ``Saturation`` and ``Comparison`` want some five a second
 )
-CUT_S = 3.0  # how long cut requests get to be counted
+CUT_S = 3.0  # time limit for cut requests to be counted
 ENDED = (State.STOPPED, State.FAILED, State.LOST)
 
 

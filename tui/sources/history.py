@@ -1,4 +1,4 @@
-"""What was changed at an engine, by whomever, as events and marks."""
+"""Changes of an engine's options, by any process, as events and marks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmtop.engines.core.options import Change, Outcome
 from llmtop.tui.store.store import EngineTrack, Event, Store
 from llmtop.wording.sentences import change_words, mark_words
 
-GRACE_S = 1.0  # changes older than this before we came are history, not news
+GRACE_S = 1.0  # changes from longer before the start of the screen are not reported
 
 
 class ChangeHistory:

@@ -1,4 +1,4 @@
-"""Our load for other screens, and theirs for ours."""
+"""Shares the load's figures with other screens, and shows those of other processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVERY_S = 1.0
 
 
 class SharedLoadSource:
-    """Writes what our load does into the folder of its engine, and reads what others write.
+    """Writes the load's figures into the folder of its engine, and reads those of others.
 
     folder: of an engine that llmtop started. wall: the clock that processes share.
     """

@@ -1,4 +1,4 @@
-"""One series of a chart: every point of the last minutes, and stretches of a whole day."""
+"""One series of a chart: every point of the last minutes, and aggregates of a whole day."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 
 from llmtop.analysis.thinning import Stretch, Thinner
 
-BRIEF = 120  # points, where nobody looks at charts
+BRIEF = 120  # points, without charts
 CAPACITY = 1200  # points kept of each series: 20 minutes at a beat of one second
 DAY = {10: 4320, 60: 1440}  # stretches kept, by their seconds: twelve hours, and a day
 

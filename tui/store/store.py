@@ -1,4 +1,4 @@
-"""The timeline: what the sources found, kept for the panels. Plain values, no screen in here.
+"""The timeline: the data from the sources, for the panels. Plain values, no screen in here.
 
 Sources write into it, panels read from it, on separate beats. Memory is bounded: every series and
 list is a ring.

@@ -1,4 +1,4 @@
-"""The terminal's driver: Textual's, with an input thread that sleeps while nobody types."""
+"""The terminal driver: Textual's, with an input thread that sleeps without input."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from llmtop.tui.keys.pasting import Pastes
 from llmtop.tui.terminal.keyboard_bytes import KeyboardBytes
 from llmtop.tui.textual_private.driver import ParseError, PrivateDriver
 
-# An escape may be a key of its own or the beginning of another: the parser decides by time, and is
-# to be asked as long as that can take.
+# An escape may be a key or the beginning of another key. The parser decides by time, so it must be
+# called until that time is over.
 LOOK_S = 0.1
-# Events that the screen has not seen yet. Each may take it milliseconds, and a signal to end waits
-# behind them.
+# Events that the screen has not processed. Each may take milliseconds, and a termination signal
+# waits behind them.
 AHEAD = 200
 AHEAD_S = 0.01
 LOOKS_FOR_S = max(1.0, ESCAPE_DELAY + 2 * LOOK_S)
 
 
 class QuietDriver(PrivateDriver):
-    """Textual 8's own thread wakes up ten times a second for ever, to see whether it should end.
+    """Textual 8's own thread wakes up ten times a second to check whether it should end.
 
-    That is a sixth of a per cent of a core, a tenth of all that an idle screen costs. This one
-    waits for input or for the word to end, which comes through a pipe.
+    That takes a sixth of a per cent of a core, a tenth of the CPU time of an idle screen. This
+    thread waits for input or for the end signal through a pipe.
     """
 
     _pipe: tuple[int, int] | None = None  # written to, it ends the thread

@@ -1,7 +1,7 @@
-"""What a terminal sends, as text: bytes that are no characters, and reports that are no keys.
+"""Decodes the terminal's input: invalid bytes, and reports that are not keys.
 
-Textual 8 decodes strictly, so that one byte of another encoding ends its thread and the screen. It
-presses a key for each character of a sequence that it does not know.
+Textual 8 decodes strictly, so one byte of another encoding ends its thread and the screen. It
+presses a key for each character of an unknown sequence.
 """
 
 from __future__ import annotations

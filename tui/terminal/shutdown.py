@@ -1,4 +1,4 @@
-"""Leaving because a signal says so: politely, and with the terminal as it was whatever happens."""
+"""Exit on a signal: cleans up, and restores the terminal in every case."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 LEAVE_S = 5.0  # to restore the terminal and end the load
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
-# What the screen has set, undone: pasting, wrapping, sizes, the mouse, the keyboard, the alternate
+# Resets what the screen has set: pasting, wrapping, sizes, the mouse, the keyboard, the alternate
 # screen, the cursor, the focus.
 RESTORE = (
     b"\x1b[?2004l\x1b[?7h\x1b[?2048l\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[<u"
@@ -24,7 +24,7 @@ RESTORE = (
 
 
 class Shutdown:
-    """Made before the screen takes the terminal, since it remembers how that was."""
+    """Create it before the screen uses the terminal: it saves the terminal's state."""
 
     def __init__(self) -> None:
         self._signum: signal.Signals | None = None

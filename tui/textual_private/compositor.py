@@ -1,4 +1,4 @@
-"""Sending a terminal only the cells that changed."""
+"""Sends a terminal only the cells that changed."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class TightUpdate(CompositorUpdate):
 
 
 class TightCompositor(Compositor):
-    """Textual's compositor with partial updates that are made of the dirty cells alone.
+    """Textual's compositor with partial updates of only the dirty cells.
 
-    Textual 8.2.8's own crops a dirty span at its right end only, so a change in the last cell of a
-    chart sends the whole line of it: 12,126 bytes a second at 120x40 under load against 3,124 here.
-    And it asks every widget within the rectangle around all that is dirty for all of its lines:
-    the whole screen, when the pulse above and a chart below change together.
+    Textual 8.2.8's own crops a dirty span only at its right end, so a change in the last cell of a
+    chart sends its whole line: 12,126 bytes a second at 120x40 under load, against 3,124 here. It
+    also renders all lines of every widget within the rectangle around all dirty cells: the whole
+    screen, when the pulse above and a chart below change together.
 
-    begun: something was drawn. Until then nothing is sent: Textual paints a screen whose widgets
-    have nothing to show yet three times, which is 24,000 bytes and a twentieth of a start.
+    begun: something was drawn. Until then nothing is sent: Textual paints a screen with empty
+    widgets three times, which takes 24,000 bytes and a twentieth of the start-up time.
     """
 
     def __init__(self, *, begun: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""What a panel is given to draw from: the store, the moment, the way the operator wants it."""
+"""The input of a panel: the store, the time, the operator's settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class LifecycleView(StrEnum):
-    """What the screen is about, from the selected engine's state."""
+    """What the screen shows, from the selected engine's state."""
 
     EMPTY = "empty"  # no engine at all
     STARTING = "starting"
@@ -34,9 +34,9 @@ class LifecycleView(StrEnum):
 
 
 class ReplayPosition(Struct, frozen=True):
-    """Where a replay is. at, length: seconds from its beginning. places: its marks and events.
+    """The position of a replay. at, length: seconds from its beginning. places: marks and events.
 
-    typed: a moment that is being typed, None while nothing is. remark: what is wrong with the file.
+    typed: a time that is being typed, or None. remark: the problem of the file.
     """
 
     title: str
@@ -50,10 +50,10 @@ class ReplayPosition(Struct, frozen=True):
 
 
 class View(Struct, frozen=True):
-    """One beat's look at the world. zone: None for the operator's own.
+    """The view at one beat. zone: None for the operator's own.
 
-    keys: the keys in force. mouse: whether it is ours; else the terminal selects text with it.
-    caption: what a tour says, None without one.
+    keys: the key bindings. mouse: whether the app uses it; else the terminal selects text with it.
+    caption: of a tour, or None.
     """
 
     store: Store

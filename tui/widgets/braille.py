@@ -1,7 +1,8 @@
 """Braille drawing: numbers to dots to characters. Pure functions.
 
-Measured on the wire: an empty braille cell (U+2800) is three bytes where a space is one, so empty
-cells are spaces; one colour a stretch instead of one a cell is a tenth of the bytes.
+Measured bytes to the terminal: an empty braille cell (U+2800) has three bytes, a space one, so
+empty cells are spaces. One colour for each run of cells instead of each cell needs a tenth of the
+bytes.
 """
 
 from __future__ import annotations

@@ -61,10 +61,10 @@ _LOOKS: WeakKeyDictionary[App[Any], dict[tuple[str, str], Style]] = WeakKeyDicti
 
 
 class Canvas(Widget):
-    """Rows set by ``put``; a row that did not change costs nothing, one that did its changed cells.
+    """Rows set by ``put``. Only the changed cells of a row cost bytes.
 
-    Measured: ``Static.update`` repaints its whole region whatever changed, 9.1 KB a beat where 3.6
-    will do.
+    Measured: ``Static.update`` repaints its whole region on each change, 9.1 KB a beat instead of
+    3.6 KB.
     """
 
     ALLOW_SELECT = False

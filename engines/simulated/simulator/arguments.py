@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--version", action="version", version=__version__)
     add("--host", default="127.0.0.1")
-    add("--port", type=_whole(0, 65535), default=8000, help="0: a free one, named in the log")
+    add("--port", type=_whole(0, 65535), default=8000, help="0: a free port, shown in the log")
     add("--gpu", choices=sorted(GPUS), default="h200", help="the virtual card (%(default)s)")
     add("--model", choices=sorted(MODELS), default="llama-3.1-8b", help="its shape (%(default)s)")
     add("--served-model-name", default="", help="the name that requests must give")
@@ -109,8 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     caching = argparse.BooleanOptionalAction
     add("--enable-prefix-caching", action=caching, default=True)
     add("--speculative", default="", metavar="METHOD:TOKENS", help="ngram:4 or draft:4")
-    add("--acceptance", type=_number(0.0, 1.0), default=0.6, help="of a draft token, at best")
-    add("--speed", type=_number(0.01, 1000.0), default=1.0, help="virtual seconds a second")
+    add(
+        "--acceptance",
+        type=_number(0.0, 1.0),
+        default=0.6,
+        help="most accepted draft tokens",
+    )
+    add("--speed", type=_number(0.01, 1000.0), default=1.0, help="virtual seconds per real second")
     add("--seed", type=_whole(0, 1 << 62), default=0)
     add("--startup-s", type=_number(0.0, 3600.0), default=2.0, help="how long the start takes")
     add(

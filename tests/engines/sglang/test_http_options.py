@@ -107,7 +107,7 @@ async def test_what_our_plugin_takes_on_every_rank_is_offered_from_the_start() -
     assert (await stock.get()).options["chunked_prefill_size"].value == 64
     engine.takes = ()  # a value that the ranks refuse
     (done,) = await stock.set({"chunked_prefill_size": 63})
-    assert done.outcome is Outcome.REFUSED and "its log says why" in (done.reason or "")
+    assert done.outcome is Outcome.REFUSED and "its log shows the reason" in (done.reason or "")
 
 
 @pytest.mark.parametrize("nonsense", ["x", None, [1, {}], {"a": 1}])
@@ -204,10 +204,10 @@ async def test_a_rank_that_refuses_over_http_is_named_where_it_says_its_number(
     assert outcome_words(change) == "applied on 1 of 2 ranks"
     option = (await stock.get()).options["max_running_requests"]
     if numbered:
-        assert change.reason == "rank 1 refused: its log says why"
+        assert change.reason == "rank 1 refused: its log shows the reason"
         assert "the ranks differ: 3 on rank 0, 8 on rank 1" in option.note
     else:
-        assert change.reason == "1 of 2 ranks refused it; SGLang's log says which and why"
+        assert change.reason == "1 of 2 ranks refused it; SGLang's log shows which and why"
         assert "the ranks differ: 3, 8" in option.note
     assert option.value == 3 and {one.value for one in option.ranks} == {3, 8}
 

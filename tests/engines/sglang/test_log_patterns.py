@@ -55,10 +55,10 @@ def test_a_start_that_went_well_has_no_failure_in_it(name: str) -> None:
     [
         ("bad_model", "no model at /srv/llm"),
         ("port_in_use", "its port was taken by another process: 30000"),
-        ("context", "--context-length 65536 is more than the 2048 tokens that this model"),
+        ("context", "--context-length 65536 is more than this model's limit of 2048 tokens"),
         ("page", "--chunked-prefill-size is not a multiple of --page-size"),
         ("memory", "the weights left no memory for the KV cache (--mem-fraction-static 1e-05)"),
-        ("bad_algorithm", "SGLang knows no speculative algorithm WRONG"),
+        ("bad_algorithm", "SGLang does not know the speculative algorithm WRONG"),
         ("backend", "EAGLE is not supported in decode attention backend torch_native"),
         ("killed", "its process scheduler_0 was killed (SIGKILL)"),
     ],
@@ -89,7 +89,7 @@ def test_recorded_failures(name: str, cause: str) -> None:
         (
             "ValueError: The memory capacity is unbalanced. Some GPUs may be occupied by other "
             "processes. pre_model_load_memory=79.1, local_gpu_memory=40.2",
-            "something else holds memory on one of the GPUs",
+            "another process holds memory on one of the GPUs",
         ),
         (
             "Exception: Capture cuda graph failed: CUDA out of memory. Tried to allocate 2 GiB",

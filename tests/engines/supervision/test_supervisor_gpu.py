@@ -102,7 +102,7 @@ def test_a_start_that_finds_no_memory_names_who_holds_it(bench: Bench) -> None:
         record = bench.supervisor.launch(spec)
         with pytest.raises(LaunchFailed) as caught:
             bench.supervisor.wait_ready(record, 30)
-    assert "128.62 GiB of memory are wanted" in caught.value.message
+    assert "128.62 GiB of GPU memory are requested" in caught.value.message
     assert f"pid {pid} (orphaned VLLM::EngineCore" in caught.value.hint
     assert f"llmtop doctor --end {pid}" in caught.value.hint
 

@@ -90,11 +90,11 @@ class TestLog:
                 "bad_spec_method",
                 "the speculative decoding configuration was refused: method Input should be 'ngr",
             ),
-            ("kv_too_big", "the KV cache is to take 100.0 GiB and 12.68 GiB are free"),
+            ("kv_too_big", "the KV cache should take 100.0 GiB, but 12.68 GiB are free"),
             ("kv_too_small", "the KV cache cannot hold even one request of 2048 tokens"),
             (
                 "maxlen_gt_model",
-                "--max-model-len 99999 is more than the 4096 tokens that this model was made for",
+                "--max-model-len 99999 is more than this model's limit of 4096 tokens",
             ),
             ("mnbt_lt_seqs", "--max-num-batched-tokens 2048 is less than --max-num-seqs 4096"),
             ("no_cache_blocks", "the weights left no memory for the KV cache"),
@@ -115,12 +115,12 @@ class TestLog:
                 "ValueError: Free memory on device cuda:0 (10.12/79.11 GiB) on startup is less "
                 "than desired GPU memory utilization (0.92, 72.78 GiB). Decrease GPU memory "
                 "utilization or reduce GPU memory used by other processes.",
-                "72.78 GiB of memory are wanted and 10.12 of 79.11 GiB are free",
+                "72.78 GiB of GPU memory are requested, but only 10.12 of 79.11 GiB are free",
             ),
             (
                 "ValueError: Free memory on device (10.12/79.11 GiB) on startup is less than "
                 "desired GPU memory utilization (0.9, 71.2 GiB).",
-                "71.2 GiB of memory are wanted and 10.12 of 79.11 GiB are free",
+                "71.2 GiB of GPU memory are requested, but only 10.12 of 79.11 GiB are free",
             ),
             (
                 "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",

@@ -69,7 +69,7 @@ def test_where_a_key_that_is_wanted_goes_is_said(key: str, words: str) -> None:
     assert "LLMTOP_API_KEY" in caught.value.hint and "sk-1" not in caught.value.message
 
 
-NO_LIST = "does not answer as an OpenAI server does"
+NO_LIST = "does not answer like an OpenAI server"
 CLOSED = "closed the connection or does not speak HTTP"
 BOMB = gzip.compress(b'{"data": [{"id": "m"}]}' + b" " * MAX_ANSWER)
 

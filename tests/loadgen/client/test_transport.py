@@ -75,7 +75,7 @@ def test_a_good_answer(kind: str) -> None:
     ("quirk", "error"),
     [
         (Quirk.BUSY, "HTTP 429: too many requests"),
-        (Quirk.NO_USAGE, "[DONE] without the usage"),
+        (Quirk.NO_USAGE, "[DONE] without the requested usage"),
         (Quirk.ENDLESS_LINE, "a line without end"),
         (Quirk.ENDLESS_ERROR, "HTTP 500: aaa"),
         (Quirk.RESET, ""),

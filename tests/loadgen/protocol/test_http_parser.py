@@ -126,12 +126,12 @@ def test_bytes_after_the_answer_spoil_the_connection_only() -> None:
         ((text("a"), USAGE), "the stream ended before its [DONE]"),
         (
             (text("a"), DONE),
-            "[DONE] without the usage that was asked for, and without finish_reason",
+            "[DONE] without the requested usage, and without finish_reason",
         ),
-        ((DONE,), "[DONE] without the usage"),
+        ((DONE,), "[DONE] without the requested usage"),
         (
             (b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":0}}\n\n', DONE),
-            "not one token came",
+            "no token was received",
         ),
         (
             (text("a"), b'data: {"error":{"message":"engine died","code":500}}\n\n', DONE),
@@ -139,7 +139,7 @@ def test_bytes_after_the_answer_spoil_the_connection_only() -> None:
         ),
         ((b'data: {"error":"boom"}\n\n', DONE), "error in the stream: boom"),
         ((b'data: {"object":"error","message":"boom"}\n\n',), "error in the stream: boom"),
-        ((text("a"), delta("", '"abort"'), USAGE, DONE), "the server gave up"),
+        ((text("a"), delta("", '"abort"'), USAGE, DONE), "the server aborted the answer"),
         ((b"data: {]\n\n",), "a chunk that is not a completion chunk"),
         ((b'data: {"choices":7}\n\n',), "a chunk that is not a completion chunk"),
         ((usage(10**30),), "the stream ended before its [DONE]"),

@@ -69,13 +69,13 @@ EARLY = seconds(0.1)  # half of it can be this client's
             "first tokens were read together with later ones",
         ),
         (Measure.TTFT, Sources(), "first tokens were read together with later ones"),
-        (Measure.TPOT, Sources(late_s=0.1), "last tokens were read together with what came after"),
+        (Measure.TPOT, Sources(late_s=0.1), "last tokens were read together with the data after"),
         (
             Measure.TPOT,
             Sources(extents={Measure.TPOT: Extent(BUSY, BUSY, seconds(0.3))}),
             "first tokens were read together with later ones",
         ),
-        (Measure.E2E, Sources(stalled=0.2), "answers lay unread until the server had to wait"),
+        (Measure.E2E, Sources(stalled=0.2), "answers stayed unread until the server had to wait"),
         (
             Measure.ITL,  # the stall is no part of a gap's bound
             Sources(stalled=0.2, extents={Measure.ITL: Extent(BUSY, EARLY, BUSY, 0.7)}),
@@ -84,7 +84,7 @@ EARLY = seconds(0.1)  # half of it can be this client's
         (
             Measure.TTFT,
             Sources(stamped=False, lag_s=0.03),
-            "without kernel stamps moments are this program's, up to 30.0 ms late (p99)",
+            "without kernel stamps this program takes the times, up to 30.0 ms late (p99)",
         ),
     ],
 )
@@ -101,8 +101,8 @@ def test_few_tokens_that_were_read_together_are_not_the_whole_reason() -> None:
     gaps = Extent(seconds(0.02, 0.042), seconds(0.02, 0.02), seconds(0.02, 0.042), 0.001)
     found = verdicts(Sources(extents={Measure.ITL: gaps}))["itl", "p99"]
     assert found.reason == (
-        "0.1% of its tokens were read together with later ones, and p99 is where short gaps end"
-        " and long ones begin"
+        "0.1% of its tokens were read together with later ones, and p99 lies between short gaps"
+        " and long ones"
     )
 
 
@@ -134,7 +134,7 @@ def test_throughput_is_short_by_the_time_that_streams_are_away() -> None:
     found = verdicts(Sources(tokens_per_s=1000.0, turnaround=0.2))["output_tokens_per_s", ""]
     assert found.bound == pytest.approx(250.0) and not found.valid
     assert found.words == (
-        "tok/s can be 25% off: streams waited 20% of their time for this client to ask again"
+        "tok/s can be 25% off: streams waited 20% of their time for this client's next send"
     )
     assert verdicts(Sources(tokens_per_s=1000.0, turnaround=0.08))["output_tokens_per_s", ""].valid
 
@@ -254,7 +254,7 @@ def test_a_level_whose_streams_are_away_is_the_clients() -> None:
     load = Late(5)
     load.turnaround = 0.2
     found = level_of(load, Slo(ttft=1.0))
-    assert not found.valid and "for this client to ask again" in found.health.verdict
+    assert not found.valid and "for this client's next send" in found.health.verdict
 
 
 def test_a_request_is_in_time_surely_perhaps_or_not_at_all() -> None:

@@ -97,7 +97,7 @@ def test_every_choice_of_a_chunk_is_output() -> None:
     record, _ = a_chunk_each(two, two, usage(2), DONE)
     assert (record.fate, record.chunks) == (Fate.OK, 2)
     record, _ = a_chunk_each(two, given_up, usage(2), DONE)
-    assert record.error == "the server gave up (finish_reason abort)"
+    assert record.error == "the server aborted the answer (finish_reason abort)"
 
 
 @pytest.mark.parametrize("at_once", [True, False])

@@ -77,7 +77,7 @@ def test_what_is_no_trace_is_told_with_its_line(
 
 
 def test_an_empty_trace_or_none_at_all(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds no arrivals"):
+    with pytest.raises(UsageError, match="has no arrivals"):
         trace.read(write(tmp_path, "\n\n"))
     with pytest.raises(UsageError, match="cannot be read: no such file"):
         trace.read(str(tmp_path / "nothing"))
@@ -129,7 +129,7 @@ def test_files_of_a_shape_may_lie_in_another_folder(tmp_path: Path) -> None:
 
 def test_a_closed_loop_cannot_follow_a_trace(tmp_path: Path) -> None:
     text = f"trace {write(tmp_path, '1')}"
-    with pytest.raises(UsageError, match="only the open loop follows"):
+    with pytest.raises(UsageError, match="so it needs the open loop"):
         check(Plan(Loop.CLOSED, text))
     assert check(Plan(Loop.OPEN, text)).is_recorded
 

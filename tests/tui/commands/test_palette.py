@@ -275,6 +275,6 @@ async def test_without_a_match_enter_does_nothing(
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("ctrl+p", *"zzzz", "enter", "tab", "down", "up")
         await settle(pilot)
-        assert "nothing here is called so" in screen_text(app)
+        assert "no entry matches" in screen_text(app)
         assert isinstance(app.screen, PaletteScreen) and control.calls == []
         assert screen_text(app).isascii()

@@ -138,7 +138,7 @@ CASES: dict[str, Case] = {
     "log": Case(on=LogScreen, shows="line 99"),
     "palette": Case(on=PaletteScreen, shows="entries"),
     "theme": Case(),
-    "mouse": Case(shows="mouse let go"),
+    "mouse": Case(shows="mouse off"),
     "chart.left": Case(shows=" n="),
     "chart.right": Case(("comma", "comma"), shows=" n="),
     "chart.back": Case(shows=" AGO"),

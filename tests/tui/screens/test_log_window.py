@@ -188,7 +188,7 @@ async def test_a_search_is_typed_counted_and_ended(
         assert "1 of 1" not in screen_text(app) and "log" in screen_text(app)
         await pilot.press("slash", *"nothing", "enter")
         await pilot.pause()
-        assert "nothing has 'nothing'" in screen_text(app)
+        assert "no line has 'nothing'" in screen_text(app)
 
 
 async def test_letters_typed_for_a_search_are_no_keys(

@@ -116,11 +116,11 @@ async def test_the_state_of_the_mouse_is_said(
     app = make_app(mouse=mouse)
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
-        assert ("mouse let go" in screen_text(app)) == (not mouse)
+        assert ("mouse off" in screen_text(app)) == (not mouse)
         await pilot.press("m")
         await settle(pilot)
-        assert ("mouse let go" in screen_text(app)) == mouse
+        assert ("mouse off" in screen_text(app)) == mouse
         said = [note.message for note in app._notifications]
         assert said == [
-            "mouse let go: the terminal selects text" if mouse else "the mouse is llmtop's"
+            "mouse off: the terminal selects text" if mouse else "mouse on: llmtop uses it"
         ]

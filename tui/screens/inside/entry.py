@@ -28,7 +28,7 @@ class EngineScreens(App[None]):
     elsewhere = ""  # the host of an engine that is seen through a Prometheus
 
     def current_view(self) -> View:
-        """The view of this moment."""
+        """The present view."""
         raise NotImplementedError
 
     @property

@@ -113,7 +113,9 @@ class RequestsScreen(PageScreen):
         top = max(0, min(cursor - (room - 1) // 2, len(listed) - (room - 1)))
         rows += table_rows(listed, cursor, top, room, view, width)
         if not listed:
-            words = f"none has '{self._filter}'" if self._filter else "no request is in the engine"
+            words = (
+                f"no request has '{self._filter}'" if self._filter else "the engine has no request"
+            )
             rows.append(fit([(f"  {words}", MUTED)], width))
         if details:
             rows += [()] * (height - 2 - len(details) - len(rows))

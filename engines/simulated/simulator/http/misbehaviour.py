@@ -1,4 +1,4 @@
-"""What can be wrong with an engine, on demand: for tests of what watches it."""
+"""Faults of an engine on demand, to test llmtop's reactions."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ KINDS = {
 }
 """Kind -> seconds after ready by default (slow-...: seconds that it takes), None: no seconds.
 
-slow-start takes long. fail-start finds no memory for its KV cache and exits with 1. crash exits in
-mid-run, streams broken. hang answers nothing any more, not even SIGTERM. refuse closes its port
-and lives on. metrics-500, metrics-frozen and
-metrics-nonsense (impossible numbers) spoil /metrics. live-mute takes connections to the
-live-option socket and says nothing; live-nonsense answers what is no protocol; live-old speaks
-protocol 1 alone; live-half hangs up in the middle of an answer with steps. rank-mute: the last
-data-parallel rank alone takes connections and says nothing; rank-off: it refuses every change.
-stubborn stays after SIGTERM until its clients are gone, as vLLM does with streams open. slow-host
-takes so long in each step, with the GPU idle; slow-front before each request reaches the scheduler.
+slow-start: a long start. fail-start: no memory for the KV cache, exit code 1. crash: exits while it
+serves and breaks streams. hang: no answers, and it ignores SIGTERM. refuse: closes its port and
+keeps running. metrics-500, metrics-frozen and metrics-nonsense (impossible numbers) break /metrics.
+live-mute: the live-option socket accepts connections and does not answer. live-nonsense: invalid
+answers. live-old: only protocol 1. live-half: closes the connection within an answer with steps.
+rank-mute: only the last data-parallel rank accepts connections and does not answer. rank-off: that
+rank refuses every change. stubborn: ignores SIGTERM until its clients are gone, like vLLM with open
+streams. slow-host: this delay in each step, with an idle GPU. slow-front: this delay before each
+request reaches the scheduler.
 """
 
 
@@ -68,7 +68,7 @@ def parse(texts: Sequence[str]) -> dict[str, Misbehaviour]:
 
 
 def impossible(page: str) -> str:
-    """A page whose gauges and counters no engine can have: it parses, and means nothing."""
+    """A page with impossible gauges and counters, in valid syntax."""
     lines = page.split("\n")
     wrong = itertools.cycle(("NaN", "-7", "1e300", "+Inf"))
     spoilt = [

@@ -1,4 +1,4 @@
-"""The virtual GPUs and the model shapes, each figure with its source."""
+"""The virtual GPUs and the model shapes, with the source of each figure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ GIB = 1 << 30
 
 
 class Gpu(Struct, frozen=True):
-    """A card as its datasheet has it.
+    """A GPU with the figures of its datasheet.
 
     bandwidth: peak memory bandwidth, bytes/s. flops: peak dense bf16, FLOP/s. memory_gib: what the
     driver reports as total. max_num_seqs, max_num_batched_tokens: what vLLM's API server takes by
@@ -80,7 +80,7 @@ DRAFT_MODEL_BYTES = 1.24e9 * 2
 # Beside weights and KV cache: peak activations and the runtime. On an H200 with Llama-3.1-8B vLLM
 # 0.26 asked for 0.92 x 139.8 GiB, loaded 15.0 GiB and had 112.28 GiB left for the KV cache.
 RESERVED_GIB = 0.92 * 139.8 - 15.0 - 112.28
-# Of that, the peak of a step's activations, as the same vLLM told; graphs come on top of it all.
+# Of that, the peak of a step's activations, reported by the same vLLM; graphs are additional.
 ACTIVATIONS_GIB = 1.1
 GRAPHS_GIB = 0.98
 

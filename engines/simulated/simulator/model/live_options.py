@@ -1,4 +1,4 @@
-"""The options that change while the engine runs: asked for at any time, applied between steps."""
+"""The live options: changes are requested at any time and applied between steps."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Entry(Struct):
     evicted: int = 0
 
     def told(self) -> dict[str, Any]:
-        """As the protocol's history has it."""
+        """In the form of the protocol's history."""
         told = asdict(self)
         told["from"] = told.pop("before")
         return told
 
     def answered(self) -> dict[str, Any]:
-        """As the answer to a ``set`` has it."""
+        """In the form of the ``set`` answer."""
         return {
             "option": self.option,
             "from": self.before,
@@ -49,7 +49,7 @@ class Entry(Struct):
 
 
 class Ticket(Struct):
-    """One ``set`` on its way. settled is called once, when none of its entries pends any more."""
+    """One ``set`` in progress. settled is called once, when none of its entries is pending."""
 
     entries: list[Entry]
     evict: bool
@@ -58,15 +58,15 @@ class Ticket(Struct):
 
     @property
     def pending(self) -> bool:
-        """Whether a step is still to come."""
+        """Whether an entry waits for a step."""
         return any(entry.outcome == "pending" for entry in self.entries)
 
 
 class LiveOptions:
-    """Takes changes, checks them, and applies them at the head of a step, under a guard.
+    """Accepts changes, checks them, and applies them before a step, under a guard.
 
-    The guard: whatever goes wrong while a change is applied, the launch values come back, the
-    reason is kept in ``disabled`` and no change is taken any more. The engine continues.
+    The guard: if applying a change fails, the launch values are restored, ``disabled`` keeps the
+    reason, and later changes are refused. The engine continues.
     """
 
     def __init__(self, scheduler: Scheduler, wall: Callable[[], float] = time.time) -> None:
@@ -85,7 +85,7 @@ class LiveOptions:
         self.minimum["max_queued_requests"], self.maximum["max_queued_requests"] = 0, MOST_QUEUED
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        """The options as the protocol's ``get`` has them."""
+        """The options in the form of the protocol's ``get``."""
         pending = self._pending()
         return {
             name: {
@@ -113,7 +113,7 @@ class LiveOptions:
         return ticket
 
     def apply(self) -> None:
-        """Put what is pending in force. Called between steps; never raises."""
+        """Apply the pending changes. Called between steps; never raises."""
         if not self._tickets:
             return
         tickets, self._tickets = self._tickets, []
@@ -168,7 +168,7 @@ class LiveOptions:
 
 
 def _kept(value: object) -> object:
-    """A value fit for the history: what somebody asked for in error may be anything and long."""
+    """A bounded value for the history: a wrong request may contain anything."""
     if isinstance(value, int) and abs(value) < 1 << 63:
         return value
     return repr(value)[:80]

@@ -1,12 +1,12 @@
-"""Real time for virtual steps: an absolute schedule, and the truth about lagging behind it."""
+"""Runs virtual steps in real time on an absolute schedule, and reports the lag."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
 MOST_LAG_S = 0.1
-"""Debt beyond this is given up, with a warning: a burst of steps that makes up for a long stall
-would be no truer than the stall."""
+"""Lag beyond this is dropped with a warning: catching up with a burst of steps would be as wrong as
+the stall."""
 
 WARN_EVERY_S = 10.0
 

@@ -1,11 +1,11 @@
 """The scheduler: which tokens of which requests each step computes. No clock, no sockets.
 
-It does what vLLM V1's does: decodes and unfinished prefills first, in order of arrival; then the
-queue, first come first served, as far as the token budget, the sequence limit and the free blocks
-go; prefills in chunks; preemption by recompute, the latest arrival first.
+It works like vLLM V1: first decodes and unfinished prefills in order of arrival; then the queue,
+first come first served, within the token budget, the sequence limit and the free blocks; prefills
+in chunks; preemption by recompute, the latest arrival first.
 
-``schedule`` plans a step, ``complete`` says what came out of it; between the two passes the time
-that the step takes. At every moment: who runs arrived before who waits.
+``schedule`` plans a step, ``complete`` applies its results; the step's time passes between the two.
+Invariant: each running request arrived before each waiting one.
 """
 
 from __future__ import annotations
