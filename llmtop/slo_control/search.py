@@ -21,6 +21,8 @@ from msgspec import Struct
 from llmtop.slo_control.pairs import Ratio, ratio, spread
 
 LEAST_PAIRS, MOST_PAIRS = 3, 8
+ENOUGH = 5  # rounds that show whether those up to MOST_PAIRS can decide
+LUCK = 0.65  # how much narrower an interval can become than its pairs promise
 FINALISTS = 2
 WORTH = 1.05
 """A smaller gain counts as none: it is not worth a change."""
@@ -164,7 +166,7 @@ class Search:
             self.result = Result(Verdict.BETTER, self.candidates[best], sure)
         elif not any(_may_exceed(one, WORTH) for one in gains.values()):
             self.result = Result(Verdict.NOTHING, self.candidates[0], gains[best])
-        elif over:
+        elif over or (not better and rounds >= ENOUGH and _undecidable(sure, gains[best])):
             self.result = Result(Verdict.UNKNOWN, self.candidates[0], gains[best])
         self._left = [
             i
@@ -172,6 +174,17 @@ class Search:
             if i == best or (_may_exceed(against[i], 1.0) and _may_exceed(gains[i], WORTH))
         ]
         return not better
+
+
+def _undecidable(sure: Ratio, gain: Ratio) -> bool:
+    """Whether the intervals will be too wide even after the last round: they narrow with the number
+    of pairs, by its root and with luck a little more."""
+    if sure.low is None or gain.high is None:
+        return gain.high is None and not (sure.low and sure.low > 0)
+    narrower = LUCK * math.sqrt(sure.pairs / MOST_PAIRS)
+    low = sure.value - narrower * (sure.value - sure.low)
+    high = gain.value + narrower * (gain.high - gain.value)
+    return high >= WORTH and (low <= 1.0 or sure.value < WORTH)
 
 
 def _may_exceed(found: Ratio, limit: float) -> bool:

@@ -228,3 +228,9 @@ def test_a_search_that_is_ended_after_a_few_runs_cannot_tell(runs: int) -> None:
     search.finish()
     assert search.result is not None and search.result.verdict is Verdict.UNKNOWN
     assert search.result.settings == OWN and search.result.ratio is not None
+
+
+def test_runs_that_differ_too_much_are_not_repeated_in_vain() -> None:
+    """After five rounds it shows that three more could not decide either."""
+    runs = [play({0: 50.0, 1: 55.0, 2: 52.0}, noise=0.4, seed=seed)[1] for seed in range(20)]
+    assert sorted(runs)[10] <= 3 * 6
