@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from datetime import UTC
+from functools import cache
 
 import pytest
 from hypothesis import settings
@@ -152,6 +153,13 @@ def state_of(track: EngineTrack) -> LoadState:
     return found
 
 
+@cache
+def _state_of_the_filled() -> LoadState:
+    track = engine("llama")
+    fill(track)
+    return state_of(track)
+
+
 def snapshot(**changes: object) -> LoadSnapshot:
     def summary(p50: float | None, n: int = 461) -> LatencySummary:
         if p50 is None:
@@ -187,7 +195,7 @@ def store() -> Store:
     track = engine("llama")
     fill(track)
     made = Store(engines={"llama": track}, selected="llama", gpus=(gpu(),))
-    track.load_state = state_of(track)
+    track.load_state = _state_of_the_filled()
     made.load, made.load_target = snapshot(), "llama"
     made.events.append(Event(NOW - 4222, "info", "llama is ready after 98 s"))
     made.events.append(Event(NOW - 39, "change", "max_num_seqs 128 → 256, live, after 0.18 s"))

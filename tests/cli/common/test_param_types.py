@@ -31,7 +31,7 @@ TIMES = {
     "attach": {"interval"},
     "demo": {"interval"},
     "forecast": {"listen"},
-    "tune": {"run_seconds", "timeout"},
+    "tune": {"run_seconds", "max_time", "timeout"},
     "hold": {"seconds"},
     "check": {"timeout"},
     "record": {"duration", "interval"},

@@ -16,7 +16,6 @@ from llmtop.engines.core.records import LaunchSpec
 from llmtop.engines.core.samples import GpuProcess
 from llmtop.engines.gpu.devices import Gpus
 from llmtop.engines.gpu.memory_guard import GpuMemory
-from llmtop.engines.host.ports import next_free
 from llmtop.engines.host.processes import Processes
 from llmtop.engines.state.state_directory import StateDirectory
 from llmtop.engines.supervision.launch import LaunchFailed
@@ -25,6 +24,7 @@ from llmtop.engines.vllm import adapter, failures
 from llmtop.values import replace
 from tests.fake_nvml import FakeGpu, FakeNvml
 from tests.folders import TESTS
+from tests.llmtop_process import free_port
 from tests.orphaned import orphan
 
 GIB = 2**30
@@ -76,7 +76,7 @@ class Bench:
         self.board.processes = (GpuProcess(pid, gib * GIB),)
 
     def spec(self, *args: str, name: str = "a") -> LaunchSpec:
-        return LaunchSpec("vllm", name, "m", "127.0.0.1", next_free("127.0.0.1", 20000), args=args)
+        return LaunchSpec("vllm", name, "m", "127.0.0.1", free_port(), args=args)
 
     def _beat(self, seconds: float) -> None:
         self.beats += 1

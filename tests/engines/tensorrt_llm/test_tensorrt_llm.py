@@ -286,7 +286,7 @@ def test_phases_of_a_start() -> None:
         (["Executor creation failed with NCCL error: unhandled"], "(NCCL)"),
         (
             ["CUDA error: invalid device ordinal", "RuntimeError: Executor worker returned error"],
-            "asks for a GPU that is not there",
+            "asks for a GPU that does not exist",
         ),
         (
             ["There are not enough slots available in the system to satisfy the 8 slots"],

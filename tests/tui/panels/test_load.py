@@ -202,7 +202,7 @@ EXPECTED = {
     Quirk.HALF: "closed in the middle of the answer",
     Quirk.BUSY: "HTTP 429: too many requests",
     Quirk.BUSY_FOR_LONG: "HTTP 429: come again",
-    Quirk.BROKEN: "HTTP 500: out of [31mmemory",
+    Quirk.BROKEN: "HTTP 500: out of memory",
     Quirk.ENDLESS_LINE: "a line without end in the stream",
     Quirk.ENDLESS_HEAD: "headers without end",
     Quirk.ENDLESS_ERROR: "HTTP 500: aaa",
