@@ -5,8 +5,10 @@ usage: python bench/gpu/why_causes.py MODEL --python PATH --out RESULT.json [--c
 One engine; each scenario is a load (and a setting) of its own, and `why --json` is asked once a
 second. Reported: the causes that were named first, and seconds from the moment at which the load
 stood until the right one was; for the KV cache from the moment at which it was full (95 %). About
-four minutes on an H200. MODEL has Llama-3.1-8B's shape there,
+six minutes on an H200. MODEL has Llama-3.1-8B's shape there,
 weights are random (``--load-format dummy``); --cpu takes the small scenarios of vLLM on a CPU.
+No setting of the GPU is changed: it is shared with a process that multiplies matrices, which also
+brings it to its own power limit.
 """
 
 from __future__ import annotations
@@ -30,13 +32,16 @@ from typing import Any, NamedTuple
 LLMTOP = (sys.executable, "-m", "llmtop")
 WATCHED_S = 16.0
 KV_FULL = 0.95
-STANDS_S = 20.0  # at most until the load stands
+STANDS_S = 45.0  # at most until the load stands
+SETTLED_S = 14.0  # of steps on a GPU of its own, to compare the shared one with
 HOGS = 4  # processes that share the one core of the API server
 
 
 class Scenario(NamedTuple):
     """A cause on purpose. streams, prompt, output: of the load. cap: a batch limit set live.
-    hog: the API server gets a part of one core."""
+    hog: the API server gets a part of one core. burn: another process uses the GPU.
+    stands: once so many are in the engine ("asked"), once all of them run ("running"), or once the
+    cache is full ("kv")."""
 
     cause: str
     streams: int
@@ -44,15 +49,20 @@ class Scenario(NamedTuple):
     output: str
     cap: int | None = None
     hog: bool = False
+    burn: bool = False
+    stands: str = "asked"
 
 
 GPU = (
     Scenario("batch_limit", 96, "448..576", "112..144", cap=16),
     Scenario("prefill", 64, "1800..2600", "16..32"),
-    # Long answers at a batch that the API server can deliver: reading the KV cache takes the steps.
-    Scenario("decode", 200, "400..600", "1400..1800"),
-    Scenario("kv_cache", 500, "800..1000", "500..700"),
+    # Reading 500,000 tokens of KV cache takes 14 of 20 ms. Few streams, so 5,000 tokens/s for the
+    # API server; no prompt arrives for half a minute.
+    Scenario("decode", 96, "4600..5000", "1400..1800", stands="running"),
+    # Each request needs more blocks later than at its start, at a batch below the limit of 512.
+    Scenario("kv_cache", 560, "1300..1500", "700..900", stands="kv"),
     Scenario("front_end", 96, "32..64", "64..96", hog=True),
+    Scenario("gpu_throttled", 32, "64..128", "400..600", burn=True, stands="running"),
 )
 CPU = (
     Scenario("batch_limit", 16, "32..64", "32..64", cap=2),
@@ -63,7 +73,7 @@ CPU = (
 FLAGS = {
     False: (
         *("--max-model-len", "8192", "--load-format", "dummy", "--max-num-seqs", "512"),
-        *("--num-gpu-blocks-override", "24000", "--no-enable-prefix-caching"),
+        *("--num-gpu-blocks-override", "40000", "--no-enable-prefix-caching"),
     ),
     True: (
         *("--max-model-len", "1024", "--max-num-seqs", "64", "--no-enable-prefix-caching"),
@@ -113,6 +123,33 @@ def crowded(pid: int) -> Iterator[None]:
         for hog in hogs:
             hog.terminate()
         bind(threads, every)
+
+
+BURN = """
+import torch
+a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+b = a @ a
+torch.cuda.synchronize()
+print("burns", flush=True)
+while True:
+    torch.matmul(a, a, out=b)
+    torch.cuda.synchronize()
+"""
+
+
+@contextlib.contextmanager
+def shared_gpu(python: str) -> Iterator[None]:
+    """Another process uses the GPU for as long; it is seen to do so first."""
+    time.sleep(SETTLED_S)
+    burner = subprocess.Popen([python, "-c", BURN], stdout=subprocess.PIPE)
+    try:
+        assert burner.stdout is not None
+        if not burner.stdout.readline():
+            raise Failed("the process that shares the GPU ended")
+        yield
+    finally:
+        burner.kill()
+        burner.wait()
 
 
 def bind(threads: list[int], cores: set[int]) -> None:
@@ -168,8 +205,27 @@ def verdict(cause: str, seen: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def run(name: str, url: str, pid: int, scenario: Scenario, cap: int) -> dict[str, Any]:
+def stands(name: str, url: str, scenario: Scenario) -> bool:
+    """Whether the load is what the scenario needs."""
+    if scenario.stands == "kv":
+        return (kv_usage(url) or 0.0) >= KV_FULL
+    sample = llmtop("once", name, "--json", "--window", "0.5")
+    running, waiting = sample["running"] or 0, sample["waiting"] or 0
+    if scenario.stands == "running":
+        return bool(running >= 0.9 * scenario.streams and not waiting)
+    return bool(running + waiting >= 0.8 * scenario.streams)
+
+
+def disturbed(scenario: Scenario, pid: int, python: str) -> contextlib.AbstractContextManager[None]:
+    """What is done to the engine while it is watched."""
+    if scenario.hog:
+        return crowded(pid)
+    return shared_gpu(python) if scenario.burn else contextlib.nullcontext()
+
+
+def run(record: dict[str, Any], scenario: Scenario, cap: int, python: str) -> dict[str, Any]:
     """One scenario: its load, its setting, the watching."""
+    name, url = record["name"], record["url"]
     print(f"{scenario.cause}", file=sys.stderr)
     llmtop("set", name, f"max_num_seqs={scenario.cap or cap}", "--json")
     load = subprocess.Popen(
@@ -180,11 +236,10 @@ def run(name: str, url: str, pid: int, scenario: Scenario, cap: int) -> dict[str
     try:
         begun = time.monotonic()
         while time.monotonic() - begun < STANDS_S:
-            sample = llmtop("once", name, "--json", "--window", "0.5")
-            if (sample["running"] or 0) + (sample["waiting"] or 0) >= 0.8 * scenario.streams:
+            if stands(name, url, scenario):
                 break
         stood_s = time.monotonic() - begun
-        with crowded(pid) if scenario.hog else contextlib.nullcontext():
+        with disturbed(scenario, int(record["pid"]), python):
             seen = watch(name, url)
     finally:
         ended(load)
@@ -241,7 +296,7 @@ def main() -> None:
             if given.only and scenario.cause not in given.only:
                 continue
             try:
-                results.append(run(name, record["url"], int(record["pid"]), scenario, cap))
+                results.append(run(record, scenario, cap, given.python))
                 drained(name)
             except Failed as failure:  # the next one may work, and what was measured is kept
                 results.append({"cause": scenario.cause, "failed": str(failure)})
