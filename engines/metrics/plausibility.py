@@ -6,6 +6,8 @@ The limits are far above the largest engines behind one address: a rack of 72 GP
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -27,16 +29,21 @@ LIMITS: dict[str, tuple[str, float]] = {
 }
 
 
-def plausible(sample: EngineSample) -> EngineSample:
-    """The sample with impossible values set to unknown, and a condition that names them."""
+def plausible(
+    sample: EngineSample, gauges: Mapping[str, float] = MappingProxyType({})
+) -> EngineSample:
+    """The sample with impossible values set to unknown, and a condition that names them.
+
+    gauges: impossible ones that are not in the sample, by their names in a message.
+    """
     wrong: dict[str, Any] = {}
-    words = []
+    words = [f"{name} {value:.3g}" for name, value in gauges.items()]
     for field, (name, most) in LIMITS.items():
         value = getattr(sample, field)
         if value is not None and not 0 <= value <= most:
             wrong[field] = None
             words.append(f"{name} {value:.3g}")
-    if not wrong:
+    if not words:
         return sample
     found = Condition(
         Name.IMPOSSIBLE,

@@ -102,7 +102,7 @@ class Window:
             conditions=self._conditions(reading),
             kv_usage_fullest=_share_of(reading.kv_usage_fullest),
         )
-        return plausible(sample)
+        return plausible(sample, _impossible(reading))
 
     def _note_new(self, reading: Reading, last: Reading | None) -> None:
         names: set[Counter | Latency] = {*reading.counters, *reading.histograms}
@@ -158,7 +158,7 @@ class Window:
         return summary(between, _span(reading, base)) if between is not None else None
 
     def _unchanged(self, reading: Reading) -> float | None:
-        busy = reading.running or reading.waiting
+        busy = _possible(reading.running) or _possible(reading.waiting)
         if not busy or self._moved is None or reading.elapsed <= self._moved:
             return None
         return reading.elapsed - self._moved
@@ -197,6 +197,20 @@ def _moved(new: Reading, old: Reading) -> bool:
 def _possible(count: int | None) -> int | None:
     """A plausible number of requests; None for an impossible one."""
     return count if count is not None and 0 <= count < _MOST else None
+
+
+def _impossible(reading: Reading) -> dict[str, float]:
+    """Gauges that no engine can have, by their names in a message."""
+    told: dict[str, tuple[float | None, float | None]] = {
+        "running requests": (reading.running, _possible(reading.running)),
+        "waiting requests": (reading.waiting, _possible(reading.waiting)),
+        "KV cache in use": (reading.kv_usage, _share_of(reading.kv_usage)),
+    }
+    return {
+        name: value
+        for name, (value, possible) in told.items()
+        if value is not None and possible is None
+    }
 
 
 def _share_of(share: float | None) -> float | None:

@@ -9,6 +9,7 @@ from llmtop.exporter.families import Family, Kind, Sample
 from llmtop.exporter.series import gauge, word
 
 MOST_OPTIONS = 40
+MOST_VALUE = 1e30  # a larger one is none, and may be more than a float holds
 
 
 def control(engines: Sequence[EngineFacts]) -> Iterable[Family]:
@@ -23,7 +24,8 @@ def _options(engines: Sequence[EngineFacts]) -> Iterable[Family]:
         for option, value in list(one.options.items())[:MOST_OPTIONS]:
             labels = {"engine": word(one.name), "option": word(option)}
             if isinstance(value, bool | int | float):
-                values.append(Sample(labels, float(value)))
+                if abs(value) < MOST_VALUE:
+                    values.append(Sample(labels, float(value)))
             elif isinstance(value, str):
                 words.append(Sample({**labels, "value": word(value)}, 1.0))
         for option, count in list(one.changes.items())[:MOST_OPTIONS]:

@@ -13,7 +13,7 @@ from llmtop.exporter.client_families import client
 from llmtop.exporter.control_families import control
 from llmtop.exporter.facts import EngineFacts
 from llmtop.exporter.families import Distribution, Family, Kind, Sample
-from llmtop.exporter.series import counter, gauge, states, word
+from llmtop.exporter.series import counter, distinct, gauge, states, word
 
 MOST_ENGINES = 64
 STATES = ("starting", "ready", "unresponsive", "stopping", "stopped", "failed", "lost", "attached")
@@ -53,7 +53,7 @@ def families(engines: Sequence[EngineFacts], orphans: int | None = None) -> list
     )
     made = [build, left, *_identity(shown), *_state(shown), *_inside(shown), *_resources(shown)]
     made += [*control(shown), *client(shown)]
-    return [one for one in made if one.samples or one.distributions]
+    return [distinct(one) for one in made if one.samples or one.distributions]
 
 
 def _identity(engines: Sequence[EngineFacts]) -> Iterable[Family]:

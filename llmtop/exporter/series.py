@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from llmtop.exporter.facts import EngineFacts
 from llmtop.exporter.families import Family, Kind, Sample
 from llmtop.printable import printable
+from llmtop.values import replace
 
 MOST_WORD = 120  # characters of a label
 
@@ -14,6 +15,22 @@ MOST_WORD = 120  # characters of a label
 def word(text: str) -> str:
     """A label value as it may be shown, bounded."""
     return printable(text, MOST_WORD)
+
+
+def distinct(family: Family) -> Family:
+    """The family with each series once: a Prometheus takes no page that has one twice.
+
+    Two names may be the same once they are cut and clean.
+    """
+    samples = {tuple(sorted(one.labels.items())): one for one in reversed(family.samples)}
+    parts = {tuple(sorted(one.labels.items())): one for one in reversed(family.distributions)}
+    if len(samples) == len(family.samples) and len(parts) == len(family.distributions):
+        return family
+    return replace(
+        family,
+        samples=tuple(reversed(samples.values())),
+        distributions=tuple(reversed(parts.values())),
+    )
 
 
 def gauge(

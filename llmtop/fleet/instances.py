@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from msgspec import Struct, field
@@ -12,7 +12,8 @@ from llmtop.engines.core.conditions import Condition, Name
 from llmtop.engines.core.samples import BucketHistogram, EngineSample, Latency, Reading
 from llmtop.engines.metrics.histograms import difference
 from llmtop.engines.metrics.window import Window
-from llmtop.fleet.targets import Target
+from llmtop.fleet.targets import MOST_WORD, Key, Target, word
+from llmtop.printable import printable
 
 WINDOW_S = 60.0  # of percentiles, hits and preemptions
 RATE_S = 20.0  # of rates: more than one scrape interval, so that a rate never falls between two
@@ -20,7 +21,11 @@ STALE_INTERVALS = 2.5  # scrapes that are missing before an instance is called s
 UNKNOWN_INTERVAL_S = 30.0  # as long as no two scrapes were seen
 LEAST_STALE_S = 10.0
 RESTARTED_S = 60.0  # a restart is shown for so long
+MOST_REASON = 3 * MOST_WORD  # characters
 TIMED_OUT_S = 0.9  # a scrape that fails faster was refused
+
+
+Id = tuple[str, str, Key]
 
 
 class State(StrEnum):
@@ -64,9 +69,9 @@ class Instance(Struct, frozen=True):
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def id(self) -> tuple[str, str]:
-        """What names it among all instances."""
-        return self.job, self.instance
+    def id(self) -> Id:
+        """What names it among all instances: two may have the same job and address."""
+        return self.job, self.instance, tuple(sorted(self.labels.items()))
 
     @property
     def dollars_per_million_tokens(self) -> float | None:
@@ -119,11 +124,15 @@ class Watched:
             self._interval = step if self._interval is None else min(step, self._interval)
         self._scraped_at = reading.elapsed
         self._sample = self._window.add(reading)
-        self.model = reading.model or self.model
+        self.call(reading.model)
         if self._sample.restarted:
             self._restarted_at = reading.elapsed
             self._buckets.clear()
         self._keep(reading)
+
+    def call(self, model: str | None) -> None:
+        """Note the model's name, as it may be shown."""
+        self.model = word(model or "") or self.model
 
     def _keep(self, reading: Reading) -> None:
         found = reading.histograms.get(Latency.TTFT)
@@ -157,7 +166,7 @@ class Watched:
             model=self.model,
             version=target.version,
             state=state,
-            reason=reason,
+            reason=printable(reason, MOST_REASON),
             sample=self._sample if state not in (State.GONE,) else None,
             age_s=age,
             ttft=ttft if state in (State.READY, State.RESTARTED) else None,
@@ -178,8 +187,12 @@ class Watched:
         if self._sample is None:
             return State.STALE, "its page has none of the engine's numbers"
         if self._restarted_at is not None and now - self._restarted_at <= RESTARTED_S:
-            return State.RESTARTED, f"restarted {now - self._restarted_at:.0f} s ago"
-        return State.READY, _first(tuple(found.values()))
+            words = (
+                f"restarted {now - self._restarted_at:.0f} s ago",
+                _first(tuple(found.values())),
+            )
+            return State.RESTARTED, "; ".join(word for word in words if word)
+        return State.READY, _first(found.values())
 
     def _stale_s(self) -> float:
         interval = self._interval or UNKNOWN_INTERVAL_S
@@ -192,9 +205,11 @@ def failed_scrape(target: Target, error: str) -> tuple[State, str]:
     took = f" ({target.scrape_s:.1f} s)" if target.scrape_s is not None else ""
     if "deadline exceeded" in lower or "timeout" in lower:
         return State.HUNG, f"its metrics page did not answer in time{took}"
-    refused = ("refused", "no such host", "unreachable", "no route", "reset by peer")
+    refused = ("refused", "no such host", "unreachable", "no route")
     if any(words in lower for words in refused):
         return State.GONE, "nothing answers at its address"
+    if lower.endswith("eof") or "reset by peer" in lower:  # it was killed while it was asked
+        return State.GONE, "it closed the connection without an answer"
     if error:
         return State.STALE, f"its page cannot be read: {error}"
     if target.scrape_s is not None and target.scrape_s >= TIMED_OUT_S:
@@ -202,5 +217,5 @@ def failed_scrape(target: Target, error: str) -> tuple[State, str]:
     return State.GONE, "the last scrape failed"
 
 
-def _first(found: tuple[Condition, ...]) -> str:
-    return found[0].message if found else ""
+def _first(found: Iterable[Condition]) -> str:
+    return next((one.message for one in found), "")

@@ -137,7 +137,7 @@ class Observer:
             if adapter is None:
                 return None
             watched = self._watched[key] = Watched(adapter.kind)
-            watched.model = _model(earlier)
+            watched.call(_model(earlier))
         at = target.scraped_at if target.scraped_at is not None else now
         if page is not None and adapter is not None and target.up and watched.is_new(at):
             watched.add(adapter.read(_renamed(page, adapter), at, at))

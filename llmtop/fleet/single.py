@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -13,26 +14,36 @@ from llmtop.engines.metrics.window import Window
 from llmtop.fleet.faults import PrometheusError
 from llmtop.fleet.instances import RATE_S, WINDOW_S
 from llmtop.fleet.pages import pages_of
-from llmtop.fleet.promql import Prometheus, Sample
+from llmtop.fleet.promql import Labels, Prometheus, Sample
 from llmtop.fleet.questions import Questions
-from llmtop.fleet.targets import Target, targets_of
+from llmtop.fleet.targets import Target, key_of, targets_of, word
 
 PAST_S = 1200.0  # as much as the charts keep
 STEP_S = 4.0  # below what a chart draws as a gap, at the beat of an instance (2 s)
 
+_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 Point = tuple[float, dict[SeriesName, float | None]]
 
 
-def selector(job: str, instance: str) -> str:
-    """The label matchers of one target."""
-    return f"job={_quoted(job)}, instance={_quoted(instance)}"
+def selector(labels: Labels) -> str:
+    """The label matchers of one target: others may have the same job and address.
+
+    A name that is no plain one is left out: it could not be written in every PromQL.
+    """
+    own = {"job": labels.get("job", ""), "instance": labels.get("instance", "")}
+    own |= {
+        name: text
+        for name, text in sorted(labels.items())
+        if _NAME.fullmatch(name) and name != "__name__"
+    }
+    return ", ".join(f"{name}={_quoted(text)}" for name, text in own.items())
 
 
 class PrometheusReader:
     """The ``Reader`` of an instance that is asked for at a Prometheus instead of at itself.
 
     A reading has the time of the scrape: between two scrapes the same one comes again. server: is
-    closed with it.
+    closed with it. labels: of its target.
     """
 
     steps = None
@@ -41,16 +52,15 @@ class PrometheusReader:
         self,
         server: Prometheus,
         adapter: Adapter,
-        job: str,
-        instance: str,
+        labels: Labels,
         *,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._server = server
         self._adapter = adapter
         self._wall = wall
-        self._questions = Questions((adapter,), selector(job, instance), tuple(Latency))
-        self._address = job, instance
+        self._questions = Questions((adapter,), selector(dict(key_of(labels))), tuple(Latency))
+        self._address = word(labels.get("instance", ""))
         self.note = ""
 
     def give_way(self) -> None:
@@ -75,15 +85,15 @@ class PrometheusReader:
         target = next(iter(targets.values()), None)
         if target is None:
             raise ScrapeError(
-                f"{self._server.place} knows nothing of {self._address[1]}", "is it still scraped?"
+                f"{self._server.place} knows nothing of {self._address}", "is it still scraped?"
             )
         if not target.up:
             raise ScrapeError(
-                f"the last scrape of {self._address[1]} failed", "llmtop fleet shows why"
+                f"the last scrape of {self._address} failed", "llmtop fleet shows why"
             )
         page = pages_of([target], [one for part in series for one in part]).get(target.key)
         if page is None:
-            raise ScrapeError(f"the page of {self._address[1]} has none of its engine's numbers")
+            raise ScrapeError(f"the page of {self._address} has none of its engine's numbers")
         page = under_own_names(page.all, self._adapter.renamed)
         at = target.scraped_at if target.scraped_at is not None else now
         return self._adapter.read(page, at, at)
@@ -93,11 +103,9 @@ class PrometheusReader:
         await self._server.close()
 
 
-async def past(
-    server: Prometheus, adapter: Adapter, job: str, instance: str, now: float
-) -> list[Point]:
+async def past(server: Prometheus, adapter: Adapter, labels: Labels, now: float) -> list[Point]:
     """The series of the charts before ``now``, oldest first; [] where the server has none."""
-    asked = Questions((adapter,), selector(job, instance))
+    asked = Questions((adapter,), selector(labels))
     moments: dict[float, list[Sample]] = {}
     scraped: dict[float, float] = {}
     try:
@@ -110,7 +118,7 @@ async def past(
     except PrometheusError:
         return []  # the charts begin empty then
     window = Window(WINDOW_S, RATE_S)
-    target = Target((), {"job": job, "instance": instance}, up=True)
+    target = Target((), labels, up=True)
     found: list[Point] = []
     for at in sorted(moments):
         page = pages_of([target], moments[at]).get(())

@@ -55,13 +55,18 @@ def split(text: str) -> tuple[Destination, str]:
     if parts.password is not None:
         raise UsageError("a password in an ssh:// address", "ssh asks for it, or its agent knows")
     name = parts.path.removeprefix("/").removesuffix("/")
+    return destination(host, user, port), name
+
+
+def destination(host: str, user: str = "", port: int = 0) -> Destination:
+    """Where to run. UsageError for what ssh or a shell could take for something else."""
     # A host or a user that began with - would be an option of ssh.
     sound = _HOST.fullmatch(host) and not host.startswith("-")
     if not sound or (user and (not _USER.fullmatch(user) or user.startswith("-"))):
         raise UsageError(
             "this is not an address for ssh", "write it like ssh://host, ssh://user@host/NAME"
         )
-    return Destination(host, user, port), name
+    return Destination(host, user, port)
 
 
 def forwarded(argv: Sequence[str]) -> tuple[Destination, list[str]] | None:

@@ -66,6 +66,16 @@ def host_of(address: str) -> str:
     return host if colon and port.isdecimal() and ":" not in host else rest
 
 
+def port_of(address: str) -> int | None:
+    """The port of ``host:port``, of ``[v6]:port`` and of a URL; None where it names none."""
+    rest = address.rpartition("//")[2].partition("/")[0]
+    host, colon, port = rest.rpartition(":")
+    named = colon and port.isascii() and port.isdecimal() and len(port) <= 5
+    if not named or (":" in host and not host.endswith("]")):
+        return None
+    return int(port) if 0 < int(port) < 65536 else None
+
+
 def word(text: str) -> str:
     """A label as it may be shown."""
     return printable(text, MOST_WORD)

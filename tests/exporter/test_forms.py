@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+import msgspec
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
@@ -15,6 +16,7 @@ from llmtop.exporter.facts import EngineFacts, LoadFacts
 from llmtop.exporter.openmetrics import text
 from llmtop.exporter.protobuf import delimited
 from llmtop.exporter.step_totals import StepTotals
+from llmtop.printable import printable
 from tests.prometheus_server import program
 
 VALUES = [0.0, 0.000_5, 0.001_023, 0.001_024, 0.02, 0.02, 0.5, 2.0, 300.0]
@@ -139,3 +141,34 @@ def test_steps_are_added_up_by_kind() -> None:
     }
     assert totals.refused == 2 and totals.lost == 3
     assert totals.host_gap_s == pytest.approx(0.04)
+
+
+def test_hostile_words_are_labels_like_others_and_no_series_comes_twice() -> None:
+    evil = '\x1b[31m"}\n\\u202e\u202e<b>' + "x" * 5000
+    twins = [
+        msgspec.structs.replace(
+            facts(evil + str(n)),
+            model=evil,
+            version=evil,
+            url=evil,
+            cause=evil,
+            options={evil + "a": 10**400, evil + "b": 1, evil + "c": 2, "text": evil},
+            changes={evil + "a": 1, evil + "b": 2},
+        )
+        for n in range(2)
+    ]
+    page = text(families([*twins, facts()]))
+    seen = set()
+    for family in text_string_to_metric_families(page):  # type: ignore[no-untyped-call]
+        for sample in family.samples:
+            series = (sample.name, *sorted(sample.labels.items()))
+            assert series not in seen
+            seen.add(series)
+            assert all(printable(value, 120) == value for value in sample.labels.values())
+    assert {
+        labels["engine"] for labels in (dict(one[1:]) for one in seen) if "engine" in labels
+    } == {
+        "llama",
+        printable(evil, 120),
+    }
+    assert delimited(families(twins))

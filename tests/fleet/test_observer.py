@@ -92,6 +92,8 @@ async def test_a_new_process_is_called_restarted_and_its_rates_are_not_negative(
     ("error", "took_s", "state"),
     [
         ('Get "http://a:1/metrics": dial tcp: connect: connection refused', 0.01, State.GONE),
+        ('Get "http://a:1/metrics": EOF', 0.01, State.GONE),
+        ("read tcp 127.0.0.1:1: read: connection reset by peer", 0.01, State.GONE),
         ('Get "http://a:1/metrics": context deadline exceeded', 3.0, State.HUNG),
         ('expected a valid start token, got "<"', 0.01, State.STALE),
         ("", 0.01, State.GONE),

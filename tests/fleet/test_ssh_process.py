@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.fleet.scripted_prometheus import Rows, answering
 from tests.fleet.sshd import PATIENCE_S, running, script
 from tests.llmtop_process import Home, command, free_port
 from tests.terminal import Terminal
@@ -87,6 +88,60 @@ def test_the_dashboard_there(here: Home) -> None:
         terminal.see("stay", PATIENCE_S)
         terminal.type("q")
         assert terminal.wait(PATIENCE_S) == 0
+
+
+@pytest.fixture(scope="module")
+def beside(there: Home) -> int:
+    """The port of another engine there."""
+    port = free_port()
+    words = ("run", "sim", "--detach", "--name", "beside", "--port", str(port))
+    done = there.run(*words, "--", "--startup-s", "0")
+    assert done.code == 0, done.err
+    return port
+
+
+def scraped(port: int) -> Callable[[str, float], Rows]:
+    """A Prometheus that scrapes one engine of that machine."""
+
+    def rows(query: str, time: float) -> Rows:
+        target = {"job": "vllm", "instance": f"10.0.0.7:{port}", "node": "gpu-7"}
+        own = {"__name__": "vllm:num_requests_running", "model_name": "llama", **target}
+        if query.startswith("timestamp("):
+            return [(target, f"{time:.3f}")]
+        if query.startswith("up"):
+            return [({"__name__": "up", **target}, "1")]
+        asked = query.startswith(("last_over_time", "{")) and "_bucket" not in query
+        return [(own, "2")] if asked else []
+
+    return rows
+
+
+def test_o_in_the_table_opens_the_instance_there(here: Home, beside: int) -> None:
+    with (
+        answering(scraped(beside)) as url,
+        Terminal(command("fleet", "--prometheus", url), here.environ) as terminal,
+    ):
+        terminal.see(f"10.0.0.7:{beside}", PATIENCE_S)
+        terminal.type("o")
+        assert "far" not in terminal.see("beside", PATIENCE_S)
+        terminal.type("q")
+        terminal.see("stay", PATIENCE_S)
+        terminal.type("q")
+        terminal.see(f"10.0.0.7:{beside}", PATIENCE_S)
+
+
+def test_o_opens_all_engines_there_where_the_instance_is_not_known(here: Home, beside: int) -> None:
+    with (
+        answering(scraped(1)) as url,  # nothing listens there
+        Terminal(command("fleet", "--prometheus", url), here.environ) as terminal,
+    ):
+        terminal.see("10.0.0.7:1", PATIENCE_S)
+        terminal.type("o")
+        terminal.see(lambda text: "far" in text and "beside" in text, PATIENCE_S)
+        terminal.type("q")
+        terminal.see("stay", PATIENCE_S)
+        terminal.type("q")
+        terminal.see("found no engine at :1", PATIENCE_S)
 
 
 SHAPE = "hold 1 for 4321s"

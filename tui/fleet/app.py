@@ -23,7 +23,8 @@ from llmtop.tui.store.store import Store
 class FleetApp(LlmtopApp, inherit_bindings=False):
     """opened: the instance to open when the app has ended, and whether through ssh.
 
-    choice: order, groups, filter and pins, kept from one table to the next.
+    choice: order, groups, filter and pins, kept from one table to the next. said: what became of
+    what was opened last.
     """
 
     ACTIONS: ClassVar[dict[str, str]] = {
@@ -43,6 +44,7 @@ class FleetApp(LlmtopApp, inherit_bindings=False):
         interval: float,
         choice: Choice,
         *,
+        said: str = "",
         themes: Mapping[str, Theme] | None = None,
         problems: Sequence[ThemeProblem] = (),
         theme: str | None = None,
@@ -64,14 +66,20 @@ class FleetApp(LlmtopApp, inherit_bindings=False):
             mouse=mouse,
             background=background,
         )
-        self._ask, self._place = ask, place
+        self._ask, self._place, self._said = ask, place, said
         self.choice = choice
         self.opened: tuple[Instance, bool] | None = None
 
     def get_default_screen(self) -> Screen[Any]:  # type: ignore[override]
         """The table is the ground that help lies on."""
         return FleetScreen(
-            self.current_view, self._ask, self._place, self._interval, self._open, self.choice
+            self.current_view,
+            self._ask,
+            self._place,
+            self._interval,
+            self._open,
+            self.choice,
+            said=self._said,
         )
 
     def _open(self, instance: Instance, by_ssh: bool) -> None:

@@ -9,10 +9,9 @@ from msgspec import Struct
 
 from llmtop.engines.core.samples import Latency
 from llmtop.fleet.groups import Group, grouped
-from llmtop.fleet.instances import ORDER, Instance
+from llmtop.fleet.instances import ORDER, Id, Instance
 
 PINNED = "pinned"
-Id = tuple[str, str]
 BY = ("model", "engine", "version", "host", "job", "")
 
 
@@ -61,9 +60,9 @@ def matches(one: Instance, needle: str) -> bool:
     return any(needle.lower() in word.lower() for word in words if word)
 
 
-def _key(order: Order) -> Callable[[Instance], tuple[float, str]]:
-    def key(one: Instance) -> tuple[float, str]:
-        return _rank(order, one), one.instance
+def _key(order: Order) -> Callable[[Instance], tuple[float, Id]]:
+    def key(one: Instance) -> tuple[float, Id]:
+        return _rank(order, one), (one.instance, one.job, one.id[2])
 
     return key
 

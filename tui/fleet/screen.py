@@ -12,10 +12,10 @@ from textual.binding import BindingType
 from textual.events import Key, MouseScrollDown, MouseScrollUp, Resize
 
 from llmtop.config.key_table import BY_ID, Place
-from llmtop.fleet.instances import Instance, State
+from llmtop.fleet.instances import Id, Instance, State
 from llmtop.fleet.observer import Table
 from llmtop.fleet.words import age_words
-from llmtop.tui.fleet.listing import BY, Choice, Id, Line, Order, listed
+from llmtop.tui.fleet.listing import BY, Choice, Line, Order, listed
 from llmtop.tui.fleet.rows import ROLES, head_row, layout, line_row
 from llmtop.tui.keys.bindings import bindings
 from llmtop.tui.textual_private.compositor import TightScreen
@@ -34,7 +34,10 @@ KEYS = ("open", "sort", "group", "filter", "pin", "ssh")
 
 
 class FleetScreen(TightScreen):
-    """ask: the table of now, which never raises. interval: seconds between two of them."""
+    """ask: the table of now, which never raises. interval: seconds between two of them.
+
+    said: what became of what was opened last; shown until the cursor moves.
+    """
 
     help_places: ClassVar[tuple[Place, ...]] = (Place.FLEET,)
     ACTIONS: ClassVar[dict[str, str]] = {
@@ -63,6 +66,7 @@ class FleetScreen(TightScreen):
         chosen: Callable[[Instance, bool], None],
         choice: Choice,
         *,
+        said: str = "",
         wall: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
@@ -72,6 +76,7 @@ class FleetScreen(TightScreen):
         self._interval = interval
         self._chosen = chosen
         self.choice = choice
+        self._said = said
         self._wall = wall
         self.table: Table | None = None
         self._lines: list[Line] = []
@@ -179,6 +184,8 @@ class FleetScreen(TightScreen):
 
     def _detail(self, at: int | None, width: int) -> Row:
         """What there is to say of the chosen instance."""
+        if self._said:
+            return fit([(f" {f.clean(self._said)}", "warn")], width)
         if self.table is not None and self.table.trouble and self._lines:
             return fit([(f" {f.clean(self.table.trouble)}", "bad")], width)
         line = self._lines[at] if at is not None else None
@@ -262,6 +269,7 @@ class FleetScreen(TightScreen):
 
     def action_move(self, steps: int) -> None:
         """Up (negative) or down."""
+        self._said = ""
         ids = [line.id for line in self._lines if isinstance(line, Instance)]
         if ids:
             at = ids.index(self._at) if self._at in ids else 0

@@ -30,20 +30,25 @@ def show(url: str, match: str, by: tuple[str, ...], screen: ScreenFlags, interva
     server = open_server(url)  # credentials that are wrong cost a line, not a screen
     place = server.place
     asyncio.run(server.close())
-    choice = Choice(by=by)
+    choice, said = Choice(by=by), ""
     while True:
-        opened, choice = _table(url, match, place, screen, interval_s, choice)
+        opened, choice = _table(url, match, place, screen, interval_s, choice, said)
         if opened is None:
             return
         instance, by_ssh = opened
-        if by_ssh:
-            show_through_ssh(instance)
-        else:
+        said = show_through_ssh(instance) if by_ssh else ""
+        if not by_ssh:
             show_instance(url, instance, screen)
 
 
 def _table(
-    url: str, match: str, place: str, screen: ScreenFlags, interval_s: float, choice: Choice
+    url: str,
+    match: str,
+    place: str,
+    screen: ScreenFlags,
+    interval_s: float,
+    choice: Choice,
+    said: str,
 ) -> tuple[tuple[Instance, bool] | None, Choice]:
     """One time of the table: what was chosen there, and how it was sorted then."""
     from llmtop.cli.screen.dashboard import GARBAGE, draws_unicode
@@ -76,6 +81,7 @@ def _table(
         place,
         interval_s,
         choice,
+        said=said,
         themes=themes,
         problems=problems,
         theme=screen.theme,

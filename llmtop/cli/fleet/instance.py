@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtop import LlmtopError
-from llmtop.cli.common.output import note
 from llmtop.cli.screen.screen_options import ScreenFlags
 from llmtop.engines.core.endpoint import Endpoint
 from llmtop.engines.core.samples import GpuSample
@@ -15,7 +15,7 @@ from llmtop.engines.gpu.devices import Gpus
 from llmtop.engines.metrics.window import Window
 from llmtop.engines.registry import ADAPTERS
 from llmtop.fleet.instances import RATE_S, WINDOW_S
-from llmtop.fleet.targets import host_of
+from llmtop.fleet.targets import host_of, port_of
 from llmtop.operations.session import EngineSession
 from llmtop.operations.wiring import Wiring
 from llmtop.values import replace
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from llmtop.fleet.instances import Instance
     from llmtop.tui.store.store import Store
 
+NOT_SHOWN = (1, 2)  # the exit codes of an llmtop that cannot show an engine
 LEAST_INTERVAL_S = 2.0  # no Prometheus scrapes more often than that is worth asking
 
 
@@ -72,13 +73,13 @@ class InstanceSession(EngineSession):
 def endpoint_of(url: str, instance: Instance) -> Endpoint:
     """The instance as the dashboard knows engines. url: of the Prometheus."""
     adapter = ADAPTERS[instance.engine]
-    job, address = instance.labels.get("job", ""), instance.labels.get("instance", "")
+    address = instance.labels.get("instance", "")
 
     def make_reader(_: str, fetch: Fetch, locks: Path | None) -> Reader:
         from llmtop.cli.fleet.fleet import open_server
         from llmtop.fleet.single import PrometheusReader
 
-        return PrometheusReader(open_server(url), adapter, job, address)
+        return PrometheusReader(open_server(url), adapter, instance.labels)
 
     # Options that an engine lets everybody change are changed at the engine, not here.
     own = replace(adapter, make_reader=make_reader, stock_live=None)
@@ -104,8 +105,7 @@ def show_instance(url: str, instance: Instance, screen: ScreenFlags) -> None:
     async def fill(store: Store) -> None:
         server = open_server(url)
         try:
-            job, address = instance.labels.get("job", ""), instance.labels.get("instance", "")
-            points = await past(server, ADAPTERS[instance.engine], job, address, time.time())
+            points = await past(server, ADAPTERS[instance.engine], instance.labels, time.time())
         finally:
             await server.close()
         track = store.engines[endpoint.name]
@@ -124,14 +124,27 @@ def show_instance(url: str, instance: Instance, screen: ScreenFlags) -> None:
     )
 
 
-def show_through_ssh(instance: Instance) -> None:
-    """llmtop on the host of an instance, until the person leaves it."""
-    from llmtop.fleet.ssh import Destination, run_there
+def show_through_ssh(instance: Instance, environ: Mapping[str, str] | None = None) -> str:
+    """The instance in llmtop on its host, until the person leaves it; else that host's dashboard.
 
+    Returns what went wrong, "" when nothing did.
+    """
+    from llmtop.fleet.ssh import destination, run_there
+
+    port = port_of(instance.labels.get("instance", ""))
     try:
-        code = run_there(Destination(instance.host), [], terminal=True)
+        where = destination(instance.host)
+        if port is None:
+            return _ended(instance, run_there(where, [], terminal=True, environ=environ))
+        code = run_there(where, ["attach", f":{port}"], terminal=True, environ=environ)
+        if code not in NOT_SHOWN:
+            return _ended(instance, code)
+        # It listens elsewhere, wants a key, or has another port behind a proxy.
+        code = run_there(where, [], terminal=True, environ=environ)
     except LlmtopError as error:
-        note(f"llmtop: {error.message}")
-        return
-    if code:
-        note(f"llmtop: llmtop on {instance.host} ended with {code}")
+        return f"{instance.host}: {error.message}"
+    return _ended(instance, code) or f"llmtop on {instance.host} found no engine at :{port}"
+
+
+def _ended(instance: Instance, code: int) -> str:
+    return f"llmtop on {instance.host} ended with {code}" if code else ""

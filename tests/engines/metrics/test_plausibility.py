@@ -36,3 +36,16 @@ def test_the_fastest_engine_there_is_stays_as_it_is() -> None:
         0.0, 1.0, output_tokens_per_s=2e6, prompt_tokens_per_s=2e7, prefix_hit_rate=1.0
     )
     assert plausible(sample) is sample
+
+
+def test_gauges_that_no_engine_can_have_are_named_and_are_no_hang() -> None:
+    window = Window()
+    for second in range(20):
+        sample = window.add(
+            Reading(second, second, running=5_000_000_000, waiting=-7, kv_usage=3.0)
+        )
+    assert (sample.running, sample.waiting, sample.kv_usage) == (None, None, None)
+    (found,) = sample.conditions
+    assert found.name is Name.IMPOSSIBLE
+    for words in ("running requests 5e+09", "waiting requests -7", "KV cache in use 3"):
+        assert words in found.message
