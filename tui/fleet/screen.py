@@ -18,6 +18,7 @@ from llmtop.fleet.words import age_words
 from llmtop.tui.fleet.listing import BY, Choice, Line, Order, listed
 from llmtop.tui.fleet.rows import ROLES, head_row, layout, line_row
 from llmtop.tui.keys.bindings import bindings
+from llmtop.tui.keys.line_editor import edited
 from llmtop.tui.textual_private.compositor import TightScreen
 from llmtop.tui.view.page import sentence_rows
 from llmtop.tui.view.view import View
@@ -250,12 +251,11 @@ class FleetScreen(TightScreen):
             self._typing = False
         elif event.key == "escape":
             self._typing, needle = False, ""
-        elif event.key == "backspace":
-            needle = needle[:-1]
-        elif event.character and event.character.isprintable():
-            needle = (needle + event.character)[:LONGEST]
         else:
-            return False
+            line = edited(needle, event.key, event.character, LONGEST)
+            if line is None:
+                return False
+            needle = line
         self._choose(replace(self.choice, needle=needle))
         return True
 

@@ -1,1 +1,1 @@
-"""Keyboard input: key bindings and pasted text."""
+"""Keyboard input: key bindings, pasted text, the editor of one line."""

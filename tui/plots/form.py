@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
+from llmtop.tui.keys.line_editor import ERASING, edited
 from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, shorten
 from llmtop.wording import format as f
@@ -42,7 +43,7 @@ class Form(Struct):
     def takes(self, key: str, character: str | None) -> bool:
         """Whether a key is the form's own."""
         typed = character is not None and character.isprintable() and len(character) == 1
-        return typed or key in MOVES or key in TURNS or key == "backspace"
+        return typed or key in MOVES or key in TURNS or key in ERASING
 
     def key(self, key: str, character: str | None) -> str | None:
         """One key; the name of the field that changed, None when none did."""
@@ -58,12 +59,11 @@ class Form(Struct):
                 return None
             where = here.choices.index(here.text) if here.text in here.choices else -1
             here.text = here.choices[(where + by) % len(here.choices)]
-        elif key == "backspace":
-            here.text = "" if self.fresh else here.text[:-1]
-        elif character and character.isprintable() and len(here.text) < LONGEST:
-            here.text = character if self.fresh else here.text + character
         else:
-            return None
+            line = edited(here.text, key, character, LONGEST, fresh=self.fresh)
+            if line is None:
+                return None
+            here.text = line
         self.fresh = False
         self.changed.add(here.name)
         return here.name

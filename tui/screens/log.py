@@ -13,6 +13,7 @@ from textual.events import Key, MouseScrollDown, MouseScrollUp, Paste, Resize
 from llmtop.config.key_table import BY_ID, Place
 from llmtop.tui.commands.control import Control, EngineLog, refusal
 from llmtop.tui.keys.bindings import bindings
+from llmtop.tui.keys.line_editor import edited
 from llmtop.tui.keys.pasting import typed_line
 from llmtop.tui.screens.log_window import KEEP_LINES, Level, Line, LogView
 from llmtop.tui.textual_private.compositor import TightScreen
@@ -222,12 +223,11 @@ class LogScreen(TightScreen):
                 self.action_jump(True)
         elif event.key == "escape":
             self._typing, needle = False, ""
-        elif event.key == "backspace":
-            needle = needle[:-1]
-        elif event.character and event.character.isprintable():
-            needle += event.character
         else:
-            return False
+            line = edited(needle, event.key, event.character, LONGEST)
+            if line is None:
+                return False
+            needle = line
         self._seek(needle)
         return True
 

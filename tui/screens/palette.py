@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from llmtop.config.key_table import Place
 from llmtop.tui.commands.palette import Entry
 from llmtop.tui.keys.bindings import bindings
+from llmtop.tui.keys.line_editor import edited
 from llmtop.tui.keys.pasting import typed_line
 from llmtop.tui.textual_private.compositor import TightScreen
 from llmtop.tui.view.view import View
@@ -137,17 +138,10 @@ class PaletteScreen(ModalScreen[Entry | None], TightScreen):
         view = self._make_view()
         if view.keys.meant(Place.PALETTE, event.key) is not None:
             return False
-        if event.key == "backspace":
-            self._put(self._typed[:-1])
-        elif event.key == "ctrl+u":
-            self._put("")
-        elif event.key == "ctrl+w":
-            self._put(self._typed.rstrip().rpartition(" ")[0])
-        elif event.character and event.character.isprintable():
-            self._put(self._typed + event.character)
-        else:
-            return False
-        return True
+        line = edited(self._typed, event.key, event.character, LONGEST)
+        if line is not None:
+            self._put(line)
+        return line is not None
 
     def _put(self, typed: str) -> None:
         self._search(typed[:LONGEST])

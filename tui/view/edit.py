@@ -9,6 +9,7 @@ from msgspec import Struct
 from llmtop import UsageError
 from llmtop.engines.core.options import Applies, Option, OptionValue
 from llmtop.engines.tuning import resolution
+from llmtop.tui.keys.line_editor import edited
 from llmtop.tui.view.elsewhere import short_reason
 from llmtop.tui.view.view import View
 from llmtop.wording import format as f
@@ -42,19 +43,18 @@ class Edit(Struct):
         self.text, self.said, self.evict = None, "", False
 
     def key(self, key: str, character: str | None, option: Option) -> None:
-        """One key: a character, backspace, or up and down through the choices."""
+        """One key: of the line, or up and down through the choices."""
         if self.text is None:
             return
         choices = option.spec.choices
         if key in ("up", "down") and choices:
             at = choices.index(self.text) if self.text in choices else -1
             self.text = choices[(at + (1 if key == "down" else -1)) % len(choices)]
-        elif key == "backspace":
-            self.text = "" if self.fresh else self.text[:-1]
-        elif character and character.isprintable() and len(self.text) < LONGEST:
-            self.text = character if self.fresh else self.text + character
         else:
-            return
+            line = edited(self.text, key, character, LONGEST, fresh=self.fresh)
+            if line is None:
+                return
+            self.text = line
         self.fresh, self.said = False, ""
 
     def value(self, option: Option) -> OptionValue:

@@ -12,6 +12,7 @@ from llmtop.config.key_table import Place
 from llmtop.engines.core.requests import Aborted, RequestRow, RequestSort, RequestTable
 from llmtop.tui.commands.control import Control, refusal
 from llmtop.tui.keys.bindings import bindings
+from llmtop.tui.keys.line_editor import edited
 from llmtop.tui.plots.request_rows import detail_rows, matches, table_rows, total_words
 from llmtop.tui.screens.inside.confirm import AbortScreen
 from llmtop.tui.screens.inside.page_screen import PageScreen, filled, foot
@@ -147,12 +148,11 @@ class RequestsScreen(PageScreen):
             self._typing = False
         elif event.key == "escape":
             self._typing, self._filter = False, ""
-        elif event.key == "backspace":
-            self._filter = self._filter[:-1]
-        elif event.character and event.character.isprintable():
-            self._filter = (self._filter + event.character)[:LONGEST]
         else:
-            return False
+            line = edited(self._filter, event.key, event.character, LONGEST)
+            if line is None:
+                return False
+            self._filter = line
         self.beat()
         return True
 

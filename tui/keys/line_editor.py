@@ -1,0 +1,26 @@
+"""The keys that edit a line of text, the same wherever llmtop takes one."""
+
+from __future__ import annotations
+
+ERASING = ("backspace", "ctrl+u", "ctrl+w")
+
+
+def edited(
+    text: str, key: str, character: str | None, longest: int, *, fresh: bool = False
+) -> str | None:
+    """The line after a key: a character, or one of ``ERASING``. None when the key edits nothing.
+
+    longest: characters that the line can have. fresh: the line is still an old value, which the
+    first key replaces.
+    """
+    if fresh and (key in ERASING or character):
+        text = ""
+    if key == "backspace":
+        return text[:-1]
+    if key == "ctrl+u":
+        return ""
+    if key == "ctrl+w":
+        return text.rstrip().rpartition(" ")[0]
+    if character and character.isprintable():
+        return (text + character)[:longest]
+    return None
