@@ -234,7 +234,7 @@ FAULTS = (
     *any_of(
         "two GPUs cannot reach each other's memory (peer access): {what}",
         "disable it: {no_custom_reduce}, or NCCL_P2P_DISABLE=1",
-        r"(?P<what>peer access is not supported[^\n]{0,60})",
+        r"(?P<what>peer access is not supported[^\n'\"]{0,60})",
         r"(?P<what>peer mapping resources exhausted)",
     ),
     FailurePattern(

@@ -33,6 +33,7 @@ SPLIT = (
         "choose a {parallel} that divides the model's heads, experts and layers",
         r"\d{1,9} is not divisible by \d{1,9}",
         r"divisible by [^\n]{0,30}(?:\btp|TP|tensor|world)",
+        r"\b(?:tp|ep|pp|dp)_size \d{1,5} must divide",
         r"input size is not aligned with the quantized weight shape",
     ),
 )

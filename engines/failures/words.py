@@ -41,7 +41,7 @@ _NAMED = re.compile(r"\{(\w{1,40})\}")
 _TYPE = re.compile(r"(?P<type>[A-Za-z_][\w.]{0,160})(?::\s?(?P<what>.*))?$")
 _TYPED = re.compile(r"[A-Za-z_][\w.]{0,160}(?:Error|Exception): ")
 _NOISE = re.compile(
-    r" ?\[type=\w{1,60}, input_.*$|^\[TensorRT-LLM\]\[ERROR\] |^(?:Value|Assertion) error, "
+    r" ?\[type=\w{1,60}(?:, input_.*|\])$|^\[TensorRT-LLM\]\[ERROR\] |^(?:Value|Assertion) error, "
 )
 
 

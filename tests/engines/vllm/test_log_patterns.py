@@ -165,6 +165,16 @@ class TestLog:
                 "32 attention heads cannot be split over 3 GPUs",
             ),
             (
+                "AssertionError: tp_size 3 must divide num_heads 32",
+                "the model cannot be split over so many GPUs: tp_size 3 must divide num_heads 32",
+            ),
+            (
+                "Last error:\nCuda failure 'peer access is not supported between these two "
+                "devices'",
+                "two GPUs cannot reach each other's memory (peer access): peer access is not "
+                "supported between these two devices",
+            ),
+            (
                 "RuntimeError: The NVIDIA driver on your system is too old (found version 11040).",
                 "the NVIDIA driver is too old for the CUDA that this engine was built with (it "
                 "offers CUDA version 11040)",
