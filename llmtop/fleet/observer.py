@@ -14,7 +14,7 @@ from llmtop.engines.core.adapter import Adapter
 from llmtop.engines.metrics.exposition import Exposition, under_own_names
 from llmtop.fleet.instances import ORDER, RATE_S, WINDOW_S, Instance, Watched
 from llmtop.fleet.pages import Pages
-from llmtop.fleet.power import power_of, with_power
+from llmtop.fleet.power import UNKNOWN, Prices, power_of, with_power
 from llmtop.fleet.promql import Sample
 from llmtop.fleet.questions import Questions
 from llmtop.fleet.targets import Key, Target, targets_of
@@ -50,7 +50,7 @@ class Table(Struct, frozen=True):
 class Observer:
     """Asks a Prometheus at each beat and keeps what it needs of the beats before.
 
-    queries: how many were sent so far. gpu_hour: price of a GPU hour. wall: unix seconds.
+    prices: of GPUs. wall: unix seconds.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Observer:
         adapters: Sequence[Adapter],
         match: str = "",
         *,
-        gpu_hour: float | None = None,
+        prices: Prices = UNKNOWN,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._server, self._gpu_hour = server, gpu_hour
+        self._server, self._prices = server, prices
         # The simulated engine's pages have the names of another engine and a mark of their own.
         self._adapters = sorted(
             (one for one in adapters if one.series is not None), key=lambda one: not one.simulated
@@ -114,7 +114,7 @@ class Observer:
                 instances.append(watched.observe(target, now, error))
         for key in self._watched.keys() - targets.keys():
             del self._watched[key]
-        rows = with_power(instances, power_of(gpus), self._gpu_hour)
+        rows = with_power(instances, power_of(gpus), self._prices)
         return Table(now, tuple(sorted(rows, key=lambda one: (ORDER[one.state], one.id))))
 
     async def _ask(self, expression: str, now: float) -> list[Sample] | LlmtopError:

@@ -44,16 +44,34 @@ def power_of(samples: Iterable[Sample]) -> Power:
     return Power(_largest(hosts), _largest(pods), _largest(host_gpus), _largest(pod_gpus))
 
 
+class Prices(Struct, frozen=True):
+    """What instances cost. gpu_hour: a GPU an hour, None: not known.
+
+    gpus: of an instance of which no exporter reports them, None: not known.
+    """
+
+    gpu_hour: float | None = None
+    gpus: int | None = None
+
+    def of(self, one: Instance, gpus: float | None) -> Instance:
+        """The instance with its GPUs and what they cost an hour."""
+        number = self.gpus if gpus is None else round(gpus)
+        if number is None:
+            return one
+        price = None if self.gpu_hour is None else self.gpu_hour * number
+        return replace(one, gpus=number, dollars_per_hour=price)
+
+
+UNKNOWN = Prices()
+
+
 def with_power(
-    instances: Sequence[Instance], power: Power, gpu_hour: float | None = None
+    instances: Sequence[Instance], power: Power, prices: Prices = UNKNOWN
 ) -> list[Instance]:
     """The instances with their GPUs, the power of these, and what they cost.
 
     By pod where an exporter names it; else by host, where the instance is the only one there.
-    gpu_hour: price of a GPU hour, None: not known.
     """
-    if not power.hosts and not power.pods:
-        return list(instances)
     shared = Counter(one.host for one in instances)
     found = []
     for one in instances:
@@ -62,12 +80,11 @@ def with_power(
         gpus = power.pod_gpus.get(pod)
         if watts is None and one.host in power.hosts:
             if shared[one.host] > 1:
-                found.append(replace(one, shared_power=True))
+                found.append(prices.of(replace(one, shared_power=True), None))
                 continue
             watts, gpus = power.hosts[one.host], power.host_gpus.get(one.host)
-        price = None if gpus is None or gpu_hour is None else gpu_hour * gpus
-        number = None if gpus is None else round(gpus)
-        found.append(replace(one, power_w=watts, gpus=number, dollars_per_hour=price))
+        known = one if watts is None else replace(one, power_w=watts)
+        found.append(prices.of(known, gpus))
     return found
 
 

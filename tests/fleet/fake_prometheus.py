@@ -37,6 +37,7 @@ class FakePrometheus(Struct):
     asked: list[str] = field(default_factory=list)
     gpus: list[Sample] = field(default_factory=list)
     order: tuple[str, ...] = ()
+    times: list[float] = field(default_factory=list)
 
     async def query(self, expression: str, time: float | None = None) -> list[Sample]:
         assert time is not None
@@ -67,15 +68,10 @@ class FakePrometheus(Struct):
         return self.errors
 
     def _now(self, time: float) -> dict[str, Scraped]:
-        times = sorted({t for t in self._times})
-        if time not in times:
-            self._times.append(time)
-            times = sorted(set(self._times))
+        if time not in self.times:
+            self.times.append(time)
+        times = sorted(self.times)
         return self.moments[min(times.index(time), len(self.moments) - 1)]
-
-    @property
-    def _times(self) -> list[float]:
-        return self.__dict__.setdefault("times", [])  # type: ignore[no-any-return]
 
     @staticmethod
     def _series(name: str, scraped: Scraped, target: Mapping[str, str]) -> list[Sample]:

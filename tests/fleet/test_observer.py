@@ -9,6 +9,7 @@ from llmtop.engines.registry import ADAPTERS
 from llmtop.fleet.groups import grouped
 from llmtop.fleet.instances import State
 from llmtop.fleet.observer import Observer, Table
+from llmtop.fleet.power import Prices
 from llmtop.fleet.promql import Sample
 from llmtop.fleet.questions import COUNTED
 from llmtop.fleet.words import cells
@@ -165,19 +166,18 @@ async def test_two_servers_that_scrape_one_target_count_it_once() -> None:
         Scraped(page(100.0, running=4), labels={"replica": name}, at=START - age)
         for name, age in (("a", 9.0), ("b", 1.0))
     )
-    server = FakePrometheus([{"a:1": first}])
-    both = [first, second]
 
-    async def query(expression: str, time: float | None = None) -> list[Sample]:
-        found = []
-        for one in both:
-            server.moments = [{"a:1": one}]
-            found += await FakePrometheus.query(server, expression, time)
-        return found
+    class Both(FakePrometheus):
+        async def query(self, expression: str, time: float | None = None) -> list[Sample]:
+            found = []
+            for one in (first, second):
+                self.moments = [{"a:1": one}]
+                found += await FakePrometheus.query(self, expression, time)
+            return found
 
+    server = Both([{"a:1": first}])
     observer = Observer(server, [ADAPTERS["vllm"]], wall=lambda: START)
     server.order = observer.questions.all
-    server.query = query  # type: ignore[method-assign]
     table = await observer.read_table()
     assert [one.sample.running for one in table.instances if one.sample] == [4]
 
@@ -214,7 +214,7 @@ async def test_cost_is_that_of_the_gpus_that_are_known(gpu_hour: float | None, k
         )
     ]
     server = FakePrometheus(moments, gpus=gpus)
-    observer = Observer(server, [ADAPTERS["vllm"]], gpu_hour=gpu_hour, wall=lambda: START)
+    observer = Observer(server, [ADAPTERS["vllm"]], prices=Prices(gpu_hour), wall=lambda: START)
     server.order = observer.questions.all
     table = await observer.read_table()
     found = {one.instance: one for one in table.instances}
@@ -230,6 +230,29 @@ async def test_cost_is_that_of_the_gpus_that_are_known(gpu_hour: float | None, k
     (group,) = grouped(table.instances, ("model",))
     assert group.dollars_per_million_tokens is None
     assert ("2.00" if known else "--") in cells(found["a:1"])
+
+
+async def test_cost_without_an_exporter_of_gpus() -> None:
+    moments = [
+        {
+            "a:1": Scraped(page(100_000 - back * 1000.0)),
+            "shared:1": Scraped(page(100_000 - back * 500.0)),
+            "shared:2": Scraped(page(5.0)),
+        }
+        for back in (60, 20, 7, 0)
+    ]
+    names = {"__name__": "DCGM_FI_DEV_POWER_USAGE", "Hostname": "shared"}
+    gpus = [Sample(names, 1400.0), Sample({**names, COUNTED: "yes"}, 8.0)]
+    server = FakePrometheus(moments, gpus=gpus)
+    prices = Prices(3.6, gpus=2)
+    observer = Observer(server, [ADAPTERS["vllm"]], prices=prices, wall=lambda: START)
+    server.order = observer.questions.all
+    found = {one.instance: one for one in (await observer.read_table()).instances}
+    assert [one.gpus for one in found.values()] == [2, 2, 2]
+    assert found["a:1"].power_w is None
+    assert found["a:1"].dollars_per_million_tokens == pytest.approx(2.0)
+    assert found["shared:1"].shared_power
+    assert found["shared:1"].dollars_per_million_tokens == pytest.approx(4.0)
 
 
 async def test_a_group_has_the_percentile_of_the_summed_buckets() -> None:

@@ -57,10 +57,18 @@ def facts(track: EngineTrack, watch: EngineWatch, gpu_hour: float | None = None)
         options=dict(watch.options) if lives else {},
         changes=dict(watch.changes),
         tokens_per_joule=cost.tokens_per_joule if fresh and cost is not None else None,
-        dollars_per_million_tokens=cost.per_million(gpu_hour) if fresh and cost else None,
+        dollars_per_million_tokens=_dollars(track, gpu_hour) if fresh else None,
         hold=_hold(watch) if track.owned else None,
         load=_load(track.shared_load),
     )
+
+
+def _dollars(track: EngineTrack, gpu_hour: float | None) -> float | None:
+    """None where the number of its GPUs is not known; a simulated engine counts as one GPU."""
+    cost = track.cost
+    if cost is None or not (cost.gpus or track.simulated):
+        return None
+    return cost.per_million(gpu_hour)
 
 
 def _hold(watch: EngineWatch) -> HoldFacts:

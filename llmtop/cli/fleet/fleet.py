@@ -16,6 +16,7 @@ from llmtop.fleet.groups import BY
 
 if TYPE_CHECKING:
     from llmtop.fleet.observer import Observer
+    from llmtop.fleet.power import Prices
     from llmtop.fleet.promql import Prometheus
 
 INTERVAL_S = 5.0
@@ -43,6 +44,12 @@ VARIABLE = "LLMTOP_PROMETHEUS_URL"
     show_default=True,
     help="Group instances by this label. May be repeated.",
 )
+@click.option(
+    "--gpus",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="GPUs of each instance that no GPU exporter reports, for cost.",
+)
 @click.option("--once", is_flag=True, help="Print the table once and exit.")
 @cacert_flag
 @json_flag
@@ -53,6 +60,7 @@ def command(
     url: str | None,
     match: str,
     by: tuple[str, ...],
+    gpus: int | None,
     once: bool,
     as_json: bool,
     screen: ScreenFlags,
@@ -65,6 +73,7 @@ def command(
     LLMTOP_PROMETHEUS_TOKEN_FILE, or LLMTOP_PROMETHEUS_USER with LLMTOP_PROMETHEUS_PASSWORD_FILE,
     or LLMTOP_PROMETHEUS_CERT with LLMTOP_PROMETHEUS_KEY.
     """
+    from llmtop.fleet.power import Prices
     from llmtop.fleet.promql import base_url
     from llmtop.fleet.questions import matcher
 
@@ -74,13 +83,14 @@ def command(
     wanted = matcher(match)
     if as_json and not once:
         raise UsageError("--json prints one document", "add --once")
+    prices = Prices(screen.gpu_hour, gpus)
     if once:
-        _print_once(url, wanted, by, screen.gpu_hour, as_json=as_json)
+        _print_once(url, wanted, by, prices, as_json=as_json)
         return
     given = ctx.get_parameter_source("interval") is ParameterSource.COMMANDLINE
     from llmtop.cli.fleet.fleet_screen import show
 
-    show(url, wanted, by, screen, screen.interval if given else INTERVAL_S)
+    show(url, wanted, by, screen, prices, screen.interval if given else INTERVAL_S)
 
 
 def open_server(url: str) -> Prometheus:
@@ -93,12 +103,12 @@ def open_server(url: str) -> Prometheus:
     return Prometheus(url, from_environment(wiring.environ), trust=wiring.trusts.of(url))
 
 
-def observe(server: Prometheus, match: str, gpu_hour: float | None) -> Observer:
+def observe(server: Prometheus, match: str, prices: Prices) -> Observer:
     """What asks it at each beat."""
     from llmtop.engines.registry import ADAPTERS
     from llmtop.fleet.observer import Observer
 
-    return Observer(server, list(ADAPTERS.values()), match, gpu_hour=gpu_hour)
+    return Observer(server, list(ADAPTERS.values()), match, prices=prices)
 
 
 def nothing_found(match: str) -> str:
@@ -109,7 +119,7 @@ def nothing_found(match: str) -> str:
 
 
 def _print_once(
-    url: str, match: str, by: tuple[str, ...], gpu_hour: float | None, *, as_json: bool
+    url: str, match: str, by: tuple[str, ...], prices: Prices, *, as_json: bool
 ) -> None:
     from llmtop.cli.fleet.table import entry
     from llmtop.fleet.words import HEADS, cells, group_words
@@ -117,7 +127,7 @@ def _print_once(
     async def look() -> None:
         server = open_server(url)
         try:
-            found = await observe(server, match, gpu_hour).read_table()
+            found = await observe(server, match, prices).read_table()
         finally:
             await server.close()
         if found.trouble:

@@ -16,11 +16,19 @@ from llmtop.cli.screen.screen_options import ScreenFlags
 if TYPE_CHECKING:
     from llmtop.fleet.instances import Instance
     from llmtop.fleet.observer import Observer, Table
+    from llmtop.fleet.power import Prices
     from llmtop.fleet.promql import Prometheus
     from llmtop.tui.fleet.listing import Choice
 
 
-def show(url: str, match: str, by: tuple[str, ...], screen: ScreenFlags, interval_s: float) -> None:
+def show(
+    url: str,
+    match: str,
+    by: tuple[str, ...],
+    screen: ScreenFlags,
+    prices: Prices,
+    interval_s: float,
+) -> None:
     """The table until the person leaves it; what it opens comes back to it."""
     from llmtop.cli.fleet.instance import show_instance, show_through_ssh
     from llmtop.cli.screen.dashboard import require_terminal
@@ -32,7 +40,7 @@ def show(url: str, match: str, by: tuple[str, ...], screen: ScreenFlags, interva
     asyncio.run(server.close())
     choice, said = Choice(by=by), ""
     while True:
-        opened, choice = _table(url, match, place, screen, interval_s, choice, said)
+        opened, choice = _table(url, match, place, screen, prices, interval_s, choice, said)
         if opened is None:
             return
         instance, by_ssh = opened
@@ -46,6 +54,7 @@ def _table(
     match: str,
     place: str,
     screen: ScreenFlags,
+    prices: Prices,
     interval_s: float,
     choice: Choice,
     said: str,
@@ -63,7 +72,7 @@ def _table(
     async def ask() -> Table:
         if not held:  # in the app's own loop
             server = open_server(url)
-            held.append((server, observe(server, match, screen.gpu_hour)))
+            held.append((server, observe(server, match, prices)))
         return await held[0][1].read_table()
 
     shutdown = Shutdown()

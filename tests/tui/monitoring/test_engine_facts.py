@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llmtop.analysis.cost import Cost
 from llmtop.cli.fleet.state_lines import StateLines
 from llmtop.engines.core.records import EngineRecord, EngineStatus, LaunchSpec, State
 from llmtop.engines.core.samples import EngineSample
@@ -187,3 +188,10 @@ def test_what_the_recorder_is_to_export_is_kept_for_its_user_alone(tmp_path: Pat
     recorder_export.end(tmp_path)
     recorder_export.end(tmp_path)
     assert not (tmp_path / recorder_export.FILE).exists()
+
+
+@pytest.mark.parametrize(("gpus", "price"), [(2, pytest.approx(2.0)), (None, None)])
+def test_a_price_needs_the_number_of_gpus(gpus: int | None, price: object) -> None:
+    found = track(State.READY)
+    found.cost = Cost(60.0, gpus=gpus, tokens_per_s=1000.0)
+    assert facts(found, watch(), 3.6).dollars_per_million_tokens == price
