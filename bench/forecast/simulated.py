@@ -6,7 +6,8 @@ The engine is the demo's: its scheduler and its step times, in virtual time, so 
 disturbs it. Each pair: the load runs for 40 s, the forecast reads the steps of that time as
 ``llmtop forecast`` does, then the option is changed, if it is one, and the next 20 s are measured.
 The first quarter of both is left out. --knee: the knee against that which ``llmtop saturate``
-finds, level by level, each for 12 s.
+finds, level by level, each for 12 s; its levels are far apart, so levels 10 % apart are measured
+as well, with three seeds.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from llmtop.forecast.knee_forecast import knee
 from llmtop.forecast.load import Settings
 from llmtop.forecast.observed import observed, present
 from llmtop.forecast.questions import Question, ask
+from llmtop.loadgen.experiments.knee import SHARE
 from llmtop.loadgen.experiments.search import Search, Trial
 from llmtop.operations.slo.fitted_engine import SIMULATED_FRONT_END, newest
 from llmtop.values import replace
@@ -201,6 +203,27 @@ def saturated(case: Case, seed: int, top: int) -> tuple[int, int, int | None]:
     return bend.level, bend.low, bend.high
 
 
+def fine(case: Case, seed: int, low: int, top: int) -> float:
+    """The number of streams at which the curve of throughput crosses the knee's share of its best,
+    from levels 10 % apart."""
+    engine = Engine(case, seed)
+    levels = [low]
+    while levels[-1] < top:
+        levels.append(min(top, max(levels[-1] + 1, round(1.1 * levels[-1]))))
+    rates = []
+    for level in levels:
+        began = engine.now
+        engine.hold(level, LEVEL_S + LEVEL_WARM_S)
+        rates.append(engine.figures(began + LEVEL_WARM_S, engine.now)["output_tokens_per_s"] or 0.0)
+        engine.drain()
+    goal = SHARE * max(rates)
+    place = next(n for n, rate in enumerate(rates) if rate >= goal)
+    if not place:
+        return float(low)
+    before, at = rates[place - 1], rates[place]
+    return levels[place - 1] + (goal - before) / (at - before) * (levels[place] - levels[place - 1])
+
+
 def knees(case: Case, seed: int) -> dict[str, Any]:
     engine = Engine(case, seed)
     engine.load(case, WARM_S)
@@ -214,6 +237,7 @@ def knees(case: Case, seed: int) -> dict[str, Any]:
         "forecast": None if one is None else (one.value, one.low, one.high),
         "refused": told.refused.reason if told.refused else None,
         "saturate": (level, low, high),
+        "fine": [round(fine(case, n, max(1, low // 2), top), 1) for n in (1, 2, 3)],
     }
 
 

@@ -40,6 +40,12 @@ PARTS = {  # of the recording h200-overload, seconds after its first step
     "80/s limited": (50.0, 69.0),
     "35, 80, 35/s held": (69.0, 124.0),
 }
+OWN = {  # the point that was measured in a part: the twin has seen it
+    "35/s": "35/s",
+    "80/s": "80/s",
+    "80/s limited": "80/s, cap 128, queue 16",
+    "35, 80, 35/s held": "",
+}
 
 
 class Told(Struct, frozen=True):
@@ -187,6 +193,7 @@ def main() -> None:
     known = sources(given.traces)
     rows: dict[str, Any] = {}
     everything: list[Told] = []
+    same: list[Told] = []
     refusals = 0
     began = time.process_time()
     answers = 0
@@ -215,7 +222,16 @@ def main() -> None:
         }
         print(json.dumps(rows[name]))
         everything += told
+        if name in PARTS:
+            same += [
+                one
+                for one in told
+                if one.point.session == "overload" and one.point.name != OWN[name]
+            ]
         refusals += refused
+    print("== of the same session: the parts of h200-overload about its other parts")
+    rows["same session"] = summary(same, 0)
+    print(json.dumps(rows["same session"], indent=1))
     print("== all")
     rows["all"] = summary(everything, refusals)
     print(json.dumps(rows["all"], indent=1))
