@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from llmtop.engines.simulated.simulator.model.hardware import BLOCK_SIZE, GPUS, MODELS
 from llmtop.engines.simulated.simulator.model.replay import Lengths
@@ -31,7 +31,7 @@ from llmtop.forecast.intervals import Interval
 from llmtop.forecast.knee_forecast import knee
 from llmtop.forecast.load import Settings
 from llmtop.forecast.observed import observed, present
-from llmtop.forecast.questions import Question, ask
+from llmtop.forecast.questions import Answer, Question, ask
 from llmtop.loadgen.experiments.knee import SHARE
 from llmtop.loadgen.experiments.search import Search, Trial
 from llmtop.operations.slo.fitted_engine import SIMULATED_FRONT_END, newest
@@ -179,12 +179,24 @@ def pair(case: Case, seed: int) -> dict[str, Any]:
     if case.loop == "open":
         engine.drain()
     measured = engine.figures(begin + HORIZON_S / 4, begin + HORIZON_S, case.loop)
-    told["figures"] = {
+    told["figures"] = beside(measured, answer)
+    if case.loop == "open":  # how much of the error is that of the rate, which is a count
+        came = sum(begin <= s.sent < begin + HORIZON_S for s in engine.streams) / HORIZON_S
+        load = structs.replace(seen, level=came, counted=0)
+        again = ask(found, SIMULATED_FRONT_END, structs.replace(question, load=load))
+        told["came"], told["same_rate"] = came, beside(measured, again)
+    return told
+
+
+def beside(
+    measured: Mapping[str, float | None], answer: Answer
+) -> dict[str, tuple[float, float, float, float]]:
+    """Each figure as measured, as expected, and its interval."""
+    return {
         name: (value, one.value, one.low, one.high)
         for name, value in measured.items()
         if value and (one := answer.expected.get(name)) is not None
     }
-    return told
 
 
 def saturated(case: Case, seed: int, top: int) -> tuple[int, int, int | None]:
@@ -237,7 +249,7 @@ def knees(case: Case, seed: int) -> dict[str, Any]:
         "forecast": None if one is None else (one.value, one.low, one.high),
         "refused": told.refused.reason if told.refused else None,
         "saturate": (level, low, high),
-        "fine": [round(fine(case, n, max(1, low // 2), top), 1) for n in (1, 2, 3)],
+        "fine": [round(fine(case, n, max(1, low // 2), min(top, 2 * level)), 1) for n in (1, 2, 3)],
     }
 
 
@@ -255,7 +267,9 @@ def main() -> None:
     for case in CASES:
         told.append(pair(case, asked.seed))
         print(words(told[-1]), flush=True)
-    print(summary(told))
+    print(summary(told, "figures"))
+    print("open loops, asked with the rate that came:")
+    print(summary(told, "same_rate"))
     if asked.json:
         asked.json.write_text(json.dumps(told, indent=1))
 
@@ -271,12 +285,12 @@ def words(told: Mapping[str, Any]) -> str:
     return f"{told['case']} [{told['loop']} {told['level']:.4g}]: {'  '.join(parts)}"
 
 
-def summary(told: list[dict[str, Any]]) -> str:
+def summary(told: list[dict[str, Any]], which: str) -> str:
     """Median, worst error and bias of each figure."""
     errors: dict[str, list[float]] = {}
     inside = 0
     for one in told:
-        for name, (value, expected, low, high) in one.get("figures", {}).items():
+        for name, (value, expected, low, high) in one.get(which, {}).items():
             errors.setdefault(name, []).append(expected / value - 1)
             inside += low <= value <= high
     count = sum(map(len, errors.values()))

@@ -121,8 +121,14 @@ def mean_gap(steps: Sequence[Step]) -> float | None:
     decoded = sum(step.decode_tokens for step in steps)
     if not decoded:
         return None
-    gap = sum(step.duration_s * step.decode_tokens for step in steps) / decoded
+    gap = sum(step.duration_s * _streams(step) for step in steps) / decoded
     drafting = [step for step in steps if step.draft_tokens and step.output_tokens]
     emitted = sum(step.output_tokens or 0 for step in drafting)
     asked = sum(step.requests for step in drafting)
     return gap / max(1.0, emitted / asked) if asked else gap
+
+
+def _streams(step: Step) -> int:
+    """How many tokens of streams a step lets wait: those it computes. SGLang computes prompts in
+    steps of their own, and all other running requests wait meanwhile."""
+    return step.decode_tokens or max(0, step.running - (step.prefills or 0))

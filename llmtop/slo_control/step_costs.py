@@ -121,7 +121,9 @@ class CostMeter:
         running = float(decoding(step))
         if step.prefill_tokens or launched:
             base, slope = self._line()
-            self._excess += step.duration_s - base - slope * running
+            # SGLang computes prompts in steps of their own: other streams wait for all of it.
+            alone = not running and step.running > (step.prefills or 0)
+            self._excess += step.duration_s - (0.0 if alone else base + slope * running)
             self._prompts += step.prefill_tokens
             return
         self._n += 1
