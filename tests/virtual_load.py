@@ -79,6 +79,7 @@ class VirtualLoad:
         self._verdict = verdict
         self._ended: set[int] = set()
         self._running: list[Stream] = []
+        self._ended_tokens = 0
         self._seen = 0
 
     def now(self) -> float:
@@ -105,6 +106,7 @@ class VirtualLoad:
         self._running = [stream for stream in self._running if id(stream) in in_flight]
         for stream in ended:
             moments = stream.moments
+            self._ended_tokens += len(moments)
             self.on_record(
                 RequestRecord(
                     stream.sent, stream.sent, moments[0], moments[0], moments[-1],
@@ -117,7 +119,7 @@ class VirtualLoad:
         return len(self.loop.streams)
 
     def snapshot(self) -> LoadSnapshot:
-        tokens = sum(len(stream.moments) for stream in self.loop.streams)
+        tokens = self._ended_tokens + sum(len(stream.moments) for stream in self._running)
         return LoadSnapshot(
             time=self.now(), loop="closed", shape="", running=True, held=False,
             asked=float(self.level), in_flight=len(self._running), waiting_first=0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from operator import mul
 from statistics import median
 
 from msgspec import Struct
@@ -92,7 +93,7 @@ def _scaled(rows: Sequence[Sequence[float]]) -> _Scaled:
 
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:
-    return sum(x * y for x, y in zip(a, b, strict=True))
+    return sum(map(mul, a, b))
 
 
 def _normal_equations(

@@ -170,8 +170,8 @@ def test_ranges_stay_ranges_and_the_exact_means_stand_beside_them() -> None:
 
 def test_memory_is_bounded_whatever_is_noted_and_marked() -> None:
     effects = Effects()
-    marks = [Mark(float(s), f"seqs {s}", effect=True) for s in range(0, 5000, 2)]
-    for second in range(5000):
+    marks = [Mark(float(s), f"seqs {s}", effect=True) for s in range(0, 1500, 2)]
+    for second in range(1500):
         effects.note("client", figures(float(second), 1))
         effects.see(marks[: second // 2])
         effects.due(float(second))

@@ -134,6 +134,7 @@ def test_an_arm_that_does_not_start_ends_it_with_the_reason_and_the_engine_as_it
     assert arguments(home) == before and engine(home)["state"] == "ready"
 
 
+@pytest.mark.more
 def test_a_polite_kill_gets_the_engine_back_as_it_was(home: Home) -> None:
     before, pid = arguments(home), engine(home)["pid"]
     process = subprocess.Popen(

@@ -511,6 +511,7 @@ def test_a_bare_port_is_an_address_for_every_command_that_takes_a_url(
     assert refused.code == 2 and "only an engine that llmtop started" in refused.err
 
 
+@pytest.mark.more
 def test_an_engine_that_was_named_by_a_number_is_found_by_it(home: Home) -> None:
     assert home.run(*sim("8000", "--startup-s", "0")).code == 0
     assert home.run("once", "8000", "--window", "0.2", "--json").json["name"] == "8000"

@@ -257,6 +257,7 @@ def test_a_locale_without_the_characters_of_the_screen_gets_ascii(home: Home) ->
         assert text.isascii() and "\\u" not in text
 
 
+@pytest.mark.more
 def test_a_tour_plays_and_a_key_takes_over(home: Home) -> None:
     with Terminal(demo("--tour", "--tour-speed", "8"), home.environ, 80, 24) as terminal:
         terminal.see("tour: idle")

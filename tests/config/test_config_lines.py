@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtop.config.lines import Key, line_of, lines_of
@@ -117,6 +117,7 @@ def written(value: Any, indent: str) -> str:
     return "[" + "".join(f"\n{indent}{written(item, indent)}, # ]}}" for item in value) + "\n]"
 
 
+@settings(max_examples=40)  # large ones: each takes 25 ms
 @given(st.dictionaries(names, st.dictionaries(words, values, max_size=4), max_size=4))
 def test_any_text_that_tomllib_reads_is_walked_whole(tables: dict[str, dict[str, Any]]) -> None:
     text = ""

@@ -165,13 +165,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         2,
         [
             (None, "gone"),
-            (silent, "did not answer"),
             (nonsense, "sends invalid data"),
+            (silent, "did not answer"),
             (hangs_up, "gone (it closed the connection"),
         ],
         2,
     ),
-    ids=["gone", "silent", "nonsense", "hangs up"],
+    ids=["gone", "nonsense", "silent", "hangs up"],
 )
 def test_a_live_socket_that_fails_is_said_and_takes_nothing_else_down(
     shared: Home, how: Callable[[socket.socket], None] | None, words: str

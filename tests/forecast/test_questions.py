@@ -177,6 +177,7 @@ def test_speculation_does_not_lengthen_prompts_and_answers() -> None:
     assert found.output.mean == pytest.approx(3 * OUTPUT.mean, rel=0.1)
 
 
+@pytest.mark.more
 def test_a_saturated_engine_with_speculation_is_predicted_from_its_own_steps() -> None:
     """Drafts are computed too, and who is preempted is prefilled again: neither may be left out."""
     drafting = Speculation("ngram", 4, 0.85)

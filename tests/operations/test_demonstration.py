@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 
 import pytest
 
 from llmtop.diagnosis.load_state import LoadStates
+from llmtop.diagnosis.moments import Moment
 from llmtop.diagnosis.state_rules import Level
 from tests.virtual_demo import Demo
 
@@ -35,8 +36,15 @@ def changed(**limits: int) -> tuple[Demo, Mapping[str, tuple[float, float]]]:
     }
 
 
-def test_the_ramp_crosses_the_batch_limit_and_the_kv_limit_within_45_seconds() -> None:
-    moments = Demo().run(SATURATED_BY_S).moments
+@pytest.fixture(scope="module")
+def moments() -> Sequence[Moment]:
+    """The demo until it must be saturated, second by second."""
+    return Demo().run(SATURATED_BY_S).moments
+
+
+def test_the_ramp_crosses_the_batch_limit_and_the_kv_limit_within_45_seconds(
+    moments: Sequence[Moment],
+) -> None:
     assert any(m.cap and m.running == m.cap and m.waiting for m in moments)
     assert max(m.kv_usage or 0.0 for m in moments) >= 0.98
     assert any(m.preemptions_per_min for m in moments)
@@ -44,9 +52,9 @@ def test_the_ramp_crosses_the_batch_limit_and_the_kv_limit_within_45_seconds() -
     assert max(m.kv_usage or 0.0 for m in early) < 0.5  # it begins with room
 
 
-def test_the_screen_calls_it_what_it_is_one_after_the_other() -> None:
+def test_the_screen_calls_it_what_it_is_one_after_the_other(moments: Sequence[Moment]) -> None:
     states = LoadStates()
-    levels = [states.note(moment).level for moment in Demo().run(SATURATED_BY_S).moments]
+    levels = [states.note(moment).level for moment in moments]
     assert levels[5] is Level.HEADROOM
     assert {Level.NEAR_KNEE, Level.SATURATED} <= set(levels) or Level.OVERLOADED in levels
     assert levels[-1] >= Level.SATURATED

@@ -14,7 +14,7 @@ from llmtop.forecast.figures import Limits
 from llmtop.forecast.fit import fit
 from llmtop.forecast.observed import observed
 from llmtop.operations.insight.knob_forecast import forecast_knobs
-from llmtop.operations.slo.ask import Asked, answer
+from llmtop.operations.slo.ask import Asked, Forecast, answer
 from llmtop.operations.slo.fitted_engine import FittedEngine, bandwidth_of, newest
 from llmtop.operations.slo.limits import live_names, settings_of
 from llmtop.operations.slo.words import forecast_lines
@@ -56,9 +56,15 @@ def known() -> FittedEngine:
     )
 
 
-def test_an_answer_has_figures_for_now_and_for_the_question(known: FittedEngine) -> None:
+@pytest.fixture(scope="module")
+def limited(known: FittedEngine) -> Forecast:
+    """What 16 requests at a time would bring."""
     asked = Asked({"max_num_seqs": "16"}, limits=Limits(1.0, 0.05), knee=False)
-    found = answer(known, asked)
+    return answer(known, asked)
+
+
+def test_an_answer_has_figures_for_now_and_for_the_question(limited: Forecast) -> None:
+    found = limited
     assert found.refused is None and found.answer is not None and found.now is not None
     assert found.settings["batch_limit"] == 16 and found.settings_now["batch_limit"] == 512
     assert found.now.expected["goodput_per_s"].value > 30
@@ -117,14 +123,15 @@ def explained(*knobs: Knob) -> Explanation:
     return Explanation(0.0, 5.0, Level.SATURATED, ("saturated",), causes)
 
 
-def test_the_effect_of_what_why_advises_is_a_forecast(known: FittedEngine) -> None:
+def test_the_effect_of_what_why_advises_is_a_forecast(
+    known: FittedEngine, limited: Forecast
+) -> None:
     knob = Knob("max_num_seqs", 512, 16, Applies.LIVE, {"tpot_s": 1.0}, "estimate")
     drafts = Knob("num_speculative_tokens", 4, 0, Applies.LIVE, {"output_tokens_per_s": 9.0}, "x")
     first, second = forecast_knobs(explained(knob, drafts), known).causes
     assert first.knob is not None and first.knob.basis.startswith("forecast from")
-    asked = answer(known, Asked({"max_num_seqs": "16"}, knee=False))
-    assert asked.answer is not None
-    assert first.knob.expected["ttft_p50_s"] == asked.answer.expected["ttft_p50"].value
+    assert limited.answer is not None
+    assert first.knob.expected["ttft_p50_s"] == limited.answer.expected["ttft_p50"].value
     assert "tpot_s" not in first.knob.expected
     assert second.knob == drafts  # no forecast knows it: the estimate stays
     assert any("TTFT p50 ~" in words for words in effect_words(first.knob.expected))

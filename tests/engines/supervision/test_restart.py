@@ -164,6 +164,7 @@ def test_what_does_not_start_makes_room_for_what_ran(supervisor: Supervisor) -> 
     supervisor.stop(now)
 
 
+@pytest.mark.more
 def test_an_impossible_flag_names_itself(supervisor: Supervisor) -> None:
     old = simulated(supervisor)
     done = again(supervisor, old, "--no-such-flag")

@@ -129,6 +129,7 @@ def test_where_the_client_is_the_limit_at_once_nothing_was_found_and_it_fails() 
     assert failure.message == "nothing was found: this client is the limit at 4 streams"
 
 
+@pytest.mark.more
 def test_one_hiccup_of_the_client_leaves_a_search_whole() -> None:
     spoilt = iter(["client-bound, because x"])
 

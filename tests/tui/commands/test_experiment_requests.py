@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
+import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from llmtop import LlmtopError
-from llmtop.engines.core.records import EngineRecord, LaunchSpec
+from llmtop.engines.core.records import EngineRecord, LaunchSpec, State
 from llmtop.loadgen.experiments import slo
 from llmtop.loadgen.workload.plan import Prompts
 from llmtop.operations.wiring import Wiring
@@ -19,11 +20,13 @@ from llmtop.tui.commands.experiment_requests import ComparisonPlan, SearchPlan
 from llmtop.tui.dashboard.runtime import DashboardRuntime
 from llmtop.tui.sources import EngineSource
 from llmtop.values import replace
+from tests.llmtop_process import free_port
 from tests.tiers import first
 from tests.tui.dashboard.test_controller import (
     DEADLINE_S,
     loaded,
     staged,
+    stop_all,
     texts,
     track,
     until,
@@ -41,21 +44,33 @@ COMPARISON = ComparisonPlan(
 )
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where the engine of these tests lives; it is stopped behind the last of them."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("STATE", "CONFIG"):
+            patch.setenv(f"XDG_{name}_HOME", str(folder / name))
+        yield
+        stop_all(Wiring())
+
+
 @pytest.fixture
-def wiring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wiring:
-    for name in ("STATE", "CONFIG"):
-        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
-    return Wiring()
+def wiring(home: None) -> Wiring:
+    made = Wiring()
+    shutil.rmtree(made.state.root / "curves", ignore_errors=True)  # those of the test before
+    return made
 
 
 @pytest.fixture
 def engine(wiring: Wiring) -> EngineRecord:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port = int(trial.getsockname()[1])
+    """One for all of these tests; behind a test that ended it the next one starts another."""
+    for record in wiring.supervisor.records():
+        if wiring.supervisor.status(record).state is State.READY:
+            return record
     args = ("--startup-s", "0", "--max-num-seqs", str(CAP), "--speed", "0.2")
     record = wiring.supervisor.launch(
-        LaunchSpec("sim", "one", "llama-3.1-8b", "127.0.0.1", port, args=args)
+        LaunchSpec("sim", "one", "llama-3.1-8b", "127.0.0.1", free_port(), args=args)
     )
     wiring.supervisor.wait_ready(record, DEADLINE_S)
     return record
@@ -91,7 +106,7 @@ def measures(stage: DashboardRuntime) -> bool:
 async def test_a_search_runs_to_its_end_beside_the_screen(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
-    async with staged(wiring, engine) as stage:
+    async with staged(wiring, engine, stop=False) as stage:
         await loaded(stage)  # a load of the person's own, which gives way
         await stage.conductor.start_search(replace(SEARCH, top=CAP))  # two levels
         assert stage.store.search is not None and not stage.store.search.over
@@ -120,7 +135,7 @@ async def test_a_search_runs_to_its_end_beside_the_screen(
 async def test_curves_are_kept_for_the_next_session_and_for_nobody_else(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
-    async with staged(wiring, engine) as stage:
+    async with staged(wiring, engine, stop=False) as stage:
         await stage.conductor.start_search(replace(SEARCH, top=2))
         await until(lambda: over(stage) and stage.store.curves, "its end")
         (curve,) = stage.store.curves
@@ -140,7 +155,7 @@ async def test_curves_are_kept_for_the_next_session_and_for_nobody_else(
 async def test_a_search_that_is_stopped_keeps_what_is_known_and_no_worker(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
-    async with staged(wiring, engine) as stage:
+    async with staged(wiring, engine, stop=False) as stage:
         await stage.conductor.start_search(replace(SEARCH, top=1024))
         await until(lambda: stage.store.search and stage.store.search.curve.points, "a level")
         await stage.conductor.stop_experiment()
@@ -156,7 +171,7 @@ async def test_a_search_that_is_stopped_keeps_what_is_known_and_no_worker(
 async def test_quitting_in_the_middle_leaves_no_process(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
-    async with staged(wiring, engine) as stage:
+    async with staged(wiring, engine, stop=False) as stage:
         await stage.conductor.start_search(LONG)
         await until(lambda: children(), "the workers")
         await stage.conductor.quit(False)
@@ -166,7 +181,7 @@ async def test_quitting_in_the_middle_leaves_no_process(
 async def test_an_engine_that_dies_ends_the_search_with_its_reason(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
-    async with staged(wiring, engine) as stage:
+    async with staged(wiring, engine, stop=False) as stage:
         await stage.conductor.start_search(LONG)
         await until(lambda: stage.store.search and stage.store.search.progress, "the first level")
         await asyncio.to_thread(wiring.supervisor.stop, engine, grace_s=1.0)
@@ -180,7 +195,7 @@ async def test_an_engine_that_dies_ends_the_search_with_its_reason(
 async def test_a_comparison_switches_the_option_and_puts_it_back(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
-    async with staged(wiring, engine) as stage:
+    async with staged(wiring, engine, stop=False) as stage:
         seen: set[object] = set()
         await until(lambda: value(stage, "max_num_seqs") == CAP, "the options")
         await stage.conductor.start_comparison(replace(COMPARISON, a=2, b=3))
@@ -203,7 +218,7 @@ async def test_a_comparison_switches_the_option_and_puts_it_back(
 async def test_quitting_in_a_comparison_puts_the_option_back(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
-    async with staged(wiring, engine) as stage:
+    async with staged(wiring, engine, stop=False) as stage:
         await until(lambda: value(stage, "max_num_seqs") == CAP, "the options")
         await stage.conductor.start_comparison(replace(COMPARISON, seconds=600.0))
         await until(lambda: value(stage, "max_num_seqs") == 2, "A in force")
@@ -236,7 +251,7 @@ async def test_quitting_in_a_comparison_puts_the_option_back(
 async def test_what_cannot_be_compared_is_said(
     wiring: Wiring, engine: EngineRecord, option: str, value: int, words: str
 ) -> None:
-    async with staged(wiring, engine) as stage:
+    async with staged(wiring, engine, stop=False) as stage:
         await stage.conductor.start_comparison(replace(COMPARISON, option=option, b=value))
         await until(lambda: stage.store.comparison and stage.store.comparison.over, "its end")
         assert stage.store.comparison is not None and words in stage.store.comparison.trouble

@@ -44,8 +44,10 @@ async def until(true: Callable[[], object], what: str) -> None:
 
 
 @asynccontextmanager
-async def staged(wiring: Wiring, record: EngineRecord) -> AsyncIterator[DashboardRuntime]:
-    """A stage as the screen has it, sampling beside us; the engine is stopped behind it."""
+async def staged(
+    wiring: Wiring, record: EngineRecord, stop: bool = True
+) -> AsyncIterator[DashboardRuntime]:
+    """A stage as the screen has it, sampling beside us. stop: the engine is stopped behind it."""
     stage = DashboardRuntime(
         wiring, [wiring.of(record)], prompts=PROMPTS, interval=0.1, follow_new=True
     )
@@ -58,8 +60,13 @@ async def staged(wiring: Wiring, record: EngineRecord) -> AsyncIterator[Dashboar
         await stage.sampling.close()
         stage.release()
         await wiring.fetch.close()
-        for one in wiring.supervisor.records():
-            wiring.supervisor.stop(one, grace_s=1.0)
+        if stop:
+            stop_all(wiring)
+
+
+def stop_all(wiring: Wiring) -> None:
+    for one in wiring.supervisor.records():
+        wiring.supervisor.stop(one, grace_s=1.0)
 
 
 @pytest.fixture

@@ -65,18 +65,21 @@ def outside() -> Iterator[Path]:
             yield path
 
 
+def place(path: Path, node: ast.stmt | ast.expr) -> str:
+    return f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
 def test_no_other_module_of_the_screen_uses_a_private_name_of_textual() -> None:
     found = []
     for path in outside():
         for node in ast.walk(ast.parse(path.read_text())):
-            line = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("textual._"):
-                found.append(f"{line} imports {node.module}")
+                found.append(f"{place(path, node)} imports {node.module}")
             elif isinstance(node, ast.Attribute) and node.attr in PRIVATE:
                 if ast.unparse(node) != "os._exit":
-                    found.append(f"{line} uses {node.attr}")
+                    found.append(f"{place(path, node)} uses {node.attr}")
             elif isinstance(node, ast.FunctionDef) and node.name in PRIVATE:
-                found.append(f"{line} overrides {node.name}")
+                found.append(f"{place(path, node)} overrides {node.name}")
     assert not found, "\n".join(found)
 
 

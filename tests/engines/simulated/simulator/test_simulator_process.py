@@ -337,6 +337,7 @@ def test_requests_above_the_queue_limit_are_refused_at_once(launch: Launch) -> N
         eventually(lambda: engine.metrics()["vllm:num_requests_waiting"] == 4)
 
 
+@pytest.mark.more
 def test_several_tokens_a_step_share_an_event(launch: Launch) -> None:
     engine = launch("--speculative", "ngram:4", "--acceptance", "1", "--speed", "20")
     body = {"prompt": [1] * 64, "max_tokens": 41, "ignore_eos": True, "temperature": 0}
@@ -429,6 +430,7 @@ def test_a_hanging_engine_answers_nothing_and_ignores_sigterm(launch: Launch) ->
         engine.process.wait(0.5)
 
 
+@pytest.mark.more
 def test_refusing_connections_after_ready(launch: Launch) -> None:
     engine = launch("--misbehave", "refuse:0")
 
@@ -444,6 +446,7 @@ def test_refusing_connections_after_ready(launch: Launch) -> None:
     assert engine.ask_live({"op": "get"})["ok"] is True
 
 
+@pytest.mark.more
 def test_spoilt_metrics(launch: Launch) -> None:
     engine = launch("--misbehave", "metrics-500")
     assert engine.get("/metrics").status_code == 500
@@ -454,6 +457,7 @@ def test_spoilt_metrics(launch: Launch) -> None:
     assert frozen.get("/metrics").text == first
 
 
+@pytest.mark.more
 def test_spoilt_live_sockets(launch: Launch) -> None:
     engine = launch("--misbehave", "live-nonsense")
     with socket.socket(socket.AF_UNIX) as client:
