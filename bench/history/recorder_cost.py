@@ -1,34 +1,61 @@
-"""What the recorder costs beside a simulated engine: CPU as a share of a core, resident memory.
+"""What the recorder costs beside a simulated engine: CPU as a share of a core, and memory.
 
-    python -m bench.history.recorder_cost [SECONDS]
+    python -m bench.history.recorder_cost [CHECKOUT ...] [--rounds 3] [--seconds 60]
 
-Idle and under 20 streams. The CPU time is that of all of its threads (/proc/PID/task/*/schedstat).
+Idle and under 20 streams. Several checkouts are measured in turn, so that one run compares them:
+`git worktree add /tmp/before COMMIT`. CPU time is that of all threads. Memory is what is resident,
+and the part of it that belongs to this process alone: the rest are pages of Python and of its
+libraries, which every other Python process shares. Median, and least and most of the rounds.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
-LLMTOP = [sys.executable, "-m", "llmtop"]
+from tests.llmtop_process import free_port
+
 SETTLE_S = 25.0  # the recorder's own start, and one collection of garbage
+BEGIN_S = 3.0  # of a load
+
+
+class Cost(NamedTuple):
+    """cpu: share of a core. resident, own: MiB. wakes: switches of its threads a second."""
+
+    cpu: float
+    resident: float
+    own: float
+    wakes: float
 
 
 def cpu_s(pid: int) -> float:
+    """CPU seconds of all threads."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(one.read_text().split()[0]) for one in tasks) / 1e9
 
 
-def resident_mib(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+def field(path: Path, name: str) -> float:
+    """A number of a file of /proc with a name on each line."""
+    lines = path.read_text().splitlines()
+    return next((float(one.split()[1]) for one in lines if one.startswith(f"{name}:")), 0.0)
+
+
+def wakes(pid: int) -> float:
+    """How often its threads waited for something."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/status")
+    return sum(field(one, "voluntary_ctxt_switches") for one in tasks)
 
 
 def recorder_of(home: str) -> int:
+    """The process that records for this state directory."""
     mark = f"XDG_STATE_HOME={home}".encode()
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -40,37 +67,86 @@ def recorder_of(home: str) -> int:
     raise SystemExit("the recorder does not run")
 
 
-def measure(pid: int, seconds: float, words: str) -> None:
-    before, began = cpu_s(pid), time.monotonic()
+def measure(pid: int, seconds: float) -> Cost:
+    """The cost over a time."""
+    cpu, woken, began = cpu_s(pid), wakes(pid), time.monotonic()
     time.sleep(seconds)
-    share = (cpu_s(pid) - before) / (time.monotonic() - began)
-    print(f"{words:<12} {share:.2%} of a core, {resident_mib(pid):.1f} MiB, {seconds:g} s")
+    took = time.monotonic() - began
+    memory = Path(f"/proc/{pid}/smaps_rollup")
+    own = field(memory, "Private_Clean") + field(memory, "Private_Dirty")
+    return Cost(
+        (cpu_s(pid) - cpu) / took,
+        field(memory, "Rss") / 1024,
+        own / 1024,
+        (wakes(pid) - woken) / took,
+    )
 
 
-def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
+def costs(checkout: Path, seconds: float) -> tuple[Cost, Cost]:
+    """Idle, and under 20 streams."""
+    llmtop = [sys.executable, "-P", "-m", "llmtop"]
     with tempfile.TemporaryDirectory() as home:
-        environ = {**os.environ, "XDG_STATE_HOME": home, "LLMTOP_HISTORY": "on"}
+        environ = {
+            **os.environ,
+            "XDG_STATE_HOME": home,
+            "LLMTOP_HISTORY": "on",
+            "PYTHONPATH": str(checkout.absolute()),
+        }
 
         def run(*args: str) -> None:
-            subprocess.run([*LLMTOP, *args], env=environ, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [*llmtop, *args], env=environ, check=True, cwd=home,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
 
-        run("run", "sim", "--name", "one", "--port", "18779", "--detach", "--", "--startup-s", "1")
+        port = str(free_port())
+        run("run", "sim", "--name", "one", "--port", port, "--detach", "--", "--startup-s", "1")
         try:
             time.sleep(SETTLE_S)
             pid = recorder_of(home)
-            measure(pid, seconds, "idle")
-            shape = f"hold 20 for {seconds + 5:g}s"
-            load = subprocess.Popen(
-                [*LLMTOP, "load", "one", "--shape", shape, "--no-calibrate"],
-                env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-            time.sleep(3)
-            measure(pid, seconds, "20 streams")
-            load.wait()
+            idle = measure(pid, seconds)
+            shape = f"hold 20 for {seconds + 2 * BEGIN_S:g}s"
+            with subprocess.Popen(
+                [*llmtop, "load", "one", "--shape", shape, "--no-calibrate"],
+                env=environ, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            ):  # fmt: skip
+                time.sleep(BEGIN_S)
+                busy = measure(pid, seconds)
         finally:
             run("stop", "one", "--grace", "2")
         time.sleep(15)  # it ends by itself; then the folder may go
+    return idle, busy
+
+
+def cell(values: list[float], form: str) -> str:
+    """Median (least .. most)."""
+    middle, *ends = (
+        format(one, form) for one in (statistics.median(values), min(values), max(values))
+    )
+    return f"{middle} ({' .. '.join(ends)})"
+
+
+def main() -> None:
+    """Print a line for each checkout and load."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkouts", nargs="*", type=Path, default=[Path()])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    given = parser.parse_args()
+    found: dict[tuple[str, Path], list[Cost]] = defaultdict(list)
+    for turn in range(given.rounds):
+        for checkout in given.checkouts[:: -1 if turn % 2 else 1]:
+            idle, busy = costs(checkout, given.seconds)
+            found["idle", checkout].append(idle)
+            found["20 streams", checkout].append(busy)
+    print(f"n={given.rounds}, {given.seconds:g} s each: median (least .. most)")
+    for (load, checkout), rounds in sorted(found.items()):
+        print(
+            f"{load:<11} {cell([one.cpu for one in rounds], '.2%'):<26} "
+            f"{cell([one.resident for one in rounds], '.1f'):<22} MiB resident  "
+            f"{cell([one.own for one in rounds], '.1f'):<22} MiB own  "
+            f"{cell([one.wakes for one in rounds], '.0f')} wakes/s  {checkout}"
+        )
 
 
 if __name__ == "__main__":

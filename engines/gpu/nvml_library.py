@@ -6,7 +6,6 @@ under WSL: symbols can be missing, texts not UTF-8, structs half filled.
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
@@ -69,6 +68,8 @@ class PyNvml:
     def start(self) -> None:
         """Load and initialise."""
         if self._nvml is None:
+            import ctypes  # the recorder never needs it
+
             try:
                 ctypes.CDLL(_LIBRARY)  # pynvml takes 2.3 MiB: import it only if a driver exists
             except OSError:

@@ -40,26 +40,30 @@ def strange_part(path: Path) -> tuple[Path, str] | None:
     Missing components are skipped. Links are followed as the kernel does.
     """
     unmapped = _unmapped()
-    for part, found in _components(Path(os.path.abspath(path))):
+    own = str(path)
+    for part, found in _components(os.path.abspath(path)):
         # In a user namespace all users outside have one number. They own the parent folders, never
         # llmtop's own folders.
-        outer = found.st_uid == unmapped and stat.S_ISDIR(found.st_mode) and part != path
+        outer = found.st_uid == unmapped and stat.S_ISDIR(found.st_mode) and part != own
         if not is_trusted(found.st_uid) and not outer:
-            return part, user_name(found.st_uid)
+            return Path(part), user_name(found.st_uid)
     return None
 
 
-def _components(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    at, left, links = Path("/"), list(path.parts[1:]), 0
+def _components(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The components of an absolute path. Plain strings: the recorder checks paths each second."""
+    at, left, links = "/", path.split("/"), 0
     with contextlib.suppress(OSError):
-        yield at, at.lstat()
+        yield at, os.lstat(at)
         while left:
             name = left.pop(0)
-            if name == "..":
-                at = at.parent
+            if name in ("", "."):
                 continue
-            part = at / name
-            found = part.lstat()
+            if name == "..":
+                at = os.path.dirname(at)
+                continue
+            part = f"{at}/{name}" if at != "/" else f"/{name}"
+            found = os.lstat(part)
             yield part, found
             if not stat.S_ISLNK(found.st_mode):
                 at = part
@@ -67,12 +71,10 @@ def _components(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
             links += 1
             if links > _MOST_LINKS:
                 return
-            target = Path(os.readlink(part))
-            if target.is_absolute():
-                at = Path("/")
-                left[:0] = target.parts[1:]
-            else:
-                left[:0] = target.parts
+            target = os.readlink(part)
+            if target.startswith("/"):
+                at = "/"
+            left[:0] = target.split("/")
 
 
 def _unmapped() -> int | None:

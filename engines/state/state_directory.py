@@ -12,7 +12,6 @@ import fcntl
 import os
 import re
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -288,6 +287,8 @@ class StateDirectory:
 
 
 def _temporary() -> Path:
+    import tempfile  # only where an engine is started
+
     try:
         return Path(tempfile.gettempdir())
     except FileNotFoundError:  # a test file failed in each folder: the disk is full

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -53,6 +52,8 @@ def find_program(adapter: Adapter, command: tuple[str, ...], environ: Mapping[st
     """The absolute path of the program; LaunchRefused when it cannot be executed."""
     program = command[0]
     if "/" not in program:
+        import shutil  # only where an engine is started
+
         found = shutil.which(program, path=environ.get("PATH", ""))
         if found is None:
             raise LaunchRefused(
@@ -63,6 +64,8 @@ def find_program(adapter: Adapter, command: tuple[str, ...], environ: Mapping[st
     path = Path(program).expanduser()
     if not path.exists():
         raise LaunchRefused(f"there is no program at {clean(program)}", "check --bin or --python")
+    import shutil
+
     if path.is_dir() or shutil.which(str(path)) is None:
         raise LaunchRefused(
             f"{clean(program)} is not an executable program", "check --bin or --python"

@@ -6,7 +6,6 @@ continues from the state directory.
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -116,6 +115,8 @@ class Supervisor:
         record = self._state.load(name)
         if record is not None:
             return self._registry.fresh(record)
+        import difflib  # the recorder never needs it
+
         names = self.names
         near = difflib.get_close_matches(name, names, n=1)
         meant = f"did you mean {near[0]!r}? " if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -117,6 +116,8 @@ def find(options: Sequence[_Named], name: str) -> _Named:
         if option.name == name:
             return option
     names = [option.name for option in options]
+    import difflib  # the recorder never needs it
+
     near = difflib.get_close_matches(name, names, n=1)
     raise UsageError(
         f"there is no option {name!r}",

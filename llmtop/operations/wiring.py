@@ -5,7 +5,6 @@ Nothing below the command line reads the environment; it is read here and handed
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import sys
@@ -247,6 +246,8 @@ class Wiring:
     @cached_property
     def who(self) -> str:
         """The user and terminal of this llmtop, for the event lists of all watchers."""
+        import getpass
+
         try:
             user = getpass.getuser()
         except (KeyError, OSError):

@@ -12,7 +12,7 @@ from llmtop.engines.state.attached_engines import AttachedEngines
 
 if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring
-    from llmtop.tui.dashboard.runtime import DashboardRuntime
+    from llmtop.recorder.recorded_engines import RecordedEngines
 
 AGAIN_S = 30.0  # after an engine did not answer
 PATIENCE_S = 5.0
@@ -23,7 +23,7 @@ class AttachedSources:
 
     def __init__(
         self,
-        runtime: DashboardRuntime,
+        runtime: RecordedEngines,
         wiring: Wiring,
         engines: AttachedEngines,
         steady: Callable[[], float] = time.monotonic,

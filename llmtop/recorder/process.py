@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import os
 import signal
@@ -23,7 +22,7 @@ from llmtop.operations.recorder_process import MODULE, take_lock
 from llmtop.operations.wiring import Wiring
 from llmtop.recorder.attached_sources import AttachedSources
 from llmtop.recorder.history_source import HistorySource
-from llmtop.tui.dashboard.headless import serve, watch
+from llmtop.recorder.recorded_engines import RecordedEngines
 
 ALONE_S = 10.0  # without a living engine: a restart takes less
 LOCK_WAIT_S = 1.0
@@ -70,35 +69,35 @@ async def record(
 ) -> None:
     """Write what the engines do, until none has lived for ``ALONE_S`` seconds."""
     export = recorder_export.wanted(wiring.state.root)
-    with watch(wiring) as runtime:
-        attached = AttachedSources(runtime, wiring, AttachedEngines(wiring.state.root))
-        if export is not None:
-            serve(runtime, wiring, export)
-        source = HistorySource(runtime.store, writer, runtime.timeline.now)
-        runtime.sampling.sources.append(source)
-        beats = asyncio.create_task(runtime.sampling.run())
-        asyncio.get_running_loop().call_later(SETTLED_S, _settle)
-        alone_since = steady()
-        try:
-            while not beats.done():
-                await asyncio.sleep(LOOK_S)
-                if source.trouble is not None:
-                    raise source.trouble
-                living = await asyncio.to_thread(living_engines, wiring)
-                urls = await attached.refresh()
-                if living or urls:
-                    alone_since = steady()
-                    runtime.drop_ended({one.name for one in living})
-                    if recorder_export.wanted(wiring.state.root) != export:
-                        again()
-                elif steady() - alone_since > ALONE_S:
-                    return
-        finally:
-            beats.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await beats
-            await runtime.sampling.close()
-            await wiring.fetch.close()
+    runtime = RecordedEngines(wiring)
+    attached = AttachedSources(runtime, wiring, AttachedEngines(wiring.state.root))
+    if export is not None:
+        runtime.serve(export)
+    source = HistorySource(runtime.store, writer, runtime.timeline.now)
+    runtime.sampling.sources.append(source)
+    beats = asyncio.create_task(runtime.sampling.run())
+    asyncio.get_running_loop().call_later(SETTLED_S, _settle)
+    alone_since = steady()
+    try:
+        while not beats.done():
+            await asyncio.sleep(LOOK_S)
+            if source.trouble is not None:
+                raise source.trouble
+            living = await asyncio.to_thread(living_engines, wiring)
+            urls = await attached.refresh()
+            if living or urls:
+                alone_since = steady()
+                runtime.drop_ended({one.name for one in living})
+                if recorder_export.wanted(wiring.state.root) != export:
+                    again()
+            elif steady() - alone_since > ALONE_S:
+                return
+    finally:
+        beats.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beats
+        await runtime.sampling.close()
+        await wiring.fetch.close()
 
 
 def living_engines(wiring: Wiring) -> list[EngineRecord]:
@@ -120,6 +119,8 @@ def _settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE, 20, 20)
+    import ctypes
+
     with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
         ctypes.CDLL(None).malloc_trim(0)  # what the imports left goes back to the system
 

@@ -17,7 +17,7 @@ from llmtop.diagnosis.moments import Moment
 from llmtop.diagnosis.state_rules import Level, LoadState, finding
 from llmtop.engines.core.conditions import hung
 from llmtop.operations.insight.engine_insight import EngineInsight
-from llmtop.tui.sources import EngineStates
+from llmtop.tui.sources.load_state import EngineStates
 from llmtop.tui.store.store import Store
 from llmtop.values import replace
 

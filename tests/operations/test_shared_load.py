@@ -10,7 +10,7 @@ from llmtop.analysis.marks import Mark
 from llmtop.loadgen.core.results import LoadSnapshot
 from llmtop.operations import shared_load
 from llmtop.tui.panels.load import LoadPanel
-from llmtop.tui.sources import SharedLoadSource
+from llmtop.tui.sources.shared_load import SharedLoadSource
 from llmtop.tui.store.store import EngineTrack, Event, Store
 from llmtop.tui.view.view import View
 from llmtop.tui.widgets.row import plain

@@ -19,7 +19,11 @@ from llmtop.tui.panels.events import EventsPanel
 from llmtop.tui.panels.load import LoadPanel
 from llmtop.tui.panels.per_token import CostPanel, PerTokenPanel
 from llmtop.tui.panels.pulse import Pulse
-from llmtop.tui.sources import CostSource, EffectSource, EngineSource, LoadSource, Source
+from llmtop.tui.sources.cost import CostSource
+from llmtop.tui.sources.effects import EffectSource
+from llmtop.tui.sources.engine import EngineSource
+from llmtop.tui.sources.load import LoadSource
+from llmtop.tui.sources.sampling import Source
 from llmtop.tui.store.store import CAPACITY, EngineTrack, Event, Store
 from llmtop.tui.view.view import View
 from llmtop.values import replace

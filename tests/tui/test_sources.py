@@ -24,9 +24,11 @@ from llmtop.engines.simulated import adapter
 from llmtop.engines.tuning.live_client import LiveClient
 from llmtop.engines.tuning.live_ranks import RankedLive
 from llmtop.operations.session import EngineSession, Options
-from llmtop.tui.sources import EngineSource, Sampling, Timeline
+from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.load_state import moment_of
+from llmtop.tui.sources.sampling import Sampling
 from llmtop.tui.store.store import EngineTrack, Store
+from llmtop.tui.store.timeline import Timeline
 from llmtop.values import replace
 from tests.conftest import snapshot
 from tests.fake_fetch import FakeFetch

@@ -13,7 +13,7 @@ from llmtop.engines.host.log_reader import LogFeed
 from llmtop.engines.host.safe_text import clean
 from llmtop.tui.dashboard.load_control import LoadControl
 from llmtop.tui.dashboard.load_handover import counted
-from llmtop.tui.sources import EngineSource
+from llmtop.tui.sources.engine import EngineSource
 from llmtop.wording.sentences import change_words, why_silent
 
 if TYPE_CHECKING:

@@ -12,7 +12,10 @@ from llmtop.config.keymap import DEFAULT, Keymap
 from llmtop.loadgen.workload.plan import Loop, Plan, Prompts
 from llmtop.tui.commands.control import Control
 from llmtop.tui.dashboard.load_handover import LoadHandover, counted
-from llmtop.tui.sources import EngineSource, Experiments, LoadSource, Sampling
+from llmtop.tui.sources.engine import EngineSource
+from llmtop.tui.sources.experiments import Experiments
+from llmtop.tui.sources.load import LoadSource
+from llmtop.tui.sources.sampling import Sampling
 from llmtop.tui.store.store import Event, Store
 from llmtop.values import replace
 from llmtop.wording.format import count, rate

@@ -18,7 +18,9 @@ from llmtop.wording.sentences import change_words, flag_words
 if TYPE_CHECKING:
     from llmtop.engines.supervision.restart import HandOver, Restarted, Wanted
     from llmtop.loadgen.workers.load import Load
-    from llmtop.tui.sources import EngineSource, LoadSource, Sampling
+    from llmtop.tui.sources.engine import EngineSource
+    from llmtop.tui.sources.load import LoadSource
+    from llmtop.tui.sources.sampling import Sampling
 
     RestartEngine = Callable[[EngineRecord, Wanted, HandOver | None], Restarted]
 

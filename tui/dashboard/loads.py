@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llmtop.engines.gpu.devices import Gpus
 from llmtop.loadgen.workload.plan import Prompts, Target
 from llmtop.operations.wiring import Wiring
-from llmtop.tui.sources import EngineSource
+from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.store.store import Store
 
 if TYPE_CHECKING:

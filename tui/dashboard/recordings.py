@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmtop import LlmtopError
 from llmtop.printable import clean
-from llmtop.tui.sources import Sampling
+from llmtop.tui.sources.sampling import Sampling
 from llmtop.tui.store.store import Event, Store
 
 if TYPE_CHECKING:

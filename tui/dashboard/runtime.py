@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmtop import LlmtopError
-from llmtop.engines.core.records import EngineRecord, State
+from llmtop.engines.core.records import State
 from llmtop.engines.host.safe_text import clean
 from llmtop.engines.state.attached_engines import AttachedEngines
 from llmtop.loadgen.workload.plan import Plan, Prompts
@@ -15,38 +15,31 @@ from llmtop.operations.curves import CurveArchive
 from llmtop.operations.recorder_process import is_wanted
 from llmtop.operations.wiring import Wiring, fresh_seed
 from llmtop.tui.dashboard.controller import DashboardController
-from llmtop.tui.dashboard.engine_discovery import RESCAN_S, MissingEngines, NewEngines
+from llmtop.tui.dashboard.engine_discovery import MissingEngines, NewEngines
+from llmtop.tui.dashboard.engine_sources import open_source
 from llmtop.tui.dashboard.loads import Loads
 from llmtop.tui.dashboard.recordings import Recordings
 from llmtop.tui.history.past import PastSource
 from llmtop.tui.history.recorder import RecorderSource
 from llmtop.tui.slo.services import SloServices
-from llmtop.tui.sources import (
-    CostSource,
-    EffectSource,
-    EngineSource,
-    EngineStates,
-    Experiments,
-    GpuSource,
-    InsightSource,
-    LoadSource,
-    Parts,
-    Sampling,
-    SharedLoadSource,
-    Source,
-    Timeline,
-)
-from llmtop.tui.store.store import EngineTrack, Event, Store
+from llmtop.tui.sources.cost import CostSource
+from llmtop.tui.sources.effects import EffectSource
+from llmtop.tui.sources.engine import EngineSource
+from llmtop.tui.sources.experiment import Parts
+from llmtop.tui.sources.experiments import Experiments
+from llmtop.tui.sources.gpu import GpuSource
+from llmtop.tui.sources.insight import InsightSource
+from llmtop.tui.sources.load import LoadSource
+from llmtop.tui.sources.load_state import EngineStates
+from llmtop.tui.sources.sampling import Sampling, Source
+from llmtop.tui.sources.shared_load import SharedLoadSource
+from llmtop.tui.store.store import Event, Store
+from llmtop.tui.store.timeline import Timeline
 
 if TYPE_CHECKING:
     from llmtop.engines.core.endpoint import Endpoint
     from llmtop.engines.core.options import Option
-    from llmtop.operations.session import EngineSession
     from llmtop.tui.dashboard.tour import Tour
-
-LIVE_TIMEOUT_S = 2.0  # of option values: numbers are read after them, and must not wait longer
-SCAN_S = 0.9  # the recorder loses no second of a new engine
-RECORDED_S = 1.9  # between two looks of the recorder at exact latencies: half of its work
 
 
 class DashboardRuntime:
@@ -54,8 +47,6 @@ class DashboardRuntime:
 
     news: called for changes that should appear before the screen's next beat. The app is built
     later and sets its own callback here.
-    recorder: this is the history recorder: no screen, no load. It reads no GPUs, and
-    leaves engines whose numbers only one process may read to other llmtop processes.
     """
 
     def __init__(
@@ -68,7 +59,6 @@ class DashboardRuntime:
         interval: float = 1.0,
         follow_new: bool = False,
         missing: Mapping[str, str] | None = None,
-        recorder: bool = False,
     ) -> None:
         self.store = Store()
         self.news: Callable[[], None] = lambda: None
@@ -94,7 +84,6 @@ class DashboardRuntime:
                 self._tell,
             )
         )
-        self._is_recorder = recorder
         self._slo = SloServices(
             self.store, wiring, self._named, self.insights.of, self.timeline.now, self._tell
         )
@@ -102,8 +91,7 @@ class DashboardRuntime:
         for endpoint in endpoints:
             self.add(endpoint)
         if follow_new:
-            every_s = SCAN_S if recorder else RESCAN_S
-            found = NewEngines(wiring, self.add, self._known, every_s=every_s)
+            found = NewEngines(wiring, self.add, self._known)
             self.sampling.sources.append(found)
         if missing:
             self.store.missing.update(missing)
@@ -133,8 +121,6 @@ class DashboardRuntime:
             EffectSource(store, now),
             SharedLoadSource(store, now, wiring.state.folder),
         ]
-        if self._is_recorder:
-            return shared
         history: list[Source] = []
         if is_wanted(wiring.environ):
             history = [
@@ -157,64 +143,18 @@ class DashboardRuntime:
             *shared,
         ]
 
-    def drop_ended(self, living: Collection[str]) -> None:
-        """Look no longer at engines of llmtop that have ended; for one that runs for weeks."""
-        for source in list(self.sampling.sources):
-            if not isinstance(source, EngineSource):
-                continue
-            track = source.track
-            if track.name in living or track.runs or track.status is None:
-                continue
-            self.drop(track.name)
-
-    def drop(self, name: str) -> None:
-        """Look no longer at an engine."""
-        source = self._named(name)
-        if source is None:
-            return
-        self.sampling.sources.remove(source)
-        self.store.engines.pop(name, None)
-        self._known.discard(name)
-        asyncio.get_running_loop().create_task(source.close())
-
     def add(self, endpoint: Endpoint) -> None:
         """Put one more engine on the screen."""
-        record = endpoint.record
-        track = EngineTrack(
-            name=endpoint.name,
-            kind=endpoint.adapter.kind,
-            title=endpoint.adapter.title,
-            url=endpoint.url,
-            owned=endpoint.owned,
-            simulated=endpoint.adapter.simulated,
-            version=endpoint.version,
-            model=endpoint.model,
-            brief=self._is_recorder,
-        )
-        session = self._wiring.session(endpoint, live_timeout_s=LIVE_TIMEOUT_S)
-        if self._is_recorder:
-            session.give_way()
-            if session.exact is not None:
-                session.exact.refresh_every(RECORDED_S)
-        supervisor = self._wiring.supervisor
-        status = self._wiring.status if record is not None else None
-        self.store.engines[endpoint.name] = track
         self._known.add(endpoint.name)
-        self.sampling.sources.append(
-            EngineSource(
-                session,
-                track,
-                self.store,
-                status,
-                self.timeline.now,
-                supervisor.learn,
-                self._tell,
-                supervisor.anatomy,
-                self._reopen,
-                judge=self._states.look,
-                seen=self._wiring.sightings.note,
-            )
+        source = open_source(
+            self._wiring,
+            endpoint,
+            self.store,
+            self.timeline.now,
+            judge=self._states.look,
+            news=self._tell,
         )
+        self.sampling.sources.append(source)
         self.store.selected = self.store.selected or endpoint.name
 
     def _join(self, endpoint: Endpoint) -> None:
@@ -297,9 +237,6 @@ class DashboardRuntime:
     def _named(self, name: str | None) -> EngineSource | None:
         sources = (one for one in self.sampling.sources if isinstance(one, EngineSource))
         return next((one for one in sources if one.track.name == name), None)
-
-    def _reopen(self, record: EngineRecord) -> EngineSession:
-        return self._wiring.session(self._wiring.of(record))
 
     def _tell(self) -> None:
         self.news()

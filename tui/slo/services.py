@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from llmtop.operations.insight.engine_insight import EngineInsight
     from llmtop.operations.wiring import Wiring
     from llmtop.tui.commands.experiment_requests import TunePlan
-    from llmtop.tui.sources import EngineSource, Experiments, Source
+    from llmtop.tui.sources.engine import EngineSource
+    from llmtop.tui.sources.experiments import Experiments
+    from llmtop.tui.sources.sampling import Source
 
 
 class SloServices:

@@ -316,3 +316,30 @@ def test_the_metrics_of_another_engine_are_called_metrics(text: str) -> None:
     with pytest.raises(ScrapeError, match="an engine that llmtop does not know") as caught:
         parse(text, VLLM)
     assert "vLLM, SGLang and TensorRT-LLM" in caught.value.hint
+
+
+PIECES = [
+    *("name", "m:x_total", "{", "}", ",", 'a="b"', 'le="0.5"', 'a="b,c}"', '__name__="z"', " "),
+    *('"', "=", '\\"', 'x="é"', "1a", "a ='b'", "{}", "#"),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=8).map("".join))
+@settings(max_examples=400, deadline=None)
+def test_a_plain_series_is_read_as_the_reference_parser_reads_it(head: str) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    try:
+        (family,) = text_string_to_metric_families(f"{head} 7\n")
+        (sample,) = family.samples
+        expected = [(dict(sample.labels), 7.0)] if sample.value == 7 else []
+    except (ValueError, IndexError, KeyError):
+        expected, sample = [], None
+    try:
+        found = parse(f"{head} 7\nm_other 1\n", ("m", "name"))
+    except ScrapeError:
+        return
+    if sample is None or not sample.name.startswith(("m", "name")) or not expected:
+        return
+    if head.startswith(sample.name):  # in the newer syntax the name may be among the labels
+        assert [(dict(labels), value) for labels, value in found.series(sample.name)] == expected

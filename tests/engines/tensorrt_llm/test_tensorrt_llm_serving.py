@@ -23,7 +23,7 @@ from llmtop.engines.metrics.scraper import HttpFetch, open_reader
 from llmtop.engines.tensorrt_llm.adapter import ADAPTER
 from llmtop.engines.tensorrt_llm.reader import TensorRtReader
 from llmtop.operations.session import EngineSession
-from llmtop.tui.sources import EngineSource
+from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.store.store import EngineTrack, Store
 from tests.folders import TESTS
 from tests.tiers import first

@@ -18,7 +18,7 @@ from llmtop.loadgen.workload.plan import Prompts
 from llmtop.operations.wiring import Wiring
 from llmtop.tui.commands.experiment_requests import ComparisonPlan, SearchPlan
 from llmtop.tui.dashboard.runtime import DashboardRuntime
-from llmtop.tui.sources import EngineSource
+from llmtop.tui.sources.engine import EngineSource
 from llmtop.values import replace
 from tests.llmtop_process import free_port
 from tests.tiers import first

@@ -24,7 +24,7 @@ from llmtop.loadgen.workload.plan import Loop, Plan, Prompts
 from llmtop.operations.calibrated import calibrated
 from llmtop.operations.wiring import Wiring
 from llmtop.tui.dashboard.runtime import DashboardRuntime
-from llmtop.tui.sources import EngineSource
+from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.store.store import EngineTrack
 from llmtop.values import replace
 

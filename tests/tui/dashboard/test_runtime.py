@@ -17,7 +17,7 @@ from llmtop.loadgen.workload.plan import Plan
 from llmtop.operations.wiring import Wiring
 from llmtop.tui.dashboard.engine_discovery import RESCAN_S, NewEngines
 from llmtop.tui.dashboard.runtime import DashboardRuntime
-from llmtop.tui.sources import EngineSource
+from llmtop.tui.sources.engine import EngineSource
 from llmtop.values import replace
 
 DEADLINE_S = 20.0

@@ -24,7 +24,7 @@ from llmtop.tui.monitoring.engine_facts import facts
 from llmtop.tui.monitoring.engine_watch import EngineWatch
 from llmtop.tui.monitoring.export_source import ExportSource
 from llmtop.tui.monitoring.watches import Watches
-from llmtop.tui.sources import InsightSource
+from llmtop.tui.sources.insight import InsightSource
 from llmtop.tui.store.store import EngineTrack, Store
 
 NOW = 1_800_000_000.0

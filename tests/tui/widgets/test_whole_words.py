@@ -13,7 +13,7 @@ from llmtop.engines.core.options import Option
 from llmtop.engines.simulated.adapter import ADAPTER
 from llmtop.engines.tuning.resolution import assemble
 from llmtop.tui.app import LlmtopApp
-from llmtop.tui.sources import EngineStates
+from llmtop.tui.sources.load_state import EngineStates
 from llmtop.tui.store.store import EngineTrack, Store
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.row import plain
