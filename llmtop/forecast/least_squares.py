@@ -93,7 +93,7 @@ def _scaled(rows: Sequence[Sequence[float]]) -> _Scaled:
 
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:
-    return sum(map(mul, a, b))
+    return float(sum(map(mul, a, b)))
 
 
 def _normal_equations(
