@@ -26,9 +26,9 @@ from llmtop.loadgen.core.results import ClientHealth, LatencySummary, LoadSnapsh
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.store.store import EngineTrack, Event, Store
 from llmtop.tui.widgets.canvas import Canvas
-from llmtop.tui.widgets.row import plain
 from tests import idle, interruption, started
 from tests.fake_control import FakeControl
+from tests.plain_rows import plain
 from tests.scheduling import ModulesTogether
 
 # The same examples at every run: what a test finds must be there again when it is looked into.

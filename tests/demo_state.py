@@ -19,13 +19,13 @@ from llmtop.engines.core.samples import EngineSample
 from llmtop.engines.logs.memory_report import GIB, MemoryReport
 from llmtop.engines.simulated.adapter import ADAPTER
 from llmtop.engines.simulated.simulator.model.hardware import BLOCK_SIZE
-from llmtop.engines.simulated.simulator.model.replay import Stream
 from llmtop.engines.tuning.resolution import assemble
 from llmtop.loadgen.core.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.operations.demonstration import ENGINE, PROMPTS, SHAPE
 from llmtop.tui.sources.effects import EffectSource
 from llmtop.tui.store.store import EngineTrack, Event, Store
 from llmtop.values import replace
+from tests.closed_loop import Stream
 from tests.virtual_demo import Demo
 
 SECONDS, WINDOW, RATE_S, CHANGED = 95, 10, 3.0, 66

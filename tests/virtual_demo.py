@@ -10,7 +10,6 @@ from llmtop.diagnosis.moments import Moment
 from llmtop.engines.simulated.simulator import arguments
 from llmtop.engines.simulated.simulator.model.blocks import BlockPool
 from llmtop.engines.simulated.simulator.model.hardware import BLOCK_SIZE
-from llmtop.engines.simulated.simulator.model.replay import ClosedLoop, Lengths, Stream, quantile
 from llmtop.engines.simulated.simulator.model.request import Request
 from llmtop.engines.simulated.simulator.model.roofline import FRONT_END_REQUEST_S, Roofline
 from llmtop.engines.simulated.simulator.model.scheduler import Scheduler
@@ -20,6 +19,7 @@ from llmtop.loadgen.workload.prompts import PATTERN
 from llmtop.loadgen.workload.shape import parse
 from llmtop.operations.demonstration import ENGINE, PROMPTS, SHAPE
 from llmtop.values import replace
+from tests.closed_loop import ClosedLoop, Lengths, Stream, quantile
 
 
 class Repeating(ClosedLoop):

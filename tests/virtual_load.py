@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from llmtop.engines.simulated.simulator.model.blocks import BlockPool
 from llmtop.engines.simulated.simulator.model.hardware import BLOCK_SIZE, GPUS, MODELS
-from llmtop.engines.simulated.simulator.model.replay import ClosedLoop, Lengths, Stream
 from llmtop.engines.simulated.simulator.model.roofline import Roofline, StepLoad
 from llmtop.engines.simulated.simulator.model.scheduler import Limits, Scheduler
 from llmtop.loadgen.core.results import (
@@ -21,6 +20,7 @@ from llmtop.loadgen.core.results import (
 from llmtop.loadgen.workload.plan import Plan
 from llmtop.loadgen.workload.shape import parse
 from llmtop.values import replace
+from tests.closed_loop import ClosedLoop, Lengths, Stream
 
 NOTHING = LatencySummary(None, None, None, 0)
 LENGTHS = Lengths((16, 32), (24, 40))

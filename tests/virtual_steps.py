@@ -12,11 +12,11 @@ from llmtop.engines.core.requests import RequestRow, RequestTable
 from llmtop.engines.core.steps import Step
 from llmtop.engines.simulated.simulator.model.blocks import BlockPool
 from llmtop.engines.simulated.simulator.model.hardware import BLOCK_SIZE, GPUS, MODELS
-from llmtop.engines.simulated.simulator.model.replay import ClosedLoop, Lengths
 from llmtop.engines.simulated.simulator.model.request import Request, Stage
 from llmtop.engines.simulated.simulator.model.roofline import Roofline
 from llmtop.engines.simulated.simulator.model.scheduler import Limits, Plan, Scheduler
 from llmtop.engines.simulated.simulator.model.speculation import Speculation
+from tests.closed_loop import ClosedLoop, Lengths
 
 
 class Faults(Struct):

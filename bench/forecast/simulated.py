@@ -21,7 +21,6 @@ from typing import Any
 from msgspec import Struct, structs
 
 from llmtop.engines.simulated.simulator.model.hardware import BLOCK_SIZE, GPUS, MODELS
-from llmtop.engines.simulated.simulator.model.replay import Lengths
 from llmtop.engines.simulated.simulator.model.roofline import Roofline
 from llmtop.engines.simulated.simulator.model.scheduler import Plan
 from llmtop.engines.simulated.simulator.model.speculation import Speculation
@@ -36,6 +35,7 @@ from llmtop.loadgen.experiments.knee import SHARE
 from llmtop.loadgen.experiments.search import Search, Trial
 from llmtop.operations.slo.fitted_engine import SIMULATED_FRONT_END, newest
 from llmtop.values import replace
+from tests.closed_loop import Lengths
 from tests.virtual_steps import VirtualEngine
 
 BANDWIDTH = 4.32e12

@@ -23,10 +23,10 @@ from llmtop.engines.simulated.simulator.model.hardware import (
     kv_blocks,
     kv_cache_gib,
 )
-from llmtop.engines.simulated.simulator.model.replay import ClosedLoop, Lengths, StepResult, run
 from llmtop.engines.simulated.simulator.model.roofline import Roofline
 from llmtop.engines.simulated.simulator.model.scheduler import Limits, Scheduler
 from llmtop.engines.simulated.simulator.model.speculation import Speculation
+from tests.closed_loop import ClosedLoop, Lengths, StepResult, run
 
 RECORDED = Path(__file__).parents[2] / "tests" / "data" / "simulator_vllm_h200.json"
 GPU, MODEL = GPUS["h200"], MODELS["llama-3.1-8b"]

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from llmtop.engines.simulated.simulator.model.replay import quantile
+from tests.closed_loop import quantile
 
 WARM_UP_S = 3.0  # of each step, as in the recording
 

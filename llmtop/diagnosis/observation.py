@@ -17,7 +17,6 @@ from llmtop.engines.core.samples import EngineSample, GpuSample
 DRAFTS = ("num_speculative_tokens", "speculative_num_steps")
 CACHES = ("gpu_memory_utilization", "mem_fraction_static", "free_gpu_memory_fraction")
 EAGER = ("enforce_eager", "disable_cuda_graph")
-FRONT_ENDS = ("api_server_count", "tokenizer_worker_num")
 
 
 class ClientView(Struct, frozen=True):

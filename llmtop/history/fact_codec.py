@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -28,8 +28,6 @@ _KIND = re.compile(rb'^\{"kind":"([a-z_]{1,20})"')
 _FACTS: dict[str, type[Fact]] = {str(one.__struct_config__.tag): one for one in KINDS}
 # Made here: two threads that ask msgspec 0.22 first for one class end the process.
 _DECODERS = {kind: msgspec.json.Decoder(one) for kind, one in _FACTS.items()}
-
-_Value = TypeVar("_Value")
 
 
 class RecordingError(LlmtopError):

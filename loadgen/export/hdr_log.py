@@ -16,7 +16,6 @@ from msgspec import Struct
 
 DIGITS = 3  # significant: 0.1 %
 _MAGNITUDE = 11  # 2**11 sub-buckets: the first power of two that keeps 2 * 10**3 values apart
-_HALF = 1 << (_MAGNITUDE - 1)
 LOWEST_NS = 1
 HIGHEST_NS = 3_600_000_000_000  # an hour, more than any time-out of ours
 _COOKIE = 0x1C849303 | 0x10

@@ -15,8 +15,8 @@ from llmtop.tui.panels.per_token import CostPanel, PerTokenPanel
 from llmtop.tui.sources.cost import CostSource
 from llmtop.tui.store.store import EngineTrack, Store
 from llmtop.tui.view.view import View
-from llmtop.tui.widgets.row import plain
 from llmtop.values import replace
+from tests.plain_rows import plain
 
 GIB = 2**30
 MakeGpu = Callable[..., GpuSample]

@@ -17,9 +17,9 @@ from llmtop.tui.panels.events import EventsPanel
 from llmtop.tui.sources.effects import EffectSource
 from llmtop.tui.store.store import EngineTrack, Event, Store
 from llmtop.tui.view.view import View
-from llmtop.tui.widgets.row import plain
 from llmtop.values import replace
 from llmtop.wording.sentences import effect_words
+from tests.plain_rows import plain
 
 CHANGE = Mark(100.0, "seqs 64->256", effect=True)
 

@@ -21,9 +21,9 @@ from llmtop.engines.core.samples import EngineSample, GpuSample
 from llmtop.engines.simulated.adapter import ADAPTER
 from llmtop.engines.simulated.simulator.model.blocks import BlockPool
 from llmtop.engines.simulated.simulator.model.hardware import BLOCK_SIZE
-from llmtop.engines.simulated.simulator.model.replay import Lengths
 from llmtop.engines.simulated.simulator.model.speculation import Speculation
 from llmtop.values import replace as changed
+from tests.closed_loop import Lengths
 from tests.virtual_steps import VirtualEngine
 
 WITHIN_S = 5.0

@@ -10,7 +10,6 @@ import pytest
 from msgspec.structs import replace
 
 from llmtop.engines.core.steps import Step
-from llmtop.engines.simulated.simulator.model.replay import Lengths as Chats
 from llmtop.engines.simulated.simulator.model.speculation import Speculation
 from llmtop.forecast.estimates import NotFitted
 from llmtop.forecast.figures import Limits, figures
@@ -22,6 +21,7 @@ from llmtop.forecast.questions import Question, ask, claims
 from llmtop.forecast.step_model import StepModel
 from llmtop.forecast.twin import Engine, simulate
 from llmtop.values import replace as replace_limits
+from tests.closed_loop import Lengths as Chats
 from tests.forecast.virtual_engine import (
     FRONT_END,
     NOISE,

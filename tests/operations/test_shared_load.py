@@ -13,8 +13,8 @@ from llmtop.tui.panels.load import LoadPanel
 from llmtop.tui.sources.shared_load import SharedLoadSource
 from llmtop.tui.store.store import EngineTrack, Event, Store
 from llmtop.tui.view.view import View
-from llmtop.tui.widgets.row import plain
 from llmtop.values import replace
+from tests.plain_rows import plain
 
 
 def as_another(folder: Path) -> None:

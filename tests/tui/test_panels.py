@@ -41,8 +41,9 @@ from llmtop.tui.view.panel import Panel
 from llmtop.tui.view.view import View
 from llmtop.tui.widgets.canvas import ROLES
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE, Glyphs
-from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, Row, plain, to_ascii
+from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, Row, to_ascii
 from llmtop.values import replace
+from tests.plain_rows import plain
 from tests.tiers import first
 
 PANELS: dict[str, Callable[[], Panel]] = {

@@ -22,8 +22,8 @@ from llmtop.tui.history.recording import RecordingSource
 from llmtop.tui.replay.app import ReplayApp
 from llmtop.tui.store.store import Event, Store
 from llmtop.tui.widgets.canvas import Canvas
-from llmtop.tui.widgets.row import plain
 from tests.conftest import engine, snapshot
+from tests.plain_rows import plain
 
 BEGAN = 1_800_000_000.0
 LATER = 50_000.25  # the second one was made half a day later

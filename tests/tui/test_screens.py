@@ -16,9 +16,9 @@ from llmtop.tui.screens.dashboard import Dashboard
 from llmtop.tui.screens.help import HelpScreen, help_rows
 from llmtop.tui.screens.log import LogScreen
 from llmtop.tui.store.store import Store
-from llmtop.tui.widgets.row import plain
 from llmtop.values import replace
 from tests.fake_control import FakeControl
+from tests.plain_rows import plain
 from tests.tiers import first
 
 Make = Callable[..., LlmtopApp]

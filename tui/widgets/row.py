@@ -192,8 +192,3 @@ def to_ascii(row: Row) -> Row:
 def faded(spans: Iterable[Span]) -> list[Span]:
     """The same words for the eye to pass over: what they say is no longer sure."""
     return [(text, MUTED) for text, _ in spans]
-
-
-def plain(rows: Iterable[Row]) -> list[str]:
-    """The text of rows without their roles."""
-    return ["".join(text for text, _ in row) for row in rows]

@@ -14,9 +14,10 @@ from llmtop.tui.plots.curve_axes import LEFT, Drawing, axes
 from llmtop.tui.plots.per_level import tpot_rows
 from llmtop.tui.store.store import Store
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
-from llmtop.tui.widgets.row import plain, to_ascii
+from llmtop.tui.widgets.row import to_ascii
 from llmtop.values import replace
 from tests.finding_states import earlier, level, searching
+from tests.plain_rows import plain
 
 Text = Callable[[LlmtopApp], str]
 Settle = Callable[[Pilot[None]], Awaitable[None]]

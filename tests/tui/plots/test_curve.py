@@ -14,8 +14,9 @@ from llmtop.operations.curves import KEPT, Curve, CurveArchive, CurvePoint
 from llmtop.tui.plots.curve import curve_rows
 from llmtop.tui.plots.curve_axes import LEFT, RIGHT, Drawing, axes
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
-from llmtop.tui.widgets.row import Row, plain, to_ascii
+from llmtop.tui.widgets.row import Row, to_ascii
 from llmtop.values import replace
+from tests.plain_rows import plain
 
 WIDTH, HEIGHT = 78, 20
 CELLS = WIDTH - LEFT - RIGHT

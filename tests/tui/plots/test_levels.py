@@ -8,9 +8,9 @@ from llmtop.loadgen.experiments.level import LevelResult
 from llmtop.loadgen.experiments.saturation import SaturationResult
 from llmtop.tui.plots.levels import level_rows
 from llmtop.tui.widgets.glyphs import UNICODE
-from llmtop.tui.widgets.row import plain
 from llmtop.values import replace
 from tests.finding_states import level, searching
+from tests.plain_rows import plain
 
 BRIEF = ("worker CPU 98%", "core wait 12%", "reads lag 123ms")
 

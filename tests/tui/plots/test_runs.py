@@ -13,9 +13,10 @@ from llmtop.tui.plots.runs import LEFT, runs_rows
 from llmtop.tui.plots.whiskers import pair_rows
 from llmtop.tui.store.store import Store
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
-from llmtop.tui.widgets.row import plain, to_ascii
+from llmtop.tui.widgets.row import to_ascii
 from llmtop.values import replace
 from tests.finding_states import comparing, level
+from tests.plain_rows import plain
 
 Text = Callable[[LlmtopApp], str]
 Settle = Callable[[Pilot[None]], Awaitable[None]]

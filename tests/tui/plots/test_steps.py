@@ -20,8 +20,8 @@ from llmtop.tui.plots.step_rows import (
     token_rows,
 )
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
-from llmtop.tui.widgets.row import plain
 from llmtop.values import replace
+from tests.plain_rows import plain
 
 NOW = 1_800_000_000.0
 

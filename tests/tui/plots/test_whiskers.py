@@ -7,8 +7,9 @@ import pytest
 from llmtop.loadgen.experiments.paired_test import Measure, PairedRatio, Verdict
 from llmtop.tui.plots.whiskers import axis_reach, comparison_rows, pair_rows, whisker
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
-from llmtop.tui.widgets.row import plain, to_ascii
+from llmtop.tui.widgets.row import to_ascii
 from tests.finding_states import comparing
+from tests.plain_rows import plain
 
 T = Measure.TTFT_P50
 

@@ -22,9 +22,9 @@ from llmtop.tui.store.store import EngineTrack, Event, Store
 from llmtop.tui.textual_private.compositor import TightCompositor
 from llmtop.tui.view.panel import Panel
 from llmtop.tui.widgets.canvas import Canvas
-from llmtop.tui.widgets.row import plain
 from llmtop.values import replace
 from tests.fake_control import FakeControl
+from tests.plain_rows import plain
 
 Make = Callable[..., LlmtopApp]
 Text = Callable[[LlmtopApp], str]

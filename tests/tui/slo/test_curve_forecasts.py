@@ -22,10 +22,10 @@ from llmtop.tui.plots.curve_axes import Drawing
 from llmtop.tui.slo.curve_forecasts import CurveForecasts, settled
 from llmtop.tui.store.store import Store
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
-from llmtop.tui.widgets.row import plain
 from llmtop.values import replace
 from tests.fake_control import FakeControl
 from tests.finding_states import searching
+from tests.plain_rows import plain
 from tests.tiers import first
 
 Make = Callable[..., LlmtopApp]

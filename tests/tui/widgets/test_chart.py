@@ -3,8 +3,9 @@ from collections.abc import Sequence
 from llmtop.tui.widgets.axis import TimeGrid
 from llmtop.tui.widgets.chart import GUTTER, Trace, chart_rows
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
-from llmtop.tui.widgets.row import Row, plain, width
+from llmtop.tui.widgets.row import Row, width
 from llmtop.wording import format as f
+from tests.plain_rows import plain
 
 GRID = TimeGrid(1000.0, 2, 6)
 

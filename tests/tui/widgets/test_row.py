@@ -13,13 +13,13 @@ from llmtop.tui.widgets.row import (
     changed,
     fit,
     join,
-    plain,
     shorten,
     shorten_between,
     sides,
     to_ascii,
     width,
 )
+from tests.plain_rows import plain
 
 SPANS = st.lists(st.tuples(st.text("ab 雪…", max_size=8), st.sampled_from("xy")), max_size=5)
 

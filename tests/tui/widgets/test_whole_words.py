@@ -16,7 +16,7 @@ from llmtop.tui.app import LlmtopApp
 from llmtop.tui.sources.load_state import EngineStates
 from llmtop.tui.store.store import EngineTrack, Store
 from llmtop.tui.widgets.canvas import Canvas
-from llmtop.tui.widgets.row import plain
+from tests.plain_rows import plain
 from tests.tiers import first
 
 SIZES = [(120, 40), (100, 34), (200, 60)]

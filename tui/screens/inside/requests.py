@@ -24,7 +24,6 @@ from llmtop.wording import format as f
 EVERY_S = 1.0  # one look a second: the engine makes the table between two steps
 MOST = 50
 LONGEST = 60
-SORTS: tuple[RequestSort, ...] = ("age", "kv", "tokens", "wait")
 SORT_WORDS = {"age": "age", "kv": "KV blocks", "tokens": "output tokens", "wait": "wait"}
 KEYS = [
     *("requests.age", "requests.kv", "requests.tokens", "requests.wait"),

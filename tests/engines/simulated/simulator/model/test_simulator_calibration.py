@@ -17,9 +17,9 @@ from llmtop.engines.simulated.simulator.model.hardware import (
     kv_blocks,
     kv_cache_gib,
 )
-from llmtop.engines.simulated.simulator.model.replay import ClosedLoop, Lengths, StepResult, run
 from llmtop.engines.simulated.simulator.model.roofline import Roofline, StepLoad
 from llmtop.engines.simulated.simulator.model.scheduler import Limits, Scheduler
+from tests.closed_loop import ClosedLoop, Lengths, StepResult, run
 from tests.folders import TESTS
 
 RECORDED: dict[str, Any] = json.loads((TESTS / "data" / "simulator_vllm_h200.json").read_text())
