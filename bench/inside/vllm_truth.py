@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import subprocess
 import sys
 import urllib.request
@@ -50,9 +51,9 @@ def summed(steps: list[Step]) -> dict[str, float]:
 
 
 def quantile(values: list[float], q: float) -> float | None:
-    """A quantile of a list; None of none."""
+    """The nearest-rank quantile of a list, as the engine's histograms have it; None of none."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else None
+    return ordered[max(math.ceil(q * len(ordered)), 1) - 1] if ordered else None
 
 
 async def level(args: argparse.Namespace, inside: EngineInside, streams: int) -> dict[str, Any]:

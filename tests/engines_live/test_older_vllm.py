@@ -21,6 +21,7 @@ from tests.engines_live.vllm_inside import (
     RUNNING,
     SABOTEUR,
     aborted_and_told,
+    aborted_wherever_they_are,
     applied,
     evicted,
     inside,
@@ -86,6 +87,10 @@ def test_percentiles_are_exact_and_no_longer_than_the_client_waited(engine: Engi
 
 def test_a_request_is_seen_and_aborted_and_its_client_is_told(engine: Engine) -> None:
     aborted_and_told(engine)
+
+
+def test_aborts_in_a_prompt_in_the_queue_and_while_preempted_leak_nothing(engine: Engine) -> None:
+    aborted_wherever_they_are(engine)
 
 
 def test_a_lower_batch_limit_puts_requests_back_and_none_fails(engine: Engine) -> None:

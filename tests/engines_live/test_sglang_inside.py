@@ -17,7 +17,7 @@ from llmtop.engines.core.steps import Step
 from llmtop.engines.introspection.engine_inside import EngineInside
 from tests.engines_live.engine import Engine
 from tests.engines_live.scenario import NAME, seen
-from tests.engines_live.sglang_inside import Answer, free_of_requests, opened, states
+from tests.engines_live.sglang_inside import Answer, free_of_requests, opened, states, table
 from tests.engines_live.sglang_served import CAP
 from tests.llmtop_process import Home, command
 
@@ -123,6 +123,41 @@ def test_an_abort_takes_exact_ids_and_the_clients_are_told(
     for answer in (*running, *waiting):
         answer.ended()
     free_of_requests(engine, inside)  # no token is leaked
+
+
+def test_an_abort_within_a_prompt_leaves_no_block_and_no_wrong_step(
+    engine: Engine, inside: EngineInside, sglang_home: Home
+) -> None:
+    def free() -> int | None:
+        free_of_requests(engine, inside)
+        assert engine.stream("count the blocks", 3).tokens == 3
+        return new_steps(inside)[-1].kv_free_blocks
+
+    free_of_requests(engine, inside)
+    # Pieces so small that a prompt takes ten steps and more.
+    assert sglang_home.run("set", NAME, "chunked_prefill_size=64").code == 0
+    start = free()
+    for stream in (True, False):
+        text = " ".join(f"{stream} {n}" for n in range(130))  # no prefix of it is in the cache
+        answer = Answer(engine, f"mid-{stream}", stream=stream, prompt=text)
+
+        def within() -> bool:
+            rows = table(inside).rows
+            return any(row.phase == "prefill" and (row.kv_blocks or 0) > 0 for row in rows)
+
+        seen(within)
+        done = asyncio.run(inside.abort([f"mid-{stream}"], "ann"))
+        assert done.aborted == (f"mid-{stream}",)
+        # An error: it had no token yet, and an empty success would be no answer.
+        assert '"code": 503' in answer.ended().body or answer.status == 503
+        free_of_requests(engine, inside)
+        steps = new_steps(inside)  # a count below 0 would fail this and each later look
+        counts = ("requests", "prefill_tokens", "decode_tokens", "running", "waiting", "prefills")
+        assert steps and all((getattr(step, n) or 0) >= 0 for step in steps for n in counts)
+        assert sum(step.prefill_tokens for step in steps) > 0
+        assert not sum(step.output_tokens or 0 for step in steps)
+    assert sglang_home.run("set", NAME, "chunked_prefill_size=1024").code == 0
+    assert free() == start
 
 
 def test_above_the_queue_limit_a_503_for_streams_too(

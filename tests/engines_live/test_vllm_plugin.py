@@ -25,6 +25,7 @@ from tests.engines_live.vllm_inside import (
     RUNNING,
     SABOTEUR,
     aborted_and_told,
+    aborted_wherever_they_are,
     applied,
     change,
     evicted,
@@ -191,6 +192,10 @@ def test_the_steps_hold_the_tokens_that_the_engine_counts(engine: Engine) -> Non
 
 def test_a_request_is_seen_and_aborted_and_its_client_is_told(engine: Engine) -> None:
     aborted_and_told(engine)
+
+
+def test_aborts_in_a_prompt_in_the_queue_and_while_preempted_leak_nothing(engine: Engine) -> None:
+    aborted_wherever_they_are(engine)
 
 
 def test_requests_above_the_queue_limit_are_refused_at_once(engine: Engine) -> None:

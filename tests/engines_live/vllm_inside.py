@@ -9,7 +9,7 @@ from pathlib import Path
 from llmtop.engines.core.options import Change, Outcome
 from llmtop.engines.introspection.engine_inside import EngineInside
 from llmtop.engines.tuning.live_client import LiveClient, LiveState
-from tests.engines_live.engine import Engine
+from tests.engines_live.engine import SENTENCE, Engine
 from tests.engines_live.scenario import CHANGE_WAIT_S, NAME, PATIENT_S
 
 SABOTEUR = Path(__file__).resolve().parent / "saboteur"
@@ -120,6 +120,70 @@ def aborted_and_told(engine: Engine) -> None:
     assert free is not None and after is not None and after > free
     # An answer of the table is kept for 0.2 s.
     engine.eventually(lambda: asyncio.run(follow.requests()).rows == ())
+
+
+def free_blocks(engine: Engine, follow: EngineInside) -> int:
+    """Free KV blocks at the end of a short request on an engine that is else idle."""
+    engine.eventually(lambda: asyncio.run(follow.requests()).rows == ())
+    assert engine.stream("count the blocks", 3).tokens == 3
+    found = asyncio.run(follow.steps(1)).steps[-1].kv_free_blocks
+    assert found is not None
+    return found
+
+
+def aborted_wherever_they_are(engine: Engine) -> None:
+    """Aborts within a prompt, in the queue, of a preempted and of a running request: each client is
+    told, an id that has ended is told apart, and no block is lost."""
+    follow = inside(engine)
+    applied(engine, max_num_seqs=16)
+    start = free_blocks(engine, follow)
+
+    def abort(ident: str) -> None:
+        done = asyncio.run(follow.abort([ident], "test"))
+        assert (done.aborted, done.ended_before, done.refused) == ((ident,), (), ()), done
+        again = asyncio.run(follow.abort([ident], "test"))
+        assert (again.aborted, again.ended_before) == ((), (ident,)), again
+
+    def one(**wanted: object) -> str:
+        """The id of a request of which this is true, once there is one."""
+        found: list[str] = []
+
+        def there() -> bool:
+            rows = asyncio.run(follow.requests()).rows
+            found[:] = [r.id for r in rows if all(getattr(r, n) == v for n, v in wanted.items())]
+            return bool(found)
+
+        engine.eventually(there)
+        return found[0]
+
+    with ThreadPoolExecutor(4) as pool:
+        applied(engine, max_num_batched_tokens=16)  # a hundred steps for the prompt
+        sent = pool.submit(engine.stream, "within the prompt " + 120 * SENTENCE, 50)
+        abort(one(state="running", phase="prefill"))
+        assert sent.result(PATIENT_S).error  # an empty success would be no answer
+        applied(engine, max_num_batched_tokens=2048)
+
+        applied(engine, max_num_seqs=2)
+        two = [pool.submit(engine.stream, f"long answer {n}", 1500) for n in (1, 2)]
+
+        def both() -> bool:
+            rows = asyncio.run(follow.requests()).rows
+            return sum(bool(r.generated_tokens) for r in rows) == 2
+
+        engine.eventually(both)
+        queued = pool.submit(engine.stream, "it waits", 50)
+        abort(one(state="waiting"))
+        assert queued.result(PATIENT_S).error
+        assert applied(engine, max_num_seqs=1, evict=True).evicted == 1
+        abort(one(state="preempted"))
+        abort(one(state="running"))
+        for answer in two:
+            got = answer.result(PATIENT_S)
+            assert (got.error, got.finish) == ("", "abort") and 0 < (got.tokens or 0) < 1500
+    applied(engine, max_num_seqs=16)
+    found = asyncio.run(inside(engine).steps()).steps
+    assert all(min(s.requests, s.prefill_tokens, s.decode_tokens, s.waiting) >= 0 for s in found)
+    assert free_blocks(engine, follow) == start
 
 
 def refused_above_the_limit(engine: Engine) -> None:
