@@ -2,11 +2,11 @@
 
 usage: python bench/gpu/why_causes.py MODEL --python PATH --out RESULT.json [--cpu] [-- vllm flags]
 
-One engine; each scenario is a load (and a setting) of its own, and `why --json` is asked once a
-second. Reported: the causes that were named first, and seconds from the moment at which the load
-stood until the right one was; for the KV cache from the moment at which it was full (95 %). About
-six minutes on an H200. MODEL has Llama-3.1-8B's shape there,
-weights are random (``--load-format dummy``); --cpu takes the small scenarios of vLLM on a CPU.
+Two engines, the second one with a small KV cache. Each scenario is a load (and a setting) of its
+own, and `why --json` is asked once a second. Reported: the causes that were named first, and the
+seconds until the right one was, from the moment at which the load stood, or the KV cache was full.
+Eight minutes on an H200. MODEL has Llama-3.1-8B's shape, weights are random; --cpu takes the small
+scenarios of vLLM on a CPU.
 No setting of the GPU is changed: it is shared with a process that multiplies matrices, which also
 brings it to its own power limit.
 """
@@ -41,7 +41,8 @@ class Scenario(NamedTuple):
     """A cause on purpose. streams, prompt, output: of the load. cap: a batch limit set live.
     hog: the API server gets a part of one core. burn: another process uses the GPU.
     stands: once so many are in the engine ("asked"), once all of them run ("running"), or once the
-    cache is full ("kv")."""
+    cache is full ("kv"). small: on the engine with the small cache; in a large full one reading it
+    takes the steps, which is decode."""
 
     cause: str
     streams: int
@@ -51,6 +52,7 @@ class Scenario(NamedTuple):
     hog: bool = False
     burn: bool = False
     stands: str = "asked"
+    small: bool = False
 
 
 GPU = (
@@ -59,10 +61,10 @@ GPU = (
     # Reading 500,000 tokens of KV cache takes 14 of 20 ms. Few streams, so 5,000 tokens/s for the
     # API server; no prompt arrives for half a minute.
     Scenario("decode", 96, "4600..5000", "1400..1800", stands="running"),
-    # Each request needs more blocks later than at its start, at a batch below the limit of 512.
-    Scenario("kv_cache", 560, "1300..1500", "700..900", stands="kv"),
     Scenario("front_end", 96, "32..64", "64..96", hog=True),
     Scenario("gpu_throttled", 32, "64..128", "400..600", burn=True, stands="running"),
+    # Each request needs more blocks later than at its start.
+    Scenario("kv_cache", 400, "800..1000", "500..700", stands="kv", small=True),
 )
 CPU = (
     Scenario("batch_limit", 16, "32..64", "32..64", cap=2),
@@ -70,6 +72,7 @@ CPU = (
     Scenario("kv_cache", 32, "200..300", "150..200"),
     Scenario("front_end", 8, "16..32", "16..32", hog=True),
 )
+SMALL = ("--num-gpu-blocks-override", "12000")
 FLAGS = {
     False: (
         *("--max-model-len", "8192", "--load-format", "dummy", "--max-num-seqs", "512"),
@@ -279,32 +282,45 @@ def main() -> None:
     parser.add_argument("flags", nargs="*")
     given = parser.parse_args()
     begun = time.monotonic()
-    name = "why-causes"
+    results: list[dict[str, Any]] = []
+    scenarios = CPU if given.cpu else GPU
+    for small in (False, True):
+        asked = [one for one in scenarios if one.small is small]
+        asked = [one for one in asked if not given.only or one.cause in given.only]
+        if asked:
+            on_one_engine(given, asked, SMALL if small else (), begun, results)
+    for one in results:
+        print(line(one))
+
+
+def on_one_engine(
+    given: argparse.Namespace,
+    scenarios: list[Scenario],
+    more: tuple[str, ...],
+    begun: float,
+    results: list[dict[str, Any]],
+) -> None:
+    """Start it, run the scenarios, stop it. What is measured is added to the results."""
+    name, started = "why-causes", time.monotonic()
+    flags = (*FLAGS[given.cpu], *more, *given.flags)
     try:
         record = llmtop(
             *("run", "vllm", given.model, "--name", name, "--python", given.python),
-            *("--port", str(free_port())),
-            *("--detach", "--json", "--", *FLAGS[given.cpu], *given.flags),
+            *("--port", str(free_port()), "--detach", "--json", "--", *flags),
         )
     except Failed:
         sys.exit("the engine did not start")
-    ready_s = time.monotonic() - begun
-    cap = 64 if given.cpu else 512
-    results: list[dict[str, Any]] = []
+    ready_s = time.monotonic() - started
     try:
-        for scenario in CPU if given.cpu else GPU:
-            if given.only and scenario.cause not in given.only:
-                continue
+        for scenario in scenarios:
             try:
-                results.append(run(record, scenario, cap, given.python))
+                results.append(run(record, scenario, 64 if given.cpu else 512, given.python))
                 drained(name)
             except Failed as failure:  # the next one may work, and what was measured is kept
                 results.append({"cause": scenario.cause, "failed": str(failure)})
             write(given.out, record["version"], ready_s, begun, results)
     finally:
         subprocess.run([*LLMTOP, "stop", name], check=False)
-    for one in results:
-        print(line(one))
 
 
 def write(path: Path, version: str, ready_s: float, begun: float, results: list[Any]) -> None:

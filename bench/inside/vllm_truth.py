@@ -31,6 +31,7 @@ COUNTERS = {
 }
 QUANTILES = (0.5, 0.95, 0.99)
 SETTLE_S = 1.5
+SHARE, ABSOLUTE_S = 0.03, 0.002  # the larger of the two: so far both may be apart
 
 
 def counters(url: str) -> dict[str, float]:
@@ -110,11 +111,37 @@ async def level(args: argparse.Namespace, inside: EngineInside, streams: int) ->
     }
 
 
+def told(found: dict[str, Any]) -> str:
+    """A level in words: TTFT of the client and of the engine, and how far they are apart."""
+    ttft, tokens = found["ttft"], found["tokens"]
+    n = f"n={ttft['client_n']}/{ttft['engine_n']}, {found['failed']} failed"
+    lines = [f"{found['streams']:4} streams, {n}, {found['lost']} steps lost"]
+    for name in (f"p{round(q * 100)}" for q in QUANTILES):
+        client, engine = ttft[name]["client_s"], ttft[name]["engine_s"]
+        if client and engine:
+            off = engine - client
+            agrees = abs(off) <= max(SHARE * client, ABSOLUTE_S)
+            lines.append(
+                f"     {name}  client {client * 1e3:9.1f} ms  engine {engine * 1e3:9.1f} ms"
+                f"  {off * 1e3:+8.1f} ms ({off / client:+.1%})  {'agree' if agrees else 'APART'}"
+            )
+    off_by = (
+        f"{name} {one['ring']:.0f}/{one['counter']:.0f}"
+        for name, one in tokens.items()
+        if one["counter"]
+    )
+    return "\n".join((*lines, f"     ring/counter: {', '.join(off_by)}"))
+
+
 async def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     """All levels, one behind the other."""
     inside = EngineInside(args.socket, timeout_s=30.0)
     try:
-        return [await level(args, inside, streams) for streams in args.streams]
+        found = []
+        for streams in args.streams:
+            found.append(await level(args, inside, streams))
+            print(told(found[-1]), flush=True)
+        return found
     finally:
         inside.close()
 
@@ -137,10 +164,8 @@ def main() -> None:
     """Measure, print, and write to a file."""
     args = parser().parse_args()
     result = asyncio.run(measure(args))
-    text = json.dumps(result, indent=1)
-    print(text)
     if args.out:
-        args.out.write_text(text)
+        args.out.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

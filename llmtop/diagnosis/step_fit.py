@@ -1,7 +1,8 @@
 """The time of a step as a function of what is in it, fitted to an engine's own steps. Pure.
 
 ``seconds = fixed + per_request * requests + per_token * prompt and draft tokens``, by least squares
-of absolute errors: those of relative errors lose the prefill term (docs/explanation/why.md).
+of absolute errors: those of relative errors lose the prefill term (docs/explanation/why.md). Where
+contexts of different lengths were seen, ``per_context * context tokens`` is added.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ LEAST_PREFILLS = 8  # steps with prompt or draft tokens, for a cost per token
 LARGEST = 8  # requests in a step: what fewer of them add is less than the noise of a busy host
 SPREAD = 0.25
 WORST = 0.25  # median relative error of a fit that is used
+CONTEXTS = 1.5  # mean context of a request, 90th over 10th percentile, from which on it has a term
 TRIMMED = 0.02  # of the steps at most are left out as outliers: a stall is no cost of its content
 
 
@@ -28,6 +30,7 @@ class StepFit(Struct, frozen=True):
 
     draft_s: by draft token, 0.0 where drafts fit beside the reading of the weights.
     error: median relative error over its own steps. n: how many these are.
+    per_context_s: by token of context; 0.0 where it is within per_request_s.
     """
 
     fixed_s: float
@@ -36,6 +39,14 @@ class StepFit(Struct, frozen=True):
     error: float
     n: int
     draft_s: float = 0.0
+    per_context_s: float = 0.0
+
+    def at(self, context: float | None) -> StepFit:
+        """The fit for requests of this mean context: what reading it costs is a request's."""
+        if not self.per_context_s:
+            return self
+        each = self.per_request_s + self.per_context_s * (context or 0.0)
+        return replace(self, per_request_s=each, per_context_s=0.0)
 
     def seconds(self, requests: float, tokens: float = 0.0) -> float:
         """The time of a step. tokens: prompt tokens and drafts, beyond one for each request."""
@@ -62,6 +73,13 @@ def extra_tokens(step: Step) -> int:
     return step.prefill_tokens + (step.draft_tokens or 0)
 
 
+def mean_context(steps: Sequence[Step]) -> float | None:
+    """Tokens that a request attends to, mean over the steps; None where unknown."""
+    known = [step for step in steps if step.context_tokens is not None]
+    requests = sum(step.requests for step in known)
+    return sum(step.context_tokens or 0 for step in known) / requests if requests else None
+
+
 def fit(steps: Sequence[Step]) -> StepFit | None:
     """The fit; None where the steps do not allow one."""
     useful = [step for step in steps if step.requests > 0 and step.duration_s > 0]
@@ -71,51 +89,86 @@ def fit(steps: Sequence[Step]) -> StepFit | None:
     low, middle, high = (counts[int(q * (len(counts) - 1))] for q in (0.1, 0.5, 0.9))
     if high < LARGEST or high - low < max(2.0, SPREAD * middle):
         return None
-    if any(step.draft_tokens for step in useful):
-        found = _fit([_row(step, extra_tokens(step)) for step in useful])
+    return (_by_context(useful) if _contexts_differ(useful) else None) or _by_requests(useful)
+
+
+def _contexts_differ(steps: Sequence[Step]) -> bool:
+    """Whether the context of a request differs so much that its cost can be told apart."""
+    if any(step.context_tokens is None for step in steps):
+        return False
+    means = sorted((step.context_tokens or 0) / step.requests for step in steps)
+    low, high = (means[int(q * (len(means) - 1))] for q in (0.1, 0.9))
+    return high >= CONTEXTS * max(low, 1.0)
+
+
+def _by_context(steps: Sequence[Step]) -> StepFit | None:
+    """The fit with a term for contexts; None where it would be below zero, or drafts are among
+    the tokens."""
+    if any(step.draft_tokens for step in steps):
+        return None
+    found = _fit(
+        [
+            (1.0, float(s.requests), float(s.context_tokens or 0), float(s.prefill_tokens), _own(s))
+            for s in steps
+        ]
+    )
+    return found if found is not None and found.per_context_s > 0 else None
+
+
+def _by_requests(steps: Sequence[Step]) -> StepFit | None:
+    if any(step.draft_tokens for step in steps):
+        found = _fit([_row(step, extra_tokens(step)) for step in steps])
         if found is not None and found.per_token_s is not None:
             return replace(found, draft_s=found.per_token_s)
-    return _fit([_row(step, step.prefill_tokens) for step in useful])
+    return _fit([_row(step, step.prefill_tokens) for step in steps])
+
+
+def _own(step: Step) -> float:
+    """The time of the device."""
+    return step.duration_s - (step.host_gap_s or 0.0)
 
 
 def _row(step: Step, tokens: int) -> Row:
-    seconds = step.duration_s - (step.host_gap_s or 0.0)
-    return 1.0, float(step.requests), float(tokens), seconds
+    return 1.0, float(step.requests), float(tokens), _own(step)
 
 
 def _fit(rows: list[Row]) -> StepFit | None:
-    with_tokens = sum(row[2] > row[1] * 0.5 for row in rows) >= LEAST_PREFILLS
-    columns = 3 if with_tokens else 2
+    """The fit of rows of one, requests, perhaps context, prompt tokens, and the seconds."""
+    place = len(rows[0]) - 2  # of the prompt tokens
+    with_tokens = sum(row[place] > row[1] * 0.5 for row in rows) >= LEAST_PREFILLS
+    columns = place + 1 if with_tokens else place
     if not with_tokens:
-        rows = [row for row in rows if row[2] == 0]
+        rows = [row for row in rows if row[place] == 0]
     found = _solve(rows, columns) if len(rows) >= LEAST else None
     if found is None:
         return None
     found = _solve(_trimmed(rows, found), columns) or found
-    if found[1] < 0 and columns == 3:
+    if found[1] < 0 and with_tokens and place == 2:
         # Few requests cost next to nothing beside the weights, and a large batch was not seen.
         pair = _solve([(one, tokens, 0.0, seconds) for one, _, tokens, seconds in rows], 2)
         found = [pair[0], 0.0, pair[1]] if pair is not None else found
-    fixed, each, token = found[0], found[1], found[2] if columns == 3 else None
-    if fixed <= 0 or each < 0 or (token is not None and token <= 0):
+    fixed, each, token = found[0], found[1], found[place] if with_tokens else None
+    context = found[2] if place == 3 else 0.0
+    if fixed <= 0 or each < 0 or context < 0 or (token is not None and token <= 0):
         return None
     errors = sorted(
-        error / row[3] for error, row in zip(_errors(found, rows), rows, strict=True) if row[3] > 0
+        error / row[-1]
+        for error, row in zip(_errors(found, rows), rows, strict=True)
+        if row[-1] > 0
     )
     error = errors[len(errors) // 2] if errors else 1.0
-    return StepFit(fixed, each, token, error, len(rows)) if error <= WORST else None
+    if error > WORST:
+        return None
+    return StepFit(fixed, each, token, error, len(rows), per_context_s=context)
 
 
-Row = tuple[float, float, float, float]
+Row = tuple[float, ...]
+"""The terms of a step, and its seconds."""
 
 
 def _errors(terms: Sequence[float], rows: Sequence[Row]) -> list[float]:
     """How far each row is from its fit, seconds."""
-    if len(terms) == 2:
-        fixed, first = terms
-        return [abs(fixed * one + first * a - seconds) for one, a, _, seconds in rows]
-    fixed, first, second = terms
-    return [abs(fixed * one + first * a + second * b - seconds) for one, a, b, seconds in rows]
+    return [abs(sum(map(mul, terms, row)) - row[-1]) for row in rows]
 
 
 def _trimmed(rows: Sequence[Row], terms: Sequence[float]) -> list[Row]:
@@ -126,11 +179,12 @@ def _trimmed(rows: Sequence[Row], terms: Sequence[float]) -> list[Row]:
 
 def _solve(rows: Sequence[Row], columns: int) -> list[float] | None:
     """Least squares by the normal equations, columns scaled to their largest value."""
-    terms = list(zip(*rows, strict=True)) or [()] * 4
+    terms = list(zip(*rows, strict=True))
+    seconds = terms[-1]
     scale = [max(terms[c], default=0.0) or 1.0 for c in range(columns)]
     scaled = [[value / scale[c] for value in terms[c]] for c in range(columns)]
     matrix = [
-        [*(sum(map(mul, column, other)) for other in scaled), sum(map(mul, column, terms[3]))]
+        [*(sum(map(mul, column, other)) for other in scaled), sum(map(mul, column, seconds))]
         for column in scaled
     ]
     for i in range(columns):

@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from llmtop.diagnosis.step_fit import StepFit, fit
+from llmtop.diagnosis.step_fit import StepFit, fit, mean_context
 from llmtop.diagnosis.step_window import DecodeTimes, StepWindow, window_of
 from llmtop.engines.core.steps import Step, Steps
 
 KEPT = 4096
-SAMPLES = 16  # steps kept of each kind, by requests and prompt tokens: a steady load hides the rest
+SAMPLES = 16  # steps kept of each kind, by requests, prompt tokens, context: a load hides others
 WINDOW_S = 5.0
 FIT_EVERY_S = 5.0
 LONGER = 1.2  # contexts, from which on steps do not compare
@@ -33,7 +33,7 @@ class StepHistory:
         self.time: float | None = None  # of the newest exchange, unix seconds
         self.lost = 0
         self.gaps: deque[float] = deque(maxlen=50)
-        self._samples: dict[tuple[int, int], deque[Step]] = {}
+        self._samples: dict[tuple[int, ...], deque[Step]] = {}
         self._fit: StepFit | None = None
         self._fitted_at = -1e18
         self._times: DecodeTimes | None = None
@@ -59,7 +59,8 @@ class StepHistory:
 
     def _sample(self, step: Step) -> None:
         kind = step.requests.bit_length() * 4 + (step.requests * 4 >> step.requests.bit_length())
-        place = kind, step.prefill_tokens.bit_length()
+        context = (step.context_tokens or 0) // step.requests
+        place = kind, step.prefill_tokens.bit_length(), context.bit_length()
         kept = self._samples.get(place)
         if kept is None:
             kept = self._samples[place] = deque(maxlen=SAMPLES)
@@ -78,7 +79,7 @@ class StepHistory:
         return found
 
     def fitted(self, now: float) -> StepFit | None:
-        """The fit of all steps that are kept."""
+        """The fit of all steps that are kept, for contexts as they are now."""
         self._renew(now)
         return self._fit
 
@@ -111,19 +112,15 @@ class StepHistory:
             return
         self._fitted_at = now
         samples = [step for kept in self._samples.values() for step in kept]
-        self._fit = fit(samples)
+        found = fit(samples)
+        self._fit = found.at(mean_context(self.since(now - WINDOW_S))) if found else None
         self._times = DecodeTimes(samples, self._fit)
         earlier = [step for step in self.steps if step.end <= now - WINDOW_S - FIT_EVERY_S]
         earlier = earlier[:: max(1, len(earlier) // MOST_EARLIER)]
         self._before = fit(earlier) if len(earlier) >= LEAST_EARLIER else None
         self._context = mean_context(earlier)
-
-
-def mean_context(steps: Sequence[Step]) -> float | None:
-    """Tokens that a request attends to, mean over the steps; None where unknown."""
-    known = [step for step in steps if step.context_tokens is not None]
-    requests = sum(step.requests for step in known)
-    return sum(step.context_tokens or 0 for step in known) / requests if requests else None
+        if self._before is not None:
+            self._before = self._before.at(self._context)
 
 
 def ratio(steps: Sequence[Step], before: StepFit) -> float | None:
