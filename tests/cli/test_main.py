@@ -316,9 +316,8 @@ def test_logs_are_printed_without_escape_sequences(home: Home, engine: str) -> N
 
 @pytest.mark.parametrize(
     ("args", "code", "words"),
-    first(21, [
+    first(20, [
         (("run", "vlm", "model"), 2, "vllm"),
-        (("run", "sim", "--detach", "--", "--misbehave", "fail-start"), 1, "memory"),
         (("set", "one", "max_num_seq=4"), 2, "max_num_seqs"),
         (("set", "one", "max_num_seqs=many"), 2, "whole number"),
         (("stop", "nobody"), 2, "nobody"),
@@ -338,6 +337,7 @@ def test_logs_are_printed_without_escape_sequences(home: Home, engine: str) -> N
         (("attach", "not a url"), 2, "terminal"),
         (("attach", ":1", "--theme", "nosuch"), 2, "no theme is called 'nosuch'"),
         (("once", "http://user:pw@127.0.0.1:1"), 2, "user name"),
+        (("run", "sim", "--detach", "--", "--misbehave", "fail-start"), 1, "memory"),
         (("run", "sim", "--detach", "--", "--no-such-flag"), 1, "--no-such-flag"),
         (("run", "sim", "no-such-model", "--detach"), 1, "no-such-model"),
         (("run", "sim", "--name", "../x", "--detach"), 2, "../x"),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,7 +17,16 @@ from llmtop.tui.commands.experiment_requests import TunePlan
 from llmtop.tui.dashboard.runtime import DashboardRuntime
 from llmtop.values import replace
 from tests.inside_states import HELD
-from tests.tui.dashboard.test_controller import DEADLINE_S, staged, texts, track, until, value
+from tests.llmtop_process import free_port
+from tests.tui.dashboard.test_controller import (
+    DEADLINE_S,
+    staged,
+    stop_all,
+    texts,
+    track,
+    until,
+    value,
+)
 
 pytestmark = pytest.mark.process
 
@@ -27,24 +35,29 @@ EASY = TunePlan("one", slo.parse("ttft=50s"), 10.0, seconds=1.0, prompts=SHORT)
 NEVER = replace(EASY, slo=slo.parse("ttft=1us"), roles=("batch_limit", "queue_limit"))
 
 
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineRecord]:
+    """One for these tests. Each of them is about options that are put back."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "run").mkdir(mode=0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("STATE", "CONFIG"):
+            patch.setenv(f"XDG_{name}_HOME", str(folder / name))
+        patch.setenv("XDG_RUNTIME_DIR", str(folder / "run"))
+        wiring = Wiring()
+        record = wiring.supervisor.launch(
+            LaunchSpec(
+                "sim", "one", "llama-3.1-8b", "127.0.0.1", free_port(), args=("--startup-s", "0.2")
+            )
+        )
+        wiring.supervisor.wait_ready(record, DEADLINE_S)
+        yield record
+        stop_all(wiring)
+
+
 @pytest.fixture
-def wiring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wiring:
-    for name in ("STATE", "CONFIG"):
-        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
-    (tmp_path / "run").mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+def wiring(engine: EngineRecord) -> Wiring:
     return Wiring()
-
-
-@pytest.fixture
-def engine(wiring: Wiring) -> EngineRecord:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port = int(trial.getsockname()[1])
-    spec = LaunchSpec("sim", "one", "llama-3.1-8b", "127.0.0.1", port, args=("--startup-s", "0.2"))
-    record = wiring.supervisor.launch(spec)
-    wiring.supervisor.wait_ready(record, DEADLINE_S)
-    return record
 
 
 def over(stage: DashboardRuntime) -> bool:
@@ -70,7 +83,7 @@ async def in_force(wiring: Wiring, engine: EngineRecord) -> dict[str, OptionValu
 async def test_where_all_are_in_time_there_is_nothing_to_gain(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
-    async with staged(wiring, engine) as stage:
+    async with staged(wiring, engine, stop=False) as stage:
         before = await in_force(wiring, engine)
         await stage.conductor.start_tune(EASY)
         with pytest.raises(LlmtopError, match="a tune is running") as refused:
@@ -90,7 +103,7 @@ async def test_where_all_are_in_time_there_is_nothing_to_gain(
 async def test_one_that_is_stopped_puts_the_options_back(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
-    async with staged(wiring, engine) as stage:
+    async with staged(wiring, engine, stop=False) as stage:
         before = await in_force(wiring, engine)
         await stage.conductor.start_tune(NEVER)
         await until(lambda: tries(stage), "a candidate")
@@ -102,12 +115,15 @@ async def test_one_that_is_stopped_puts_the_options_back(
         assert await in_force(wiring, engine) == before
         await stage.conductor.set_option("one", "max_num_seqs", 4)  # the keys work again
         await until(lambda: value(stage, "max_num_seqs") == 4, "the value")
+        own = before["max_num_seqs"]
+        assert own is not None
+        await stage.conductor.set_option("one", "max_num_seqs", own)
 
 
 async def test_a_screen_that_ends_in_the_middle_puts_them_back_too(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
-    async with staged(wiring, engine) as stage:
+    async with staged(wiring, engine, stop=False) as stage:
         before = await in_force(wiring, engine)
         await stage.conductor.start_tune(NEVER)
         await until(lambda: tries(stage), "a candidate")
