@@ -12,7 +12,7 @@ from llmtop.history.facts import EngineFact, EventFact, MarkFact, OutcomeFact, S
 from llmtop.history.recording_reader import Recording
 from llmtop.printable import clean
 from llmtop.report.runs import Run, kind_of
-from llmtop.wording.format import duration
+from llmtop.wording.format import duration, latency, rate
 
 SUFFIX = ".llmtop"
 POINTS = 400  # of a line: more than the drawing has pixels for each of two lines
@@ -22,6 +22,50 @@ CHARTED = (
     "output_tokens_per_s", "ttft_p95_low", "ttft_p95_high", "client_ttft_p95", "running", "waiting",
     "kv_usage", "cap",
 )  # fmt: skip
+
+
+STATES = ("HEADROOM", "NEAR KNEE", "SATURATED", "OVERLOADED", "HUNG")  # the last is the worst
+MOST_NAMED = 3  # engines in the answer
+
+
+class _Answer:
+    """What became of one engine, as a part of a sentence."""
+
+    def __init__(self) -> None:
+        self._tokens = self._seconds = self._peak = 0.0
+        self._ttft: float | None = None
+        self._state = 0
+        self._failed = ""
+
+    def add(self, values: Mapping[str, float | None]) -> None:
+        """One more second."""
+        if (tokens := values.get("output_tokens_per_s")) is not None:
+            self._tokens, self._seconds = self._tokens + tokens, self._seconds + 1
+            self._peak = max(self._peak, tokens)
+        found = [values.get(name) for name in ("client_ttft_p95", "ttft_p95_high")]
+        self._ttft = max((one for one in (*found, self._ttft) if one is not None), default=None)
+
+    def hear(self, level: str, said: str) -> None:
+        """One of the engine's events, without its name."""
+        if level == "state":
+            found = [at for at, word in enumerate(STATES) if said.startswith(word)]
+            self._state = max([self._state, *found])
+        elif level == "error":
+            self._failed = clean(said, 160).partition(";")[0]
+
+    def words(self) -> str:
+        """``5,000 output tokens per second on average, …``."""
+        parts = []
+        if self._seconds:
+            mean = rate(self._tokens / self._seconds)
+            parts.append(
+                f"{mean} output tokens per second on average and {rate(self._peak)} at most"
+            )
+        if self._ttft is not None:
+            parts.append(f"TTFT p95 up to {latency(self._ttft)}")
+        if self._state:
+            parts.append(f"{STATES[self._state]} at the worst")
+        return ", ".join([*parts, *([self._failed] if self._failed else [])])
 
 
 class _Thinned:
@@ -54,6 +98,7 @@ def read_recording(path: Path, label: str) -> list[Run]:
     marks: list[dict[str, Any]] = []
     events: list[dict[str, Any]] = []
     outcomes: list[Run] = []
+    answers: dict[str, _Answer] = {}
     with Recording(path) as recording:
         began = recording.began
         seen: set[tuple[float, str]] = set()
@@ -61,6 +106,7 @@ def read_recording(path: Path, label: str) -> list[Run]:
         for fact in recording.facts(kinds={"series", "mark", "event", "outcome"}):
             if isinstance(fact, SeriesFact) and fact.time > last.get(fact.name, 0.0):
                 last[fact.name] = fact.time
+                answers.setdefault(fact.name, _Answer()).add(fact.values)
                 lines = series.setdefault(fact.name, {})
                 for name in CHARTED:
                     if name in fact.values:
@@ -68,11 +114,14 @@ def read_recording(path: Path, label: str) -> list[Run]:
             elif isinstance(fact, MarkFact):
                 _once(seen, marks, fact.mark.time, f"{fact.name}: {fact.mark.label}", began)
             elif isinstance(fact, EventFact):
+                name, _, said = fact.event.text.partition(" ")
+                if name in answers:
+                    answers[name].hear(fact.event.level, said)
                 _once(seen, events, fact.event.time, fact.event.text, began)
             elif isinstance(fact, OutcomeFact) and len(outcomes) < OUTCOME_LIMIT:
                 outcomes += _outcome(fact, len(outcomes) + 1)
         engines = recording.engines()
-        found = _document(recording, engines, series, marks, events)
+        found = _document(recording, engines, series, marks, events, answers)
     return [Run("recording", label, found), *outcomes]
 
 
@@ -95,12 +144,25 @@ def _outcome(fact: OutcomeFact, number: int) -> list[Run]:
     return [Run(kind, name, document)] if kind is not None else []
 
 
+def _summary(seconds: float, shown: list[str], answers: Mapping[str, _Answer]) -> str:
+    """The answer first: what became of each engine."""
+    told = [
+        f"{name}: {words}"
+        for name in shown[:MOST_NAMED]
+        if name in answers and (words := answers[name].words())
+    ]
+    rest = len(shown) - MOST_NAMED
+    more = f"; {rest} more engines" if rest > 0 else ""
+    return f"{duration(seconds)} of {'; '.join(told) or ', '.join(shown[:4]) or 'no engine'}{more}."
+
+
 def _document(
     recording: Recording,
     engines: Mapping[str, EngineFact],
     series: Mapping[str, Mapping[str, _Thinned]],
     marks: list[dict[str, Any]],
     events: list[dict[str, Any]],
+    answers: Mapping[str, _Answer],
 ) -> dict[str, Any]:
     host = recording.head.host
     shown = [name for name in engines if name in series] or list(engines)
@@ -109,8 +171,7 @@ def _document(
         "name": ", ".join(shown[:4]),
         "model": first.model if first is not None else None,
         "simulated": any(one.simulated for one in engines.values()),
-        "summary": f"{duration(recording.duration_s)} of {', '.join(shown[:4]) or 'no engine'},"
-        f" {len(marks):,} changes, {len(events):,} events.",
+        "summary": _summary(recording.duration_s, shown, answers),
         "source": recording.head.source,
         "remark": recording.remark,
         "began": recording.began,

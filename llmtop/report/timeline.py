@@ -94,7 +94,7 @@ def _chart(
     ][:MOST_MARKS]
     # One line with gaps: the drawing keeps room for the name of each line.
     strokes = [(when, top) for when in moments for top in (0.0, max(known), None)]
-    marks = (Series("change", tuple(strokes), role="limit"),) if strokes else ()
+    marks = (Series("change", tuple(strokes), role="change"),) if strokes else ()
     return Chart(f"{title}, {engine}", "seconds since the start", unit, (*series, *marks), words)
 
 

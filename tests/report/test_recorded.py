@@ -59,6 +59,33 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+def test_the_answer_is_what_the_seconds_say(tmp_path: Path) -> None:
+    def keyframe(time: float) -> Iterator[Fact]:
+        yield EngineFact(time, "llama", "vllm")
+
+    path = tmp_path / "run.llmtop"
+    writer = RecordingWriter(path, Head(BEGAN, began=BEGAN), keyframe)
+    tokens = [0.0, 100.0, 500.0, 200.0]
+    for second, value in enumerate(tokens):
+        values = {"output_tokens_per_s": value, "ttft_p95_high": 0.1 * second}
+        facts: list[Fact] = [SeriesFact(BEGAN + second, "llama", values)]
+        if second == 2:
+            facts.append(
+                EventFact(BEGAN + 2, Event(BEGAN + 2, "state", "llama SATURATED: no more tok/s"))
+            )
+            facts.append(EventFact(BEGAN + 2, Event(BEGAN + 2, "state", "other HUNG: 4 running")))
+        writer.write(BEGAN + second, facts)
+    failed = Event(BEGAN + 3, "error", f"llama failed: out of memory {HOSTILE}; more is in the log")
+    writer.write(BEGAN + 3.5, [EventFact(BEGAN + 3.5, failed)])
+    writer.close(BEGAN + 4)
+    summary = read_recording(path, "run")[0].summary
+    assert "200 output tokens per second on average and 500 at most" in summary
+    assert "TTFT p95 up to 300ms, SATURATED at the worst, failed: out of memory" in summary
+    assert "more is in the log" not in summary and "HUNG" not in summary
+    write_report(str(tmp_path / "r.html"), read_recording(path, "run"), BEGAN)
+    assert "<script" not in (tmp_path / "r.html").read_text()
+
+
 def test_long_recordings_are_thinned_by_means(path: Path) -> None:
     run = read_recording(path, "run")[0]
     points = run.found["series"]["llama"]["output_tokens_per_s"]

@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 860, 400
 LEGEND_COLUMNS, LEGEND_FONT, MARGIN = 3, 13, 12
+DOT, SMALL_DOT, FEW = 3, 1.2, 60  # many points are a line; one alone between gaps is still seen
+_WITHOUT_DOTS = ("limit", "change")
+_DASHES = {"limit": "6, 4", "forecast": "6, 4", "change": "2, 4"}
 # Placeholder of pygal -> variable of the page. Any colours do that appear nowhere else.
 _FOREGROUND, _SUBTLE = "#010203", "#040506"
 _ROLES = {
     "main": "#a10001", "rejected": "#a10002", "limit": "#a10003", "forecast": "#a10004",
     "dots": "#a10001", "other": "#a10005", "run0": "#a10001", "run1": "#a10005",
-    "run2": "#a10006", "run3": "#a10007",
+    "run2": "#a10006", "run3": "#a10007", "change": "#a10008",
 }  # fmt: skip
 _VARIABLES = {
     _FOREGROUND: "var(--ink)", _SUBTLE: "var(--rule)", "#a10001": "var(--main)",
     "#a10002": "var(--rejected)", "#a10003": "var(--limit)", "#a10004": "var(--forecast)",
-    "#a10005": "var(--other)", "#a10006": "var(--third)", "#a10007": "var(--fourth)",
+    "#a10008": "var(--soft)", "#a10005": "var(--other)", "#a10006": "var(--third)",
+    "#a10007": "var(--fourth)",
 }  # fmt: skip
 
 
@@ -51,7 +55,6 @@ def svg(chart: Chart, number: int) -> str:
         allow_interruptions=True,
         truncate_legend=-1,
         no_data_text="no values",
-        dots_size=3,
         show_only_major_dots=False,
         include_x_axis=_near_zero(shown),
         xrange=_range(shown),
@@ -63,8 +66,9 @@ def svg(chart: Chart, number: int) -> str:
         drawing.x_labels_major = labels
     for one in _lines(shown):
         line = {
-            "stroke_style": {"width": 2, **_dashes(one)},
-            "show_dots": bool(one.name) and one.role != "limit",
+            "stroke_style": {"width": 1 if one.role == "change" else 2, **_dashes(one)},
+            "show_dots": bool(one.name) and one.role not in _WITHOUT_DOTS,
+            "dots_size": DOT if len(one.points) <= FEW else SMALL_DOT,
         }
         if one.role == "dots":
             line["stroke"] = False
@@ -114,7 +118,7 @@ def _below(lines: list[Series]) -> float:
 
 
 def _dashes(one: Series) -> dict[str, str]:
-    return {"dasharray": "6, 4"} if one.role in ("limit", "forecast") else {}
+    return {"dasharray": _DASHES[one.role]} if one.role in _DASHES else {}
 
 
 def _range(series: list[Series]) -> tuple[float, float] | None:

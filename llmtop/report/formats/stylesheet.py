@@ -41,7 +41,12 @@ tbody th { font-weight: 500; } .n { text-align: right; white-space: nowrap; }
 footer { color: var(--soft); font-size: .85rem; margin-top: 3rem; }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0 0; }
   dd { margin-bottom: .6rem; }
-  body { font-size: 15px; } figure { overflow-x: auto; } figure svg { min-width: 34rem; } }
+  body { font-size: 15px; } figure, .scroll { overflow-x: auto; background:
+    linear-gradient(to right, var(--paper) 40%, transparent) 0 0 / 2.5rem 100% no-repeat local,
+    linear-gradient(to left, var(--paper) 40%, transparent) 100% 0 / 2.5rem 100% no-repeat local,
+    linear-gradient(to right, var(--rule), transparent) 0 0 / .8rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--rule), transparent) 100% 0 / .8rem 100% no-repeat scroll; }
+  figure svg { min-width: 34rem; } figcaption { position: sticky; left: 0; max-width: 100%; } }
 @page { size: A4; margin: 14mm; }
 @media print { :root { --paper: #fff; --ink: #000; --soft: #333; --panel: #fff; }
   body { font-size: 10pt; } nav { display: none; } section, figure, tr { break-inside: avoid; }
