@@ -21,7 +21,6 @@ import json
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,9 +31,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bench.gpu.ranked_engine import StepFailed, TimeIsUp
+from bench.commands import LLMTOP, StepFailed, free_port
+from bench.gpu.ranked_engine import TimeIsUp
 
-LLMTOP = (sys.executable, "-m", "llmtop")
 NAMES = ("canary-a", "canary-b")
 CAP, GOOD, BAD = 256, 192, 1
 REVERTED_WITHIN_S = 60.0
@@ -237,13 +236,6 @@ class Bench:
 
     def _since(self, moment: float) -> float:
         return round(time.monotonic() - moment, 2)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main() -> int:

@@ -33,7 +33,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bench.gpu.ranked_engine import CAP, FULL, NAME, RankedEngine, StepFailed, TimeIsUp
+from bench.commands import StepFailed
+from bench.gpu.ranked_engine import CAP, FULL, NAME, RankedEngine, TimeIsUp
 from llmtop.engines.host.rank_sockets import socket_of
 from llmtop.engines.tuning.live_client import LiveClient
 

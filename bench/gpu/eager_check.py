@@ -1,7 +1,7 @@
 """Whether `llmtop check` finds eager mode against CUDA graphs on a real GPU; JSON out.
 
-usage: python bench/gpu/eager_check.py MODEL --python PATH --out RESULT.json [--runs N]
-       python bench/gpu/eager_check.py sim --out RESULT.json      (the same on the simulated engine)
+usage: python -m bench.gpu.eager_check MODEL --python PATH --out RESULT.json [--runs N]
+       python -m bench.gpu.eager_check sim --out RESULT.json      (the same on the simulated engine)
 
 The first engine runs with CUDA graphs. It makes the baseline, and is then checked against it: the
 answer must be "as good". The second engine runs with ``--enforce-eager``: the answer must be
@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-LLMTOP = (sys.executable, "-m", "llmtop")
+from bench.commands import LLMTOP
+
 NAME = "eager-check"
 LOAD = ("-c", "16", "-d", "5", "--prompt-tokens", "32..64", "--output-tokens", "48..80")
 VLLM = (

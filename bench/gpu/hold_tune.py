@@ -1,8 +1,8 @@
 """Forecast, hold and tune on one real GPU, against what is then measured; JSON out.
 
-usage: python bench/gpu/hold_tune.py MODEL --python PATH --out RESULT.json [--parts PARTS]
+usage: python -m bench.gpu.hold_tune MODEL --python PATH --out RESULT.json [--parts PARTS]
            [-- vllm flags]
-       python bench/gpu/hold_tune.py sim --out RESULT.json      (the same on the simulated engine)
+       python -m bench.gpu.hold_tune sim --out RESULT.json      (the same on the simulated engine)
 
 MODEL is a folder with Llama-3.1-8B's shape and random weights. PARTS, with the seconds that they
 take on an H200 beside the start (90 to 130 s):
@@ -33,7 +33,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-LLMTOP = (sys.executable, "-m", "llmtop")
+from bench.commands import LLMTOP
+from bench.nearest_rank import nearest_rank
+
 SLO = "ttft=1s,tpot=50ms"
 TTFT_S, TPOT_S = 1.0, 0.050
 LENGTHS = ("--prompt-tokens", "448..576", "--output-tokens", "112..144")
@@ -55,8 +57,8 @@ def llmtop(*args: str, may_fail: bool = False) -> Any:
 
 
 def quantile(values: list[float], share: float) -> float | None:
-    """By nearest rank."""
-    return sorted(values)[max(0, int(share * len(values) + 0.999999) - 1)] if values else None
+    """By nearest rank; None without values."""
+    return nearest_rank(values, share) if values else None
 
 
 def outcome(rows: list[dict[str, Any]], begin: float, end: float) -> dict[str, Any]:

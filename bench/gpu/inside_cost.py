@@ -25,13 +25,13 @@ from typing import Any
 
 import msgspec
 
+from bench.commands import LLMTOP
 from bench.inside import vllm_cost, vllm_truth
 from llmtop.engines.core.live_protocol import LiveError
 from llmtop.engines.core.steps import Step
 from llmtop.engines.introspection.engine_inside import EngineInside
 from llmtop.operations.wiring import Wiring
 
-LLMTOP = (sys.executable, "-m", "llmtop")
 SWITCH = Path(__file__).resolve().parent.parent / "inside" / "switch"
 NAME = "inside-cost"
 SERVED = "llama-8b-dummy"

@@ -1,6 +1,6 @@
 """Live options of a real vLLM on a real GPU, driven through llmtop; prints a table, writes JSON.
 
-usage: python bench/gpu/live_options.py MODEL --python PATH --out RESULT.json [-- more vllm flags]
+usage: python -m bench.gpu.live_options MODEL --python PATH --out RESULT.json [-- more vllm flags]
 
 MODEL is a folder with Llama-3.1-8B's shape; weights are random (``--load-format dummy``), which
 costs the GPU the same arithmetic. Two engines, one after the other: the default configuration
@@ -14,17 +14,16 @@ import asyncio
 import json
 import re
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.commands import LLMTOP, llmtop
 from llmtop.engines.tuning.live_client import LiveClient
 from llmtop.operations.wiring import Wiring
 
-LLMTOP = (sys.executable, "-m", "llmtop")
 COMMON = (
     *("--load-format", "dummy", "--served-model-name", "llama-8b-dummy"),
     *("--max-model-len", "8192"),
@@ -36,14 +35,6 @@ SEGMENT_S = 6.0
 # is compared must be several waves long.
 WAVES_S = 30.0
 SETTLE_S = 5.0
-
-
-def llmtop(*args: str) -> Any:
-    """Run a command that prints JSON; ends the bench with its message when it fails."""
-    done = subprocess.run([*LLMTOP, *args], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"llmtop {' '.join(args)} failed")
-    return json.loads(done.stdout)
 
 
 class Engine:

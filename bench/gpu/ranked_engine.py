@@ -11,18 +11,17 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.commands import LLMTOP, StepFailed
 from bench.gpu.rank_sampler import Sampler
 from llmtop.engines.core.live_protocol import LiveState
 from llmtop.engines.tuning.live_ranks import RankedLive
 from llmtop.operations.wiring import Wiring
 
-LLMTOP = (sys.executable, "-m", "llmtop")
 NAME = "gpu-dp"
 CAP = 256  # of each rank at launch
 COMMON = (
@@ -34,10 +33,6 @@ LOOK_S = 0.1
 COMMAND_S = 60.0  # for any command but the start
 START_S = 330.0
 FULL = 0.85  # of the streams run at once: the rest are between two requests
-
-
-class StepFailed(Exception):
-    """Something did not come about; the steps after it are still made."""
 
 
 class TimeIsUp(BaseException):

@@ -1,7 +1,7 @@
 """Records the examples that come with llmtop, on one GPU, with llmtop itself; under 6 minutes.
 
-    python bench/gpu/record_examples.py MODEL --python PATH --out FOLDER [-- more vllm flags]
-    python bench/gpu/record_examples.py --simulated --out FOLDER
+    python -m bench.gpu.record_examples MODEL --python PATH --out FOLDER [-- more vllm flags]
+    python -m bench.gpu.record_examples --simulated --out FOLDER
 
 MODEL is a folder with Llama-3.1-8B's shape; weights are random. One engine, started with n-gram
 speculation armed, gives all of them: a live batch limit, speculation off and on, overload without
@@ -24,13 +24,13 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from bench.commands import LLMTOP
 from llmtop.history import members
 from llmtop.history.fact_codec import decode, encode
 from llmtop.history.facts import Head
 from llmtop.operations.wiring import Wiring
 from llmtop.values import replace
 
-LLMTOP = (sys.executable, "-m", "llmtop")
 NAME = "h200"
 FLAGS = (
     *("--load-format", "dummy", "--served-model-name", "llama-8b-dummy"),

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.gpu.supervision import FLAGS, llmtop, used_mib
+from bench.commands import llmtop
+from bench.gpu.supervision import FLAGS, used_mib
 from llmtop.loadgen.core.results import LoadSnapshot
 from llmtop.loadgen.workload.plan import Plan, Prompts
 from llmtop.operations.wiring import Wiring

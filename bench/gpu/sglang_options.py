@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.gpu.supervision import LENGTHS, LLMTOP, StepFailed, llmtop, timed, until
+from bench.commands import LLMTOP, StepFailed, llmtop, timed, until
+from bench.gpu.supervision import LENGTHS
 
 FLAGS = (
     *("--load-format", "dummy", "--served-model-name", "llama-8b-dummy"),

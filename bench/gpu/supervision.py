@@ -13,7 +13,6 @@ import argparse
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import Any
 import psutil
 import pynvml
 
-LLMTOP = (sys.executable, "-m", "llmtop")
+from bench.commands import LLMTOP, StepFailed, llmtop, timed, until
+
 FLAGS = (
     *("--load-format", "dummy", "--served-model-name", "llama-8b-dummy"),
     *("--max-model-len", "8192", "--enforce-eager"),
@@ -32,36 +32,6 @@ LENGTHS = ("--prompt-tokens", "448..576", "--output-tokens", "112..144")
 TOO_LITTLE_KV = ("--kv-cache-memory-bytes", str(64 << 20))
 MIB = 1 << 20
 Steps = Iterator[tuple[str, Callable[[], dict[str, Any]]]]
-
-
-class StepFailed(Exception):
-    """A command ended otherwise than it should; the steps after it still have their say."""
-
-
-def llmtop(*args: str, fails: bool = False) -> Any:
-    """Run a command that prints JSON; StepFailed when it fails and was not to, or the reverse."""
-    done = subprocess.run([*LLMTOP, *args], capture_output=True, text=True, check=False)
-    if (done.returncode != 0) is not fails:
-        said = done.stderr.strip().splitlines()[-3:]
-        raise StepFailed(f"llmtop {' '.join(args)}: exit code {done.returncode}, {said}")
-    return json.loads(done.stdout)
-
-
-def timed(*args: str, fails: bool = False) -> tuple[float, Any]:
-    """The same, and how long it took, seconds."""
-    begun = time.monotonic()
-    found = llmtop(*args, fails=fails)
-    return time.monotonic() - begun, found
-
-
-def until(what: Callable[[], bool], within_s: float) -> float | None:
-    """Seconds until it held; None when it did not."""
-    begun = time.monotonic()
-    while not what():
-        if time.monotonic() - begun > within_s:
-            return None
-        time.sleep(0.05)
-    return time.monotonic() - begun
 
 
 def used_mib(gpu: int = 0) -> float:

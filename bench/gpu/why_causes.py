@@ -1,6 +1,6 @@
 """Which cause `llmtop why` names first on a real vLLM, with the cause made on purpose.
 
-usage: python bench/gpu/why_causes.py MODEL --python PATH --out RESULT.json [--cpu] [-- vllm flags]
+usage: python -m bench.gpu.why_causes MODEL --python PATH --out RESULT.json [--cpu] [-- vllm flags]
 
 Two engines, the second one with a small KV cache. Each scenario is a load (and a setting) of its
 own, and `why --json` is asked once a second. Reported: the causes that were named first, and the
@@ -19,7 +19,6 @@ import json
 import multiprocessing
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -29,7 +28,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-LLMTOP = (sys.executable, "-m", "llmtop")
+from bench.commands import LLMTOP, StepFailed, free_port, llmtop
+
 WATCHED_S = 16.0
 KV_FULL = 0.95
 STANDS_S = 45.0  # at most until the load stands
@@ -86,24 +86,6 @@ FLAGS = {
 }
 
 
-class Failed(Exception):
-    """A command failed. It has told why."""
-
-
-def llmtop(*args: str) -> Any:
-    """Run a command that prints JSON. Raises Failed."""
-    done = subprocess.run([*LLMTOP, *args], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise Failed(f"llmtop {' '.join(args)}")
-    return json.loads(done.stdout)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def spin() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     while True:
@@ -148,7 +130,7 @@ def shared_gpu(python: str) -> Iterator[None]:
     try:
         assert burner.stdout is not None
         if not burner.stdout.readline():
-            raise Failed("the process that shares the GPU ended")
+            raise StepFailed("the process that shares the GPU ended")
         yield
     finally:
         burner.kill()
@@ -308,15 +290,15 @@ def on_one_engine(
             *("run", "vllm", given.model, "--name", name, "--python", given.python),
             *("--port", str(free_port()), "--detach", "--json", "--", *flags),
         )
-    except Failed:
-        sys.exit("the engine did not start")
+    except StepFailed as failure:
+        sys.exit(f"the engine did not start: {failure}")
     ready_s = time.monotonic() - started
     try:
         for scenario in scenarios:
             try:
                 results.append(run(record, scenario, 64 if given.cpu else 512, given.python))
                 drained(name)
-            except Failed as failure:  # the next one may work, and what was measured is kept
+            except StepFailed as failure:  # the next one may work, and what was measured is kept
                 results.append({"cause": scenario.cause, "failed": str(failure)})
             write(given.out, record["version"], ready_s, begun, results)
     finally:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import math
 import os
 import socket
 import struct
@@ -25,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.nearest_rank import nearest_rank
 from llmtop.engines.core.latencies import LatencyHistogram
 from llmtop.engines.state.state_directory import StateDirectory
 
@@ -83,12 +83,6 @@ def load(name: str, streams: int, seconds: float, saved: Path, more: Sequence[st
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def quantile(values: Sequence[float], q: float) -> float:
-    """The smallest value with that share of all at or below it."""
-    ordered = sorted(values)
-    return ordered[max(math.ceil(len(ordered) * q), 1) - 1]
-
-
 def compare(
     engine: Mapping[str, LatencyHistogram], rows: Sequence[Mapping[str, Any]], streams: int
 ) -> None:
@@ -98,7 +92,7 @@ def compare(
     for q in QUANTILES:
         inside = {name: found.quantile(q) for name, found in engine.items()}
         told = " ".join(f"{name} {(value or 0) * 1e3:9.1f}" for name, value in inside.items())
-        theirs = quantile(client, q)
+        theirs = nearest_rank(client, q)
         off = (inside["http"] or 0) - theirs
         print(f"     p{q * 100:<3g} {told}  client {theirs * 1e3:9.1f}", end="")
         print(f"  http - client {off * 1e3:+8.1f} ms ({off / theirs:+.1%})")

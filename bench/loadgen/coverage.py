@@ -1,6 +1,6 @@
 """Do the stated error bounds cover the real errors? Our load against a server that knows.
 
-Usage: python bench/loadgen/coverage.py [--runs 40] [--streams 64] [--seconds 3] [--itl-ms 20]
+Usage: python -m bench.loadgen.coverage [--runs 40] [--streams 64] [--seconds 3] [--itl-ms 20]
 
 Every second run has a crowd beside it (``stress-ng --cpu 6 --switch 4 --fork 2 --pipe 2``). The
 truth of a request is by the server's own stamps: TTFT from the moment at which it was read until
@@ -18,11 +18,12 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+from bench.nearest_rank import nearest_rank
 from llmtop.loadgen.core.measures import Measure
 from llmtop.loadgen.core.results import LoadResult
 from llmtop.loadgen.workers.load import Load
@@ -50,19 +51,13 @@ def crowd(wanted: bool, seconds: float) -> Iterator[None]:
         others.wait()
 
 
-def rank(values: Sequence[float], share: float) -> float:
-    """By nearest rank, as the load reports exact values."""
-    ordered = sorted(values)
-    return ordered[max(1, math.ceil(share * len(ordered))) - 1]
-
-
 def truth(stamps: dict[str, list[int]], tokens: int) -> dict[tuple[Measure, str], float]:
     """What happened, of the requests that were answered in full."""
     whole = {int(read): sent for read, sent in stamps.items() if len(sent) == tokens}
     ttft = [(sent[0] - read) / 1e9 for read, sent in whole.items()]
     gaps = [(b - a) / 1e9 for sent in whole.values() for a, b in pairwise(sent)]
     values = {Measure.TTFT: ttft, Measure.ITL: gaps}
-    return {(m, q): rank(values[m], float(q[1:]) / 100) for m, q in ASKED}
+    return {(m, q): nearest_rank(values[m], float(q[1:]) / 100) for m, q in ASKED}
 
 
 def run(

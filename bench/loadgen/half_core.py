@@ -1,6 +1,6 @@
 """A real client limit must be detected: 1,000 streams of 50 tokens a second on half a core.
 
-Usage: python bench/loadgen/half_core.py [--streams 1000] [--seconds 8] [--share 0.5]
+Usage: python -m bench.loadgen.half_core [--streams 1000] [--seconds 8] [--share 0.5]
 
 The C server has one core. The load's worker shares another with a program that does nothing but
 compute, and is stopped and continued so that it has ``--share`` of its core: what the machine's
@@ -21,8 +21,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from run import TOKENS, TTFT_MS, build, serving  # type: ignore[import-not-found]
-
+from bench.loadgen.run import TOKENS, TTFT_MS, build, serving
 from llmtop.loadgen.core.measures import Measure
 from llmtop.loadgen.workers.load import Load
 from llmtop.loadgen.workload.plan import Plan, Prompts, Target

@@ -19,6 +19,7 @@ from functools import partial
 
 from msgspec import structs
 
+from bench.regression.power import SLOWER
 from llmtop.forecast.figures import Limits, figures
 from llmtop.forecast.load import FrontEnd, Lengths, Load, Settings, steady
 from llmtop.forecast.step_model import StepModel
@@ -30,7 +31,6 @@ from llmtop.regression.judgement import judge_pairs, overall
 MODEL = StepModel(4.93e-3, 1e-5, 3.05e-8, 2.32e-5, 3.73e-3)
 SETTINGS = Settings(1024, 8192, 0, 919_792)
 LOAD = Load("closed", 16, Lengths.span(128, 256), Lengths.span(64, 128))
-SLOWER = 0.95
 STEP_SPREAD = 0.05
 BUDGETS = ("tok_s=-3%,ttft_p95=+10%,tpot_p50=+5%", "tok_s=-2%,tpot_p50=+2%", "tok_s=-0.1%")
 LIMIT_S = 300.0

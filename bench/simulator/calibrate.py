@@ -1,6 +1,6 @@
 """The simulated engine beside recorded runs of vLLM on an H200, in virtual time.
 
-    python bench/simulator/calibrate.py [--seed 1]
+    python -m bench.simulator.calibrate [--seed 1]
 
 First the run that the constants were fitted to, step by step; then n-gram speculation with four
 draft tokens, half of the requests greedy, whose acceptance was picked by looking at this table.

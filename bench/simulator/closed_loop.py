@@ -2,19 +2,17 @@
 
 Starts the engine and drives it over HTTP with a closed loop, the lengths of the calibration.
 
-    python bench/simulator/closed_loop.py [--streams 1 8 ...] [--seconds 8] [engine flags]
+    python -m bench.simulator.closed_loop [--streams 1 8 ...] [--seconds 8] [engine flags]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
-import subprocess
-import sys
 import time
 
+from bench.simulator.engine import completion, serving
 from tests.closed_loop import quantile
 
 WARM_UP_S = 3.0  # of each step, as in the recording
@@ -45,11 +43,9 @@ async def client(port: int, window: Window, rng: random.Random) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while True:
         prompt = [rng.randrange(1000, 100_000) for _ in range(rng.randint(448, 576))]
-        asked = {"prompt": prompt, "max_tokens": rng.randint(112, 144), "ignore_eos": True}
-        body = json.dumps({**asked, "stream": True}).encode()
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        asked = {"prompt": prompt, "max_tokens": rng.randint(112, 144)}
         before = time.perf_counter()
-        writer.write(head.encode() + body)
+        writer.write(completion(asked))
         first = True
         while (line := await reader.readline()) != b"0\r\n":
             if line.startswith(b"data: {"):
@@ -84,27 +80,8 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32, 64, 128, 256])
     parser.add_argument("--seconds", type=float, default=8.0)
     given, flags = parser.parse_known_args()
-    command = [
-        sys.executable,
-        "-m",
-        "llmtop.engines.simulated.simulator",
-        "--port",
-        "0",
-        "--startup-s",
-        "0",
-    ]
-    process = subprocess.Popen(command + flags, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        line = next(line for line in process.stdout if "Serving on" in line)
-        next(line for line in process.stdout if "startup complete" in line)
-        asyncio.run(measure(int(line.rsplit(":", 1)[1]), sorted(given.streams), given.seconds))
-    finally:
-        process.terminate()
-        for line in process.stdout:
-            if "WARNING" in line:
-                print(line.rstrip())
-        process.wait(10)
+    with serving(*flags) as port:
+        asyncio.run(measure(port, sorted(given.streams), given.seconds))
 
 
 if __name__ == "__main__":

@@ -3,22 +3,20 @@
 Starts the engine as a child process, slowed down so that a decode step of all streams takes 25 ms,
 reads the streams from this process and relates the CPU time of the child to the chunks that came.
 
-    python bench/simulator/streams.py [--streams 256] [--rate 40] [--seconds 15]
+    python -m bench.simulator.streams [--streams 256] [--rate 40] [--seconds 15]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import selectors
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 
 from msgspec import Struct
 
+from bench.simulator.engine import completion, serving
 from llmtop.engines.simulated.simulator.model.hardware import GPUS, MODELS
 from llmtop.engines.simulated.simulator.model.roofline import Roofline, StepLoad
 
@@ -34,8 +32,7 @@ class Moment(Struct, frozen=True):
 
 def main() -> None:
     given = _arguments()
-    process, port = _launch(given.streams, given.rate)
-    try:
+    with serving(*_flags(given.streams, given.rate)) as port:
         streams = [_open(port, seed) for seed in range(given.streams)]
         chunks = _read(streams, SETTLE_S)
         before = Moment(time.perf_counter(), _cpu(port), chunks)
@@ -43,9 +40,6 @@ def main() -> None:
         after = Moment(time.perf_counter(), _cpu(port), chunks)
         lag = _metric(port, "llmtop_simulator_lag_seconds{")
         lost = _metric(port, "llmtop_simulator_lost_seconds_total{")
-    finally:
-        process.terminate()
-        process.wait(10)
     wall, cpu = after.wall - before.wall, after.cpu - before.cpu
     came = after.chunks - before.chunks
     print(f"{given.streams} streams, {came} chunks in {wall:.1f} s = {came / wall:,.0f} chunks/s,")
@@ -63,43 +57,17 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _launch(streams: int, rate: float) -> tuple[subprocess.Popen[str], int]:
+def _flags(streams: int, rate: float) -> tuple[str, ...]:
     roofline = Roofline.of(GPUS["h200"], MODELS["llama-3.1-8b"])
     context = streams * (PROMPT + 400)  # about what it is in the middle of the measurement
     step = roofline.seconds(StepLoad(streams, context, context, streams))
-    command = [
-        sys.executable,
-        "-m",
-        "llmtop.engines.simulated.simulator",
-        "--port",
-        "0",
-        "--startup-s",
-        "0",
-    ]
-    command += ["--speed", f"{step * rate:.4f}", "--max-num-seqs", str(max(streams, 1))]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    port = 0
-    for line in process.stdout:
-        if "Serving on" in line:
-            port = int(line.rsplit(":", 1)[1])
-        if "startup complete" in line:
-            return process, port
-    raise SystemExit("the engine did not start")
+    return ("--speed", f"{step * rate:.4f}", "--max-num-seqs", str(max(streams, 1)))
 
 
 def _open(port: int, seed: int) -> socket.socket:
-    body = json.dumps(
-        {
-            "prompt": [seed * 16 + i % 16 for i in range(PROMPT)],
-            "max_tokens": OUTPUT,
-            "ignore_eos": True,
-            "stream": True,
-        }
-    ).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    asked = {"prompt": [seed * 16 + i % 16 for i in range(PROMPT)], "max_tokens": OUTPUT}
     stream = socket.create_connection(("127.0.0.1", port))
-    stream.sendall(head.encode() + body)
+    stream.sendall(completion(asked))
     stream.setblocking(False)
     return stream
 
