@@ -122,7 +122,7 @@ class Delivery:
             if status not in (408, 425, 429) and status < 500:
                 break  # another try would be answered in the same way
         # The address is not shown: it may hold a token.
-        self._say(f"{alert.rule.name}: the webhook did not take the alert: {said}")
+        self._say(f"{alert.rule.name}: the webhook did not accept the alert: {said}")
 
 
 def bell(rule: Rule, text: str) -> str:

@@ -140,7 +140,7 @@ def parse(text: str) -> Expression:
 
         near = difflib.get_close_matches(subject, (*NUMBERS, *WORDS), n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(NUMBERS)}"
-        raise UsageError(f"no number is called {subject!r}", hint)
+        raise UsageError(f"there is no number {subject!r}", hint)
     return Expression(words, subject, sign, _limit(limit, NUMBERS[subject]), for_s)
 
 

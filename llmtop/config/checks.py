@@ -37,7 +37,7 @@ def faults(table: ConfigTable) -> Iterator[Fault]:
         for name in names:
             if not _LABEL.fullmatch(name):
                 words = f"{name!r} cannot be a name"
-                yield Fault((section, name), words, "take letters, digits, dots, dashes")
+                yield Fault((section, name), words, "use letters, digits, dots, dashes")
     for name, given in table.shapes.items():
         text = given if isinstance(given, str) else given.shape
         key: Key = ("shapes", name) if isinstance(given, str) else ("shapes", name, "shape")
@@ -131,7 +131,7 @@ def _engine(key: Key, name: str, table: EngineTable, whole: ConfigTable) -> Iter
         yield Fault(key, error.message, error.hint)
     if name in ADAPTERS:
         words = "this is the name of a kind of engine"
-        yield Fault(key, words, f"call it otherwise, such as {name}-1")
+        yield Fault(key, words, f"choose another name, such as {name}-1")
     try:
         adapter = adapter_named(table.engine)
     except LlmtopError as error:
@@ -143,10 +143,10 @@ def _engine(key: Key, name: str, table: EngineTable, whole: ConfigTable) -> Iter
             yield Fault(
                 (*key, "api_key_file"),
                 f"{adapter.title} cannot be handed a key in a way that others here do not see",
-                "leave it away and set LLMTOP_API_KEY for the key that llmtop itself sends",
+                "omit it, and set LLMTOP_API_KEY for the key that llmtop sends",
             )
     if table.python and table.bin:
-        yield Fault((*key, "bin"), "there is a python already; give one of the two")
+        yield Fault((*key, "bin"), "python is already given; give only one of the two")
     if len(set(table.gpus)) != len(table.gpus):
         yield Fault((*key, "gpus"), "a GPU is in the list twice")
     if table.prompts and table.prompts not in whole.prompts:
@@ -173,7 +173,7 @@ def _environment(key: Key, table: EngineTable) -> Iterator[Fault]:
         elif name.startswith("LLMTOP_"):
             yield Fault(where, "variables that begin with LLMTOP_ are llmtop's own")
         elif name == "CUDA_VISIBLE_DEVICES" and table.gpus:
-            yield Fault(where, "the GPUs are given twice", "leave gpus or this variable away")
+            yield Fault(where, "the GPUs are given twice", "omit gpus or this variable")
     for name, value in table.env.items():
         if is_secret_name(name) or redact((value,)) != (value,):
             words = "a secret does not belong in this file"

@@ -117,18 +117,18 @@ def chosen(flag: str | None, *, need: bool = False) -> Config:
     for place in places:
         if place.exists() or place.is_symlink():
             if place.is_fifo():  # nobody asked for it, and to open it would be to wait
-                raise UsageError(f"{place} is a pipe", "name it with --config FILE if it is meant")
+                raise UsageError(f"{place} is a pipe", "give it with --config FILE to use it")
             strange = strange_part(place)  # it says which programs are started
             if strange is not None:
                 raise UsageError(
                     f"{place} is not read: {strange[0]} belongs to the user {strange[1]}",
-                    "name it with --config FILE if it is meant",
+                    "give it with --config FILE to use it",
                 )
             return load(place)
     if need:
         looked = " or ".join(str(place) for place in (Path.cwd() / NAME, places[1]))
         raise UsageError(
-            f"there is no {NAME}: looked for {looked}", "write one, or name it with --config FILE"
+            f"there is no {NAME}: looked for {looked}", "write one, or give it with --config FILE"
         )
     return Config()
 
@@ -156,7 +156,7 @@ def load(path: Path) -> Config:
     except tomllib.TOMLDecodeError as problem:
         raise _no_toml(shown, text, problem) from None
     except RecursionError:
-        raise ConfigError(shown, 1, "", "values lie too deep in each other") from None
+        raise ConfigError(shown, 1, "", "values are nested too deeply") from None
     lines = lines_of(text.replace("\r\n", "\n"))
     _complain(shown, lines, _unquoted(values))
     _complain(shown, lines, misshapen(values, ConfigTable))
@@ -196,7 +196,7 @@ def _named(config: Config, table: Mapping[str, _T], name: str, what: str, sectio
     if not config.file:
         raise UsageError(
             f"there is no {NAME} that could name {what} {name!r}",
-            "write one, or name it with --config FILE",
+            "write one, or give it with --config FILE",
         )
     near = difflib.get_close_matches(name, table, n=1)
     meant = f"did you mean {near[0]}? " if near else ""

@@ -55,7 +55,7 @@ def misfits(chosen: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
         if name not in BY_ID:
             near = difflib.get_close_matches(name, BY_ID, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(BY_ID)}"
-            yield name, "no command of the screen is called so", hint
+            yield name, "the screen has no such command", hint
             continue
         keys = split(text)
         if not keys:
@@ -65,11 +65,11 @@ def misfits(chosen: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
                 words = f"{key!r} is not a key"
                 yield name, words, "write w, W, plus, f5, pageup, ctrl+w, comma"
             elif name == LEAVING and is_text(key):
-                words = f"{spell(key)!r} is typed on some screens, and this works on every one"
-                yield name, words, "take another one, such as f10 or ctrl+w"
+                words = f"{spell(key)!r} types a character on some screens, but must work on all"
+                yield name, words, "use another one, such as f10 or ctrl+w"
             elif BY_ID[name].typed and is_text(key):
-                words = f"{spell(key)!r} is typed there, so it can mean nothing else"
-                yield name, words, "take another one, such as f5 or ctrl+w"
+                words = f"{spell(key)!r} types a character there, so it cannot be a command"
+                yield name, words, "use another one, such as f5 or ctrl+w"
     keymap = Keymap({name: keys for name, keys in chosen.items() if name in BY_ID})
     yield from _collisions(keymap)
 

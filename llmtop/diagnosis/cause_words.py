@@ -31,7 +31,7 @@ def _batch(seen: Observation, shares: Shares) -> Told:
     ]
     if shares.gain is not None:
         more = f.percent(shares.gain - 1)
-        details.append(f"steps: 1.5 times the batch would bring about {more} more tok/s")
+        details.append(f"steps: 1.5 times the batch would give about {more} more tok/s")
     return words, evidence, tuple(details), ""
 
 
@@ -80,7 +80,7 @@ def _budget(seen: Observation, shares: Shares) -> Told:
                 "fixed_share": shares.fixed, "waiting": seen.waiting}  # fmt: skip
     details = (
         f"steps at the budget: {f.percent(shares.at_budget)} of step time",
-        f"of these, {f.percent(shares.fixed)} is spent again in every step, whatever the budget",
+        f"of these, {f.percent(shares.fixed)} is spent again in every step, for any budget",
     )
     return words, evidence, details, ""
 
@@ -136,7 +136,7 @@ def _front(seen: Observation, shares: Shares) -> Told:
         stamps: Numbers = {"arrival_lag_s": found.arrival_s, "output_lag_s": found.output_s,
                     "e2e_s": found.e2e_s, "n": found.n}  # fmt: skip
         details = (
-            f"from the server's door to the scheduler: {f.latency(found.arrival_s)}",
+            f"from the arrival at the server to the scheduler: {f.latency(found.arrival_s)}",
             f"from the end of a step to the client's socket: {f.latency(found.output_s)}",
         )
         return words, stamps, details, advice

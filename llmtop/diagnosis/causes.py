@@ -1,4 +1,4 @@
-"""Why an engine is as slow as it is: the causes, their evidence, and what would change them."""
+"""Why an engine is slow: the causes, their evidence, and what would change them."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _none(seen: Observation) -> CauseFound:
     if room.factor is None or room.running is None:
         words = "no limit is reached"
         return CauseFound(
-            Cause.NONE, None, words, evidence, ("how much more it carries is unknown",)
+            Cause.NONE, None, words, evidence, ("how much more load it can carry is unknown",)
         )
     first = {"steps": "the steps' time", "batch": "the batch limit", "kv": "the KV cache"}
     words = f"about {room.factor:.1f}x of this load until the knee (~{room.running:.0f} running)"
@@ -156,7 +156,7 @@ def _explanation(
     if window is not None and len(window.steps) < LEAST_STEPS:
         missing["more steps"] = f"{len(window.steps)} steps in the window are few"
     if window is not None and seen.fitted is None:
-        missing["step fit"] = "the steps differ too little to tell what load costs"
+        missing["step fit"] = "the steps differ too little to estimate the cost of load"
     limits = (
         no_limits(seen, shares or Shares({}, 0.0, {}), frozenset(one.cause for one in causes))
         if not finding.idle

@@ -129,7 +129,8 @@ def run_there(
         raise LlmtopError(f"ssh cannot be run: {error.strerror or error}") from None
     if code == FAILED:
         raise LlmtopError(
-            f"ssh did not get to {destination.shown}", f"try: ssh {destination.shown} llmtop ps"
+            f"ssh could not connect to {destination.shown}",
+            f"try: ssh {destination.shown} llmtop ps",
         )
     if code == NOT_FOUND:
         raise LlmtopError(

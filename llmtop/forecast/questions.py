@@ -121,19 +121,19 @@ def unlike(fit: Fit) -> Refusal | None:
         return None
     reason = (
         f"the steps do not follow the model: its median error is {fit.median_error:.0%},"
-        f" and {MOST_ERROR:.0%} is the most"
+        f" and the limit is {MOST_ERROR:.0%}"
     )
     same = fit.alike
     if same is not None and same.gap is not None and same.gap > BUSY_HOST:
         return Refusal(
             f"{reason}; the device waited for the host in {same.gap:.0%} of the time",
-            "the host is busy: give the engine more CPU, or ask again when less runs beside it",
+            "the host is busy: give the engine more CPU, or ask again when fewer programs run",
         )
     if same is not None and same.slow_s > LATE * same.fast_s:
         return Refusal(
             f"{reason}; steps of the same content took {same.fast_s * 1000:.0f} to"
             f" {same.slow_s * 1000:.0f} ms, so the engine was late",
-            "the machine is busy: give the engine more CPU, or ask again when less runs beside it",
+            "the machine is busy: give the engine more CPU, or ask again when fewer programs run",
         )
     return Refusal(
         reason, "measure instead: `llmtop compare` for one change, `llmtop tune` for several"

@@ -183,7 +183,7 @@ def _version(found: sqlite3.Connection, path: Path) -> int:
         )
     application = found.execute("PRAGMA application_id").fetchone()[0]
     if tables and (application != APPLICATION or version < 1):
-        raise DamagedHistory(f"{path} is no history of llmtop")
+        raise DamagedHistory(f"{path} is not a history of llmtop")
     return version if tables else 0
 
 

@@ -138,7 +138,7 @@ class Recording:
         lines = members.beginning(self._fd, self._members[0]).split(b"\n")
         head = decode(lines[0]) if len(lines) > 1 else None
         if not isinstance(head, Head):
-            raise RecordingError("it does not begin as a recording does")
+            raise RecordingError("it does not begin like a recording")
         check_format(head, str(self.path))
         return head
 

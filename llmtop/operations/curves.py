@@ -104,7 +104,7 @@ class CurveArchive:
         folder.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for part in (folder.parent, folder):
             if not make_private(part):
-                raise PermissionError(None, f"{part} is not yours alone")
+                raise PermissionError(None, f"{part} can be accessed by other users")
         name = f"{int(curve.time * 1000):015}.json"
         write_whole(folder / name, msgspec.json.format(msgspec.json.encode(_CurveFile(curve))))
         for old in sorted(folder.glob("*.json"))[:-KEPT]:

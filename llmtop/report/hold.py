@@ -53,7 +53,7 @@ def hold_cautions(run: Run) -> list[str]:
     if refused := whole(run.found, "refused"):
         found.append(f"{refused:,} requests were refused. Their clients had to ask again.")
     if any(text(one, "why").startswith(CANNOT) for one in items(run.found, "actions")):
-        found.append("For a time the limits were broken, whatever was set.")
+        found.append("For a time no setting kept the limits.")
     if why := text(run.found, "ended_because"):
         found.append(f"The hold ended before its time: {why}.")
     if flag(run.found, "restored") is False:

@@ -98,9 +98,13 @@ async def _no_post(url: str, body: bytes, timeout_s: float) -> int:
     [
         ([200], 1, []),
         ([503, 200], 2, []),
-        ([404], 1, ["full: the webhook did not take the alert: HTTP 404"]),
-        ([503] * 4, 4, ["full: the webhook did not take the alert: HTTP 503"]),
-        ([TimeoutError()] * 4, 4, ["full: the webhook did not take the alert: no answer in time"]),
+        ([404], 1, ["full: the webhook did not accept the alert: HTTP 404"]),
+        ([503] * 4, 4, ["full: the webhook did not accept the alert: HTTP 503"]),
+        (
+            [TimeoutError()] * 4,
+            4,
+            ["full: the webhook did not accept the alert: no answer in time"],
+        ),
     ],
 )
 async def test_a_webhook_is_tried_a_few_times(

@@ -261,7 +261,7 @@ def test_a_locale_without_the_characters_of_the_screen_gets_ascii(home: Home) ->
 def test_a_tour_plays_and_a_key_takes_over(home: Home) -> None:
     with Terminal(demo("--tour", "--tour-speed", "8"), home.environ, 80, 24) as terminal:
         terminal.see("tour: idle")
-        terminal.see("any key takes over")
+        terminal.see("any key ends the tour")
         terminal.see("tour: linear growth", 120)
         terminal.see(lambda text: number(r"run (\d+)", text) > 2, 120)
         terminal.type("z")

@@ -175,7 +175,7 @@ SIM = '[engines.a]\nengine = "sim"\n'
         ),
         (
             SIM + 'python = "p"\nbin = "b"',
-            "llmtop.toml:4: engines.a.bin: there is a python already; give one of the two",
+            "llmtop.toml:4: engines.a.bin: python is already given; give only one of the two",
             "",
         ),
         (
@@ -444,7 +444,7 @@ def test_engines_without_gpus_may_be_on_any_of_those_there_are() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('"load.mor" = "w"', 'keys."load.mor": no command of the screen is called so'),
+        ('"load.mor" = "w"', 'keys."load.mor": the screen has no such command'),
         ('"load.more" = "b"', "keys.\"load.more\": 'b' is load.burst already"),
         ('"load.more" = "hyper"', "keys.\"load.more\": 'hyper' is not a key"),
         ('load.more = "w"', "keys.load: a command with a dot in its name stands in quotes"),

@@ -72,7 +72,7 @@ def test_exit_codes_and_messages_come_back(here: Home) -> None:
     done = here.run("set", "ssh://gpu-7/nobody", "max_num_seqs=32", timeout=PATIENCE_S)
     assert done.code == 2 and "nobody" in done.err
     done = here.run("ps", "ssh://nowhere.invalid", timeout=PATIENCE_S)
-    assert done.code == 1 and "ssh did not get to nowhere.invalid" in done.err
+    assert done.code == 1 and "ssh could not connect to nowhere.invalid" in done.err
 
 
 def test_the_shell_there_runs_nothing_else(here: Home, tmp_path: Path) -> None:

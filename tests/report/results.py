@@ -123,7 +123,7 @@ def hold(**changed: Any) -> dict[str, Any]:
             {"time": began + 11, "option": "max_queued_requests", "from": 0, "to": 16,
              "why": "a first token would take 1.4 s"},
             {"time": began + 60, "option": None, "from": None, "to": None,
-             "why": "cannot hold: the limits of latency are broken whatever is set"},
+             "why": "cannot hold: no setting keeps the latency limits"},
             {"time": began + 90, "option": "max_queued_requests", "from": 16, "to": 0,
              "why": "the load is low"},
         ],

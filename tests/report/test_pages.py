@@ -189,7 +189,7 @@ def test_a_hold_shows_its_actions_with_reasons_and_what_was_refused(tmp_path: Pa
     assert {"a token takes 46 ms with 258 streams", "none", "16"} <= set(page.all("td"))
     cautions = page.all("li")
     assert "1,280 requests were refused. Their clients had to ask again." in cautions
-    assert "For a time the limits were broken, whatever was set." in cautions
+    assert "For a time no setting kept the limits." in cautions
     drawn = [str(attributes["aria-label"]) for tag, attributes in page.found if tag == "svg"]
     assert [one.split(" over time")[0] for one in drawn] == ["max_num_seqs", "max_queued_requests"]
     assert "lowest 16, highest 16. A gap is no limit." in drawn[1]

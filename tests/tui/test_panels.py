@@ -783,7 +783,7 @@ def test_a_load_that_ended_is_no_longer_what_ttft_is_now(
     store.load = make_load(running=False, in_flight=0)
     assert "TTFT p95 1-2.5s" in text(Pulse(id="pulse"), View(store, now), 120, 2)
     lines = text(LoadPanel(id="load"), View(store, now), 60, 12)
-    assert "ended" in lines and "+ starts one at 1" in lines
+    assert "ended" in lines and "+ starts one stream" in lines
 
 
 def test_an_engine_that_does_not_run_shows_no_old_numbers(store: Store, now: float) -> None:

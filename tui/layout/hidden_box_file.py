@@ -62,7 +62,7 @@ class HiddenBoxFile:
         try:
             path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not make_private(path.parent):
-                return f"not remembered: {path.parent} is not yours alone"
+                return f"not remembered: {path.parent} can be accessed by other users"
             data = msgspec.json.encode(_File(VERSION, tuple(sorted(hidden))))
             write_whole(path, msgspec.json.format(data))
         except OSError as error:

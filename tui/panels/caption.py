@@ -8,7 +8,7 @@ from llmtop.tui.widgets.bar import bar
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, sides, whole_parts
 from llmtop.tui.widgets.row import width as cells
 
-TAKE_OVER = "any key takes over"
+TAKE_OVER = "any key ends the tour"
 BAR = 20
 
 

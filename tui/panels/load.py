@@ -56,10 +56,11 @@ class LoadPanel(Panel):
             body = [*_history(view, inner, min(free, 9)), *body]
         ending = "draining" if load.in_flight else "ended"
         state = "" if load.running else ending
-        state = "held" if load.held and load.running else state
+        state = f"held at {load.asked:,g}" if load.held and load.running else state
+        shape: list[Span] = [("shape ", MUTED)] if load.held else []
         head: list[Ranked] = [
             (0, [(state, "warn" if load.held else MUTED)] if state else []),
-            (1, [(f.clean(load.shape, 60), "load")]),
+            (1, [*shape, (f.clean(load.shape, 60), "load")]),
         ]
         return frame(
             body, width, height, view.glyphs, title="load", head=head, foot=_keys(view, load, width)
@@ -78,7 +79,7 @@ class LoadPanel(Panel):
             words = [(f" the load goes to {f.clean(view.store.load_target, 24)}", MUTED)]
         else:
             key = view.keys.label("load.more")
-            words = [(" no load yet.  ", MUTED), (key, "key"), (" starts one at 1", MUTED)]
+            words = [(" no load yet.  ", MUTED), (key, "key"), (" starts one stream", MUTED)]
         return frame([tuple(words)], width, height, view.glyphs, title="load")
 
 
@@ -238,8 +239,8 @@ def _keys(view: View, load: LoadSnapshot, cells: int) -> list[Span]:
         return []
     keys = view.keys
     if not load.running:
-        start: list[Span] = [(keys.label("load.more"), "key"), (" starts one at 1", MUTED)]
-        again: list[Span] = [(keys.label("load.again"), "key"), (" the last one again", MUTED)]
+        start: list[Span] = [(keys.label("load.more"), "key"), (" starts one stream", MUTED)]
+        again: list[Span] = [(keys.label("load.again"), "key"), (" repeat the last load", MUTED)]
         cut: list[Span] = [(keys.label("load.cut"), "key"), (" cut the rest", MUTED)]
         return join([(1, again), (2, start), (0, cut if load.in_flight else [])], cells - 5)
 

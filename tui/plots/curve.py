@@ -70,7 +70,7 @@ def curve_rows(drawing: Drawing, width: int, height: int, glyphs: Glyphs) -> lis
     known = any(curve.points for curve in curves_of(drawing))
     forecast = drawing.forecast is not None and bool(drawing.forecast.points)
     if not known and not forecast:
-        _words(canvas, tall // 2, "the curve draws itself as levels finish")
+        _words(canvas, tall // 2, "the curve appears as levels finish")
     rows = [
         _joined(
             _left(y, tall, at) if known or forecast else "",
@@ -221,7 +221,7 @@ def _holds(answer: Answer | None, at: Axes, glyphs: Glyphs, width: int) -> Row:
     if level is None:
         marks = _bracket(fails or 1, None, fails or 1, at, glyphs, "")
         return _labelled("SLO", marks, f" not at {fails:,}", LIMIT, at, width)
-    words = f" {level:,}" + (f" ({level:,}..{fails:,})" if fails else " and up") + f" for {share}"
+    words = f" {level:,}" + (f" ({level:,}..{fails:,})" if fails else " or more") + f" for {share}"
     marks = _bracket(level, level, fails or level, at, glyphs, glyphs.bullet)
     return _labelled("SLO", marks, words, LIMIT, at, width)
 

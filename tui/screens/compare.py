@@ -59,7 +59,7 @@ HOW = (
     "Runs of A and of B take turns at the same number of streams: A B B A is two pairs, so that a "
     "drift cancels. First A runs against A, which shows how far two equal runs differ.",
     "Of each measure you get B / A with its interval, and a word: better, worse, or how many more "
-    "pairs it would take to tell. Afterwards the option is put back.",
+    "pairs are needed. At the end the option is restored.",
 )
 
 
@@ -227,7 +227,7 @@ class CompareScreen(ExperimentScreen):
         body = form_rows(self.form, width - 2, height - 2, view.glyphs)
         busy = view.load is not None and view.load.running
         head: list[Ranked] = [
-            (0, [("the load that runs is stopped first", "warn")] if busy else []),
+            (0, [("the running load is stopped first", "warn")] if busy else []),
             (1, self._takes()),
         ]
         return frame(body, width, height, view.glyphs, title="a comparison", head=head, lit=True)

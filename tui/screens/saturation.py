@@ -320,9 +320,7 @@ class SaturationScreen(ExperimentScreen):
     def _form(self, view: View, width: int, height: int) -> list[Row]:
         body = form_rows(self.form, width - 2, height - 2, view.glyphs)
         busy = view.load is not None and view.load.running
-        head: list[Ranked] = [
-            (0, [("the load that runs is stopped first", "warn")] if busy else [])
-        ]
+        head: list[Ranked] = [(0, [("the running load is stopped first", "warn")] if busy else [])]
         return frame(body, width, height, view.glyphs, title="a search", head=head, lit=True)
 
     def _keys(self, state: SearchState | None, view: View) -> list[tuple[str, str]]:
@@ -330,7 +328,7 @@ class SaturationScreen(ExperimentScreen):
             return form_keys(view)
         keys = view.keys
         rest = [
-            (keys.label("saturation.ghosts"), f"ghosts: {self.ghosts}"),
+            (keys.label("saturation.ghosts"), f"earlier curves: {self.ghosts}"),
             *usual_keys(view),
         ]
         if self.running(view):

@@ -55,7 +55,7 @@ def _gpus(seen: Doctor) -> Iterator[str]:
             if held.gpu == gpu.index:
                 yield f"    {gib(held.memory_bytes)} GiB  {held.words}"
     if not seen.host_pids and any(gpu.processes for gpu in seen.gpus):
-        yield "this is a container: the driver tells the host's pids, which mean nothing here"
+        yield "this is a container: the driver reports the host's pids, which are not valid here"
         for pid, command in seen.openers.items():
             yield f"    pid {pid} ({command}) has a GPU open; how much it holds cannot be told"
 

@@ -33,7 +33,7 @@ def command(names: tuple[str, ...], stopped: bool, as_json: bool) -> None:
     over = [status.record.name for status in statuses if status.state in OVER]
     if not names and not stopped:
         hint = f"these have ended: {', '.join(over)}; or --stopped" if over else "none has ended"
-        raise UsageError("no engine is named", hint)
+        raise UsageError("no engine is given", hint)
     chosen = over if stopped else list(dict.fromkeys(names))
     for name in chosen:
         if not remembers(wiring.state, name):

@@ -88,7 +88,7 @@ def meant(wiring: Wiring, names: tuple[str, ...], everyone: bool) -> list[Engine
     if not everyone and not names:
         running = [record.name for record in supervisor.records() if record.ended_at is None]
         hint = f"name it: {', '.join(running)}; or --all" if running else "none is running"
-        raise UsageError("no engine is named", hint)
+        raise UsageError("no engine is given", hint)
     if not everyone:
         return [supervisor.find(name) for name in dict.fromkeys(names)]
     return [
@@ -112,4 +112,6 @@ def written(wiring: Wiring, name: str) -> None:
     """Say so where the end of an engine could not be written down."""
     kept = wiring.state.load(name)
     if kept is None or kept.ended_at is None:
-        note("llmtop: that could not be written down (is the disk full?): `ps` will call it lost")
+        note(
+            "llmtop: the stop could not be recorded (is the disk full?): `ps` will show it as lost"
+        )

@@ -78,7 +78,7 @@ def command(
     from llmtop.fleet.questions import matcher
 
     if not url:
-        raise UsageError("no Prometheus is named", f"give --prometheus URL, or set {VARIABLE}")
+        raise UsageError("no Prometheus is given", f"give --prometheus URL, or set {VARIABLE}")
     url = base_url(url)
     wanted = matcher(match)
     if as_json and not once:

@@ -33,7 +33,7 @@ WINDOW_S = 5.0
 )
 @json_flag
 def command(target: str, window: float, as_json: bool) -> None:
-    """Explain why an engine is as slow as it is.
+    """Explain why an engine is slow.
 
     Prints its state, the causes with their share of the time of requests, the evidence, and the
     option that would change the main cause. An engine that llmtop started shows its steps, and the

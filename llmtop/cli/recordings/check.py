@@ -217,7 +217,7 @@ def _other(
     if against is not None:
         other = find_target(wiring, against, asked, highest)
         if other.target.url == found.target.url:
-            raise UsageError("--against names the same engine", "leave it out, or name another one")
+            raise UsageError("--against names the same engine", "omit it, or name another one")
         return other
     name, began = text(old.found, "name"), number(old.found, "setup", "engine", "started_at")
     for record in wiring.supervisor.records():

@@ -258,7 +258,7 @@ class Holder:
     def _say_whether_it_holds(self, now: float) -> None:
         failing = self._controller.failing_for(now) > CANNOT_S
         if failing and not self._failing:
-            self._note("cannot hold: the limits of latency are broken whatever is set")
+            self._note("cannot hold: no setting keeps the latency limits")
         self._failing = failing
 
     @property

@@ -56,7 +56,7 @@ def test_the_published_schema_is_that_of_the_document() -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["fleet"], "no Prometheus is named"),
+        (["fleet"], "no Prometheus is given"),
         (["fleet", "--prometheus", "http://u:pw@h", "--once"], "never from the URL"),
         (["fleet", "--prometheus", "h:1", "--json"], "add --once"),
         (["fleet", "--prometheus", "h:1", "--once", "--match", "x"], "label matchers"),

@@ -260,7 +260,7 @@ async def test_the_caption_fits_at_all_sizes_and_the_pulse_stays(
         text = screen_text(app)
         assert "tour: the knee" in text and "tokens/s bend" in text
         assert "run 256/256" in text and "TTFT" in text and "KV" in text
-        assert ("any key takes over" in text) == (size[1] > 16)
+        assert ("any key ends the tour" in text) == (size[1] > 16)
         assert "? help" not in text
         heights = [panel.region.bottom for panel in app.screen.query("Panel") if panel.size]
         assert max(heights) == size[1]

@@ -338,7 +338,7 @@ def test_keys_are_written_and_read_as_people_do(
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
-        ({"load.mor": "w"}, "no command of the screen is called so: did you mean load.more?"),
+        ({"load.mor": "w"}, "the screen has no such command: did you mean load.more?"),
         ({"load.more": "b"}, "'b' is load.burst already: give load.burst another key"),
         ({"load.more": "t"}, "'t' is theme already: give theme another key"),
         ({"load.more": "ctrl+c"}, "'ctrl+c' is quit.now already: give quit.now another key"),
@@ -346,8 +346,11 @@ def test_keys_are_written_and_read_as_people_do(
         ({"load.more": "hyperspace"}, "'hyperspace' is not a key"),
         ({"load.more": "ctrl+ctrl+w"}, "'ctrl+ctrl+w' is not a key"),
         ({"load.more": " , "}, "a command needs a key"),
-        ({"palette.up": "w"}, "'w' is typed there, so it can mean nothing else"),
-        ({"quit.now": "ctrl+c,w"}, "'w' is typed on some screens, and this works on every one"),
+        ({"palette.up": "w"}, "'w' types a character there, so it cannot be a command"),
+        (
+            {"quit.now": "ctrl+c,w"},
+            "'w' types a character on some screens, but must work on all",
+        ),
     ],
 )
 def test_other_keys_that_cannot_be_meant(chosen: dict[str, str], words: str) -> None:

@@ -146,7 +146,7 @@ def test_the_axes_hold_still_while_levels_come_within_them() -> None:
 
 
 def test_before_the_first_level_the_chart_says_what_will_come() -> None:
-    assert "the curve draws itself as levels finish" in "".join(drawn(Drawing()))
+    assert "the curve appears as levels finish" in "".join(drawn(Drawing()))
 
 
 def test_ascii_is_ascii() -> None:

@@ -47,7 +47,7 @@ async def test_enter_starts_the_search_that_the_form_says(
         await opened(pilot, settle, "s")
         assert isinstance(app.screen, SaturationScreen)
         assert "ttft=500ms,tpot=50ms" in screen_text(app)
-        assert "the load that runs is stopped first" in screen_text(app)
+        assert "the running load is stopped first" in screen_text(app)
         await pilot.press("enter")
         await settle(pilot)
         plan = SearchPlan("llama", Slo(ttft=0.5, tpot=0.05), 1024, 8.0)

@@ -33,7 +33,7 @@ async def test_the_form_starts_a_tune_of_the_load_that_runs(
         await pilot.pause()
         text = screen_text(pilot.app)
         assert "ttft=1s,tpot=50ms_" in text and "358" in text and "streams" in text
-        assert "the load that runs is stopped first" in text
+        assert "the running load is stopped first" in text
         await pilot.press("down", *"80", "down", "left", "down", "right", "right", "enter")
         await settle(pilot)
         (call,) = control.calls

@@ -48,7 +48,7 @@ class EngineScreens(App[None]):
             )
 
     def action_why(self) -> None:
-        """Why the selected engine is as slow as it is."""
+        """Why the selected engine is slow."""
         from llmtop.tui.screens.inside.why import WhyScreen
 
         self._show_inside(WhyScreen)

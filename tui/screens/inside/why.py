@@ -1,4 +1,4 @@
-"""Why the selected engine is as slow as it is: causes, evidence, and the option to change."""
+"""Why the selected engine is slow: causes, evidence, and the option to change."""
 
 from __future__ import annotations
 

@@ -56,8 +56,8 @@ HOW = (
     "gain. Else a forecast chooses four candidates. In each round, your settings and the "
     "candidates that are left meet the same arrivals, with new prompts. The rounds end when the "
     "difference is certain.",
-    "Each run has a load of its own. All changes are live, and your settings are put back at the "
-    "end, however it ends. You can go back to the dashboard; the tune keeps running.",
+    "Each run has its own load. All changes are live, and your settings are restored at the "
+    "end in every case. You can go back to the dashboard; the tune keeps running.",
 )
 
 
@@ -194,9 +194,7 @@ class TuneScreen(ExperimentScreen):
     def _form(self, view: View, width: int, height: int) -> list[Row]:
         body = form_rows(self.form, width - 2, height - 2, view.glyphs)
         busy = view.load is not None and view.load.running
-        head: list[Ranked] = [
-            (0, [("the load that runs is stopped first", "warn")] if busy else [])
-        ]
+        head: list[Ranked] = [(0, [("the running load is stopped first", "warn")] if busy else [])]
         return frame(body, width, height, view.glyphs, title="a tune", head=head, lit=True)
 
     def _keys(self, state: TuneState | None, view: View) -> list[tuple[str, str]]:
