@@ -50,7 +50,7 @@ class ServerInfo:
         self._described = described if isinstance(described, dict) else {}
 
     def values(self, name: str) -> set[int]:
-        """In force, over the ranks that tell: one value, unless somebody changed a part of them."""
+        """The values in force on the reporting ranks: one value, unless only some were changed."""
         key, scale = (CAP_KEY, self.stages) if name == CAP else (name, 1)
         told = (_count(state.get(key)) for state in self._states)
         return {value * scale for value in told if value is not None}

@@ -39,7 +39,7 @@ class IterationSteps:
         self._ranks: set[int] = set()
         self._no_prompt_tokens = False
         self._last: dict[float, float] = {}  # by rank: the number of the last iteration
-        self.lost = 0  # iterations that somebody else read
+        self.lost = 0  # iterations that another reader got
 
     def add(self, records: Sequence[Record], now: float) -> None:
         """Take in the iterations of one answer, oldest first. now: unix seconds, of the newest."""

@@ -44,11 +44,11 @@ _T = TypeVar("_T")
 _Answer = list[Record] | ScrapeError  # of the queue
 
 # An empty queue answers after 2 s. The request stays under way meanwhile: given up, it would take
-# iterations off the queue that nobody gets to see.
+# iterations off the queue, which would be lost.
 PATIENCE_S = 0.5
 SHARED_S = 5.0  # of steps, for the other llmtops: they look once a second
 
-# Two answers in a row without an iteration, although requests ended: somebody else gets them.
+# Two answers in a row without an iteration, although requests ended: another reader gets them.
 _STARVED = 2
 
 _NOT_OURS = "another llmtop reads this engine's iterations"
@@ -154,7 +154,7 @@ class TensorRtReader:
             self._pending = asyncio.create_task(self._drain())
         page = await self._page()
         if self._pending is not None:
-            # Without any answer from the other page, this one reports whether somebody answers.
+            # Without an answer from the other page, this one shows whether the server answers.
             answered = isinstance(page, Reading) or page.status is not None
             await asyncio.wait((self._pending,), timeout=self._patience_s if answered else None)
         answer = self._answer()
@@ -172,7 +172,7 @@ class TensorRtReader:
         self._notes = tuple(self._trouble(ours or shared is not None, page, answer))
         if ours and not isinstance(answer, ScrapeError) and self._starved < _STARVED:
             shared = self._own(elapsed)
-            if not self._claim.background:  # else nobody else wants it
+            if not self._claim.background:  # else no other llmtop waits for it
                 self._claim.publish(encode(shared))
         return self._merge(page, shared, now, elapsed)
 

@@ -64,7 +64,7 @@ class Ledger:
             return True
 
     def since(self, rule: Rule, engine: str) -> float | None:
-        """When an alert began that nobody has seen end yet; None without one."""
+        """The start of an alert without a recorded end; None without one."""
         entry = self._read().get(_key(rule, engine))
         return entry.since if entry is not None and self._known(entry) else None
 

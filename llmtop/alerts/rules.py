@@ -49,7 +49,7 @@ class _State(Struct):
 class Alerts:
     """Follows every rule for every engine. Times are of one clock, unix seconds.
 
-    began: when an alert began that an earlier process has seen begin and nobody has seen end.
+    began: the start of an alert that an earlier process recorded, without a recorded end.
     """
 
     def __init__(

@@ -271,7 +271,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         say(LlmtopError("interrupted"))
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has left: nothing to say, and nobody to say it to.
+        # The reader (head, less) has exited: print nothing.
         discard_output()
         return 1
     except Exception as error:

@@ -116,7 +116,7 @@ def chosen(flag: str | None, *, need: bool = False) -> Config:
         return load(Path(flag))
     for place in places:
         if place.exists() or place.is_symlink():
-            if place.is_fifo():  # nobody asked for it, and to open it would be to wait
+            if place.is_fifo():  # not requested, and opening a pipe would block
                 raise UsageError(f"{place} is a pipe", "give it with --config FILE to use it")
             strange = strange_part(place)  # it says which programs are started
             if strange is not None:

@@ -1,8 +1,9 @@
 """Which cause takes which share of the time that requests spend. Pure.
 
-By Little's law, requests in the queue, in the batch and in the front end are to each other as the
-times that a request spends there. The time in the batch is divided as the steps are: prefill,
-decode, host. A queue belongs to what kept its requests from the batch in each step.
+By Little's law, the numbers of requests in the queue, the batch and the front end are proportional
+to the times that a request spends there. The time in the batch is split like the steps: prefill,
+decode, host. The queue's time is assigned to the limit that kept requests out of the batch in each
+step.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Shares(Struct, frozen=True):
 
 
 def shares_of(seen: Observation) -> Shares:
-    """The shares of every cause that the numbers allow to see."""
+    """The shares of every cause that the numbers show."""
     running, waiting, front = seen.running, seen.waiting, in_front(seen)
     total = running + waiting + front
     if total <= 0:

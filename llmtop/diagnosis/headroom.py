@@ -8,7 +8,7 @@ from llmtop.diagnosis.observation import Observation
 from llmtop.diagnosis.state_rules import KV_FULL, MARGINAL_FLAT, MARGINAL_NEAR
 
 KNEE = (MARGINAL_NEAR + MARGINAL_FLAT) / 2  # of a step's time that grows with the load
-MOST = 100.0  # times the load: further is not worth a number
+MOST = 100.0  # times the load: larger factors are not shown as a number
 
 
 class Headroom(Struct, frozen=True):
@@ -23,7 +23,7 @@ class Headroom(Struct, frozen=True):
 
 
 def headroom_of(seen: Observation) -> Headroom:
-    """The least of what batch limit, KV cache and step times leave; needs something that runs."""
+    """The minimum that batch limit, KV cache and step times leave; it needs running requests."""
     running = seen.running
     if running < 0.5:
         return Headroom()
@@ -37,13 +37,13 @@ def headroom_of(seen: Observation) -> Headroom:
         each = fitted.per_stream_s(window.per_request)
         if each > 0:
             knee = KNEE / (1 - KNEE) * fitted.fixed_s / each
-            # While it is idle at times, the batch is shorter than the load would let it be.
+            # While the engine is partly idle, the batch is smaller than at a continuous load.
             limits.append((max(1, window.ranks) * knee / running, "steps"))
     if not limits:
         return Headroom()
     factor, first = min(limits)
     if first != "steps" and not any(name == "steps" for _, name in limits):
-        # Without step times only limits are known: the knee may come long before them.
+        # Without step times only limits are known: the knee may be far below them.
         return Headroom(None, None, first)
     factor = max(1.0, min(MOST, factor))
     return Headroom(factor, factor * running, first)

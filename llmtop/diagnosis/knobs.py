@@ -1,7 +1,7 @@
-"""Which option would change a cause, from what to what, and what that would bring. Pure.
+"""Which option would change a cause, its present and its new value, and the effect. Pure.
 
-The expected values come from the step fit and Little's law for the load of now: a closed number of
-requests, the same lengths. They are an estimate; ``llmtop forecast`` gives intervals.
+The expected values come from the step fit and Little's law for the present load: a fixed number of
+requests with the same lengths. They are an estimate; ``llmtop forecast`` gives intervals.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _knob(
 
 
 def _round(value: float) -> int:
-    """A number that a person would type."""
+    """A round number."""
     step = 1 if value < 16 else 8 if value < 128 else 16 if value < 512 else 64
     return max(1, round(value / step) * step)
 
@@ -75,7 +75,7 @@ def _batch(seen: Observation) -> Knob | None:
         wanted = min(wanted, 0.9 * option.value / max(0.05, seen.kv_usage))
     maximum = option.maximum
     if maximum is not None and option.value < maximum < wanted:
-        wanted = maximum  # as far as it goes without a restart
+        wanted = maximum  # the most without a restart
     after = _round(wanted)
     if maximum is not None and after > maximum > option.value:
         after = int(maximum)
@@ -83,7 +83,7 @@ def _batch(seen: Observation) -> Knob | None:
         return None
     expected = _with_batch(seen, ranks * after)
     if not expected and maximum is not None and after > maximum:
-        return None  # a restart on a guess is no advice
+        return None  # do not advise a restart based on a guess
     tokens, more = _tokens_per_s(seen), expected.get("output_tokens_per_s")
     if tokens and more is not None and more < LEAST_GAIN * tokens:
         return None
@@ -91,7 +91,7 @@ def _batch(seen: Observation) -> Knob | None:
 
 
 def _with_batch(seen: Observation, limit: float) -> dict[str, float]:
-    """What another batch limit would bring to the requests that are there."""
+    """The effect of another batch limit on the present requests."""
     window, fitted = seen.window, seen.fitted
     if window is None or fitted is None or seen.running < 1:
         return {}

@@ -1,8 +1,8 @@
 """The state of an engine under its load: headroom, near knee, saturated, overloaded, hung. Pure.
 
-Numbers go in, a state and its reasons come out. ``diagnosis.state_rules`` reports what the newest
-numbers show. This module decides the state: it becomes worse at once, and milder only after the
-numbers were better for a while and nothing became worse meanwhile.
+Input: numbers. Output: a state and its reasons. ``diagnosis.state_rules`` evaluates the newest
+numbers. This module decides the state: it becomes worse at once, and better only after the numbers
+were better for a while and no number became worse meanwhile.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from llmtop.diagnosis.throughput_knee import Bend, bend_of
 
 KEPT_S = 40.0  # what the rules look back on
 KEPT = 250  # moments at most: 40 s at the shortest interval
-# A milder state is shown after its evidence lasted so long. Shorter than a burst and its queue, and
-# the state would change with each of them.
+# A better state is shown after its evidence lasted this long. With a time shorter than a burst and
+# its queue, the state would change with each burst.
 CALM_S = 8.0
 CALM_MOMENTS = 4  # and that many moments, where the interval is long
 # The same with a longer queue than when the worse state was last seen: it may still grow, slowly.
@@ -35,7 +35,7 @@ class LoadStates:
         self._bend = Bend()
 
     def note(self, moment: Moment) -> LoadState:
-        """Take in the newest numbers; what is true of the engine now.
+        """Add the newest numbers. Returns the present state.
 
         A moment that is not later than the one before replaces it (the clock was stepped).
         """
@@ -52,16 +52,16 @@ class LoadStates:
 
     @property
     def shown(self) -> LoadState | None:
-        """What is shown now, None before the first moment."""
+        """The displayed state, None before the first moment."""
         return self._shown
 
     @property
     def recent(self) -> Sequence[Moment]:
-        """The moments that the rules look back on, oldest first."""
+        """The moments in the window of the rules, oldest first."""
         return list(self._moments)
 
     def changed(self) -> None:
-        """An option was changed or the engine restarted: where its knee lies has to be seen again.
+        """An option changed or the engine restarted: the knee must be found again.
 
         The state itself stays until the numbers differ.
         """

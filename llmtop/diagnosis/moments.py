@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Moment(Struct, frozen=True):
-    """One look at an engine; None: not known.
+    """One reading of an engine; None: unknown.
 
     time: unix seconds. cap: the batch limit in force. kv_usage: 0..1. preemptions_per_min: over
     the sample's own window. ttft, oldest_wait: seconds. ttft_is: the client's "p95", else the

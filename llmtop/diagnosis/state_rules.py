@@ -1,6 +1,6 @@
-"""What the newest numbers of an engine show of its state, with the reasons in words. Pure.
+"""The state of an engine from its newest numbers, with the reasons in words. Pure.
 
-Each rule says only what its numbers allow: where the batch limit is not known, none is named.
+Each rule states only what its numbers show: it names no batch limit if that is unknown.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST_QUEUED = 8  # fewer are no overload, however small the batch is
 
 
 class Level(IntEnum):
-    """How an engine stands, ordered: each is worse than the one before."""
+    """The states of an engine, ordered: each is worse than the one before."""
 
     UNKNOWN = 0
     HEADROOM = 1
@@ -42,12 +42,12 @@ class Level(IntEnum):
 
     @property
     def word(self) -> str:
-        """As a person reads it: ``NEAR KNEE``."""
+        """The name for people: ``NEAR KNEE``."""
         return self.name.replace("_", " ")
 
 
 class LoadState(Struct, frozen=True):
-    """A state with its reasons, the most telling first. idle: nothing is asked of the engine.
+    """A state with its reasons, the most important first. idle: the engine has no requests.
 
     limits: what is full, of "batch" and "kv". growth: of the queue, requests a second.
     """

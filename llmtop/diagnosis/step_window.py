@@ -1,4 +1,4 @@
-"""What the steps of a few seconds are made of: decode, prefill, host, idle. Pure."""
+"""The parts of the step time of a few seconds: decode, prefill, host, idle. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmtop.engines.core.steps import Step
 
 
 class Parts(Struct, frozen=True):
-    """Seconds of steps, by what they went to. host: there was work and the device had none."""
+    """Seconds of steps by part. host: there was work, but the device was idle."""
 
     decode: float = 0.0
     prefill: float = 0.0

@@ -1,4 +1,4 @@
-"""Where the throughput of an engine bends: from there more load brings few more tokens/s. Pure."""
+"""The knee of an engine's throughput: from here on more load adds few tokens/s. Pure."""
 
 from __future__ import annotations
 

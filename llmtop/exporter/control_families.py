@@ -1,4 +1,4 @@
-"""What is set on engines and by whom: options, their changes, and what `llmtop hold` does."""
+"""Metrics of options, of their changes, and of `llmtop hold`."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def _secret(environ: Mapping[str, str], variable: str, file_variable: str) -> st
 
 
 def _private(variable: str, path: str) -> bytes:
-    """What is in a file that nobody else may read."""
+    """The content of a private file."""
     try:
         mode = Path(path).stat().st_mode
         if stat.S_IMODE(mode) & 0o077:

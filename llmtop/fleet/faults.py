@@ -10,7 +10,7 @@ from llmtop.trust import tls_fault
 
 # What OpenSSL says where a server refuses a client without a certificate, or with another one.
 _CERTIFICATE_WANTED = ("CERTIFICATE_REQUIRED", "ALERT_UNKNOWN_CA", "HANDSHAKE_FAILURE")
-# What resolvers say of a name that nobody has.
+# Errors of resolvers for an unknown name.
 _NO_SUCH_NAME = ("Name or service not known", "No address associated", "nodename nor servname")
 
 

@@ -20,7 +20,7 @@ from llmtop import LlmtopError, UsageError
 
 SCHEME = "ssh://"
 PROGRAM = "LLMTOP_SSH_PROGRAM"  # how llmtop is called there
-FOLLOWED = "LLMTOP_FOLLOW_OUTPUT"  # the command there ends when nobody reads its output any more
+FOLLOWED = "LLMTOP_FOLLOW_OUTPUT"  # the remote command ends when its output is no longer read
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]+|\[[0-9A-Fa-f:.%]+\]")
 _USER = re.compile(r"[A-Za-z0-9_.@\\-]+")
 FAILED = 255  # ssh's own exit code when it did not get there

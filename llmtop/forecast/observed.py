@@ -15,7 +15,7 @@ from llmtop.forecast.load import Lengths, Load, Present, PresentRequest
 
 LEAST_REQUESTS = 10
 SAME = 0.15
-TURNS = 2.0  # so often each place in flight was taken anew
+TURNS = 2.0  # number of requests per stream
 STEADY = 0.05  # variance over the mean; 1 where requests come at random
 SPREAD = (0.4, 0.7, 0.9, 1.0, 1.1, 1.3, 1.6)
 """Of answers that end by themselves, around their mean, where only the mean is known."""

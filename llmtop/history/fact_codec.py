@@ -69,7 +69,7 @@ def decode(line: bytes) -> Fact | None:
     if decoder is None:
         if kind:
             return None
-        raise RecordingError("the recording has an invalid line")
+        raise RecordingError("the recording holds an invalid line")
     if len(line) > LINE_BYTES:
         raise RecordingError(f"the recording holds a line of {len(line):,} bytes")
     try:

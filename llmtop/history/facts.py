@@ -166,7 +166,7 @@ class SelectFact(Fact, frozen=True, tag="select"):
 class StepsFact(Fact, frozen=True, tag="steps"):
     """Scheduler steps of one rank, by column; a column that is absent is unknown.
 
-    lost: steps since the line before that nobody has seen. read: when the engine was asked,
+    lost: steps since the line before that were not read. read: when the engine was asked,
     seconds from ``time``. coded, same: how a file stores the columns (``step_columns``); a reader
     gets them as they were, with 0 and {}.
     """

@@ -73,7 +73,8 @@ def index(fd: int) -> list[Member]:
 def text(fd: int, member: Member, limit: int = TEXT_BYTES) -> bytes:
     """The text of a member, as much of it as there is; RecordingError when it is damaged or
     larger than ``limit`` bytes."""
-    # Deflate never makes a text larger by so much: a file that goes on has no more of this member.
+    # Deflate never enlarges a text by so much: further bytes of the file are not part of this
+    # member.
     size = min(member.length - HEADER_BYTES, limit + limit // 8 + 65_536)
     data = os.pread(fd, size, member.offset + HEADER_BYTES)
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)

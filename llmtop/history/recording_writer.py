@@ -14,7 +14,7 @@ from llmtop.history.members import LEVEL, header, trailer
 
 MEMBER_S = 60.0  # of time in one member: what is read at least to jump to a moment
 MEMBER_BYTES = 8 * 2**20  # of text in one
-MOST_BYTES = 4 * 2**30  # of a whole recording: nobody meant to fill the disk
+MOST_BYTES = 4 * 2**30  # of a whole recording, to protect the disk
 SUFFIX = ".llmtop"
 
 

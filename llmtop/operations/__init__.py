@@ -1,4 +1,4 @@
-"""What the command line and the screen share to act on an engine. No terminal in here.
+"""Operations on an engine that the command line and the screen share. No terminal in here.
 
 A script or a service that uses llmtop without a terminal starts here.
 """

@@ -1,4 +1,4 @@
-"""What this machine can sustain as a client: tried out when it is not known, else remembered."""
+"""The load that this machine can send as a client: measured if unknown, else read from a file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from llmtop.loadgen.core.client_capacity import RATE, Calibration
 from llmtop.loadgen.experiments.calibration import calibrate, machine_load
 from llmtop.loadgen.workers.load import default_workers
 
-KEPT_S = 3600.0  # a laptop is unplugged, a governor changes
-BUSIER = 0.5  # runnable processes for each core: a machine this much busier is another machine
+KEPT_S = 3600.0  # seconds: power supply or CPU governor may change
+BUSIER = 0.5  # more runnable processes per core than this invalidate the stored value
 FILE = "calibration.json"  # in the state folder
 FILE_BYTES = 2**16
 
@@ -40,11 +40,10 @@ def calibrated(
     try_out: Callable[..., Calibration] = calibrate,
     load: Callable[[], float] = machine_load,
 ) -> tuple[Calibration, bool]:
-    """The calibration for so many workers, and whether it was remembered.
+    """The calibration for this number of workers, and whether it came from the file.
 
-    folder: the state folder, where ``calibration.json`` is kept for this boot. anew: try it out
-    whatever is remembered. What cannot be read or written is no reason to fail. LlmtopError as
-    ``calibrate``.
+    folder: the state folder, with ``calibration.json`` for this boot. anew: measure in any case.
+    Errors of reading or writing the file are ignored. Raises LlmtopError like ``calibrate``.
     """
     count = _count(workers)
     if not anew and (one := remembered(folder, boot, count, clock=clock, load=load)) is not None:
@@ -65,8 +64,8 @@ def remembered(
     clock: Callable[[], float] = time.time,
     load: Callable[[], float] = machine_load,
 ) -> Calibration | None:
-    """The calibration of this hour for so many workers, where the machine is not much busier now;
-    None where there is none. Tries nothing out."""
+    """The stored calibration of the last hour for this number of workers, if the machine is not
+    much busier now; else None. It measures nothing."""
     for one in _known(folder, boot):
         fresh = 0 <= clock() - one.at < KEPT_S
         if one.workers == _count(workers) and fresh and load() - one.load < BUSIER:

@@ -1,4 +1,4 @@
-"""Throughput-latency curves: what one search measured, and where those of earlier ones are kept."""
+"""Throughput-latency curves of searches, and the store of earlier curves."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Curve(Struct, frozen=True):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes two curves comparable."""
+        """The key of comparable curves."""
         return self.kind, self.model
 
     def with_level(self, result: LevelResult) -> Curve:
@@ -69,7 +69,7 @@ class Curve(Struct, frozen=True):
         return replace(self, points=(*self.points, point))
 
     def differs(self, other: Curve) -> str:
-        """In what this curve was measured otherwise than ``other``, in a few words; "" in nothing.
+        """The differences between the settings of this curve and ``other``, in a few words.
 
         Options are reported as they were for this one.
         """
@@ -99,7 +99,7 @@ class CurveArchive:
         self._folder = folder
 
     def keep(self, curve: Curve) -> None:
-        """Put a curve away and let the oldest of its kind go. OSError when it cannot be written."""
+        """Save a curve and remove the oldest of its kind. OSError when it cannot be written."""
         folder = self._place(curve.key)
         folder.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for part in (folder.parent, folder):
@@ -112,7 +112,7 @@ class CurveArchive:
                 old.unlink()
 
     def earlier(self, kind: str, model: str) -> tuple[Curve, ...]:
-        """The curves of this kind of engine and model, oldest first; what cannot be used is not."""
+        """The valid curves of this kind of engine and model, oldest first."""
         found = []
         with contextlib.suppress(OSError):
             for path in sorted(self._place((kind, model)).glob("*.json"))[-KEPT:]:

@@ -1,4 +1,4 @@
-"""What the demo shows: an engine and a load that meet both of its limits within 45 seconds.
+"""The engine and the load of the demo, which reaches both limits within 45 seconds.
 
 Figures of a virtual H200 with the 8B model, from the scheduler in virtual time (its test): the
 batch limit and the KV cache are both reached at about 96 streams, 25 s after the load began. At

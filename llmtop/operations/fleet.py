@@ -1,4 +1,4 @@
-"""Several engines at once: started together, waited for together, stopped together."""
+"""Starts several engines, waits for them, and stops them, in parallel."""
 
 from __future__ import annotations
 
@@ -186,10 +186,10 @@ class Fleet:
 
 
 def differs(record: EngineRecord, spec: LaunchSpec) -> bool:
-    """Whether an engine runs with something else than its description says now.
+    """Whether an engine runs with other settings than its present description.
 
-    Values of variables are not compared: no record has them. Nor is the program: it is the one
-    thing that may differ in spelling alone.
+    Values of variables are not compared, because no record has them. Neither is the program,
+    because its spelling may differ.
     """
     runs = record.spec
     wanted = (spec.kind, spec.model, spec.host, spec.gpus, redact(spec.args), spec.api_key_file)

@@ -1,4 +1,4 @@
-"""Watches an engine's KV cache and its GPUs in a thread of its own, while a level is measured."""
+"""Watches an engine's KV cache and its GPUs in a thread, while a level is measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Look = Callable[[], Awaitable[float | None]]
 
 
 class EngineGauges:
-    """The fullest that the KV cache was seen, and the share of time in which the GPUs did nothing.
+    """The highest use of the KV cache, and the share of time without a GPU kernel.
 
     open_look: what asks the engine for its KV usage (0..1), opened and closed inside the thread.
     utilisation: share of the last moments in which a kernel ran, NVML's own figure, mean over the

@@ -1,4 +1,4 @@
-"""The inside of an engine, for the command line and the screen."""
+"""Internal data of an engine, for the command line and the screen."""
 
 from __future__ import annotations
 

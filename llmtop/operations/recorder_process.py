@@ -1,7 +1,7 @@
 """The recorder of the history as a process: one for each user and machine, started when needed.
 
-It outlives who started it, as engines do, and ends by itself once no engine lives. Which process it
-is, is decided by a lock on ``recorder.lock``: the kernel releases it when its holder dies.
+It outlives the process that started it, like engines, and ends when no engine runs. A lock on
+``recorder.lock`` ensures a single recorder: the kernel releases it when its holder exits.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def take_lock(folder: Path, wait_s: float = 0.0) -> int | None:
 
 
 class RecorderKeeper:
-    """Starts the recorder where none runs, and says why there can be none.
+    """Starts the recorder if none runs, and reports why it cannot.
 
     folder: of the history. environ: what it inherits. steady: monotonic seconds.
     """

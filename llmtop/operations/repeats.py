@@ -1,5 +1,4 @@
-"""Prompts that an engine has had before: its prefix cache finds them, and TTFT is not that of new
-ones."""
+"""Detects prompts that an engine has received before: its prefix cache shortens their TTFT."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a measurement was made with: machine, GPUs, engine, options, load, and the command.
+"""The setup of a measurement: machine, GPUs, engine, options, load, and the command.
 
-A saved result carries it, so that a report can show it and a check can repeat the load. No secret
-is in it: arguments and URLs are redacted, prompts are described and not quoted.
+A saved result contains it, so that a report can show it and a check can repeat the load. It has no
+secrets: arguments and URLs are redacted, and prompts are described, not quoted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One engine: its numbers and options, and how to change them. For commands and the screen."""
+"""A session with one engine: reads its numbers and options, and changes options."""
 
 from __future__ import annotations
 

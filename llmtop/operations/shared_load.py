@@ -1,4 +1,4 @@
-"""The load that one llmtop sends, for the screens of others on the same engine.
+"""Shows the load of one llmtop on other screens of the same engine.
 
 ``load.json`` in the engine's folder, mode 0600: written once a second by the process that drives
 the load, read by every other one. It only informs: no process acts on it.
@@ -22,7 +22,7 @@ from llmtop.printable import clean
 
 FILE = "load.json"
 LIMIT = 64 * 1024  # bytes
-FRESH_S = 5.0  # a process that has not written for so long drives nothing any more
+FRESH_S = 5.0  # a process that has not written for longer sends no load
 MOST = 20  # events, and marks
 
 

@@ -1,8 +1,8 @@
-"""Two settings of one engine, put in force in turn: as it runs where it can be, else by a restart.
+"""Applies two settings of one engine in turn: live if possible, else with a restart.
 
-Each start is from how the engine was found, with the arm's own options in place of what it had, so
-that nothing of one arm is left in the other. What had been changed live before is set again after
-each start. At the end the engine is as it was found, by a start of its own when need be.
+Each start uses the engine's original configuration with the options of one arm, so that no option
+of one arm remains in the other. Earlier live changes are applied again after each start. At the end
+the original state is restored, with a restart if necessary.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class VariantSwitcher:
     ) -> None:
         self._runner, self._wiring, self._session = runner, wiring, session
         self.arms, self.reasons, self.name = arms, tuple(reasons), endpoint.name
-        # Values that somebody set as it ran: a start would lose them.
+        # Values that were set live: a start would lose them.
         self._before = {
             option.name: option.value
             for option in options
@@ -132,7 +132,7 @@ class VariantSwitcher:
             or any(option.name in arm.launch for arm in arms.values())
         }
         self._record, self._version = endpoint.record, endpoint.version
-        self._lost = False  # somebody else stopped or restarted it: nothing more is done to it
+        self._lost = False  # another user or program stopped or restarted it: leave it alone
         self._origin: LaunchContext | None = None
         self._specs: dict[str, LaunchSpec] = {}
         self._running: LaunchSpec | None = None
@@ -194,7 +194,7 @@ class VariantSwitcher:
         """Put an arm in force; whether the engine was started for it. Blocks.
 
         DidNotStart when it does not start with it: it then runs as it was found. LlmtopError when
-        a value is refused, or somebody else has stopped or restarted the engine.
+        a value is refused, or another user or program has stopped or restarted the engine.
         """
         starts = self.starts_for(arm)
         if starts:

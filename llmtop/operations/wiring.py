@@ -1,6 +1,6 @@
-"""The real parts, made once from the environment, for the commands and the screen.
+"""Creates the real parts from the environment, for the commands and the screen.
 
-Nothing below the command line reads the environment; it is read here and handed down.
+Only this module and the command line read the environment; other modules get values passed in.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Wiring:
         return done
 
     def age_s(self, record: EngineRecord) -> float:
-        """Seconds since an engine was started: of a living one by the clock that nobody sets."""
+        """Seconds since an engine was started; for a running one by CLOCK_BOOTTIME."""
         leader = identity(record)
         if self.processes.alive(leader):
             return self.processes.age_s(leader)

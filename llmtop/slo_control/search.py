@@ -137,7 +137,7 @@ class Search:
         self._queue = members if len(self._deciding) % 2 == 0 else members[::-1]
 
     def _screen(self) -> None:
-        """The better half goes on; all that are left met the same arrivals."""
+        """The better half continues; all remaining candidates met the same arrivals."""
         kept = max(FINALISTS, math.ceil(len(self._left) / 2))
         goodput = {i: sum(run.goodput_per_s for run in self.runs[i]) for i in self._left}
         self._left = sorted(self._left, key=lambda i: -goodput[i])[:kept]

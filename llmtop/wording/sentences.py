@@ -106,7 +106,10 @@ def lengths(spread: Lengths) -> str:
 
 
 def change_words(change: Change, me: str = "") -> str:
-    """One change as one line: what, from, to, how it went, and who when it was somebody else."""
+    """One change in one line:
+
+    option, old and new value, outcome, and the author if it is another.
+    """
     before, after = (
         value_words(change.option, change.before),
         value_words(change.option, change.after),

@@ -35,7 +35,7 @@ class RequestState:
     (``EventStream``) call ``chunk``, ``finish``, and ``end`` or ``fail``.
 
     All moments in monotonic nanoseconds, 0: not yet. It never raises and keeps little: what comes
-    after its end is ignored, and ``over`` asks the transport to let go of the connection.
+    after its end is ignored, and ``over`` asks the transport to release the connection.
 
     turn: of a conversation. keep: the answer's text is wanted. gaps: so are the gaps between its
     pieces. request_id: what the engine is asked to call the request; "" for none.

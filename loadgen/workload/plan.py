@@ -30,7 +30,7 @@ class Arrival(StrEnum):
 class Target(Secretive, frozen=True):
     """Where the requests go. url: scheme, host and port, and a path where it lies below one.
 
-    api_key is never shown. trust: whom an encrypted connection believes. rid: a request's id is
+    api_key is never shown. trust: the certificates to trust. rid: a request's id is
     sent in its body too, under this name, which is SGLang's way; a server that checks its input
     refuses a name that it does not know.
     """

@@ -62,7 +62,7 @@ class Schedule(Struct, frozen=True):
 
     @property
     def begins(self) -> bool:
-        """Whether the plan begins with this schedule; else it goes on, at another level."""
+        """Whether the plan begins with this schedule; else it continues at another level."""
         return self.since_ns == self.start_ns
 
     @property

@@ -82,7 +82,7 @@ async def test_each_try_ends_in_time(serve: Serve) -> None:
         delivery.tell(Alert(rule, "llama", True, 1.0, 1.0))
         await delivery.close(120.0)
     (line,) = said
-    assert line.startswith("full: the webhook did not take the alert: ")
+    assert line.startswith("full: the webhook did not accept the alert: ")
     assert "token" not in line and line.isprintable() and asked.qsize() == 4
 
 

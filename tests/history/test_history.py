@@ -205,7 +205,7 @@ def test_a_database_of_somebody_else_is_not_written(folder: Path) -> None:
     other = sqlite3.connect(folder / FILE)
     other.execute("CREATE TABLE precious (x)")
     other.close()
-    with pytest.raises(DamagedHistory, match="no history of llmtop"):
+    with pytest.raises(DamagedHistory, match="not a history of llmtop"):
         HistoryWriter(folder)
 
 

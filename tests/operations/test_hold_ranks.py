@@ -253,5 +253,5 @@ def test_what_somebody_else_sets_on_all_that_answer_ends_the_hold(
     events = {6: lambda e: setattr(e.ranks[0], "gone", gone), 12: meddle}
     engine = TwoRanks(tmp_path, events)
     report = held(engine, 30)
-    assert report.ended == "somebody else has set max_num_seqs to 77"
+    assert report.ended == "another user or program has set max_num_seqs to 77"
     assert all(rank.options == {**OWN, "max_num_seqs": 77} for rank in engine.ranks[gone:])

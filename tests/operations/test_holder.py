@@ -244,7 +244,7 @@ def test_what_somebody_else_sets_stays_and_ends_the_hold() -> None:
 
     script = Script({8: meddle})
     report = held(script, 30)
-    assert report.ended == "somebody else has set max_num_seqs to 77"
+    assert report.ended == "another user or program has set max_num_seqs to 77"
     assert script.options == {**OWN, "max_num_seqs": 77}
 
 

@@ -145,7 +145,7 @@ class Tour(Struct):
             self._holds = False
             self.tell("warning", f"tour: {refusal(error)}")
             return
-        if not self.running:  # somebody took over while it began
+        if not self.running:  # the operator took over while it began
             self._holds = True
             await self._end_hold()
 

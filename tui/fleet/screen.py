@@ -144,7 +144,7 @@ class FleetScreen(TightScreen):
         canvas.put(rows, view.glyphs)
 
     def _list(self) -> None:
-        """The lines of the table, anew where it or the choice is another one."""
+        """The lines of the table, rebuilt when the table or the choice changed."""
         made_of = self._listed
         if made_of is None or made_of[0] is not self.table or made_of[1] is not self.choice:
             instances = self.table.instances if self.table is not None else ()

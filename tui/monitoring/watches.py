@@ -81,7 +81,7 @@ class Watches:
 
     async def _hold(self, track: EngineTrack) -> HolderState | None:
         folder = self._wiring.state.folder(track.name) if track.owned else None
-        # Mostly nobody holds it: that is seen without a thread.
+        # Usually there is no holder: this check needs no thread.
         if folder is None or not (folder / FILE).exists():
             return None
         return await asyncio.to_thread(holder_of, folder)

@@ -165,7 +165,7 @@ class OptionsPanel(Panel, can_focus=True):
         spans.append((value.rjust(both - cell_len(name)), "mark" if differs else STRONG))
         live = option.applies is not Applies.RESTART
         left = {one.option: one for one in status.left} if status else {}
-        if option.name in left:  # somebody who is gone has changed it, and did not mean it to stay
+        if option.name in left:  # an ended process left this temporary change
             was = f" {view.glyphs.up} was {f.option(left[option.name].before)}"
             spans.append((was.ljust(12) if cells >= ROOMY else was, "warn"))
             if cells < ROOMY:

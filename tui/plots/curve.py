@@ -88,7 +88,7 @@ def curve_rows(drawing: Drawing, width: int, height: int, glyphs: Glyphs) -> lis
 
 
 def _lines(curve: Curve, at: Axes, tall: int) -> tuple[Grid, Grid]:
-    """Throughput and TTFT as lines through the levels' means; spoilt levels are left out."""
+    """Throughput and TTFT as lines through the levels' means; invalid levels are omitted."""
     speed: dict[int, list[float]] = {}
     ttft: dict[int, list[float]] = {}
     for point in curve.points:

@@ -104,7 +104,7 @@ class ExperimentScreen(PeriodicScreen):
         canvas.put(rows, view.glyphs)
 
     async def on_key(self, event: Key) -> None:
-        """What is typed into the form reaches nobody else."""
+        """Text typed into the form triggers no other keys."""
         if not self.form_open or not self.form.takes(event.key, event.character):
             return
         event.stop()

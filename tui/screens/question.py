@@ -93,7 +93,7 @@ class Question(ModalScreen[Answer], TightScreen, Generic[Answer]):
 
 
 def identity(engine: EngineTrack, view: View, cells: int) -> list[Row]:
-    """Which engine it is, so that nobody ends another one: name, pid, port, GPU memory."""
+    """The engine's identity, to avoid a mix-up: name, pid, port, GPU memory."""
     record = engine.status.record if engine.status else None
     name: list[Span] = [("   ", TEXT), (shorten(f.clean(engine.name, 60), cells - 4), STRONG)]
     if record is None:

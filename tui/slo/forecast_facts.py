@@ -32,7 +32,7 @@ class ForecastFacts:
         self._store, self._find, self._inside = store, find, inside
 
     def insight(self, engine: str) -> EngineInsight | None:
-        """The steps and latencies of an engine, None where nobody reads them."""
+        """The steps and latencies of an engine, None if they are not read."""
         return self._inside(engine)
 
     async def known(self, engine: str) -> FittedEngine:

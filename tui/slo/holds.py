@@ -75,7 +75,7 @@ class Holds:
             return
         folder = self._wiring.state.folder(track.name)
         found = None
-        # Mostly nobody holds it: that is seen without a thread.
+        # Usually there is no holder: this check needs no thread.
         if (folder / FILE).exists():
             found = await asyncio.to_thread(holder_of, folder)
         before, track.hold = track.hold, found

@@ -45,7 +45,7 @@ class SloServices:
 
     @staticmethod
     def may_tune(source: EngineSource) -> None:
-        """LlmtopError for an engine whose options somebody else changes just now."""
+        """Raises LlmtopError for an engine whose options another process changes now."""
         hold = source.track.hold
         if hold is not None:
             raise LlmtopError(

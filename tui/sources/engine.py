@@ -93,7 +93,7 @@ class EngineSource:
         self._reported_disabled: str | None = None
         self._show = False
         self._fresh_at: float | None = None
-        # By somebody else: its options until then, and when it was last seen.
+        # A restart by another process: the options before it, and when it was last seen.
         self._restarted: tuple[dict[str, OptionValue], float] | None = None
 
     def look_again(self) -> None:
@@ -198,7 +198,7 @@ class EngineSource:
         return self._now() if self._fresh_at is None else self._fresh_at
 
     def _difference(self, before: Mapping[str, OptionValue]) -> str:
-        """What somebody else's restart changed; at least that it was one."""
+        """Report what a restart by another process changed, at least the restart itself."""
         changes = [
             mark_words(Change(now.name, before[now.name], now.value, Outcome.APPLIED))
             for now in self.track.options

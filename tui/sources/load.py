@@ -83,7 +83,7 @@ class LoadSource:
             self._store.events.append(Event(now, "info", words))
 
     def let_go(self) -> None:
-        """The load is over and somebody else ends its workers: keep how it ended, and a gap."""
+        """The load is over and its owner ends the workers: keep the last figures, and a gap."""
         load, self.load = self.load, None
         if load is None:
             return

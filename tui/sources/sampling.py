@@ -21,8 +21,8 @@ class Source(Protocol):
 class Sampling:
     """Beats every source once an interval, on an absolute schedule, each on its own.
 
-    A source that is still busy with its last beat is left alone, so a slow engine delays nobody.
-    on_fault: is told what a source raised, once for as long as that goes on.
+    A source that is still busy with its last beat is skipped, so a slow engine delays no other.
+    on_fault: called with an error of a source, once while it lasts.
     """
 
     def __init__(

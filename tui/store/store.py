@@ -74,7 +74,7 @@ class EngineTrack(Struct):
     anatomy: MemoryReport | None = None  # what its start reported of its GPU memory
     cost: Cost | None = None
     shared_load: SharedLoad | None = None  # that another llmtop sends
-    hold: HolderState | None = None  # who keeps it within latency limits; None: nobody
+    hold: HolderState | None = None  # keeps it within latency limits; None: no hold
     load_state: LoadState | None = None  # None: there are no numbers of now
     why: Explanation | None = None  # the causes of that state
     why_forecasts: tuple[Knob, ...] = ()  # what its changes would bring, as it was forecast last
@@ -83,8 +83,8 @@ class EngineTrack(Struct):
     steps_missing: str = ""  # why it does not
     series: dict[str, Series] = field(default_factory=dict)
     marks: deque[Mark] = field(default_factory=lambda: deque(maxlen=50))
-    brief: bool = False  # nobody looks at its charts: only what is of now is kept
-    journal: list[Point] | None = None  # what was recorded, for one who keeps it; None: nobody
+    brief: bool = False  # no charts: only present values are kept
+    journal: list[Point] | None = None  # points for a recorder; None: no recorder
 
     def record(self, name: str, time: float, value: float | None) -> None:
         """Append to the series called ``name``, making it on first use."""

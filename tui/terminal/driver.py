@@ -92,7 +92,7 @@ class QuietDriver(PrivateDriver):
 
     def hang_up(self) -> None:
         """Leave as SIGHUP says. The kernel sends none where the terminal is not the controlling one
-        (``setsid``, some containers): the screen would go on for ever, painted for nobody."""
+        (``setsid``, some containers): the screen would then run for ever."""
         os.kill(os.getpid(), signal.SIGHUP)
 
     def _let_catch_up(self) -> None:

@@ -33,7 +33,7 @@ def stop_as_ctrl_c_does() -> None:
 
 
 def follow_output(environ: MutableMapping[str, str], descriptor: int = 1) -> None:
-    """Get SIGHUP when nobody is left to read the output, where the caller has asked for it.
+    """Get SIGHUP when no process reads the output any more, if the caller has asked for it.
 
     An sshd sends that signal only to commands that have a terminal. The variable is taken out: it
     is not for what this command starts.

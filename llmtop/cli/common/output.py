@@ -76,7 +76,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def width() -> int | None:
-    """Columns of the terminal, or as COLUMNS says; None where nobody says: a pipe, a file."""
+    """Columns of the terminal, or the value of COLUMNS; None if unknown: a pipe, a file."""
     wide = shutil.get_terminal_size((0, 0)).columns
     told = os.environ.get("COLUMNS", "")
     return wide if wide > 0 and (sys.stdout.isatty() or told.isdecimal()) else None

@@ -1,4 +1,4 @@
-"""``--cacert FILE``: whom encrypted connections believe, for every verb that takes a URL."""
+"""``--cacert FILE``: the certificates to trust, for every command that takes a URL."""
 
 from __future__ import annotations
 

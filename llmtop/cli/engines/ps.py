@@ -15,7 +15,7 @@ from llmtop.wording.sentences import left_words
 if TYPE_CHECKING:
     from llmtop.operations.slo.holders import HolderState
 
-USUAL = 80  # columns of a terminal that nobody made wider
+USUAL = 80  # columns of a terminal by default
 HEADS = ("NAME", "ENGINE", "STATE", "PID", "ADDRESS", "AGE", "MODEL")
 BELOW = ("MODEL", "ENGINE")  # what goes into a second line where one is too short, in this order
 INDENT = "    "
@@ -28,7 +28,7 @@ def detail(status: EngineStatus, holder: HolderState | None = None) -> str:
 
 
 def held_words(holder: HolderState | None) -> str:
-    """Who holds it, for what, and with which limits; "" for nobody."""
+    """The holder, its SLO and its limits; "" without a holder."""
     if holder is None:
         return ""
     limits = ", ".join(f"{name} {value:,}" for name, value in holder.limits.items())
@@ -39,7 +39,7 @@ def held_words(holder: HolderState | None) -> str:
 
 
 def hold_entry(holder: HolderState | None) -> dict[str, Any] | None:
-    """The holder as JSON; None for nobody."""
+    """The holder as JSON; None without one."""
     if holder is None:
         return None
     return {

@@ -20,7 +20,7 @@ SERVES = (State.READY, State.UNRESPONSIVE)
 
 
 def require_running(wiring: Wiring, endpoint: Endpoint) -> str:
-    """Refuse an engine that does not serve: somebody else's may be at its address by now.
+    """Refuse an engine that does not serve: another engine may have its address now.
 
     Returns why one that runs does not answer, as ``why_silent``.
     """

@@ -75,7 +75,7 @@ class LoadTarget(Struct, frozen=True):
     """One engine to be loaded. endpoint: None for a URL that llmtop does not know.
 
     engine: its identity; a restart makes another one of it. notes: what its kind
-    means for the load. on_look: gets the load once a second, None: nobody is to know of it.
+    means for the load. on_look: gets the load once a second, None: do not share it.
     """
 
     name: str

@@ -81,7 +81,7 @@ def command(
 
 
 def _agree(name: str) -> None:
-    """Ask before what ends all that waits; UsageError where nobody can be asked."""
+    """Confirm an abort of all waiting requests. UsageError without a terminal."""
     words = f"this aborts all requests that wait in {name}, new ones too"
     if not sys.stdin.isatty():
         raise UsageError(words, "add --yes to agree, or give a longer time, such as 30s")

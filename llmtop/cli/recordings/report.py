@@ -1,4 +1,4 @@
-"""``llmtop report FILE...``: saved results as one page that can be sent to somebody."""
+"""``llmtop report FILE...``: saved results as one page."""
 
 from __future__ import annotations
 

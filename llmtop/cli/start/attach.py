@@ -1,4 +1,4 @@
-"""``llmtop attach URL...``: the dashboard on engines that somebody else started."""
+"""``llmtop attach URL...``: the dashboard on engines that llmtop did not start."""
 
 from __future__ import annotations
 

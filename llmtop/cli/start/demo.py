@@ -92,5 +92,5 @@ def command(
         screen=screen,
         tour=TourFlags(tour_speed) if tour else None,
         record=path_of(record_file),
-        alerts=False,  # nobody is paged for a demo
+        alerts=False,  # a demo sends no alerts
     )

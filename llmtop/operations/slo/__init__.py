@@ -1,5 +1,5 @@
-"""Forecast, hold and tune on a real engine: what carries the decisions of ``slo_control`` out.
+"""Forecast, hold and tune on a real engine: executes the decisions of ``slo_control``.
 
-What belongs here: gathering what a forecast needs, putting limits in force and back, one holder to
-an engine. What does not: the decisions themselves, and printing.
+Belongs here: gathering the inputs of a forecast, applying and restoring limits, one holder per
+engine. Does not belong here: the decisions themselves, and printing.
 """

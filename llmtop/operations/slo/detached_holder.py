@@ -28,7 +28,7 @@ START_S, END_S, LOOK_S = 30.0, 15.0, 0.05
 def start(wiring: Wiring, name: str, slo: str, flags: tuple[str, ...] = ()) -> int:
     """Start a holder, and return its pid when it holds. Blocks.
 
-    flags: more of ``llmtop hold``. LlmtopError when somebody holds the engine already, or with the
+    flags: more of ``llmtop hold``. LlmtopError when the engine already has a holder, or with the
     last words of the holder when it did not start.
     """
     folder = wiring.state.folder(wiring.owned(name).name)

@@ -1,5 +1,5 @@
-"""Holds one engine: reads its pressure and puts the controller's limits in force. Restores the
-operator's values in every case."""
+"""Holds one engine: reads its load, applies the controller's limits, and restores the operator's
+values in every case."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from llmtop.slo_control.pressure import PressureGauge
 BEAT_S = 0.4
 SILENT_S = 3.0  # without an answer: the operator's values return as soon as there is one
 CLOCK_S = 2.0  # by which the wall clock may move beside the monotonic one between two beats
-LOOK_EVERY = 5  # beats: has somebody else changed an option?
+LOOK_EVERY = 5  # beats between two checks for changes by others
 CANNOT_S = 5.0
 RESTORE_TRIES, RESTORE_S = 10, 10.0
 RECOVERED, RESTARTED = "the engine answers again", "the engine was restarted"
@@ -222,7 +222,7 @@ class Holder:
         self._controller.forget(self._own)
 
     async def _carry_out(self, decision: Decision) -> None:
-        await self._look()  # what somebody else has just set must not be overwritten
+        await self._look()  # do not overwrite a value that another user or program has just set
         try:
             await self._limits.set(self._named(decision.held), decision.why)
         except LlmtopError as error:
@@ -249,7 +249,7 @@ class Holder:
             await asyncio.sleep(self._beat_s)
 
     async def _look(self) -> None:
-        """End when somebody else has changed an option: that value stays."""
+        """End when another user or program has changed an option: that value stays."""
         with suppress(LlmtopError):
             found = await self._limits.look()
             if found:

@@ -1,7 +1,7 @@
-"""Who holds an engine: one holder at a time, and what others may know of it.
+"""Ensures one holder per engine, and publishes its state.
 
-``hold.lock`` in the engine's folder is locked by the holder for as long as it lives; the kernel
-releases it when the holder dies. ``hold.json``, mode 0600, says who it is and what it does.
+The holder locks ``hold.lock`` in the engine's folder; the kernel releases it when the holder exits.
+``hold.json``, mode 0600, contains the holder's identity and state.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class HolderLock:
 
 
 def holder_of(folder: Path) -> HolderState | None:
-    """Who holds the engine now; None when nobody does."""
+    """The present holder of the engine, or None."""
     found = _read(folder)
     if found is None or not _locked(folder):
         return None

@@ -90,7 +90,7 @@ class RankLimits:
         return not self._uneven and all(self.held[n] == value for n, value in wanted.items())
 
     async def look(self) -> str:
-        """See what is in force, and ask again where it is not. What somebody else has set stays and
+        """See what is in force, and ask again where it is not. A value set by others stays and
         is the answer; "" for nothing."""
         values = await self._changer.values()
         for name, value in self.held.items():
@@ -101,7 +101,7 @@ class RankLimits:
             if value not in known and not set(known) <= self._strays.get(name, set()):
                 self.held[name] = self.own[name]  # it is not ours to put back
                 self._uneven.discard(name)
-                return f"somebody else has set {name} to {min(known)}"
+                return f"another user or program has set {name} to {min(known)}"
             if any(other != value for other in found):
                 self._uneven.add(name)
             else:

@@ -1,4 +1,4 @@
-"""``tune`` on a real engine: puts settings in force, measures each, and restores the operator's."""
+"""``tune`` on a real engine: applies settings, measures each, and restores the operator's."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from llmtop.operations.slo.limits import Names
 from llmtop.operations.slo.tune_runs import InForce
 from llmtop.slo_control.search import Measured, Result, Search, Settings
 
-TRIES = 3  # to put the options back
-RESTORE_S = 2.0  # about what that takes
+TRIES = 3  # to restore the options
+RESTORE_S = 2.0  # estimated time to restore them
 
 
 class Setter(Protocol):

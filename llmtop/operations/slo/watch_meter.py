@@ -1,5 +1,4 @@
-"""Measures a candidate of ``tune`` under the traffic that is there, and gives it up when it breaks
-the SLO."""
+"""Measures a candidate of ``tune`` under the real traffic, and drops it when it breaks the SLO."""
 
 from __future__ import annotations
 

@@ -90,11 +90,15 @@ async def test_its_begin_actions_and_end_are_events_each_once(
     assert texts(store)[1:] == [f"one hold: {why}", "one hold: cannot hold"]
     assert [event.time for event in store.events][1:] == [103.0, 103.5]
     lock.release()
-    (folder / LOG).write_text("llmtop: the hold ended: somebody else has set max_num_seqs to 8\n")
+    (folder / LOG).write_text(
+        "llmtop: the hold ended: another user or program has set max_num_seqs to 8\n"
+    )
     wall.now = 108.0
     await holds.beat()
     assert track.hold is None
-    assert texts(store)[3:] == ["one is not held now: somebody else has set max_num_seqs to 8"]
+    assert texts(store)[3:] == [
+        "one is not held now: another user or program has set max_num_seqs to 8"
+    ]
 
 
 async def test_what_an_engine_of_others_has_in_its_folder_is_not_read(

@@ -133,7 +133,7 @@ def after_poll_timeout_aborts(aborts: Any, scheduler: Any, *_: Any, **__: Any) -
 
 
 def after_retract_decode(answer: Any, *_: Any, **__: Any) -> None:
-    """After running requests were put back for want of KV cache."""
+    """After running requests were put back because the KV cache was full."""
     for inside in INSIDE:
         inside.retracted(answer)
 

@@ -159,7 +159,7 @@ class FrontEnd:
                 reason = NO_FIRST if left else NO_TIMES
                 self.introspection.seen("output_lag", bool(made and left), reason)
         elif made and came and not aborted:
-            histograms["ttft"].add(made - came)  # nobody sees the first token of these
+            histograms["ttft"].add(made - came)  # their first token is not observed
 
 
 def _unknown() -> tuple[int, int]:

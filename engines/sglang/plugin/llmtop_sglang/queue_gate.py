@@ -101,12 +101,12 @@ class Admission:
     def _is_full(self) -> bool:
         queues = self._queues()
         if not queues:
-            return False  # nobody knows, so nobody is refused
+            return False  # unknown, so no request is refused
         waiting = sum(queue.waiting for queue in queues)
         received = min(queue.received for queue in queues) - MARGIN_S
         while self._sent and self._sent[0] < received:
             self._sent.popleft()
-        # Where nobody waits, what is under way first fills up the batch.
+        # Without a queue, requests on their way first fill the batch.
         room = 0 if waiting else sum(max(q.limit - q.running, 0) for q in queues)
         under_way = self._reading + len(self._sent) + 1
         return waiting + max(under_way - room, 0) > self.limit * len(queues)

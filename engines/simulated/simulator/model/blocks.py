@@ -9,7 +9,7 @@ from collections.abc import Sequence
 class BlockPool:
     """Blocks of KV cache, counted by how many requests use each.
 
-    A block that nobody uses is free, and keeps its content until it is given to somebody else:
+    An unused block is free, and keeps its content until it is assigned to another request:
     the least recently freed one first. A free block whose content is known can be claimed again by
     its key, which is what prefix caching is.
     """
@@ -25,7 +25,7 @@ class BlockPool:
 
     @property
     def free(self) -> int:
-        """Blocks that nobody uses, cached or not."""
+        """Unused blocks, cached or not."""
         return len(self._free)
 
     @property

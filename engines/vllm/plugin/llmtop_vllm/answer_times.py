@@ -21,7 +21,7 @@ _ident = operator.attrgetter("request_id")
 
 class Visit:
     """One HTTP request. came: when, on the monotonic clock. made: when its first token was here.
-    direct: nobody watches its bytes."""
+    direct: its bytes are not observed."""
 
     __slots__ = ("came", "direct", "idents", "made", "streams", "told")
 
@@ -104,7 +104,7 @@ class AnswerTimes:
         elif visit.streams:
             self._tell(visit, self._clock())
         elif not message.get("more_body", False):
-            self._tell(visit, visit.made)  # nobody sees the first token of an answer in one piece
+            self._tell(visit, visit.made)  # an answer in one piece has no observable first token
 
     def _tell(self, visit: Visit, at: float) -> None:
         if not visit.told:

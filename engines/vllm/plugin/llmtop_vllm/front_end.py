@@ -148,7 +148,7 @@ class FrontEnd:
             self._loop.loop = asyncio.get_running_loop()
 
     def _apply(self) -> None:
-        """A new limit holds from the next request on; nobody else has to be asked."""
+        """A new limit holds from the next request on, without the engine's thread."""
         orders = self.tunables.take()
         for order in orders:
             self.gate.limit = order.to

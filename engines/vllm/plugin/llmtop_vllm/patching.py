@@ -7,7 +7,7 @@ from typing import Any
 
 
 def patch(owner: Any, name: str, replacement: Callable[..., Any]) -> Callable[[], None]:
-    """Set ``owner.name``; the result puts back what was there, unless somebody replaced ours."""
+    """Set ``owner.name``. The result restores the original, unless other code replaced ours."""
     had = name in vars(owner)
     before = vars(owner).get(name)
     setattr(owner, name, replacement)

@@ -93,7 +93,7 @@ class RankCounters:
 
     def write(self, waiting: int, running: int, slots: int, planned: bool) -> None:
         """The queue as it is. planned: the scheduler has just admitted what it could; what waits
-        then waits for want of room, and else for its next step."""
+        then waits for space, else for its next step."""
         if planned:
             self._behind = waiting > 0
         numbers = self._numbers

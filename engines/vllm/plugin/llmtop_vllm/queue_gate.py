@@ -111,7 +111,7 @@ class QueueGate:
         self._count()
 
     def has_room(self) -> bool:
-        """Whether the queue is shorter than the limit. True where nobody counts the queue."""
+        """Whether the queue is shorter than the limit. True if the queue is unknown."""
         self._look()
         if not self._ranks:
             return True

@@ -232,7 +232,7 @@ class SchedulerControl:
             try:
                 self._scheduler._preempt_request(request, now)
             except Exception:
-                if request.status == status:  # nothing had happened yet: it goes on running
+                if request.status == status:  # nothing had happened yet: it continues to run
                     running.insert(victim, request)
                 raise
             order.evicted += 1
