@@ -48,8 +48,8 @@ def test_each_figure_that_the_client_can_have_moved_has_a_line_with_the_remedy_b
     away = examined(health, Sources(tokens_per_s=9.0, turnaround=0.2))
     assert client_lines(away) == [
         "  client-bound, this client limited the load (kernel clock, core wait 40%):",
-        "    not valid: tok/s can be 25% off: streams waited 20% of their time for this client to"
-        " ask again",
+        "    not valid: tok/s can be 25% off: streams waited 20% of their time for this client's"
+        " next send",
         "    try fewer streams",
     ]
 

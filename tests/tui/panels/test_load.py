@@ -209,7 +209,7 @@ EXPECTED = {
     Quirk.NONSENSE: "not HTTP",
     Quirk.NOISE: "not HTTP",
     Quirk.PINGS: "time-out after 1 s",
-    Quirk.NO_USAGE: "[DONE] without the usage that was asked for",
+    Quirk.NO_USAGE: "[DONE] without the requested usage",
     Quirk.ERROR_EVENT: "error in the stream: the engine died",
     Quirk.WHOLE: "answered in one piece instead of a stream",
     Quirk.ROLE_FIRST: "",

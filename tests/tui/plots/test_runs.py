@@ -122,4 +122,4 @@ async def test_before_the_first_comparison_the_form_says_what_will_be_done(
         await pilot.press("c")
         await settle(pilot)
         text = screen_text(app)
-        assert "First A runs against A" in text and "Afterwards the option" in text
+        assert "First A runs against A" in text and "the option is restored" in text
