@@ -92,6 +92,12 @@ def state_of(pid: int) -> str:
         return ""
 
 
+def recorded(path: Path) -> list[float]:
+    """The seconds of a recording."""
+    with Recording(path) as recording:
+        return sorted({fact.time for fact in recording.facts(kinds={"series"})})
+
+
 class Rounds:
     """One home, one engine name, one history; a recording for each round."""
 
@@ -142,6 +148,7 @@ class Rounds:
 
         eventually(files, "a recording begins")
         eventually(lambda: self.seconds() and self.seconds()[-1] > began + LEAST_S, "a history")
+        eventually(lambda: len(recorded(files()[0])) > LEAST_S, "a recording of some seconds")
         recorder = recorder_of(str(self.home))
         pids = {"recorder": recorder, "screen": screen.pid, "engine": engine}
         time.sleep(self.chance.uniform(0.0, 1.0))
@@ -175,8 +182,7 @@ class Rounds:
 
     def check_recording(self, number: int, path: Path, killed: dict[str, float]) -> None:
         """It opens, and has no hole."""
-        with Recording(path) as recording:
-            times = sorted({fact.time for fact in recording.facts(kinds={"series"})})
+        times = recorded(path)
         if not times:
             self.faults.append(f"round {number}: the recording is empty")
             return

@@ -16,6 +16,7 @@ from llmtop.history.facts import (
 )
 from llmtop.history.recording_reader import Recording
 from tests.llmtop_process import Home, free_port
+from tests.report.results import load
 
 pytestmark = pytest.mark.process
 
@@ -49,6 +50,16 @@ def test_examples_of_real_engines_come_with_llmtop(home: Home) -> None:
 def test_what_cannot_be_done_is_one_clear_line(home: Home, args: list[str], words: str) -> None:
     done = home.run(*args)
     assert done.code == 2 and words in done.err
+
+
+def test_a_report_does_not_replace_the_result_that_it_is_made_of(home: Home) -> None:
+    result, link = home.folder / "load.json", home.folder / "link.json"
+    result.write_text(json.dumps(load()))
+    link.symlink_to(result)
+    for output in (result, link):
+        done = home.run("report", str(result), "-o", str(output))
+        assert done.code == 2 and "another name" in done.err
+    assert json.loads(result.read_text()) == load()
 
 
 def test_reports_and_checks_take_the_name_of_an_example(home: Home) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +14,8 @@ from llmtop import UsageError
 from llmtop.cli.recordings.recording_names import recording_names
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llmtop.report.runs import Run
 
 MOST_FILES = 16  # more curves than that on one chart tell nothing
@@ -63,6 +68,7 @@ def command(files: tuple[str, ...], output: str, labels: tuple[str, ...]) -> Non
         )
     check_name(output)
     paths = [locate(file) for file in files]
+    refuse_input(output, paths)
     named = labels or distinct([path.stem for path in paths])
     runs: list[Run] = []
     for path, label in zip(paths, named, strict=True):
@@ -72,6 +78,17 @@ def command(files: tuple[str, ...], output: str, labels: tuple[str, ...]) -> Non
             runs.append(read_result(path, label))
     write_report(output, runs, time.time())
     click.echo(f"{output} written")
+
+
+def refuse_input(output: str, paths: Sequence[Path]) -> None:
+    """UsageError where the report would replace a result that it is made of."""
+    for path in paths:
+        with suppress(OSError):
+            if os.path.samefile(output, path):
+                raise UsageError(
+                    f"{output} is a result that the report is made of",
+                    "give the report another name",
+                )
 
 
 def distinct(names: list[str]) -> list[str]:
