@@ -115,9 +115,9 @@ class Search:
         """No time is left for another run: decide by what was measured."""
         if self.result is not None:
             return
-        rounds = [*self._deciding, {} if self._screening else self._now]
-        if sum(0 in one and len(one) > 1 for one in rounds) < 2:
-            rounds = [*self._screened, *self._deciding, self._now]  # also what chose who is left
+        # Also the rounds that chose who is left: that favours them a little, and "better" needs
+        # more than that.
+        rounds = [*self._screened, *self._deciding, self._now]
         self._deciding = [one for one in rounds if one]
         self._decide(over=True)
 

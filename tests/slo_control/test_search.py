@@ -234,3 +234,17 @@ def test_runs_that_differ_too_much_are_not_repeated_in_vain() -> None:
     """After five rounds it shows that three more could not decide either."""
     runs = [play({0: 50.0, 1: 55.0, 2: 52.0}, noise=0.4, seed=seed)[1] for seed in range(20)]
     assert sorted(runs)[10] <= 3 * 6
+
+
+def test_a_search_that_is_ended_early_hardly_ever_calls_alike_settings_better() -> None:
+    rng, verdicts = random.Random(5), []
+    for _ in range(300):
+        search = Search(OWN, [{**OWN, "queue_limit": 8 * n} for n in (1, 2, 3, 4)])
+        for _ in range(12):
+            if search.next() is not None:
+                found = 50.0 * rng.gauss(1.0, 0.08)
+                search.take(Measured(found, found / 80, 400))
+        search.finish()
+        assert search.result is not None
+        verdicts.append(search.result.verdict)
+    assert verdicts.count(Verdict.BETTER) <= 15
