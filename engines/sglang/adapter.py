@@ -69,7 +69,7 @@ def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) ->
     added = {
         "PYTHONPATH": os.pathsep.join(folders),
         "LLMTOP_LIVE_SOCKET": str(live_socket),
-        "PYTHONUNBUFFERED": "1",  # the log is a file, and its last lines tell why an engine died
+        "PYTHONUNBUFFERED": "1",  # the log is a file, and its last lines show why an engine died
     }
     if QUICK_HEALTH not in base:
         added[QUICK_HEALTH] = "0"

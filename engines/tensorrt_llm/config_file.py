@@ -2,7 +2,7 @@
 
 Flags cover little of what TensorRT-LLM can be told. The rest is written ``--set PATH=VALUE``, as
 the newest trtllm-serve spells it (``--set kv_cache_config.enable_block_reuse=false``); llmtop puts
-it into the file, which 1.0 reads as well. No knob is ever told twice: versions differ in whether
+it into the file, which 1.0 reads as well. No option is set twice: versions differ in whether
 the file or the flag wins.
 """
 

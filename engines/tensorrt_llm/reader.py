@@ -133,7 +133,7 @@ class TensorRtReader:
         self._latencies = request_latencies.RequestLatencies()
         self._with_latency: float | None = None  # requests in the histogram of the last page
         self._totals = Totals()
-        self._ended: float | None = None  # requests, as Prometheus told with the last queue answer
+        self._ended: float | None = None  # requests, from Prometheus at the last queue answer
         self._starved = 0
         self._notes: tuple[str, ...] = ()
         self._name = ""  # of what was read since the queue is this reader's

@@ -60,7 +60,7 @@ def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) ->
     added = {
         "PYTHONPATH": os.pathsep.join(folders),
         "LLMTOP_LIVE_SOCKET": str(live_socket),
-        "PYTHONUNBUFFERED": "1",  # the log is a file, and its last lines tell why an engine died
+        "PYTHONUNBUFFERED": "1",  # the log is a file, and its last lines show why an engine died
     }
     if "VLLM_PLUGINS" in base:  # the allowed plugins; without it all are allowed
         allowed = [name for name in base["VLLM_PLUGINS"].split(",") if name]

@@ -124,7 +124,7 @@ class Effects:
             fresh.append(mark)
         for mark in reversed(fresh):
             if mark.load:
-                continue  # the levels themselves tell of it
+                continue  # the levels themselves show it
             since = mark.time if mark.since is None else mark.since
             self._changes.append((since, mark.time))
             if not mark.effect:

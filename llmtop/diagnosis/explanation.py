@@ -247,7 +247,7 @@ _EFFECTS = {
 
 
 def with_knobs(found: Explanation, knobs: Sequence[Knob]) -> Explanation:
-    """The explanation with what was told of its changes since, in another way than by its own."""
+    """The explanation with later forecasts of its changes in place of its own estimates."""
     if not knobs:
         return found
     told = {(knob.option, knob.before, knob.after): knob for knob in knobs}

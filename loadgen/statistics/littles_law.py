@@ -47,7 +47,7 @@ class InFlightAccount:
 
     def take(self, record: RequestRecord) -> None:
         """A request has ended. One that failed or was cut leaves its stream silent for a while,
-        which samples of the counter tell badly: there is no balance then."""
+        which samples of the counter do not show: then there is no balance."""
         if record.ended is None or record.fate is not Fate.OK:
             self._whole = False
         else:

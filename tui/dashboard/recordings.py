@@ -33,7 +33,7 @@ class Recordings:
         self._wiring = wiring
         self._store, self._sampling, self._now = store, sampling, now
         self.source: RecordingSource | None = None
-        self.ended: list[str] = []  # what to tell the person after the screen is gone
+        self.ended: list[str] = []  # messages to print after the screen has closed
 
     def begin(self, path: Path) -> RecordingSource:
         """Record into a new file. UsageError when it cannot be made."""

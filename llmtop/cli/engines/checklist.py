@@ -57,7 +57,7 @@ def _gpus(seen: Doctor) -> Iterator[str]:
     if not seen.host_pids and any(gpu.processes for gpu in seen.gpus):
         yield "this is a container: the driver reports the host's pids, which are not valid here"
         for pid, command in seen.openers.items():
-            yield f"    pid {pid} ({command}) has a GPU open; how much it holds cannot be told"
+            yield f"    pid {pid} ({command}) has a GPU open; its amount of memory is unknown"
 
 
 def _free(gpu: GpuSample) -> str:

@@ -31,7 +31,7 @@ BEAT_S = 1.0  # between two looks within the window: several servers at one addr
 
 
 def quantiles(found: Quantiles | None, window_s: float) -> dict[str, Any]:
-    """A windowed distribution as JSON: null where buckets cannot tell, and then the bounds."""
+    """A windowed distribution as JSON: null if the buckets do not determine it, then the bounds."""
     if found is None:
         absent = dict.fromkeys(("p50", "p95", "p99", "mean"))
         return {**absent, "n": 0, "window_s": window_s, "exact_within": None}

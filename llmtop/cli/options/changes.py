@@ -1,4 +1,4 @@
-"""Changes of options: as verbs take them, ``max_num_seqs=64``, and as they tell the outcome."""
+"""Parses changes of options, ``max_num_seqs=64``, and formats their outcomes."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def say_phase(status: EngineStatus) -> None:
 
 
 def hand_over(wiring: Wiring, record: EngineRecord, patience_s: float) -> HandOver:
-    """Rolling: tell where the new one is, and let the old one finish what it has."""
+    """Rolling: report the new engine's URL, and let the old one finish its requests."""
     from llmtop.operations.wiring import Wiring
 
     async def drained() -> bool:

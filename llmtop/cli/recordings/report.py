@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from llmtop.report.runs import Run
 
-MOST_FILES = 16  # more curves than that on one chart tell nothing
+MOST_FILES = 16  # more curves on one chart are unreadable
 
 
 @click.command()

@@ -97,7 +97,7 @@ def command(
 
 
 async def learned(wiring: Wiring, outcomes: list[Outcome]) -> list[Outcome]:
-    """The same, with the versions that the engines tell now that they are ready."""
+    """The same, with the versions that the ready engines report."""
     from llmtop.engines.core.records import State
     from llmtop.engines.metrics.detection import version_of
 

@@ -89,7 +89,7 @@ def end(wiring: Wiring, name: str) -> bool:
 
 
 def _start_of(wiring: Wiring, pid: int) -> int | None:
-    """What tells a living process from a later one with its pid; None when it has ended."""
+    """The start tick that identifies a process; None when it has ended."""
     entry = wiring.processes.entry(pid)
     return None if entry is None or entry.dead else entry.start_ticks
 

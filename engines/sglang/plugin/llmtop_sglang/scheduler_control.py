@@ -257,7 +257,7 @@ class SchedulerControl:
                 return
             changes: dict[str, int] = {}
             if CAP_KEY in request.server_args:
-                # 0.5.12 says "updated" also when it refused, so what holds is what it tells.
+                # 0.5.12 answers "updated" also after a refusal, so use the values that it reports.
                 self._cap_now = told = self._reported_cap()
                 if told is not None and self._cap is not None:
                     changes[self._cap.name] = told

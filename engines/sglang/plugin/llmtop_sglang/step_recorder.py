@@ -64,7 +64,7 @@ class StepRecorder:
         self._retracted = 0
 
     def _free_tokens(self) -> Callable[[], float]:
-        """Free and evictable KV, as this scheduler's pools tell it."""
+        """Free and evictable KV cache, from this scheduler's pools."""
         pool = getattr(self._scheduler, "token_to_kv_pool_allocator", None)
         tree = getattr(self._scheduler, "tree_cache", None)
         page = self._page

@@ -169,7 +169,7 @@ class Engine:
             await self._step(plan, schedule_s)
 
     def report(self, rank: int = 0) -> None:
-        """A line like vLLM's about the last interval, when there was anything to tell."""
+        """A log line like vLLM's for the last interval, if there was activity."""
         now, telemetry = self.now(), self.telemetry
         then, prompt, generated = self._reported
         seconds = max(now - then, 1e-9)
