@@ -87,7 +87,7 @@ class Painter:
             self.demo.run(second + 1)
             self.time = self.began + second + 1
             self.note(second + 1)
-            asyncio.run(self.effects.beat())
+            asyncio.run(self.effects.sample())
         return self.store
 
     def change(self) -> None:

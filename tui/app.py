@@ -19,7 +19,7 @@ from llmtop.printable import clean
 from llmtop.themes.theme import Theme, ThemeProblem, load_themes
 from llmtop.tui.commands.control import Control, refusal
 from llmtop.tui.keys.bindings import bindings
-from llmtop.tui.layout.pace import Beat
+from llmtop.tui.layout.pace import Redraws
 from llmtop.tui.layout.typing import Helped, TypedAhead
 from llmtop.tui.screens.dashboard import Dashboard
 from llmtop.tui.screens.inside.entry import EngineScreens
@@ -219,8 +219,8 @@ class LlmtopApp(EngineScreens, PrivateApp):
     def show_now(self) -> None:
         """Paint the store now, not only at the next beat, after a new sample."""
         for screen in self.screen_stack:
-            if isinstance(screen, Beat) and screen.is_seen:
-                screen.beat()
+            if isinstance(screen, Redraws) and screen.is_seen:
+                screen.redraw()
 
     def action_help(self) -> None:
         """Open the help screen."""

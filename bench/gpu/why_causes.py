@@ -181,7 +181,7 @@ def verdict(cause: str, seen: list[dict[str, Any]]) -> dict[str, Any]:
     """How often, and when, the right cause was the first. Of no look: None."""
     named = [one["causes"][0][0] if one["causes"] else "nothing" for one in seen]
     right = [one["at_s"] for one, name in zip(seen, named, strict=True) if name == cause]
-    full = [one["at_s"] for one in seen if (one["kv_usage"] or 0.0) >= KV_FULL]
+    full = [one["at_s"] for one in seen if (one.get("kv_usage") or 0.0) >= KV_FULL]
     return {
         "first_right_s": right[0] if right else None,
         "kv_full_from_s": full[0] if full else None,

@@ -101,7 +101,7 @@ async def paint(path: Path, seconds: int) -> None:
 
             def jump(at: float = BEGAN + share * seconds) -> None:
                 player.seek(at)
-                app.dashboard.beat()
+                app.dashboard.redraw()
 
             timed(f"with 70 steps a second: jump to {share:.0%}, paint", jump, JUMP_S)
     player.close()

@@ -237,9 +237,9 @@ def _with_holds(
     made = structs.replace(
         model,
         overlapped=True,
-        small_hold_s=short,
-        hold_s=hold or short,
-        hold_request_s=each,
+        small_launch_s=short,
+        launch_s=hold or short,
+        launch_request_s=each,
         other_host_s=other,
     )
     made = structs.replace(made, floor_share=_floor(made, triples))

@@ -85,9 +85,9 @@ class Fit(Struct, frozen=True):
             token_s=model.token_s * speed,
             hidden_s=model.hidden_s * speed,
             overlapped=model.overlapped,
-            small_hold_s=model.small_hold_s * held,
-            hold_s=model.hold_s * held,
-            hold_request_s=model.hold_request_s * held,
+            small_launch_s=model.small_launch_s * held,
+            launch_s=model.launch_s * held,
+            launch_request_s=model.launch_request_s * held,
             floor_share=model.floor_share,
             other_host_s=model.other_host_s,
         )

@@ -48,9 +48,9 @@ class StepModel(Struct, frozen=True):
     token_s: float
     hidden_s: float
     overlapped: bool = False
-    small_hold_s: float = 0.0
-    hold_s: float = 0.0
-    hold_request_s: float = 0.0
+    small_launch_s: float = 0.0
+    launch_s: float = 0.0
+    launch_request_s: float = 0.0
     floor_share: float = 0.0
     other_host_s: float = 0.0
 
@@ -74,20 +74,20 @@ class StepModel(Struct, frozen=True):
         if prefill_tokens <= 0:
             return self.floor_share * (self.base_s + self.request_s * requests)
         if tokens <= GRAPH_TOKENS:
-            return self.small_hold_s
-        return self.hold_s + self.hold_request_s * requests
+            return self.small_launch_s
+        return self.launch_s + self.launch_request_s * requests
 
     def end(
-        self, gpu_s: float, free: float, planned: float, hold_s: float, prefill_tokens: float
+        self, gpu_s: float, free: float, planned: float, launch_s: float, prefill_tokens: float
     ) -> float:
         """When the device is done with a step. free: when it was done with the one before.
         planned: when its launch began. A prefill's kernels run as they are launched; a decode step
         is one graph, which begins when its launch is over."""
         if not prefill_tokens:
-            return max(free, planned + GRAPH_START * hold_s) + gpu_s
+            return max(free, planned + GRAPH_START * launch_s) + gpu_s
         if not self.overlapped:
             return max(free, planned) + gpu_s
-        return max(max(free, planned) + gpu_s, planned + hold_s + AFTER_LAUNCH_S)
+        return max(max(free, planned) + gpu_s, planned + launch_s + AFTER_LAUNCH_S)
 
 
 class Predicted(Struct, frozen=True):

@@ -34,7 +34,7 @@ def calibrated(
     boot: str,
     workers: int | None = None,
     *,
-    anew: bool = False,
+    recalibrate: bool = False,
     on_left: Callable[[float], None] = lambda left_s: None,
     clock: Callable[[], float] = time.time,
     try_out: Callable[..., Calibration] = calibrate,
@@ -42,11 +42,15 @@ def calibrated(
 ) -> tuple[Calibration, bool]:
     """The calibration for this number of workers, and whether it came from the file.
 
-    folder: the state folder, with ``calibration.json`` for this boot. anew: measure in any case.
-    Errors of reading or writing the file are ignored. Raises LlmtopError like ``calibrate``.
+    folder: the state folder, with ``calibration.json`` for this boot. recalibrate: measure in
+    any case. Errors of reading or writing the file are ignored. Raises LlmtopError like
+    ``calibrate``.
     """
     count = _count(workers)
-    if not anew and (one := remembered(folder, boot, count, clock=clock, load=load)) is not None:
+    if (
+        not recalibrate
+        and (one := remembered(folder, boot, count, clock=clock, load=load)) is not None
+    ):
         return one, True
     found = try_out(count, on_left=on_left)
     others = [one for one in _known(folder, boot) if one.workers != count]

@@ -23,7 +23,7 @@ class HistorySource:
         self._event: Event | None = None
         self._options: dict[tuple[str, str], OptionValue] = {}
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Write what is new, as one transaction."""
         if self.trouble is not None:
             return

@@ -110,7 +110,7 @@ class Comparison:
         """Whether a run is being measured, so that the next beat wants some time to pass."""
         return self._meter is not None
 
-    def beat(self) -> Turn | PairResult | CompareResult | None:
+    def poll(self) -> Turn | PairResult | CompareResult | None:
         """Look at the load. Never blocks; call it some five times a second."""
         if self._asked is not None:
             return None
@@ -185,7 +185,7 @@ class Comparison:
         return self._program[0][1][len(self._runs)]
 
     def _measure(self, meter: LevelMeter) -> PairResult | None:
-        run = meter.beat()
+        run = meter.poll()
         if run is None:
             return None
         self._meter = None

@@ -160,7 +160,7 @@ class LevelMeter:
         """Seconds that this level has taken so far."""
         return self._now() - self._started
 
-    def beat(self) -> LevelResult | None:
+    def poll(self) -> LevelResult | None:
         """Read the load. Returns the level's result after the measurement."""
         now, snapshot = self._now(), self._traffic.snapshot()
         late = now - self._since >= PATIENCE * self._seconds

@@ -104,7 +104,7 @@ class Saturation:
         if self._meter is not None:
             self._meter.take(record)
 
-    def beat(self) -> LevelResult | SaturationResult | None:
+    def poll(self) -> LevelResult | SaturationResult | None:
         """A level's result after its measurement, the search's at the end, else None."""
         if self._finished:
             return self.result()
@@ -113,7 +113,7 @@ class Saturation:
             if self._traffic is not None:
                 self._traffic.stop(drain=False)
             return self.result()
-        result = self._meter.beat()
+        result = self._meter.poll()
         if result is None:
             return None
         if not self._keep:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from llmtop.loadgen.core.client_capacity import Calibration
 
 LEAST_JUDGED_S = 1.0  # of a window: when many streams begin, their first tokens come all at once
-LOOK_NS = NS  # between two snapshots for ``on_look``
+LOOK_NS = NS  # between two snapshots for ``on_snapshot``
 READY_S = 20.0  # an interpreter and its imports take 0.2 s, many times that on a crowded machine
 
 
@@ -50,7 +50,7 @@ class Load:
     Call ``poll`` when ``fileno`` is readable or ``snapshot`` about once a second; either takes in
     the workers' records. on_record: gets each request's record as it comes in. gaps: the records
     keep the gaps between the pieces of an answer. calibration: what the client can sustain;
-    its health is held against that too. on_look: gets a snapshot once a second. run: how the ids of
+    its health is held against that too. on_snapshot: gets one once a second. run: how the ids of
     its requests begin.
     """
 
@@ -67,7 +67,7 @@ class Load:
         calibration: Calibration | None = None,
         monotonic: Callable[[], int] = time.monotonic_ns,
         wall: Callable[[], float] = time.time,
-        on_look: Callable[[LoadSnapshot], None] | None = None,
+        on_snapshot: Callable[[LoadSnapshot], None] | None = None,
     ) -> None:
         address(target.url)
         if not (target.api_key.isascii() and target.api_key.isprintable()):
@@ -80,7 +80,7 @@ class Load:
         self._now = monotonic
         self._on_record = on_record
         self._gaps = gaps
-        self._on_look, self._look_due = on_look, 0
+        self._on_snapshot, self._snapshot_due = on_snapshot, 0
         self._calibration = calibration
         self._zero_ns = monotonic()
         self.run = new_run()
@@ -246,11 +246,11 @@ class Load:
             self._counts.add(record)
             if self._on_record is not None:
                 self._on_record(record)
-        if self._on_look is not None and self._schedule is not None and not self._closed:
+        if self._on_snapshot is not None and self._schedule is not None and not self._closed:
             now = self._now()
-            if now >= self._look_due:
-                self._look_due = now + LOOK_NS  # first: a snapshot polls
-                self._on_look(self.snapshot())
+            if now >= self._snapshot_due:
+                self._snapshot_due = now + LOOK_NS  # first: a snapshot polls
+                self._on_snapshot(self.snapshot())
 
     def snapshot(self) -> LoadSnapshot:
         """The load now: counts since the start, latencies and rates over the window."""

@@ -104,12 +104,12 @@ async def test_only_the_engines_own_gpus_are_counted(
         )
         store.gpus = (mine, other)
         track.record(SeriesName.OUTPUT_TOKENS, clock[0], 1000.0)
-        await source.beat()
+        await source.sample()
     assert track.cost is not None and track.cost.gpus == 1
     assert track.cost.tokens_per_joule == pytest.approx(5.0)
     assert track.status is not None
     track.status = EngineStatus(replace(track.status.record, pid=99), State.READY, now)
-    await source.beat()
+    await source.sample()
     assert track.cost.tokens_per_joule is None  # another process: nothing is known of it yet
 
 

@@ -224,7 +224,7 @@ async def test_the_row_comes_by_itself(
         beat_at(track, store, load, second, p95)
         if second == 101:
             track.marks.append(Mark(100.5, "seqs 64->256", effect=True))
-        await source.beat()
+        await source.sample()
     (event,) = store.events
     assert (event.level, event.time) == ("effect", 111.0)
     assert event.text == (
@@ -246,7 +246,7 @@ async def test_while_the_engine_is_down_nothing_is_noted(
             beat_at(track, store, None, second, 0.4 if second <= 100 else 0.2)
         if second == 140:
             track.marks.append(Mark(140.0, "dtype a -> b", effect=True, since=100.5))
-        await source.beat()
+        await source.sample()
     (event,) = store.events
     assert event.text.startswith("dtype a -> b: TTFT p95 400ms -> 200ms · tok/s 3,000 -> 3,000")
     assert "the server's own" in event.text

@@ -128,7 +128,7 @@ from llmtop.__main__ import main
 from llmtop.tui.screens.dashboard import Dashboard
 def beat(screen):
     raise ZeroDivisionError("in a beat")
-Dashboard.beat = beat
+Dashboard.redraw = beat
 sys.argv = ["llmtop", "demo", "--no-load", "--port", sys.argv[1]]
 main()
 """

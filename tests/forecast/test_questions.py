@@ -104,7 +104,7 @@ def test_a_load_unlike_any_that_was_seen_is_refused() -> None:
 
 def test_steps_of_another_launch_regime_are_refused() -> None:
     """Up to 512 tokens a step is one graph; above, its kernels are launched one by one."""
-    quick = replace(OVERLAPPED, small_hold_s=4e-3)
+    quick = replace(OVERLAPPED, small_launch_s=4e-3)
     short = Load("closed", 1, Lengths.span(350, 400), Lengths.span(20, 30))
     little = fit(steps_of(quick, short, 15.0, stamped=True), quick.context_s)
     assert ask(little, FRONT_END, Question(SETTINGS, short, SLO), draws=4).refused is None

@@ -76,7 +76,7 @@ def test_each_level_has_its_own_and_the_search_the_peak() -> None:
     saturation = Saturation(None, load.now, top=8, seconds=1.0, gauges=Scripted())
     load.on_record = saturation.take
     saturation.begin(load)
-    while not isinstance(result := saturation.beat(), SaturationResult):
+    while not isinstance(result := saturation.poll(), SaturationResult):
         load.pass_time(0.1)
     assert [level.usage.gpu_idle for level in result.levels][:2] == [0.5, 0.25]
     assert result.kv_peak == pytest.approx(min(0.6, 0.2 * len(result.levels)))

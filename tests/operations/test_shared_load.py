@@ -30,18 +30,18 @@ async def test_the_second_screen_shows_level_marks_and_events(
     store.engines["llama"].marks.append(Mark(now - 3, "load 12", load=True))
     store.events.append(Event(now - 3, "info", "load: hold 12"))
     first = SharedLoadSource(store, lambda: clock[0], lambda name: tmp_path, lambda: clock[0])
-    await first.beat()
+    await first.sample()
     written = tmp_path / shared_load.FILE
     assert written.stat().st_mode & 0o777 == 0o600
 
     other = Store(engines={"llama": make_engine("llama")}, selected="llama")
     second = SharedLoadSource(other, lambda: clock[0], lambda name: tmp_path, lambda: clock[0])
-    await second.beat()
+    await second.sample()
     assert other.engines["llama"].shared_load is None  # one's own file says nothing new
     as_another(tmp_path)
     for _ in range(3):  # each event and mark is told once
         clock[0] += 1.0
-        await second.beat()
+        await second.sample()
     track = other.engines["llama"]
     assert [mark.label for mark in track.marks] == ["load 12"]
     assert [event.text for event in other.events] == [
@@ -51,7 +51,7 @@ async def test_the_second_screen_shows_level_marks_and_events(
     assert "load of another llmtop" in text and "asked 358 streams" in text
 
     clock[0] += 10.0  # it has ended without a word
-    await second.beat()
+    await second.sample()
     assert track.shared_load is None
 
 
@@ -60,10 +60,10 @@ async def test_what_is_over_is_taken_away_and_what_is_broken_is_nothing(
 ) -> None:
     clock = [now]
     source = SharedLoadSource(store, lambda: clock[0], lambda name: tmp_path, lambda: clock[0])
-    await source.beat()
+    await source.sample()
     assert (tmp_path / shared_load.FILE).exists()
     store.load, clock[0] = make_load(running=False, in_flight=0), now + 2
-    await source.beat()
+    await source.sample()
     assert not (tmp_path / shared_load.FILE).exists()
     for text in (b"", b"{}", b"\xff" * 100, b"[" * 70_000):
         (tmp_path / shared_load.FILE).write_bytes(text)

@@ -98,7 +98,7 @@ async def test_two_days_of_samples_take_no_more_than_the_first(
             clock[0] += BEAT_S
             store.gpus = (replace(make_gpu(), energy_j=2000.0 * beat),)
             for source in sources:
-                await source.beat()
+                await source.sample()
             if beat % 6 == 0:
                 track.marks.append(Mark(now(), f"seqs {beat}->{beat + 1}", effect=True))
                 store.events.append(Event(now(), "change", f"max_num_seqs {beat}"))

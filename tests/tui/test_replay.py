@@ -102,7 +102,7 @@ async def test_a_replay_shows_what_the_live_screen_showed(
             clock.at = BEGAN + number
             second(store, number)
             source.write()
-            app.dashboard.beat()
+            app.dashboard.redraw()
             if number in moments:
                 await pilot.pause()
                 shown[number] = app.export_screenshot(), screen_text(app)
@@ -113,7 +113,7 @@ async def test_a_replay_shows_what_the_live_screen_showed(
     async with again.run_test(size=SIZE) as pilot:
         for number in range(80):
             player.seek(BEGAN + number) if number == 0 else player.skip(1.0)
-            again.dashboard.beat()
+            again.dashboard.redraw()
             if number in moments:
                 await pilot.pause()
                 # All but the last line, which is the replay's own.

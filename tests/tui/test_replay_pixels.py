@@ -81,8 +81,8 @@ async def live(scene: Scene, path: Path) -> dict[int, Shown]:
         source = RecordingSource(scene.store, path, scene.now)
         for number in range(SECONDS):
             scene.second(number)
-            await source.beat()
-            app.dashboard.beat()
+            await source.sample()
+            app.dashboard.redraw()
             if number in MOMENTS:
                 await pilot.pause()
                 shown[number] = picture(app), text(app)
@@ -100,7 +100,7 @@ async def test_a_replay_shows_what_the_live_screen_showed(name: str, tmp_path: P
     async with app.run_test(size=scene.size) as pilot:
         for number in range(SECONDS):
             clock.at = float(number)
-            app.dashboard.beat()
+            app.dashboard.redraw()
             if number in MOMENTS:
                 await pilot.pause()
                 same(app, shown[number], f"at {number} s")
@@ -118,7 +118,7 @@ async def test_a_jump_shows_what_the_live_screen_showed(name: str, tmp_path: Pat
     async with app.run_test(size=scene.size) as pilot:
         for number in (*MOMENTS[::-2], *MOMENTS[::3], *MOMENTS[1::3]):  # back and on
             player.seek(moment(number))
-            app.dashboard.beat()
+            app.dashboard.redraw()
             await pilot.pause()
             if scene.store.engine is not None and scene.store.engine.steps is not None:
                 nearly_same(app, shown[number], f"after a jump to {number} s")

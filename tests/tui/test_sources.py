@@ -115,7 +115,7 @@ class Rig:
         self.news += 1
 
     async def beat(self, seconds: float = 1.0) -> None:
-        await self.source.beat()
+        await self.source.sample()
         self.time += seconds
 
     def values(self, name: SeriesName) -> list[float | None]:
@@ -222,11 +222,11 @@ async def test_a_change_during_a_beat_is_seen_and_shown_right_after_it(socket: P
         )
         rig.source.session = rig.session
         sampling = Sampling([rig.source])
-        first = sampling.beat(rig.source)
+        first = sampling.sample(rig.source)
         await asyncio.wait_for(asked[0].wait(), DEADLINE_S)
         # The beat has its options already and waits for its numbers.
         rig.source.look_again()
-        assert sampling.beat(rig.source, again=True) is first
+        assert sampling.sample(rig.source, again=True) is first
         rig.time += 0.1
         asked[1].set()
         await asyncio.wait_for(first, DEADLINE_S)
@@ -239,8 +239,8 @@ async def test_a_change_during_a_beat_is_seen_and_shown_right_after_it(socket: P
 async def test_no_look_comes_after_a_beat_that_has_not_begun() -> None:
     rig = Rig()
     sampling = Sampling([rig.source])
-    sampling.beat(rig.source)
-    await sampling.beat(rig.source, again=True)
+    sampling.sample(rig.source)
+    await sampling.sample(rig.source, again=True)
     assert len(rig.fetch.asked) == 1
     await sampling.close()
 
@@ -429,7 +429,7 @@ class Counting:
         if not slow:
             self.go_on.set()
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         self.beats += 1
         fault = self._faults.pop(0) if self._faults else None
         if fault is not None:
@@ -446,8 +446,8 @@ async def test_a_source_that_raises_is_told_once_and_the_others_go_on() -> None:
     good = Counting()
     sampling = Sampling([bad, good], on_fault=lambda source, error: told.append(str(error)))
     for _ in range(5):
-        sampling.beat_all()
-        await asyncio.gather(sampling.beat(bad), sampling.beat(good))
+        sampling.sample_all()
+        await asyncio.gather(sampling.sample(bad), sampling.sample(good))
     assert (bad.beats, good.beats) == (5, 5)
     assert told == ["a", "b", "b"]  # the last after it had been well again
     await sampling.close()
@@ -457,11 +457,11 @@ async def test_a_busy_source_is_not_started_twice_and_delays_nobody() -> None:
     slow, quick = Counting(slow=True), Counting()
     sampling = Sampling([slow, quick])
     for _ in range(3):
-        sampling.beat_all()
-        await sampling.beat(quick)
+        sampling.sample_all()
+        await sampling.sample(quick)
     assert (slow.beats, quick.beats) == (1, 3)
-    task = sampling.beat(slow, again=True)
-    sampling.beat(slow, again=True)
+    task = sampling.sample(slow, again=True)
+    sampling.sample(slow, again=True)
     slow.go_on.set()
     await asyncio.wait_for(task, DEADLINE_S)
     assert slow.beats == 2  # one more for all who asked
@@ -523,12 +523,12 @@ async def test_a_hung_engine_is_a_condition_and_an_event_until_it_moves() -> Non
     rig = Rig([*[page(running=32)] * 4, page(running=32, tokens=101)])
     rig.session._reader = Paced(rig.session._reader, 0, 5, 9, 10, 11)
     for _ in range(4):
-        await rig.source.beat()
+        await rig.source.sample()
     (found,) = rig.track.conditions
     assert found.name is Name.HUNG
     told = [event for event in rig.store.events if "32 running" in event.text]
     assert [event.level for event in told] == ["warning"]
-    await rig.source.beat()
+    await rig.source.sample()
     assert rig.track.conditions == ()
     assert "no longer hung" in rig.store.events[-1].text
 
@@ -539,10 +539,10 @@ async def test_a_core_that_hung_before_it_took_our_requests_is_hung_too() -> Non
     rig.store.load = snapshot(in_flight=12, oldest_wait_s=9.0)
     rig.store.load_target = "another"
     for _ in range(3):
-        await rig.source.beat()
+        await rig.source.sample()
     assert not rig.track.conditions
     rig.store.load_target = "one"
-    await rig.source.beat()
+    await rig.source.sample()
     (found,) = rig.track.conditions
     assert found.name is Name.HUNG and "12 requests of this load" in found.message
 

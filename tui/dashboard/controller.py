@@ -60,7 +60,7 @@ class DashboardController(LoadControl):
         if self.slo is not None and not change.failed:
             self.slo.effects.applied(engine, option)
         source.look_again()
-        self._sampling.beat(source, again=True)
+        self._sampling.sample(source, again=True)
         return change
 
     async def restart(
@@ -98,7 +98,7 @@ class DashboardController(LoadControl):
             await counted(load)
         self._report("change", f"{engine} is being stopped")
         await asyncio.to_thread(self._stop_engine, record)
-        await self._sampling.beat(source, again=True)
+        await self._sampling.sample(source, again=True)
 
     async def requests(self, engine: str, sort: RequestSort, limit: int) -> RequestTable:
         """The requests inside an engine. LlmtopError where it does not show them."""

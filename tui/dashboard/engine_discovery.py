@@ -39,7 +39,7 @@ class NewEngines:
         self._every_s = every_s
         self._due = self._opened + every_s
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Check the records every few seconds."""
         if self._steady() < self._due:
             return
@@ -78,7 +78,7 @@ class MissingEngines:
         self._wiring, self._add, self._missing, self._steady = wiring, add, missing, steady
         self._due = steady() + RESCAN_S
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Ask again, every few seconds."""
         if not self._missing or self._steady() < self._due:
             return

@@ -223,7 +223,7 @@ class LoadControl(Control):
         return load
 
     def _refresh_load(self) -> None:
-        self._sampling.beat(self._load_source, again=True)
+        self._sampling.sample(self._load_source, again=True)
 
     def _report(self, level: str, text: str) -> None:
         self._store.events.append(Event(self._now(), level, text))

@@ -97,7 +97,7 @@ class LoadHandover:
         finally:
             self.names.discard(engine)
             source.resting = False
-            await self._sampling.beat(source, again=True)
+            await self._sampling.sample(source, again=True)
             source.expected = False
             self._go_on(source)
 
@@ -144,7 +144,7 @@ class LoadHandover:
         while True:
             before = source.track.sample
             # One that began before the load moved could say that nothing is left to do.
-            await self._sampling.beat(source, again=True)
+            await self._sampling.sample(source, again=True)
             sample = source.track.sample
             fresh = sample is not before and source.track.trouble == ""
             if fresh and sample is not None and sample.running == 0 and not sample.waiting:
@@ -176,7 +176,7 @@ class LoadHandover:
         return load if runs else None
 
     def _refresh_load(self) -> None:
-        self._sampling.beat(self._load_source, again=True)
+        self._sampling.sample(self._load_source, again=True)
 
     def _report(self, level: str, text: str) -> None:
         self._store.events.append(Event(self._now(), level, text))

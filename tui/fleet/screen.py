@@ -115,7 +115,7 @@ class FleetScreen(TightScreen):
             self._asking = False
         self.paint()
 
-    def beat(self) -> None:
+    def redraw(self) -> None:
         """Paint now."""
         self.paint()
 

@@ -26,7 +26,7 @@ class PastSource:
         self._opened = now()
         self._first = True
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Read the past of engines that have come since."""
         fresh = [one for name, one in self._store.engines.items() if name not in self._known]
         if not fresh:

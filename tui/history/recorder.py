@@ -30,7 +30,7 @@ class RecorderSource:
         self._due = 0.0
         self._said = False
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Every few seconds, while there is an engine that can be recorded."""
         now = self._now()
         if 0 <= self._due - now <= EVERY_S:

@@ -61,7 +61,7 @@ class RecordingSource:
         """The size of the file so far."""
         return self._writer.bytes_written if self._writer is not None else 0
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Write what is new."""
         if self._writer is None:
             return

@@ -23,14 +23,14 @@ SLACK_S = 0.2  # a beat may come this much early and still count
 
 
 @runtime_checkable
-class Beat(Protocol):
+class Redraws(Protocol):
     """A screen that paints on a beat of its own, and at once when it is asked to."""
 
     @property
     def is_seen(self) -> bool:
         """Whether a person sees it: what is covered need not be painted."""
 
-    def beat(self) -> None:
+    def redraw(self) -> None:
         """One look at the store; what changed is painted."""
 
 

@@ -29,15 +29,15 @@ class PeriodicScreen(TightScreen):
         self._beat_s = beat_s
         self._beat: Timer | None = None
 
-    def beat(self) -> None:
+    def redraw(self) -> None:
         """One look at the store; what changed is painted."""
         raise NotImplementedError
 
     def tick(self) -> None:
         """The beat's own painting, where it is less than that of ``beat``."""
-        self.beat()
+        self.redraw()
 
-    def begin_beats(self) -> None:
+    def begin_redraws(self) -> None:
         """Paint from now on. For ``on_mount``."""
         self.set_timer(self._beat_s * BEHIND, self._begin)
         # At once: after the signal the process is stopped, and its next turn may be in the shell's
@@ -90,12 +90,12 @@ class PeriodicScreen(TightScreen):
         """On top again."""
         if self._beat is not None:
             self._beat.resume()
-        self.call_after_refresh(self.beat)
+        self.call_after_refresh(self.redraw)
 
     def _leave(self, app: App[object]) -> None:
         self.away = True
 
     def _come_back(self, app: App[object]) -> None:
         self.away = False
-        self.beat()
+        self.redraw()
         app.refresh()  # the terminal comes back empty

@@ -39,9 +39,9 @@ class AlertSource:
         self._alerts = Alerts(rules, ledger.since)
         self.engines = 0
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """One look at all engines and rules."""
-        await self._watches.beat()
+        await self._watches.sample()
         seen = {track.name: seen_of(track, one) for track, one in self._watches.tracks()}
         self.engines = len(seen)
         for alert in self._alerts.evaluate(seen, self._wall()):

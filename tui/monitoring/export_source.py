@@ -33,12 +33,12 @@ class ExportSource:
         self._wait = 0
         self.trouble = ""
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Listen where that is not done yet, then look at the engines."""
         if not self._page.port and self._wait <= 0:
             await self._listen()
         self._wait -= 1
-        await self._watches.beat()
+        await self._watches.sample()
 
     async def close(self) -> None:
         """Listen no longer."""

@@ -46,7 +46,7 @@ class Watches:
         self.engines: dict[str, EngineWatch] = {}
         self.orphans: int | None = None
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Look at every engine once; none of them waits for another."""
         store = self._store
         for name in [name for name in self.engines if name not in store.engines]:

@@ -73,38 +73,38 @@ class ReplayDashboard(Dashboard, inherit_bindings=False):
     def action_play(self) -> None:
         """Pause or play."""
         self._player.toggle()
-        self.beat()
+        self.redraw()
 
     def action_speed(self, by: int) -> None:
         """Faster or slower."""
         self._player.change_speed(by)
-        self.beat()
+        self.redraw()
 
     def action_step(self) -> None:
         """One sample on."""
         self._player.step()
-        self.beat()
+        self.redraw()
 
     def action_skip(self, seconds: int) -> None:
         """Some seconds on or back."""
         self._player.skip(seconds)
-        self.beat()
+        self.redraw()
 
     def action_jump(self, by: int) -> None:
         """To a mark or an event."""
         self._player.jump(by)
-        self.beat()
+        self.redraw()
 
     def action_edge(self, last: int) -> None:
         """To the beginning or the end."""
         recording = self._player.recording
         self._player.seek(recording.ended if last else recording.began)
-        self.beat()
+        self.redraw()
 
     def action_moment(self) -> None:
         """Type a moment."""
         self._player.typed = ""
-        self.beat()
+        self.redraw()
 
     async def typed_ahead(self, event: Key) -> bool:
         """While a moment is typed, keys are its digits."""
@@ -124,5 +124,5 @@ class ReplayDashboard(Dashboard, inherit_bindings=False):
         elif event.character and event.character in "0123456789:":
             self._player.typed += event.character
             self._player.typed = self._player.typed[:MOST_TYPED]
-        self.beat()
+        self.redraw()
         return True

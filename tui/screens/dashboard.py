@@ -117,7 +117,7 @@ class Dashboard(EngineCommands):
         self._remember()
         self._panels = {str(panel.id): panel for panel in self.query(Panel)}
         self._arranged = self._facts(self._make_view())
-        self.begin_beats()
+        self.begin_redraws()
 
     def update_node_styles(self, animate: bool = True) -> None:
         """As ever, but not again for the widgets that were mounted just now: Textual resumes a new
@@ -175,9 +175,9 @@ class Dashboard(EngineCommands):
 
     def tick(self) -> None:
         """A slow line does not get all of it at each beat."""
-        self.beat(whole=False)
+        self.redraw(whole=False)
 
-    def beat(self, *, whole: bool = True) -> None:
+    def redraw(self, *, whole: bool = True) -> None:
         """One look at the store; what changed is painted, nothing else.
 
         whole: also what a slow line gets only now and then.
@@ -209,11 +209,11 @@ class Dashboard(EngineCommands):
 
     def on_descendant_focus(self) -> None:
         """The options got the keyboard, and more room."""
-        self.beat()
+        self.redraw()
 
     def on_descendant_blur(self) -> None:
         """They gave it back."""
-        self.beat()
+        self.redraw()
 
     async def typed_ahead(self, event: Key) -> bool:
         """A key that was typed for the options before they had the keyboard; False when it is not.
@@ -234,7 +234,7 @@ class Dashboard(EngineCommands):
         coming = engine is not None and engine.sample is None and engine.stale_since is None
         if self._patient and coming and view.stage is LifecycleView.RUNNING:
             self._patient = False
-            self.set_timer(FIRST_NUMBERS_S, self.beat)
+            self.set_timer(FIRST_NUMBERS_S, self.redraw)
             return True
         self._patient = False
         return False
@@ -262,7 +262,7 @@ class Dashboard(EngineCommands):
                 charts.enlarge([name for name in CHARTS if name in self._all_boxes(hidden=False)])
             case _:
                 charts.back()
-        self.beat()
+        self.redraw()
 
     def _all_boxes(self, *, hidden: bool = True) -> Boxes:
         """The boxes as they are without a large chart; hidden: those too that are not shown."""
@@ -287,7 +287,7 @@ class Dashboard(EngineCommands):
             if trouble := self._memory.change(hidden):
                 self.notify(f.clean(trouble, 300), severity="warning", markup=False)
             self._arranged = None
-            self.beat()
+            self.redraw()
 
         def here() -> list[str]:
             return [name for name in HIDEABLE if name in self._all_boxes()]
@@ -332,7 +332,7 @@ class Dashboard(EngineCommands):
                 await self.mount_all([*above, *twins])
                 self._panels = {str(panel.id): panel for panel in self.query(Panel)}
         self._paired = not self._paired
-        self.beat()
+        self.redraw()
 
     def on_engines_panel_chosen(self, message: EnginesPanel.Chosen) -> None:
         """A click on an engine's row."""

@@ -224,4 +224,4 @@ class EngineCommands(PeriodicScreen):
             view.store.events.append(event)
             if not self.shows_event(event, view):
                 self.notify(words, severity="error", markup=False)
-        self.beat()
+        self.redraw()

@@ -79,14 +79,14 @@ class ExperimentScreen(PeriodicScreen):
 
     def on_mount(self) -> None:
         """Begin the beat."""
-        self.begin_beats()
-        self.call_after_refresh(self.beat)
+        self.begin_redraws()
+        self.call_after_refresh(self.redraw)
 
     def on_resize(self, event: Resize) -> None:
         """Paint again."""
-        self.call_after_refresh(self.beat)
+        self.call_after_refresh(self.redraw)
 
-    def beat(self) -> None:
+    def redraw(self) -> None:
         """One look at the store; the cells that changed are painted."""
         if not self.is_mounted or not self.is_seen or self.away:
             return
@@ -110,7 +110,7 @@ class ExperimentScreen(PeriodicScreen):
         event.stop()
         event.prevent_default()
         self.typed(self.form.key(event.key, event.character))
-        self.beat()
+        self.redraw()
 
     def on_paste(self, event: Paste) -> None:
         """Pasted text is typed into the field, its first line."""
@@ -118,7 +118,7 @@ class ExperimentScreen(PeriodicScreen):
         if self.form_open and not self.form.fields[self.form.at].choices:
             for character in typed_line(event.text):
                 self.typed(self.form.key(character, character))
-            self.beat()
+            self.redraw()
 
     def typed(self, name: str | None) -> None:
         """A field of the form changed."""
@@ -127,7 +127,7 @@ class ExperimentScreen(PeriodicScreen):
         """To the dashboard, or from the form to what it lies on."""
         if self.form_open and self.shows(self._make_view()):
             self.form_open = False
-            self.beat()
+            self.redraw()
         else:
             self.app.pop_screen()
 
@@ -135,7 +135,7 @@ class ExperimentScreen(PeriodicScreen):
         """Show the form, unless something runs."""
         if not self.running(self._make_view()):
             self.form_open = True
-            self.beat()
+            self.redraw()
 
     def action_start(self) -> None:
         """Start what the form says; from a result, first show the form."""
@@ -155,7 +155,7 @@ class ExperimentScreen(PeriodicScreen):
                 self.form.say(asked, "warn")
             else:
                 self._act(command)
-        self.beat()
+        self.redraw()
 
     def _ask(self, view: View) -> str:
         """What to ask before another machine is loaded, once; "" when nothing."""
@@ -189,6 +189,6 @@ class ExperimentScreen(PeriodicScreen):
                 self.form.say(words, "bad")
                 if not self.form_open:
                     self.notify(words, severity="error", markup=False)
-            self.beat()
+            self.redraw()
 
         self.run_worker(run(), group="commands", exit_on_error=False)

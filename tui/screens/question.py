@@ -46,13 +46,13 @@ class Question(ModalScreen[Answer], TightScreen, Generic[Answer]):
     def on_mount(self) -> None:
         """Size it, paint once there is a size, and then with each beat."""
         self._fit()
-        self.set_interval(self._view.interval, self.beat)
+        self.set_interval(self._view.interval, self.redraw)
 
     def on_resize(self, event: Resize) -> None:
         """Another terminal, another size."""
         self._fit()
 
-    def beat(self) -> None:
+    def redraw(self) -> None:
         """The same question, with the numbers of now."""
         if not self.is_mounted or not self.is_seen:
             return

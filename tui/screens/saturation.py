@@ -88,7 +88,7 @@ class SaturationScreen(ExperimentScreen):
         engine = self._make_view().engine
         if engine is not None:
             await self._control.recall_curves(engine.name)
-            self.beat()
+            self.redraw()
 
     def new_form(self, view: View) -> Form:
         """The usual limits, and what the screen's load asks."""
@@ -137,7 +137,7 @@ class SaturationScreen(ExperimentScreen):
     def action_ghosts(self) -> None:
         """All earlier curves, the newest, none."""
         self.ghosts = GHOSTS[(GHOSTS.index(self.ghosts) + 1) % len(GHOSTS)]
-        self.beat()
+        self.redraw()
 
     def page(self, view: View, width: int, height: int) -> list[Row]:
         """Title, sentence, curve, table or form, progress, keys."""

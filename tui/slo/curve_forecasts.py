@@ -44,7 +44,7 @@ class CurveForecasts:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Nothing: who shows a search asks."""
 
     async def close(self) -> None:

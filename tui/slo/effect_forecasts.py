@@ -79,7 +79,7 @@ class EffectForecasts:
         self._store.effect = replace(found, since=self._now())
         self._meter = EffectMeter(self._store, self._facts, found.question, self._now())
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Look how far the measurement is."""
         found, meter = self._store.effect, self._meter
         if meter is None or found is None:

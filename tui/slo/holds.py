@@ -39,7 +39,7 @@ class Holds:
         self._began = wall()
         self._ending: set[str] = set()  # engines whose hold is ended from here
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Once a second at most."""
         now = self._wall()
         if 0 <= self._due - now <= EVERY_S:

@@ -55,7 +55,7 @@ class WhyForecasts:
         same = before is not None and (before[0], before[2]) == (engine, knobs)
         return same and before is not None and 0 <= self._now() - before[1] < FRESH_S
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Nothing: the why screen asks."""
 
     async def close(self) -> None:

@@ -64,7 +64,7 @@ class ComparisonRun(Experiment):
         self.show_load(loads["A"], self._sources["A"])
         while not self.stopping:
             self.check(loads[self._playing], self._sources[self._playing])
-            fact = self._duel.beat()
+            fact = self._duel.poll()
             standing = self._duel.standing
             state = replace(self._state, standing=standing)
             if isinstance(fact, PairResult | CompareResult):

@@ -17,7 +17,7 @@ class CostSource:
         self._meters: dict[str, CostMeter] = {}
         self._pids: dict[str, int] = {}
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Look at what the other sources have written since."""
         for gone in self._meters.keys() - self._store.engines.keys():
             del self._meters[gone]

@@ -21,7 +21,7 @@ class EffectSource:
         self._store, self._now = store, now
         self._effects: dict[str, Effects] = {}
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Look at what the other sources have written since."""
         now = self._now()
         for name in [name for name in self._effects if name not in self._store.engines]:

@@ -100,7 +100,7 @@ class EngineSource:
         """Ask the live-option socket at the next beat, and show it: something was changed."""
         self._urgent = True
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Status first; numbers only from an engine that can have some."""
         if self.resting:
             return

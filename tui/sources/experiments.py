@@ -78,7 +78,7 @@ class Experiments:
     def _way_out(self, screen: str) -> str:
         return f"{self.keys.label(screen)}, then {self.keys.label('experiment.stop')} stops it"
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Nothing: an experiment has a beat of its own."""
 
     async def close(self) -> None:

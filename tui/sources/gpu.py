@@ -15,7 +15,7 @@ class GpuSource:
         self._gpus = gpus
         self._store = store
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Read all GPUs once; where there are none, look for them seldom."""
         if self._gpus.asleep and not self._store.gpus:
             return

@@ -44,7 +44,7 @@ class InsightSource:
         known = self._known.get(name)
         return known[1] if known is not None else None
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Every engine that serves."""
         for track in list(self._store.engines.values()):
             if self._steady() >= self._due.get(track.name, 0.0):

@@ -38,7 +38,7 @@ class LoadSource:
         self._now = now
         self._stopped_since: float | None = None
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Take a snapshot, when there is a load."""
         if self.load is None:
             return

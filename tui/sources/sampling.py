@@ -11,7 +11,7 @@ from typing import Protocol
 class Source(Protocol):
     """Something that writes facts into the store."""
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Look once."""
 
     async def close(self) -> None:
@@ -46,16 +46,16 @@ class Sampling:
         """Beat until cancelled."""
         due = self._steady()
         while True:
-            self.beat_all()
+            self.sample_all()
             due = max(due + self.interval, self._steady())
             await self._sleep(due - self._steady())
 
-    def beat_all(self) -> None:
+    def sample_all(self) -> None:
         """Start a beat of every source that is not still busy."""
         for source in self.sources:
-            self.beat(source)
+            self.sample(source)
 
-    def beat(self, source: Source, *, again: bool = False) -> asyncio.Task[None]:
+    def sample(self, source: Source, *, again: bool = False) -> asyncio.Task[None]:
         """Start one source's beat, or give the one that is under way.
 
         again: something was changed that a beat under way may have looked past: one more follows
@@ -74,7 +74,7 @@ class Sampling:
         while more:
             # A beat that was asked for before this one begins is this one.
             self._again.discard(id(source))
-            await self._guarded(source, source.beat)
+            await self._guarded(source, source.sample)
             more = id(source) in self._again
 
     async def _guarded(self, source: Source, do: Callable[[], Awaitable[None]]) -> None:

@@ -65,7 +65,7 @@ class SearchRun(Experiment):
             saturation.begin(load)
             while not self.stopping:
                 self.check(load, source)
-                fact = saturation.beat()
+                fact = saturation.poll()
                 state = replace(self._state, progress=saturation.progress)
                 if isinstance(fact, LevelResult):
                     curve = state.curve.with_level(fact)

@@ -34,7 +34,7 @@ class SharedLoadSource:
         self._drawn: dict[str, float] = {}  # by engine: the notice that was drawn last
         self._shown: dict[str, float] = {}  # by engine: the newest notice that is shown here
 
-    async def beat(self) -> None:
+    async def sample(self) -> None:
         """Once a second at most."""
         now = self._wall()
         if 0 <= self._due - now <= EVERY_S:

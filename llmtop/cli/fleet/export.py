@@ -116,7 +116,7 @@ async def export(
             note("no engine runs; those that llmtop starts are added")
         try:
             while not ended.is_set():
-                await watches.beat()
+                await watches.sample()
                 lines.look(collected.store.engines)
                 try:
                     await asyncio.wait_for(ended.wait(), interval)

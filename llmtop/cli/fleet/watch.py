@@ -73,7 +73,7 @@ async def watch(rules: Sequence[Rule], names: Sequence[str], interval: float) ->
             note(f"watching for {count}; Ctrl+C ends it")
             notifier.ready()
             while not ended.is_set():
-                await alerts.beat()
+                await alerts.sample()
                 notifier.alive(f"{alerts.engines} engines, {alerts.active} alerts")
                 try:
                     await asyncio.wait_for(ended.wait(), interval)

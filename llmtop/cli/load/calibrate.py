@@ -29,7 +29,7 @@ def command(workers: int | None, as_json: bool) -> int:
         wiring.state.root,
         wiring.processes.boot_id,
         workers,
-        anew=True,
+        recalibrate=True,
         on_left=lambda left: line.show(f"calibrating this client, {soon(left)}"),
     )
     line.clear()

@@ -95,7 +95,7 @@ def command(
     run_seconds: float,
     save: tuple[str, ...],
     report_file: str | None,
-    anew: bool | None,
+    recalibrate: bool | None,
     as_json: bool,
     **shared: Any,
 ) -> int:
@@ -129,7 +129,7 @@ def command(
     found = [find_target(wiring, text, asked, concurrency) for text in targets]
     # Once, and only when nothing is left that could be refused.
     calibration = functools.cache(
-        lambda: calibration_for(wiring, asked.workers, anew=anew, quiet=as_json)
+        lambda: calibration_for(wiring, asked.workers, recalibrate=recalibrate, quiet=as_json)
     )
     repeats = [
         DatasetRepeats(wiring, one, text, asked.prompts)

@@ -230,7 +230,7 @@ def _run(
     starts = 0
     try:
         while True:
-            match fact := comparison.beat():
+            match fact := comparison.poll():
                 case CompareResult():
                     line.clear()
                     return Outcome(fact, labels, restarts=starts)

@@ -151,7 +151,9 @@ def command(
     files = [given[name] for name in ("save", "save_hlog", "save_bench") if given[name]]
     check_files(files, report_file=report_file)
     stop_as_ctrl_c_does()
-    calibration = calibration_for(wiring, given["workers"], anew=given["anew"], quiet=as_json)
+    calibration = calibration_for(
+        wiring, given["workers"], recalibrate=given["recalibrate"], quiet=as_json
+    )
     # After that: the files' clocks begin with them, and records count from the load.
     export = RequestExport(given["save_hlog"], given["save_bench"])
     saved = Recording(given["save"]) if given["save"] else None
@@ -178,7 +180,7 @@ def command(
             on_record=keep,
             gaps=saved is not None or export.detailed,
             calibration=calibration,
-            on_look=found.on_look,
+            on_snapshot=found.on_snapshot,
         )
         try:
             if may_repeat:

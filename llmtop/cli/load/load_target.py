@@ -46,7 +46,7 @@ RESERVED = (
 
 calibrate_option = click.option(
     "--calibrate/--no-calibrate",
-    "anew",
+    "recalibrate",
     default=None,
     help="Measure the capacity of this client again, or skip it (default: once an hour).",
 )
@@ -75,7 +75,7 @@ class LoadTarget(Struct, frozen=True):
     """One engine to be loaded. endpoint: None for a URL that llmtop does not know.
 
     engine: its identity; a restart makes another one of it. notes: what its kind
-    means for the load. on_look: gets the load once a second, None: do not share it.
+    means for the load. on_snapshot: gets the load once a second, None: do not share it.
     """
 
     name: str
@@ -84,7 +84,7 @@ class LoadTarget(Struct, frozen=True):
     endpoint: Endpoint | None
     engine: str = ""
     notes: tuple[str, ...] = ()
-    on_look: Callable[[LoadSnapshot], None] | None = None
+    on_snapshot: Callable[[LoadSnapshot], None] | None = None
 
 
 def request_flags(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -171,11 +171,11 @@ def find_target(
     notes = (RESERVED,) if of_sglang and exact_answers(asked.prompts) else ()
     for words in notes:
         note(words)
-    on_look: Callable[[LoadSnapshot], None] | None = None
+    on_snapshot: Callable[[LoadSnapshot], None] | None = None
     if endpoint is not None and endpoint.record is not None:
-        on_look = LoadNotices(wiring.state.folder(endpoint.record.name)).publish
-    on_look = recorded(wiring, text, on_look)
-    return LoadTarget(name, target, simulated, endpoint, engine, notes, on_look)
+        on_snapshot = LoadNotices(wiring.state.folder(endpoint.record.name)).publish
+    on_snapshot = recorded(wiring, text, on_snapshot)
+    return LoadTarget(name, target, simulated, endpoint, engine, notes, on_snapshot)
 
 
 def _served(model: str | None, url: str, key: str, owner: str, trust: Trust) -> tuple[str, str]:
@@ -235,7 +235,7 @@ def load_on(
         on_record=on_record,
         calibration=calibration,
         monotonic=clock.ns,
-        on_look=found.on_look,
+        on_snapshot=found.on_snapshot,
     )
 
 
@@ -250,13 +250,13 @@ def energy_of(found: LoadTarget) -> EngineEnergy | None:
 
 
 def calibration_for(
-    wiring: Wiring, workers: int | None, *, anew: bool | None, quiet: bool
+    wiring: Wiring, workers: int | None, *, recalibrate: bool | None, quiet: bool
 ) -> Calibration | None:
-    """The load that this client can sustain. None when it is not to be measured (anew is False),
-    and, with a note, when it could not be."""
+    """The load that this client can sustain. recalibrate: False for none at all. None, with a note,
+    when it could not be measured."""
     from llmtop.operations.calibrated import calibrated, calibration_words
 
-    if anew is False:
+    if recalibrate is False:
         return None
     line = StatusLine(quiet=quiet)
     try:
@@ -264,7 +264,7 @@ def calibration_for(
             wiring.state.root,
             wiring.processes.boot_id,
             workers,
-            anew=bool(anew),
+            recalibrate=bool(recalibrate),
             on_left=lambda left: line.show(f"calibrating this client, {soon(left)}"),
         )
     except LlmtopError as error:

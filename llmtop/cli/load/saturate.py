@@ -103,7 +103,7 @@ def command(
     save: tuple[str, ...],
     save_bench: str | None,
     report_file: str | None,
-    anew: bool | None,
+    recalibrate: bool | None,
     as_json: bool,
     **shared: Any,
 ) -> int:
@@ -136,7 +136,7 @@ def command(
     held_at = held_to(top, asked.workers)
     top = held_at or top
     found = find_target(wiring, target, asked, top)
-    calibration = calibration_for(wiring, asked.workers, anew=anew, quiet=as_json)
+    calibration = calibration_for(wiring, asked.workers, recalibrate=recalibrate, quiet=as_json)
     energy = energy_of(found)
     gauges = _gauges(wiring, found, energy)
     repeats = DatasetRepeats(wiring, found, target, asked.prompts)
@@ -251,7 +251,7 @@ def search(
         saturation.begin(load)
         while True:
             wait_a_beat(load)
-            fact = saturation.beat()
+            fact = saturation.poll()
             if isinstance(fact, SaturationResult):
                 line.clear()
                 return fact, False

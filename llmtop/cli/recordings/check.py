@@ -140,7 +140,9 @@ def command(
     highest = check_plan(plan).highest
     found = find_target(wiring, target, asked, highest)
     other = _other(wiring, old, found, against, asked, highest)
-    calibration = calibration_for(wiring, asked.workers, anew=given["anew"], quiet=as_json)
+    calibration = calibration_for(
+        wiring, asked.workers, recalibrate=given["recalibrate"], quiet=as_json
+    )
     load = RepeatedLoad(
         plan,
         prompts,

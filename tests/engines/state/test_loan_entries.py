@@ -80,7 +80,7 @@ def later(state: StateDirectory) -> TemporaryChanges:
     return TemporaryChanges(state, AllGone(), arguments)
 
 
-def anew(record: EngineRecord, *args: str) -> EngineRecord:
+def recalibrate(record: EngineRecord, *args: str) -> EngineRecord:
     """The engine after another start."""
     return replace(record, pid=record.pid + 1, spec=replace(record.spec, args=args))
 
@@ -166,7 +166,7 @@ def test_what_a_newer_llmtop_wrote_is_left_as_it_is(
 LENGTH = Purpose("compare", {"max_model_len": 8192})
 LONG = ("--max-num-seqs", "16", "--max-model-len", "8192")
 SHORTENED = ("--max-num-seqs", "16", "--max-model-len", "4096")
-FOUND = anew(RECORD, *LONG)
+FOUND = recalibrate(RECORD, *LONG)
 
 
 def test_what_it_was_restarted_with_ends_with_that_process(
@@ -174,22 +174,22 @@ def test_what_it_was_restarted_with_ends_with_that_process(
 ) -> None:
     loans.lend(FOUND, LENGTH, {"max_model_len": 4096}, start=["max_model_len"])
     assert later.left(FOUND) == ()  # killed before the start: it is as it was
-    started = anew(FOUND, *SHORTENED)
+    started = recalibrate(FOUND, *SHORTENED)
     told = (Left("compare", "max_model_len", 8192, 4096, by_restart=True),)
     assert later.left(started) == told  # killed while it started
     loans.observe(started, {"max_model_len": 4096})
     assert later.left(started) == told
-    assert later.left(anew(started, *SHORTENED)) == ()  # another process, months later
+    assert later.left(recalibrate(started, *SHORTENED)) == ()  # another process, months later
 
 
 def test_a_restart_that_is_rolled_back_settles_nothing(
     loans: TemporaryChanges, later: TemporaryChanges
 ) -> None:
     loans.lend(FOUND, LENGTH, {"max_model_len": 4096}, start=["max_model_len"])
-    started = anew(FOUND, *SHORTENED)
+    started = recalibrate(FOUND, *SHORTENED)
     loans.observe(started, {"max_model_len": 4096})
     told = later.left(started)
-    again = anew(started, *SHORTENED)
+    again = recalibrate(started, *SHORTENED)
     later.starting(started)
     later.observe(again, {})
     assert later.left(again) == told != ()
@@ -204,13 +204,13 @@ def test_a_second_comparison_by_restarts_keeps_what_the_first_left(
     loans: TemporaryChanges, later: TemporaryChanges
 ) -> None:
     loans.lend(FOUND, LENGTH, {"max_model_len": 4096}, start=["max_model_len"])
-    left = anew(FOUND, *SHORTENED)
+    left = recalibrate(FOUND, *SHORTENED)
     loans.observe(left, {"max_model_len": 4096})
     seed = Purpose("compare", {"seed": 1})
     later.lend(left, seed, {"seed": 2}, start=["seed"])
-    arm = anew(left, *SHORTENED, "--seed", "2")
+    arm = recalibrate(left, *SHORTENED, "--seed", "2")
     later.observe(arm, {"seed": 2})
-    back = anew(arm, *SHORTENED)
+    back = recalibrate(arm, *SHORTENED)
     later.lend(arm, seed, {"seed": 1}, start=[])
     later.observe(back, {"seed": 1})
     assert later.left(back) == (Left("compare", "max_model_len", 8192, 4096, by_restart=True),)
@@ -223,7 +223,7 @@ def test_a_live_value_that_a_start_loses_is_told(
     wanted = {"max_model_len": 4096, "max_num_seqs": 16}
     loans.lend(FOUND, before, wanted, start=["max_model_len"])
     assert later.left(FOUND) == ()
-    started = anew(FOUND, *SHORTENED)
+    started = recalibrate(FOUND, *SHORTENED)
     lost = Left("compare", "max_num_seqs", 4, 16)
     assert lost in later.left(started)
     loans.observe(started, wanted)

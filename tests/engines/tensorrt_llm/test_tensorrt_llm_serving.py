@@ -162,8 +162,8 @@ async def test_the_screen_is_told_once_what_is_missing(server: str, tmp_path: Pa
     store, track = Store(), EngineTrack("a", ADAPTER.kind, ADAPTER.title, server, owned=False)
     source = EngineSource(session, track, store, None, time.time)
     await load(server, requests=1, tokens=2)
-    await source.beat()
-    await source.beat()
+    await source.sample()
+    await source.sample()
     assert [event.text.partition(" (")[0] for event in store.events] == [
         "a: no latencies: /prometheus/metrics does not exist"
     ]

@@ -66,7 +66,7 @@ def test_a_search_goes_on_where_the_client_is_strained_and_says_it() -> None:
     saturation = Saturation(None, load.now, top=64, seconds=1.0, calibration=found)
     load.on_record = saturation.take
     saturation.begin(load)
-    while not isinstance(result := saturation.beat(), SaturationResult):
+    while not isinstance(result := saturation.poll(), SaturationResult):
         load.pass_time(0.1)
     assert result.ceiling is None and result.calibration == found
     assert all(level.valid for level in result.levels)
@@ -78,13 +78,13 @@ def ask(tmp_path: Path) -> Callable[..., tuple[Calibration, bool]]:
     tried: list[int] = []
 
     def asked(boot: str = "b", workers: int = 1, now: float = 1000.0, load: float = 0.5,
-              anew: bool = False) -> tuple[Calibration, bool]:  # fmt: skip
+              recalibrate: bool = False) -> tuple[Calibration, bool]:  # fmt: skip
         def try_out(count: int, **_: object) -> Calibration:
             tried.append(count)
             return replace(FOUND, workers=count, at=now, load=load)
 
         return calibrated(
-            tmp_path / "state", boot, workers, anew=anew, clock=lambda: now,
+            tmp_path / "state", boot, workers, recalibrate=recalibrate, clock=lambda: now,
             try_out=try_out, load=lambda: load,
         )  # fmt: skip
 
@@ -107,7 +107,7 @@ def test_it_is_remembered_for_this_boot_an_hour_and_a_machine_as_busy(
     assert ask(now=4700.0, load=1.6)[1] is False  # busier than it was
     assert ask(now=4700.0, load=0.2)[1] is True
     assert ask(boot="c", now=4700.0)[1] is False
-    assert ask(boot="c", now=4700.0, anew=True)[1] is False
+    assert ask(boot="c", now=4700.0, recalibrate=True)[1] is False
     (tmp_path / "state" / "calibration.json").write_text("{nonsense")
     assert ask(boot="c", now=4700.0)[1] is False
     assert ask(boot="c", now=4700.0)[1] is True
@@ -203,8 +203,10 @@ def test_the_load_verb_says_what_is_known_and_tries_out_what_is_not(tmp_path: Pa
         again = home.run(*flags, "--json")
         assert again.json["calibration"]["chunks_per_s"] == 48_000.0 and again.err == ""
         saved = tmp_path / "run.jsonl"
-        anew = home.run(*flags, "--json", "--calibrate", "--save", str(saved)).json["calibration"]
-        assert anew["time"] > known.found[0].at
+        renewed = home.run(*flags, "--json", "--calibrate", "--save", str(saved)).json[
+            "calibration"
+        ]
+        assert renewed["time"] > known.found[0].at
         # The file's clock begins with the load, not with what was tried out before it.
         rows = [json.loads(line) for line in saved.read_text().splitlines()]
-        assert rows and min(row["time"] for row in rows) > anew["time"]
+        assert rows and min(row["time"] for row in rows) > renewed["time"]

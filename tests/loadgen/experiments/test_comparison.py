@@ -22,7 +22,7 @@ def fight(
     load.on_record = duel.take
     turns, seen = [], []
     for _ in range(5000):
-        fact = duel.beat()
+        fact = duel.poll()
         match fact:
             case Turn(arm):
                 place(arm)
@@ -162,7 +162,7 @@ def test_where_it_stands_is_told() -> None:
     duel = Comparison(load.now, level=4, pairs=2, noise_pairs=1, seconds=1.0)
     load.on_record = duel.take
     standing = []
-    while not isinstance(fact := duel.beat(), CompareResult):
+    while not isinstance(fact := duel.poll(), CompareResult):
         if isinstance(fact, Turn):
             duel.placed(load)
         load.pass_time(0.05)
@@ -181,7 +181,7 @@ def test_what_was_started_for_a_run_is_warmed_up_before_it_counts() -> None:
     phases: list[str] = []
     begun: list[float] = []
     pairs: list[PairResult] = []
-    while not isinstance(fact := duel.beat(), CompareResult):
+    while not isinstance(fact := duel.poll(), CompareResult):
         if isinstance(fact, Turn):
             duel.placed(load, fresh=fact.arm == "B")
             begun.append(load.now())

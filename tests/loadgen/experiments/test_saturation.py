@@ -28,7 +28,7 @@ def search(
     saturation.begin(load)
     for _ in range(10_000):
         load.pass_time(0.1)
-        found = saturation.beat()
+        found = saturation.poll()
         if isinstance(found, SaturationResult):
             return found
     raise AssertionError("the search does not end")
@@ -101,7 +101,7 @@ def test_the_warm_up_is_left_out() -> None:
     level = None
     while level is None:
         load.pass_time(0.05)
-        found = saturation.beat()
+        found = saturation.poll()
         level = found if isinstance(found, LevelResult) else None
     everything = [stream.moments[0] - stream.sent for stream in load.loop.streams[:64]]
     assert level.warm_up_s >= 0.5
@@ -179,7 +179,7 @@ def test_progress_tells_level_phase_and_time_left() -> None:
     assert saturation.progress is None
     saturation.begin(load)
     seen: list[Progress] = []
-    while not isinstance(saturation.beat(), SaturationResult):
+    while not isinstance(saturation.poll(), SaturationResult):
         load.pass_time(0.1)
         if saturation.progress is not None:
             seen.append(saturation.progress)
@@ -197,7 +197,7 @@ def test_energy_is_told_by_its_counter_and_never_guessed() -> None:
     level = None
     while level is None:
         load.pass_time(0.1)
-        found = saturation.beat()
+        found = saturation.poll()
         level = found if isinstance(found, LevelResult) else None
     assert level.energy_j == pytest.approx(500.0 * level.seconds)
     assert level.tokens_per_joule == pytest.approx(level.output_tokens_per_s / 500.0)

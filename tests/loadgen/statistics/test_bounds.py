@@ -238,7 +238,7 @@ class Late(VirtualLoad):
 def level_of(load: Late, slo: Slo | None = None):  # type: ignore[no-untyped-def]
     meter = LevelMeter(8, load, load.now, seconds=1.0, slo=slo)
     load.on_record = meter.take
-    while (found := meter.beat()) is None:
+    while (found := meter.poll()) is None:
         load.pass_time(0.1)
     return found
 

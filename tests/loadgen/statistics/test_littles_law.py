@@ -97,7 +97,7 @@ def measured(keep: Callable[[RequestRecord], bool]) -> list[LevelResult]:
     saturation = Saturation(None, load.now, top=32, seconds=2.0)
     load.on_record = lambda record: saturation.take(record) if keep(record) else None
     saturation.begin(load)
-    while not isinstance(found := saturation.beat(), SaturationResult):
+    while not isinstance(found := saturation.poll(), SaturationResult):
         load.pass_time(0.1)
     return list(found.levels)
 

@@ -320,7 +320,7 @@ async def test_a_change_is_on_the_screen_when_its_look_ends(
         await loaded(stage)
         await stage.conductor.set_option("one", "max_num_seqs", 2)
         (source,) = (each for each in stage.sampling.sources if isinstance(each, EngineSource))
-        await stage.sampling.beat(source)  # the one that the change asked for
+        await stage.sampling.sample(source)  # the one that the change asked for
         assert value(stage, "max_num_seqs") == 2
         assert track(stage).series["cap"].last == 2
         assert track(stage).marks[-1].label.endswith("->2")

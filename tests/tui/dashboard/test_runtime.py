@@ -53,15 +53,15 @@ async def test_an_engine_of_another_terminal_comes_once(
     now = 0.0
     source = NewEngines(wiring, add, known, lambda: now)
     there.append(record("new"))
-    await source.beat()
+    await source.sample()
     assert added == []  # it is not looked for at each beat
     for _ in range(3):
         now += RESCAN_S
-        await source.beat()
+        await source.sample()
     assert added == ["new"]
     there.append(record("old.next", replaces="old"))
     now += RESCAN_S
-    await source.beat()
+    await source.sample()
     assert added == ["new"]  # it will be seen under the name that it takes over
 
 
@@ -86,7 +86,7 @@ async def test_an_engine_that_fails_at_once_again_and_again_is_seen(
     now += 60.0
     # Long before the screen was opened; while it is; and one that somebody stopped meanwhile.
     there += [ended("old", 3600.0), ended("loop", 2.0), ended("done", 2.0, stopped=1.0)]
-    await source.beat()
+    await source.sample()
     assert added == ["loop"]
 
 
@@ -159,7 +159,7 @@ async def test_a_load_that_cannot_begin_is_an_event(
 
 async def test_a_fault_of_a_source_is_an_event_that_is_safe_to_show(wiring: Wiring) -> None:
     class Broken:
-        async def beat(self) -> None:
+        async def sample(self) -> None:
             raise ValueError("\x1b[31mbad\x07")
 
         async def close(self) -> None:
@@ -169,7 +169,7 @@ async def test_a_fault_of_a_source_is_an_event_that_is_safe_to_show(wiring: Wiri
     broken = Broken()
     stage.sampling.sources.append(broken)
     for _ in range(2):
-        await stage.sampling.beat(broken)
+        await stage.sampling.sample(broken)
     (event,) = stage.store.events
     assert event.text.startswith("a fault in Broken: ValueError: bad")
     assert event.text.isprintable()

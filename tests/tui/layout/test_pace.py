@@ -53,7 +53,7 @@ async def test_a_slow_screen_says_so_and_shows_events_at_once_and_charts_later(
         track.sample = replace(track.sample, kv_tokens_used=123_000)
         store.events.append(Event(now, "info", "something happened"))
         assert isinstance(app.screen, Dashboard)
-        app.screen.beat(whole=False)
+        app.screen.redraw(whole=False)
         await pilot.pause()
         assert "something happened" in screen_text(app)
         assert "123k/920k tok" not in screen_text(app)  # the chart's turn has not come

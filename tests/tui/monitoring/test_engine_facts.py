@@ -166,11 +166,11 @@ async def test_an_address_that_is_taken_is_said_once_and_tried_again(tmp_path: P
         export = RecorderExport("127.0.0.1", port)
         source = ExportSource(store, Watches(store, insights, wiring), export, lambda: NOW)
         for _ in range(25):
-            await source.beat()
+            await source.sample()
     assert [event.level for event in store.events] == ["error"]
     assert f"cannot listen on 127.0.0.1:{port}" in store.events[0].text
     while source.trouble:
-        await source.beat()
+        await source.sample()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
     assert b"200 OK" in await reader.readline()

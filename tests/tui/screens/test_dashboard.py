@@ -334,7 +334,7 @@ async def test_hidden_the_dashboard_does_no_work(
         beats: list[float] = []
         await pilot.press("question_mark")
         await pilot.pause()
-        monkeypatch.setattr(Dashboard, "beat", lambda self: beats.append(0))
+        monkeypatch.setattr(Dashboard, "redraw", lambda self: beats.append(0))
         await pilot.pause(0.1)
         assert beats == []
 

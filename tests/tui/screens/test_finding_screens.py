@@ -376,7 +376,7 @@ async def test_hidden_it_does_no_work_and_nothing_new_paints_nothing(
         await opened(pilot, settle, "question_mark")
         assert isinstance(app.screen, HelpScreen)
         beats: list[int] = []
-        monkeypatch.setattr(ExperimentScreen, "beat", lambda self: beats.append(0))
+        monkeypatch.setattr(ExperimentScreen, "redraw", lambda self: beats.append(0))
         await pilot.pause(0.1)
         assert beats == []
 

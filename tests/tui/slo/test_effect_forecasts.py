@@ -185,12 +185,12 @@ async def test_what_was_measured_stands_beside_it_and_is_an_event(
     history = SimpleNamespace(since=lambda time: [step])
     facts.inside = SimpleNamespace(history=history, latencies=latencies(1000, {9.0: 50}, 0.02))
     clock.now += 1.0
-    await effects.beat()  # what was under way is not its effect
+    await effects.sample()  # what was under way is not its effect
     clock.now += 5.0
-    await effects.beat()
+    await effects.sample()
     facts.inside.latencies = latencies(1010.0, {9.0: 50, 0.5: 90, 2.0: 10}, 0.02)
     clock.now += 10.0
-    await effects.beat()
+    await effects.sample()
     found = store.effect
     assert found is not None and found.measured is not None
     assert found.measured.n == 100 and found.measured.seconds == pytest.approx(10.0)
@@ -213,11 +213,11 @@ async def test_a_load_that_changed_meanwhile_is_said(
     history = SimpleNamespace(since=lambda time: [])
     facts.inside = SimpleNamespace(history=history, latencies=latencies(1000, {0.5: 5}, 0.01))
     clock.now += 6.0
-    await effects.beat()
+    await effects.sample()
     assert store.load is not None
     store.load = replace(store.load, asked=10.0)
     facts.inside.latencies = latencies(1012.0, {0.5: 50}, 0.01)
-    await effects.beat()
+    await effects.sample()
     assert store.effect is not None and store.effect.measured is not None
     assert store.effect.measured.remark == "the load went from 358 to 10 meanwhile"
 

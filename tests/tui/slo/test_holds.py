@@ -73,12 +73,12 @@ async def test_its_begin_actions_and_end_are_events_each_once(
     holds: Holds, store: Store, lock: HolderLock, folder: Path, wall: Wall
 ) -> None:
     track = store.engines["one"]
-    await holds.beat()
+    await holds.sample()
     assert track.hold is None and not store.events
     old = Action(80.0, "max_num_seqs", 256, 128, "of before this screen")
     lock.write(replace(STATE, recent=(old,)))
     wall.now = 102.0
-    await holds.beat()
+    await holds.sample()
     assert track.hold is not None and track.hold.slo == "ttft=1s"
     assert texts(store) == ["one is held for ttft=1s by ann@pts/3, pid 4711"]
     why = "a new request waits 2 s"
@@ -86,7 +86,7 @@ async def test_its_begin_actions_and_end_are_events_each_once(
     cannot = Action(103.5, "", None, None, "cannot hold")
     lock.write(replace(STATE, recent=(old, *both, cannot)))
     for wall.now in (104.0, 106.0):
-        await holds.beat()
+        await holds.sample()
     assert texts(store)[1:] == [f"one hold: {why}", "one hold: cannot hold"]
     assert [event.time for event in store.events][1:] == [103.0, 103.5]
     lock.release()
@@ -94,7 +94,7 @@ async def test_its_begin_actions_and_end_are_events_each_once(
         "llmtop: the hold ended: another user or program has set max_num_seqs to 8\n"
     )
     wall.now = 108.0
-    await holds.beat()
+    await holds.sample()
     assert track.hold is None
     assert texts(store)[3:] == [
         "one is not held now: another user or program has set max_num_seqs to 8"
@@ -106,5 +106,5 @@ async def test_what_an_engine_of_others_has_in_its_folder_is_not_read(
 ) -> None:
     store.engines["one"].owned = False
     lock.write(STATE)
-    await holds.beat()
+    await holds.sample()
     assert store.engines["one"].hold is None and not store.events

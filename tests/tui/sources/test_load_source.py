@@ -48,7 +48,7 @@ class Rig:
         self.track.status = EngineStatus(self.record, state)
         for _ in range(int(seconds)):
             self.time += 1.0
-            await self.source.beat()
+            await self.source.sample()
 
     @property
     def told(self) -> list[str]:

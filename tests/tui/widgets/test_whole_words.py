@@ -72,7 +72,7 @@ async def test_no_word_of_a_state_and_its_event_is_cut(
                 store.events.clear()
                 states.report("llama", LoadState(Level.HEADROOM, ("no load",)))
                 states.report("llama", track.load_state)
-                app.dashboard.beat()
+                app.dashboard.redraw()
                 await pilot.pause()
                 check_whole(app)
 

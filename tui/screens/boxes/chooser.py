@@ -66,7 +66,7 @@ class BoxesScreen(Question[None]):
     def action_move(self, by: int) -> None:
         """The box above or below."""
         self._at = min(len(HIDEABLE) - 1, max(0, self._at + by))
-        self.beat()
+        self.redraw()
 
     def action_switch(self) -> None:
         """Hide it, or show it. One box at least stays."""
@@ -88,4 +88,4 @@ class BoxesScreen(Question[None]):
     def _apply(self, hidden: frozenset[str]) -> None:
         self._hidden = hidden
         self._change(hidden)
-        self.beat()
+        self.redraw()

@@ -41,14 +41,14 @@ class PageScreen(PeriodicScreen):
 
     def on_mount(self) -> None:
         """Begin the beat."""
-        self.begin_beats()
-        self.call_after_refresh(self.beat)
+        self.begin_redraws()
+        self.call_after_refresh(self.redraw)
 
     def on_resize(self, event: Resize) -> None:
         """Paint again."""
-        self.call_after_refresh(self.beat)
+        self.call_after_refresh(self.redraw)
 
-    def beat(self) -> None:
+    def redraw(self) -> None:
         """One look at the store; the cells that changed are painted."""
         if not self.is_mounted or not self.is_seen or self.away:
             return

@@ -83,7 +83,7 @@ class RequestsScreen(PageScreen):
             self._note = f.clean(refusal(error))
         finally:
             self._asking = False
-        self.beat()
+        self.redraw()
 
     def _rows(self) -> list[RequestRow]:
         rows = self._table.rows if self._table is not None else ()
@@ -152,7 +152,7 @@ class RequestsScreen(PageScreen):
             if line is None:
                 return False
             self._filter = line
-        self.beat()
+        self.redraw()
         return True
 
     def action_move(self, by: int) -> None:
@@ -160,23 +160,23 @@ class RequestsScreen(PageScreen):
         rows = self._rows()
         if rows:
             self._chosen = rows[max(0, min(len(rows) - 1, self._cursor(rows) + by))].id
-            self.beat()
+            self.redraw()
 
     def action_sort(self, sort: RequestSort) -> None:
         """Another order: the engine sorts, so that the first rows are those of all requests."""
         self._sort = sort
         self.read()
-        self.beat()
+        self.redraw()
 
     def action_filter(self) -> None:
         """Type what rows must have in their id or state."""
         self._typing, self._filter = True, ""
-        self.beat()
+        self.redraw()
 
     def action_details(self) -> None:
         """All of one request, and back."""
         self._open = not self._open
-        self.beat()
+        self.redraw()
 
     def action_back(self) -> None:
         """First the filter ends, then the details close, then the screen is left."""
@@ -187,7 +187,7 @@ class RequestsScreen(PageScreen):
         else:
             self.app.pop_screen()
             return
-        self.beat()
+        self.redraw()
 
     def action_abort(self) -> None:
         """Abort the request under the cursor, once that is confirmed."""

@@ -36,9 +36,9 @@ class WhyScreen(PageScreen):
     }
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
-    def beat(self) -> None:
+    def redraw(self) -> None:
         """Paint, and have it forecast what is advised: that takes a moment, beside the screen."""
-        super().beat()
+        super().redraw()
         view = self._make_view()
         if self.is_seen and view.engine is not None and view.replay is None:
             self._control.expect_advised(view.engine.name)
@@ -98,7 +98,7 @@ class WhyScreen(PageScreen):
 
     def _report(self, done: Change) -> None:
         self.notify(f.clean(change_words(done)), markup=False, timeout=6)
-        self.beat()
+        self.redraw()
 
 
 def _why(engine: EngineTrack | None) -> Explanation | None:
