@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 
 import click
+from click.core import ParameterSource
 
 from llmtop import UsageError
 from llmtop.cli.common.engine_names import engine_names
@@ -96,8 +97,9 @@ def command(
         if restart or evict or flags:
             raise UsageError("--canary changes options live: no --restart, no --evict, no flags")
         return by_canary(name, pairs, canary, watch_for, slo, as_json=as_json)
-    if slo is not None:
-        raise UsageError("--slo belongs to --canary")
+    watched = ctx.get_parameter_source("watch_for") is ParameterSource.COMMANDLINE
+    if slo is not None or watched:
+        raise UsageError(f"{'--watch' if slo is None else '--slo'} belongs to --canary")
     if not (pairs or (restart and (flags or how.without))):
         raise UsageError("there is nothing to change", "write it as max_num_seqs=64")
     if restart:

@@ -87,3 +87,17 @@ def test_a_token_that_others_may_read_is_refused(
     assert run(["fleet", "--prometheus", "127.0.0.1:1", "--once"]) == 2
     said = capsys.readouterr().err
     assert "others may read" in said and "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--watch", "20s"], "--watch belongs to --canary"),
+        (["--slo", "ttft=1s"], "--slo belongs to --canary"),
+    ],
+)
+def test_what_belongs_to_a_canary_is_not_ignored_without_one(
+    words: Sequence[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["set", "llama", "max_num_seqs=8", *words]) == 2
+    assert said in capsys.readouterr().err
