@@ -93,7 +93,9 @@ def state_of(pid: int) -> str:
 
 
 def recorded(path: Path) -> list[float]:
-    """The seconds of a recording."""
+    """The seconds of a recording; none of one that was just begun."""
+    if not path.stat().st_size:
+        return []
     with Recording(path) as recording:
         return sorted({fact.time for fact in recording.facts(kinds={"series"})})
 

@@ -176,5 +176,6 @@ async def test_a_small_terminal_shows_one_of_them_and_says_why(
         words = "side by side needs a terminal of"
         await until(pilot, lambda: any(words in note.message for note in app._notifications))
         await until(pilot, lambda: "A eager" in screen_text(app).splitlines()[0])
+        assert "n the other" in screen_text(app).splitlines()[-1]
         await pilot.press("tab")
         await until(pilot, lambda: "B graphs" in screen_text(app).splitlines()[0])

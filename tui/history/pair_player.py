@@ -101,7 +101,11 @@ class PairPlayer:
         places = sorted({at for one in self._players for at in one.position.places})
         remarks = [one.remark for one in self._players if one.remark]
         return replace(
-            found, title=" ".join(SIGNS), places=tuple(places), remark=remarks[0] if remarks else ""
+            found,
+            title=" ".join(SIGNS),
+            places=tuple(places),
+            remark=remarks[0] if remarks else "",
+            pair=True,
         )
 
     def lines(self, name: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from llmtop.tui.widgets.row import width as cells_of
 
 LEAST_BAR, MOST_BAR = 12, 60
 TITLE = 28
+OTHER = ("engine.next", "", "the other")  # of a pair, which a small screen shows one by one
 KEYS = (
     ("replay.slower", "replay.faster", "speed"),
     ("replay.back", "replay.on", "10 s"),
@@ -50,7 +51,8 @@ def replay_row(at: ReplayPosition, view: View, width: int) -> Row:
     times = [(moment(at.at), STRONG), (" ", TEXT)], [(f" {moment(at.length)}  ", MUTED)]
     room = width - cells_of([*head, *times[0], *times[1]])
     keys: list[Ranked] = [(0, _key(view, "replay.play", "", key))]
-    keys += [(rank + 1, _key(view, *one)) for rank, one in enumerate(KEYS)]
+    others = (OTHER, *KEYS) if at.pair else KEYS
+    keys += [(rank + 1, _key(view, *one)) for rank, one in enumerate(others)]
     bar = min(MOST_BAR, max(LEAST_BAR, room - 70))
     if room < LEAST_BAR:
         return fit([*head, *times[0], *times[1]], width)

@@ -36,7 +36,8 @@ class LifecycleView(StrEnum):
 class ReplayPosition(Struct, frozen=True):
     """The position of a replay. at, length: seconds from its beginning. places: marks and events.
 
-    typed: a time that is being typed, or None. remark: the problem of the file.
+    typed: a time that is being typed, or None. remark: the problem of the file. pair: it is two
+    recordings.
     """
 
     title: str
@@ -47,6 +48,7 @@ class ReplayPosition(Struct, frozen=True):
     places: tuple[float, ...] = ()
     remark: str = ""
     typed: str | None = None
+    pair: bool = False
 
 
 class View(Struct, frozen=True):

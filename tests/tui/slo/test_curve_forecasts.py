@@ -19,6 +19,7 @@ from llmtop.tui.app import LlmtopApp
 from llmtop.tui.commands.forecast_requests import CurveForecast, CurveQuestion, ForecastPoint
 from llmtop.tui.plots.curve import curve_rows
 from llmtop.tui.plots.curve_axes import Drawing
+from llmtop.tui.plots.slo.forecast_curve import refusal_words
 from llmtop.tui.slo.curve_forecasts import CurveForecasts, settled
 from llmtop.tui.store.store import Store
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
@@ -134,3 +135,13 @@ async def test_the_screen_asks_for_it_and_draws_it_with_its_name(
         pilot.app.show_now()  # type: ignore[attr-defined]
         await settle(pilot)
         assert "no forecast: only 12 steps" in screen_text(pilot.app)
+
+
+@pytest.mark.parametrize("cells", [40, 55, 80, 140])
+def test_why_a_forecast_ends_is_never_cut_in_a_word(cells: int) -> None:
+    reason = "throughput still grows at 64 streams, and no more than 5 requests in a step were seen"
+    words = "".join(
+        one for one, _ in refusal_words(CurveForecast(ASKED, points(4, 64), refused=reason), cells)
+    )
+    assert words.strip().startswith("no forecast beyond 64 streams") and len(words) <= cells
+    assert words.endswith(("streams", "seen"))

@@ -44,8 +44,15 @@ def refusal_words(found: CurveForecast | None, cells: int) -> list[Span]:
     """Why there is no forecast, or none of more streams; nothing where there is one."""
     if found is None or not found.refused:
         return []
-    words = "no forecast beyond" if found.points else "no forecast"
-    return [(f"  {shorten(f.clean(f'{words}: {found.refused}'), cells - 2)}", MUTED)]
+    head = "no forecast"
+    if found.points:
+        head = f"no forecast beyond {f.count(found.points[-1].streams)} streams"
+    reason = f.clean(found.refused)
+    whole = [f"{head}: {reason}", f"{head}: {reason.partition(', ')[0]}"]
+    if found.points:
+        whole.append(head)  # where the curve ends is said even if the reason has no room
+    fitting = next((one for one in whole if len(one) <= cells - 2), whole[-1])
+    return [(f"  {shorten(fitting, cells - 2)}", MUTED)]
 
 
 def _columns(points: Sequence[ForecastPoint], at: Axes) -> list[tuple[float, float, float]]:
