@@ -32,8 +32,8 @@ COMMANDS: tuple[Command, ...] = (
         (
             "load.loop",
             "u",
-            "other unit: from streams (closed loop) to requests a second (open loop) or back, "
-            "holding what is achieved now",
+            "switch between streams (closed loop) and requests a second (open loop); "
+            "holds the achieved level",
             "unit",
         ),
         ("load.stop", "0", "stop the load; requests in flight finish", "stop"),
@@ -100,8 +100,8 @@ COMMANDS: tuple[Command, ...] = (
         ("chart.right", "full_stop", "the cursor forward", ""),
         ("chart.back", "less_than_sign", "the charts back in time, by a quarter", "back"),
         ("chart.on", "greater_than_sign", "the charts forward in time, by a quarter", ""),
-        ("chart.wider", "z", "a longer time, up to 24 hours", "zoom"),
-        ("chart.narrower", "Z", "a shorter time, down to one minute", ""),
+        ("chart.wider", "z", "show more time, up to 24 hours", "zoom"),
+        ("chart.narrower", "Z", "show less time, down to one minute", ""),
         ("chart.freeze", "F", "freeze the charts; again: follow the present", "freeze"),
         ("chart.enlarge", "f", "one chart large; again: the next one", "enlarge"),
         ("chart.now", "escape", "reset the charts: present time, no cursor, no zoom", ""),

@@ -280,7 +280,7 @@ def _sentence(state: ComparisonState | None, width: int, rows: int) -> tuple[str
         return ("Stopped before a pair was run." if state.over else first), "title"
     first = "So far: " if not state.over else ""
     if state.over and not state.result.complete:
-        first = "Stopped. Known by then: "
+        first = "Stopped. Results so far: "
     words = comparison_sentences(state.result, *state.plan.labels)
     return fitting([f"{first}{each}" for each in words], width, rows), "title"
 

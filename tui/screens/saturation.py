@@ -172,11 +172,11 @@ class SaturationScreen(ExperimentScreen):
             return f"How much does {name} hold, and where does its throughput peak?", MUTED
         words = saturation_sentence(state.result)
         if state.trouble:
-            return f"Ended early: {f.clean(state.trouble)}. Known by then: {words}", "bad"
+            return f"Ended early: {f.clean(state.trouble)}. Results so far: {words}", "bad"
         if not state.over:
             return (f"So far: {words}" if state.result.levels else PREPARING + " ..."), "title"
         ended = state.result.complete or state.result.client_limited
-        return (words if ended else f"Stopped. Known by then: {words}"), "title"
+        return (words if ended else f"Stopped. Results so far: {words}"), "title"
 
     def _aside(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
         """Beside the curve: the form or the answers, the levels, earlier searches, TPOT."""
