@@ -1,6 +1,7 @@
 """The commands record and replay, as far as they need no engine."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,7 @@ def test_a_load_is_recorded_with_its_result(home: Home) -> None:
     done = home.run("load", "one", *shape)
     quiet = home.run("record", "one", "-o", str(home.folder / "quiet.llmtop"), "--for", "2.5s")
     assert quiet.code == 0 and quiet.err.count("Ctrl+C ends it") == 1  # no line for each second
+    assert re.search(r"recorded \S+, [1-9]\d* kB; show it", quiet.err)
     home.stop_all()
     late = home.run("record", "one", "-o", str(home.folder / "late.llmtop"), "--for", "1s")
     assert "one is stopped" in late.err

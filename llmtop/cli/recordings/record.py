@@ -65,7 +65,7 @@ def command(name: str, output: str, duration: float, interval: float | None) -> 
     trouble = asyncio.run(_record(wiring, name, path, duration, interval or 1.0))
     if trouble:
         raise LlmtopError(trouble)
-    note(f"recorded {path}, {path.stat().st_size / 1e6:.2f} MB; show it: llmtop replay {path}")
+    note(f"recorded {path}, {size(path.stat().st_size)}; show it: llmtop replay {path}")
 
 
 async def _record(wiring: Wiring, name: str, path: Path, duration: float, interval: float) -> str:
@@ -87,8 +87,8 @@ async def _record(wiring: Wiring, name: str, path: Path, duration: float, interv
                 if passed >= duration:
                     break
                 if line.due:
-                    size = source.bytes_written / 1e6
-                    line.show(f"{passed:.0f} of {duration:.0f} s, {size:.2f} MB; Ctrl+C ends it")
+                    so_far = f"{passed:.0f} of {duration:.0f} s, {size(source.bytes_written)}"
+                    line.show(f"{so_far}; Ctrl+C ends it")
                 with suppress(TimeoutError):
                     await asyncio.wait_for(ended.wait(), min(0.5, duration - passed + 0.01))
         finally:
@@ -100,3 +100,8 @@ async def _record(wiring: Wiring, name: str, path: Path, duration: float, interv
             await runtime.sampling.close()
             await wiring.fetch.close()
     return source.trouble
+
+
+def size(written: int) -> str:
+    """``12 kB``, ``3.4 MB``."""
+    return f"{written / 1e3:.0f} kB" if written < 1e6 else f"{written / 1e6:.1f} MB"
