@@ -19,7 +19,7 @@ from llmtop.printable import clean
 from llmtop.themes.theme import Theme, ThemeProblem, load_themes
 from llmtop.tui.commands.control import Control, refusal
 from llmtop.tui.keys.bindings import bindings
-from llmtop.tui.layout.pace import Redraws
+from llmtop.tui.layout.pace import FollowsSteps, Redraws
 from llmtop.tui.layout.typing import Helped, TypedAhead
 from llmtop.tui.screens.dashboard import Dashboard
 from llmtop.tui.screens.inside.entry import EngineScreens
@@ -221,6 +221,13 @@ class LlmtopApp(EngineScreens, PrivateApp):
         for screen in self.screen_stack:
             if isinstance(screen, Redraws) and screen.is_seen:
                 screen.redraw()
+
+    def steps_read(self, name: str) -> None:
+        """The steps of this engine were read: a screen that shows them need not wait for its beat,
+        which can be most of a second later."""
+        top = self.screen_stack[-1] if self.screen_stack else None
+        if name == self.store.selected and isinstance(top, FollowsSteps):
+            top.steps_read()
 
     def action_help(self) -> None:
         """Open the help screen."""

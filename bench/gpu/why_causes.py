@@ -63,7 +63,6 @@ GPU = (
     Scenario("decode", 96, "4600..5000", "1400..1800", stands="running"),
     Scenario("front_end", 96, "32..64", "64..96", hog=True),
     Scenario("gpu_throttled", 32, "64..128", "400..600", burn=True, stands="running"),
-    # Each request needs more blocks later than at its start.
     Scenario("kv_cache", 400, "800..1000", "500..700", stands="kv", small=True),
 )
 CPU = (

@@ -22,6 +22,7 @@ LARGEST = 8  # requests in a step: what fewer of them add is less than the noise
 SPREAD = 0.25
 WORST = 0.25  # median relative error of a fit that is used
 CONTEXTS = 1.5  # mean context of a request, 90th over 10th percentile, from which on it has a term
+UNUSUAL, ROUNDS = 0.2, 4  # of the steps without prompt tokens: one beside a full prefill is longer
 TRIMMED = 0.02  # of the steps at most are left out as outliers: a stall is no cost of its content
 
 
@@ -85,11 +86,16 @@ def fit(steps: Sequence[Step]) -> StepFit | None:
     useful = [step for step in steps if step.requests > 0 and step.duration_s > 0]
     if len(useful) < LEAST:
         return None
-    counts = sorted(step.requests for step in useful)
-    low, middle, high = (counts[int(q * (len(counts) - 1))] for q in (0.1, 0.5, 0.9))
-    if high < LARGEST or high - low < max(2.0, SPREAD * middle):
+    if not _counts_differ([step.requests for step in useful]):
         return None
     return (_by_context(useful) if _contexts_differ(useful) else None) or _by_requests(useful)
+
+
+def _counts_differ(requests: Sequence[float]) -> bool:
+    """Whether the numbers of requests differ so much that their cost can be told apart."""
+    counts = sorted(requests)
+    low, middle, high = (counts[int(q * (len(counts) - 1))] for q in (0.1, 0.5, 0.9))
+    return high >= LARGEST and high - low >= max(2.0, SPREAD * middle)
 
 
 def _contexts_differ(steps: Sequence[Step]) -> bool:
@@ -139,10 +145,11 @@ def _fit(rows: list[Row]) -> StepFit | None:
     columns = place + 1 if with_tokens else place
     if not with_tokens:
         rows = [row for row in rows if row[place] == 0]
-    found = _solve(rows, columns) if len(rows) >= LEAST else None
+    found = _solved(rows, columns) if len(rows) >= LEAST else None
     if found is None:
         return None
-    found = _solve(_trimmed(rows, found), columns) or found
+    if with_tokens:
+        found = _apart(rows, place) or found
     if found[1] < 0 and with_tokens and place == 2:
         # Few requests cost next to nothing beside the weights, and a large batch was not seen.
         pair = _solve([(one, tokens, 0.0, seconds) for one, _, tokens, seconds in rows], 2)
@@ -162,6 +169,29 @@ def _fit(rows: list[Row]) -> StepFit | None:
     return StepFit(fixed, each, token, error, len(rows), per_context_s=context)
 
 
+def _solved(rows: Sequence[Row], columns: int) -> list[float] | None:
+    """The terms, without the few steps that are furthest from them."""
+    found = _solve(rows, columns)
+    return (_solve(_trimmed(rows, found), columns) or found) if found is not None else None
+
+
+def _apart(rows: Sequence[Row], place: int) -> list[float] | None:
+    """The terms of decoding from steps without prompt tokens alone, then that of a token from the
+    others: a step with a full prefill takes 30 times as long, and its errors would hide those of
+    the rest. None where the steps without prompt tokens do not tell."""
+    plain = [row for row in rows if row[place] == 0]
+    if len(plain) < LEAST or not _counts_differ([row[1] for row in plain]):
+        return None
+    found = None
+    for _ in range(ROUNDS):
+        found = _solve(_trimmed(plain, found, UNUSUAL) if found else plain, place) or found
+    if found is None or found[0] <= 0 or min(found[1:]) < 0:
+        return None
+    rest = [(row[place], row[-1] - sum(map(mul, found, row))) for row in rows if row[place] > 0]
+    token = sum(tokens * over for tokens, over in rest) / sum(tokens**2 for tokens, _ in rest)
+    return [*found, token]
+
+
 Row = tuple[float, ...]
 """The terms of a step, and its seconds."""
 
@@ -171,10 +201,10 @@ def _errors(terms: Sequence[float], rows: Sequence[Row]) -> list[float]:
     return [abs(sum(map(mul, terms, row)) - row[-1]) for row in rows]
 
 
-def _trimmed(rows: Sequence[Row], terms: Sequence[float]) -> list[Row]:
+def _trimmed(rows: Sequence[Row], terms: Sequence[float], share: float = TRIMMED) -> list[Row]:
     errors = _errors(terms, rows)
     worst = sorted(range(len(rows)), key=errors.__getitem__)
-    return [rows[place] for place in worst[: len(worst) - int(TRIMMED * len(worst))]]
+    return [rows[place] for place in worst[: len(worst) - int(share * len(worst))]]
 
 
 def _solve(rows: Sequence[Row], columns: int) -> list[float] | None:

@@ -134,6 +134,26 @@ def test_a_cause_in_the_steps_is_named_first_within_5_s(
     assert shares == sorted(shares, reverse=True) and sum(shares) <= 1.001
 
 
+def test_few_streams_of_long_contexts_are_decode_bound() -> None:
+    engine = ordinary()  # short contexts, whose costs a fit without a term for contexts would keep
+    engine.lengths = Lengths((4600, 5000), (1400, 1800))
+    while len(engine.scheduler.running) < 96:
+        engine.hold(96, 0.25)
+    engine.hold(96, WITHIN_S)
+    found = explain(observe(engine))
+    assert found.main.cause is Cause.DECODE and found.level >= Level.NEAR_KNEE
+    engine.hold(96, 10.0)  # and it stays the cause, when no prompt is in the window any more
+    assert explain(observe(engine)).main.cause is Cause.DECODE
+
+
+def test_a_cache_that_fills_in_the_middle_of_prefills_is_named_within_5_s_of_being_full() -> None:
+    engine = VirtualEngine(blocks=12_000, lengths=Lengths((800, 1000), (500, 700)))
+    while engine.kv_usage < 0.95:
+        engine.hold(400, 0.25)
+    engine.hold(400, WITHIN_S)
+    assert explain(observe(engine)).main.cause is Cause.KV_CACHE
+
+
 def test_few_long_requests_that_hold_the_cache_are_named() -> None:
     engine = VirtualEngine(blocks=6000)
     for _ in range(3):

@@ -33,7 +33,7 @@ from llmtop.tui.sources.load import LoadSource
 from llmtop.tui.sources.load_state import EngineStates
 from llmtop.tui.sources.sampling import Sampling, Source
 from llmtop.tui.sources.shared_load import SharedLoadSource
-from llmtop.tui.store.store import Event, Store
+from llmtop.tui.store.store import EngineTrack, Event, Store
 from llmtop.tui.store.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 class DashboardRuntime:
     """Builds everything that the app shows, and runs it while the app does.
 
-    news: called for changes that should appear before the screen's next beat. The app is built
-    later and sets its own callback here.
+    news: called for changes that should appear before the screen's next beat. steps_read: called
+    with the name of an engine whose steps were read. The app is built later and sets its own
+    callbacks here.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class DashboardRuntime:
     ) -> None:
         self.store = Store()
         self.news: Callable[[], None] = lambda: None
+        self.steps_read: Callable[[str], None] = lambda name: None
         self._wiring = wiring
         self.timeline = Timeline()
         self.insights = InsightSource(self.store, self._named)
         self._states = EngineStates(self.store, self.timeline.now, self.insights.of)
-        self.insights.judge = self._states.explain
+        self.insights.judge = self._judge
         self._known: set[str] = set()
         self._loads = Loads(self.store, wiring)
         self.load_source = LoadSource(self.store, self.timeline.now)
@@ -114,6 +116,10 @@ class DashboardRuntime:
         )
         self.recordings = Recordings(self.store, self.sampling, self.timeline.now, wiring)
         self.conductor.recordings, self.conductor.slo = self.recordings, self._slo
+
+    def _judge(self, track: EngineTrack) -> None:
+        self._states.explain(track)
+        self.steps_read(track.name)
 
     def _sources(self) -> list[Source]:
         store, now, wiring = self.store, self.timeline.now, self._wiring

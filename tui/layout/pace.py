@@ -34,6 +34,14 @@ class Redraws(Protocol):
         """One look at the store; what changed is painted."""
 
 
+@runtime_checkable
+class FollowsSteps(Protocol):
+    """A screen that shows the newest steps of the selected engine."""
+
+    def steps_read(self) -> None:
+        """They were read just now."""
+
+
 class Pace:
     """Remembers when each panel was painted. seldom: the line is slow."""
 

@@ -14,7 +14,7 @@ from llmtop.tui.widgets.canvas import Canvas
 
 # Of a beat, behind the sources, which begin theirs as the dashboard is mounted: what is painted is
 # then the newest, and their threads and the painting do not wait for each other.
-BEHIND = 0.3
+BEHIND = 0.2
 
 
 class PeriodicScreen(TightScreen):

@@ -145,7 +145,7 @@ def show(
         config=look.config,
         tour=show_tour,
     )
-    stage.news = app.show_now
+    stage.news, stage.steps_read = app.show_now, app.steps_read
     app.state_folder = wiring.state.root
     app.elsewhere = elsewhere
     if alerts and look.config is not None and look.config.table.alerts:

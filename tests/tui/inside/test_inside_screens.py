@@ -143,6 +143,22 @@ async def test_steps_show_time_tokens_and_a_histogram(
         assert pilot.app.screen is pilot.app.screen_stack[0]
 
 
+async def test_steps_that_were_read_are_painted_at_once(
+    make_app: Make, seen: EngineTrack, screen_text: Text, now: float
+) -> None:
+    async with made(make_app, now).run_test(size=(120, 40)) as pilot:  # its beat is an hour
+        await pilot.press("e")
+        await pilot.pause()
+        assert seen.steps is not None and "overwritten" not in screen_text(pilot.app)
+        seen.steps.gaps.append(now - 1)
+        pilot.app.steps_read("another engine")  # type: ignore[attr-defined]
+        await pilot.pause()
+        assert "overwritten" not in screen_text(pilot.app)
+        pilot.app.steps_read(seen.name)  # type: ignore[attr-defined]
+        await pilot.pause()
+        assert "1 gaps: steps were overwritten before they were read" in screen_text(pilot.app)
+
+
 async def test_without_steps_the_screens_say_why(
     make_app: Make, store: Store, control: FakeControl, screen_text: Text, settle: Settle
 ) -> None:

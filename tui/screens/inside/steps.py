@@ -52,6 +52,18 @@ class StepsScreen(PageScreen):
     def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
         super().__init__(look, control, beat_s)
         self._kept: StepColumns | None = None
+        self._painted = True  # since the last beat, as it opened or because steps were read
+
+    def steps_read(self) -> None:
+        """Paint them at once: at the next beat they may be a second old."""
+        self._painted = True
+        self.redraw()
+
+    def tick(self) -> None:
+        """Paint where no reading did: an engine that does not answer has a stall to show."""
+        if not self._painted:
+            self.redraw()
+        self._painted = False
 
     def page(self, view: View, width: int, height: int) -> list[Row]:
         """A title, numbers of this second, the charts, the keys."""
