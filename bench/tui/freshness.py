@@ -38,8 +38,8 @@ WARM_UP_S = 8.0
 
 
 class Timed(StepsScreen):
-    """The steps screen, with the age of what it paints. What it paints as it opens is left out: that
-    is what the screens before it were given."""
+    """The steps screen, with the age of what it paints. What it paints as it opens is left out:
+    that is what the screens before it were given."""
 
     ages: ClassVar[list[float]] = []
     _counts = False
