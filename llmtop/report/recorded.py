@@ -119,7 +119,7 @@ def read_recording(path: Path, label: str) -> list[Run]:
                     answers[name].hear(fact.event.level, said)
                 _once(seen, events, fact.event.time, fact.event.text, began)
             elif isinstance(fact, OutcomeFact) and len(outcomes) < OUTCOME_LIMIT:
-                outcomes += _outcome(fact, len(outcomes) + 1)
+                outcomes += _outcome(fact, label, len(outcomes) + 1)
         engines = recording.engines()
         found = _document(recording, engines, series, marks, events, answers)
     return [Run("recording", label, found), *outcomes]
@@ -134,13 +134,13 @@ def _once(
         into.append({"at_s": max(0.0, time - began), "text": clean(text)})
 
 
-def _outcome(fact: OutcomeFact, number: int) -> list[Run]:
+def _outcome(fact: OutcomeFact, label: str, number: int) -> list[Run]:
     try:
         document = msgspec.json.decode(fact.document)
     except (msgspec.DecodeError, RecursionError):
         return []
     kind = kind_of(document) if isinstance(document, dict) else None
-    name = clean(f"{fact.command} {number}", 60)
+    name = clean(f"{label}, {fact.command} {number}", 80)  # two recordings may have one each
     return [Run(kind, name, document)] if kind is not None else []
 
 

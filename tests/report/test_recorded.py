@@ -98,6 +98,7 @@ def test_long_recordings_are_thinned_by_means(path: Path) -> None:
 def test_changes_events_and_results_appear_once(path: Path, tmp_path: Path) -> None:
     runs = read_recording(path, "run")
     assert [run.kind for run in runs] == ["recording", "load"]
+    assert runs[1].label == "run, load 1"  # several recordings may have one each
     write_report(str(tmp_path / "r.md"), runs, BEGAN)
     assert "Side by side" not in (tmp_path / "r.md").read_text()  # one run, and its result
     text = (tmp_path / "r.md").read_text().replace("\\", "")
