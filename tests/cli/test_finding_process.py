@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.engine_page import running
-from tests.llmtop_process import ROOT, Home, command
+from tests.llmtop_process import ROOT, Home, command, free_port
 from tests.tiers import first
 
 pytestmark = pytest.mark.process
@@ -36,9 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 @pytest.fixture(scope="module")
 def engine(home: Home) -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     # A step takes 25 ms at this speed: hiccups of a crowded machine are small beside it.
     flags = ("--startup-s", "0", "--max-num-seqs", str(CAP), "--speed", "0.2")
     start = ("run", "sim", "--detach", "--json", "--port", port, "--name", "found", "--", *flags)
@@ -355,9 +352,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(
 
 @pytest.mark.more
 def test_an_engine_that_has_ended_is_not_loaded(home: Home, engine: str) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     assert home.run(
         "run", "sim", "--detach", "--port", port, "--name", "gone", "--", "--startup-s", "0"
     ).code == 0  # fmt: skip

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.llmtop_process import Done, Home
+from tests.llmtop_process import Done, Home, free_port
 from tests.tiers import first
 
 pytestmark = pytest.mark.process
-
-
-def free_port() -> str:
-    # Not the default: other tests start engines at the same time.
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return str(trial.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     home = Home.make(tmp_path_factory.mktemp("home"))
     started = home.run(
-        "run", "sim", "--detach", "--json", "--name", "one", "--port", free_port(),
+        "run", "sim", "--detach", "--json", "--name", "one", "--port", str(free_port()),
         "--", "--startup-s", "0.2", "--max-num-seqs", "64",
     )  # fmt: skip
     assert started.code == 0, started.err

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from llmtop.engines.state.state_directory import StateDirectory
 from llmtop.engines.supervision.launch import LaunchFailed
 from llmtop.engines.supervision.supervisor import Supervisor
 from tests.folders import TESTS
+from tests.llmtop_process import free_port
 
 PAGE = TESTS.parent / "docs" / "adding-an-engine.md"
 CODE = TESTS / "pebble_adapter.py"  # `make lint` checks its types and style
@@ -53,9 +53,7 @@ def supervisor(adapter: Adapter, tmp_path: Path) -> Iterator[Supervisor]:
 
 
 def asked(model: str) -> LaunchSpec:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port = trial.getsockname()[1]
+    port = free_port()
     program = (sys.executable, str(TESTS / "fake_pebble.py"))
     return LaunchSpec(
         "pebble", "a", model, "127.0.0.1", port, program, args=("--max-requests", "8")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.llmtop_process import Home, command
+from tests.llmtop_process import Home, command, free_port
 from tests.terminal import Terminal
 from tests.tiers import first
 
@@ -58,15 +58,9 @@ readonly = true
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def furnished(folder: Path) -> Home:
-    text = FILE.replace("port = 1", f"port = {free_port()}")
-    (folder / "llmtop.toml").write_text(text.replace("port = 2", f"port = {free_port()}"))
+    text = FILE.replace("port = 1\n", f"port = {free_port()}\n")
+    (folder / "llmtop.toml").write_text(text.replace("port = 2\n", f"port = {free_port()}\n"))
     (folder / "one.key").write_text(KEY + "\n")
     return Home.make(folder, {"HF_TOKEN": TOKEN})
 

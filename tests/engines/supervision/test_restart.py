@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +26,7 @@ from llmtop.engines.supervision.supervisor import Supervisor
 from llmtop.engines.tuning import argv_editor
 from llmtop.values import replace
 from tests.folders import TESTS
+from tests.llmtop_process import free_port
 from tests.tiers import first
 
 pytestmark = pytest.mark.process
@@ -56,12 +56,6 @@ def wait_until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from llmtop.engines.supervision.preflight import LaunchRefused
 from llmtop.engines.supervision.supervisor import Supervisor
 from llmtop.values import replace
 from tests.folders import TESTS
+from tests.llmtop_process import free_port
 
 pytestmark = pytest.mark.process
 
@@ -78,12 +79,6 @@ def wait_until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
 
 
 @pytest.fixture

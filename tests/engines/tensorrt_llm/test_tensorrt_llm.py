@@ -34,6 +34,7 @@ from llmtop.engines.tensorrt_llm.options import launch_options, with_option
 from llmtop.values import replace
 from tests.failure_logs import bare, told
 from tests.folders import TESTS
+from tests.llmtop_process import free_port
 
 FAKE = (sys.executable, str(TESTS / "fake_trtllm_serve.py"))
 DEADLINE_S = 30.0
@@ -324,9 +325,7 @@ def supervisor(state: StateDirectory) -> Supervisor:
 
 
 def asked(*args: str) -> LaunchSpec:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port = trial.getsockname()[1]
+    port = free_port()
     return replace(spec(*args, port=port), program=FAKE, folder="")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from llmtop.operations.session import EngineSession
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.store.store import EngineTrack, Store
 from tests.folders import TESTS
+from tests.llmtop_process import free_port
 from tests.tiers import first
 
 pytestmark = pytest.mark.process
@@ -46,9 +46,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         flags.remove("--keep-requests")
         settings["perf_metrics_max_requests"] = 1000
     file.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items()))
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port = trial.getsockname()[1]
+    port = free_port()
     command = [sys.executable, str(FAKE), "tiny", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--extra_llm_api_options", str(file), *flags]
     url = f"http://127.0.0.1:{port}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from llmtop.tui.dashboard.runtime import DashboardRuntime
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.store.store import EngineTrack
 from llmtop.values import replace
+from tests.llmtop_process import free_port
 
 pytestmark = pytest.mark.process
 
@@ -80,9 +80,7 @@ def wiring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wiring:
 
 @pytest.fixture
 def engine(wiring: Wiring) -> EngineRecord:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port = int(trial.getsockname()[1])
+    port = free_port()
     spec = LaunchSpec("sim", "one", "llama-3.1-8b", "127.0.0.1", port, args=("--startup-s", "0.2"))
     record = wiring.supervisor.launch(spec)
     wiring.supervisor.wait_ready(record, DEADLINE_S)

@@ -20,6 +20,8 @@ import pytest
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.llmtop_process import free_port
+
 pytestmark = pytest.mark.process
 
 PATIENCE_S = 20.0  # only ever reached by a failing test
@@ -363,9 +365,7 @@ def test_a_client_that_does_not_read_loses_nothing_and_costs_little(launch: Laun
 
 
 def test_the_port_is_taken_but_refuses_until_ready(launch: Launch) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     flags = ("--port", str(port), "--misbehave", "slow-start:600")
     engine = launch(*flags, until="Starting to load model")
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
