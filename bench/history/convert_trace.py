@@ -156,7 +156,7 @@ def convert(folder: Path, output: Path, title: str, cap: int) -> None:
                 words = f"load {level}" if level else "load stopped"
                 track.marks.append(Mark(time, words, load=True))
                 store.events.append(Event(time, "info", f"load: {level} streams"))
-        states.look(track)
+        states.observe(track)
         more: list[Fact] = []
         told = [clean(o["payload"]) for o in log if noted < o["t"] <= time]
         if told:

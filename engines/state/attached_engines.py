@@ -55,12 +55,12 @@ class AttachedEngines:
         found: list[str] = []
         with contextlib.suppress(OSError):
             for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
-                url = self._look(path)
+                url = self._read(path)
                 if url and len(found) < MOST:
                     found.append(url)
         return found
 
-    def _look(self, path: Path) -> str:
+    def _read(self, path: Path) -> str:
         try:
             shown = msgspec.json.decode(read_own(path, _MOST_BYTES), type=_Shown)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):

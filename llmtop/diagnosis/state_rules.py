@@ -64,10 +64,10 @@ class _Now(Struct, frozen=True):
 
     running: float
     waiting: float
-    told: tuple[float, float]  # running and waiting at the last moment, for the words
+    last: tuple[float, float]  # running and waiting at the last moment, for the words
     cap: float | None
     kv: float | None
-    kv_told: float | None  # the same at the last moment
+    last_kv: float | None  # the same at the last moment
     preempted: float
     oldest: float | None
     ttft: float | None
@@ -90,7 +90,7 @@ class _Now(Struct, frozen=True):
     @property
     def batch_full(self) -> bool:
         """Whether the batch is at its limit."""
-        return bool(self.cap) and max(self.running, self.told[0]) >= CAP_FULL * (self.cap or 0.0)
+        return bool(self.cap) and max(self.running, self.last[0]) >= CAP_FULL * (self.cap or 0.0)
 
 
 def finding(moments: Sequence[Moment], bend: Bend | None = None, least: int = LEAST) -> LoadState:
@@ -155,9 +155,9 @@ def _saturated(now: _Now, bend: Bend) -> LoadState | None:
 def _near(now: _Now, bend: Bend) -> LoadState | None:
     reasons = []
     if (now.batch or 0.0) >= CAP_NEAR:
-        reasons.append(f"{f.count(now.told[0])} of {f.count(now.cap)} running")
+        reasons.append(f"{f.count(now.last[0])} of {f.count(now.cap)} running")
     if (now.kv or 0.0) >= KV_NEAR:
-        reasons.append(f"KV {f.percent(now.kv_told)}")
+        reasons.append(f"KV {f.percent(now.last_kv)}")
     if now.comes_and_goes:
         reasons.append("a queue comes and goes")
     asked = now.running + now.waiting
@@ -175,9 +175,9 @@ def _more_load(marginal: float) -> str:
 
 def _calm(now: _Now) -> tuple[str, ...]:
     of = f" of {f.count(now.cap)}" if now.cap is not None else ""
-    reasons = [f"{f.count(now.told[0])}{of} running"]
+    reasons = [f"{f.count(now.last[0])}{of} running"]
     if now.kv is not None:
-        reasons.append(f"KV {f.percent(now.kv_told)}")
+        reasons.append(f"KV {f.percent(now.last_kv)}")
     if not round(now.waiting):
         reasons.append("nothing waits")
     return tuple(reasons)
@@ -185,7 +185,7 @@ def _calm(now: _Now) -> tuple[str, ...]:
 
 def _queue_words(now: _Now) -> str:
     """What is full and how many wait for it; without a limit in sight, what runs meanwhile."""
-    waiting = f"{f.count(now.told[1])} waiting"
+    waiting = f"{f.count(now.last[1])} waiting"
     limits = []
     if now.batch_full:
         limits.append(f"batch limit {f.count(now.cap)} reached")
@@ -198,12 +198,12 @@ def _queue_words(now: _Now) -> str:
     if round(now.running) == 0:
         return f"{waiting}, none running"
     of = f" of {f.count(now.cap)}" if now.cap is not None else ""
-    kv = f", KV {f.percent(now.kv_told)}" if now.kv is not None else ""
-    return f"{waiting} at {f.count(now.told[0])}{of} running{kv}"
+    kv = f", KV {f.percent(now.last_kv)}" if now.kv is not None else ""
+    return f"{waiting} at {f.count(now.last[0])}{of} running{kv}"
 
 
 def _full(now: _Now) -> str:
-    return "full" if (now.kv or 0.0) >= 0.985 or now.kv is None else f.percent(now.kv_told)
+    return "full" if (now.kv or 0.0) >= 0.985 or now.kv is None else f.percent(now.last_kv)
 
 
 def _preemptions(now: _Now) -> str:

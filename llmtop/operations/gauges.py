@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 EVERY_S = 0.5
 CLOSE_S = 5.0  # an engine that hangs holds up a scrape; the thread dies with the process
 
-Look = Callable[[], Awaitable[float | None]]
+ReadUsage = Callable[[], Awaitable[float | None]]
 
 
 class EngineGauges:
     """The highest use of the KV cache, and the share of time without a GPU kernel.
 
-    open_look: what asks the engine for its KV usage (0..1), opened and closed inside the thread.
+    open_reader: what asks the engine for its KV usage (0..1), opened and closed inside the thread.
     utilisation: share of the last moments in which a kernel ran, NVML's own figure, mean over the
     engine's GPUs; None: unknown. ``read`` never blocks.
     """
 
     def __init__(
         self,
-        open_look: Callable[[AsyncExitStack], Look],
+        open_reader: Callable[[AsyncExitStack], ReadUsage],
         utilisation: Callable[[], float | None] = lambda: None,
         every_s: float = EVERY_S,
     ) -> None:
-        self._open_look, self._utilisation, self._every_s = open_look, utilisation, every_s
+        self._open_reader, self._utilisation, self._every_s = open_reader, utilisation, every_s
         self._busy: list[float] = []
         self._kv: float | None = None
         self._lock = threading.Lock()
@@ -70,11 +70,11 @@ class EngineGauges:
 
     async def _watch(self) -> None:
         async with AsyncExitStack() as stack:
-            look = self._open_look(stack)
+            read = self._open_reader(stack)
             while not self._ended.is_set():
                 kv: float | None = None
                 with suppress(LlmtopError):
-                    kv = await look()
+                    kv = await read()
                 busy = self._utilisation()
                 with self._lock:
                     if busy is not None:
@@ -89,15 +89,15 @@ def gauges_of(
 ) -> EngineGauges:
     """The gauges of an engine, on sockets of their own."""
 
-    def open_look(stack: AsyncExitStack) -> Look:
+    def open_reader(stack: AsyncExitStack) -> ReadUsage:
         aside = type(wiring)(wiring.environ)
         session = aside.session(endpoint)
         stack.push_async_callback(aside.fetch.close)
         stack.push_async_callback(session.close)
 
-        async def look() -> float | None:
+        async def read() -> float | None:
             return (await session.sample()).kv_usage
 
-        return look
+        return read
 
-    return EngineGauges(open_look, utilisation)
+    return EngineGauges(open_reader, utilisation)

@@ -56,7 +56,7 @@ class RecordedEngines:
             endpoint,
             self.store,
             self.timeline.now,
-            judge=self._states.look,
+            judge=self._states.observe,
             recorder=True,
         )
         self.sampling.sources.append(source)

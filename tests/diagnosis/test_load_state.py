@@ -318,7 +318,7 @@ def test_the_state_is_on_the_track_and_its_changes_are_events(store: Store, now:
         track.sample = replace(track.sample, time=clock, running=running, waiting=waiting, **more)
         track.record(SeriesName.RUNNING, clock, float(running))
         track.record(SeriesName.CAP, clock, 128.0)
-        source.look(track)
+        source.observe(track)
 
     def level() -> Level | None:
         return track.load_state.level if track.load_state is not None else None
@@ -337,7 +337,7 @@ def test_the_state_is_on_the_track_and_its_changes_are_events(store: Store, now:
     beat(128, 62, conditions=(hung(128, 62, 9.0),))
     assert level() is Level.HUNG
     track.stale_since = clock
-    source.look(track)
+    source.observe(track)
     assert track.load_state is None
 
 
@@ -362,7 +362,7 @@ def test_the_causes_are_judged_again_after_two_seconds_or_when_an_option_changed
         assert track.sample is not None
         track.sample = replace(track.sample, time=clock)
         track.record(SeriesName.RUNNING, clock, 40.0)
-        source.look(track)
+        source.observe(track)
         assert track.why is not None and track.load_state is not None
         return track.why is not before
 

@@ -11,7 +11,7 @@ import pytest
 from llmtop import LlmtopError
 from llmtop.loadgen.experiments.level import Usage
 from llmtop.loadgen.experiments.saturation import Saturation, SaturationResult
-from llmtop.operations.gauges import EngineGauges, Look
+from llmtop.operations.gauges import EngineGauges, ReadUsage
 from tests.virtual_load import VirtualLoad
 
 
@@ -21,17 +21,17 @@ def watched(
     """Gauges that have seen all of it once the event is set."""
     seen, kv, gpu = threading.Event(), iter(usages), iter(busy)
 
-    def open_look(stack: AsyncExitStack) -> Look:
-        async def look() -> float | None:
+    def open_reader(stack: AsyncExitStack) -> ReadUsage:
+        async def read() -> float | None:
             value = next(kv, -1.0)
             if value == -1.0:
                 seen.set()
                 raise LlmtopError("no answer")
             return value
 
-        return look
+        return read
 
-    return EngineGauges(open_look, lambda: next(gpu, None), every_s=0.001), seen
+    return EngineGauges(open_reader, lambda: next(gpu, None), every_s=0.001), seen
 
 
 @pytest.fixture

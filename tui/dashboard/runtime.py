@@ -157,7 +157,7 @@ class DashboardRuntime:
             endpoint,
             self.store,
             self.timeline.now,
-            judge=self._states.look,
+            judge=self._states.observe,
             news=self._tell,
         )
         self.sampling.sources.append(source)

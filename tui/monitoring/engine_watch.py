@@ -44,7 +44,7 @@ class EngineWatch:
         self._pid: int | None = None
         self._oldest_due = 0.0
 
-    async def look(self, track: EngineTrack, hold: HolderState | None = None) -> None:
+    async def observe(self, track: EngineTrack, hold: HolderState | None = None) -> None:
         """Compare with the look before. hold: who holds the engine now."""
         record = track.status.record if track.status is not None else None
         if record is not None:

@@ -53,7 +53,7 @@ class Watches:
             del self.engines[name]
         for name in store.engines:
             self._watch(name)
-        await asyncio.gather(*(self._look(track, watch) for track, watch in self.tracks()))
+        await asyncio.gather(*(self._observe(track, watch) for track, watch in self.tracks()))
         await self._count_orphans()
 
     async def close(self) -> None:
@@ -68,8 +68,8 @@ class Watches:
         """What is exported of each engine now."""
         return [facts(track, watch, gpu_hour) for track, watch in self.tracks()]
 
-    async def _look(self, track: EngineTrack, watch: EngineWatch) -> None:
-        await watch.look(track, await self._hold(track))
+    async def _observe(self, track: EngineTrack, watch: EngineWatch) -> None:
+        await watch.observe(track, await self._hold(track))
 
     def _watch(self, name: str) -> EngineWatch:
         if name not in self.engines:

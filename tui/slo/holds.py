@@ -46,7 +46,7 @@ class Holds:
             return
         self._due = now + EVERY_S * 0.9
         for track in list(self._store.engines.values()):
-            await self._look(track)
+            await self._observe(track)
 
     async def close(self) -> None:
         """A holder outlives the screen."""
@@ -68,9 +68,9 @@ class Holds:
     async def _look_at(self, engine: str) -> None:
         track = self._store.engines.get(engine)
         if track is not None:
-            await self._look(track)
+            await self._observe(track)
 
-    async def _look(self, track: EngineTrack) -> None:
+    async def _observe(self, track: EngineTrack) -> None:
         if not track.owned:
             return
         folder = self._wiring.state.folder(track.name)

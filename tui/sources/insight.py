@@ -49,7 +49,7 @@ class InsightSource:
         for track in list(self._store.engines.values()):
             if self._steady() >= self._due.get(track.name, 0.0):
                 self._due[track.name] = self._steady() + EVERY_S * 0.9
-                await self._look(track)
+                await self._observe(track)
 
     async def close(self) -> None:
         """Drop what is under way."""
@@ -57,7 +57,7 @@ class InsightSource:
             insight.close()
         self._known.clear()
 
-    async def _look(self, track: EngineTrack) -> None:
+    async def _observe(self, track: EngineTrack) -> None:
         status = track.status
         if status is not None and status.state not in (State.READY, State.UNRESPONSIVE):
             self._forget(track)

@@ -54,7 +54,7 @@ class EngineStates:
         self._seen: dict[str, Mark] = {}
         self._causes: dict[str, _Explained] = {}
 
-    def look(self, track: EngineTrack) -> None:
+    def observe(self, track: EngineTrack) -> None:
         """Judge an engine by the numbers that were just read."""
         name, moment = track.name, moment_of(track)
         insight = self._insight(name)

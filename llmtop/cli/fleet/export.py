@@ -117,7 +117,7 @@ async def export(
         try:
             while not ended.is_set():
                 await watches.sample()
-                lines.look(collected.store.engines)
+                lines.observe(collected.store.engines)
                 try:
                     await asyncio.wait_for(ended.wait(), interval)
                 except TimeoutError:

@@ -22,7 +22,7 @@ class StateLines:
         self._say = say
         self._said: dict[str, str] = {}
 
-    def look(self, engines: Mapping[str, EngineTrack]) -> None:
+    def observe(self, engines: Mapping[str, EngineTrack]) -> None:
         """Take one look in. That an engine answers is said only where it did not before."""
         for name, track in engines.items():
             words, before = state_words(track), self._said.get(name)

@@ -34,11 +34,11 @@ class CacheShare:
     def read(self) -> float | None:
         """The share since the first look, 0..1; None at the first, and where it is unknown."""
         try:
-            return asyncio.run(self._look())
+            return asyncio.run(self._read())
         except LlmtopError:
             return None
 
-    async def _look(self) -> float | None:
+    async def _read(self) -> float | None:
         aside = type(self._wiring)(self._wiring.environ)
         try:
             endpoint = await aside.endpoint(self._target)

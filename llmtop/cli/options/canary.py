@@ -156,9 +156,9 @@ class _Engine:
 
     async def trouble(self) -> str:
         """Why it does not serve, "" when it does. One that is silent gets a few seconds."""
-        return await lasting(self._look)
+        return await lasting(self._observe)
 
-    async def _look(self) -> Trouble:
+    async def _observe(self) -> Trouble:
         status = await asyncio.to_thread(self._wiring.supervisor.status, self._record)
         if status.state is not State.READY:
             silent = status.state is State.UNRESPONSIVE

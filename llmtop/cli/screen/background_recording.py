@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PATH = "llmtop.record"  # where the file's name is kept, in click's own notes of the command
 RUNNING = "llmtop.recording"
 PATIENCE_S = 30.0  # for an engine to be found, and for the file to be ended
-Look = Callable[["LoadSnapshot"], None]
+OnSnapshot = Callable[["LoadSnapshot"], None]
 Histograms = Mapping[str, tuple[tuple[float, int], ...]]
 
 
@@ -48,7 +48,7 @@ def record_load_flag(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def recorded(wiring: Wiring, target: str, look: Look | None) -> Look | None:
+def recorded(wiring: Wiring, target: str, look: OnSnapshot | None) -> OnSnapshot | None:
     """Who gets the load's snapshots: the recording too, where one was asked for."""
     context = click.get_current_context(silent=True)
     if context is None or PATH not in context.meta:

@@ -170,7 +170,7 @@ class Holder:
         self._primed = True
         self._gauge.add(found.steps)
         if self._beats % LOOK_EVERY == 0:
-            await self._look()
+            await self._read_limits()
         seen = self._gauge.read(self._wall(), self._watch.ttft_p95())
         if not seen:
             return
@@ -222,7 +222,8 @@ class Holder:
         self._controller.forget(self._own)
 
     async def _carry_out(self, decision: Decision) -> None:
-        await self._look()  # do not overwrite a value that another user or program has just set
+        # Do not overwrite a value that another user or program has just set.
+        await self._read_limits()
         try:
             await self._limits.set(self._named(decision.held), decision.why)
         except LlmtopError as error:
@@ -248,10 +249,10 @@ class Holder:
                 return
             await asyncio.sleep(self._beat_s)
 
-    async def _look(self) -> None:
+    async def _read_limits(self) -> None:
         """End when another user or program has changed an option: that value stays."""
         with suppress(LlmtopError):
-            found = await self._limits.look()
+            found = await self._limits.read()
             if found:
                 raise Ended(found)
 

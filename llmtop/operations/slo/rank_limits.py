@@ -89,7 +89,7 @@ class RankLimits:
                 self._take(change, ask[change.option], why, before)
         return not self._uneven and all(self.held[n] == value for n, value in wanted.items())
 
-    async def look(self) -> str:
+    async def read(self) -> str:
         """See what is in force, and ask again where it is not. A value set by others stays and
         is the answer; "" for nothing."""
         values = await self._changer.values()

@@ -68,7 +68,7 @@ class WatchMeter:
         refused = 0
         await eyes.open()
         while (now := self._clock()) - began < self._seconds:
-            seen = await eyes.look()
+            seen = await eyes.read()
             if now >= since:
                 counted.add(seen.latencies)
                 refused += seen.refused
@@ -94,7 +94,7 @@ class WatchMeter:
         await eyes.open()
         while (now := self._clock()) - quiet < RECENT_S and now - began < MOST_RECOVERY_S:
             await self._sleep(BEAT_S)
-            seen = await eyes.look()
+            seen = await eyes.read()
             if guard.breaks(seen.ranks, seen.slow_share):
                 quiet = self._clock()
 
@@ -120,7 +120,7 @@ class Eyes:
         """Forget the steps so far."""
         await self._inside.steps()
 
-    async def look(self) -> Seen:
+    async def read(self) -> Seen:
         """What is there now."""
         latencies = await self._inside.latencies()
         steps = (await self._inside.steps()).steps

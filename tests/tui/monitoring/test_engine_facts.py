@@ -89,7 +89,7 @@ def test_each_change_of_an_engine_is_one_line() -> None:
         *((State.READY, ""), (State.READY, ""), (State.UNRESPONSIVE, FROZEN)),
         *((State.UNRESPONSIVE, FROZEN), (State.READY, ""), (State.FAILED, "out of memory")),
     ):
-        lines.look({"llama": track(state, phase)})
+        lines.observe({"llama": track(state, phase)})
     assert said == [
         f"llama does not answer: {FROZEN}",
         "llama answers",
@@ -109,14 +109,14 @@ async def test_actions_of_a_hold_are_counted_once() -> None:
     )  # fmt: skip
     engine, found = track(State.READY), watch()
     for _ in range(3):
-        await found.look(engine, hold)
+        await found.observe(engine, hold)
     shown = page(engine, found)
     assert 'llmtop_hold_actions_total{engine="llama",option="max_num_seqs"} 1' in shown
     assert 'llmtop_hold_actions_total{engine="llama",option="none"} 1' in shown
     assert 'llmtop_held{engine="llama"} 1' in shown
     assert 'llmtop_hold_engaged{engine="llama"} 1' in shown
     assert 'llmtop_hold_limit{engine="llama",option="max_num_seqs"} 2' in shown
-    await found.look(engine, None)
+    await found.observe(engine, None)
     shown = page(engine, found)
     assert 'llmtop_held{engine="llama"} 0' in shown and "llmtop_hold_engaged{" not in shown
     assert 'option="max_num_seqs"} 1' in shown  # a counter stays
@@ -150,7 +150,7 @@ async def test_steps_are_asked_for_once_and_counted_from_the_second_answer_on() 
     insight = EngineInsight(inside, heard=found.totals.add)  # type: ignore[arg-type]
     for _ in range(4):
         await insight.read()
-        await found.look(track(State.READY))
+        await found.observe(track(State.READY))
     assert inside.asked == 4
     assert found.totals.steps["decode"][1] == 3
 
