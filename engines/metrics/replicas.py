@@ -58,6 +58,8 @@ class Replicas:
         if reading.process_start is not None:
             self._keep(reading.process_start, reading)
         self._recent.append(reading)
+        while reading.elapsed - self._recent[0].elapsed > _LOOKED_BACK_S:
+            self._recent.popleft()
         return found
 
     def _compare(self, new: Reading, last: Reading) -> Answerer:
