@@ -12,6 +12,10 @@ from llmtop.history.database import HistoryError
 from llmtop.history.history_writer import HistoryWriter, Identity
 from llmtop.tui.store.store import EngineTrack, Store, newer
 
+# The numbers of a beat are there within this time: they are written in the second they belong to,
+# so that a kill loses no more than that one.
+READ_S = 0.4
+
 
 class HistorySource:
     """The last source of a runtime. trouble: why nothing more can be written, None while it can."""
@@ -27,7 +31,7 @@ class HistorySource:
         """Write what is new, as one transaction."""
         if self.trouble is not None:
             return
-        await asyncio.sleep(0)  # the others of this beat begin first
+        await asyncio.sleep(READ_S)
         try:
             for track in list(self._store.engines.values()):
                 self._write_track(track)
