@@ -72,4 +72,4 @@ async def test_presses_that_follow_each_other_at_once_leave_one_mark(
 
 def test_the_key_is_in_help_and_free() -> None:
     assert DEFAULT.label("load.again") == "a"
-    assert "again" in BY_ID["load.again"].words
+    assert "repeat the last load" in BY_ID["load.again"].words
