@@ -18,7 +18,6 @@ NOISE_PAIRS = 2
 LEAST_REQUESTS = (
     20  # in a run; the run is the unit, so this only keeps its p95 from being its worst
 )
-CROWDED = 2.0  # times as long is a run beside other programs, which starve an arm for seconds
 GIVE_UP_PAIRS = 3  # when the client was the limit in each of the first so many, it will stay so
 
 
@@ -134,7 +133,6 @@ class Comparison:
             energy=self._energy,
             seed=self._seed,
             least=LEAST_REQUESTS,
-            crowded=CROWDED,
             asked=tuple(dict.fromkeys(one.judged[0] for one in Measure)),
         )
         return None

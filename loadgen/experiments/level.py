@@ -22,13 +22,7 @@ from llmtop.loadgen.core.results import (
 from llmtop.loadgen.experiments.level_result import LevelResult as LevelResult
 from llmtop.loadgen.experiments.level_result import Usage as Usage
 from llmtop.loadgen.experiments.slo import Slo
-from llmtop.loadgen.statistics.client_health import (
-    HIGH_RUN_DELAY,
-    VALID,
-    against_capacity,
-    balanced,
-    examined,
-)
+from llmtop.loadgen.statistics.client_health import VALID, against_capacity, balanced, examined
 from llmtop.loadgen.statistics.littles_law import Balance, InFlightAccount
 from llmtop.loadgen.statistics.oversaturation import slope
 from llmtop.loadgen.statistics.quantiles import of_values
@@ -114,10 +108,8 @@ class LevelMeter:
     then until as many requests have ended as there are streams: by then each stream has finished
     about one request, and the transient of the step is over. The window lasts ``seconds``, or
     longer (at most three times) until ``least`` requests have ended in it. Both rules ignore the
-    measured values, so the duration cannot bias the result. crowded: by how much the window is
-    longer where the client waited for a core, a sign that the engine waits too. It is a fact of the
-    client, so this rule ignores the values as well. calibration: what the client can sustain.
-    asked: the measures of interest; the level is valid if the client did not distort them.
+    measured values, so the duration cannot bias the result. calibration: what the client can
+    sustain. asked: the measures of interest; the level is valid if the client did not distort them.
     """
 
     def __init__(
@@ -131,7 +123,6 @@ class LevelMeter:
         energy: Energy = lambda: None,
         seed: int = 0,
         least: int = LEAST_REQUESTS,
-        crowded: float = 1.0,
         gauges: Gauges | None = None,
         calibration: Calibration | None = None,
         asked: Sequence[Measure] = (Measure.THROUGHPUT, Measure.ATTAINMENT),
@@ -140,11 +131,10 @@ class LevelMeter:
         self._gauges, self._calibration = gauges or NoGauges(), calibration
         self.level, self.phase = level, "reaching"
         self._traffic, self._now, self._slo, self._energy = traffic, now, slo or Slo(), energy
-        self._seconds, self._least, self._crowded = seconds, least, crowded
+        self._seconds, self._least = seconds, least
         self._started = self._since = now()
         self._from_above: bool | None = None
         self._reached = self._begin = 0.0
-        self._window_s: float | None = None
         self._turned_over = True
         self._ended_since_reached = 0
         self._records: list[RequestRecord] = []
@@ -197,20 +187,12 @@ class LevelMeter:
             self._tokens.append((now, snapshot.output_tokens))
             self._in_flight.append(snapshot.in_flight)
             enough = len(self._records) >= self._least
-            if self._is_long_enough(now - self._since, snapshot) and (enough or late):
+            if now - self._since >= self._seconds and (enough or late):
                 return self._result(now, snapshot)
         return None
 
     def _enter(self, phase: str, now: float) -> None:
         self.phase, self._since = phase, now
-
-    def _is_long_enough(self, elapsed_s: float, snapshot: LoadSnapshot) -> bool:
-        """Decided once, after ``seconds``: a window that ends when a quiet moment comes would
-        select its values."""
-        if self._window_s is None and elapsed_s >= self._seconds:
-            waited = (snapshot.health.run_delay or 0.0) > HIGH_RUN_DELAY
-            self._window_s = self._seconds * (self._crowded if waited else 1.0)
-        return self._window_s is not None and elapsed_s >= self._window_s
 
     def _is_reached(self, in_flight: int) -> bool:
         if self._from_above:

@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     show_default=True,
     type=Span(0.5, 3600),
     help="Length of each run after its warm-up. It is extended up to three times until 20"
-    " requests have ended, and twice as long where other programs keep this client waiting.",
+    " requests have ended.",
 )
 @click.option(
     "--save",

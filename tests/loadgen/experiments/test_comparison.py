@@ -207,24 +207,3 @@ def test_the_time_left_counts_what_a_switch_takes() -> None:
     assert quick.standing is not None and slow.standing is not None
     # A first, then one switch in the middle of each of the four pairs.
     assert slow.standing.left_s - quick.standing.left_s == 5 * 60
-
-
-class Waiting(VirtualLoad):
-    """A client that waits for a core for this share of its time."""
-
-    wait = 0.0
-
-    def snapshot(self) -> LoadSnapshot:
-        found = super().snapshot()
-        return replace(found, health=replace(found.health, run_delay=self.wait))
-
-
-@pytest.mark.parametrize(("wait", "least", "most"), [(0.0, 1.0, 1.2), (0.3, 2.0, 2.2)])
-def test_runs_are_twice_as_long_beside_other_programs(
-    wait: float, least: float, most: float
-) -> None:
-    load = Waiting(10, 64)
-    load.wait = wait
-    _, _, seen = fight(load, lambda arm: None)
-    lengths = [run.seconds for pair in seen for run in pair.runs]
-    assert all(least <= length <= most for length in lengths), lengths
