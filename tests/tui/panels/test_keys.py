@@ -99,7 +99,7 @@ CASES: dict[str, Case] = {
     "experiment.form": Case(("s",), shows="max streams"),
     "experiment.stop": Case(("s",), asked="stop_experiment"),
     "experiment.back": Case(("s",), on=Dashboard),
-    "saturation.ghosts": Case(("s",), shows="ghosts: newest"),
+    "saturation.ghosts": Case(("s",), shows="earlier curves: newest"),
     "saturation.back": Case(("s",), on=Dashboard),
     "compare.back": Case(("c",), on=Dashboard),
     "tune.use": Case(
