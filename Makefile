@@ -61,7 +61,7 @@ demo: setup ## the dashboard on a simulated engine under a load ramp
 # Most tests wait for processes, so there are more workers than cores. Tests of a module that share an
 # engine stay in one worker, whatever --dist says (tests/scheduling.py).
 PYTEST = $(KEPT) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope $(AGAIN)
-WORKERS ?= 5
+WORKERS ?= 7
 
 # RERUNS=1: a test that fails is run once more. The summary counts and names it.
 RERUNS ?= 0

@@ -142,9 +142,9 @@ def _server() -> CommandServer:
 
 
 # Below those that the kernel gives to connections: one of these could be taken before it is used.
-# Each worker of a run begins elsewhere.
+# The workers of a run begin 1,000 ports apart. They have one parent, another run has another.
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_PORTS = itertools.count(_WORKER * 2000 + os.getpid() % 2000)
+_PORTS = itertools.count(_WORKER * 1000 + os.getppid() % 1000)
 
 
 def free_port() -> int:

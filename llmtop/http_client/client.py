@@ -156,6 +156,8 @@ class HttpClient:
             raise ValueError(str(error)) from error
         except httpx.HTTPError as error:
             raise BrokenAnswer(type(error).__name__, str(error)) from error
+        except OSError as error:  # httpx passes on some TLS errors as they are
+            raise NoConnection(str(error)) from error
 
     async def _body(self, response: httpx.Response) -> bytes:
         good = response.status_code == 200
