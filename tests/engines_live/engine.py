@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from msgspec import Struct, field
+from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmtop.engines.state.state_directory import StateDirectory
@@ -187,15 +187,13 @@ class Engine(Struct):
 SENTENCE = "the queue grows and the cache fills "
 
 
-class Load(Struct):
+class Load:
     """Streams in flight, renewed as they end, until it is left."""
 
-    engine: Engine
-    streams: int
-    tokens: int
-    repeats: int
-    finished: list[Stream] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, engine: Engine, streams: int, tokens: int, repeats: int) -> None:
+        self.engine, self.streams, self.tokens, self.repeats = engine, streams, tokens, repeats
+        self.finished: list[Stream] = []
+        self._stop = threading.Event()
 
     @property
     def failed(self) -> list[Stream]:
