@@ -105,7 +105,7 @@ def test_its_iterations_are_in_the_history_and_its_steps_in_a_recording(
     # Only the queue of iterations reports how many requests run.
     assert eventually(lambda: recorded(2))
     assert max(running(state / "history", name)) == 4
-    # A command that wants the queue gets it, and the history goes on with what it reads.
+    # A command that asks for the queue gets it. The history then reads what the command reads.
     before = len(running(state / "history", name))
     path = tmp_path / "run.llmtop"
     noted = threading.Event()
