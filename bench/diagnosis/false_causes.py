@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 import sys
 import time
 from collections import Counter
@@ -26,8 +27,11 @@ from llmtop.diagnosis.observation import Observation
 from llmtop.diagnosis.state_rules import Level
 from llmtop.diagnosis.step_history import StepHistory
 from llmtop.diagnosis.step_moments import marginal
+from llmtop.engines.core.samples import GpuSample
+from llmtop.values import replace
 from tests.virtual_steps import VirtualEngine
 
+HEALTHY = GpuSample(0.0, 0, "H200", "", sm_clock_mhz=1980, throttle=())
 CARRIED = 48.0  # requests a second of these lengths that the virtual H200 carries
 
 
@@ -42,9 +46,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--noise", type=float, default=0.03, help="of step times, relative")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     engine = VirtualEngine(seqs=256, seed=given.seed)
+    noise = random.Random(given.seed)
     history, states = StepHistory(), LoadStates()
     named: Counter[str] = Counter()
     spells: Counter[str] = Counter()
@@ -53,7 +59,10 @@ def main() -> None:
     for second in range(int(given.minutes * 60)):
         first = len(engine.steps)
         engine.poisson(1.0, 1.0, lambda now: rate_at(now))
-        history.extend(engine.steps[first:])
+        history.extend(
+            replace(step, duration_s=step.duration_s * noise.lognormvariate(0.0, given.noise))
+            for step in engine.steps[first:]
+        )
         now = engine.now
         window = history.window(now)
         fitted = history.fitted(now)
@@ -70,6 +79,7 @@ def main() -> None:
             Observation(
                 now, finding, states.recent, window, fitted, history.slowdown(now),
                 kv_usage=engine.kv_usage, kv_blocks=engine.scheduler.pool.total,
+                gpus=(HEALTHY,), sm_clock_highest=HEALTHY.sm_clock_mhz,
             )
         )  # fmt: skip
         cause = found.main.cause

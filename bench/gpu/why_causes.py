@@ -60,7 +60,7 @@ GPU = (
     Scenario("prefill", 64, "1800..2600", "16..32"),
     # Reading 500,000 tokens of KV cache takes 14 of 20 ms. Few streams, so 5,000 tokens/s for the
     # API server; no prompt arrives for half a minute.
-    Scenario("decode", 96, "4600..5000", "1400..1800", stands="running"),
+    Scenario("decode", 112, "4600..5000", "1400..1800", stands="running"),
     Scenario("front_end", 96, "32..64", "64..96", hog=True),
     Scenario("gpu_throttled", 32, "64..128", "400..600", burn=True, stands="running"),
     Scenario("kv_cache", 400, "800..1000", "500..700", stands="kv", small=True),
@@ -75,7 +75,7 @@ SMALL = ("--num-gpu-blocks-override", "12000")
 FLAGS = {
     False: (
         *("--max-model-len", "8192", "--load-format", "dummy", "--max-num-seqs", "512"),
-        *("--num-gpu-blocks-override", "40000", "--no-enable-prefix-caching"),
+        *("--num-gpu-blocks-override", "48000", "--no-enable-prefix-caching"),
     ),
     True: (
         *("--max-model-len", "1024", "--max-num-seqs", "64", "--no-enable-prefix-caching"),

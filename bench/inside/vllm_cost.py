@@ -6,6 +6,8 @@ The engine runs with bench/inside/switch on its PYTHONPATH and FILE in LLMTOP_BE
 order is on off, off on, on off, ... The ratio of each pair is on to off; the result is their
 geometric mean with the 95 % interval of Student's t. Output tokens are vLLM's own counter. A pair
 with a window in which the engine made no token compares nothing: it is left out and counted.
+Beside it stands a direct measurement: the time that the hooks take, as a share of the time of the
+engine's thread and of the event loop of a front end.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ Pair = dict[str, Window]
 class Look:
     """The engine at one moment: its tokens, its steps and the CPU time of its processes."""
 
-    def __init__(self, url: str, path: Path, processes: list[psutil.Process]) -> None:
+    def __init__(self, url: str, path: Path, switch: Path, processes: list[psutil.Process]) -> None:
         with urllib.request.urlopen(f"{url}/metrics", timeout=120) as answer:
             text = answer.read().decode()
         self.time = time.monotonic()
@@ -46,6 +48,13 @@ class Look:
         self.recorded = recorded(path)
         times = [process.cpu_times() for process in processes]
         self.cpu_s = sum(one.user + one.system for one in times)
+        self.hooks_s = {kind: hooks_s(switch, kind) for kind in ("engine", "front_end")}
+
+
+def hooks_s(switch: Path, kind: str) -> float:
+    """The longest that llmtop's hooks took in one process so far, seconds; 0.0 without hooks."""
+    found = [one.read_text() for one in switch.parent.glob(f"{switch.name}.{kind}.*")]
+    return max((float(text) for text in found if text), default=0.0)
 
 
 def recorded(path: Path) -> int:
@@ -105,24 +114,37 @@ def measure(args: argparse.Namespace, load: subprocess.Popen[bytes]) -> dict[str
     server = psutil.Process(args.pid)
     processes = [server, *server.children(recursive=True)]
     found: list[Pair] = []
+    shares: dict[str, list[float]] = {"engine": [], "front_end": []}
     for number in range(args.pairs):
         pair: Pair = {}
         for arm in ("on", "off") if number % 2 == 0 else ("off", "on"):
             args.switch.write_text(arm)
             time.sleep(args.settle)
-            before = Look(args.url, args.socket, processes)
+            before = Look(args.url, args.socket, args.switch, processes)
             time.sleep(args.window)
-            after = Look(args.url, args.socket, processes)
+            after = Look(args.url, args.socket, args.switch, processes)
             if load.poll() is not None:
                 sys.exit("the load ended before everything was measured")
             tokens, steps = after.tokens - before.tokens, after.steps - before.steps
             new = after.recorded - before.recorded
             if new if arm == "off" else tokens and not new:
                 sys.exit(f"{arm}: {new} steps were recorded")
-            pair[arm] = window(after.time - before.time, tokens, steps, after.cpu_s - before.cpu_s)
+            seconds = after.time - before.time
+            pair[arm] = window(seconds, tokens, steps, after.cpu_s - before.cpu_s)
+            if arm == "on":
+                for kind, took in shares.items():
+                    took.append((after.hooks_s[kind] - before.hooks_s[kind]) / seconds)
         found.append(pair)
     args.switch.write_text("on")
-    return {"ratio_on_to_off": compare(found), "window_s": args.window, "pairs": found}
+    return {
+        "ratio_on_to_off": compare(found),
+        "hooks_share_of_thread": {
+            kind: {"median": sorted(took)[len(took) // 2], "least": min(took), "most": max(took)}
+            for kind, took in shares.items()
+        },
+        "window_s": args.window,
+        "pairs": found,
+    }
 
 
 def load_command(args: argparse.Namespace, seconds: float) -> list[str]:
@@ -169,7 +191,15 @@ def main() -> None:
     args = parser().parse_args()
     result = under_load(args)
     text = json.dumps(result, indent=1)
-    print(json.dumps({name: result[name] for name in ("streams", "ratio_on_to_off")}, indent=1))
+    print(
+        json.dumps(
+            {
+                name: result[name]
+                for name in ("streams", "ratio_on_to_off", "hooks_share_of_thread")
+            },
+            indent=1,
+        )
+    )
     if args.out:
         args.out.write_text(text)
 

@@ -26,6 +26,9 @@ FIXED = 0.4  # of a step at the budget: from there on a larger budget pays
 HELD = 0.5  # of the used KV blocks, by a few requests
 FEW = 3
 SLOWER = 1.25  # times as long as like steps took before
+# From here on the GPU is slowed or shared, even where nothing else shows it: in a container the
+# processes of others are not visible. A process that multiplied matrices on an H200 made it 2.
+MUCH_SLOWER = 1.5
 LOW_CLOCK = 0.65  # of the highest SM clock seen
 HARD = frozenset({"thermal", "hardware", "brake"})  # reasons that no healthy GPU has
 PAYS = 1.0  # tokens a second with drafts over those without
@@ -192,7 +195,8 @@ def _slowed(seen: Observation) -> float:
     """The share of the steps' time that a slowed or shared GPU costs; 0.0 where nothing shows one.
 
     At its own power limit a busy GPU lowers its clock as a matter of course, on one H200 to 0.77 of
-    the highest. That is no cause: steps must take longer than like ones did before.
+    the highest. That is no cause: steps must take longer than like ones did before. What the launch
+    takes longer is not among it (``slowdown``).
     """
     slow = seen.slowdown is not None and seen.slowdown >= SLOWER
     hard = any(
@@ -204,7 +208,8 @@ def _slowed(seen: Observation) -> float:
     clocks = [gpu.sm_clock_mhz for gpu in seen.gpus if gpu.sm_clock_mhz]
     low = bool(clocks and seen.sm_clock_highest and min(clocks) < LOW_CLOCK * seen.sm_clock_highest)
     held = any(gpu.throttle for gpu in seen.gpus)
-    if slow and (held or low or seen.foreign):
+    alone = bool(seen.gpus) and (seen.slowdown or 0.0) >= MUCH_SLOWER
+    if alone or (slow and (held or low or seen.foreign)):
         assert seen.slowdown is not None
         return 1 - 1 / seen.slowdown
     if (hard or (low and held)) and seen.slowdown is None and seen.sm_clock_highest and clocks:

@@ -171,12 +171,15 @@ def _throttled(seen: Observation, shares: Shares) -> Told:
     parts = [*([", ".join(reasons)] if reasons else []), *([slow] if slow else [])]
     parts += [f"shared with {name}" for name in seen.foreign[:2]]
     words = "GPU slowed: " + ", ".join(parts or ["its clock is low"])
+    hidden = bool(slow) and not reasons and not seen.foreign
     evidence: Numbers = {"slowdown": seen.slowdown, "throttle": ", ".join(reasons) or None,
                 "sm_clock_mhz": clock, "sm_clock_highest_mhz": seen.sm_clock_highest,
                 "other_processes": len(seen.foreign)}  # fmt: skip
     details = []
     if clock is not None and seen.sm_clock_highest:
         details.append(f"SM clock: {f.count(clock)} MHz of {f.count(seen.sm_clock_highest)} MHz")
+    if hidden:
+        details.append("no other process is visible; one in another container would not be")
     advice = "raise the power limit, cool the GPU, or end what shares it"
     return words, evidence, tuple(details), advice
 

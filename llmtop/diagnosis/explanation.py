@@ -24,6 +24,8 @@ AT_ANY_LOAD = {
     Cause.GPU_THROTTLED: 0.2,
     Cause.LONG_REQUESTS: 0.3,
 }
+# No limit is reached, and the engine is full: this share of the time explains it.
+MOST_OF_IT = 0.5
 LAG_S = 0.1  # of the front end: less is no trouble, whatever its share
 # Share of a request's time in the front end. On one H200 448 streams waited 9 s there for each
 # request while the batch had room: the engine core's own numbers showed headroom.
@@ -100,6 +102,9 @@ def _remainder(seen: Observation, shares: Shares) -> CauseFound:
         return _found(waits, shares.queue * shares.waits[waits], seen, shares)
     if level is Level.NEAR_KNEE:
         return _none(seen)
+    share, largest = max((shares.of.get(one, 0.0), one) for one in (Cause.DECODE, Cause.PREFILL))
+    if share >= MOST_OF_IT:
+        return _found(largest, share, seen, shares)
     return _found(Cause.UNKNOWN, None, seen, shares)
 
 

@@ -2,7 +2,7 @@
 
 ``seconds = fixed + per_request * requests + per_token * prompt and draft tokens``, by least squares
 of absolute errors: those of relative errors lose the prefill term (docs/explanation/why.md). Where
-contexts of different lengths were seen, ``per_context * context tokens`` is added.
+the cost of contexts can be told, ``per_context * context tokens`` is added.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from operator import mul
 
 from msgspec import Struct
 
+from llmtop.diagnosis.context_cost import context_cost, device_s
 from llmtop.engines.core.steps import Step
 from llmtop.values import replace
 
 LEAST = 60  # steps
+MOST_NEWEST = 256  # of the present load, in a fit beside the cost of contexts
 LEAST_PREFILLS = 8  # steps with prompt or draft tokens, for a cost per token
 # Of the number of requests, 10th to 90th percentile. With less, two terms cannot be distinguished.
+FEW = 32  # requests in most steps: fewer may cost next to nothing
 LARGEST = 8  # requests in a step: what fewer of them add is less than the noise of a busy host
 SPREAD = 0.25
 WORST = 0.25  # median relative error of a fit that is used
@@ -81,14 +84,67 @@ def mean_context(steps: Sequence[Step]) -> float | None:
     return sum(step.context_tokens or 0 for step in known) / requests if requests else None
 
 
-def fit(steps: Sequence[Step]) -> StepFit | None:
-    """The fit; None where the steps do not allow one."""
+def fit(steps: Sequence[Step], newest: Sequence[Step] = ()) -> StepFit | None:
+    """The fit; None where the steps do not allow one.
+
+    newest: consecutive steps of the present load. The cost of contexts is learned from them where
+    it is large; without them, from ``steps``.
+    """
     useful = [step for step in steps if step.requests > 0 and step.duration_s > 0]
+    cost = context_cost(newest or useful)
+    if cost is not None:
+        found = _beside_context([*useful, *newest[-MOST_NEWEST:]], cost)
+        if found is not None:
+            return found
     if len(useful) < LEAST:
         return None
     if not _counts_differ([step.requests for step in useful]):
         return None
     return (_by_context(useful) if _contexts_differ(useful) else None) or _by_requests(useful)
+
+
+def _beside_context(steps: Sequence[Step], cost: float) -> StepFit | None:
+    """The fit of what is left of the steps' time beside their contexts, of a known cost a token.
+
+    Where all steps have about as many requests, the rest of the time is taken as fixed.
+    """
+    if any(step.context_tokens is None for step in steps):
+        return None
+    rows: list[Row] = [
+        (
+            1.0,
+            float(s.requests),
+            float(s.prefill_tokens),
+            device_s(s) - cost * (s.context_tokens or 0),
+        )
+        for s in steps
+        if s.requests > 0 and s.duration_s > 0 and not s.draft_tokens
+    ]
+    plain = sorted(row[-1] for row in rows if row[2] == 0)
+    if len(plain) < LEAST or plain[len(plain) // 10] <= 0:
+        return None
+    found = _fit(rows) if _counts_differ([row[1] for row in rows if row[2] == 0]) else None
+    if found is None:
+        rest = plain[len(plain) // 2]
+        errors = sorted(abs(one - rest) for one in plain)
+        error = errors[len(errors) // 2] / rest
+        if error > WORST:
+            return None
+        found = StepFit(rest, 0.0, _token_cost(rows, rest), error, len(rows))
+    return replace(found, per_context_s=cost)
+
+
+def _token_cost(rows: Sequence[Row], fixed: float) -> float | None:
+    """Seconds for a prompt token beyond the fixed time; None where too few steps have any."""
+    with_prompt = [(row[2], row[-1] - fixed) for row in rows if row[2] > 0]
+    if len(with_prompt) < LEAST_PREFILLS:
+        return None
+    return _through_origin(with_prompt)
+
+
+def _through_origin(pairs: Sequence[tuple[float, float]]) -> float:
+    """The slope of the line through the origin, by least squares."""
+    return sum(x * y for x, y in pairs) / sum(x * x for x, _ in pairs)
 
 
 def _counts_differ(requests: Sequence[float]) -> bool:
@@ -114,7 +170,13 @@ def _by_context(steps: Sequence[Step]) -> StepFit | None:
         return None
     found = _fit(
         [
-            (1.0, float(s.requests), float(s.context_tokens or 0), float(s.prefill_tokens), _own(s))
+            (
+                1.0,
+                float(s.requests),
+                float(s.context_tokens or 0),
+                float(s.prefill_tokens),
+                device_s(s),
+            )
             for s in steps
         ]
     )
@@ -129,13 +191,8 @@ def _by_requests(steps: Sequence[Step]) -> StepFit | None:
     return _fit([_row(step, step.prefill_tokens) for step in steps])
 
 
-def _own(step: Step) -> float:
-    """The time of the device."""
-    return step.duration_s - (step.host_gap_s or 0.0)
-
-
 def _row(step: Step, tokens: int) -> Row:
-    return 1.0, float(step.requests), float(tokens), _own(step)
+    return 1.0, float(step.requests), float(tokens), device_s(step)
 
 
 def _fit(rows: list[Row]) -> StepFit | None:
@@ -150,7 +207,8 @@ def _fit(rows: list[Row]) -> StepFit | None:
         return None
     if with_tokens:
         found = _apart(rows, place) or found
-    if found[1] < 0 and with_tokens and place == 2:
+    few = sorted(row[1] for row in rows)[len(rows) // 2] < FEW
+    if found[1] < 0 and with_tokens and place == 2 and few:
         # Few requests cost next to nothing beside the weights, and a large batch was not seen.
         pair = _solve([(one, tokens, 0.0, seconds) for one, _, tokens, seconds in rows], 2)
         found = [pair[0], 0.0, pair[1]] if pair is not None else found
@@ -188,8 +246,7 @@ def _apart(rows: Sequence[Row], place: int) -> list[float] | None:
     if found is None or found[0] <= 0 or min(found[1:]) < 0:
         return None
     rest = [(row[place], row[-1] - sum(map(mul, found, row))) for row in rows if row[place] > 0]
-    token = sum(tokens * over for tokens, over in rest) / sum(tokens**2 for tokens, _ in rest)
-    return [*found, token]
+    return [*found, _through_origin(rest)]
 
 
 Row = tuple[float, ...]

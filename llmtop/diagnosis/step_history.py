@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
+from llmtop.diagnosis.slowdown import slowdown
 from llmtop.diagnosis.step_fit import StepFit, fit, mean_context
 from llmtop.diagnosis.step_window import DecodeTimes, StepWindow, window_of
 from llmtop.engines.core.steps import Step, Steps
@@ -14,9 +15,9 @@ KEPT = 4096
 SAMPLES = 16  # steps kept of each kind, by requests, prompt tokens, context: a load hides others
 WINDOW_S = 5.0
 FIT_EVERY_S = 5.0
-LONGER = 1.2  # contexts, from which on steps do not compare
 LEAST_EARLIER = 200  # steps before the window, for a fit that they are compared with
-MOST_EARLIER = 1024  # of them that are fitted, evenly spread: three terms need no more
+NEWEST = 2048  # in which the cost of contexts is looked for
+MOST_FITTED = 1024  # newest or earlier steps, evenly spread: three terms need no more
 
 
 class StepHistory:
@@ -38,7 +39,7 @@ class StepHistory:
         self._fitted_at = -1e18
         self._times: DecodeTimes | None = None
         self._before: StepFit | None = None  # the fit of steps before the window
-        self._context: float | None = None  # tokens of a request in these
+        self._earlier: list[Step] = []  # those steps
 
     def add(self, found: Steps) -> None:
         """What one exchange brought."""
@@ -71,6 +72,7 @@ class StepHistory:
         self.steps.clear()
         self._samples.clear()
         self._fit, self._times, self._before, self._fitted_at = None, None, None, -1e18
+        self._earlier = []
 
     def since(self, time: float) -> list[Step]:
         """The steps that ended after ``time``."""
@@ -99,35 +101,23 @@ class StepHistory:
         None where that cannot be said: too few steps before, or contents that were not seen then.
         """
         self._renew(now)
-        window, before = self.since(now - seconds), self._before
-        if before is None or len(window) < 20:
-            return None
-        context, usual = mean_context(window), self._context
-        if context is not None and usual is not None and context > LONGER * usual:
-            return None  # attention over longer contexts takes longer
-        return ratio(window, before)
+        return slowdown(self.since(now - seconds), self._earlier, self._before)
 
     def _renew(self, now: float) -> None:
         if now - self._fitted_at < FIT_EVERY_S and self._times is not None:
             return
         self._fitted_at = now
         samples = [step for kept in self._samples.values() for step in kept]
-        found = fit(samples)
+        found = fit(samples, list(self.steps)[-NEWEST:])
         self._fit = found.at(mean_context(self.since(now - WINDOW_S))) if found else None
         self._times = DecodeTimes(samples, self._fit)
         earlier = [step for step in self.steps if step.end <= now - WINDOW_S - FIT_EVERY_S]
-        earlier = earlier[:: max(1, len(earlier) // MOST_EARLIER)]
-        self._before = fit(earlier) if len(earlier) >= LEAST_EARLIER else None
-        self._context = mean_context(earlier)
-        if self._before is not None:
-            self._before = self._before.at(self._context)
+        self._earlier = _thinned(earlier)
+        self._before = None
+        if len(earlier) >= LEAST_EARLIER and (before := fit(self._earlier)) is not None:
+            self._before = before.at(mean_context(self._earlier))
 
 
-def ratio(steps: Sequence[Step], before: StepFit) -> float | None:
-    """The median of measured over fitted times, of steps without prompt tokens; None of few."""
-    found = sorted(
-        (step.duration_s - (step.host_gap_s or 0.0)) / before.seconds(step.requests)
-        for step in steps
-        if step.prefill_tokens == 0 and not step.draft_tokens and step.requests
-    )
-    return found[len(found) // 2] if len(found) >= 10 else None
+def _thinned(steps: Sequence[Step]) -> list[Step]:
+    """Evenly spread steps, as many as a fit needs."""
+    return list(steps)[:: max(1, len(steps) // MOST_FITTED)]

@@ -203,8 +203,48 @@ def test_a_gpu_that_slows_the_same_steps_is_named_and_its_usual_power_cap_is_not
     assert "power cap" in found.main.words and "x as long as before" in found.main.words
     shared = explain(observe(engine, gpus=(gpu(1900),), foreign=("python (pid 7)",)))
     assert shared.main.cause is Cause.GPU_THROTTLED and "shared with" in shared.main.words
-    unexplained = explain(observe(engine, gpus=(gpu(1900),)))
-    assert Cause.GPU_THROTTLED not in {one.cause for one in unexplained.causes}
+    hidden = explain(observe(engine, gpus=(gpu(1900),))).main
+    assert hidden.cause is Cause.GPU_THROTTLED and "another container" in " ".join(hidden.details)
+    without_gpu = explain(observe(engine))  # an engine on a CPU
+    assert Cause.GPU_THROTTLED not in {one.cause for one in without_gpu.causes}
+
+
+def test_a_little_slower_without_any_sign_on_the_gpu_is_not_blamed_on_it() -> None:
+    engine = ordinary()
+    engine.hold(48, 9.0)
+    engine.faults.slow = 1.35
+    engine.hold(48, WITHIN_S)
+    found = explain(observe(engine, gpus=(gpu(1900),)))
+    assert Cause.GPU_THROTTLED not in {one.cause for one in found.causes}
+
+
+def test_a_gpu_that_becomes_slow_under_a_load_that_never_changed_is_named() -> None:
+    engine = VirtualEngine(lengths=Lengths((64, 128), (400, 600)))
+    engine.hold(32, 20.0)  # as many requests in every step
+    assert Cause.GPU_THROTTLED is not explain(observe(engine, gpus=(gpu(1900),))).main.cause
+    engine.faults.slow = 2.0
+    engine.hold(32, 3.0)
+    assert explain(observe(engine, gpus=(gpu(1900),))).main.cause is Cause.GPU_THROTTLED
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+@pytest.mark.parametrize("streams", [80, 96, 112])
+def test_a_steady_batch_of_long_contexts_is_decode_bound_from_its_own_steps_alone(
+    streams: int, noise: float
+) -> None:
+    engine = VirtualEngine(lengths=Lengths((4600, 5000), (1400, 1800)))
+    while len(engine.scheduler.running) < streams or engine.steps[-1].prefill_tokens:
+        engine.hold(streams, 0.25)
+    times = random.Random(7)
+    for seconds in (WITHIN_S, 6.0, 6.0):  # the ramp is in the window of the first one at most
+        known = len(engine.steps)
+        engine.hold(streams, seconds)
+        engine.steps[known:] = [
+            changed(step, duration_s=step.duration_s * times.lognormvariate(0.0, noise))
+            for step in engine.steps[known:]
+        ]
+        found = explain(observe(engine))
+        assert found.main.cause is Cause.DECODE, (engine.now, found.causes)
 
 
 def test_a_client_that_is_the_limit_is_named_before_an_engine_with_room() -> None:

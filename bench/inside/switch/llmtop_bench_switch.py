@@ -5,6 +5,9 @@ without a test. ``on``: llmtop's are back. Both arms of a comparison then run in
 behind the other. ``break:NAME``: this part of llmtop's raises from now on. ``revive``: all of it is
 whole and installed again, so that the next part can be broken in the same engine.
 
+The seconds that llmtop's hooks take are summed up beside it, in FILE.engine.PID for the engine's
+thread and in FILE.front_end.PID for the event loop of a front end.
+
 With LLMTOP_BENCH_ASYNC vLLM schedules asynchronously on a CPU too, which it else refuses.
 """
 
@@ -39,11 +42,36 @@ def register() -> None:
 
     for module in (engine_introspection, engine_loop, front_end):
         module.patch = _remembering(module.patch)
+    meters = [
+        Meter(engine_introspection.EngineIntrospection, "engine"),
+        Meter(front_end.FrontEnd, "front_end"),
+    ]
     _collect(engine_introspection.EngineIntrospection, "install", ENGINES)
     _collect(SocketServer, "open", SERVERS)
-    follow = threading.Thread(target=_follow, args=(Path(path),), name="bench-switch")
+    follow = threading.Thread(target=_follow, args=(Path(path), meters), name="bench-switch")
     follow.daemon = True
     follow.start()
+
+
+class Meter:
+    """How long the hooks of one kind of holder took, in all: its ``_guarded`` runs each of them."""
+
+    def __init__(self, holder: Any, kind: str) -> None:
+        self.kind = kind
+        self.seconds = 0.0
+        original = holder._guarded
+
+        def _guarded(guard: Any, *args: Any) -> None:
+            begun = time.perf_counter()
+            original(guard, *args)
+            self.seconds += time.perf_counter() - begun
+
+        holder._guarded = _guarded
+
+    def write(self, path: Path) -> None:
+        """Nothing where this process has no such holder."""
+        if self.seconds:
+            path.with_name(f"{path.name}.{self.kind}.{os.getpid()}").write_text(f"{self.seconds}")
 
 
 def _schedule_asynchronously() -> None:
@@ -83,10 +111,12 @@ def _remembering(patch: Any) -> Any:
     return remembering
 
 
-def _follow(path: Path) -> None:
+def _follow(path: Path, meters: list[Meter]) -> None:
     before, on, broken = "on", True, []
     while True:
         time.sleep(LOOK_S)
+        for meter in meters:
+            meter.write(path)
         try:
             word = path.read_text().strip()
         except OSError:

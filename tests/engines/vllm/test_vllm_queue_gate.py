@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -300,6 +301,33 @@ async def test_a_first_token_is_timed_from_the_door_to_the_first_bytes(
     await server.gated(api, no_guard)(HTTP, no_body, Answer().send)
     told = server.ttft.read()
     assert (told["count"], told["sum_s"]) == (1, pytest.approx(took))
+
+
+async def test_a_request_counts_from_when_the_server_had_it_not_from_its_first_turn(
+    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class RequestResponseCycle:  # as uvicorn makes one for each request
+        def __init__(self, scope: dict[str, Any]) -> None:
+            self.scope = scope
+
+    server = serve()
+    module = SimpleNamespace(RequestResponseCycle=RequestResponseCycle)
+    monkeypatch.setitem(sys.modules, "uvicorn.protocols.http.h11_impl", module)
+    for other in ("uvicorn", "uvicorn.protocols", "uvicorn.protocols.http"):
+        monkeypatch.setitem(sys.modules, other, SimpleNamespace(__path__=[]))
+    door = importlib.import_module("llmtop_vllm.server_door")
+    undo = door.stamp_arrivals(lambda work, where: work(), lambda: server.now)
+    first, second = (RequestResponseCycle(dict(HTTP)).scope for _ in range(2))
+    gated = server.gated(Api(server, ("a",), streams=True), no_guard)
+    await gated(first, no_body, Answer().send)
+    busy_s = server.now  # so long the event loop was busy with the first one
+    await gated(second, no_body, Answer().send)
+    told = server.ttft.read()
+    assert (told["count"], told["min_s"]) == (2, pytest.approx(0.037))
+    assert told["max_s"] == pytest.approx(busy_s + 0.037)
+    for one in undo:
+        one()
+    assert RequestResponseCycle(dict(HTTP)).scope == HTTP
 
 
 async def test_an_answer_without_a_token_is_not_timed(serve: Callable[..., Server]) -> None:

@@ -24,6 +24,7 @@ from llmtop_vllm.patching import patch
 from llmtop_vllm.queue_counters import FRONT_ENDS, QueueCounters
 from llmtop_vllm.queue_gate import QueueGate, gated
 from llmtop_vllm.request_abort import EventLoop, RequestAbort
+from llmtop_vllm.server_door import stamp_arrivals
 
 MOST_QUEUED = 1_000_000
 NOTE = (
@@ -111,6 +112,7 @@ class FrontEnd:
 
         undo.append(patch(client, "add_request_async", add_request_async))
         undo.append(patch(processor, "process_outputs", process_outputs))
+        undo += stamp_arrivals(self._guarded, self._clock)
         self._gate_applications()
 
     def _gate_applications(self) -> None:

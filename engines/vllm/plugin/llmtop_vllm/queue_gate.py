@@ -27,6 +27,7 @@ from llmtop_vllm.queue_counters import (
     WAITING,
     QueueCounters,
 )
+from llmtop_vllm.server_door import CAME
 
 PATHS = (
     *("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages", "/generate"),
@@ -157,7 +158,7 @@ def gated(app: App, gate: QueueGate, times: AnswerTimes, guard: Callable[[Except
         if not scope["path"].endswith(PATHS):
             return await app(scope, receive, send)
         try:
-            visit = times.begin()
+            visit = times.begin(scope.get(CAME))
             claim = gate.enter()
         except Exception as error:
             guard(error)
