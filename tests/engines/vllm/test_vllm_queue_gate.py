@@ -6,8 +6,10 @@ import asyncio
 import importlib
 import json
 import os
+import socket
 import stat
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -38,13 +40,22 @@ class Server:
             shared, mine, lambda: self.unfinished[number], clock=lambda: self.now
         )
 
-    def gated(self, application: Any, guard: Callable[[Exception], None]) -> Any:
+    def gated(
+        self,
+        application: Any,
+        guard: Callable[[Exception], None],
+        flushed: Callable[[Callable[[], None]], None] = lambda work: work(),
+    ) -> Any:
         """The application behind the gate of the first front end."""
         latency = importlib.import_module("llmtop_live.latency_histogram")
         times = importlib.import_module("llmtop_vllm.answer_times")
         self.ttft = latency.LatencyHistogram()
         self.times = times.AnswerTimes(
-            self.ttft, lambda work, where: work(), lambda: self.now, lambda: self.now + 1e9
+            self.ttft,
+            lambda work, where: work(),
+            lambda: self.now,
+            lambda: self.now + 1e9,
+            flushed,
         )
         return self.gates.gated(application, self.front_ends[0], self.times, guard)
 
@@ -328,6 +339,41 @@ async def test_a_request_counts_from_when_the_server_had_it_not_from_its_first_t
     for one in undo:
         one()
     assert RequestResponseCycle(dict(HTTP)).scope == HTTP
+
+
+def test_the_kernel_tells_for_how_long_a_request_has_waited_in_its_socket(
+    plugin: ModuleType,
+) -> None:
+    door = importlib.import_module("llmtop_vllm.server_door")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        begun = time.monotonic()
+        client.sendall(b"POST /v1/completions HTTP/1.1")
+        taken, _ = server.accept()
+    with client, taken:
+        transport = SimpleNamespace(get_extra_info=lambda name: taken)
+        while not (waited := door.waited_s(transport)):
+            assert time.monotonic() - begun < 60, "it never waits"
+        assert 0.005 <= waited <= time.monotonic() - begun + 0.011  # a tick is 10 ms at most
+    pair = socket.socketpair()
+    with pair[0], pair[1]:
+        assert door.waited_s(SimpleNamespace(get_extra_info=lambda name: pair[0])) == 0.0
+    assert door.waited_s(None) == 0.0
+
+
+async def test_a_stream_is_timed_when_its_first_bytes_have_left(
+    serve: Callable[..., Server],
+) -> None:
+    later: list[Callable[[], None]] = []
+    server = serve()
+    gated = server.gated(Api(server, ("a",), streams=True), no_guard, later.append)
+    await gated(HTTP, no_body, Answer().send)
+    assert server.ttft.read()["count"] == 0
+    server.now = 0.5
+    for work in later:
+        work()
+    told = server.ttft.read()
+    assert (told["count"], told["max_s"]) == (1, pytest.approx(0.5))
 
 
 async def test_an_answer_without_a_token_is_not_timed(serve: Callable[..., Server]) -> None:

@@ -7,6 +7,7 @@ what happens behind its step. On a slow core that was 5 to 11 % of the TTFT of a
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import operator
 import time
@@ -40,7 +41,8 @@ VISIT: contextvars.ContextVar[Visit | None] = contextvars.ContextVar("llmtop_vis
 
 class AnswerTimes:
     """Fills ``ttft``. guarded: calls its first argument under the guard, if it is still on; the
-    second one says where that is. All of it runs on the front end's event loop."""
+    second one says where that is. flushed: calls its argument when what was sent so far has left
+    the process. All of it runs on the front end's event loop."""
 
     def __init__(
         self,
@@ -48,7 +50,9 @@ class AnswerTimes:
         guarded: Callable[[Callable[[], None], str], None],
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        flushed: Callable[[Callable[[], None]], None] = lambda work: work(),
     ) -> None:
+        self._flushed = flushed
         self._ttft = ttft
         self._guarded = guarded
         self._clock = clock
@@ -103,9 +107,13 @@ class AnswerTimes:
         elif visit.made is None or not message.get("body"):
             return
         elif visit.streams:
-            self._tell(visit, self._clock())
+            visit.told = True
+            self._flushed(lambda: self._guarded(lambda: self._add(visit), "the end of a write"))
         elif not message.get("more_body", False):
             self._tell(visit, visit.made)  # an answer in one piece has no observable first token
+
+    def _add(self, visit: Visit) -> None:
+        self._ttft.add(self._clock() - visit.came)
 
     def _tell(self, visit: Visit, at: float) -> None:
         if not visit.told:
@@ -116,6 +124,18 @@ class AnswerTimes:
         """The answer is over, or its client is gone."""
         for ident in visit.idents:
             self._awaited.pop(ident, None)
+
+
+def flushed_by_uvloop(work: Callable[[], None]) -> None:
+    """Run it when this turn of the event loop is over, where uvloop runs: it writes only then.
+
+    asyncio's own loop writes at once. Then the work is done at once.
+    """
+    loop = asyncio.get_running_loop()
+    if type(loop).__module__.partition(".")[0] == "uvloop":
+        loop.call_soon(work)
+    else:
+        work()
 
 
 def _is_event_stream(headers: Any) -> bool:

@@ -19,7 +19,7 @@ from llmtop_live.latency_histogram import LatencyHistograms
 from llmtop_live.socket_server import SocketServer
 from llmtop_live.tunables import TunableOption, Tunables
 
-from llmtop_vllm.answer_times import AnswerTimes
+from llmtop_vllm.answer_times import AnswerTimes, flushed_by_uvloop
 from llmtop_vllm.patching import patch
 from llmtop_vllm.queue_counters import FRONT_ENDS, QueueCounters
 from llmtop_vllm.queue_gate import QueueGate, gated
@@ -78,7 +78,9 @@ class FrontEnd:
         self.inside = inside = FrontEndIntrospection(log, number, "front_end")
         inside.gate = self.gate
         inside.latencies = LatencyHistograms(tuple(BASE), BASE)
-        self.times = AnswerTimes(inside.latencies["ttft"], self._guarded, clock)
+        self.times = AnswerTimes(
+            inside.latencies["ttft"], self._guarded, clock, flushed=flushed_by_uvloop
+        )
         inside.boundary = self._loop  # type: ignore[assignment]
         inside.abort = RequestAbort(engine)  # type: ignore[assignment]
 
