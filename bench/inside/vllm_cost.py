@@ -6,8 +6,9 @@ The engine runs with bench/inside/switch on its PYTHONPATH and FILE in LLMTOP_BE
 order is on off, off on, on off, ... The ratio of each pair is on to off; the result is their
 geometric mean with the 95 % interval of Student's t. Output tokens are vLLM's own counter. A pair
 with a window in which the engine made no token compares nothing: it is left out and counted.
-Beside it stands a direct measurement: the time that the hooks take, as a share of the time of the
-engine's thread and of the event loop of a front end.
+Beside it stands a direct measurement: the CPU time of the hooks, as a share of the time of the
+engine's thread and of the event loop of a front end. It holds what the hooks do, not what they
+cause elsewhere.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Look:
 
 
 def hooks_s(switch: Path, kind: str) -> float:
-    """The longest that llmtop's hooks took in one process so far, seconds; 0.0 without hooks."""
+    """CPU seconds of llmtop's hooks in the process where they took most; 0.0 without hooks."""
     found = [one.read_text() for one in switch.parent.glob(f"{switch.name}.{kind}.*")]
     return max((float(text) for text in found if text), default=0.0)
 

@@ -5,7 +5,7 @@ without a test. ``on``: llmtop's are back. Both arms of a comparison then run in
 behind the other. ``break:NAME``: this part of llmtop's raises from now on. ``revive``: all of it is
 whole and installed again, so that the next part can be broken in the same engine.
 
-The seconds that llmtop's hooks take are summed up beside it, in FILE.engine.PID for the engine's
+The CPU seconds that llmtop's hooks take are summed up beside it, in FILE.engine.PID for the engine's
 thread and in FILE.front_end.PID for the event loop of a front end.
 
 With LLMTOP_BENCH_ASYNC vLLM schedules asynchronously on a CPU too, which it else refuses.
@@ -54,7 +54,8 @@ def register() -> None:
 
 
 class Meter:
-    """How long the hooks of one kind of holder took, in all: its ``_guarded`` runs each of them."""
+    """CPU seconds that the hooks of one kind of holder took on the main thread of this process, in
+    all: its ``_guarded`` runs each of them."""
 
     def __init__(self, holder: Any, kind: str) -> None:
         self.kind = kind
@@ -62,16 +63,20 @@ class Meter:
         original = holder._guarded
 
         def _guarded(guard: Any, *args: Any) -> None:
-            begun = time.perf_counter()
+            begun = time.thread_time()
             original(guard, *args)
-            self.seconds += time.perf_counter() - begun
+            if threading.current_thread() is threading.main_thread():
+                self.seconds += time.thread_time() - begun
 
         holder._guarded = _guarded
 
     def write(self, path: Path) -> None:
         """Nothing where this process has no such holder."""
         if self.seconds:
-            path.with_name(f"{path.name}.{self.kind}.{os.getpid()}").write_text(f"{self.seconds}")
+            file = path.with_name(f"{path.name}.{self.kind}.{os.getpid()}")
+            part = file.with_name(f"part.{file.name}")
+            part.write_text(f"{self.seconds}")
+            part.replace(file)  # a reader never sees half of it
 
 
 def _schedule_asynchronously() -> None:
