@@ -14,12 +14,22 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+
 from llmtop.engines.vllm.adapter import PLUGIN_FOLDERS
 
 sys.path[:0] = [str(folder) for folder in PLUGIN_FOLDERS]
 
 ROUNDS, STEPS = 7, 200
 QUEUE = 100_000
+
+
+class Output(msgspec.Struct, array_like=True, gc=False):
+    """An ``EngineCoreOutput``: a Struct in vLLM, too."""
+
+    request_id: str
+    new_token_ids: list[int]
+    finish_reason: object = None
 
 
 def best(work: Callable[[], object], times: int) -> float:
@@ -69,9 +79,7 @@ def step_of(count: int) -> Callable[[], None]:
         ),
         preempted_req_ids=set(),
     )
-    outputs = [
-        SimpleNamespace(request_id=name, new_token_ids=[7], finish_reason=None) for name in names
-    ]
+    outputs = [Output(name, [7]) for name in names]
     stats = SimpleNamespace(spec_decoding_stats=None)
     result = {0: SimpleNamespace(outputs=outputs, scheduler_stats=stats)}
 

@@ -145,9 +145,29 @@ def test_what_differs_is_shown_and_is_made_alike(engine: Engine) -> None:
     assert load.failed == []
 
 
-def test_each_rank_shows_its_steps_and_an_abort_reaches_rank_1(engine: Engine) -> None:
+def free_blocks(engine: Engine, follow: EngineInside) -> dict[int, int | None]:
+    """Free KV blocks of each rank when the last of its requests has ended."""
+    engine.eventually(lambda: asyncio.run(follow.requests()).rows == ())
+    free: dict[int, int | None] = {}
+
+    def both() -> bool:
+        with ThreadPoolExecutor(2) as pool:  # two at once: one for each rank
+            sent = [pool.submit(engine.stream, f"count {n}", 30) for n in (1, 2)]
+            assert [one.result(PATIENT_S).tokens for one in sent] == [30, 30]
+        engine.eventually(lambda: asyncio.run(follow.requests()).rows == ())
+        steps = asyncio.run(follow.steps()).steps
+        free.update({step.rank: step.kv_free_blocks for step in steps})
+        return {step.rank for step in steps} == {0, 1}
+
+    engine.eventually(both)
+    return free
+
+
+def test_each_rank_shows_its_steps_and_an_abort_on_rank_1_frees_its_blocks(engine: Engine) -> None:
     follow = EngineInside(engine.socket, (0, 1), timeout_s=PATIENT_S)
     asyncio.run(follow.steps())
+    start = free_blocks(engine, follow)
+    assert None not in start.values()
     with ThreadPoolExecutor(2) as pool:
         sent = [pool.submit(engine.stream, f"long answer {n}", 1500) for n in (1, 2)]
         engine.eventually(lambda: sorted(running(engine)) == [1, 1])
@@ -162,6 +182,7 @@ def test_each_rank_shows_its_steps_and_an_abort_reaches_rank_1(engine: Engine) -
         assert all((one.result(PATIENT_S).tokens or 0) < 1500 for one in sent)
     found = asyncio.run(follow.steps())
     assert found.ranks == 2 and {step.rank for step in found.steps} == {0, 1}
+    assert free_blocks(engine, follow) == start
 
 
 def test_a_queue_limit_is_one_of_each_rank(engine: Engine) -> None:

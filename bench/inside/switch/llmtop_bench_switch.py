@@ -5,8 +5,8 @@ without a test. ``on``: llmtop's are back. Both arms of a comparison then run in
 behind the other. ``break:NAME``: this part of llmtop's raises from now on. ``revive``: all of it is
 whole and installed again, so that the next part can be broken in the same engine.
 
-The CPU seconds that llmtop's hooks take are summed up beside it, in FILE.engine.PID for the engine's
-thread and in FILE.front_end.PID for the event loop of a front end.
+The CPU seconds that llmtop's hooks take are summed up beside it, in FILE.engine.PID for the
+engine's thread and in FILE.front_end.PID for the event loop of a front end.
 
 With LLMTOP_BENCH_ASYNC vLLM schedules asynchronously on a CPU too, which it else refuses.
 """

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import operator
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -18,7 +17,6 @@ from llmtop_live.latency_histogram import LatencyHistogram
 
 Send = Callable[[Any], Awaitable[None]]
 BODY = "http.response.body"
-_ident = operator.attrgetter("request_id")
 
 
 class Visit:
@@ -78,7 +76,7 @@ class AnswerTimes:
         if not awaited:
             return
         now = self._clock()
-        here = awaited.keys() & set(map(_ident, outputs))
+        here = awaited.keys() & {one.request_id for one in outputs}
         for output in outputs if here else ():
             if output.request_id not in here:
                 continue

@@ -7,7 +7,6 @@ sets, because a loop over hundreds of requests at each step would cost too much.
 
 from __future__ import annotations
 
-import operator
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -25,7 +24,6 @@ BASE = {
     "arrival_lag": "arrival at the server, until the engine core has the request",
 }
 COMPLETE = ("STOP", "LENGTH", "REPETITION")  # not those that were aborted or failed
-_ident = operator.attrgetter("request_id")
 MOST_KNOWN = 1 << 17  # names of requests on their way into the scheduler
 
 
@@ -94,7 +92,7 @@ class RequestClocks:
 
     def emitted(self, outputs: Sequence[Any], finished: Iterable[Any], now: float) -> None:
         """A step brought these outputs, at ``now``. finished: those of them that are the last."""
-        got = set(map(_ident, outputs))
+        got = {one.request_id for one in outputs}
         for output in finished:
             if not output.new_token_ids:
                 got.discard(output.request_id)

@@ -8,7 +8,6 @@ Time in which there was no work is not part of a step.
 
 from __future__ import annotations
 
-import operator
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,8 +19,6 @@ from llmtop_vllm.host_gap import HostGap
 from llmtop_vllm.request_clocks import RequestClocks
 from llmtop_vllm.step_content import StepContent
 
-_reason = operator.attrgetter("finish_reason")
-_tokens = operator.attrgetter("new_token_ids")
 NO_PREEMPTED = "this scheduler's plans do not say which requests were preempted"
 MOST_PLANNED = 64  # steps whose result is awaited: two, or as many as there are pipeline stages
 
@@ -115,12 +112,14 @@ class StepRecorder:
         content = self._content_of(plan)
         batches = [batch.outputs for batch in result.values()]
         outputs = batches[0] if len(batches) == 1 else [one for batch in batches for one in batch]
+        # A comprehension reads an attribute in half the time of ``map`` with ``attrgetter``.
         finished = []
-        if list(map(_reason, outputs)).count(None) < len(outputs):
+        if [one.finish_reason for one in outputs].count(None) < len(outputs):
             finished = [one for one in outputs if one.finish_reason is not None]
         self._clocks.emitted(outputs, finished, ended)
         if content.requests:
-            self._write(content, sum(map(len, map(_tokens, outputs))), _drafts(result), ended)
+            tokens = sum([len(one.new_token_ids) for one in outputs])
+            self._write(content, tokens, _drafts(result), ended)
 
     def _content_of(self, plan: Any) -> StepContent:
         while self._planned:
