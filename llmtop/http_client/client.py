@@ -156,7 +156,7 @@ class HttpClient:
             raise ValueError(str(error)) from error
         except httpx.HTTPError as error:
             raise BrokenAnswer(type(error).__name__, str(error)) from error
-        except OSError as error:  # httpx passes on some TLS errors as they are
+        except OSError as error:  # httpx passes on a refusal of TLS that comes after the handshake
             raise NoConnection(str(error)) from error
 
     async def _body(self, response: httpx.Response) -> bytes:

@@ -44,7 +44,7 @@ class TooLarge(Exception):
 
 
 class NoConnection(Exception):
-    """The connection was refused. The text is that of the cause."""
+    """The connection was refused, by the machine or by TLS. The text is that of the cause."""
 
 
 class ForeignRedirect(Exception):

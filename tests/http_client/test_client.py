@@ -1,15 +1,28 @@
-"""Requests that are no fetches of a page: forms, webhooks, answers that explain a failure."""
+"""Requests that are no fetches of a page: forms, webhooks, answers that explain a failure.
+
+Also a server that refuses us after the handshake of TLS.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from threading import Event, Thread
 
 import pytest
 
 from llmtop.http_client.client import HttpClient
-from llmtop.http_client.exchange import SMALL
+from llmtop.http_client.exchange import SMALL, NoConnection
+from llmtop.trust import Trust
+from tests.folders import TESTS
+
+TLS = TESTS / "data" / "tls"
+AUTHORITY, SERVER, CLIENT = TLS / "authority.pem", TLS / "signed.pem", TLS / "client.pem"
+STRANGER = TLS / "self_signed.pem"
+PATIENCE_S = 60.0
 
 # The first name is asked as this machine is, the second as another machine is.
 HOSTS = pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
@@ -98,3 +111,52 @@ async def test_a_redirect_is_an_answer(host: str) -> None:
     async with serving(moved) as (port, came), asking() as client:
         answer = await client.request("POST", f"http://{host}:{port}/", body=b"")
     assert (answer.status, answer.location, len(came)) == (302, "/there", 1)
+
+
+@contextmanager
+def refusing_clients() -> Iterator[str]:
+    """The URL of a server that accepts one client certificate only. It serves one connection.
+
+    In TLS 1.3 the client has ended its handshake when the server checks the certificate. So the
+    client sends its request and reads the refusal in place of the answer. The server keeps the
+    connection open until then: closing it could overtake the refusal.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(CLIENT)
+    read = Event()
+
+    def attend(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with context.wrap_socket(
+            connection, server_side=True, do_handshake_on_connect=False
+        ) as secure:
+            with pytest.raises(ssl.SSLError):
+                secure.do_handshake()
+            read.wait(PATIENCE_S)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=attend, args=(listener,))
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            read.set()
+            thread.join(PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"), [("", "CERTIFICATE_REQUIRED"), (str(STRANGER), "UNKNOWN_CA")]
+)
+async def test_a_refused_certificate_is_no_connection_though_the_handshake_ended(
+    shown: str, words: str
+) -> None:
+    trust = Trust(authorities=str(AUTHORITY), certificate=shown)
+    client = HttpClient(1024, PATIENCE_S, trust_of=lambda _: trust)
+    try:
+        with refusing_clients() as url, pytest.raises(NoConnection, match=words):
+            await client.get(url)
+    finally:
+        await client.close()
