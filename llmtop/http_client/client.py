@@ -2,8 +2,7 @@
 
 It handles time limits, size limits, redirects, proxies, certificates, keys and errors. Requests to
 this machine use ``loopback``, which needs a third of the CPU. TLS, proxies, passwords in a URL and
-other machines use httpx. ``probe`` checks readiness: it reads no body and runs in the threads of
-the supervisor.
+other machines use httpx. ``probe`` checks readiness, and says why it does not use this client.
 """
 
 from __future__ import annotations
