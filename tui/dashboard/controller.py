@@ -13,7 +13,6 @@ from llmtop.engines.host.log_reader import LogFeed
 from llmtop.engines.host.safe_text import clean
 from llmtop.tui.dashboard.load_control import LoadControl
 from llmtop.tui.dashboard.load_handover import counted
-from llmtop.tui.sources.engine import EngineSource
 from llmtop.wording.sentences import change_words, why_silent
 
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ class DashboardController(LoadControl):
     """Executes commands of the keys. Their results appear in the store.
 
     new_load: makes the load for an engine. stop_engine: ends one, blocking. seed: a new one each
-    time. restart_engine: restarts one with new option values, blocking. now: the screen's clock,
-    for marks and events. experiments: searches and comparisons, which have a load of their own.
+    time. restart_engine: restarts one with new option values, blocking. experiments: searches and
+    comparisons, which have a load of their own.
     """
 
     async def set_option(
@@ -56,7 +55,7 @@ class DashboardController(LoadControl):
         unsent = change.outcome is Outcome.REFUSED and change.ack_ms is None
         if unsent or change.outcome is Outcome.PARTIAL:
             # No history holds what was refused before it was sent, or what a rank did not answer.
-            self._report("warning", change_words(change))
+            self._engines.report("warning", change_words(change))
         if self.slo is not None and not change.failed:
             self.slo.effects.applied(engine, option)
         source.look_again()
@@ -96,7 +95,7 @@ class DashboardController(LoadControl):
         if load is not None and not load.finished and self._store.load_target == engine:
             load.stop(drain=False)
             await counted(load)
-        self._report("change", f"{engine} is being stopped")
+        self._engines.report("change", f"{engine} is being stopped")
         await asyncio.to_thread(self._stop_engine, record)
         await self._sampling.sample(source, again=True)
 
@@ -116,7 +115,7 @@ class DashboardController(LoadControl):
         finally:
             inside.close()
         for ident in done.aborted:
-            self._report("change", clean(f"{engine}: request {ident} aborted"))
+            self._engines.report("change", clean(f"{engine}: request {ident} aborted"))
         return done
 
     def _inside(self, engine: str) -> EngineInside:
@@ -193,7 +192,7 @@ class DashboardController(LoadControl):
             raise LlmtopError(f"{', '.join(self._restarts.names)} is restarting")
         if load is not None:
             load.stop(drain=False)
-            self._report("info", "load stopped: a measurement has a load of its own")
+            self._engines.report("info", "load stopped: a measurement has a load of its own")
         if (load := self._load_source.load) is not None:
             self._load_source.let_go()
             await asyncio.to_thread(load.close)
@@ -239,8 +238,8 @@ class DashboardController(LoadControl):
             return
         records = [
             source.session.endpoint.record
-            for source in self._sampling.sources
-            if isinstance(source, EngineSource) and source.session.endpoint.record is not None
+            for source in self._engines
+            if source.session.endpoint.record is not None
         ]
         await asyncio.gather(*(asyncio.to_thread(self._stop_engine, record) for record in records))
 

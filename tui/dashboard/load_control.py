@@ -15,8 +15,6 @@ from llmtop.tui.dashboard.load_handover import LoadHandover, counted
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.experiments import Experiments
 from llmtop.tui.sources.load import LoadSource
-from llmtop.tui.sources.sampling import Sampling
-from llmtop.tui.store.store import Event, Store
 from llmtop.values import replace
 from llmtop.wording.format import count, rate
 
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from llmtop.engines.core.records import EngineRecord
     from llmtop.loadgen.workers.load import Load
     from llmtop.tui.dashboard.load_handover import RestartEngine
+    from llmtop.tui.dashboard.observed_engines import ObservedEngines
     from llmtop.tui.dashboard.recordings import Recordings
     from llmtop.tui.slo.services import SloServices
 
@@ -37,24 +36,23 @@ class LoadControl(Control):
 
     def __init__(
         self,
-        store: Store,
-        sampling: Sampling,
+        engines: ObservedEngines,
         load_source: LoadSource,
         new_load: Callable[[EngineSource], Load],
         stop_engine: Callable[[EngineRecord], object],
         seed: Callable[[], int],
         restart_engine: RestartEngine,
-        now: Callable[[], float],
         experiments: Experiments,
     ) -> None:
-        self._store = store
-        self._sampling = sampling
+        self._engines = engines
+        self._store = engines.store
+        self._sampling = engines.sampling
         self._load_source = load_source
         self._new_load = new_load
         self._stop_engine = stop_engine
         self._seed = seed
-        self._restarts = LoadHandover(store, sampling, load_source, restart_engine, now)
-        self._now = now
+        self._restarts = LoadHandover(engines, load_source, restart_engine)
+        self._now = engines.timeline.now
         self._experiments = experiments
         self._last: Plan | None = None  # what `start_again` starts
         self._begins = asyncio.Lock()  # held while a load's workers start
@@ -83,7 +81,7 @@ class LoadControl(Control):
             await asyncio.to_thread(fresh.start, plan)
             self._load_source.load, self._load_source.starting = fresh, None
             self._store.load_target = source.track.name
-        self._report("info", f"load: {plan.shape}")
+        self._engines.report("info", f"load: {plan.shape}")
         self._refresh_load()
 
     async def more(self) -> None:
@@ -122,7 +120,7 @@ class LoadControl(Control):
         burst = load.snapshot()  # as it is now: there is a limit to the level
         unit = "req/s" if burst.loop == Loop.OPEN else "streams"
         self._mark(f"burst {burst.asked:g}")
-        self._report("info", f"load: burst of {burst.asked:,g} {unit} for {BURST_S:g} s")
+        self._engines.report("info", f"load: burst of {burst.asked:,g} {unit} for {BURST_S:g} s")
         self._refresh_load()
 
     async def stop_load(self) -> None:
@@ -136,7 +134,7 @@ class LoadControl(Control):
     def _end_load(self, drain: bool) -> None:
         if self._restarts.interrupted is not None:
             self._restarts.interrupted = None
-            self._report("info", "the load stays stopped")
+            self._engines.report("info", "the load stays stopped")
             return
         load = self._need()
         now = load.snapshot()
@@ -146,7 +144,9 @@ class LoadControl(Control):
         self._mark("load stopped")
         left = load.snapshot().in_flight
         ends = "finish" if drain else "are cut"
-        self._report("info", f"load stopped; {left:,} requests {ends}" if left else "load stopped")
+        self._engines.report(
+            "info", f"load stopped; {left:,} requests {ends}" if left else "load stopped"
+        )
         self._refresh_load()
 
     async def start_again(self) -> None:
@@ -172,7 +172,7 @@ class LoadControl(Control):
             if now.loop == Loop.OPEN
             else f"{count(now.asked)} streams"
         )
-        self._report("info", f"load: {level} ({now.loop} loop), held")
+        self._engines.report("info", f"load: {level} ({now.loop} loop), held")
         self._refresh_load()
 
     async def freeze(self) -> None:
@@ -196,10 +196,10 @@ class LoadControl(Control):
             await self._start(replace(plan, seed=self._seed()))
 
     def _source(self, engine: str) -> EngineSource:
-        for source in self._sampling.sources:
-            if isinstance(source, EngineSource) and source.track.name == engine:
-                return source
-        raise LlmtopError(f"there is no engine {engine!r} on this screen")
+        source = self._engines.named(engine)
+        if source is None:
+            raise LlmtopError(f"there is no engine {engine!r} on this screen")
+        return source
 
     def _selected(self) -> EngineSource:
         if self._store.selected is None:
@@ -224,9 +224,6 @@ class LoadControl(Control):
 
     def _refresh_load(self) -> None:
         self._sampling.sample(self._load_source, again=True)
-
-    def _report(self, level: str, text: str) -> None:
-        self._store.events.append(Event(self._now(), level, text))
 
     def _mark(self, label: str) -> None:
         """A mark of the load. Keys that follow each other at once leave one, the last one's."""

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llmtop.analysis.marks import Mark
 from llmtop.engines.core.options import Change, Outcome
 from llmtop.engines.core.records import EngineRecord, State
 from llmtop.engines.host.safe_text import clean
-from llmtop.tui.store.store import Event, Store
 from llmtop.values import replace
 from llmtop.wording.sentences import change_words, flag_words
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llmtop.engines.supervision.restart import HandOver, Restarted, Wanted
     from llmtop.loadgen.workers.load import Load
+    from llmtop.tui.dashboard.observed_engines import ObservedEngines
     from llmtop.tui.sources.engine import EngineSource
     from llmtop.tui.sources.load import LoadSource
-    from llmtop.tui.sources.sampling import Sampling
 
     RestartEngine = Callable[[EngineRecord, Wanted, HandOver | None], Restarted]
 
@@ -43,24 +43,22 @@ class LoadHandover:
 
     names: of those engines. interrupted: the load that waits for one of them, None when none does.
     restart_engine: restarts one, blocking; rolling where it is given what to do while both run.
-    now: the screen's clock, for marks and events.
     """
 
     def __init__(
         self,
-        store: Store,
-        sampling: Sampling,
+        engines: ObservedEngines,
         load_source: LoadSource,
         restart_engine: RestartEngine,
-        now: Callable[[], float],
     ) -> None:
         self.names: set[str] = set()
         self.interrupted: Load | None = None
-        self._store = store
-        self._sampling = sampling
+        self._engines = engines
+        self._store = engines.store
+        self._sampling = engines.sampling
         self._load_source = load_source
         self._restart_engine = restart_engine
-        self._now = now
+        self._now = engines.timeline.now
 
     async def carry_out(
         self,
@@ -81,7 +79,7 @@ class LoadHandover:
             for name, value in wanted.changes.items()
         ]
         asked = ", ".join(filter(None, [*changed, flag_words(wanted.flags)]))
-        self._report("change", f"{engine} restarts{': ' if asked else ''}{asked}")
+        self._engines.report("change", f"{engine} restarts{': ' if asked else ''}{asked}")
         hand_over = None
         if rolling:
             from llmtop.engines.supervision.restart import room_beside
@@ -120,9 +118,11 @@ class LoadHandover:
         status = source.track.status
         if status is not None and status.state is State.READY:
             load.go_on()
-            self._report("info", "the load resumes")
+            self._engines.report("info", "the load resumes")
         else:
-            self._report("warning", f"the load stays stopped: {source.track.name} does not run")
+            self._engines.report(
+                "warning", f"the load stays stopped: {source.track.name} does not run"
+            )
         self._refresh_load()
 
     def _hand_over(self, source: EngineSource) -> HandOver:
@@ -139,7 +139,7 @@ class LoadHandover:
         load = self._loading(name)
         if load is not None:
             load.aim(url)
-            self._report("info", f"the load moves to {url}")
+            self._engines.report("info", f"the load moves to {url}")
         deadline = time.monotonic() + DRAIN_S
         while True:
             before = source.track.sample
@@ -150,7 +150,9 @@ class LoadHandover:
             if fresh and sample is not None and sample.running == 0 and not sample.waiting:
                 break
             if time.monotonic() >= deadline:
-                self._report("warning", f"{name} still had requests after {DRAIN_S:.0f} s: cut")
+                self._engines.report(
+                    "warning", f"{name} still had requests after {DRAIN_S:.0f} s: cut"
+                )
                 break
             await asyncio.sleep(DRAIN_BEAT_S)
         source.resting = True
@@ -161,11 +163,13 @@ class LoadHandover:
             track.marks.append(Mark(self._now(), "rolled back"))
             why = f"{done.failure}; {done.advice}" if done.advice else done.failure
             words = "runs on as before" if done.down_s == 0 else "runs as before again"
-            self._report("error", clean(f"{engine} {words}: the new configuration failed, {why}"))
+            self._engines.report(
+                "error", clean(f"{engine} {words}: the new configuration failed, {why}")
+            )
             return
         if asked:
             track.marks.append(Mark(self._now(), asked, effect=True, since=began))
-        self._report(
+        self._engines.report(
             "info", f"{engine} restarted in {done.took_s:.0f}s, down for {done.down_s:.0f}s"
         )
 
@@ -177,6 +181,3 @@ class LoadHandover:
 
     def _refresh_load(self) -> None:
         self._sampling.sample(self._load_source, again=True)
-
-    def _report(self, level: str, text: str) -> None:
-        self._store.events.append(Event(self._now(), level, text))

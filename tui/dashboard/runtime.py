@@ -16,8 +16,8 @@ from llmtop.operations.recorder_process import is_wanted
 from llmtop.operations.wiring import Wiring, fresh_seed
 from llmtop.tui.dashboard.controller import DashboardController
 from llmtop.tui.dashboard.engine_discovery import MissingEngines, NewEngines
-from llmtop.tui.dashboard.engine_sources import open_source
 from llmtop.tui.dashboard.loads import Loads
+from llmtop.tui.dashboard.observed_engines import ObservedEngines
 from llmtop.tui.dashboard.recordings import Recordings
 from llmtop.tui.history.past import PastSource
 from llmtop.tui.history.recorder import RecorderSource
@@ -28,18 +28,15 @@ from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.experiment import Parts
 from llmtop.tui.sources.experiments import Experiments
 from llmtop.tui.sources.gpu import GpuSource
-from llmtop.tui.sources.insight import InsightSource
 from llmtop.tui.sources.load import LoadSource
-from llmtop.tui.sources.load_state import EngineStates
-from llmtop.tui.sources.sampling import Sampling, Source
+from llmtop.tui.sources.sampling import Source
 from llmtop.tui.sources.shared_load import SharedLoadSource
-from llmtop.tui.store.store import EngineTrack, Event, Store
-from llmtop.tui.store.timeline import Timeline
 
 if TYPE_CHECKING:
     from llmtop.engines.core.endpoint import Endpoint
     from llmtop.engines.core.options import Option
     from llmtop.tui.dashboard.tour import Tour
+    from llmtop.tui.store.store import EngineTrack
 
 
 class DashboardRuntime:
@@ -61,15 +58,13 @@ class DashboardRuntime:
         follow_new: bool = False,
         missing: Mapping[str, str] | None = None,
     ) -> None:
-        self.store = Store()
         self.news: Callable[[], None] = lambda: None
         self.steps_read: Callable[[str], None] = lambda name: None
         self._wiring = wiring
-        self.timeline = Timeline()
-        self.insights = InsightSource(self.store, self._named)
-        self._states = EngineStates(self.store, self.timeline.now, self.insights.of)
+        self._engines = engines = ObservedEngines(wiring, interval, news=self._tell)
+        self.store, self.timeline = engines.store, engines.timeline
+        self.sampling, self.insights = engines.sampling, engines.insights
         self.insights.judge = self._judge
-        self._known: set[str] = set()
         self._loads = Loads(self.store, wiring)
         self.load_source = LoadSource(self.store, self.timeline.now)
         self.store.prompts = prompts or Prompts()
@@ -87,38 +82,36 @@ class DashboardRuntime:
             )
         )
         self._slo = SloServices(
-            self.store, wiring, self._named, self.insights.of, self.timeline.now, self._tell
+            self.store, wiring, engines.named, self.insights.of, self.timeline.now, self._tell
         )
-        self.sampling = Sampling(self._sources(), interval, on_fault=self._fault)
+        self.sampling.sources += self._sources()
         for endpoint in endpoints:
             self.add(endpoint)
         if follow_new:
-            found = NewEngines(wiring, self.add, self._known)
+            found = NewEngines(wiring, self.add, engines.known)
             self.sampling.sources.append(found)
         if missing:
             self.store.missing.update(missing)
             for url, why in missing.items():
-                self._report("error", clean(f"{url} is not shown yet: {why}"))
+                engines.report("error", clean(f"{url} is not shown yet: {why}"))
             late = MissingEngines(wiring, self._join, self.store.missing)
             self.sampling.sources.append(late)
         if select is not None:
             self.store.selected = select
         self.conductor = DashboardController(
-            self.store,
-            self.sampling,
+            engines,
             self.load_source,
             self._loads.on_screen,
             wiring.supervisor.stop,
             fresh_seed,
             wiring.restart,
-            self.timeline.now,
             self.experiments,
         )
         self.recordings = Recordings(self.store, self.sampling, self.timeline.now, wiring)
         self.conductor.recordings, self.conductor.slo = self.recordings, self._slo
 
     def _judge(self, track: EngineTrack) -> None:
-        self._states.explain(track)
+        self._engines.states.explain(track)
         self.steps_read(track.name)
 
     def _sources(self) -> list[Source]:
@@ -151,22 +144,13 @@ class DashboardRuntime:
 
     def add(self, endpoint: Endpoint) -> None:
         """Put one more engine on the screen."""
-        self._known.add(endpoint.name)
-        source = open_source(
-            self._wiring,
-            endpoint,
-            self.store,
-            self.timeline.now,
-            judge=self._states.observe,
-            news=self._tell,
-        )
-        self.sampling.sources.append(source)
+        self._engines.add(endpoint)
         self.store.selected = self.store.selected or endpoint.name
 
     def _join(self, endpoint: Endpoint) -> None:
-        if endpoint.name not in self._known:
+        if endpoint.name not in self._engines.known:
             self.add(endpoint)
-            self._report("info", clean(f"{endpoint.name} answers now"))
+            self._engines.report("info", clean(f"{endpoint.name} answers now"))
 
     def perform(self, plan: Plan | None) -> Callable[[], Coroutine[Any, Any, None]]:
         """What runs beside the app: sampling, and a first load once the engine is ready."""
@@ -202,7 +186,7 @@ class DashboardRuntime:
         def ended() -> bool:
             return track.status is not None and not track.runs
 
-        tour = Tour(track.name, self.conductor, ready, self._report, ended, speed)
+        tour = Tour(track.name, self.conductor, ready, self._engines.report, ended, speed)
         tour.ours = track.owned
         return tour
 
@@ -214,7 +198,7 @@ class DashboardRuntime:
         try:
             await self.conductor.start(plan)
         except LlmtopError as error:
-            self._report("error", f"no load: {error.message}")
+            self._engines.report("error", f"no load: {error.message}")
 
     def release(self) -> None:
         """End the load's workers, however the screen ended. May be called twice."""
@@ -238,18 +222,7 @@ class DashboardRuntime:
         return lines
 
     def _selected(self) -> EngineSource | None:
-        return self._named(self.store.selected)
-
-    def _named(self, name: str | None) -> EngineSource | None:
-        sources = (one for one in self.sampling.sources if isinstance(one, EngineSource))
-        return next((one for one in sources if one.track.name == name), None)
+        return self._engines.named(self.store.selected)
 
     def _tell(self) -> None:
         self.news()
-
-    def _fault(self, source: Source, error: Exception) -> None:
-        text = f"a fault in {type(source).__name__}: {type(error).__name__}: {error}"
-        self._report("error", clean(text))
-
-    def _report(self, level: str, text: str) -> None:
-        self.store.events.append(Event(self.timeline.now(), level, text))
