@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,11 +15,12 @@ from llmtop.engines.sglang.metrics import SERIES, read
 from llmtop.engines.sglang.options import OPTIONS, launch_options, long_flag, with_options
 from llmtop.engines.tuning.argv_parser import given
 from llmtop.engines.tuning.nodes import refuse_other_nodes
+from llmtop.engines.tuning.plugin_environment import INSIDE, plugin_environment
 from llmtop.engines.tuning.tls_flags import certificate_of
 from llmtop.trust import Trust
 
 HERE = Path(__file__).resolve().parent
-PLUGIN_FOLDERS = (HERE / "plugin", HERE.parent / "tuning" / "inside")
+PLUGIN_FOLDERS = (HERE / "plugin", INSIDE)
 PLUGIN_NAME = "llmtop"  # in entry_points.txt of the plugin
 MODULE = "sglang.launch_server"  # takes the flags directly; the program ``sglang`` needs ``serve``
 
@@ -61,26 +61,13 @@ def command(spec: LaunchSpec) -> tuple[str, ...]:
 
 
 def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) -> dict[str, str]:
-    """Variables to add to ``base``: the plugin and the choice of GPUs."""
-    folders = [str(folder) for folder in PLUGIN_FOLDERS]
-    # At a restart ``base`` is the earlier engine's environment, which has the plugin already.
-    inherited = base.get("PYTHONPATH", "").split(os.pathsep)
-    folders += [folder for folder in inherited if folder and folder not in folders]
-    added = {
-        "PYTHONPATH": os.pathsep.join(folders),
-        "LLMTOP_LIVE_SOCKET": str(live_socket),
-        "PYTHONUNBUFFERED": "1",  # the log is a file, and its last lines show why an engine died
-    }
+    """Variables to add to ``base``: the plugin."""
+    added = plugin_environment(PLUGIN_FOLDERS, live_socket, base)
     if QUICK_HEALTH not in base:
         added[QUICK_HEALTH] = "0"
     allowed = [name.strip() for name in base.get("SGLANG_PLUGINS", "").split(",") if name.strip()]
     if allowed and PLUGIN_NAME not in allowed:  # the allowed plugins; empty means all
         added["SGLANG_PLUGINS"] = ",".join([*allowed, PLUGIN_NAME])
-    if spec.gpus:
-        added["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in spec.gpus)
-        # By default CUDA numbers the fastest GPU first, unlike nvidia-smi and llmtop.
-        if "CUDA_DEVICE_ORDER" not in base:
-            added["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     return added
 
 

@@ -87,8 +87,7 @@ def start_engine(
     remove_socket(str(socket))
     # The log's final path: under the name that it takes over, if any.
     added = {LOG_VARIABLE: str(state.log_path(replaces or spec.name))}
-    if spec.gpus:
-        added["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in spec.gpus)
+    added |= _choice_of_gpus(spec, environ)
     added |= adapter.environment(spec, socket, {**environ, **added})
     log = state.make_folder(spec.name) / "engine.log"
     for name, text in adapter.files(spec).items():
@@ -187,6 +186,17 @@ def recover(
             state.save(record)
             return record
     return None
+
+
+def _choice_of_gpus(spec: LaunchSpec, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables by which an engine uses these GPUs and no other."""
+    if not spec.gpus:
+        return {}
+    chosen = {"CUDA_VISIBLE_DEVICES": ",".join(str(index) for index in spec.gpus)}
+    # By default CUDA numbers the fastest GPU first, unlike nvidia-smi and llmtop.
+    if "CUDA_DEVICE_ORDER" not in environ:
+        chosen["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    return chosen
 
 
 def _spawn(

@@ -48,13 +48,7 @@ def files(spec: LaunchSpec) -> dict[str, str]:
 
 def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) -> dict[str, str]:
     """What the engine's environment needs besides ``base``. It has no live options."""
-    added = {"PYTHONUNBUFFERED": "1"}  # the log is a file, and its last lines show why it died
-    if spec.gpus:
-        added["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in spec.gpus)
-        # Else CUDA counts the fastest GPU first, and its 0 is not the 0 of nvidia-smi and of ours.
-        if "CUDA_DEVICE_ORDER" not in base:
-            added["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-    return added
+    return {"PYTHONUNBUFFERED": "1"}  # the log is a file, and its last lines show why it died
 
 
 ADAPTER = Adapter(

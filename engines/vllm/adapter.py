@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from llmtop.engines.core.adapter import Adapter
 from llmtop.engines.core.records import LaunchSpec
 from llmtop.engines.tuning.argv_parser import given
 from llmtop.engines.tuning.nodes import refuse_other_nodes
+from llmtop.engines.tuning.plugin_environment import INSIDE, plugin_environment
 from llmtop.engines.tuning.tls_flags import certificate_of
 from llmtop.engines.vllm.failures import FAILURES, WORDS
 from llmtop.engines.vllm.log_patterns import EFFECTIVE, MEMORY, PHASES
@@ -19,7 +19,7 @@ from llmtop.engines.vllm.options import OPTIONS, launch_options, long_flag, with
 from llmtop.engines.vllm.ranks import live_ranks
 
 HERE = Path(__file__).resolve().parent
-PLUGIN_FOLDERS = (HERE / "plugin", HERE.parent / "tuning" / "inside")
+PLUGIN_FOLDERS = (HERE / "plugin", INSIDE)
 PLUGIN_NAME = "llmtop"  # in entry_points.txt of the plugin
 
 # Both are in every version since 0.20. The scraper asks once a second, which would bury the log.
@@ -52,25 +52,12 @@ def command(spec: LaunchSpec) -> tuple[str, ...]:
 
 
 def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) -> dict[str, str]:
-    """Variables to add to ``base``: the plugin and the choice of GPUs."""
-    folders = [str(folder) for folder in PLUGIN_FOLDERS]
-    # At a restart ``base`` is the earlier engine's environment, which has the plugin already.
-    inherited = base.get("PYTHONPATH", "").split(os.pathsep)
-    folders += [folder for folder in inherited if folder and folder not in folders]
-    added = {
-        "PYTHONPATH": os.pathsep.join(folders),
-        "LLMTOP_LIVE_SOCKET": str(live_socket),
-        "PYTHONUNBUFFERED": "1",  # the log is a file, and its last lines show why an engine died
-    }
+    """Variables to add to ``base``: the plugin."""
+    added = plugin_environment(PLUGIN_FOLDERS, live_socket, base)
     if "VLLM_PLUGINS" in base:  # the allowed plugins; without it all are allowed
         allowed = [name for name in base["VLLM_PLUGINS"].split(",") if name]
         if PLUGIN_NAME not in allowed:
             added["VLLM_PLUGINS"] = ",".join([*allowed, PLUGIN_NAME])
-    if spec.gpus:
-        added["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in spec.gpus)
-        # By default CUDA numbers the fastest GPU first, unlike nvidia-smi and llmtop.
-        if "CUDA_DEVICE_ORDER" not in base:
-            added["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     return added
 
 

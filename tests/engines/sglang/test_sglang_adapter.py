@@ -16,11 +16,12 @@ from llmtop import UsageError
 from llmtop.engines.core.options import Applies
 from llmtop.engines.core.records import LaunchSpec
 from llmtop.engines.core.samples import Counter, Latency, Reading
-from llmtop.engines.metrics.exposition import Parser, parse
+from llmtop.engines.metrics.exposition import Parser
 from llmtop.engines.metrics.window import Window
 from llmtop.engines.sglang.adapter import ADAPTER
 from llmtop.engines.tuning.argv_editor import with_options
 from tests.folders import TESTS
+from tests.metric_page import parse
 
 DATA = TESTS / "data" / "sglang"
 
@@ -271,11 +272,6 @@ class TestEnvironment:
     def test_a_list_of_allowed_plugins_is_added_to(self, before: str, after: str | None) -> None:
         added = ADAPTER.environment(spec(), Path("/s"), {"SGLANG_PLUGINS": before})
         assert added.get("SGLANG_PLUGINS") == after
-
-    def test_gpus_are_counted_as_nvidia_smi_counts_them(self) -> None:
-        added = ADAPTER.environment(spec(gpus=(1, 3)), Path("/s"), {"CUDA_VISIBLE_DEVICES": "0"})
-        assert added["CUDA_VISIBLE_DEVICES"] == "1,3"
-        assert added["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
     def test_sglang_finds_the_entry_point_in_those_folders(self) -> None:
         folders = ADAPTER.environment(spec(), Path("/s"), {})["PYTHONPATH"].split(":")

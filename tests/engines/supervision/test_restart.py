@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from llmtop import LlmtopError, UsageError
-from llmtop.engines.core.adapter import Adapter, MetricText
 from llmtop.engines.core.records import EngineRecord, LaunchSpec, State
-from llmtop.engines.core.samples import Reading
 from llmtop.engines.host.log_reader import older
 from llmtop.engines.host.processes import Identity, Processes
 from llmtop.engines.registry import ADAPTERS
@@ -25,47 +19,14 @@ from llmtop.engines.supervision.restart import Restarted, RestartFailed, restart
 from llmtop.engines.supervision.supervisor import Supervisor
 from llmtop.engines.tuning import argv_editor
 from llmtop.values import replace
-from tests.folders import TESTS
+from tests.engines.supervision.fake_adapter import FAKE
 from tests.llmtop_process import free_port
 from tests.tiers import first
 
 pytestmark = pytest.mark.process
 
-ENGINE = TESTS / "fake_engine.py"
 DEADLINE_S = 60.0
 SECRET = "sk-very-secret-1234"
-
-
-def command(spec: LaunchSpec) -> tuple[str, ...]:
-    return (sys.executable, str(ENGINE), "--port", str(spec.port), *spec.args)
-
-
-def environment(spec: LaunchSpec, live: Path, inherited: Mapping[str, str]) -> dict[str, str]:
-    return {"LLMTOP_LIVE_SOCKET": str(live)}
-
-
-def read(text: MetricText, time: float, elapsed: float) -> Reading:
-    return Reading(time, elapsed)
-
-
-FAKE = Adapter("fake", "Fake", 8000, command, environment, read, (), (), simulated=True)
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[StateDirectory]:
-    directory = StateDirectory(tmp_path / "state", tmp_path / "sockets")
-    yield directory
-    processes = Processes()
-    for log in (tmp_path / "state" / "engines").glob("*/engine.log*"):
-        for one in processes.writers(log):
-            processes.send(one, signal.SIGKILL)
 
 
 def make(state: StateDirectory, **environ: str) -> Supervisor:

@@ -5,90 +5,35 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from llmtop import LlmtopError, UsageError
-from llmtop.engines.core.adapter import Adapter, FailurePattern, MetricText, Phase
 from llmtop.engines.core.records import EngineRecord, LaunchSpec, State
-from llmtop.engines.core.samples import Reading
 from llmtop.engines.host.processes import Processes
 from llmtop.engines.state.state_directory import StateDirectory, StateError
 from llmtop.engines.supervision.launch import LaunchFailed
 from llmtop.engines.supervision.preflight import LaunchRefused
 from llmtop.engines.supervision.supervisor import Supervisor
 from llmtop.values import replace
+from tests.engines.supervision.fake_adapter import FAKE
 from tests.folders import TESTS
 from tests.llmtop_process import free_port
+from tests.waiting import until
 
 pytestmark = pytest.mark.process
 
 DEADLINE_S = 30.0  # generous: what is waited for comes at once on a machine that is not loaded
 
 Launch = Callable[..., EngineRecord]
-
-
-def command(spec: LaunchSpec) -> tuple[str, ...]:
-    program = spec.program or (sys.executable, str(TESTS / "fake_engine.py"))
-    return (*program, "--port", str(spec.port), *spec.args)
-
-
-def environment(spec: LaunchSpec, live: Path, inherited: Mapping[str, str]) -> dict[str, str]:
-    return {"LLMTOP_LIVE_SOCKET": str(live)}
-
-
-def read(text: MetricText, time: float, elapsed: float) -> Reading:
-    return Reading(time, elapsed)
-
-
-FAKE = Adapter(
-    "fake",
-    "Fake Engine",
-    8000,
-    command,
-    environment,
-    read,
-    (),
-    (),
-    phases=(
-        Phase("weights", re.compile(r"Loading shards: (?P<done>\d+)/(?P<total>\d+)")),
-        Phase("graphs", re.compile("Capturing graphs")),
-    ),
-    failures=(
-        FailurePattern(
-            r"KV cache needs (?P<need>\S+ GiB)",
-            "the KV cache does not fit: it needs {need}",
-            "lower the context length",
-        ),
-    ),
-    simulated=True,
-)
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[StateDirectory]:
-    directory = StateDirectory(tmp_path / "state", tmp_path / "sockets")
-    yield directory
-    processes = Processes()
-    for log in (tmp_path / "state" / "engines").glob("*/engine.log"):
-        for one in processes.writers(log):
-            processes.send(one, signal.SIGKILL)
 
 
 def make(state: StateDirectory, **changes: object) -> Supervisor:
@@ -143,6 +88,18 @@ def kill(pid: int, signum: signal.Signals = signal.SIGKILL) -> None:
 # The life of an engine
 
 
+@pytest.mark.parametrize("order", ["", "FASTEST_FIRST"])
+def test_gpus_are_counted_as_nvidia_smi_counts_them_unless_the_operator_chose(
+    state: StateDirectory, order: str
+) -> None:
+    environ = {**os.environ, "CUDA_VISIBLE_DEVICES": "0"}
+    environ |= {"CUDA_DEVICE_ORDER": order} if order else {}
+    record = Supervisor(state, {"fake": FAKE}, environ=environ).launch(spec(gpus=(1, 3)))
+    given = Path(f"/proc/{record.pid}/environ").read_text().split("\0")
+    assert "CUDA_VISIBLE_DEVICES=1,3" in given
+    assert f"CUDA_DEVICE_ORDER={order or 'PCI_BUS_ID'}" in given
+
+
 def test_launch_ready_stop_leaves_nothing(supervisor: Supervisor, state: StateDirectory) -> None:
     record = supervisor.launch(spec("--children", "2"))
     assert state.load("a") == record
@@ -185,7 +142,7 @@ def test_phases_and_the_last_start_are_shown(supervisor: Supervisor, tmp_path: P
 def test_stop_kills_all_that_ignore_term(supervisor: Supervisor) -> None:
     record = supervisor.launch(spec("--ignore-term", "--children", "2", "--grandchild-session"))
     supervisor.wait_ready(record, DEADLINE_S)
-    wait_until(lambda: len(left_of(record)) == 4)
+    until(lambda: len(left_of(record)) == 4)
     stopped = supervisor.stop(record, grace_s=0.5)
     assert left_of(record) == []
     assert stopped.exit_code == -signal.SIGKILL
@@ -338,16 +295,16 @@ def test_exit_code_zero_is_no_clean_stop(supervisor: Supervisor, tmp_path: Path)
     record = supervisor.launch(spec("--crash-when", str(crash), "--exit-code", "0"))
     supervisor.wait_ready(record, DEADLINE_S)
     crash.touch()
-    wait_until(lambda: supervisor.status(record).state is State.FAILED)
+    until(lambda: supervisor.status(record).state is State.FAILED)
     assert supervisor.find("a").cause == "it ended by itself with exit code 0"
 
 
 def test_children_of_a_killed_leader_are_ended(supervisor: Supervisor) -> None:
     record = supervisor.launch(spec("--children", "2", "--ignore-term", "--grandchild-session"))
     supervisor.wait_ready(record, DEADLINE_S)
-    wait_until(lambda: len(left_of(record)) == 4)
+    until(lambda: len(left_of(record)) == 4)
     kill(record.pid)
-    wait_until(lambda: supervisor.status(record).state is State.FAILED)
+    until(lambda: supervisor.status(record).state is State.FAILED)
     assert left_of(record) == []
     found = supervisor.find("a")
     assert found.exit_code == -signal.SIGKILL
@@ -361,7 +318,7 @@ def test_an_orphan_that_writes_no_log_is_ended(
     supervisor.wait_ready(record, DEADLINE_S)
     (quiet,) = [pid for pid in session_of(record) if pid != record.pid]
     kill(record.pid)
-    wait_until(lambda: make(state).status(record).state is State.FAILED)
+    until(lambda: make(state).status(record).state is State.FAILED)
     assert is_dead(quiet)
     cause = make(state).find("a").cause
     assert cause is not None and "main process ended while another process" in cause
@@ -377,7 +334,7 @@ def test_an_error_that_it_long_outlived_is_not_why_it_was_gone(
         log.write("Traceback (most recent call last):\n  boom()\nValueError: no such luck\n")
         log.writelines(f"INFO request {number} served\n" for number in range(since))
     kill(record.pid)
-    wait_until(lambda: make(state).status(record).state is State.FAILED)
+    until(lambda: make(state).status(record).state is State.FAILED)
     assert cause in (make(state).find("a").cause or "")
 
 
@@ -425,7 +382,7 @@ def test_another_supervisor_adopts(supervisor: Supervisor, state: StateDirectory
 def test_an_engine_that_died_unseen_is_lost(supervisor: Supervisor, state: StateDirectory) -> None:
     record = supervisor.launch(spec())
     kill(record.pid)
-    wait_until(lambda: left_of(record) == [])
+    until(lambda: left_of(record) == [])
     other = make(state)
     status = other.status(record)
     assert (status.state, status.phase) == (
@@ -548,10 +505,10 @@ def test_sigstop_shows_as_unresponsive_and_back(supervisor: Supervisor) -> None:
     supervisor.wait_ready(record, DEADLINE_S)
     kill(record.pid, signal.SIGSTOP)
     begin = time.monotonic()
-    wait_until(lambda: supervisor.status(record).state is State.UNRESPONSIVE)
+    until(lambda: supervisor.status(record).state is State.UNRESPONSIVE)
     assert time.monotonic() - begin < 5
     kill(record.pid, signal.SIGCONT)
-    wait_until(lambda: supervisor.status(record).state is State.READY)
+    until(lambda: supervisor.status(record).state is State.READY)
     supervisor.stop(record)
 
 
@@ -566,12 +523,12 @@ def test_a_child_that_a_signal_holds_is_named_though_the_front_end_answers(
     begin = time.monotonic()
     # Who watches already, and who comes newly to it.
     words = f"(pid {child}) is stopped by a signal"
-    wait_until(lambda: words in supervisor.status(record).phase)
+    until(lambda: words in supervisor.status(record).phase)
     assert supervisor.status(record).state is State.UNRESPONSIVE
     assert words in make(state).status(record).phase
     assert time.monotonic() - begin < 5
     kill(child, signal.SIGCONT)
-    wait_until(lambda: supervisor.status(record).state is State.READY)
+    until(lambda: supervisor.status(record).state is State.READY)
     supervisor.stop(record)
 
 
@@ -579,7 +536,7 @@ def test_silence_counts_after_three_seconds(state: StateDirectory) -> None:
     now, answer = [100.0], [200]
     supervisor = make(state, monotonic=lambda: now[0], probe=lambda url, timeout_s: answer[0])
     record = supervisor.launch(spec())
-    wait_until(lambda: supervisor.status(record).state is State.READY)
+    until(lambda: supervisor.status(record).state is State.READY)
     answer[0] = 503
     now[0] += 2.9
     assert supervisor.status(record).state is State.READY

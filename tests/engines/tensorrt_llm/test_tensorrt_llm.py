@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import socket
 import stat
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -165,15 +163,6 @@ def test_text_cannot_break_out_of_its_place_in_the_file() -> None:
     )
 
 
-def test_the_environment_chooses_gpus_as_nvidia_smi_counts_them() -> None:
-    chosen = ADAPTER.environment(replace(spec(), gpus=(1, 3)), Path("/s"), {})
-    assert chosen["CUDA_VISIBLE_DEVICES"] == "1,3"
-    assert chosen["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
-    own = ADAPTER.environment(replace(spec(), gpus=(1,)), Path("/s"), {"CUDA_DEVICE_ORDER": "X"})
-    assert "CUDA_DEVICE_ORDER" not in own
-    assert "CUDA_VISIBLE_DEVICES" not in ADAPTER.environment(spec(), Path("/s"), {})
-
-
 # Options
 
 
@@ -307,16 +296,6 @@ def test_failures_are_told_in_words(lines: list[str], cause: str) -> None:
 
 
 # Its life under the supervisor
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[StateDirectory]:
-    directory = StateDirectory(tmp_path / "state", tmp_path / "sockets")
-    yield directory
-    processes = Processes()
-    for log in (tmp_path / "state" / "engines").glob("*/engine.log"):
-        for one in processes.writers(log):
-            processes.send(one, signal.SIGKILL)
 
 
 @pytest.fixture
