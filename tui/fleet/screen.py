@@ -18,7 +18,8 @@ from llmtop.fleet.words import age_words
 from llmtop.tui.fleet.listing import BY, Choice, Line, Order, listed
 from llmtop.tui.fleet.rows import ROLES, head_row, layout, line_row
 from llmtop.tui.keys.bindings import bindings
-from llmtop.tui.keys.line_editor import edited
+from llmtop.tui.keys.line_editor import edited_filter
+from llmtop.tui.layout.typing import TypedText
 from llmtop.tui.textual_private.compositor import TightScreen
 from llmtop.tui.view.page import sentence_rows
 from llmtop.tui.view.view import View
@@ -34,7 +35,7 @@ LONGEST = 60
 KEYS = ("open", "sort", "group", "filter", "pin", "ssh")
 
 
-class FleetScreen(TightScreen):
+class FleetScreen(TypedText, TightScreen):
     """ask: the table of now, which never raises. interval: seconds between two of them.
 
     said: what became of what was opened last; shown until the cursor moves.
@@ -237,25 +238,14 @@ class FleetScreen(TightScreen):
             self._top = max(self._top, at - room + 1)
         self._top = max(0, min(self._top, len(self._lines) - room))
 
-    async def on_key(self, event: Key) -> None:
+    def take_key(self, event: Key) -> bool:
         """While a filter is typed, characters belong to it."""
-        if self._type(event):
-            event.stop()
-            event.prevent_default()
-
-    def _type(self, event: Key) -> bool:
         if not self._typing:
             return False
-        needle = self.choice.needle
-        if event.key == "enter":
-            self._typing = False
-        elif event.key == "escape":
-            self._typing, needle = False, ""
-        else:
-            line = edited(needle, event.key, event.character, LONGEST)
-            if line is None:
-                return False
-            needle = line
+        found = edited_filter(self.choice.needle, event.key, event.character, LONGEST)
+        if found is None:
+            return False
+        needle, self._typing = found
         self._choose(replace(self.choice, needle=needle))
         return True
 

@@ -24,3 +24,18 @@ def edited(
     if character and character.isprintable():
         return (text + character)[:longest]
     return None
+
+
+def edited_filter(
+    text: str, key: str, character: str | None, longest: int
+) -> tuple[str, bool] | None:
+    """A filter after a key, and whether it is typed further. None when the key is not for it.
+
+    Enter keeps it, escape clears it.
+    """
+    if key == "enter":
+        return text, False
+    if key == "escape":
+        return "", False
+    line = edited(text, key, character, longest)
+    return None if line is None else (line, True)

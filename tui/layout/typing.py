@@ -1,4 +1,4 @@
-"""Protocols between app and screens: typed text, and the keys at the top of the help."""
+"""Between app and screens: typed text, and the keys at the top of the help."""
 
 from __future__ import annotations
 
@@ -19,6 +19,24 @@ class TypedAhead(Protocol):
 
     async def typed_ahead(self, event: Key) -> bool:
         """Accept the key as typed text; False if it is not."""
+
+
+class TypedText:
+    """A part of a screen whose characters belong to a line of text while ``take_key`` says so."""
+
+    def take_key(self, event: Key) -> bool:
+        """Accept the key as typed text; False if it is not."""
+        raise NotImplementedError
+
+    async def on_key(self, event: Key) -> None:
+        """A key that is typed text triggers nothing else."""
+        if self.take_key(event):
+            event.stop()
+            event.prevent_default()
+
+    async def typed_ahead(self, event: Key) -> bool:
+        """See ``TypedAhead``."""
+        return self.take_key(event)
 
 
 @runtime_checkable

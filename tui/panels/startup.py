@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from llmtop.engines.core.records import State, Step
 from llmtop.tui.store.store import EngineTrack
+from llmtop.tui.view.page import small_rows
 from llmtop.tui.view.panel import Panel
 from llmtop.tui.view.view import LifecycleView, View
 from llmtop.tui.widgets.bar import bar
@@ -145,9 +146,3 @@ class SmallPanel(Panel):
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The line, in the middle."""
         return small_rows(width, height)
-
-
-def small_rows(width: int, height: int) -> list[Row]:
-    """What is said where nothing has room."""
-    line: Row = ((shorten("llmtop needs 60x16 or more", width), "warn"),)
-    return [*[()] * (height // 2), line]

@@ -1,34 +1,29 @@
-"""What the saturation and the compare screen share: a form, a beat, and one canvas to paint on."""
+"""What the screens of experiments share: a form, and the commands of an experiment."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.events import Key, Paste, Resize
+from textual.events import Key, Paste
 
 from llmtop import LlmtopError
 from llmtop.config.key_table import Place
 from llmtop.tui.commands.control import Control, refusal
 from llmtop.tui.keys.bindings import bindings
 from llmtop.tui.keys.pasting import typed_line
-from llmtop.tui.layout.arrangement import SMALLEST
-from llmtop.tui.layout.periodic_screen import PeriodicScreen
-from llmtop.tui.panels.startup import small_rows
+from llmtop.tui.layout.page_screen import PageScreen
 from llmtop.tui.plots.form import Form
 from llmtop.tui.store.store import Event
 from llmtop.tui.view.view import View
-from llmtop.tui.widgets.canvas import Canvas
-from llmtop.tui.widgets.row import Row, fit
 from llmtop.wording import format as f
 
 
-class ExperimentScreen(PeriodicScreen):
-    """One experiment: its form while there is none, then its picture. It keeps no facts itself.
+class ExperimentScreen(PageScreen):
+    """One experiment: its form while there is none, then its picture.
 
-    look: makes the view of this moment. ``form`` has the keyboard while it is open.
+    ``form`` has the keyboard while it is open.
     """
 
     ACTIONS: ClassVar[dict[str, str]] = {
@@ -38,13 +33,10 @@ class ExperimentScreen(PeriodicScreen):
         "experiment.back": "back",
     }
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
-    NAME: ClassVar[str] = ""
     help_places: ClassVar[tuple[Place, ...]] = (Place.EXPERIMENT,)
 
     def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
-        super().__init__(beat_s)
-        self._make_view = look
-        self._control = control
+        super().__init__(look, control, beat_s)
         self._sure = ""  # the other machine that may be loaded: it was asked about once
         self.form = self.new_form(look())
         self.form_open = not self.shows(look())
@@ -69,39 +61,10 @@ class ExperimentScreen(PeriodicScreen):
         """The highest load that the form asks for."""
         raise NotImplementedError
 
-    def page(self, view: View, width: int, height: int) -> list[Row]:
-        """``height`` rows of ``width`` cells."""
-        raise NotImplementedError
-
-    def compose(self) -> ComposeResult:
-        """One canvas."""
-        yield Canvas(id="experiment")
-
-    def on_mount(self) -> None:
-        """Begin the beat."""
-        self.begin_redraws()
-        self.call_after_refresh(self.redraw)
-
-    def on_resize(self, event: Resize) -> None:
-        """Paint again."""
-        self.call_after_refresh(self.redraw)
-
-    def redraw(self) -> None:
-        """One look at the store; the cells that changed are painted."""
-        if not self.is_mounted or not self.is_seen or self.away:
-            return
-        view, canvas = self._make_view(), self.query_one(Canvas)
-        width, height = canvas.size
-        if not width or not height:
-            return
+    def follow(self, view: View) -> None:
+        """The form goes when an experiment runs."""
         if self.running(view):
             self.form_open = False
-        small = width < SMALLEST[0] or height < SMALLEST[1]
-        try:
-            rows = small_rows(width, height) if small else self.page(view, width, height)
-        except Exception as error:  # a bug here must not take the screen down
-            rows = [fit([(f" ! {self.NAME}: {type(error).__name__}", "bad")], width)]
-        canvas.put(rows, view.glyphs)
 
     async def on_key(self, event: Key) -> None:
         """Text typed into the form triggers no other keys."""

@@ -13,8 +13,9 @@ from textual.events import Key, MouseScrollDown, MouseScrollUp, Paste, Resize
 from llmtop.config.key_table import BY_ID, Place
 from llmtop.tui.commands.control import Control, EngineLog, refusal
 from llmtop.tui.keys.bindings import bindings
-from llmtop.tui.keys.line_editor import edited
+from llmtop.tui.keys.line_editor import edited_filter
 from llmtop.tui.keys.pasting import typed_line
+from llmtop.tui.layout.typing import TypedText
 from llmtop.tui.screens.log_window import KEEP_LINES, Level, Line, LogView
 from llmtop.tui.textual_private.compositor import TightScreen
 from llmtop.tui.view.view import View
@@ -39,7 +40,7 @@ KEYS = ("log.back", "log.search", "log.level", "log.error", "log.follow")
 HUNTING = ("log.next", "log.previous", "log.back")
 
 
-class LogScreen(TightScreen):
+class LogScreen(TypedText, TightScreen):
     """The newest line at the bottom, followed until one scrolls up. Nothing is wrapped."""
 
     help_places: ClassVar[tuple[Place, ...]] = (Place.LOG,)
@@ -196,38 +197,23 @@ class LogScreen(TightScreen):
             return [("  nothing", "warn")]
         return [(f"  {at:,} of {text.hits:,}" if at else f"  {text.hits:,} lines", MUTED)]
 
-    async def on_key(self, event: Key) -> None:
-        """While a word is typed, characters belong to it."""
-        self._said = ""
-        if self._type(event):
-            event.stop()
-            event.prevent_default()
-
-    async def typed_ahead(self, event: Key) -> bool:
-        """A key that was typed before the line for the word was there."""
-        return self._type(event)
-
     def on_paste(self, event: Paste) -> None:
         """Pasted text is looked for, its first line."""
         event.stop()
         if self._typing:
             self._seek(self._text.needle + typed_line(event.text))
 
-    def _type(self, event: Key) -> bool:
+    def take_key(self, event: Key) -> bool:
+        """While a word is typed, characters belong to it."""
+        self._said = ""
         if not self._typing:
             return False
-        needle = self._text.needle
-        if event.key == "enter":
-            self._typing = False
-            if self._here is None:
-                self.action_jump(True)
-        elif event.key == "escape":
-            self._typing, needle = False, ""
-        else:
-            line = edited(needle, event.key, event.character, LONGEST)
-            if line is None:
-                return False
-            needle = line
+        found = edited_filter(self._text.needle, event.key, event.character, LONGEST)
+        if found is None:
+            return False
+        needle, self._typing = found
+        if event.key == "enter" and self._here is None:
+            self.action_jump(True)
         self._seek(needle)
         return True
 

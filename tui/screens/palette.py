@@ -15,6 +15,7 @@ from llmtop.tui.commands.palette import Entry
 from llmtop.tui.keys.bindings import bindings
 from llmtop.tui.keys.line_editor import edited
 from llmtop.tui.keys.pasting import typed_line
+from llmtop.tui.layout.typing import TypedText
 from llmtop.tui.textual_private.compositor import TightScreen
 from llmtop.tui.view.view import View
 from llmtop.tui.widgets.canvas import Canvas
@@ -28,7 +29,7 @@ SHOWN = 14
 LONGEST = 200
 
 
-class PaletteScreen(ModalScreen[Entry | None], TightScreen):
+class PaletteScreen(TypedText, ModalScreen[Entry | None], TightScreen):
     """Answers the entry that is to be done, None: nothing.
 
     find: the entries for what was typed. look: the view of this moment.
@@ -119,22 +120,13 @@ class PaletteScreen(ModalScreen[Entry | None], TightScreen):
             left.append((f"  {shorten(f.clean(entry.note, LONGEST), free)}", MUTED))
         return sides(fit(left, cells - cells_of(key)), key, cells)
 
-    async def on_key(self, event: Key) -> None:
-        """Characters are typed; the keys of the palette are looked up as bindings."""
-        if self._type(event):
-            event.stop()
-            event.prevent_default()
-
-    async def typed_ahead(self, event: Key) -> bool:
-        """A key that was typed before the palette was there."""
-        return self._type(event)
-
     def on_paste(self, event: Paste) -> None:
         """Pasted text is typed, its first line."""
         event.stop()
         self._put(self._typed + typed_line(event.text))
 
-    def _type(self, event: Key) -> bool:
+    def take_key(self, event: Key) -> bool:
+        """Characters are typed; the keys of the palette are looked up as bindings."""
         view = self._make_view()
         if view.keys.meant(Place.PALETTE, event.key) is not None:
             return False

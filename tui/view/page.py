@@ -114,3 +114,9 @@ def running_keys(view: View) -> list[tuple[str, str]]:
 def usual_keys(view: View) -> list[tuple[str, str]]:
     """Those of every screen."""
     return [(view.keys.label("theme"), "theme"), (view.keys.label("help"), "help")]
+
+
+def small_rows(width: int, height: int) -> list[Row]:
+    """What is said where nothing has room."""
+    line: Row = ((shorten("llmtop needs 60x16 or more", width), "warn"),)
+    return [*[()] * (height // 2), line]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmtop.tui.keys.line_editor import edited
+from llmtop.tui.keys.line_editor import edited, edited_filter
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,18 @@ def test_what_a_key_makes_of_a_line(
     text: str, key: str, character: str | None, fresh: bool, line: str | None
 ) -> None:
     assert edited(text, key, character, 5 if len(text) == 5 else 60, fresh=fresh) == line
+
+
+@pytest.mark.parametrize(
+    ("key", "character", "after"),
+    [
+        ("c", "c", ("abc", True)),
+        ("enter", "\r", ("ab", False)),
+        ("escape", "\x1b", ("", False)),
+        ("left", None, None),
+    ],
+)
+def test_what_a_key_makes_of_a_filter(
+    key: str, character: str | None, after: tuple[str, bool] | None
+) -> None:
+    assert edited_filter("ab", key, character, 60) == after

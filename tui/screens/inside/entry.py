@@ -15,7 +15,7 @@ from llmtop.tui.view.view import View
 
 if TYPE_CHECKING:
     from llmtop.config.file import Config
-    from llmtop.tui.screens.inside.page_screen import PageScreen
+    from llmtop.tui.screens.inside.inside_screen import InsideScreen
 
 
 class EngineScreens(App[None]):
@@ -103,14 +103,14 @@ class EngineScreens(App[None]):
         words = long_reason(self.current_view()) if self.elsewhere else f"read-only: {why}"
         self.notify(clean(words), markup=False, timeout=5)
 
-    def _show_inside(self, kind: type[PageScreen]) -> None:
+    def _show_inside(self, kind: type[InsideScreen]) -> None:
         """One of these screens lies on the dashboard, never on another of them."""
-        from llmtop.tui.screens.inside.page_screen import PageScreen
+        from llmtop.tui.screens.inside.inside_screen import InsideScreen
 
         if self.store.selected is None or isinstance(self.screen, kind):
             return
         screen = kind(self.current_view, self.control, self.beat_s)
-        if isinstance(self.screen, PageScreen):
+        if isinstance(self.screen, InsideScreen):
             self.switch_screen(screen)
         else:
             self.push_screen(screen)

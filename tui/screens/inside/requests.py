@@ -12,10 +12,11 @@ from llmtop.config.key_table import Place
 from llmtop.engines.core.requests import Aborted, RequestRow, RequestSort, RequestTable
 from llmtop.tui.commands.control import Control, refusal
 from llmtop.tui.keys.bindings import bindings
-from llmtop.tui.keys.line_editor import edited
+from llmtop.tui.keys.line_editor import edited_filter
+from llmtop.tui.layout.typing import TypedText
 from llmtop.tui.plots.request_rows import detail_rows, matches, table_rows, total_words
 from llmtop.tui.screens.inside.confirm import AbortScreen
-from llmtop.tui.screens.inside.page_screen import PageScreen, filled, foot
+from llmtop.tui.screens.inside.inside_screen import InsideScreen, filled, foot
 from llmtop.tui.view.page import title_row, told_rows
 from llmtop.tui.view.view import View
 from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, fit
@@ -31,7 +32,7 @@ KEYS = [
 ]
 
 
-class RequestsScreen(PageScreen):
+class RequestsScreen(TypedText, InsideScreen):
     """One look a second. The cursor stays on its request while the table moves."""
 
     NAME = "requests"
@@ -130,28 +131,14 @@ class RequestsScreen(PageScreen):
             return fit([(f" '{self._filter}' ", STRONG), *line], width)
         return line
 
-    async def on_key(self, event: Key) -> None:
+    def take_key(self, event: Key) -> bool:
         """While a filter is typed, characters belong to it."""
-        if self._type(event):
-            event.stop()
-            event.prevent_default()
-
-    async def typed_ahead(self, event: Key) -> bool:
-        """A key that was typed before the line for the filter was there."""
-        return self._type(event)
-
-    def _type(self, event: Key) -> bool:
         if not self._typing:
             return False
-        if event.key == "enter":
-            self._typing = False
-        elif event.key == "escape":
-            self._typing, self._filter = False, ""
-        else:
-            line = edited(self._filter, event.key, event.character, LONGEST)
-            if line is None:
-                return False
-            self._filter = line
+        found = edited_filter(self._filter, event.key, event.character, LONGEST)
+        if found is None:
+            return False
+        self._filter, self._typing = found
         self.redraw()
         return True
 

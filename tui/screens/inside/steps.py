@@ -24,7 +24,7 @@ from llmtop.tui.plots.step_rows import (
     time_rows,
     token_rows,
 )
-from llmtop.tui.screens.inside.page_screen import PageScreen, filled, foot
+from llmtop.tui.screens.inside.inside_screen import InsideScreen, filled, foot
 from llmtop.tui.store.store import EngineTrack
 from llmtop.tui.view.page import beside, title_row, told_rows
 from llmtop.tui.view.view import View
@@ -41,7 +41,7 @@ LEAST_TOP_TOKENS = 64.0  # of the axis
 KEYS = ["steps.back", "steps.why", "help"]
 
 
-class StepsScreen(PageScreen):
+class StepsScreen(InsideScreen):
     """The last 20 seconds of the scheduler."""
 
     NAME = "steps"

@@ -14,7 +14,7 @@ from llmtop.tui.keys.bindings import bindings
 from llmtop.tui.panels.state import badge, headline
 from llmtop.tui.plots.why_rows import why_rows
 from llmtop.tui.screens.inside.confirm import ChangeScreen
-from llmtop.tui.screens.inside.page_screen import PageScreen, filled, foot
+from llmtop.tui.screens.inside.inside_screen import InsideScreen, filled, foot
 from llmtop.tui.store.store import EngineTrack
 from llmtop.tui.view.page import told_rows
 from llmtop.tui.view.view import View
@@ -23,7 +23,7 @@ from llmtop.wording import format as f
 from llmtop.wording.sentences import change_words
 
 
-class WhyScreen(PageScreen):
+class WhyScreen(InsideScreen):
     """The evidence on one page. Enter sets the option of the main cause, after a question."""
 
     NAME = "why"

@@ -49,7 +49,7 @@ ROLES = {
     "queue": ("queue_limit",),
     "budget": ("token_budget",),
 }
-USUAL_RATE, USUAL_STREAMS = "20", "64"
+USUAL_RATE = "20"
 MOST_RATE = 100_000.0
 HOW = (
     "The first run uses your settings. If 99 % of the requests are in time, there is nothing to "
