@@ -9,8 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -162,6 +162,18 @@ def free_port() -> int:
 def demo(*args: str) -> list[str]:
     """The argument vector of ``llmtop demo ARGS`` on a port of its own."""
     return command("demo", "--port", str(free_port()), *args)
+
+
+@contextmanager
+def home_with_engine(folder: Path, name: str, *flags: str) -> Iterator[Home]:
+    """A home in which a simulated engine of this name runs; flags: of the simulator."""
+    home = Home.make(folder)
+    started = home.run(
+        *("run", "sim", "--detach", "--name", name, "--port", str(free_port()), "--", *flags)
+    )
+    assert started.code == 0, started.err
+    yield home
+    home.stop_all()
 
 
 def command(*args: str) -> list[str]:

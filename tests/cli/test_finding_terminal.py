@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from tests import engine_page
 from tests.llmtop_process import Home, demo
 from tests.terminal import Terminal
+from tests.waiting import until
 
 pytestmark = pytest.mark.process
 
@@ -24,12 +24,6 @@ def home(tmp_path: Path) -> Iterator[Home]:
     home = Home.make(tmp_path)
     yield home
     home.stop_all()
-
-
-def until(true: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"{what} did not come in time"
 
 
 def cap(home: Home) -> int:

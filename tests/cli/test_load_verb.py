@@ -19,9 +19,9 @@ import pytest
 from llmtop import LlmtopError
 from llmtop.cli.load import load_target
 from llmtop.loadgen.client.file_limit import SPARE_FILES, most_streams, raise_limit, streams_of
-from llmtop.loadgen.client.paced_server import serving
 from llmtop.loadgen.experiments.calibration import room
 from tests.llmtop_process import Home, command
+from tests.quirky_server import serving
 
 pytestmark = pytest.mark.process
 

@@ -20,21 +20,16 @@ from llmtop.engines.simulated import adapter
 from llmtop.engines.tuning.change_plan import propose
 from llmtop.operations.session import EngineSession
 from llmtop.wording.sentences import why_silent
-from tests.llmtop_process import Home, free_port
+from tests.llmtop_process import Home, home_with_engine
 
 pytestmark = pytest.mark.process
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    home = Home.make(tmp_path_factory.mktemp("home"))
-    done = home.run(
-        *("run", "sim", "--detach", "--json", "--name", "one", "--port", str(free_port()), "--"),
-        *("--startup-s", "0.2", "--max-num-seqs", "64"),
-    )
-    assert done.code == 0, done.err
-    yield home
-    home.stop_all()
+    quick = ("--startup-s", "0.2", "--max-num-seqs", "64")
+    with home_with_engine(tmp_path_factory.mktemp("home"), "one", *quick) as home:
+        yield home
 
 
 def pid(home: Home) -> int:

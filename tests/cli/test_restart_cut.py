@@ -12,15 +12,15 @@ import signal
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.folders import TESTS
-from tests.llmtop_process import Home, command, free_port
+from tests.llmtop_process import Home, command, home_with_engine
+from tests.waiting import until
 
 pytestmark = pytest.mark.process
 
@@ -29,22 +29,10 @@ QUICK = ("--startup-s", "0.2", "--max-num-seqs", "64")
 CUT = "llmtop exited during a restart: `llmtop restart one` brings the last good configuration back"
 
 
-def until(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < deadline, f"{what} did not come in time"
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    home = Home.make(tmp_path_factory.mktemp("home"))
-    started = home.run(
-        *("run", "sim", "--detach", "--name", "one", "--port", str(free_port()), "--", *QUICK)
-    )
-    assert started.code == 0, started.err
-    yield home
-    home.stop_all()
+    with home_with_engine(tmp_path_factory.mktemp("home"), "one", *QUICK) as home:
+        yield home
 
 
 def told(home: Home, name: str = "one") -> dict[str, Any]:

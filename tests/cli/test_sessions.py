@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import pytest
 from llmtop import UsageError
 from llmtop.engines.core.adapter import Adapter
 from llmtop.engines.core.endpoint import Endpoint
-from llmtop.engines.core.live_protocol import LiveError, LiveOption, LiveState
-from llmtop.engines.core.options import Applies, Change, Outcome
+from llmtop.engines.core.live_protocol import LiveError, LiveState
+from llmtop.engines.core.options import Applies, Outcome
 from llmtop.engines.core.records import EngineRecord, LaunchSpec
 from llmtop.engines.simulated import adapter as simulated
 from llmtop.engines.tensorrt_llm import adapter as tensorrt_llm
@@ -23,6 +23,7 @@ from llmtop.operations.session import EngineSession
 from llmtop.operations.wiring import Wiring
 from llmtop.trust import Trust
 from llmtop.values import replace
+from tests.fake_cap import FakeCap
 from tests.llmtop_process import Home
 
 pytestmark = pytest.mark.process
@@ -30,30 +31,18 @@ pytestmark = pytest.mark.process
 URL = "http://127.0.0.1:9"
 
 
-class Stock:
+class Stock(FakeCap):
     """An engine's own live options, over HTTP."""
 
     def __init__(self, url: str, api_key: str, trust: Trust) -> None:
+        super().__init__(8)
         self.asked_with = (url, api_key)
         self.silent = False
-        self.value = 8
 
     async def get(self) -> LiveState:
         if self.silent:
             raise LiveError("the engine wants a key (HTTP 401)")
-        cap = LiveOption(self.value, 16, 1, 16, Applies.DRAINS)
-        return LiveState(
-            engine="x", version="1", pid=None, options={"max_num_seqs": cap}, history=()
-        )
-
-    async def set(
-        self, changes: Mapping[str, int], *, evict: bool = False, by: str = "", wait_s: float = 1.0
-    ) -> tuple[Change, ...]:
-        before, self.value = self.value, changes["max_num_seqs"]
-        return (Change("max_num_seqs", before, self.value, Outcome.APPLIED, by=by),)
-
-    async def close(self) -> None:
-        pass
+        return await super().get()
 
 
 def session(adapter: Adapter, **more: str) -> EngineSession:

@@ -12,7 +12,7 @@ import pytest
 
 from llmtop.history.facts import OutcomeFact
 from llmtop.history.recording_reader import Recording
-from tests.llmtop_process import Home, free_port
+from tests.llmtop_process import Home, home_with_engine
 
 pytestmark = pytest.mark.process
 
@@ -23,14 +23,10 @@ SLO = ("--slo", "ttft=1s,tpot=50ms")
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    made = Home.make(tmp_path_factory.mktemp("slo"))
     flags = ("--startup-s", "0", "--max-num-seqs", "64")
-    place = ("--port", str(free_port()))
-    done = made.run("run", "sim", "--name", ENGINE, "--detach", *place, "--", *flags)
-    assert done.code == 0, done.err
-    yield made
-    made.run("hold", ENGINE, "--stop")
-    made.stop_all()
+    with home_with_engine(tmp_path_factory.mktemp("slo"), ENGINE, *flags) as made:
+        yield made
+        made.run("hold", ENGINE, "--stop")
 
 
 def outcome(path: Path) -> tuple[str, object]:

@@ -93,6 +93,12 @@ def server_dies(home: Home) -> None:
     assert "its main process ended while" in died(home, pids)["detail"]
 
 
+def longest(home: Home) -> int:
+    """The longest request that the engine itself says it takes."""
+    with urllib.request.urlopen(f"{told(home)['url']}/v1/models", timeout=PATIENT_S) as answer:
+        return int(json.load(answer)["data"][0]["max_model_len"])
+
+
 def value(home: Home, option: str) -> object:
     """An option's value as ``llmtop options`` tells it."""
     listed = home.run("options", NAME, "--json").json["options"]

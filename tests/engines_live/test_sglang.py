@@ -23,7 +23,6 @@ from llmtop.engines.core.options import Change, Outcome
 from llmtop.engines.core.samples import Latency, Reading
 from llmtop.engines.introspection.engine_inside import Abilities, EngineInside
 from llmtop.engines.metrics.detection import recognise
-from llmtop.engines.metrics.exposition import parse
 from llmtop.engines.metrics.scraper import HttpFetch
 from llmtop.engines.metrics.window import Window
 from llmtop.engines.sglang.adapter import ADAPTER
@@ -45,6 +44,7 @@ from tests.engines_live.sglang_inside import Answer as Sent
 from tests.engines_live.sglang_inside import free_of_requests, opened, states
 from tests.engines_live.sglang_saboteur.llmtop_saboteur import FATAL_HOOK, HOOKS
 from tests.engines_live.sglang_served import EVERY_TWO_STEPS
+from tests.metric_page import parse
 
 Answer = TypeVar("Answer")
 

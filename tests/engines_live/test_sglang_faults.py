@@ -6,23 +6,21 @@ files takes the last one.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import urllib.request
 
 import pytest
 
 from tests.engines_live.engine import START_S, Engine
 from tests.engines_live.scenario import (
     NAME,
-    PATIENT_S,
     alive,
     child,
     died,
     family,
     frozen_and_back,
+    longest,
     told,
     value,
     watcher_dies,
@@ -34,12 +32,6 @@ from tests.llmtop_process import Home
 def home(sglang_home: Home, sglang_engine: Engine) -> Home:
     assert told(sglang_home)["pid"] == sglang_engine.pid
     return sglang_home
-
-
-def longest(home: Home) -> int:
-    """The longest request that the engine itself says it takes."""
-    with urllib.request.urlopen(f"{told(home)['url']}/v1/models", timeout=PATIENT_S) as answer:
-        return int(json.load(answer)["data"][0]["max_model_len"])
 
 
 def test_an_engine_that_a_signal_holds_is_unresponsive_until_it_goes_on(home: Home) -> None:

@@ -7,10 +7,8 @@ files takes the last one.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import signal
-import urllib.request
 
 import pytest
 
@@ -22,11 +20,11 @@ from llmtop.tui.dashboard.runtime import DashboardRuntime
 from tests.engines_live.engine import START_S, Engine
 from tests.engines_live.scenario import (
     NAME,
-    PATIENT_S,
     alive,
     child,
     family,
     frozen_and_back,
+    longest,
     server_dies,
     told,
     value,
@@ -43,12 +41,6 @@ def home(vllm_home: Home, vllm_engine: Engine) -> Home:
     phases = "configuring|engine process|weights|shards|KV cache|API server"
     assert len(set(re.findall(f"{NAME}: ({phases})", vllm_engine.told))) >= 2
     return vllm_home
-
-
-def longest(home: Home) -> int:
-    """The longest request that the engine itself says it takes."""
-    with urllib.request.urlopen(f"{told(home)['url']}/v1/models", timeout=PATIENT_S) as answer:
-        return int(json.load(answer)["data"][0]["max_model_len"])
 
 
 def test_an_engine_that_a_signal_holds_is_unresponsive_until_it_goes_on(home: Home) -> None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,6 +11,7 @@ from llmtop.engines.registry import ADAPTERS
 from llmtop.fleet.power import Power, power_of
 from llmtop.fleet.promql import Prometheus
 from llmtop.fleet.questions import Questions
+from tests.page_server import page_server
 from tests.prometheus_server import running
 
 pytestmark = [pytest.mark.process, pytest.mark.more]
@@ -28,31 +25,6 @@ nvidia_smi_power_draw_watts{uuid="u0",node="b"} 100
 nvidia_smi_power_draw_watts{uuid="u1",node="b"} 100
 nvidia_smi_power_draw_watts{uuid="u2",node="b"} 100
 """
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        body = PAGE.encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain; version=0.0.4")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
-
-
-@contextmanager
-def exporter() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def test_gpus_are_counted_once_whatever_they_are_shared_out_to(tmp_path: Path) -> None:
@@ -69,7 +41,7 @@ def test_gpus_are_counted_once_whatever_they_are_shared_out_to(tmp_path: Path) -
         finally:
             await client.close()
 
-    with exporter() as port:
+    with page_server(PAGE) as port:
         job = {"job_name": "gpu", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
         with running(tmp_path / "p", [job]) as server:
             power = asyncio.run(ask(server.url))

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -25,6 +22,7 @@ from llmtop.printable import printable
 from tests.fleet.fake_prometheus import FakePrometheus, Scraped
 from tests.fleet.scripted_prometheus import Rows, answering
 from tests.llmtop_process import Home
+from tests.page_server import page_server
 from tests.prometheus_server import running
 
 EVIL = [
@@ -148,32 +146,6 @@ def test_a_name_of_a_label_that_is_none_is_not_asked_for() -> None:
     assert selector(labels) == r'job="a\"b", instance="x\\y\n", pod="p"'
 
 
-class _Page(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        lines = [f'{name}{{engine="0",model_name="m"}} {value}' for name, value in GAUGES.items()]
-        body = ("\n".join(lines) + "\n").encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain; version=0.0.4")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
-
-
-@contextmanager
-def engine() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Page) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.mark.process
 @pytest.mark.more
 def test_a_real_prometheus_is_asked_for_the_one_that_is_meant(tmp_path: Path) -> None:
@@ -204,7 +176,8 @@ def test_a_real_prometheus_is_asked_for_the_one_that_is_meant(tmp_path: Path) ->
                 assert [found.labels["pod"] for found in alone.instances] == [one.labels["pod"]]
         await client.close()
 
-    with engine() as port:
+    lines = [f'{name}{{engine="0",model_name="m"}} {value}' for name, value in GAUGES.items()]
+    with page_server("\n".join(lines) + "\n") as port:
         groups = [{"targets": [f"127.0.0.1:{port}"], "labels": {"pod": text}} for text in evil]
         job = {"job_name": 'it"s\\', "static_configs": groups}
         with running(tmp_path / "p", [job]) as server:

@@ -10,12 +10,13 @@ import pytest
 
 from llmtop import UsageError
 from llmtop.engines.core.adapter import Adapter
-from llmtop.engines.metrics.exposition import Exposition, parse
+from llmtop.engines.metrics.exposition import Exposition
 from llmtop.engines.registry import ADAPTERS
 from llmtop.fleet.credentials import from_environment
 from llmtop.fleet.promql import Prometheus, base_url
 from llmtop.fleet.questions import matcher
 from tests.folders import ROOT
+from tests.metric_page import parse
 
 START = "process_start_time_seconds"
 

@@ -9,10 +9,10 @@ from llmtop import UsageError
 from llmtop.cli.common.command_table import COMMANDS
 from llmtop.cli.common.param_types import Real, Span, check_digits, seconds_of
 from llmtop.cli.main import group
-from llmtop.engines.metrics.exposition import parse as exposition
 from llmtop.loadgen.workload.lengths import parse_lengths, parse_pauses
 from llmtop.loadgen.workload.shape import parse as shape
 from tests.llmtop_process import Home
+from tests.metric_page import parse as exposition
 
 # Options that say how long, of all commands.
 TIMES = {

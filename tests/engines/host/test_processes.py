@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from llmtop.engines.host.processes import Identity, Processes, parse_stat
 from llmtop.values import replace
+from tests.waiting import until
 
 SLEEP = "import time; time.sleep(60)"
 PARENT = (
@@ -22,13 +23,6 @@ PARENT = (
     "print('ready', flush=True)\n"
     "time.sleep(60)\n"
 )
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -62,7 +56,7 @@ def test_a_started_process_has_a_session_of_its_own(log: Path) -> None:
     assert os.readlink(f"/proc/{one.pid}/fd/0") == os.devnull
     assert processes.exit_code(one) is None
     assert processes.send(one, signal.SIGTERM)
-    wait_until(lambda: processes.exit_code(one) is not None)
+    until(lambda: processes.exit_code(one) is not None)
     assert processes.exit_code(one) == -signal.SIGTERM
 
 
@@ -80,7 +74,7 @@ def test_only_the_standard_handles_are_inherited(log: Path) -> None:
 def test_a_zombie_counts_as_dead() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     processes = Processes()
-    wait_until(lambda: (entry := processes.entry(child.pid)) is not None and entry.state == "Z")
+    until(lambda: (entry := processes.entry(child.pid)) is not None and entry.state == "Z")
     entry = processes.entry(child.pid)
     assert entry is not None
     one = Identity(child.pid, entry.start_ticks, processes.boot_id)
@@ -104,7 +98,7 @@ def test_stopped_shows(log: Path) -> None:
     processes = Processes()
     one = start(processes, log, SLEEP)
     processes.send(one, signal.SIGSTOP)
-    wait_until(lambda: processes.state(one) == "T")
+    until(lambda: processes.state(one) == "T")
 
 
 def test_age_is_measured_from_the_start(log: Path) -> None:
@@ -119,10 +113,10 @@ def test_age_is_measured_from_the_start(log: Path) -> None:
 def test_members_survive_their_leader(log: Path) -> None:
     processes = Processes()
     leader = start(processes, log, PARENT)
-    wait_until(lambda: b"ready" in log.read_bytes())
+    until(lambda: b"ready" in log.read_bytes())
     assert len(processes.members(leader)) == 2
     processes.send(leader, signal.SIGKILL)
-    wait_until(lambda: processes.exit_code(leader) is not None)
+    until(lambda: processes.exit_code(leader) is not None)
     (orphan,) = processes.members(leader, log)
     assert orphan.pid != leader.pid
     assert os.getsid(orphan.pid) == leader.pid
@@ -136,10 +130,10 @@ def test_a_child_in_a_session_of_its_own_is_a_member(log: Path) -> None:
     code = PARENT.replace("sleep(60)'])", "sleep(60)'], start_new_session=True)")
     processes = Processes()
     leader = start(processes, log, code)
-    wait_until(lambda: b"ready" in log.read_bytes())
+    until(lambda: b"ready" in log.read_bytes())
     assert len(processes.members(leader)) == 2
     processes.send(leader, signal.SIGKILL)
-    wait_until(lambda: processes.exit_code(leader) is not None)
+    until(lambda: processes.exit_code(leader) is not None)
     assert len(processes.members(leader, log)) == 1
 
 

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from llmtop.engines.core.endpoint import Endpoint
-from llmtop.engines.core.live_protocol import LiveOption, LiveState
-from llmtop.engines.core.options import Applies, Change, OptionValue, Outcome
+from llmtop.engines.core.options import OptionValue
 from llmtop.engines.core.records import EngineRecord, LaunchSpec, Left
 from llmtop.engines.host.private_files import write_whole
 from llmtop.engines.host.processes import Identity, Processes
@@ -26,6 +25,7 @@ from llmtop.operations.session import EngineSession
 from llmtop.operations.wiring import Wiring
 from llmtop.values import replace
 from llmtop.wording.sentences import left_words
+from tests.fake_cap import FakeCap
 
 URL = "http://127.0.0.1:9"
 RECORD = EngineRecord(
@@ -247,30 +247,8 @@ def test_each_work_answers_for_its_own_and_the_command_can_be_pasted() -> None:
     assert left_words("one", ()) == ""
 
 
-class Cap:
-    """The live options of an engine with one of them."""
-
-    def __init__(self) -> None:
-        self.value = 16
-
-    async def get(self) -> LiveState:
-        cap = LiveOption(self.value, 16, 1, 16, Applies.DRAINS)
-        return LiveState(
-            engine="sim", version="1", pid=None, options={"max_num_seqs": cap}, history=()
-        )
-
-    async def set(
-        self, changes: Mapping[str, int], *, evict: bool = False, by: str = "", wait_s: float = 1.0
-    ) -> tuple[Change, ...]:
-        before, self.value = self.value, changes["max_num_seqs"]
-        return (Change("max_num_seqs", before, self.value, Outcome.APPLIED, by=by),)
-
-    async def close(self) -> None:
-        pass
-
-
-def session(loans: TemporaryChanges) -> tuple[EngineSession, Cap]:
-    cap, endpoint = Cap(), Endpoint("one", adapter.ADAPTER, URL, record=RECORD)
+def session(loans: TemporaryChanges) -> tuple[EngineSession, FakeCap]:
+    cap, endpoint = FakeCap(), Endpoint("one", adapter.ADAPTER, URL, record=RECORD)
     return EngineSession(endpoint, Wiring({}).fetch, live=cap, temporary_changes=loans), cap
 
 

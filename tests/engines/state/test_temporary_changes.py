@@ -10,15 +10,15 @@ import os
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.llmtop_process import Home, command, free_port
+from tests.llmtop_process import Home, command, free_port, home_with_engine
 from tests.terminal import Terminal
+from tests.waiting import until
 
 pytestmark = [pytest.mark.process, pytest.mark.more]  # each test begins where the last one ended
 
@@ -27,22 +27,10 @@ QUICK = ("--startup-s", "0.2", "--max-num-seqs", "16")
 CUT = "compare was killed: max_num_seqs is 8, was 16: llmtop set one max_num_seqs=16"
 
 
-def until(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < deadline, f"{what} did not come in time"
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    home = Home.make(tmp_path_factory.mktemp("home"))
-    started = home.run(
-        *("run", "sim", "--detach", "--name", "one", "--port", str(free_port()), "--", *QUICK)
-    )
-    assert started.code == 0, started.err
-    yield home
-    home.stop_all()
+    with home_with_engine(tmp_path_factory.mktemp("home"), "one", *QUICK) as home:
+        yield home
 
 
 def file_of(home: Home) -> Path:
