@@ -45,12 +45,34 @@ _MIDDLE = 3  # tokens before it misbehaves
 
 
 class QuirkyServer(PacedServer):
-    """written: bytes of endless answers that the client took."""
+    """Counts what comes. written: bytes of endless answers that the client took."""
 
     def __init__(self, ttft_s: float = 0.05, itl_s: float = 0.01) -> None:
         super().__init__(ttft_s, itl_s)
+        self.requests = 0
+        self.connections = 0
+        self.open_streams = 0
+        self.bodies: list[bytes] = []  # the last 100
+        self.ids: list[str] = []  # X-Request-Id of the last 100, "" for none
         self.written = 0
         self._never = asyncio.Event()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        await super()._serve(reader, writer)
+
+    async def _answer_post(
+        self, head: bytes, body: bytes, read_ns: int, writer: asyncio.StreamWriter
+    ) -> bool:
+        self.requests += 1
+        self.bodies = [*self.bodies[-99:], body]
+        named = head.partition(b"x-request-id:")[2].partition(b"\r\n")[0]
+        self.ids = [*self.ids[-99:], named.strip().decode("latin-1")]
+        self.open_streams += 1
+        try:
+            return await super()._answer_post(head, body, read_ns, writer)
+        finally:
+            self.open_streams -= 1
 
     async def _answer_to(
         self, asked: dict[str, Any], read_ns: int, writer: asyncio.StreamWriter

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llmtop.engines.core.samples import Counter, Latency, Reading
-from llmtop.engines.metrics.exposition import Parser, parse
+from llmtop.engines.metrics.exposition import Parser
 from llmtop.engines.metrics.histograms import histogram
 from llmtop.engines.metrics.scraper import HttpFetch
 from llmtop.engines.metrics.window import Window
@@ -120,7 +120,7 @@ def main() -> None:
     rows = [
         ("prometheus_client, whole text", best(lambda: whole(text), 30)),
         ("prometheus_client, our lines alone", best(lambda: filtered(text), 30)),
-        ("Parser, first text", best(lambda: parse(text, PREFIXES), 30)),
+        ("Parser, first text", best(lambda: Parser(PREFIXES).parse(text), 30)),
         ("Parser, every later text", best(lambda: parser.parse(text))),
         ("  + reading with 5 histograms", best(lambda: reading(parser, text, 0.0))),
         (

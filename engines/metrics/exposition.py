@@ -206,11 +206,6 @@ class Parser:
         return any(line.startswith(self._prefixes) for line in text.split("\n"))
 
 
-def parse(text: str, prefixes: tuple[str, ...]) -> Exposition:
-    """Parse one text on its own; see ``Parser.parse``."""
-    return Parser(prefixes).parse(text)
-
-
 def under_own_names(
     found: Mapping[str, list[tuple[Mapping[str, str], float]]], renamed: Mapping[str, str]
 ) -> Exposition:

@@ -39,15 +39,10 @@ def chunked(data: bytes) -> bytes:
 
 
 class PacedServer:
-    """Sends a first token after ``ttft_s``, then one every ``itl_s``. Counts its requests."""
+    """Sends a first token after ``ttft_s``, then one every ``itl_s``."""
 
     def __init__(self, ttft_s: float = 0.05, itl_s: float = 0.01) -> None:
         self.ttft_s, self.itl_s = ttft_s, itl_s
-        self.requests = 0
-        self.connections = 0
-        self.open_streams = 0
-        self.bodies: list[bytes] = []  # the last 100
-        self.ids: list[str] = []  # X-Request-Id of the last 100, "" for none
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -86,7 +81,6 @@ class PacedServer:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
         writer.transport.get_extra_info("socket").setsockopt(
             socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
         )
@@ -110,16 +104,12 @@ class PacedServer:
             return await whole(writer, 200, {"object": "list", "data": [{"id": "paced"}]})
         length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
         body = await reader.readexactly(length)
-        read_ns = stamps.last_ns
-        self.requests += 1
-        self.bodies = [*self.bodies[-99:], body]
-        named = head.partition(b"x-request-id:")[2].partition(b"\r\n")[0]
-        self.ids = [*self.ids[-99:], named.strip().decode("latin-1")]
-        self.open_streams += 1
-        try:
-            return await self._answer_to(json.loads(body), read_ns, writer)
-        finally:
-            self.open_streams -= 1
+        return await self._answer_post(head, body, stamps.last_ns, writer)
+
+    async def _answer_post(
+        self, head: bytes, body: bytes, read_ns: int, writer: asyncio.StreamWriter
+    ) -> bool:
+        return await self._answer_to(json.loads(body), read_ns, writer)
 
     async def _answer_to(
         self, asked: dict[str, Any], read_ns: int, writer: asyncio.StreamWriter

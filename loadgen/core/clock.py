@@ -30,7 +30,6 @@ class StampClock:
     ) -> None:
         self._monotonic, self._real = monotonic, real
         self.offset_ns = 0  # add to a stamp to get monotonic time
-        self.width_ns = 0  # of the narrowest bracket: the offset's error is at most half of this
         self.due_ns = 0  # time of the next alignment
         self.align()
 
@@ -44,7 +43,7 @@ class StampClock:
             if best is None or after - before < best[0]:
                 best = (after - before, (before + after) // 2 - real)
         assert best is not None
-        self.width_ns, self.offset_ns = best
+        self.offset_ns = best[1]  # its error is at most half of the bracket
         self.due_ns = self._monotonic() + RETAKE_NS
 
     def at(self, stamp_ns: int, now_ns: int) -> int:

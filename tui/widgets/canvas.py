@@ -18,45 +18,6 @@ from llmtop.tui.textual_private.styles import style_of
 from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import TEXT, Row, changed, fit, to_ascii
 
-ROLES = (
-    "text",
-    "muted",
-    "faint",
-    "strong",
-    "title",
-    "key",
-    "brand",
-    "good",
-    "warn",
-    "hot",
-    "bad",
-    "badge-brand",
-    "badge-good",
-    "badge-warn",
-    "badge-hot",
-    "badge-bad",
-    "badge-muted",
-    "mark",
-    "now",
-    "cursor",
-    "edit",
-    "ttft",
-    "ttft-low",
-    "ttft-high",
-    "server",
-    "kv",
-    "tokens",
-    "prefill",
-    "itl",
-    "running",
-    "waiting",
-    "cap",
-    "requests",
-    "load",
-    "gpu",
-    "other",
-)
-
 _LOOKS: WeakKeyDictionary[App[Any], dict[tuple[str, str], Style]] = WeakKeyDictionary()
 
 

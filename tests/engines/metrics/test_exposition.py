@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtop.engines.metrics import exposition
-from llmtop.engines.metrics.exposition import MAX_TEXT, Exposition, Parser, ScrapeError, parse
+from llmtop.engines.metrics.exposition import MAX_TEXT, Exposition, Parser, ScrapeError
 from tests.folders import TESTS
+from tests.metric_page import parse
 
 DATA = TESTS / "data" / "metrics"
 VLLM = ("vllm:",)

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtop.engines.core.samples import BucketHistogram, Quantile
-from llmtop.engines.metrics.exposition import parse
 from llmtop.engines.metrics.histograms import difference, histogram, mean, merge, quantile, summary
 from tests.folders import TESTS
+from tests.metric_page import parse
 
 DATA = TESTS / "data" / "metrics"
 INF = math.inf

@@ -27,7 +27,6 @@ def test_the_tightest_bracket_wins() -> None:
     clocks = Clocks(1_700_000_000 * NS)
     stamps = StampClock(clocks.monotonic, clocks.real)
     assert abs(stamps.offset_ns + clocks.apart) <= 60
-    assert stamps.width_ns <= 180
 
 
 def test_a_stamp_comes_out_as_monotonic_time() -> None:

@@ -14,6 +14,7 @@ from llmtop.engines.core.steps import Step
 from llmtop.engines.introspection.engine_inside import EngineInside
 from llmtop.engines.introspection.errors import NotShown, OlderPlugin
 from llmtop.engines.simulated.simulator.http.ranks import Ranks, Sockets
+from llmtop.engines.simulated.simulator.http.streams import Tally
 from llmtop.engines.simulated.simulator.inside.inspection import Inspection
 from llmtop.engines.simulated.simulator.inside.request_view import EngineRequests
 from llmtop.engines.simulated.simulator.model.blocks import BlockPool
@@ -30,24 +31,6 @@ from llmtop.engines.tuning.inside.llmtop_live.request_table import table
 
 PATIENCE_S = 60.0
 SPEED = 20.0
-
-
-class Client:
-    """One request's end: what it got."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-        self.aborted = False
-        self.done = asyncio.Event()
-
-    def take(self, tokens: int, finished: bool) -> None:
-        self.tokens += tokens
-        if finished:
-            self.done.set()
-
-    def abort(self) -> None:
-        self.aborted = True
-        self.done.set()
 
 
 class Lab:
@@ -77,7 +60,7 @@ class Lab:
         self.sockets = Sockets(self.ranks, shown, [manner] * ranks)
         self.path = path
         self.inside = EngineInside(path, timeout_s=PATIENCE_S)
-        self.clients: dict[str, Client] = {}
+        self.clients: dict[str, Tally] = {}
         self.requests: dict[str, Request] = {}
 
     def _engine(self, blocks: int, budget: int, drafts: int, slowness: Slowness) -> Engine:
@@ -99,11 +82,11 @@ class Lab:
         await asyncio.gather(self._running, return_exceptions=True)
         await self.sockets.close()
 
-    def send(self, ident: str, prompt: int = 40, target: int = 30) -> Client:
+    def send(self, ident: str, prompt: int = 40, target: int = 30) -> Tally:
         serial = len(self.requests) + 1
         tokens = [serial * 1000 + i for i in range(prompt)]
         request = Request(serial, tokens, target, Writing(serial), affinity=0.5, ident=ident)
-        self.requests[ident], self.clients[ident] = request, Client()
+        self.requests[ident], self.clients[ident] = request, Tally()
         self.ranks.submit(request, target, self.clients[ident])
         return self.clients[ident]
 
@@ -247,7 +230,7 @@ async def aborted(lab: Lab, *ids: str) -> None:
     assert (done.ended_before, done.refused) == ((), ())
 
 
-def others(lab: Lab, *ids: str) -> list[Client]:
+def others(lab: Lab, *ids: str) -> list[Tally]:
     return [client for ident, client in lab.clients.items() if ident not in ids]
 
 
