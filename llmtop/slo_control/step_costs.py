@@ -44,12 +44,8 @@ class StepCosts(Struct, frozen=True):
         """By how much one more request in the batch lengthens the mean step."""
         return max(1e-7, self.request_s + self.token_s * self.prompt / self.steps)
 
-    def gap_s(self, batch: float) -> float:
-        """The mean time between two tokens of a stream, with so many requests in the batch."""
-        return (self.base_s + batch * self.each_s) / self.emitted
-
     def batch_of(self, gap_s: float) -> float:
-        """The batch with this gap; 0 where no batch is that quick."""
+        """The batch with this mean time between two tokens of a stream; 0: none is so quick."""
         return max(0.0, (gap_s * self.emitted - self.base_s) / self.each_s)
 
     def served_per_s(self, batch: float) -> float:
