@@ -4,59 +4,76 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
 
 from llmtop.diagnosis.context_cost import device_s
-from llmtop.diagnosis.step_fit import StepFit, mean_context
+from llmtop.diagnosis.step_fit import StepFit, fit, mean_context
 from llmtop.engines.core.steps import Step
 
 LEAST = 10  # steps without prompt tokens that are compared
 LEAST_WINDOW = 20  # steps in the window
+LEAST_EARLIER = 200  # steps, for a fit that others are compared with
 LONGER = 1.2  # contexts, from which on steps do not compare: attention takes longer
 
+_Kind = tuple[int, int]
 
-def slowdown(
-    window: Sequence[Step], earlier: Sequence[Step], fitted: StepFit | None
-) -> float | None:
-    """Window over earlier; None where they do not compare.
 
-    fitted: the fit of the earlier steps, for contents that were not seen then. None: no fit.
+class UsualSteps:
+    """Earlier steps, which others are compared with.
+
+    What a comparison needs of them is computed when it is first needed, and only once.
     """
-    if len(window) < LEAST_WINDOW:
-        return None
-    alike = _alike(window, earlier)
-    if alike is not None:
-        return alike
-    context, usual = mean_context(window), mean_context(earlier)
-    if fitted is None or (context is not None and usual and context > LONGER * usual):
-        return None
-    return _by_fit(window, fitted)
 
+    def __init__(self, steps: Sequence[Step] = ()) -> None:
+        self._steps = steps
 
-def _alike(window: Sequence[Step], earlier: Sequence[Step]) -> float | None:
-    """The median over the time of the window, against the median of earlier steps with the same
-    contents.
+    def slowdown(self, window: Sequence[Step]) -> float | None:
+        """Window over earlier; None where they do not compare."""
+        if len(window) < LEAST_WINDOW:
+            return None
+        alike = self._alike(window)
+        if alike is not None:
+            return alike
+        context, usual = mean_context(window), mean_context(self._steps)
+        if context is not None and usual and context > LONGER * usual:
+            return None
+        # Contents that were not seen then.
+        return _by_fit(window, self._fitted) if self._fitted is not None else None
 
-    What the launch takes longer than before is left out: then the CPU is slower, not the GPU.
-    """
-    before: dict[tuple[int, int], list[Step]] = {}
-    for step in earlier:
-        if _plain(step):
-            before.setdefault(_kind(step), []).append(step)
-    usual = {
-        kind: (_median([device_s(step) for step in steps]), _median(_launches(steps)))
-        for kind, steps in before.items()
-        if len(steps) >= LEAST
-    }
-    found = []
-    for step in window:
-        known = usual.get(_kind(step)) if _plain(step) else None
-        if known is not None and known[0] > 0:
-            seconds, launch = known
-            device = device_s(step) - max(0.0, (step.launch_s or 0.0) - launch)
-            found.append((device / seconds, step.duration_s))
-    return _middle(found) if len(found) >= LEAST else None
+    def _alike(self, window: Sequence[Step]) -> float | None:
+        """The median over the time of the window, against the median of earlier steps with the
+        same contents.
+
+        What the launch takes longer than before is left out: then the CPU is slower, not the GPU.
+        """
+        found = []
+        for step in window:
+            known = self._times.get(_kind(step)) if _plain(step) else None
+            if known is not None and known[0] > 0:
+                seconds, launch = known
+                device = device_s(step) - max(0.0, (step.launch_s or 0.0) - launch)
+                found.append((device / seconds, step.duration_s))
+        return _middle(found) if len(found) >= LEAST else None
+
+    @cached_property
+    def _times(self) -> Mapping[_Kind, tuple[float, float]]:
+        """The median times of the device and of the launch, by kind."""
+        kinds: dict[_Kind, list[Step]] = {}
+        for step in self._steps:
+            if _plain(step):
+                kinds.setdefault(_kind(step), []).append(step)
+        return {
+            kind: (_median([device_s(step) for step in steps]), _median(_launches(steps)))
+            for kind, steps in kinds.items()
+            if len(steps) >= LEAST
+        }
+
+    @cached_property
+    def _fitted(self) -> StepFit | None:
+        found = fit(self._steps) if len(self._steps) >= LEAST_EARLIER else None
+        return None if found is None else found.at(mean_context(self._steps))
 
 
 def _middle(found: list[tuple[float, float]]) -> float:
@@ -76,7 +93,7 @@ def _plain(step: Step) -> bool:
     return step.requests > 0 and not step.prefill_tokens and not step.draft_tokens
 
 
-def _kind(step: Step) -> tuple[int, int]:
+def _kind(step: Step) -> _Kind:
     """Steps of one kind differ by a quarter in requests and by a fifth in context at most."""
     requests, size = step.requests, step.requests.bit_length()
     context = (step.context_tokens or 0) / requests

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from llmtop.diagnosis.slowdown import slowdown
+from llmtop.diagnosis.slowdown import UsualSteps
 from llmtop.diagnosis.step_fit import StepFit, fit, mean_context
 from llmtop.diagnosis.step_window import DecodeTimes, StepWindow, window_of
 from llmtop.engines.core.steps import Step, Steps
@@ -15,7 +15,6 @@ KEPT = 4096
 SAMPLES = 16  # steps kept of each kind, by requests, prompt tokens, context: a load hides others
 WINDOW_S = 5.0
 FIT_EVERY_S = 5.0
-LEAST_EARLIER = 200  # steps before the window, for a fit that they are compared with
 NEWEST = 2048  # in which the cost of contexts is looked for
 MOST_FITTED = 1024  # newest or earlier steps, evenly spread: three terms need no more
 
@@ -38,8 +37,7 @@ class StepHistory:
         self._fit: StepFit | None = None
         self._fitted_at = -1e18
         self._times: DecodeTimes | None = None
-        self._before: StepFit | None = None  # the fit of steps before the window
-        self._earlier: list[Step] = []  # those steps
+        self._usual = UsualSteps()  # those before the window
 
     def add(self, found: Steps) -> None:
         """What one exchange brought."""
@@ -71,8 +69,8 @@ class StepHistory:
         """Forget them: the engine is another process."""
         self.steps.clear()
         self._samples.clear()
-        self._fit, self._times, self._before, self._fitted_at = None, None, None, -1e18
-        self._earlier = []
+        self._fit, self._times, self._fitted_at = None, None, -1e18
+        self._usual = UsualSteps()
 
     def since(self, time: float) -> list[Step]:
         """The steps that ended after ``time``."""
@@ -101,7 +99,7 @@ class StepHistory:
         None where that cannot be said: too few steps before, or contents that were not seen then.
         """
         self._renew(now)
-        return slowdown(self.since(now - seconds), self._earlier, self._before)
+        return self._usual.slowdown(self.since(now - seconds))
 
     def _renew(self, now: float) -> None:
         if now - self._fitted_at < FIT_EVERY_S and self._times is not None:
@@ -112,10 +110,7 @@ class StepHistory:
         self._fit = found.at(mean_context(self.since(now - WINDOW_S))) if found else None
         self._times = DecodeTimes(samples, self._fit)
         earlier = [step for step in self.steps if step.end <= now - WINDOW_S - FIT_EVERY_S]
-        self._earlier = _thinned(earlier)
-        self._before = None
-        if len(earlier) >= LEAST_EARLIER and (before := fit(self._earlier)) is not None:
-            self._before = before.at(mean_context(self._earlier))
+        self._usual = UsualSteps(_thinned(earlier))
 
 
 def _thinned(steps: Sequence[Step]) -> list[Step]:
