@@ -15,7 +15,7 @@ SUB_BITS = 7
 SUB = 1 << SUB_BITS  # sub-buckets in an octave
 RESOLUTION = 1 / SUB  # relative width of the widest bucket; below 256 us a bucket is 1 us wide
 TOP_US = 1_000_000_000  # 1000 s; longer counts as this
-_NONE = bytes(8 * SUB)  # an octave without an observation
+_OCTAVE = 8 * SUB  # bytes
 _EXACT, _BITS = 2 * SUB, SUB_BITS + 1  # what follows is worked out twice for each token
 
 
@@ -74,48 +74,63 @@ def difference(new: array[int], old: array[int]) -> array[int]:
     one by one. A lane that became smaller, of a worker that is gone, borrows from the next one:
     its sign is set.
     """
-    grown = _number(new) - _number(old)
-    if grown < 0 or grown & _signs(len(new)):
+    after, before = new.tobytes(), old.tobytes()
+    used = _occupied(after)
+    grown = _number(after[used]) - _number(before[used])
+    shrunk = _filled(before[: used.start]) or _filled(before[used.stop :])
+    if shrunk or grown < 0 or grown & _signs((used.stop - used.start) // 8):
         return array("q", map(sub, new, old))
-    return array("q", _lanes(grown, len(new)))
+    return _lanes(grown, used, len(after))
 
 
 def total(parts: Sequence[array[int]]) -> array[int]:
     """The sum of several counts. None is negative and no sum overflows its lane of 64 bits."""
     if len(parts) == 1:
         return parts[0]
-    return array("q", _lanes(sum(map(_number, parts)), len(parts[0])))
+    raw = [part.tobytes() for part in parts]
+    spans = [span for span in map(_occupied, raw) if span.stop]
+    used = slice(min((s.start for s in spans), default=0), max((s.stop for s in spans), default=0))
+    return _lanes(sum(_number(part[used]) for part in raw), used, len(raw[0]))
 
 
-def _number(counts: array[int]) -> int:
-    return int.from_bytes(counts.tobytes(), sys.byteorder)
+def _occupied(raw: bytes) -> slice:
+    """The octaves from the first to the last with an observation: nearly all others are empty."""
+    octaves = range(0, len(raw), _OCTAVE)
+    first = next((at for at in octaves if _filled(raw[at : at + _OCTAVE])), None)
+    if first is None:
+        return slice(0, 0)
+    last = next(at for at in reversed(octaves) if _filled(raw[at : at + _OCTAVE]))
+    return slice(first, min(len(raw), last + _OCTAVE))
 
 
-def _lanes(number: int, length: int) -> bytes:
-    return number.to_bytes(8 * length, sys.byteorder)
+def _filled(raw: bytes) -> bool:
+    return raw != bytes(len(raw))
+
+
+def _number(raw: bytes) -> int:
+    return int.from_bytes(raw, sys.byteorder)
+
+
+def _lanes(number: int, used: slice, length: int) -> array[int]:
+    """Counts of ``length`` bytes in all; number: those of ``used``."""
+    raw = number.to_bytes(used.stop - used.start, sys.byteorder)
+    return array("q", b"".join((bytes(used.start), raw, bytes(length - used.stop))))
 
 
 @cache
 def _signs(length: int) -> int:
     """The sign of each lane."""
-    return _number(array("q", [-(2**63)] * length))
+    return _number(array("q", [-(2**63)] * length).tobytes())
 
 
 def quantiles(counts: array[int], shares: Iterable[float]) -> tuple[list[float | None], int]:
     """The quantiles in seconds (middle of their bucket), and how many observations there are."""
-    found = _occupied(counts)
-    running = list(accumulate(counts[found.start : found.stop]))
+    used = _occupied(counts.tobytes())
+    start = used.start // 8
+    running = list(accumulate(counts[start : used.stop // 8]))
     n = running[-1] if running else 0
     if n == 0:
         return [None for _ in shares], 0
     # Nearest rank, as for exact values: the smallest value with at least share * n at or below it.
     ranks = (max(1, math.ceil(share * n)) for share in shares)
-    return [middle_s(found.start + bisect_left(running, rank)) for rank in ranks], n
-
-
-def _occupied(counts: array[int]) -> range:
-    """The octaves from the first to the last with an observation: nearly all others are empty."""
-    raw = counts.tobytes()
-    octaves = range(0, len(raw), len(_NONE))
-    used = [at for at in octaves if not _NONE.startswith(raw[at : at + len(_NONE)])]
-    return range(used[0] // 8, used[-1] // 8 + SUB) if used else range(0)
+    return [middle_s(start + bisect_left(running, rank)) for rank in ranks], n
