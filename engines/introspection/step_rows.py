@@ -74,9 +74,12 @@ def _column(name: str, values: Sequence[float] | None, unknown: Sequence[None]) 
             raise ValueError(f"no {name}")
         return unknown
     most = _MOST if name in COUNTS else _LONGEST_S
-    if not all(value != value or 0.0 <= value <= most for value in values):
+    known = [value for value in values if value == value]  # NaN: not known
+    if known and not 0.0 <= min(known) <= max(known) <= most:
         raise ValueError(f"an impossible {name}")
-    if name in NEEDED and any(value != value for value in values):
+    if len(known) == len(values):
+        return list(map(int, values)) if name in COUNTS else values
+    if name in NEEDED:
         raise ValueError(f"an unknown {name}")
     if name in COUNTS:
         return [None if value != value else int(value) for value in values]
