@@ -60,9 +60,9 @@ class LatencyHistogram(Struct, frozen=True):
         """The observations since an earlier state of the same histogram."""
         before = earlier.buckets.get  # looked up once: there are hundreds of buckets
         buckets = {
-            index: count - before(index, 0)
+            index: count - known
             for index, count in self.buckets.items()
-            if count > before(index, 0)
+            if count > (known := before(index, 0))
         }
         total = max(self.sum_s - earlier.sum_s, 0.0)
         return LatencyHistogram(sum(buckets.values()), total, None, None, buckets)
