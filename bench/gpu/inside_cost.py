@@ -104,7 +104,7 @@ async def measure(args: argparse.Namespace, url: str, pid: int, socket: Path, sw
     found = await work_too
     (args.out / "cost.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found["ratio_on_to_off"], indent=1))
-    print(json.dumps(found["hooks_share_of_thread"], indent=1))
+    print(json.dumps({name: found[name] for name in vllm_cost.HOOKS}, indent=1))
     inside.close()
 
 

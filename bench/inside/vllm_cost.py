@@ -31,6 +31,7 @@ T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 
 T_975 |= {11: 2.201, 15: 2.131, 19: 2.093, 23: 2.069}
 RAMP_S = 8.0
 LOAD_S = 3600.0  # the load is ended when all is measured: under 512 streams /metrics takes seconds
+HOOKS = ("hooks_share_of_thread", "hooks_us_a_step")
 MEASURES = ("tokens_per_s", "step_s", "cpu_s_per_1000_tokens")
 
 Window = dict[str, float | None]
@@ -116,6 +117,7 @@ def measure(args: argparse.Namespace, load: subprocess.Popen[bytes]) -> dict[str
     processes = [server, *server.children(recursive=True)]
     found: list[Pair] = []
     shares: dict[str, list[float]] = {"engine": [], "front_end": []}
+    a_step: list[float] = []
     for number in range(args.pairs):
         pair: Pair = {}
         for arm in ("on", "off") if number % 2 == 0 else ("off", "on"):
@@ -133,19 +135,26 @@ def measure(args: argparse.Namespace, load: subprocess.Popen[bytes]) -> dict[str
             seconds = after.time - before.time
             pair[arm] = window(seconds, tokens, steps, after.cpu_s - before.cpu_s)
             if arm == "on":
-                for kind, took in shares.items():
-                    took.append((after.hooks_s[kind] - before.hooks_s[kind]) / seconds)
+                took = {kind: after.hooks_s[kind] - before.hooks_s[kind] for kind in shares}
+                for kind, share in shares.items():
+                    share.append(took[kind] / seconds)
+                a_step.append(1e6 * took["engine"] / steps if steps > 0 else 0.0)
         found.append(pair)
     args.switch.write_text("on")
     return {
         "ratio_on_to_off": compare(found),
-        "hooks_share_of_thread": {
-            kind: {"median": sorted(took)[len(took) // 2], "least": min(took), "most": max(took)}
-            for kind, took in shares.items()
-        },
+        "hooks_share_of_thread": {kind: spread(share) for kind, share in shares.items()},
+        "hooks_us_a_step": spread(a_step),
         "window_s": args.window,
         "pairs": found,
     }
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, least and most; of none nothing."""
+    if not values:
+        return {}
+    return {"median": sorted(values)[len(values) // 2], "least": min(values), "most": max(values)}
 
 
 def load_command(args: argparse.Namespace, seconds: float) -> list[str]:
@@ -194,10 +203,7 @@ def main() -> None:
     text = json.dumps(result, indent=1)
     print(
         json.dumps(
-            {
-                name: result[name]
-                for name in ("streams", "ratio_on_to_off", "hooks_share_of_thread")
-            },
+            {name: result[name] for name in ("streams", "ratio_on_to_off", *HOOKS)},
             indent=1,
         )
     )
