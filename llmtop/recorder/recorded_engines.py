@@ -10,6 +10,7 @@ from llmtop.operations.wiring import Wiring
 from llmtop.tui.dashboard.engine_discovery import NewEngines
 from llmtop.tui.dashboard.observed_engines import ObservedEngines
 from llmtop.tui.sources.effects import EffectSource
+from llmtop.tui.sources.history import PostedEvents
 from llmtop.tui.sources.shared_load import SharedLoadSource
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class RecordedEngines(ObservedEngines):
         self.sampling.sources += [
             EffectSource(store, now),
             SharedLoadSource(store, now, wiring.state.folder),
+            PostedEvents(store, now, wiring.state.folder),
         ]
         for record in wiring.supervisor.records():
             if record.ended_at is None:

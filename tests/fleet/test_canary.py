@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llmtop.cli.options.canary import PATIENCE_S, Trouble, lasting
+from llmtop.cli.options.canary_engine import PATIENCE_S, Trouble, lasting
 from llmtop.engines.core.latencies import LatencyHistogram, bucket_of
 from llmtop.engines.core.samples import BucketHistogram
 from llmtop.fleet.canary import (

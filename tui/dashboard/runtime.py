@@ -28,6 +28,7 @@ from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.experiment import Parts
 from llmtop.tui.sources.experiments import Experiments
 from llmtop.tui.sources.gpu import GpuSource
+from llmtop.tui.sources.history import PostedEvents
 from llmtop.tui.sources.load import LoadSource
 from llmtop.tui.sources.sampling import Source
 from llmtop.tui.sources.shared_load import SharedLoadSource
@@ -119,6 +120,7 @@ class DashboardRuntime:
         shared: list[Source] = [
             EffectSource(store, now),
             SharedLoadSource(store, now, wiring.state.folder),
+            PostedEvents(store, now, wiring.state.folder),
         ]
         history: list[Source] = []
         if is_wanted(wiring.environ):

@@ -1,16 +1,21 @@
-"""Changes of an engine's options, by any process, as events and marks."""
+"""What other processes did to an engine: changes of options and steps of commands, as events."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from llmtop.analysis.marks import Mark
 from llmtop.engines.core.options import Change, Outcome
+from llmtop.operations.posted_events import FILE, posted
 from llmtop.tui.store.store import EngineTrack, Event, Store
+from llmtop.values import replace
 from llmtop.wording.sentences import change_words, mark_words
 
 GRACE_S = 1.0  # changes from longer before the start of the screen are not reported
+SAME_S = 60.0  # within this time, one event that was posted for several engines is read
 
 
 class ChangeHistory:
@@ -45,3 +50,59 @@ class ChangeHistory:
             if not refused:
                 applied = change.outcome is Outcome.APPLIED
                 self._track.marks.append(Mark(moment, mark_words(change), effect=applied))
+
+
+class PostedEvents:
+    """A source of the screen: the events that commands post for the engines of llmtop.
+
+    An event that concerns several engines was posted for each of them, and is shown once. folder:
+    of an engine that llmtop started. now: the screen's clock. wall: the clock that processes share.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        now: Callable[[], float],
+        folder: Callable[[str], Path],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._now, self._folder, self._wall = store, now, folder, wall
+        self._began = wall()
+        self._seen: dict[str, tuple[int, int]] = {}  # by engine: size and time of the file
+        self._newest: dict[str, float] = {}  # by engine: the time of the last one that was read
+        self._shown: set[tuple[float, str]] = set()
+
+    async def sample(self) -> None:
+        """Look at the files that have changed."""
+        found: list[Event] = []
+        for track in list(self._store.engines.values()):
+            if track.owned:
+                found += await self._read(track.name)
+        if not found:
+            return
+        shift = self._now() - self._wall()  # the screen's clock may have been started before a step
+        for event in sorted(found, key=lambda one: one.time):
+            if (event.time, event.text) not in self._shown:
+                self._shown.add((event.time, event.text))
+                self._store.events.append(replace(event, time=event.time + shift))
+        newest = max(time for time, _ in self._shown)
+        self._shown = {one for one in self._shown if one[0] > newest - SAME_S}
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    async def _read(self, name: str) -> list[Event]:
+        folder = self._folder(name)
+        try:
+            status = (folder / FILE).stat()
+        except OSError:
+            return []
+        # Usually nothing is new: this check needs no thread.
+        seen = status.st_size, status.st_mtime_ns
+        if self._seen.get(name) == seen:
+            return []
+        self._seen[name] = seen
+        last = self._newest.get(name, self._began)
+        found = [one for one in await asyncio.to_thread(posted, folder) if one.time > last]
+        self._newest[name] = max((one.time for one in found), default=last)
+        return found

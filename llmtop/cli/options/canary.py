@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from llmtop import LlmtopError, UsageError
-from llmtop.engines.core.conditions import STALE
-from llmtop.engines.core.records import State
-from llmtop.engines.core.samples import Latency
-from llmtop.engines.state.temporary_changes import Purpose
-from llmtop.fleet.canary import (
-    EARLY,
-    Counts,
-    Judgement,
-    Verdict,
-    batches,
-    bucket_counts,
-    exact_counts,
-    judge,
-    total,
-)
+from llmtop.cli.options.canary_engine import CanaryEngine, selected
+from llmtop.cli.options.canary_steps import CanarySteps, named, reason
+from llmtop.fleet.canary import EARLY, Counts, Judgement, Verdict, batches, judge, total
 
 if TYPE_CHECKING:
-    from llmtop.engines.core.adapter import Reader
     from llmtop.engines.core.options import OptionValue
-    from llmtop.engines.core.records import EngineRecord
-    from llmtop.engines.introspection.engine_inside import EngineInside
-    from llmtop.operations.session import EngineSession
     from llmtop.operations.wiring import Wiring
 
-KEYS = ("model", "engine", "name")
-WORK = "the canary"  # how a change is called that a killed llmtop left
 EVERY_S = 2.0
 SETTLE_S = 5.0  # after each batch of the rest
-PATIENCE_S = 5.0  # beside a start or on a full machine, an engine that serves answers late
-AGAIN_S = 0.5
 
 
 class Plan(Struct, frozen=True):
@@ -52,6 +31,16 @@ class Plan(Struct, frozen=True):
     watch_s: float
     limits: Mapping[str, float]
 
+    @property
+    def words(self) -> str:
+        """The options as they were asked for: ``max_num_seqs=128``."""
+        return ", ".join(f"{name}={text}" for name, text in self.options.items())
+
+    @property
+    def slo(self) -> str:
+        """The limits in words."""
+        return ", ".join(f"{name}={limit:g}s" for name, limit in self.limits.items())
+
 
 class Result(Struct, frozen=True):
     """What was done. changed: the engines that have the new value now."""
@@ -62,171 +51,71 @@ class Result(Struct, frozen=True):
     reverted: tuple[str, ...]
 
 
-class Trouble(Struct, frozen=True):
-    """Why an engine does not serve, "" when it does. passing: it may be over at the next look."""
-
-    words: str = ""
-    passing: bool = False
-
-
-async def lasting(
-    look: Callable[[], Awaitable[Trouble]],
-    *,
-    monotonic: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> str:
-    """The words of a trouble that lasts: one that may pass is looked at again for PATIENCE_S."""
-    began = monotonic()
-    while True:
-        found = await look()
-        if not (found.words and found.passing) or monotonic() - began >= PATIENCE_S:
-            return found.words
-        await sleep(AGAIN_S)
-
-
-def is_selection(text: str) -> bool:
-    """Whether a name means several engines: ``model=llama-*``."""
-    return text.partition("=")[0] in KEYS and "=" in text
-
-
-def selected(text: str, records: Sequence[EngineRecord]) -> list[EngineRecord]:
-    """The living engines that a selection means. UsageError where there are fewer than two."""
-    key, _, pattern = text.partition("=")
-    fields: dict[str, Callable[[EngineRecord], str]] = {
-        "model": lambda one: one.spec.model,
-        "engine": lambda one: one.spec.kind,
-        "name": lambda one: one.name,
-    }
-    living = [one for one in records if one.ended_at is None]
-    found = [one for one in living if fnmatch.fnmatchcase(fields[key](one), pattern)]
-    if len(found) < 2:
-        shown = ", ".join(one.name for one in found) or "none"
-        raise UsageError(
-            f"a canary needs two engines or more, and {text} means {shown}", "see `llmtop ps`"
-        )
-    return found
-
-
-class _Engine:
-    """One engine of the selection: its session, and what its requests kept to so far."""
-
-    def __init__(self, wiring: Wiring, record: EngineRecord) -> None:
-        from llmtop.engines.metrics.scraper import open_reader
-        from llmtop.operations.inside import inside_of
-
-        endpoint = wiring.of(record)
-        self.name = record.name
-        self._wiring, self._record = wiring, record
-        self.session: EngineSession = wiring.session(endpoint)
-        self._inside: EngineInside | None = inside_of(endpoint)
-        self._reader: Reader = open_reader(
-            endpoint.adapter, endpoint.url, wiring.fetch, wiring.state.locks
-        )
-        self._exact: bool | None = None
-        self.before: dict[str, OptionValue] = {}
-        self.base: dict[str, Counts] = {}
-
-    async def counts(self, limits: Mapping[str, float]) -> dict[str, Counts]:
-        """Requests in time since the engine started, for each limit; exact where it shows them."""
-        if self._exact is None:  # one source for all looks: their counts are compared
-            self._exact = await self._shows(limits)
-        if self._exact and self._inside is not None:
-            found = (await self._inside.latencies()).histograms
-            return {
-                name: exact_counts(found[name], limit) if name in found else Counts()
-                for name, limit in limits.items()
-            }
-        reading = await self._reader.read()
-        return {
-            name: bucket_counts(reading.histograms[Latency(name)], limit)
-            if Latency(name) in reading.histograms
-            else Counts()
-            for name, limit in limits.items()
-        }
-
-    async def _shows(self, limits: Mapping[str, float]) -> bool:
-        """Whether it shows exact latencies for all limits."""
-        if self._inside is None:
-            return False
-        try:
-            found = await self._inside.latencies()
-        except LlmtopError:
-            return False
-        return all(name in found.histograms for name in limits)
-
-    async def trouble(self) -> str:
-        """Why it does not serve, "" when it does. One that is silent gets a few seconds."""
-        return await lasting(self._observe)
-
-    async def _observe(self) -> Trouble:
-        status = await asyncio.to_thread(self._wiring.supervisor.status, self._record)
-        if status.state is not State.READY:
-            silent = status.state is State.UNRESPONSIVE
-            return Trouble(f"{self.name} is {status.state.value}", passing=silent)
-        try:
-            sample = await self.session.sample()
-        except LlmtopError as error:
-            return Trouble(f"{self.name}: {error.message}", passing=True)
-        hung = [one.message for one in sample.conditions if one.name in STALE]
-        return Trouble(f"{self.name}: {hung[0]}" if hung else "")
-
-    def keep(self) -> None:
-        """What was changed is to stay, whatever becomes of this llmtop."""
-        self._wiring.temporary_changes.keep(self._record, tuple(self.before))
-
-    async def change(self, wanted: Mapping[str, OptionValue]) -> None:
-        """Change options; if this llmtop is killed, the next one reports what is left changed.
-
-        LlmtopError when a change is refused.
-        """
-        for change in await self.session.change(wanted, purpose=Purpose(WORK, self.before)):
-            if change.failed:
-                raise LlmtopError(f"{self.name}: {change.option}: {change.reason or 'refused'}")
-
-    async def close(self) -> None:
-        await self._reader.close()
-        await self.session.close()
-
-
 async def carry_out(wiring: Wiring, plan: Plan, say: Callable[[str], None]) -> Result:
     """Change the canaries, watch, then change the rest or put the canaries back.
 
-    What was changed is put back too when this is ended by a signal. say: takes each step.
+    What was changed is put back too when this is ended by a signal. say: takes each step, which is
+    an event of the engines too.
     """
     records = selected(plan.select, wiring.supervisor.records())
     if plan.canaries >= len(records):
         raise UsageError(
             f"{plan.canaries} canaries of {len(records)} engines leave none to compare with"
         )
-    engines = [_Engine(wiring, record) for record in records]
-    changed: list[_Engine] = []
+    steps = CanarySteps([one.name for one in records], say, wiring.state.folder)
+    engines = [CanaryEngine(wiring, record) for record in records]
+    canaries, others = engines[: plan.canaries], engines[plan.canaries :]
+    changed: list[CanaryEngine] = []
+    reverted: list[str] = []
     kept = False
+    why = "the command was interrupted"
     try:
         wanted = await _resolved(engines, plan.options)
-        canaries, others = engines[: plan.canaries], engines[plan.canaries :]
+        first = named([one.name for one in canaries])
+        steps.take(
+            f"{first} changed first of {len(engines)} engines ({plan.select}): {plan.words}, "
+            f"by {wiring.who}"
+        )
         for one in canaries:
             changed.append(one)
             await one.change(wanted[one.name])
-            say(f"{one.name}: {_words(wanted[one.name], one.before)}")
-        judgement = await _watch(canaries, others, plan, say)
+            words = _words(wanted[one.name], one.before)
+            steps.take(f"{one.name}: {words}", one.name, level="change")
+        judgement = await _watch(canaries, others, plan, steps)
+        steps.judge(judgement)
         if judgement.verdict is Verdict.NOT_WORSE:
-            trouble = await _the_rest(others, canaries, wanted, changed, plan, say)
+            trouble = await _the_rest(others, canaries, wanted, changed, plan, steps)
             if trouble:
                 judgement = Judgement(Verdict.WORSE, trouble, judgement.limits)
+                steps.judge(judgement)
             else:
                 for one in engines:
                     one.keep()
                 kept = True
+        why = reason(judgement)
+    except LlmtopError as error:
+        why = error.message
+        raise
     finally:
-        reverted = [] if kept else await asyncio.shield(_put_back(changed, say))
+        if not kept:
+            reverted = await asyncio.shield(_put_back(changed, why, steps))
+        stays = [one.name for one in changed if one.name not in reverted]
+        if changed:
+            steps.take(_end(plan, stays, reverted))
         for one in engines:
             await one.close()
-    names = tuple(one.name for one in changed if one.name not in reverted)
-    return Result(judgement, tuple(one.name for one in canaries), names, tuple(reverted))
+    return Result(judgement, tuple(one.name for one in canaries), tuple(stays), tuple(reverted))
+
+
+def _end(plan: Plan, stays: Sequence[str], reverted: Sequence[str]) -> str:
+    """How a canary ended: which engines have the new value, and which have their own again."""
+    parts = [f"{named(stays)} with {plan.words}"] if stays else []
+    parts += [f"{named(reverted)} with the values of before"] if reverted else []
+    return f"ended: {'; '.join(parts)}"
 
 
 async def _resolved(
-    engines: Sequence[_Engine], asked: Mapping[str, str]
+    engines: Sequence[CanaryEngine], asked: Mapping[str, str]
 ) -> dict[str, dict[str, OptionValue]]:
     """The values for each engine; notes what each has now. UsageError for what cannot be meant."""
     from llmtop.engines.tuning import resolution
@@ -243,16 +132,17 @@ async def _resolved(
 
 
 async def _watch(
-    canaries: Sequence[_Engine],
-    others: Sequence[_Engine],
+    canaries: Sequence[CanaryEngine],
+    others: Sequence[CanaryEngine],
     plan: Plan,
-    say: Callable[[str], None],
+    steps: CanarySteps,
 ) -> Judgement:
     """Compare both sides for the time of the watch; a clear verdict ends it sooner."""
     for one in (*canaries, *others):
         one.base = await one.counts(plan.limits)
     began = time.monotonic()
-    say(f"watching for {plan.watch_s:g} s")
+    sides_words = (named([one.name for one in side]) for side in (canaries, others))
+    steps.take(f"watching {' beside '.join(sides_words)} for {plan.watch_s:g} s: {plan.slo}")
     while True:
         left = began + plan.watch_s - time.monotonic()
         await asyncio.sleep(max(0.0, min(EVERY_S, left)))
@@ -267,7 +157,7 @@ async def _watch(
             return early
 
 
-async def _since(side: Sequence[_Engine], limits: Mapping[str, float]) -> dict[str, Counts]:
+async def _since(side: Sequence[CanaryEngine], limits: Mapping[str, float]) -> dict[str, Counts]:
     now = [await one.counts(limits) for one in side]
     return {
         name: total(
@@ -278,23 +168,25 @@ async def _since(side: Sequence[_Engine], limits: Mapping[str, float]) -> dict[s
 
 
 async def _the_rest(
-    others: Sequence[_Engine],
-    canaries: Sequence[_Engine],
+    others: Sequence[CanaryEngine],
+    canaries: Sequence[CanaryEngine],
     wanted: Mapping[str, Mapping[str, OptionValue]],
-    changed: list[_Engine],
+    changed: list[CanaryEngine],
     plan: Plan,
-    say: Callable[[str], None],
+    steps: CanarySteps,
 ) -> str:
     """Change the rest in batches; why it was stopped, "" when all have it."""
     by_name = {one.name: one for one in others}
-    for names in batches(list(by_name), len(canaries)):
+    parts = batches(list(by_name), len(canaries))
+    for number, names in enumerate(parts, 1):
         for name in names:
             changed.append(by_name[name])
             try:
                 await by_name[name].change(wanted[name])
             except LlmtopError as error:
                 return error.message
-            say(f"{name}: {_words(wanted[name], by_name[name].before)}")
+        words = f"batch {number} of {len(parts)} changed: {named(names)}: {plan.words}"
+        steps.take(words, *names, level="change")
         await asyncio.sleep(min(SETTLE_S, plan.watch_s))
         for one in changed:
             if trouble := await one.trouble():
@@ -302,17 +194,18 @@ async def _the_rest(
     return ""
 
 
-async def _put_back(changed: Sequence[_Engine], say: Callable[[str], None]) -> list[str]:
+async def _put_back(changed: Sequence[CanaryEngine], why: str, steps: CanarySteps) -> list[str]:
     """Give each engine the values that it had; those that do not take them are named."""
     done = []
     for one in changed:
         try:
             await one.change(one.before)
         except LlmtopError as error:
-            say(f"{one.name} could not be put back: {error.message}")
+            words = f"{one.name} could not be put back: {error.message}"
+            steps.take(words, one.name, level="error")
             continue
         done.append(one.name)
-        say(f"{one.name}: put back")
+        steps.take(f"{one.name}: put back, {why}", one.name, level="warning")
     return done
 
 

@@ -15,7 +15,8 @@ from llmtop.cli.common.output import document, json_flag, note
 from llmtop.cli.common.param_types import Span
 from llmtop.cli.common.trust_option import cacert_flag
 from llmtop.cli.engines.running import require_running
-from llmtop.cli.options.canary import Plan, Result, carry_out, is_selection
+from llmtop.cli.options.canary import Plan, Result, carry_out
+from llmtop.cli.options.canary_engine import is_selection
 from llmtop.cli.options.changes import distinct, entry, say
 from llmtop.cli.options.restart import perform
 from llmtop.cli.options.restart_flags import HowToRestart, restart_flags
@@ -178,7 +179,6 @@ def by_canary(
 
     stop_as_ctrl_c_does()  # the canaries must be put back
     found = asyncio.run(change())
-    note(f"{found.judgement.verdict.value}: {found.judgement.words}")
     if as_json:
         document(
             {
