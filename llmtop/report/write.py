@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from llmtop import LlmtopError, UsageError
+from llmtop.output_file import open_output
 from llmtop.printable import clean
 from llmtop.report.build import build
 from llmtop.report.document import Report
@@ -52,7 +53,8 @@ def write_report(path: str, runs: Sequence[Run], now: float) -> None:
     made = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M UTC")
     written = _FORMATS[Path(path).suffix.lower()](build(runs, now), made)
     try:
-        Path(path).write_text(written, encoding="utf-8", errors="replace", newline="")
+        with open_output(Path(path)) as file:
+            file.write(written)
     except OSError as error:
         raise LlmtopError(
             f"{clean(path, 200)} cannot be written: {error.strerror}", "choose another file"

@@ -12,6 +12,7 @@ import msgspec
 from llmtop import LlmtopError, UsageError
 from llmtop.loadgen.core.results import RequestRecord
 from llmtop.loadgen.export.records import COLUMNS, row
+from llmtop.output_file import open_output
 
 
 def check_name(path: str) -> None:
@@ -32,7 +33,7 @@ class Recording:
         self._trouble = ""
         check_name(path)
         try:
-            self._file = self._path.open("w", encoding="utf-8", newline="")
+            self._file = open_output(self._path)
         except OSError as error:
             raise UsageError(
                 f"{path} cannot be written: {(error.strerror or '').lower()}"

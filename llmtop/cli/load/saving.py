@@ -22,6 +22,7 @@ from llmtop.loadgen.experiments.saturation import SaturationResult
 from llmtop.loadgen.export.formats import bench_serve, levels_log, table
 from llmtop.loadgen.workload.plan import Target
 from llmtop.operations.repeats import Repeats
+from llmtop.output_file import open_output
 from llmtop.wording.findings import comparison_sentence, saturation_sentence
 
 
@@ -189,6 +190,8 @@ def check(files: Sequence[str], folder: str | None = None, report_file: str | No
 
         check_name(report_file)
     for path in map(Path, files):
+        if str(path) == "-":
+            raise UsageError("- is no name of a file here", "print the result with --json")
         if not path.parent.is_dir():
             raise UsageError(f"there is no folder {path.parent} for {path.name}")
     if folder is not None and not Path(folder).parent.is_dir():
@@ -256,9 +259,10 @@ def dumps(value: Any) -> str:
     return json.dumps(finite(value), indent=1, allow_nan=False) + "\n"
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str, *, append: bool = False) -> None:
     """Write a file, or say why not."""
     try:
-        path.write_text(text, encoding="utf-8", newline="")
+        with open_output(path, append=append) as file:
+            file.write(text)
     except OSError as error:
         raise LlmtopError(f"{path} cannot be written: {error.strerror}") from None

@@ -290,7 +290,7 @@ def _finish(
     if given["junit"]:
         write(Path(given["junit"]), junit(made["name"], judgements, seconds))
     if given["summary"]:
-        _append(Path(given["summary"]), markdown(answer, judgements))
+        write(Path(given["summary"]), markdown(answer, judgements), append=True)
     if given["report_file"]:
         write_run(given["report_file"], made)
     if as_json:
@@ -301,13 +301,3 @@ def _finish(
             click.echo("  The baseline is one run: its own spread is not known.")
     codes = {Verdict.GOOD.value: 0, Verdict.WORSE.value: 1}
     return codes.get(made["verdict"], CANNOT_TELL)
-
-
-def _append(path: Path, text: str) -> None:
-    from llmtop import LlmtopError
-
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise LlmtopError(f"{path} cannot be written: {error.strerror}") from None
