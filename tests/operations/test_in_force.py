@@ -11,6 +11,7 @@ from llmtop import LlmtopError
 from llmtop.engines.core.options import Change, Outcome
 from llmtop.engines.state.temporary_changes import Purpose
 from llmtop.operations.slo.limits import Names
+from llmtop.operations.slo.tune_runs import TimeLimit
 from llmtop.operations.slo.tuner import Tuner
 from llmtop.operations.variant_switcher import undisturbed
 from llmtop.slo_control.search import Measured, Search
@@ -96,6 +97,8 @@ def test_no_run_begins_for_which_no_time_is_left() -> None:
         return Measured(2.0 if own else 40.0 + 0.1 * arrivals, 0.5, 400)
 
     search = Search(OWN, [{**OWN, "queue_limit": 8 * n} for n in (1, 2, 3, 4)])
-    report = Tuner(search, NAMES, engine.set, measure, most_s=75.0, clock=lambda: now[0]).run()
+    report = Tuner(
+        search, NAMES, engine.set, measure, limit=TimeLimit(75.0), clock=lambda: now[0]
+    ).run()
     assert report.runs == 7 and report.seconds == 70.0 and report.time_up
     assert report.restored and report.result is not None

@@ -10,7 +10,7 @@ from llmtop.loadgen.core.results import Fate, RequestRecord
 from llmtop.loadgen.experiments.level import LoadClock
 from llmtop.loadgen.experiments.slo import Slo
 from llmtop.loadgen.workload.plan import Prompts
-from llmtop.operations.slo.tune_runs import drain_s, in_time, next_length
+from llmtop.operations.slo.tune_runs import TimeLimit, drain_s, in_time, next_length
 from llmtop.slo_control.search import Measured, Search, Verdict
 from tests.slo_control.test_search import OWN
 
@@ -87,6 +87,15 @@ def test_all_runs_are_as_long_as_the_first_one_that_told_enough(
     search.take(first)
     found = search.result.verdict if search.result else None
     assert found is (None if shape else Verdict.NOTHING)
+
+
+def test_the_first_run_is_not_repeated_where_no_time_is_left_for_it() -> None:
+    asked = LoadOf(80.0, None, None, True, 4.0)
+    meter = ScriptedMeter(asked, Limits(1.0, 0.05, None), LoadClock(), Prompts())
+    limit = TimeLimit(13.0)
+    told: list[str] = []
+    first = meter.first(told.append, lambda seconds: limit.has(4.0, seconds))
+    assert meter.asked.seconds == 4.0 and len(told) == 1 and not first.settled
 
 
 @pytest.mark.parametrize(

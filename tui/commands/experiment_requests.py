@@ -100,7 +100,8 @@ class TunePlan(Struct, frozen=True):
     """A search for the settings of ``engine`` that serve the most requests within limits.
 
     level: requests a second (``is_open``), or streams. seconds: of each run. roles: what may be
-    changed: batch_limit, queue_limit, token_budget, draft_tokens, prefill_threshold.
+    changed: batch_limit, queue_limit, token_budget, draft_tokens, prefill_threshold. most_s: the
+    verdict comes after so many seconds at the latest; None: no limit.
     """
 
     engine: str
@@ -110,6 +111,7 @@ class TunePlan(Struct, frozen=True):
     seconds: float = 8.0
     roles: tuple[str, ...] = EVERY_ROLE
     prompts: Prompts = field(default_factory=Prompts)
+    most_s: float | None = None
 
 
 class TuneState(Struct, frozen=True):

@@ -7,7 +7,9 @@ import math
 from llmtop import UsageError
 from llmtop.loadgen.workload.lengths import Lengths, parse_lengths
 from llmtop.tui.plots.form import Form
+from llmtop.wording.durations import WEEK, seconds_of, shown
 
+UNLIMITED = "no limit"
 MOST_STREAMS, MOST_SECONDS = 20_000, 3600.0
 
 
@@ -21,6 +23,18 @@ def number(form: Form, name: str, low: float, high: float) -> float:
     if not low <= value <= high:
         raise UsageError(f"{name}: {form[name] or 'nothing'!r} is not {low:g} to {high:,g}")
     return value
+
+
+def time_limit(form: Form, name: str, low: float) -> float | None:
+    """A length of time of the form, in seconds, None where there is no limit; UsageError when it
+    is none, or out of range."""
+    text = form[name]
+    if text in ("", "none", UNLIMITED):
+        return None
+    seconds = seconds_of(text)
+    if seconds is None or not low <= seconds <= WEEK:
+        raise UsageError(f"{name}: {text!r} is not {shown(low)} to {shown(WEEK)}, or {UNLIMITED}")
+    return seconds
 
 
 def length(form: Form, name: str) -> Lengths:

@@ -20,6 +20,7 @@ from llmtop.operations.slo.limits import Names
 from llmtop.operations.slo.tune_candidates import Chosen, choose, warm_of
 from llmtop.operations.slo.tune_runs import (
     InForce,
+    TimeLimit,
     drain_s,
     in_time,
     launch_line,
@@ -67,6 +68,7 @@ class TuneRun(Experiment):
         self._search: Search | None = None
         self._expected: Mapping[int, float] = {}
         self._runs, self._arrivals = 0, parts.seed()
+        self._limit, self._time_up = TimeLimit(plan.most_s), False
         self._publish(TuneState(plan, parts.now()))
 
     async def measure(self) -> None:
@@ -84,6 +86,8 @@ class TuneRun(Experiment):
         self._show(now=self._own, phase="your settings", left=0)
         first = await self._run(load, 0)
         while not self.stopping and (seconds := next_length(first, self._plan.seconds)):
+            if not self._limit.has(self._spent, seconds):
+                break
             self._plan = replace(self._plan, seconds=seconds)
             self._show(now=self._own, phase=f"once more, {seconds:g} s a run", left=0)
             first = await self._run(load, 0)
@@ -96,6 +100,11 @@ class TuneRun(Experiment):
         search.next()
         search.take(first)
         while not self.stopping and (index := search.next()) is not None:
+            begun = self._spent
+            if not self._limit.fits(index, begun, self._runs):
+                self._time_up = True
+                search.finish()
+                return
             wanted = self._names.of(search.candidates[index])
             self._show(now=wanted, phase="")
             await self._put(self._source.session, wanted)
@@ -103,6 +112,7 @@ class TuneRun(Experiment):
             found = await self._run(load, search.round)
             if self.stopping:
                 return
+            self._limit.took(index, self._spent - begun)
             search.take(found)
             self.parts.news()
 
@@ -135,11 +145,12 @@ class TuneRun(Experiment):
             self._own,
             result,
             self._tried(),
-            self.parts.now() - self._state.began,
+            self._spent,
             self._in_force.restored,
             self._runs,
             self.stopping,
             settings,
+            self._time_up,
         )
         back = "your settings are in force again" if self._in_force.restored else "NOT restored"
         line = launch_line(self._source.session.endpoint, settings)
@@ -234,14 +245,20 @@ class TuneRun(Experiment):
         """What is done now, and about how long all of it will take."""
         if left is None:
             left = self._search.left if self._search is not None else 0
-        spent = self.parts.now() - self._state.began
-        left_s = spent / self._runs * left if self._runs and left else None
+        spent, left_s = self._spent, None
+        if self._runs and left:
+            left_s = self._limit.left(spent, spent / self._runs * left)
         self._publish(
             replace(
                 self._state, own=self._own, tried=self._tried(), now=now, phase=phase,
                 runs=self._runs, left=left, left_s=left_s,
             )
         )  # fmt: skip
+
+    @property
+    def _spent(self) -> float:
+        """Seconds since the tune began."""
+        return self.parts.now() - self._state.began
 
     def _tried(self) -> tuple[Tried, ...]:
         search = self._search

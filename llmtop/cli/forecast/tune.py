@@ -75,6 +75,7 @@ ROLES = {
 @click.option(
     "--max-time",
     type=Span(10.0),
+    show_default="no limit",
     help="Give the verdict after this time at the latest, with what was measured by then.",
 )
 @report_option

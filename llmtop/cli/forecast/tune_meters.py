@@ -78,12 +78,17 @@ class LoadMeter:
         self._seed = fresh_seed()
         self._records: list[RequestRecord] = []
 
-    def first(self, told: Callable[[str], None]) -> Measured:
+    def first(
+        self, told: Callable[[str], None], fits: Callable[[float], bool] = lambda seconds: True
+    ) -> Measured:
         """A run with the operator's settings, made longer until it tells enough; so are the runs
-        after it. told: what is to be shown."""
+        after it. told: what is to be shown. fits: whether there is time for a run of so many
+        seconds."""
         told("a first run shows how the engine behaves")
         found = self(own=True, arrivals=0)
         while self.asked.shape is None and (s := next_length(found, self.asked.seconds)):
+            if not fits(s):
+                break
             self.asked = replace(self.asked, seconds=s)
             told(f"requests take long beside the run: once more, {s:g} s a run")
             found = self(own=True, arrivals=0)

@@ -17,6 +17,7 @@ from llmtop.operations.inside import require_inside
 from llmtop.operations.slo.fitted_engine import FittedEngine
 from llmtop.operations.slo.limits import Names
 from llmtop.operations.slo.tune_candidates import choose
+from llmtop.operations.slo.tune_runs import TimeLimit
 from llmtop.operations.slo.tuner import Tuner, TuneReport
 from llmtop.operations.slo.watch_meter import WatchMeter
 from llmtop.operations.variant_switcher import undisturbed
@@ -45,8 +46,11 @@ def tune_under_load(
         own, names = engine.own(roles)
         with load_on(target, asked, clock, load.seconds, meter.take) as generator:
             meter.load = generator
-            began = time.monotonic()
-            first = meter.first(lambda words: line.show(words, now=True))
+            began, limit = time.monotonic(), TimeLimit(most_s)
+            first = meter.first(
+                lambda words: line.show(words, now=True),
+                lambda seconds: limit.has(time.monotonic() - began, seconds),
+            )
             known = engine.known(load.streams)
             assumed = _assumed(load, asked, known)
             line.show("a forecast chooses the candidates", now=True)
@@ -56,7 +60,7 @@ def tune_under_load(
             if search.next() == 0:
                 search.take(first)
             report = _run(
-                search, names, engine, meter, chosen.expected, line, began, 1, most_s=most_s
+                search, names, engine, meter, chosen.expected, line, began, 1, limit=limit
             )
         return report, engine.launch_line(report.settings)
     finally:
@@ -115,7 +119,7 @@ def tune_watching(
             began = time.monotonic()
             report = _run(
                 search, names, engine, measure, chosen.expected, line, began, 0, recover,
-                most_s=most_s,
+                limit=TimeLimit(most_s),
             )  # fmt: skip
         finally:
             inside.close()
@@ -136,15 +140,14 @@ def _run(
     before: int,
     recover: Callable[[], None] = lambda: None,
     *,
-    most_s: float | None = None,
+    limit: TimeLimit,
 ) -> TuneReport:
     """Run the search, with its progress on the status line. before: runs that it has already."""
 
     def on_run(number: int, left: int, settings: Mapping[str, int]) -> None:
         spent = time.monotonic() - began
         each = spent / (number - 1) if number > 1 else 0.0
-        rest_s = each * left if most_s is None else min(each * left, max(0.0, most_s - spent))
-        rest = f", about {rest_s:.0f} s left" if each else ""
+        rest = f", about {limit.left(spent, each * left):.0f} s left" if each else ""
         line.show(f"run {number}: {words_of(settings)}{rest}", now=True)
 
     def on_result(settings: Mapping[str, int], found: Measured | None) -> None:
@@ -163,7 +166,7 @@ def _run(
         restoring=lambda: undisturbed(lambda words: line.show(words, now=True)),
         on_run=on_run,
         on_result=on_result,
-        most_s=most_s,
+        limit=limit,
     )
     return tuner.run()
 

@@ -47,6 +47,7 @@ def most_of(options: Iterable[Option], names: Names) -> dict[str, int]:
 LONGEST_RUN_S = 30.0
 """A first run is not made longer than that by itself."""
 MOST_DRAIN_S = 20.0
+RESTORE_S = 2.0  # estimated time to put the options back
 CLIENT_S = 0.5  # by which this client may see an answer later
 
 
@@ -91,6 +92,34 @@ def next_length(first: Measured, seconds: float) -> float | None:
     if first.settled or first.share < FULL or seconds >= LONGEST_RUN_S:
         return None
     return min(2 * seconds, LONGEST_RUN_S)
+
+
+class TimeLimit:
+    """The time that a whole tune may take. most_s: seconds; None: no limit."""
+
+    def __init__(self, most_s: float | None) -> None:
+        self._most_s = most_s
+        self._took: dict[int, float] = {}  # seconds of the newest run, by candidate
+
+    def took(self, index: int, seconds: float) -> None:
+        """A run of a candidate has taken so long."""
+        self._took[index] = seconds
+
+    def fits(self, index: int, spent: float, runs: int) -> bool:
+        """Whether a run of a candidate still ends in time, with the options put back.
+
+        spent: seconds since the tune began. runs: that have ended.
+        """
+        usual = max(self._took.values(), default=spent / max(1, runs))
+        return self.has(spent, self._took.get(index, usual))
+
+    def has(self, spent: float, seconds: float) -> bool:
+        """Whether there is time for so many seconds more, and to put the options back."""
+        return self._most_s is None or spent + seconds + RESTORE_S <= self._most_s
+
+    def left(self, spent: float, expected: float) -> float:
+        """Seconds that are still to come, where so many are expected."""
+        return expected if self._most_s is None else min(expected, max(0.0, self._most_s - spent))
 
 
 class InForce:

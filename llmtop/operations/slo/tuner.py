@@ -13,11 +13,10 @@ from llmtop import LlmtopError
 from llmtop.engines.core.options import Change
 from llmtop.engines.state.temporary_changes import Purpose
 from llmtop.operations.slo.limits import Names
-from llmtop.operations.slo.tune_runs import InForce
+from llmtop.operations.slo.tune_runs import InForce, TimeLimit
 from llmtop.slo_control.search import Measured, Result, Search, Settings
 
 TRIES = 3  # to restore the options
-RESTORE_S = 2.0  # estimated time to restore them
 
 
 class Setter(Protocol):
@@ -70,8 +69,8 @@ class Tuner:
     began, runs: when it began, and how many runs the search has already, where a first one came
     before it. on_run: called before each run with its number, about how many are left, and its
     settings. recover: called when a candidate was given up and the operator's settings are in force
-    again. restoring: entered while they are put back at the end; may hold signals back. most_s: no
-    run begins that would end later than so long after ``began``; then what was measured decides."""
+    again. restoring: entered while they are put back at the end; may hold signals back. limit: no
+    run begins that would end later; then what was measured decides."""
 
     def __init__(
         self,
@@ -87,15 +86,14 @@ class Tuner:
         on_result: Callable[[Mapping[str, int], Measured | None], None] = lambda *told: None,
         recover: Callable[[], None] = lambda: None,
         restoring: Callable[[], AbstractContextManager[None]] = nullcontext,
-        most_s: float | None = None,
+        limit: TimeLimit | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._recover, self._restoring = recover, restoring
         self._search, self._names, self._setter, self._meter = search, names, setter, meter
         self._expected = expected or {}
         self._on_run, self._on_result, self._clock = on_run, on_result, clock
-        self._began, self._runs, self._most_s = began, runs, most_s
-        self._took: dict[int, float] = {}  # seconds of the newest run, by candidate
+        self._began, self._runs, self._limit = began, runs, limit or TimeLimit(None)
         self._own = names.of(search.candidates[0])
         self._in_force = InForce(self._own)
 
@@ -106,7 +104,7 @@ class Tuner:
         try:
             while (index := self._search.next()) is not None:
                 begun = self._clock()
-                if time_up := self._too_late(index, begun - began, runs):
+                if time_up := not self._limit.fits(index, begun - began, runs):
                     self._search.finish()
                     break
                 settings = self._names.of(self._search.candidates[index])
@@ -114,7 +112,7 @@ class Tuner:
                 self._put(settings)
                 found = self._meter(own=index == 0, arrivals=self._search.round)
                 runs += 1
-                self._took[index] = self._clock() - begun
+                self._limit.took(index, self._clock() - begun)
                 self._on_result(settings, found)
                 if found is None:
                     self._put(self._own)
@@ -138,13 +136,6 @@ class Tuner:
             self._names.of(result.settings) if result is not None else {},
             time_up,
         )
-
-    def _too_late(self, index: int, spent: float, runs: int) -> bool:
-        """Whether no time is left for a run of a candidate and to put the options back."""
-        if self._most_s is None:
-            return False
-        usual = max(self._took.values(), default=spent / max(1, runs))
-        return spent + self._took.get(index, usual) + RESTORE_S > self._most_s
 
     def _put(self, settings: Mapping[str, int]) -> None:
         if asked := self._in_force.ask(settings):

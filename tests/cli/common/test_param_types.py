@@ -7,10 +7,11 @@ import pytest
 
 from llmtop import UsageError
 from llmtop.cli.common.command_table import COMMANDS
-from llmtop.cli.common.param_types import Real, Span, check_digits, seconds_of
+from llmtop.cli.common.param_types import Real, Span, check_digits
 from llmtop.cli.main import group
 from llmtop.loadgen.workload.lengths import parse_lengths, parse_pauses
 from llmtop.loadgen.workload.shape import parse as shape
+from llmtop.wording.durations import seconds_of
 from tests.llmtop_process import Home
 from tests.metric_page import parse as exposition
 

@@ -120,6 +120,21 @@ async def test_one_that_is_stopped_puts_the_options_back(
         await stage.conductor.set_option("one", "max_num_seqs", own)
 
 
+async def test_one_with_a_limit_of_time_decides_by_what_was_measured_by_then(
+    wiring: Wiring, engine: EngineRecord
+) -> None:
+    async with staged(wiring, engine, stop=False) as stage:
+        before = await in_force(wiring, engine)
+        await stage.conductor.start_tune(replace(NEVER, most_s=3.0))
+        await until(lambda: over(stage), "its end")
+        state = stage.store.tune
+        assert state is not None and state.report is not None and state.report.result is not None
+        assert state.report.time_up and state.report.restored
+        assert 1 <= state.runs <= 3  # of a second each, in three seconds
+        assert any("cannot tell in" in text for text in texts(stage))
+        assert await in_force(wiring, engine) == before
+
+
 async def test_a_screen_that_ends_in_the_middle_puts_them_back_too(
     wiring: Wiring, engine: EngineRecord
 ) -> None:

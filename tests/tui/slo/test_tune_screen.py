@@ -14,6 +14,7 @@ from llmtop.tui.app import LlmtopApp
 from llmtop.tui.commands.experiment_requests import TunePlan
 from llmtop.tui.screens.slo.tune import TuneScreen
 from llmtop.tui.store.store import Store
+from llmtop.values import replace
 from tests.fake_control import FakeControl
 from tests.tiers import first
 from tests.tune_states import BEST, LINE, tuning
@@ -41,7 +42,18 @@ async def test_the_form_starts_a_tune_of_the_load_that_runs(
         assert call[0] == "start_tune" and isinstance(plan, TunePlan)
         assert (plan.engine, plan.level, plan.is_open) == ("llama", 80.0, True)
         assert plan.roles == ("batch_limit", "queue_limit")
-        assert plan.slo == slo.parse("ttft=1s,tpot=50ms")
+        assert plan.slo == slo.parse("ttft=1s,tpot=50ms") and plan.most_s is None
+
+
+@pytest.mark.parametrize(("typed", "seconds"), [("5m", 300.0), ("285", 285.0), ("none", None)])
+async def test_the_form_takes_a_limit_of_time(
+    make_app: Make, control: FakeControl, settle: Settle, typed: str, seconds: float | None
+) -> None:
+    async with make_app().run_test(size=(120, 40)) as pilot:
+        await pilot.press("T", *["down"] * 5, *typed, "enter")
+        await settle(pilot)
+        plan = control.calls[0][1]
+        assert isinstance(plan, TunePlan) and plan.most_s == seconds
 
 
 @pytest.mark.parametrize(
@@ -50,6 +62,8 @@ async def test_the_form_starts_a_tune_of_the_load_that_runs(
         (["f", "a", "s", "t"], "not a limit"),
         (["down", "x"], "load"),
         (["down", "down", "down", "down", "1"], "2 to 3,600"),
+        (["down", "down", "down", "down", "down", "9"], "is not 10s to 7d, or no limit"),
+        (["down", "down", "down", "down", "down", *"soon"], "is not 10s to 7d, or no limit"),
     ],
 )
 async def test_what_cannot_be_meant_is_said_in_the_form(
@@ -88,6 +102,26 @@ async def test_while_it_runs_the_candidates_and_the_time_left_are_shown(
         await pilot.press("x")
         await settle(pilot)
         assert control.calls == [("stop_experiment",)]
+
+
+@pytest.mark.parametrize(("over", "words"), [(False, "3m45s of 4m45s left"), (True, "limit 4m45s")])
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_limit_of_time_shows_what_is_left_of_it(
+    make_app: Make,
+    store: Store,
+    screen_text: Text,
+    settle: Settle,
+    now: float,
+    size: tuple[int, int],
+    over: bool,
+    words: str,
+) -> None:
+    state = tuning(now - 60, over=over)
+    store.tune = replace(state, plan=replace(state.plan, most_s=285.0))
+    async with make_app().run_test(size=size) as pilot:
+        await pilot.press("T")
+        await settle(pilot)
+        assert words in screen_text(pilot.app)
 
 
 @pytest.mark.parametrize("size", SIZES)

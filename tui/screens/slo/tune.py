@@ -16,7 +16,14 @@ from llmtop.tui.commands.control import Control
 from llmtop.tui.commands.experiment_requests import EVERY_ROLE, TunePlan, TuneState
 from llmtop.tui.keys.bindings import bindings
 from llmtop.tui.plots.form import Field, Form, form_rows
-from llmtop.tui.plots.form_values import MOST_SECONDS, MOST_STREAMS, length, number
+from llmtop.tui.plots.form_values import (
+    MOST_SECONDS,
+    MOST_STREAMS,
+    UNLIMITED,
+    length,
+    number,
+    time_limit,
+)
 from llmtop.tui.plots.slo.tune_rows import candidate_words, tried_rows
 from llmtop.tui.screens.experiment import ExperimentScreen
 from llmtop.tui.screens.inside.hold import usual
@@ -40,6 +47,7 @@ from llmtop.wording.sentences import lengths, remaining
 
 LIMITS, LOAD, UNIT, MAY = "limits", "load", "unit", "may change"
 SECONDS, PROMPT, OUTPUT = "seconds a run", "prompt tokens", "output tokens"
+MOST_TIME = "time at most"
 RATE, STREAMS = "requests/s", "streams"
 ROLES = {
     "everything": EVERY_ROLE,
@@ -51,6 +59,7 @@ ROLES = {
 }
 USUAL_RATE = "20"
 MOST_RATE = 100_000.0
+LEAST_TIME_S = 10.0
 HOW = (
     "The first run uses your settings. If 99 % of the requests are in time, there is nothing to "
     "gain. Else a forecast chooses four candidates. In each round, your settings and the "
@@ -91,6 +100,9 @@ class TuneScreen(ExperimentScreen):
                 Field(UNIT, STREAMS if streams else RATE, choices=(RATE, STREAMS)),
                 Field(MAY, next(iter(ROLES)), "also draft length, prefill", tuple(ROLES)),
                 Field(SECONDS, "8", "each run is so long; one run, or 17 to 34"),
+                Field(
+                    MOST_TIME, UNLIMITED, "of the tune: 285s, 5m; then what was measured decides"
+                ),
                 Field(PROMPT, lengths(prompts.prompt_tokens), "a number, or a range: 448..576"),
                 Field(OUTPUT, lengths(prompts.output_tokens), "a number, or a range: 112..144"),
             ]
@@ -134,6 +146,7 @@ class TuneScreen(ExperimentScreen):
                 prompt_tokens=length(self.form, PROMPT),
                 output_tokens=length(self.form, OUTPUT),
             ),
+            time_limit(self.form, MOST_TIME, LEAST_TIME_S),
         )
         return lambda: self._control.start_tune(plan)
 
@@ -184,8 +197,10 @@ class TuneScreen(ExperimentScreen):
         head: list[Ranked] = [
             (0, [(limits(plan.slo), MUTED)]),
             (1, [(f"{plan.level:g} {unit}", MUTED)]),
-            (2, [(f"{f.span(plan.seconds)} a run", MUTED)]),
+            (3, [(f"{f.span(plan.seconds)} a run", MUTED)]),
         ]
+        if plan.most_s is not None:
+            head.append((2, [(_time_left(state, plan.most_s, view.now), MUTED)]))
         foot: list[Span] = []
         if state.back:
             foot = [(state.back, "good" if "again" in state.back else "bad")]
@@ -223,6 +238,14 @@ def _state(view: View) -> TuneState | None:
 def _better(state: TuneState) -> bool:
     result = state.report.result if state.report is not None else None
     return result is not None and result.verdict is Verdict.BETTER
+
+
+def _time_left(state: TuneState, most_s: float, now: float) -> str:
+    """How much of the time limit is left; after the tune, the limit alone."""
+    limit = f.duration(most_s)
+    if state.over:
+        return f"limit {limit}"
+    return f"{f.duration(state.began + most_s - now)} of {limit} left"
 
 
 def _standing(state: TuneState | None) -> Span:

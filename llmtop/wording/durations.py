@@ -1,0 +1,39 @@
+"""Lengths of time as a person types them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+# Digits of other scripts are numbers to Python; somebody who reads the command line takes them for
+# something else. So are underscores between digits.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_PART = re.compile(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(ms|s|m|h|d)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+WEEK = 7 * 86_400.0  # longer than anything that is waited for
+
+
+def seconds_of(text: str) -> float | None:
+    """Seconds of ``30``, ``500ms``, ``2s``, ``5m``, ``1h`` or ``1h30m``; None for anything else.
+
+    >>> seconds_of("1h30m"), seconds_of("2"), seconds_of("2 weeks")
+    (5400.0, 2.0, None)
+    """
+    text = text.strip()
+    if _NUMBER.fullmatch(text):
+        number = float(text)
+        return number if math.isfinite(number) else None
+    found, at = 0.0, 0
+    while at < len(text):
+        part = _PART.match(text, at)
+        if part is None:
+            return None
+        found += float(part[1]) * _UNITS[part[2]]
+        at = part.end()
+    return found if text and math.isfinite(found) else None
+
+
+def shown(seconds: float) -> str:
+    """A bound as it may be typed."""
+    unit = next((u for u in ("d", "h", "m", "s") if seconds >= _UNITS[u]), "ms")
+    return f"{seconds / _UNITS[unit]:g}{unit}" if seconds else "0"
