@@ -1,4 +1,4 @@
-"""What a well-formed file can still get wrong: names, shapes, durations, secrets in plain sight."""
+"""Checks values that have the right type: names, shapes, durations, and secrets in plain text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 
 def faults(table: ConfigTable) -> Iterator[Fault]:
-    """Everything that no start and no load could make sense of."""
+    """Yield every fault of a table whose values have the right types."""
     for section, names in (
         ("shapes", table.shapes),
         ("prompts", table.prompts),
@@ -36,24 +36,24 @@ def faults(table: ConfigTable) -> Iterator[Fault]:
     ):
         for name in names:
             if not _LABEL.fullmatch(name):
-                words = f"{name!r} cannot be a name"
+                words = f"{name!r} is not a valid name"
                 yield Fault((section, name), words, "use letters, digits, dots, dashes")
-    for name, given in table.shapes.items():
-        text = given if isinstance(given, str) else given.shape
-        key: Key = ("shapes", name) if isinstance(given, str) else ("shapes", name, "shape")
+    for name, entry in table.shapes.items():
+        text = entry if isinstance(entry, str) else entry.shape
+        key: Key = ("shapes", name) if isinstance(entry, str) else ("shapes", name, "shape")
         try:
             parsed = shape.parse(text, unread)
-            if parsed.is_recorded and not isinstance(given, str) and given.loop == "closed":
+            if parsed.is_recorded and not isinstance(entry, str) and entry.loop == "closed":
                 yield Fault((*key[:2], "loop"), 'a trace needs loop = "open"')
         except LlmtopError as error:
             yield Fault(key, error.message, error.hint)
-    for name, asked in table.prompts.items():
-        yield from _prompts(("prompts", name), asked)
+    for name, prompts in table.prompts.items():
+        yield from _prompts(("prompts", name), prompts)
     for name, slo in table.slos.items():
         yield from _slo(("slos", name), slo)
     for name, alert in table.alerts.items():
         yield from _alert(("alerts", name), alert)
-    for name, words, hint in keymap.misfits(table.keys):
+    for name, words, hint in keymap.key_faults(table.keys):
         yield Fault(("keys", name), words, hint)
     for name, engine in table.engines.items():
         yield from _engine(("engines", name), name, engine, table)
@@ -70,11 +70,11 @@ def _alert(key: Key, table: AlertTable) -> Iterator[Fault]:
     except LlmtopError as error:
         yield Fault((*key, "webhook"), error.message, error.hint)
     if table.webhook and table.webhook_from:
-        yield Fault((*key, "webhook_from"), "webhook and webhook_from are both given")
+        yield Fault((*key, "webhook_from"), "webhook is already set; set only one of the two")
     if table.webhook_from and not _VARIABLE.fullmatch(table.webhook_from):
-        yield Fault((*key, "webhook_from"), "this is not the name of a variable")
+        yield Fault((*key, "webhook_from"), "this is not the name of an environment variable")
     if table.command and not table.command[0].strip():
-        yield Fault((*key, "command"), "the first word is the program, and it is empty")
+        yield Fault((*key, "command"), "the first element is the program; it is empty")
 
 
 def _prompts(key: Key, table: PromptsTable) -> Iterator[Fault]:
@@ -114,17 +114,17 @@ def _prompts(key: Key, table: PromptsTable) -> Iterator[Fault]:
 def _slo(key: Key, table: SloTable) -> Iterator[Fault]:
     limits = {name: getattr(table, name) for name in table.__struct_fields__}
     if not any(limits.values()):
-        yield Fault(key, "there is no limit in it", 'for example: ttft = "500ms"')
+        yield Fault(key, "it sets no limit", 'for example: ttft = "500ms"')
     for name, text in limits.items():
         try:
             if text:
                 shape.parse_duration(text)
         except LlmtopError:
-            words = "this is not a limit in time, which is more than 0"
+            words = "this is not a duration above 0"
             yield Fault((*key, name), words, "write 500ms, 20s or 2m")
 
 
-def _engine(key: Key, name: str, table: EngineTable, whole: ConfigTable) -> Iterator[Fault]:
+def _engine(key: Key, name: str, table: EngineTable, config: ConfigTable) -> Iterator[Fault]:
     try:
         check_name(name)
     except LlmtopError as error:
@@ -142,23 +142,23 @@ def _engine(key: Key, name: str, table: EngineTable, whole: ConfigTable) -> Iter
         if table.api_key_file and not adapter.api_key_variable:
             yield Fault(
                 (*key, "api_key_file"),
-                f"{adapter.title} cannot be handed a key in a way that others here do not see",
-                "omit it, and set LLMTOP_API_KEY for the key that llmtop sends",
+                f"{adapter.title} cannot get a key without showing it to other users",
+                "omit it, and set LLMTOP_API_KEY to the key that llmtop sends",
             )
     if table.python and table.bin:
-        yield Fault((*key, "bin"), "python is already given; give only one of the two")
+        yield Fault((*key, "bin"), "python is already set; set only one of the two")
     if len(set(table.gpus)) != len(table.gpus):
         yield Fault((*key, "gpus"), "a GPU is in the list twice")
-    if table.prompts and table.prompts not in whole.prompts:
+    if table.prompts and table.prompts not in config.prompts:
         words = f"there is no [prompts.{table.prompts}]"
-        known = ", ".join(whole.prompts)
+        known = ", ".join(config.prompts)
         yield Fault((*key, "prompts"), words, f"there are: {known}" if known else "")
     yield from _secret_flags(key, table)
     yield from _environment(key, table)
 
 
 def _secret_flags(key: Key, table: EngineTable) -> Iterator[Fault]:
-    hint = "use api_key_file, or a variable in env_from: anyone here can read a flag"
+    hint = "use api_key_file, or a variable in env_from: every user can read the flags of a process"
     for index, (arg, shown) in enumerate(zip(table.args, redact(table.args), strict=True)):
         if arg != shown:
             yield Fault((*key, "args", index), "a secret does not belong in this file", hint)
@@ -171,9 +171,9 @@ def _environment(key: Key, table: EngineTable) -> Iterator[Fault]:
         if not _VARIABLE.fullmatch(name):
             yield Fault(where, "this is not the name of an environment variable")
         elif name.startswith("LLMTOP_"):
-            yield Fault(where, "variables that begin with LLMTOP_ are llmtop's own")
+            yield Fault(where, "variables that begin with LLMTOP_ are reserved for llmtop")
         elif name == "CUDA_VISIBLE_DEVICES" and table.gpus:
-            yield Fault(where, "the GPUs are given twice", "omit gpus or this variable")
+            yield Fault(where, "the GPUs are set twice", "omit gpus or this variable")
     for name, value in table.env.items():
         if is_secret_name(name) or redact((value,)) != (value,):
             words = "a secret does not belong in this file"
@@ -181,10 +181,10 @@ def _environment(key: Key, table: EngineTable) -> Iterator[Fault]:
         if "\0" in value:
             yield Fault((*key, "env", name), "a variable cannot hold a NUL character")
         if name in table.env_from:
-            yield Fault((*key, "env", name), "it is in env_from as well; give it once")
+            yield Fault((*key, "env", name), "it is also in env_from; set it in one place")
 
 
 def limits(table: SloTable) -> Mapping[str, float]:
-    """The limits of a checked table in seconds, by name."""
-    given = {name: getattr(table, name) for name in table.__struct_fields__}
-    return {name: shape.parse_duration(text) for name, text in given.items() if text}
+    """The limits of a checked table in seconds, by name (ttft, tpot, itl, e2e)."""
+    texts = {name: getattr(table, name) for name in table.__struct_fields__}
+    return {name: shape.parse_duration(text) for name, text in texts.items() if text}

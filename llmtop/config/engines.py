@@ -1,4 +1,4 @@
-"""From a table of ``llmtop.toml`` to what the supervisor launches."""
+"""Converts an engine's table of ``llmtop.toml`` into the specification of its launch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MAX_KEY_BYTES = 4096
 
 
 def launch_spec(config: Config, name: str, environ: Mapping[str, str]) -> LaunchSpec:
-    """The engine ``name`` as the file describes it; port 0 where the file leaves it open.
+    """The launch of the engine ``name``. Port 0 means that the file sets no port.
 
-    environ: where the variables of ``env_from`` are looked up. Raises ConfigError for what the file
-    names and this machine does not have: a program, a variable, a key.
+    environ: the environment that has the variables of ``env_from``. Raises UsageError if the file
+    has no such engine, and ConfigError if a program, a variable or a key file does not exist.
     """
     table = config.engine(name)
     key = ("engines", name)
@@ -27,7 +27,7 @@ def launch_spec(config: Config, name: str, environ: Mapping[str, str]) -> Launch
     found: dict[str, str] = dict(table.env)
     for index, variable in enumerate(table.env_from):
         if variable not in environ:
-            words = f"{variable} is not set here"
+            words = f"{variable} is not set in this environment"
             raise config.fault((*key, "env_from", index), words, f"export {variable} and try again")
         found[variable] = environ[variable]
     key_file = ""
@@ -60,9 +60,10 @@ def launch_spec(config: Config, name: str, environ: Mapping[str, str]) -> Launch
 
 
 def read_key(path: str) -> str:
-    """The API key in a file, without white space around it. UsageError when there is none.
+    """The API key in a file, without surrounding white space.
 
-    Of an ordinary file alone, this user's or root's: a pipe would be waited on.
+    Raises UsageError if the file holds no key. It must be a regular file that belongs to this user
+    or to root: reading a pipe could block.
     """
     try:
         data = read_trusted(Path(path), MAX_KEY_BYTES)
@@ -71,15 +72,15 @@ def read_key(path: str) -> str:
         raise UsageError(f"the key file {path} cannot be read: {why.lower()}") from None
     text = data.decode(errors="replace").strip()
     if not text or not (text.isascii() and text.isprintable()):
-        raise UsageError(f"the file {path} does not hold an API key", "put it there on one line")
+        raise UsageError(f"the file {path} does not hold an API key", "write the key on one line")
     return text
 
 
 def _at(config: Config, path: str) -> Path:
-    """A path of the file: what is relative in it starts from where the file is."""
+    """A path from the file. A relative path is relative to the folder of the file."""
     try:
         return config.folder / Path(path).expanduser()
-    except RuntimeError:  # no such user
+    except RuntimeError:  # ~name: no such user
         return config.folder / path
 
 

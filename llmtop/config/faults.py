@@ -1,4 +1,4 @@
-"""What is wrong in the file, each fault with the key that it is about and, in the end, its line."""
+"""Faults of ``llmtop.toml``, each with its key, and the errors that show them with their line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmtop.config.lines import Key, line_of
 
 
 class Fault(Struct, frozen=True):
-    """One thing that is wrong. words never quote a value of ``env``: it may be a secret."""
+    """A fault of one key. words: the message, without values of ``env``, which may be secret."""
 
     key: Key
     words: str
@@ -25,7 +25,10 @@ class Fault(Struct, frozen=True):
 
 
 class ConfigError(UsageError):
-    """A fault in ``llmtop.toml``. file: as shown; line: counted from 1; key: its full name."""
+    """A fault in ``llmtop.toml``.
+
+    file: its path as shown. line: counted from 1. key: the full name, "" for the whole file.
+    """
 
     def __init__(self, file: str, line: int, key: str, words: str, hint: str = "") -> None:
         super().__init__(
@@ -37,12 +40,12 @@ class ConfigError(UsageError):
 
 
 def error(file: str, lines: Mapping[Key, int], fault: Fault) -> ConfigError:
-    """The error that shows a fault."""
+    """The error for a fault. lines: the line of each key."""
     return ConfigError(file, line_of(lines, fault.key), dotted(fault.key), fault.words, fault.hint)
 
 
 def dotted(key: Key) -> str:
-    """A key as it could be written in the file: ``engines.big.gpus[1]``."""
+    """The full name of a key, such as ``engines.big.gpus[1]``."""
     text = ""
     for part in key:
         if isinstance(part, int):
@@ -53,10 +56,10 @@ def dotted(key: Key) -> str:
     return text
 
 
-def misshapen(value: object, kind: Any, key: Key = ()) -> Iterator[Fault]:
-    """Every place at which a value is not of the kind that a table asks for.
+def type_faults(value: object, kind: Any, key: Key = ()) -> Iterator[Fault]:
+    """Yield a fault for each value that does not have the type ``kind``, at any depth.
 
-    msgspec finds these too, but it calls the names of tables ``[...]``.
+    msgspec finds the same faults, but its messages write ``[...]`` for the name of a table.
     """
     bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     origin = get_origin(bare)
@@ -67,17 +70,17 @@ def misshapen(value: object, kind: Any, key: Key = ()) -> Iterator[Fault]:
     elif origin is tuple:
         if isinstance(value, list):
             for index, item in enumerate(value):
-                yield from misshapen(item, get_args(bare)[0], (*key, index))
+                yield from type_faults(item, get_args(bare)[0], (*key, index))
             return
     elif origin is types.UnionType and isinstance(value, dict):
         for part in get_args(bare):
             if isinstance(part, type) and issubclass(part, msgspec.Struct):
-                yield from misshapen(value, part, key)
+                yield from type_faults(value, part, key)
                 return
     elif origin in (dict, Mapping):
         if isinstance(value, dict):
             for name, item in value.items():
-                yield from misshapen(item, get_args(bare)[1], (*key, name))
+                yield from type_faults(item, get_args(bare)[1], (*key, name))
             return
     elif not (isinstance(value, float) and not math.isfinite(value)):
         try:
@@ -92,10 +95,10 @@ def _fields(value: Mapping[str, object], kind: type[msgspec.Struct], key: Key) -
     known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for name in value:
         if name in known:
-            yield from misshapen(value[name], known[name].type, (*key, name))
+            yield from type_faults(value[name], known[name].type, (*key, name))
         else:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
             yield Fault((*key, name), "there is no such key", hint)
     for name, field in known.items():
         if field.required and name not in value:
@@ -118,14 +121,12 @@ def _expected(info: inspect.Type) -> str:
         case inspect.BoolType():
             return "true or false"
         case inspect.VarTupleType():
-            many = (
-                "whole numbers" if isinstance(_plain(info.item_type), inspect.IntType) else "texts"
-            )
-            return f"a list of {many}"
+            is_int = isinstance(_without_metadata(info.item_type), inspect.IntType)
+            return f"a list of {'whole numbers' if is_int else 'texts'}"
         case inspect.UnionType():
             return " or ".join(_expected(part) for part in info.types)
     return "a table"
 
 
-def _plain(info: inspect.Type) -> inspect.Type:
+def _without_metadata(info: inspect.Type) -> inspect.Type:
     return info.type if isinstance(info, inspect.Metadata) else info

@@ -1,11 +1,11 @@
-"""The names of keys: as Textual calls them, as a person reads them, as a terminal sends them."""
+"""Names of keys: Textual's names, and the short forms that the screen shows."""
 
 from __future__ import annotations
 
 import unicodedata
 from functools import cache
 
-# Textual 8: what the Unicode name of a character becomes in the name of its key.
+# Textual 8 names a key after the Unicode name of its character. These names are exceptions.
 _RENAMED = {
     "plus": "plus sign",
     "minus": "hyphen-minus",
@@ -26,20 +26,20 @@ _MODIFIERS = ("ctrl", "shift", "alt", "super", "hyper", "meta")
 
 
 def split(text: str) -> tuple[str, ...]:
-    """``"+, w"`` as names of keys: ``("plus", "w")``; a lone character stands for its key."""
+    """Textual's names of the keys in a text: ``"+, w"`` gives ``("plus", "w")``."""
     return tuple(dict.fromkeys(_name(part.strip()) for part in text.split(",") if part.strip()))
 
 
 @cache
 def spell(key: str) -> str:
-    """A key as a person reads it: ``+``, ``esc``, ``ctrl+c``."""
+    """The short form of a key: ``+``, ``esc``, ``ctrl+c``. key: Textual's name."""
     *modifiers, name = key.split("+")
     shown = _SHOWN.get(name) or (name if name in _NAMED else _character(name)) or name
     return "+".join((*modifiers, shown))
 
 
 def is_key(key: str) -> bool:
-    """Whether a terminal can send such a key."""
+    """Whether this is the name of a key that a terminal can send."""
     *modifiers, name = key.split("+")
     if len(set(modifiers)) != len(modifiers) or not set(modifiers) <= set(_MODIFIERS):
         return False
@@ -47,12 +47,12 @@ def is_key(key: str) -> bool:
 
 
 def is_text(key: str) -> bool:
-    """Whether a key types a character."""
+    """Whether pressing the key in a text field types a character."""
     return key == "space" or (key not in _NAMED and "+" not in key and _character(key) is not None)
 
 
 def _name(key: str) -> str:
-    """The name of a key; a character other than a letter or a digit has one."""
+    """Textual's name of a key. Letters and digits are their own names."""
     if len(key) != 1 or key.isalnum():
         return key
     for name, known in _RENAMED.items():
@@ -73,5 +73,5 @@ def _character(name: str) -> str | None:
         character = unicodedata.lookup(_RENAMED.get(name) or name.replace("_", " "))
     except KeyError:
         return None
-    # Letters are called as they are written; a control character types nothing.
+    # Letters and digits have no other name, and a control character types nothing.
     return character if character.isprintable() and not character.isalnum() else None

@@ -1,4 +1,4 @@
-"""Where keys work, and what one command of the table is."""
+"""Places in which keys work, and the type of a command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Place(StrEnum):
-    """Where a key works. Its words are the heading in help."""
+    """Where a key works. The value is the heading in help."""
 
     LOAD = "The load"
     ENGINES = "Engines"
@@ -39,15 +39,16 @@ DASHBOARD = (
     Place.ENGINES,
     Place.CHARTS,
     Place.SCREEN,
-)  # one set of keys: they work side by side
+)  # their keys work at the same time, so they must differ
 
 
 class Command(Struct, frozen=True):
-    """One thing that a key does.
+    """A command of the screen.
 
-    id: its name in ``[keys]``. keys: as Textual calls them. words: for help. short: for borders.
-    changes: it changes an engine or its load, so it is gone when read-only. typed: it works while
-    text is typed, so no character may mean it.
+    id: its name in ``[keys]``. keys: its default keys, Textual's names. words: its text in help.
+    short: its text in borders. changes: it changes an engine or its load, so a read-only screen
+    does not have it. typed: it works while a text field has the focus, so its keys must not type
+    characters.
     """
 
     id: str

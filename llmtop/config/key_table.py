@@ -1,6 +1,6 @@
-"""Which key does what: every command of the screen with its keys.
+"""The table of all commands of the screen with their default keys.
 
-The one table that bindings, borders, help, palette and ``[keys]`` of ``llmtop.toml`` are made from.
+Bindings, borders, help, the palette and ``[keys]`` of ``llmtop.toml`` use this table.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from llmtop.config.key_places import DASHBOARD, Command, Place
 __all__ = ["BY_ID", "COMMANDS", "DASHBOARD", "LEAVING", "Command", "Place", "of"]
 
 
-def _rows(place: Place, *rows: tuple[str, str, str, str], **marks: bool) -> Iterator[Command]:
+def _rows(place: Place, *rows: tuple[str, str, str, str], **flags: bool) -> Iterator[Command]:
     for name, keys, words, short in rows:
-        yield Command(name, place, tuple(keys.split(",")), words, short, **marks)
+        yield Command(name, place, tuple(keys.split(",")), words, short, **flags)
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -304,10 +304,10 @@ COMMANDS: tuple[Command, ...] = (
 )
 
 BY_ID: Mapping[str, Command] = {command.id: command for command in COMMANDS}
-LEAVING = "quit.now"  # works on every screen, before anything else there
+LEAVING = "quit.now"  # works on every screen, before the other commands
 
 
 def of(places: Iterable[Place], *, readonly: bool = False) -> list[Command]:
-    """The commands of some places; without those that change something when read-only."""
+    """The commands of some places. readonly: without those that change an engine or its load."""
     wanted = set(places)
     return [c for c in COMMANDS if c.place in wanted and not (readonly and c.changes)]

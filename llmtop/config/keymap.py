@@ -1,4 +1,4 @@
-"""The keys in force: the table's, or what an operator chose; and what is wrong with a choice."""
+"""The keys in force: the defaults, or those of ``[keys]``. Checks the keys of ``[keys]``."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from llmtop.config.key_table import BY_ID, COMMANDS, DASHBOARD, LEAVING, Command
 
 
 class Keymap:
-    """The keys in force. chosen: by command, in place of the table's; checked by ``misfits``."""
+    """The keys in force.
+
+    chosen: keys by command that replace the defaults; ``key_faults`` has checked them.
+    """
 
     def __init__(self, chosen: Mapping[str, str] | None = None) -> None:
         self.chosen = {name: split(keys) for name, keys in (chosen or {}).items()}
 
     def keys(self, name: str) -> tuple[str, ...]:
-        """The keys of a command, as Textual calls them."""
+        """Textual's names of the keys of a command."""
         return self.chosen.get(name) or BY_ID[name].keys
 
     def label(self, name: str) -> str:
-        """The first key of a command as it is shown."""
+        """The first key of a command in its short form."""
         return spell(self.keys(name)[0])
 
     def labels(self, name: str) -> str:
-        """All keys of a command as they are shown, two blanks between."""
+        """All keys of a command in their short form, separated by two blanks."""
         return "  ".join(spell(key) for key in self.keys(name))
 
     def pair(self, first: str, second: str) -> str:
-        """Two keys that belong together: ``up down``, or ``+-`` where both are characters."""
+        """The first keys of two commands: ``up down``, or ``+-`` if both are characters."""
         one, other = self.label(first), self.label(second)
         return one + other if len(one) == len(other) == 1 else f"{one} {other}"
 
     def meant(self, place: Place, key: str) -> str | None:
-        """The command that a key means in a place, None when it means nothing there."""
+        """The command of a key in a place; None if it has none there."""
         for command in COMMANDS:
             if command.place is place and key in self.keys(command.id):
                 return command.id
@@ -40,21 +43,24 @@ class Keymap:
 
     @property
     def bindings(self) -> dict[str, str]:
-        """What differs from the table, as Textual's keymap takes it."""
+        """The replaced keys in the format of Textual's keymap."""
         return {name: ",".join(keys) for name, keys in self.chosen.items()}
 
 
 DEFAULT = Keymap()
 
 
-def misfits(chosen: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """What is wrong with other keys: (command, words, hint) each."""
+def key_faults(chosen: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """The faults of keys that replace the defaults: (command, message, hint) each.
+
+    chosen: keys by command, as ``[keys]`` has them.
+    """
     import difflib
 
     for name, text in chosen.items():
         if name not in BY_ID:
             near = difflib.get_close_matches(name, BY_ID, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(BY_ID)}"
+            hint = f"did you mean {near[0]}?" if near else f"known commands: {', '.join(BY_ID)}"
             yield name, "the screen has no such command", hint
             continue
         keys = split(text)
@@ -68,7 +74,7 @@ def misfits(chosen: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
                 words = f"{spell(key)!r} types a character on some screens, but must work on all"
                 yield name, words, "use another one, such as f10 or ctrl+w"
             elif BY_ID[name].typed and is_text(key):
-                words = f"{spell(key)!r} types a character there, so it cannot be a command"
+                words = f"{spell(key)!r} types a character there, so it cannot start a command"
                 yield name, words, "use another one, such as f5 or ctrl+w"
     keymap = Keymap({name: keys for name, keys in chosen.items() if name in BY_ID})
     yield from _collisions(keymap)
@@ -82,11 +88,11 @@ def _collisions(keymap: Keymap) -> Iterator[tuple[str, str, str]]:
                 other = taken.setdefault(key, command.id)
                 if other == command.id:
                     continue
-                # Said of one that was chosen: what the table says is no mistake.
+                # The fault is that of the replaced key: the defaults do not collide.
                 mine, its = (
                     (command.id, other) if command.id in keymap.chosen else (other, command.id)
                 )
-                yield mine, f"{spell(key)!r} is {its} already", f"give {its} another key"
+                yield mine, f"{spell(key)!r} is already the key of {its}", f"give {its} another key"
 
 
 def _scopes() -> Iterator[list[Command]]:

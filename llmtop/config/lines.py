@@ -1,11 +1,11 @@
-"""Which line of a TOML text a key stands in: tomllib gives values alone, and errors want a line."""
+"""The line of each key in a TOML text: error messages need it, and tomllib returns only values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 Key = tuple[str | int, ...]
-"""The way to a value: names of tables and keys, and places in arrays, counted from 0."""
+"""The path of a value: names of tables and keys, and indices of array elements from 0."""
 
 _BLANK = " \t\r"
 _SPACE = _BLANK + "\n"
@@ -15,14 +15,14 @@ _ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", '"': '"', "\\
 def lines_of(text: str) -> Mapping[Key, int]:
     """The line, counted from 1, of every table, key and array element of a text.
 
-    The text is one that tomllib has read without complaint: what is wrong in it is not found here.
-    A table that several headers share has the line of the first.
+    The text must be valid TOML: this finds no errors. A table with several headers has the line of
+    the first one.
     """
     return _Scan(text).found
 
 
 def line_of(lines: Mapping[Key, int], key: Key) -> int:
-    """The line of a key, or of the nearest table around it that is written down; else 1."""
+    """The line of a key, or of the nearest enclosing table that has a line; otherwise 1."""
     while key:
         if key in lines:
             return lines[key]
@@ -31,14 +31,14 @@ def line_of(lines: Mapping[Key, int], key: Key) -> int:
 
 
 class _Scan:
-    """One walk through a text."""
+    """One pass over a text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.at = 0
+        self.at = 0  # offset of the next character
         self.line = 1
         self.found: dict[Key, int] = {}
-        self._counts: dict[Key, int] = {}
+        self._counts: dict[Key, int] = {}  # elements of each array of tables so far
         table: Key = ()
         while self._skip():
             if self.text.startswith("[[", self.at):
@@ -62,7 +62,7 @@ class _Scan:
         self.at += count
 
     def _skip(self, among: str = _SPACE) -> bool:
-        """Go on to the next thing that is written; False at the end of the text."""
+        """Skip the characters ``among`` and comments. False at the end of the text."""
         while (char := self._here()) and (char in among or char == "#"):
             if char == "#":
                 end = self.text.find("\n", self.at)
@@ -79,7 +79,7 @@ class _Scan:
         self._step(brackets)
         named = self._key(())
         self._step(brackets)
-        # Below an array of tables a header means its last element.
+        # In a header, the name of an array of tables means its last element.
         key: Key = ()
         for part in named:
             key = (*key, part)
@@ -130,21 +130,21 @@ class _Scan:
                 self.at += 1
 
     def _string(self) -> str:
-        """Step over a string of any of the four kinds; what it says, as far as keys need it."""
+        """Skip a string of any of the four kinds. Returns its text, which is exact for keys."""
         quote = self._here()
-        marks = quote * 3 if self.text.startswith(quote * 3, self.at) else quote
-        self._step(len(marks))
-        said: list[str] = []
-        while self._here() and not self.text.startswith(marks, self.at):
+        delimiter = quote * 3 if self.text.startswith(quote * 3, self.at) else quote
+        self._step(len(delimiter))
+        content: list[str] = []
+        while self._here() and not self.text.startswith(delimiter, self.at):
             char = self._here()
             self._step()
             if char == "\\" and quote == '"':
                 char = self._escaped()
-            said.append(char)
-        self._step(len(marks))
-        while len(marks) == 3 and self._here() == quote:  # up to two more belong to the text
+            content.append(char)
+        self._step(len(delimiter))
+        while len(delimiter) == 3 and self._here() == quote:  # the text may end with two quotes
             self._step()
-        return "".join(said)
+        return "".join(content)
 
     def _escaped(self) -> str:
         char = self._here()

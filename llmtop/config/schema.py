@@ -1,4 +1,4 @@
-"""The JSON schema of ``llmtop.toml``, made from its tables."""
+"""The JSON schema of ``llmtop.toml``, generated from its tables."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from llmtop.engines.registry import ADAPTERS
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema 2020-12; ``docs/llmtop.schema.json`` is this, and a test keeps it so."""
-    made = msgspec.json.schema(ConfigTable)
-    made["$defs"]["EngineTable"]["properties"]["engine"]["enum"] = list(ADAPTERS)
-    keys = made["$defs"]["ConfigTable"]["properties"]["keys"]
+    """The schema (JSON Schema 2020-12). ``docs/llmtop.schema.json`` is its published form."""
+    generated = msgspec.json.schema(ConfigTable)
+    generated["$defs"]["EngineTable"]["properties"]["engine"]["enum"] = list(ADAPTERS)
+    keys = generated["$defs"]["ConfigTable"]["properties"]["keys"]
     keys["propertyNames"] = {"enum": [command.id for command in COMMANDS]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "llmtop.toml",
-        **made,
+        **generated,
     }

@@ -1,6 +1,6 @@
-"""The tables of ``llmtop.toml`` as they are written: names, kinds and bounds, nothing else.
+"""The tables of ``llmtop.toml``: names, types and bounds of their keys.
 
-The schema for editors is made from these, descriptions included.
+The JSON schema for editors is generated from these classes, with their descriptions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class EngineTable(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="Indices of the GPUs that the engine may use; empty: all."),
     ] = ()
     python: Annotated[str, Meta(description="Python interpreter that runs the engine.")] = ""
-    bin: Annotated[str, Meta(description="Program that runs the engine.")] = ""
+    bin: Annotated[str, Meta(description="Executable of the engine.")] = ""
     args: Annotated[
         tuple[str, ...], Meta(description="Flags that are passed to the engine unchanged.")
     ] = ()
@@ -39,7 +39,7 @@ class EngineTable(Struct, frozen=True, forbid_unknown_fields=True):
     ] = field(default_factory=dict)
     env_from: Annotated[
         tuple[str, ...],
-        Meta(description="Variables to pass from the environment of llmtop; they must be set."),
+        Meta(description="Variables to copy from the environment of llmtop; they must be set."),
     ] = ()
     api_key_file: Annotated[
         str, Meta(description="File with the API key that clients of the engine must send.")
@@ -50,7 +50,7 @@ class EngineTable(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PromptsTable(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a load asks.
+    """The requests of a load: lengths, content and turns.
 
     A length is a number of tokens, a range such as "448..576", or
     "lognormal 512 cv 0.8 max 4096".
@@ -90,7 +90,7 @@ class PromptsTable(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ShapeTable(Struct, frozen=True, forbid_unknown_fields=True):
-    """Load over time, with the kind of loop that it is for."""
+    """Load over time, and whether its levels are streams or requests per second."""
 
     shape: Annotated[str, Meta(description="The shape, as `--shape` takes it.")]
     loop: Annotated[
@@ -107,7 +107,7 @@ class ShapeTable(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SloTable(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a request must keep to: durations such as "500ms"; a limit left out is none."""
+    """Latency limits of a request: durations such as "500ms"; an omitted one is no limit."""
 
     ttft: Annotated[str, Meta(description="Time to the first token.")] = ""
     tpot: Annotated[str, Meta(description="(e2e - TTFT) / (tokens - 1).")] = ""
@@ -116,13 +116,13 @@ class SloTable(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AlertTable(Struct, frozen=True, forbid_unknown_fields=True):
-    """An alert rule, under its name. The screen and `llmtop watch` report its begin and its end."""
+    """An alert rule. The screen and `llmtop watch` report when an alert begins and when it ends."""
 
     when: Annotated[
         str, Meta(description='Condition: "hung", "kv > 95% for 1m", "ttft_p95 > 500ms for 30s".')
     ]
     engines: Annotated[
-        tuple[str, ...], Meta(description="Names of the engines that it is for; empty: all.")
+        tuple[str, ...], Meta(description="Names of the engines that it applies to; empty: all.")
     ] = ()
     command: Annotated[
         tuple[str, ...],
@@ -130,7 +130,7 @@ class AlertTable(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
     webhook: Annotated[str, Meta(description="Address that an alert is posted to, as JSON.")] = ""
     webhook_from: Annotated[
-        str, Meta(description="Variable with the address, where it holds a secret.")
+        str, Meta(description="Environment variable with the address, if it holds a secret.")
     ] = ""
     bell: Annotated[bool, Meta(description="Ring the terminal and show a notice (OSC 9).")] = False
 
@@ -168,5 +168,5 @@ class ConfigTable(Struct, frozen=True, forbid_unknown_fields=True):
     screen: ScreenTable = field(default_factory=ScreenTable)
     keys: Annotated[
         Mapping[str, str],
-        Meta(description='Other keys for what the screen can do: "load.more" = "plus,w".'),
+        Meta(description='Keys that replace the defaults of commands: "load.more" = "plus,w".'),
     ] = field(default_factory=dict)

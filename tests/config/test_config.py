@@ -123,7 +123,7 @@ SIM = '[engines.a]\nengine = "sim"\n'
     [
         ("a = [", "llmtop.toml:1: this is not TOML: ", ""),
         ("[x]\ny = 1\ny = 2", "llmtop.toml:3: this is not TOML: cannot overwrite a value", ""),
-        ("# \udcff", "llmtop.toml:1: this is not UTF-8, which TOML is written in", ""),
+        ("# \udcff", "llmtop.toml:1: this is not UTF-8; a TOML file must be", ""),
         ("[engine.a]", "llmtop.toml:1: engine: there is no such key", "did you mean engines?"),
         (
             SIM + 'gpus = "0"',
@@ -149,7 +149,11 @@ SIM = '[engines.a]\nengine = "sim"\n'
             "",
         ),
         (SIM + "gpu = [0]", "llmtop.toml:3: engines.a.gpu: there is no such key", "gpus?"),
-        (SIM + "colour = 1", "llmtop.toml:3: engines.a.colour: there is no such key", "known are"),
+        (
+            SIM + "colour = 1",
+            "llmtop.toml:3: engines.a.colour: there is no such key",
+            "known keys: ",
+        ),
         ("[engines.a]\nport = 1", "llmtop.toml:1: engines.a: the key engine is missing", ""),
         ("[engines]\na = 3", "llmtop.toml:2: engines.a: expected a table", ""),
         ("engines = 3", "llmtop.toml:1: engines: expected a table", ""),
@@ -175,7 +179,7 @@ SIM = '[engines.a]\nengine = "sim"\n'
         ),
         (
             SIM + 'python = "p"\nbin = "b"',
-            "llmtop.toml:4: engines.a.bin: python is already given; give only one of the two",
+            "llmtop.toml:4: engines.a.bin: python is already set; set only one of the two",
             "",
         ),
         (
@@ -185,7 +189,7 @@ SIM = '[engines.a]\nengine = "sim"\n'
         ),
         (
             '[engines.a]\nengine = "tensorrt-llm"\nmodel = "m"\napi_key_file = "k"',
-            "llmtop.toml:4: engines.a.api_key_file: TensorRT-LLM cannot be handed a key",
+            "llmtop.toml:4: engines.a.api_key_file: TensorRT-LLM cannot get a key",
             "LLMTOP_API_KEY",
         ),
         (
@@ -220,7 +224,7 @@ SIM = '[engines.a]\nengine = "sim"\n'
         ),
         (
             SIM + 'gpus = [0]\nenv = { CUDA_VISIBLE_DEVICES = "1" }',
-            "llmtop.toml:4: engines.a.env.CUDA_VISIBLE_DEVICES: the GPUs are given twice",
+            "llmtop.toml:4: engines.a.env.CUDA_VISIBLE_DEVICES: the GPUs are set twice",
             "",
         ),
         (
@@ -230,7 +234,7 @@ SIM = '[engines.a]\nengine = "sim"\n'
         ),
         (
             SIM + 'env = { A = "x" }\nenv_from = ["A"]',
-            "llmtop.toml:3: engines.a.env.A: it is in env_from as well; give it once",
+            "llmtop.toml:3: engines.a.env.A: it is also in env_from; set it in one place",
             "",
         ),
         (
@@ -238,7 +242,11 @@ SIM = '[engines.a]\nengine = "sim"\n'
             "llmtop.toml:3: shapes.b: cannot read 'rmp 1..2' in the load shape",
             "ramp",
         ),
-        ('[shapes]\n"@a" = "1"', "llmtop.toml:2: shapes.\"@a\": '@a' cannot be a name", "letters"),
+        (
+            '[shapes]\n"@a" = "1"',
+            "llmtop.toml:2: shapes.\"@a\": '@a' is not a valid name",
+            "letters",
+        ),
         (
             "[prompts.p]\nprompt_tokens = 0",
             "llmtop.toml:2: prompts.p.prompt_tokens: this is not a length in tokens",
@@ -266,15 +274,15 @@ SIM = '[engines.a]\nengine = "sim"\n'
         ),
         (
             '[slos.s]\nttft = "fast"',
-            "llmtop.toml:2: slos.s.ttft: this is not a limit in time, which is more than 0",
+            "llmtop.toml:2: slos.s.ttft: this is not a duration above 0",
             "500ms",
         ),
         (
             '[slos.s]\nttft = "0s"',
-            "llmtop.toml:2: slos.s.ttft: this is not a limit in time, which is more than 0",
+            "llmtop.toml:2: slos.s.ttft: this is not a duration above 0",
             "500ms",
         ),
-        ("[slos.s]", "llmtop.toml:1: slos.s: there is no limit in it", "500ms"),
+        ("[slos.s]", "llmtop.toml:1: slos.s: it sets no limit", "500ms"),
         (
             "[screen]\ninterval = 0",
             "llmtop.toml:2: screen.interval: expected a number from 0.2 to 60",
@@ -382,10 +390,14 @@ def test_a_pipe_is_read_only_where_it_was_named(
 def test_an_unknown_name_is_refused_with_what_there_is(write: Write) -> None:
     config = load(write(SIM + '[shapes]\nknee = "hold 1"'))
     for ask, message, hint in (
-        (lambda: config.engine("b"), "does not name an engine 'b'", "there are: a"),
-        (lambda: config.shape("@kne"), "does not name a shape 'kne'", "did you mean knee?"),
-        (lambda: config.prompts("p"), "does not name a set of prompts 'p'", "it has no [prompts]"),
-        (lambda: Config().slo("s"), "no llmtop.toml that could name an SLO 's'", "--config"),
+        (lambda: config.engine("b"), "does not define an engine 'b'", "there are: a"),
+        (lambda: config.shape("@kne"), "does not define a shape 'kne'", "did you mean knee?"),
+        (
+            lambda: config.prompts("p"),
+            "does not define a set of prompts 'p'",
+            "it has no [prompts]",
+        ),
+        (lambda: Config().slo("s"), "an SLO 's' is not known: there is no llmtop.toml", "--config"),
     ):
         with pytest.raises(UsageError) as caught:
             ask()
@@ -396,7 +408,7 @@ def test_an_unknown_name_is_refused_with_what_there_is(write: Write) -> None:
 def test_what_this_machine_lacks_is_said_with_its_line(write: Write, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     for line, words in (
-        ('env_from = ["NOT_SET"]', "env_from[0]: NOT_SET is not set here"),
+        ('env_from = ["NOT_SET"]', "env_from[0]: NOT_SET is not set in this environment"),
         ('bin = "./none"', "bin: there is no program './none'"),
         ('python = "no-such-python"', "python: there is no program 'no-such-python'"),
         ('api_key_file = "nokey"', f"key file {tmp_path / 'nokey'} cannot be read: no such file"),
@@ -447,7 +459,7 @@ def test_engines_without_gpus_may_be_on_any_of_those_there_are() -> None:
         ('"load.mor" = "w"', 'keys."load.mor": the screen has no such command'),
         ('"load.more" = "b"', "keys.\"load.more\": 'b' is load.burst already"),
         ('"load.more" = "hyper"', "keys.\"load.more\": 'hyper' is not a key"),
-        ('load.more = "w"', "keys.load: a command with a dot in its name stands in quotes"),
+        ('load.more = "w"', "keys.load: a command with a dot in its name needs quotes"),
         ("options = 3", "keys.options: expected text in quotes"),
     ],
 )

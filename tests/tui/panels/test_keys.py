@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from llmtop.config.key_names import spell, split
 from llmtop.config.key_table import BY_ID, COMMANDS, Place
-from llmtop.config.keymap import Keymap, misfits
+from llmtop.config.keymap import Keymap, key_faults
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.fleet.screen import FleetScreen
 from llmtop.tui.replay.screen import ReplayDashboard
@@ -316,7 +316,7 @@ def test_no_command_is_without_a_case_and_no_binding_without_a_command() -> None
 
 
 def test_the_table_has_no_key_twice() -> None:
-    assert list(misfits({})) == []
+    assert list(key_faults({})) == []
 
 
 @pytest.mark.parametrize(
@@ -339,14 +339,17 @@ def test_keys_are_written_and_read_as_people_do(
     ("chosen", "words"),
     [
         ({"load.mor": "w"}, "the screen has no such command: did you mean load.more?"),
-        ({"load.more": "b"}, "'b' is load.burst already: give load.burst another key"),
-        ({"load.more": "t"}, "'t' is theme already: give theme another key"),
-        ({"load.more": "ctrl+c"}, "'ctrl+c' is quit.now already: give quit.now another key"),
-        ({"quit.now": "up"}, "'up' is options.up already: give options.up another key"),
+        ({"load.more": "b"}, "'b' is already the key of load.burst: give load.burst another key"),
+        ({"load.more": "t"}, "'t' is already the key of theme: give theme another key"),
+        (
+            {"load.more": "ctrl+c"},
+            "'ctrl+c' is already the key of quit.now: give quit.now another key",
+        ),
+        ({"quit.now": "up"}, "'up' is already the key of options.up: give options.up another key"),
         ({"load.more": "hyperspace"}, "'hyperspace' is not a key"),
         ({"load.more": "ctrl+ctrl+w"}, "'ctrl+ctrl+w' is not a key"),
         ({"load.more": " , "}, "a command needs a key"),
-        ({"palette.up": "w"}, "'w' types a character there, so it cannot be a command"),
+        ({"palette.up": "w"}, "'w' types a character there, so it cannot start a command"),
         (
             {"quit.now": "ctrl+c,w"},
             "'w' types a character on some screens, but must work on all",
@@ -354,12 +357,12 @@ def test_keys_are_written_and_read_as_people_do(
     ],
 )
 def test_other_keys_that_cannot_be_meant(chosen: dict[str, str], words: str) -> None:
-    found = [f"{said}: {hint}" for _, said, hint in misfits(chosen)]
+    found = [f"{said}: {hint}" for _, said, hint in key_faults(chosen)]
     assert any(one.startswith(words) for one in found), found
 
 
 def test_keys_may_be_swapped() -> None:
-    assert list(misfits({"load.more": "minus", "load.less": "plus,equals_sign"})) == []
+    assert list(key_faults({"load.more": "minus", "load.less": "plus,equals_sign"})) == []
 
 
 async def test_other_keys_work_and_are_shown_everywhere(
