@@ -158,7 +158,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
             # Textual hides the app's keys from modal screens, but ctrl+z must work there too.
             screen.is_modal
             and event.key not in screen.active_bindings
-            and self.keys.meant(Place.SCREEN, event.key) == "suspend"
+            and self.keys.command_of(Place.SCREEN, event.key) == "suspend"
         ):
             event.prevent_default()
             self.action_suspend_process()
@@ -175,7 +175,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
             self._last_key = event.key
         tour = self.tour
         if tour is not None and tour.running and not getattr(event, "is_forwarded", False):
-            if isinstance(event, Key) and self.keys.meant(Place.LOAD, event.key) == "load.hold":
+            if isinstance(event, Key) and self.keys.command_of(Place.LOAD, event.key) == "load.hold":
                 self._take_over(tour)  # this holds the load, so the key has no further effect
                 return
             if isinstance(event, Key | MouseDown):

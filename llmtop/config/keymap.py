@@ -34,7 +34,7 @@ class Keymap:
         one, other = self.label(first), self.label(second)
         return one + other if len(one) == len(other) == 1 else f"{one} {other}"
 
-    def meant(self, place: Place, key: str) -> str | None:
+    def command_of(self, place: Place, key: str) -> str | None:
         """The command of a key in a place; None if it has none there."""
         for command in COMMANDS:
             if command.place is place and key in self.keys(command.id):

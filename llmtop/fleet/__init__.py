@@ -1,6 +1,6 @@
-"""Instances of engines as a Prometheus knows them: asked for, brought into a table, compared.
+"""Engine instances that a Prometheus scrapes: their metrics, their states, and comparisons.
 
-Belongs here: the PromQL client, the questions of a beat, the state of each instance, groups, the
-way to another machine (ssh), the verdict on a canary. Does not belong here: processes of engines,
+Belongs here: the PromQL client, the queries of a poll, the state of each instance, groups, llmtop
+on another machine (ssh), the verdict on a canary. Does not belong here: processes of engines,
 options, the screen, the command line.
 """

@@ -1,8 +1,9 @@
-"""Whether an engine with a new setting keeps an SLO as well as the others do. Pure.
+"""Judges whether an engine with a new setting (a canary) meets an SLO as well as the others. Pure.
 
-Both sides are watched over the same seconds. For each limit the shares of requests in time are
-compared by bounds of 95 % confidence. Where buckets fix a share only within a range, the end that
-speaks for the canary counts. So "worse" is sure, and "not worse" means that no harm was seen.
+Both sides are observed at the same time. For each limit, the shares of requests in time are
+compared by their confidence bounds (95 %, Wilson). If buckets give only a range of a share, the end
+that favours the canary is used. So "worse" is certain, and "not worse" means that no harm was
+observed.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from llmtop.engines.core.samples import BucketHistogram
 from llmtop.loadgen.statistics.wilson import CONFIDENCE, bounds
 from llmtop.wording import format as f
 
-FEWEST = 20  # requests on either side
-EARLY = 0.999  # confidence of a verdict before the end of the watch
+FEWEST = 20  # requests on each side
+EARLY = 0.999  # confidence of a verdict before the end: it is computed many times
 
 
 class Verdict(StrEnum):
-    """What a watch has shown."""
+    """The result of comparing a canary with the other engines."""
 
     NOT_WORSE = "not worse"
     WORSE = "worse"
@@ -30,25 +31,25 @@ class Verdict(StrEnum):
 
 
 class Counts(Struct, frozen=True):
-    """Requests, and how many of them were in time: surely, and perhaps."""
+    """Numbers of requests: all, and the lower and upper bound of those in time."""
 
     total: float = 0.0
-    surely: float = 0.0
-    perhaps: float = 0.0
+    at_least: float = 0.0
+    at_most: float = 0.0
 
     def minus(self, earlier: Counts) -> Counts:
-        """Those since an earlier moment; none where the counts went back (a restart)."""
-        if self.total < earlier.total or self.surely < earlier.surely:
+        """The requests since ``earlier``; zeros if the counts went back, as after a restart."""
+        if self.total < earlier.total or self.at_least < earlier.at_least:
             return Counts()
         return Counts(
             self.total - earlier.total,
-            self.surely - earlier.surely,
-            max(self.perhaps - earlier.perhaps, self.surely - earlier.surely),
+            self.at_least - earlier.at_least,
+            max(self.at_most - earlier.at_most, self.at_least - earlier.at_least),
         )
 
 
 class Judgement(Struct, frozen=True):
-    """A verdict and its reason in words. limits: for each limit both sides, in words."""
+    """A verdict and its reason as text. limits: both sides of each limit, as text."""
 
     verdict: Verdict
     words: str
@@ -56,44 +57,44 @@ class Judgement(Struct, frozen=True):
 
 
 def exact_counts(histogram: LatencyHistogram, limit_s: float) -> Counts:
-    """How many were within a limit, from an exact histogram."""
-    surely = perhaps = 0
+    """The requests within a limit, from a histogram with fine buckets."""
+    at_least = at_most = 0
     for index, count in histogram.buckets.items():
         low, high = bucket_bounds(index)
-        surely += count if high <= limit_s else 0
-        perhaps += count if low <= limit_s else 0
-    return Counts(histogram.count, surely, perhaps)
+        at_least += count if high <= limit_s else 0
+        at_most += count if low <= limit_s else 0
+    return Counts(histogram.count, at_least, at_most)
 
 
 def bucket_counts(histogram: BucketHistogram, limit_s: float) -> Counts:
-    """The same from the engine's own wide buckets."""
-    surely, total = 0.0, histogram.counts[-1] if histogram.counts else 0.0
-    perhaps = total
+    """The requests within a limit, from the wide buckets of an engine's metrics page."""
+    at_least, total = 0.0, histogram.counts[-1] if histogram.counts else 0.0
+    at_most = total
     for bound, count in zip(histogram.bounds, histogram.counts, strict=True):
         if bound <= limit_s:
-            surely = count
+            at_least = count
         if bound >= limit_s:
-            perhaps = count
+            at_most = count
             break
-    return Counts(total, surely, perhaps)
+    return Counts(total, at_least, at_most)
 
 
 def total(parts: Iterable[Counts]) -> Counts:
-    """Several engines together."""
+    """The sum over several engines."""
     found = list(parts)
     return Counts(
         sum(one.total for one in found),
-        sum(one.surely for one in found),
-        sum(one.perhaps for one in found),
+        sum(one.at_least for one in found),
+        sum(one.at_most for one in found),
     )
 
 
 def judge(
     canary: Mapping[str, Counts], others: Mapping[str, Counts], confidence: float = CONFIDENCE
 ) -> Judgement:
-    """Compare both sides for each limit. The mappings have the same names.
+    """Compare both sides for each limit. Both mappings have the same names of limits.
 
-    confidence: of each bound. One who looks again and again takes a higher one (EARLY).
+    confidence: of each bound. Repeated comparisons need a higher one (EARLY).
     """
     limits = {name: _sides(canary[name], others[name]) for name in canary}
     few = [
@@ -106,10 +107,11 @@ def judge(
         other = others[name]
         if min(counts.total, other.total) < FEWEST:
             continue
-        highest = bounds(counts.perhaps, counts.total, confidence)[1]
-        lowest = bounds(other.surely, other.total, confidence)[0]
+        highest = bounds(counts.at_most, counts.total, confidence)[1]
+        lowest = bounds(other.at_least, other.total, confidence)[0]
         if highest < lowest:
-            return Judgement(Verdict.WORSE, f"fewer requests keep {name}: {limits[name]}", limits)
+            words = f"fewer requests meet the limit of {name}: {limits[name]}"
+            return Judgement(Verdict.WORSE, words, limits)
     if few:
         words = f"too few requests to judge, {FEWEST} are needed: {', '.join(few)}"
         return Judgement(Verdict.UNDECIDED, words, limits)
@@ -124,12 +126,12 @@ def _sides(canary: Counts, others: Counts) -> str:
 def _share(counts: Counts) -> str:
     if not counts.total:
         return f"{f.ABSENT} (n=0)"
-    low, high = f.percent(counts.surely / counts.total), f.percent(counts.perhaps / counts.total)
+    low, high = f.percent(counts.at_least / counts.total), f.percent(counts.at_most / counts.total)
     return f"{low if low == high else f'{low}-{high}'} in time (n={counts.total:.0f})"
 
 
 def batches(names: list[str], first: int) -> list[list[str]]:
-    """The engines after the canaries, in batches that double: 1, 2, 4 times the first."""
+    """The engines after the canaries, in batches whose size doubles. first: size of the first."""
     found = []
     size, rest = max(1, first), list(names)
     while rest:

@@ -1,4 +1,4 @@
-"""How llmtop identifies itself to a Prometheus: from the environment or a private file only."""
+"""Credentials for a Prometheus, only from environment variables or private files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MOST_BYTES = 64 * 1024
 
 
 class Credentials(Struct, frozen=True):
-    """What is sent to a Prometheus. None of it is shown, logged or saved.
+    """The credentials of a Prometheus. They are never shown, logged or saved.
 
-    authorization: the header's value, "" for none. certificate, key: paths of a client certificate
-    and its key, "" for none.
+    authorization: value of the header of that name. certificate, key: paths of a client certificate
+    and its key. "": none.
     """
 
     authorization: str = ""
@@ -32,7 +32,7 @@ class Credentials(Struct, frozen=True):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be shown, even where a server repeats it."""
+        """The token or password, which must not be shown even if a server repeats it."""
         value = self.authorization.partition(" ")[2]
         found = [value] if value else []
         if self.authorization.startswith("Basic "):
@@ -40,16 +40,19 @@ class Credentials(Struct, frozen=True):
         return tuple(one for one in found if one)
 
     def __repr__(self) -> str:
-        return "Credentials(...)"  # a traceback shows no secret
+        return "Credentials(...)"  # keeps secrets out of tracebacks
 
 
 def from_environment(environ: Mapping[str, str]) -> Credentials:
-    """The credentials of this user. UsageError where they are incomplete or readable by others."""
+    """The credentials in environment variables.
+
+    Raises UsageError if they are incomplete or contradictory, or if other users can read a file.
+    """
     token = _secret(environ, TOKEN, TOKEN_FILE)
     password = _secret(environ, PASSWORD, PASSWORD_FILE)
     user = environ.get(USER, "")
     if token and (user or password):
-        raise UsageError(f"{TOKEN} and {USER} are both set", "a server takes one of them")
+        raise UsageError(f"{TOKEN} and {USER} are both set", "set only one of them")
     if bool(user) != bool(password):
         raise UsageError(f"{USER} and {PASSWORD} belong together", f"or set {PASSWORD_FILE}")
     certificate, key = environ.get(CERTIFICATE, ""), environ.get(KEY, "")
@@ -66,7 +69,7 @@ def from_environment(environ: Mapping[str, str]) -> Credentials:
 
 
 def _secret(environ: Mapping[str, str], variable: str, file_variable: str) -> str:
-    """The value of a variable, or of the file that another one names."""
+    """The value of a variable, or the content of the file that ``file_variable`` names."""
     value, path = environ.get(variable, ""), environ.get(file_variable, "")
     if path and not value:
         value = _private(file_variable, path).decode(errors="replace").strip()
@@ -77,11 +80,13 @@ def _secret(environ: Mapping[str, str], variable: str, file_variable: str) -> st
 
 
 def _private(variable: str, path: str) -> bytes:
-    """The content of a private file."""
+    """The content of a private file. UsageError if it is unreadable or others can read it."""
     try:
         mode = Path(path).stat().st_mode
         if stat.S_IMODE(mode) & 0o077:
-            raise UsageError(f"others may read the file of {variable}: {path}", f"chmod 600 {path}")
+            raise UsageError(
+                f"other users can read the file of {variable}: {path}", f"chmod 600 {path}"
+            )
         return read_trusted(Path(path), MOST_BYTES)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

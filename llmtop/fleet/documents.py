@@ -1,6 +1,6 @@
-"""The JSON document of ``llmtop fleet --once --json``, as a type: its schema is made from this.
+"""The JSON document of ``llmtop fleet --once --json``. Its schema is generated from these types.
 
-null is unknown, never zero. docs/reference/json.md describes the fields.
+null means unknown, never zero. docs/reference/json.md describes the fields.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ State = Literal["gone", "hung", "stale", "restarted", "ready"]
 
 
 class Percentiles(msgspec.Struct, frozen=True):
-    """A distribution over a window, seconds. A percentile that buckets fix only within a range is
-    null, and its bounds are beside it."""
+    """A distribution over a window, in seconds.
+
+    A percentile is null if the buckets give only a range; its bounds are in the other fields.
+    """
 
     p50: float | None
     p95: float | None
@@ -38,7 +40,7 @@ class Percentiles(msgspec.Struct, frozen=True):
 
 
 class ConditionEntry(msgspec.Struct, frozen=True):
-    """What is wrong with an instance, as far as its numbers show."""
+    """A fault of an instance that its metrics show."""
 
     name: str
     message: str
@@ -46,7 +48,7 @@ class ConditionEntry(msgspec.Struct, frozen=True):
 
 
 class InstanceEntry(msgspec.Struct, frozen=True):
-    """One instance."""
+    """One instance. Shares are 0..1."""
 
     instance: str
     job: str
@@ -74,7 +76,7 @@ class InstanceEntry(msgspec.Struct, frozen=True):
 
 
 class GroupEntry(msgspec.Struct, frozen=True):
-    """One group. It has the keys of ``--group`` that its instances have in common."""
+    """One group. It has the keys of ``--group``, with the values that its instances share."""
 
     instances: int
     states: dict[str, int]
@@ -94,7 +96,7 @@ class GroupEntry(msgspec.Struct, frozen=True):
 
 
 class FleetDocument(msgspec.Struct, frozen=True):
-    """One look at a Prometheus. time: unix seconds. trouble: always null here."""
+    """One poll of a Prometheus. time: unix seconds. trouble: always null here."""
 
     time: float
     trouble: str | None

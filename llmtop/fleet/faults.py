@@ -1,4 +1,4 @@
-"""Why a Prometheus did not answer, in words that say what to do."""
+"""Error messages for a Prometheus that does not answer, with hints."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from llmtop import LlmtopError
 from llmtop.fleet.credentials import CERTIFICATE, KEY, PASSWORD_FILE, TOKEN_FILE, USER, Credentials
 from llmtop.trust import tls_fault
 
-# What OpenSSL says where a server refuses a client without a certificate, or with another one.
+# OpenSSL's messages if a server rejects a client's certificate, or a client without one.
 _CERTIFICATE_WANTED = ("CERTIFICATE_REQUIRED", "ALERT_UNKNOWN_CA", "HANDSHAKE_FAILURE")
-# Errors of resolvers for an unknown name.
+# Messages of resolvers for an unknown host name.
 _NO_SUCH_NAME = ("Name or service not known", "No address associated", "nodename nor servname")
 
 
 class PrometheusError(LlmtopError):
-    """A Prometheus did not answer a question. status: of its HTTP answer, None without one."""
+    """A query failed. status: the HTTP status of the answer, None without an answer."""
 
     def __init__(self, message: str, hint: str = "", status: int | None = None) -> None:
         super().__init__(message, hint)
@@ -23,7 +23,7 @@ class PrometheusError(LlmtopError):
 
 
 class Faults:
-    """The faults of one server. url: of its API."""
+    """Makes the errors of one server. url: of its API, without ``/api/v1``."""
 
     def __init__(self, url: str, credentials: Credentials) -> None:
         self._url = url
@@ -33,29 +33,32 @@ class Faults:
 
     @property
     def place(self) -> str:
-        """The server, as it may be shown."""
+        """The name of the server for messages, without secrets."""
         parts = urlsplit(self._url)
         return f"Prometheus at {parts.hostname}" + (f":{parts.port}" if parts.port else "")
 
     def unreachable(self, words: str) -> PrometheusError:
-        """No connection. words: of the exception."""
+        """The error if no connection could be made. words: the text of the exception."""
         if wants_certificate(words):
             return PrometheusError(
-                f"{self.place} wants a certificate of its clients", self._certificate_hint
+                f"{self.place} requires a client certificate", self._certificate_hint
             )
         if (fault := tls_fault(words)) is not None:
             return PrometheusError(f"no safe connection to {self.place}: {fault[0]}", fault[1])
         if any(one in words for one in _NO_SUCH_NAME):
             host = urlsplit(self._url).hostname
-            return PrometheusError(f"no host has the name {host}", "check the URL")
-        return PrometheusError(f"nothing answers as {self.place}", "check the URL and the network")
+            return PrometheusError(f"the host name {host} does not resolve", "check the URL")
+        return PrometheusError(f"cannot connect to {self.place}", "check the URL and the network")
 
     def closed(self) -> PrometheusError:
-        """A server that wants another certificate often says so by closing the connection."""
+        """The error if the server closed the connection without an answer.
+
+        A server that requires another client certificate often does that.
+        """
         words = f"{self.place} closed the connection without an answer"
         if not self._url.startswith("https:"):
-            return PrometheusError(words, "is it https rather than http?")
-        return PrometheusError(words, f"it may want a certificate: {self._certificate_hint}")
+            return PrometheusError(words, "does it use https instead of http?")
+        return PrometheusError(words, f"it may require a certificate: {self._certificate_hint}")
 
     @property
     def _access_hint(self) -> str:
@@ -66,11 +69,11 @@ class Faults:
     @property
     def _certificate_hint(self) -> str:
         if self._has_certificate:
-            return f"it does not take the one of {CERTIFICATE}"
+            return f"it does not accept the certificate of {CERTIFICATE}"
         return f"set {CERTIFICATE} and {KEY} to paths of PEM files"
 
-    def refused(self, status: int, said: str) -> PrometheusError:
-        """It answered with another status. said: in its own words, "" for none."""
+    def refused(self, status: int, reason: str) -> PrometheusError:
+        """The error for an HTTP status other than 200. reason: the server's message, "" if none."""
         if status in (401, 403):
             return PrometheusError(
                 f"{self.place} refuses access (HTTP {status})",
@@ -82,13 +85,13 @@ class Faults:
                 f"{self.place} redirects to another address", "give that address", status
             )
         return PrometheusError(
-            f"{self.place} answered HTTP {status}" + (f": {said}" if said else ""),
-            "" if said else _http_hint(status),
+            f"{self.place} answered HTTP {status}" + (f": {reason}" if reason else ""),
+            "" if reason else _http_hint(status),
             status,
         )
 
     def without_secrets(self, words: str) -> str:
-        """What a server says may be what it was sent."""
+        """The text with secrets replaced: a server may repeat what it received."""
         for secret in self._secrets:
             words = words.replace(secret, "***")
         return words
@@ -96,10 +99,10 @@ class Faults:
 
 def _http_hint(status: int) -> str:
     if status >= 500:
-        return "the server, or a proxy before it, has a fault"
+        return "the server, or a proxy in front of it, failed"
     return "is it the address of a Prometheus?"
 
 
 def wants_certificate(words: str) -> bool:
-    """Whether a server refuses the client's certificate, or wants one."""
+    """Whether a TLS error means that the server requires a client certificate, or another one."""
     return any(one in words for one in _CERTIFICATE_WANTED)

@@ -1,4 +1,4 @@
-"""Instances taken together: sums, percentiles of summed buckets, and what is uneven among them."""
+"""Groups of instances: sums, percentiles of summed buckets, and uneven load."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from llmtop.fleet.instances import Instance, State, per_million
 
 BY = ("model", "engine", "version", "host", "job")
 UNKNOWN = "--"
-TIMES = 2.0  # the load of the median, from which an instance is named
-REQUESTS = 8  # and by so many requests, so that 2 against 1 is no finding
+# An instance is uneven if it has this many times the requests of the median, and also this many
+# more: 2 requests against 1 are no finding.
+UNEVEN_RATIO = 2.0
+UNEVEN_REQUESTS = 8
 
 
 class Group(Struct, frozen=True):
-    """Instances that have something in common. None: no instance of it reports this.
+    """Instances with the same values of some keys. None: no instance reports this.
 
-    keys: what they have in common, by name. ttft: of all their requests in the window, from the sum
-    of their buckets; instances whose buckets differ are summed on the bounds that all have.
-    dollars_per_million_tokens: GPUs of all over tokens of all; None where one of them is not known.
-    imbalance: what is uneven among them, in sentences.
+    keys: the names of the keys and their values. ttft: of all requests in the window, from the sum
+    of the buckets; if the buckets of instances differ, the bounds that all have are used.
+    dollars_per_million_tokens: price of all GPUs over tokens of all instances; None if the GPUs of
+    one are not known. imbalance: findings about uneven load, as text.
     """
 
     keys: tuple[tuple[str, str], ...]
@@ -42,12 +44,12 @@ class Group(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What they have in common, in words."""
+        """The values of the keys, joined; ``all`` without keys."""
         return " · ".join(text for _, text in self.keys) or "all"
 
 
 def grouped(instances: Iterable[Instance], by: Sequence[str]) -> dict[Group, list[Instance]]:
-    """The instances by what they have in common, largest group first."""
+    """The instances grouped by the attributes ``by``, the largest group first."""
     found: dict[tuple[str, ...], list[Instance]] = {}
     for one in instances:
         key = tuple(str(getattr(one, name) or UNKNOWN) for name in by)
@@ -57,7 +59,7 @@ def grouped(instances: Iterable[Instance], by: Sequence[str]) -> dict[Group, lis
 
 
 def group(keys: tuple[tuple[str, str], ...], members: Sequence[Instance]) -> Group:
-    """One group. Sums and percentiles are of the instances whose numbers are fresh."""
+    """One group. Only instances with fresh metrics count in sums and percentiles."""
     fresh = [one for one in members if one.fresh]
     counts = Counter(one.state for one in members)
     parts = [one for one in fresh if one.ttft is not None]
@@ -79,12 +81,12 @@ def group(keys: tuple[tuple[str, str], ...], members: Sequence[Instance]) -> Gro
 
 
 def imbalance(instances: Sequence[Instance]) -> tuple[str, ...]:
-    """What is uneven among instances that serve the same: requests, KV cache, queues."""
+    """Findings about uneven load of instances that serve the same model: requests, KV, queues."""
     found = []
-    for (_, model), same in _by(instances, lambda one: (one.engine, one.model)).items():
+    for (_, model), same in _grouped(instances, lambda one: (one.engine, one.model)).items():
         if len(same) < 2 or model is None:
             continue
-        found += _uneven_requests(same) + _uneven_kv(same) + _one_queue(same)
+        found += _uneven_requests(same) + _uneven_kv(same) + _uneven_queues(same)
     return tuple(found)
 
 
@@ -98,7 +100,7 @@ def _uneven_requests(same: Sequence[Instance]) -> list[str]:
     assert most is not None
     if len(load) == 2:
         usual = min(counts)
-    if most - usual < REQUESTS or most < TIMES * usual:
+    if most - usual < UNEVEN_REQUESTS or most < UNEVEN_RATIO * usual:
         return []
     word = "the other has" if len(load) == 2 else "the median is"
     return [f"uneven: {busiest.instance} has {most:,} requests, {word} {usual:,.0f}"]
@@ -119,7 +121,7 @@ def _uneven_kv(same: Sequence[Instance]) -> list[str]:
     return [f"uneven: KV cache of {which.instance} {fullest:.0%}, the mean is {mean:.0%}"]
 
 
-def _one_queue(same: Sequence[Instance]) -> list[str]:
+def _uneven_queues(same: Sequence[Instance]) -> list[str]:
     waiting = [(one.sample.waiting or 0, one) for one in same if one.sample is not None]
     most, queued = max(waiting, key=lambda pair: pair[0], default=(0, same[0]))
     idle = [one for count, one in waiting if count == 0 and one.sample and not one.sample.running]
@@ -135,7 +137,7 @@ def _requests(one: Instance) -> int | None:
     return sample.running + (sample.waiting or 0)
 
 
-def _by(
+def _grouped(
     instances: Iterable[Instance], key: Callable[[Instance], tuple[str, str | None]]
 ) -> dict[tuple[str, str | None], list[Instance]]:
     found: dict[tuple[str, str | None], list[Instance]] = {}
@@ -144,14 +146,14 @@ def _by(
     return found
 
 
-def _told(instances: Iterable[Instance], field: str) -> list[float]:
+def _known(instances: Iterable[Instance], field: str) -> list[float]:
     values = (getattr(one.sample, field) for one in instances if one.sample is not None)
     return [value for value in values if value is not None]
 
 
 def _sum(instances: Iterable[Instance], field: str) -> float | None:
-    told = _told(instances, field)
-    return sum(told) if told else None
+    known = _known(instances, field)
+    return sum(known) if known else None
 
 
 def _sum_whole(instances: Iterable[Instance], field: str) -> int | None:
@@ -160,18 +162,18 @@ def _sum_whole(instances: Iterable[Instance], field: str) -> int | None:
 
 
 def _mean(instances: Iterable[Instance], field: str) -> float | None:
-    told = _told(instances, field)
-    return sum(told) / len(told) if told else None
+    known = _known(instances, field)
+    return sum(known) / len(known) if known else None
 
 
 def _power(members: Sequence[Instance]) -> float | None:
-    told = [one.power_w for one in members if one.power_w is not None]
-    return sum(told) if told else None
+    known = [one.power_w for one in members if one.power_w is not None]
+    return sum(known) if known else None
 
 
 def _price(fresh: Sequence[Instance]) -> float | None:
-    """Idle instances cost too."""
-    told = [one.dollars_per_hour for one in fresh if one.dollars_per_hour is not None]
-    if len(told) < len(fresh):
+    """The price of a million tokens. The GPUs of idle instances count too."""
+    known = [one.dollars_per_hour for one in fresh if one.dollars_per_hour is not None]
+    if len(known) < len(fresh):
         return None
-    return per_million(sum(told), _sum(fresh, "output_tokens_per_s"))
+    return per_million(sum(known), _sum(fresh, "output_tokens_per_s"))

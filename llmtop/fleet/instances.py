@@ -1,4 +1,4 @@
-"""One instance over time: its readings, its window, and the state that they show."""
+"""One instance over time: its readings, its sliding windows, and its state."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from llmtop.engines.metrics.window import Window
 from llmtop.fleet.targets import MOST_WORD, Key, Target, word
 from llmtop.printable import printable
 
-WINDOW_S = 60.0  # of percentiles, hits and preemptions
-RATE_S = 20.0  # of rates: more than one scrape interval, so that a rate never falls between two
-STALE_INTERVALS = 2.5  # scrapes that are missing before an instance is called stale
-UNKNOWN_INTERVAL_S = 30.0  # as long as no two scrapes were seen
+WINDOW_S = 60.0  # window of percentiles, prefix hits and preemptions
+RATE_S = 20.0  # window of rates: longer than a usual scrape interval, so it has two scrapes
+STALE_INTERVALS = 2.5  # scrape intervals without a scrape after which an instance is stale
+UNKNOWN_INTERVAL_S = 30.0  # assumed scrape interval until two scrapes were seen
 LEAST_STALE_S = 10.0
-RESTARTED_S = 60.0  # a restart is shown for so long
+RESTARTED_S = 60.0  # how long a restart is shown
 MOST_REASON = 3 * MOST_WORD  # characters
-TIMED_OUT_S = 0.9  # a scrape that fails faster was refused
+TIMED_OUT_S = 0.9  # a failed scrape that took longer timed out; a faster one was refused
 
 
 Id = tuple[str, str, Key]
 
 
 class State(StrEnum):
-    """How an instance is. The gravest first."""
+    """The state of an instance, the most severe first."""
 
     GONE = "gone"  # nothing answers at its address
-    HUNG = "hung"  # it answers nothing in time, or requests run and no number moves
-    STALE = "stale"  # its numbers are old, or its page cannot be read
-    RESTARTED = "restarted"  # it runs, and its process is new
+    HUNG = "hung"  # its page does not answer in time, or requests run and no metric changes
+    STALE = "stale"  # its metrics are old, or its page cannot be read
+    RESTARTED = "restarted"  # it runs, and its process is less than a minute old
     READY = "ready"
 
 
-ORDER = {state: place for place, state in enumerate(State)}
+ORDER = {state: rank for rank, state in enumerate(State)}
 
 
 class Instance(Struct, frozen=True):
-    """One row of the table. age_s: since its last scrape. None: not known.
+    """One row of the table. None: not known.
 
-    reason: why it is in this state, "" for ready. power_w: of the GPUs that are its own.
-    shared_power: its GPUs' power is known only together with that of other engines on its host.
-    dollars_per_hour: of its GPUs; None where their number or their price is not known.
-    ttft: the buckets of the window, for sums over several instances; None: nothing to sum.
+    reason: why it is in this state. age_s: time since its last scrape. power_w: power of its own
+    GPUs. shared_power: only the power of all GPUs of its host is known, and other engines use them
+    too. dollars_per_hour: price of its GPUs. ttft: the buckets of the window of ttft_window_s,
+    to be summed over instances.
     """
 
     instance: str
@@ -70,30 +70,30 @@ class Instance(Struct, frozen=True):
 
     @property
     def id(self) -> Id:
-        """What names it among all instances: two may have the same job and address."""
+        """A unique identifier: two instances may have the same job and address."""
         return self.job, self.instance, tuple(sorted(self.labels.items()))
 
     @property
     def dollars_per_million_tokens(self) -> float | None:
-        """What a million generated tokens cost at the rate of now."""
+        """The price of a million generated tokens at the present rate."""
         rate = self.sample.output_tokens_per_s if self.sample is not None else None
         return per_million(self.dollars_per_hour, rate if self.fresh else None)
 
     @property
     def fresh(self) -> bool:
-        """Whether its numbers are those of now."""
+        """Whether its metrics are those of the present."""
         return self.state in (State.READY, State.RESTARTED)
 
 
 def per_million(dollars_per_hour: float | None, tokens_per_s: float | None) -> float | None:
-    """The price of a million tokens; None where nothing is known or nothing was generated."""
+    """The price of a million tokens; None if a rate is not known or no token was generated."""
     if dollars_per_hour is None or not tokens_per_s:
         return None
     return dollars_per_hour / 3600 / tokens_per_s * 1e6
 
 
-class Watched:
-    """Follows one instance from beat to beat."""
+class InstanceTracker:
+    """The readings of one instance over the polls. kind: of its engine."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -111,30 +111,30 @@ class Watched:
         return self._sample
 
     def is_new(self, scraped_at: float) -> bool:
-        """Whether a scrape of this moment was not seen before."""
+        """Whether a scrape of this time (unix seconds) is newer than the last one."""
         return self._scraped_at is None or scraped_at > self._scraped_at
 
     def add(self, reading: Reading) -> None:
-        """Take a reading in; one of a scrape that was seen before changes nothing."""
+        """Add a reading. One of an old scrape is ignored."""
         if not self.is_new(reading.elapsed):
             return
         if self._scraped_at is not None:
             step = reading.elapsed - self._scraped_at
-            # The shortest step between two scrapes: a beat may have missed one.
+            # The shortest time between two scrapes: polls may have missed scrapes.
             self._interval = step if self._interval is None else min(step, self._interval)
         self._scraped_at = reading.elapsed
         self._sample = self._window.add(reading)
-        self.call(reading.model)
+        self.set_model(reading.model)
         if self._sample.restarted:
             self._restarted_at = reading.elapsed
             self._buckets.clear()
-        self._keep(reading)
+        self._add_buckets(reading)
 
-    def call(self, model: str | None) -> None:
-        """Note the model's name, as it may be shown."""
+    def set_model(self, model: str | None) -> None:
+        """Set the model's name, cleaned for display. None or "" keeps the last one."""
         self.model = word(model or "") or self.model
 
-    def _keep(self, reading: Reading) -> None:
+    def _add_buckets(self, reading: Reading) -> None:
         found = reading.histograms.get(Latency.TTFT)
         if found is None:
             return
@@ -145,14 +145,14 @@ class Watched:
             self._buckets.popleft()
 
     def ttft(self) -> tuple[BucketHistogram | None, float]:
-        """What was observed in the window, and how long it was."""
+        """The buckets of the observations in the window, and its length in seconds."""
         if len(self._buckets) < 2:
             return None, 0.0
         (began, old), (ended, new) = self._buckets[0], self._buckets[-1]
         return difference(new, old), ended - began
 
     def observe(self, target: Target, now: float, error: str = "") -> Instance:
-        """The row of this moment. error: what the last scrape said, "" when that is not known."""
+        """The row at ``now``. error: the error of the last scrape, "" if it is not known."""
         age = None if target.scraped_at is None else max(0.0, now - target.scraped_at)
         state, reason = self._state(target, age, now, error)
         ttft, window_s = self.ttft()
@@ -185,7 +185,7 @@ class Watched:
         if (hung := found.get(Name.HUNG)) is not None:
             return State.HUNG, hung.message.removeprefix("hung: ")
         if self._sample is None:
-            return State.STALE, "its page has none of the engine's numbers"
+            return State.STALE, "its metrics page has no metrics of the engine"
         if self._restarted_at is not None and now - self._restarted_at <= RESTARTED_S:
             words = (
                 f"restarted {now - self._restarted_at:.0f} s ago",
@@ -200,7 +200,7 @@ class Watched:
 
 
 def failed_scrape(target: Target, error: str) -> tuple[State, str]:
-    """The state of an instance whose last scrape failed. error: in the words of the Prometheus."""
+    """The state and its reason after a failed scrape. error: the message of the Prometheus."""
     lower = error.lower()
     took = f" ({target.scrape_s:.1f} s)" if target.scrape_s is not None else ""
     if "deadline exceeded" in lower or "timeout" in lower:
@@ -208,7 +208,7 @@ def failed_scrape(target: Target, error: str) -> tuple[State, str]:
     refused = ("refused", "no such host", "unreachable", "no route")
     if any(words in lower for words in refused):
         return State.GONE, "nothing answers at its address"
-    if lower.endswith("eof") or "reset by peer" in lower:  # it was killed while it was asked
+    if lower.endswith("eof") or "reset by peer" in lower:  # it was killed during the scrape
         return State.GONE, "it closed the connection without an answer"
     if error:
         return State.STALE, f"its page cannot be read: {error}"

@@ -1,4 +1,4 @@
-"""One beat: the questions, their answers brought into a table of instances."""
+"""Polls a Prometheus and makes a table of instances from its answers."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from msgspec import Struct
 from llmtop import LlmtopError
 from llmtop.engines.core.adapter import Adapter
 from llmtop.engines.metrics.exposition import Exposition, under_own_names
-from llmtop.fleet.instances import ORDER, RATE_S, WINDOW_S, Instance, Watched
+from llmtop.fleet.instances import ORDER, RATE_S, WINDOW_S, Instance, InstanceTracker
 from llmtop.fleet.pages import Pages
 from llmtop.fleet.power import UNKNOWN, Prices, power_of, with_power
 from llmtop.fleet.promql import Sample
-from llmtop.fleet.questions import Questions
+from llmtop.fleet.queries import Queries
 from llmtop.fleet.targets import Key, Target, targets_of
 from llmtop.values import replace
 
-YOUNG_S = 7.0  # an instance that was started a moment ago has rates too
-ERRORS_EVERY_S = 10.0  # the list of targets is long: it is asked for when a new scrape fails
+YOUNG_S = 7.0  # an earlier poll, so that an instance that has just started has rates too
+ERRORS_EVERY_S = 10.0  # between two queries of the long list of targets, while scrapes fail
 MOST_INSTANCES = 20_000
 
 
 class Server(Protocol):
-    """What is asked: ``promql.Prometheus``."""
+    """The queried server: the methods of ``promql.Prometheus`` that an observer uses."""
 
     async def query(self, expression: str, time: float | None = None) -> list[Sample]:
-        """The value of an expression at a moment."""
+        """The value of an expression at a time, unix seconds; None: now."""
 
     async def scrape_errors(self) -> dict[tuple[str, str], str]:
-        """What the last scrape of each failing target said."""
+        """The error of the last scrape of each failing target, by job and instance."""
 
 
 class Table(Struct, frozen=True):
-    """The instances at one moment, the gravest state first. time: unix seconds of the Prometheus.
+    """The instances at ``time`` (unix seconds), the most severe state first.
 
-    trouble: why it is not of now, "" when it is; its instances are then those of ``time``.
+    trouble, hint: why the last poll failed and what to do; "" if it succeeded. After a failed poll
+    the table is that of the last successful one.
     """
 
     time: float
@@ -48,9 +49,10 @@ class Table(Struct, frozen=True):
 
 
 class Observer:
-    """Asks a Prometheus at each beat and keeps what it needs of the beats before.
+    """Polls a Prometheus and keeps the state of each instance between polls.
 
-    prices: of GPUs. wall: unix seconds.
+    match: label matchers of the instances, "" for all. prices: of GPUs. wall: the clock, unix
+    seconds.
     """
 
     def __init__(
@@ -63,37 +65,37 @@ class Observer:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._server, self._prices = server, prices
-        # The simulated engine's pages have the names of another engine and a mark of their own.
+        # A simulated engine's page has the metric names of another engine. It also has a metric of
+        # its own, so its adapter must be tried first.
         self._adapters = sorted(
             (one for one in adapters if one.series is not None), key=lambda one: not one.simulated
         )
-        self.questions = Questions(tuple(self._adapters), match)
+        self.queries = Queries(tuple(self._adapters), match)
         self._wall = wall
-        self._watched: dict[Key, Watched] = {}
-        self._pages, self._earlier = Pages(), Pages()
+        self._trackers: dict[Key, InstanceTracker] = {}
+        self._pages, self._earlier_pages = Pages(), Pages()
         self._errors: dict[tuple[str, str], str] = {}
         self._errors_at = float("-inf")
         self._failing: frozenset[tuple[str, str]] = frozenset()
         self._last: Table | None = None
 
     async def read_table(self) -> Table:
-        """The table of now. A Prometheus that does not answer leaves the last one, and says why."""
+        """Poll the Prometheus. If that fails, return the last table with the reason in it."""
         now = self._wall()
         try:
-            if self._last is None:  # else the first table would have no rates and no percentiles
+            if self._last is None:  # earlier polls give the first table rates and percentiles
                 for back in (WINDOW_S, RATE_S, YOUNG_S):
-                    await self._beat(now - back)
-            table = await self._beat(now)
+                    await self._poll(now - back)
+            table = await self._poll(now)
         except LlmtopError as error:
             last = self._last or Table(now)
             return replace(last, trouble=error.message, hint=error.hint)
         self._last = table
         return table
 
-    async def _beat(self, now: float) -> Table:
-        asked = self.questions.all
+    async def _poll(self, now: float) -> Table:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._ask(one, now)) for one in asked]
+            tasks = [group.create_task(self._query(one, now)) for one in self.queries.all]
         answers = [task.result() for task in tasks]
         found = []
         for answer in answers:
@@ -101,50 +103,51 @@ class Observer:
                 raise answer
             found.append(answer)
         values, buckets, up, scraped_at, scrape_s, started, gpus, remembered = found
-        targets = targets_of(up, scraped_at, scrape_s) or _unscraped(values, now)
+        targets = targets_of(up, scraped_at, scrape_s) or _pushed_targets(values, now)
         samples = [*values, *buckets, *started]
         pages = self._pages.of(targets.values(), samples)
-        earlier = self._earlier.of(targets.values(), remembered)
-        await self._learn_errors(targets.values(), now)
+        earlier = self._earlier_pages.of(targets.values(), remembered)
+        await self._update_errors(targets.values(), now)
         instances: list[Instance] = []
         for key, target in targets.items():
-            watched = self._follow(key, target, pages.get(key), earlier.get(key), now)
-            if watched is not None and len(instances) < MOST_INSTANCES:
+            tracker = self._updated_tracker(key, target, pages.get(key), earlier.get(key), now)
+            if tracker is not None and len(instances) < MOST_INSTANCES:
                 error = self._errors.get((_label(target, "job"), _label(target, "instance")), "")
-                instances.append(watched.observe(target, now, error))
-        for key in self._watched.keys() - targets.keys():
-            del self._watched[key]
+                instances.append(tracker.observe(target, now, error))
+        for key in self._trackers.keys() - targets.keys():
+            del self._trackers[key]
         rows = with_power(instances, power_of(gpus), self._prices)
         return Table(now, tuple(sorted(rows, key=lambda one: (ORDER[one.state], one.id))))
 
-    async def _ask(self, expression: str, now: float) -> list[Sample] | LlmtopError:
+    async def _query(self, expression: str, now: float) -> list[Sample] | LlmtopError:
         try:
             return await self._server.query(expression, now)
         except LlmtopError as error:
             return error
 
-    def _follow(
+    def _updated_tracker(
         self,
         key: Key,
         target: Target,
         page: Exposition | None,
         earlier: Exposition | None,
         now: float,
-    ) -> Watched | None:
-        watched = self._watched.get(key)
-        adapter = self._kind(page) or self._kind(earlier)
-        if watched is None or (adapter is not None and adapter.kind != watched.kind):
+    ) -> InstanceTracker | None:
+        """The tracker of a target, with a new scrape added; None if the target is no engine."""
+        tracker = self._trackers.get(key)
+        adapter = self._adapter_of(page) or self._adapter_of(earlier)
+        if tracker is None or (adapter is not None and adapter.kind != tracker.kind):
             if adapter is None:
                 return None
-            watched = self._watched[key] = Watched(adapter.kind)
-            watched.call(_model(earlier))
+            tracker = self._trackers[key] = InstanceTracker(adapter.kind)
+            tracker.set_model(_model(earlier))
         at = target.scraped_at if target.scraped_at is not None else now
-        if page is not None and adapter is not None and target.up and watched.is_new(at):
-            watched.add(adapter.read(_renamed(page, adapter), at, at))
-        return watched
+        if page is not None and adapter is not None and target.up and tracker.is_new(at):
+            tracker.add(adapter.read(_renamed(page, adapter), at, at))
+        return tracker
 
-    def _kind(self, page: Exposition | None) -> Adapter | None:
-        """Whose page it is: by its gauge of running requests, else by any of its names."""
+    def _adapter_of(self, page: Exposition | None) -> Adapter | None:
+        """The adapter of a page: by its gauge of running requests, else by any of its metrics."""
         if page is None:
             return None
         for adapter in self._adapters:
@@ -155,8 +158,8 @@ class Observer:
                 return adapter
         return None
 
-    async def _learn_errors(self, targets: Iterable[Target], now: float) -> None:
-        """Ask why scrapes fail, where another set of targets fails than before."""
+    async def _update_errors(self, targets: Iterable[Target], now: float) -> None:
+        """Query why scrapes fail, if the set of failing targets changed or 10 s have passed."""
         failing = frozenset(
             (_label(one, "job"), _label(one, "instance")) for one in targets if not one.up
         )
@@ -168,7 +171,7 @@ class Observer:
 
 
 def _model(page: Exposition | None) -> str | None:
-    """The model that a gauge of running requests names."""
+    """The model in the labels of the gauge of running requests."""
     series = [labels for found in page.all.values() for labels, _ in found] if page else []
     return next((labels["model_name"] for labels in series if labels.get("model_name")), None)
 
@@ -200,8 +203,8 @@ def _label(target: Target, name: str) -> str:
     return target.labels.get(name, "")
 
 
-def _unscraped(values: Sequence[Sample], now: float) -> Mapping[Key, Target]:
-    """Targets where no ``up`` is stored: engines that push, by the labels job and instance."""
+def _pushed_targets(values: Sequence[Sample], now: float) -> Mapping[Key, Target]:
+    """Targets by the labels job and instance, if no ``up`` is stored because engines push."""
     found: dict[Key, Target] = {}
     for one in values:
         labels = {name: one.labels.get(name, "") for name in ("job", "instance")}

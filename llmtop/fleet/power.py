@@ -1,4 +1,4 @@
-"""Which GPUs and which power belong to which instance, as far as the exporters of GPUs say."""
+"""Assigns GPUs and their power to instances, from the metrics of GPU exporters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from llmtop.fleet.instances import Instance
 from llmtop.fleet.promql import Labels, Sample
-from llmtop.fleet.questions import COUNTED
+from llmtop.fleet.queries import COUNTED
 from llmtop.fleet.targets import host_of
 from llmtop.values import replace
 
@@ -18,7 +18,7 @@ _PODS = ("exported_pod", "pod")
 
 
 class Power(Struct, frozen=True):
-    """Watts and numbers of GPUs, by host and by pod."""
+    """Power in watts (hosts, pods) and numbers of GPUs (host_gpus, pod_gpus), by host and pod."""
 
     hosts: Mapping[str, float]
     pods: Mapping[str, float]
@@ -27,7 +27,7 @@ class Power(Struct, frozen=True):
 
 
 def power_of(samples: Iterable[Sample]) -> Power:
-    """What the exporters report. A host that two exporters watch counts once."""
+    """The power and the GPUs that exporters report. Several exporters of a host count once."""
     hosts: dict[str, dict[str, float]] = {}
     pods: dict[str, dict[str, float]] = {}
     host_gpus: dict[str, dict[str, float]] = {}
@@ -45,16 +45,16 @@ def power_of(samples: Iterable[Sample]) -> Power:
 
 
 class Prices(Struct, frozen=True):
-    """What instances cost. gpu_hour: a GPU an hour, None: not known.
+    """Prices. gpu_hour: of one GPU for one hour; None: not known.
 
-    gpus: of an instance of which no exporter reports them, None: not known.
+    gpus: the GPUs of an instance for which no exporter reports them; None: not known.
     """
 
     gpu_hour: float | None = None
     gpus: int | None = None
 
     def of(self, one: Instance, gpus: float | None) -> Instance:
-        """The instance with its GPUs and what they cost an hour."""
+        """The instance with the number of its GPUs and their price per hour."""
         number = self.gpus if gpus is None else round(gpus)
         if number is None:
             return one
@@ -68,18 +68,18 @@ UNKNOWN = Prices()
 def with_power(
     instances: Sequence[Instance], power: Power, prices: Prices = UNKNOWN
 ) -> list[Instance]:
-    """The instances with their GPUs, the power of these, and what they cost.
+    """The instances with their GPUs, power and prices.
 
-    By pod where an exporter names it; else by host, where the instance is the only one there.
+    By pod if an exporter reports it. Otherwise by host, if no other instance is on that host.
     """
-    shared = Counter(one.host for one in instances)
+    per_host = Counter(one.host for one in instances)
     found = []
     for one in instances:
         pod = next((one.labels[name] for name in _PODS if one.labels.get(name)), "")
         watts = power.pods.get(pod) if pod else None
         gpus = power.pod_gpus.get(pod)
         if watts is None and one.host in power.hosts:
-            if shared[one.host] > 1:
+            if per_host[one.host] > 1:
                 found.append(prices.of(replace(one, shared_power=True), None))
                 continue
             watts, gpus = power.hosts[one.host], power.host_gpus.get(one.host)

@@ -1,7 +1,7 @@
-"""The HTTP API of a Prometheus, or of what speaks it (Thanos, Mimir, VictoriaMetrics).
+"""A client of the HTTP API of Prometheus, which Thanos, Mimir and VictoriaMetrics have too.
 
-Its answers are not trusted: they are bounded in time and size, and a value that is no finite number
-is dropped. Redirects are not followed, so that the credentials reach no other server.
+Answers are not trusted: time and size are limited, and values that are not finite are dropped.
+Redirects are not followed, so that the credentials are not sent to another server.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from llmtop.trust import SYSTEM, ClientCertificateError, Trust, tls_fault
 from llmtop.values import replace
 
 TIMEOUT_S = 10.0
-MOST_BYTES = 64 * 1024 * 1024  # of one answer; 500 instances send 7 MB
-MOST_WORDS = 200  # characters shown of what the server says
+MOST_BYTES = 64 * 1024 * 1024  # of one answer; that of 500 instances has 7 MB
+MOST_WORDS = 200  # characters shown of a message of the server
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _T = TypeVar("_T")
@@ -33,9 +33,9 @@ Labels = Mapping[str, str]
 
 
 class Sample(Struct, frozen=True, gc=False):
-    """One series of an instant query: its labels (``__name__`` is one), its value.
+    """One series of an instant query: its labels, with ``__name__``, and its value.
 
-    The labels of a series are the same object as in the answer before.
+    The labels of a series are the same object in each answer to a query, so they can be cached.
     """
 
     labels: Labels
@@ -92,9 +92,10 @@ _TARGETS = msgspec.json.Decoder(_TargetsAnswer)
 
 
 class Prometheus:
-    """Asks one server. Close it at the end.
+    """A client of one server. Close it at the end.
 
-    url: the server, with the path below which its API is. timeout_s: for one answer as a whole.
+    url: of the server, without ``/api/v1``. timeout_s: for one complete answer. limit: of an
+    answer, bytes. Raises UsageError for an invalid URL or an unusable client certificate.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Prometheus:
         self._timeout_s = timeout_s
         self._limit = limit
         self._faults = Faults(self.url, credentials)
-        # The labels of the last answer to each question, by how they were written.
+        # The labels in the last answer to each query, by their JSON text.
         self._labels: dict[str, dict[bytes, dict[str, str]]] = {}
         trust = _with_certificate(self.url, credentials, trust)
         self._client = HttpClient(
@@ -123,15 +124,15 @@ class Prometheus:
         )
 
     async def query(self, expression: str, time: float | None = None) -> list[Sample]:
-        """The value of an expression now, or at ``time``. Raises PrometheusError."""
-        asked = {"query": expression, "timeout": f"{self._timeout_s:g}s"}
+        """The value of an expression now, or at ``time`` (unix seconds). Raises PrometheusError."""
+        parameters = {"query": expression, "timeout": f"{self._timeout_s:g}s"}
         if time is not None:
-            asked["time"] = f"{time:.3f}"
-        found = self._decoded(_INSTANT, await self._ask("query", asked))
+            parameters["time"] = f"{time:.3f}"
+        found = self._decoded(_INSTANT, await self._call("query", parameters))
         known, labels = self._labels.get(expression, {}), dict[bytes, dict[str, str]]()
         samples = []
         try:
-            for one in found:  # tens of thousands: no call for each of them
+            for one in found:  # tens of thousands, so the loop calls no function for each
                 text = bytes(one.metric)
                 series = known.get(text)
                 if series is None:
@@ -141,20 +142,23 @@ class Prometheus:
                     value = float(one.value[1])
                 except ValueError:
                     continue
-                if -MAX_VALUE < value < MAX_VALUE:  # NaN is not
+                if -MAX_VALUE < value < MAX_VALUE:  # false for NaN
                     samples.append(Sample(series, value))
         except _UNREADABLE:
-            raise self._no_prometheus() from None
+            raise self._bad_answer() from None
         self._labels[expression] = labels
         return samples
 
     async def query_range(
         self, expression: str, start: float, end: float, step: float
     ) -> list[Points]:
-        """The values of an expression over a span. Raises PrometheusError."""
-        asked = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}"}
-        asked |= {"step": f"{step:g}", "timeout": f"{self._timeout_s:g}s"}
-        found = self._decoded(_RANGE, await self._ask("query_range", asked))
+        """The values of an expression from ``start`` to ``end``, every ``step`` seconds.
+
+        Times are unix seconds. Raises PrometheusError.
+        """
+        parameters = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}"}
+        parameters |= {"step": f"{step:g}", "timeout": f"{self._timeout_s:g}s"}
+        found = self._decoded(_RANGE, await self._call("query_range", parameters))
         return [
             Points(
                 one.metric,
@@ -166,12 +170,12 @@ class Prometheus:
         ]
 
     async def scrape_errors(self) -> dict[tuple[str, str], str]:
-        """What the last scrape of each failing target said, by job and instance.
+        """The error of the last scrape of each failing target, by job and instance.
 
-        Only a Prometheus itself can say so: empty where the server does not.
+        Only Prometheus itself reports them. Empty for other servers, and if the query fails.
         """
         try:
-            body = await self._ask("targets", {"state": "active"}, method="GET")
+            body = await self._call("targets", {"state": "active"}, method="GET")
             answer = _TARGETS.decode(body)
         except (PrometheusError, msgspec.MsgspecError, RecursionError):
             return {}
@@ -188,15 +192,17 @@ class Prometheus:
 
     @property
     def place(self) -> str:
-        """The server, as it may be shown."""
+        """The name of the server for messages, without secrets."""
         return self._faults.place
 
-    async def _ask(self, what: str, asked: Mapping[str, str], method: str = "POST") -> bytes:
-        url = f"{self.url}/api/v1/{what}"
+    async def _call(
+        self, endpoint: str, parameters: Mapping[str, str], method: str = "POST"
+    ) -> bytes:
+        url = f"{self.url}/api/v1/{endpoint}"
         try:
-            answer = await self._send(method, url, asked)
-            if answer.status == 405 and method == "POST":  # some front ends allow only reading
-                answer = await self._send("GET", url, asked)
+            answer = await self._send(method, url, parameters)
+            if answer.status == 405 and method == "POST":  # some proxies allow only GET
+                answer = await self._send("GET", url, parameters)
         except TimeoutError:
             raise PrometheusError(
                 f"{self.place} did not answer within {self._timeout_s:g} s",
@@ -205,7 +211,7 @@ class Prometheus:
         except TooLarge:
             raise PrometheusError(
                 f"an answer of {self.place} is larger than {self._limit >> 20} MiB",
-                "ask for fewer instances: --match 'job=\"vllm\"'",
+                "select fewer instances: --match 'job=\"vllm\"'",
             ) from None
         except BrokenAnswer as error:
             if tls_fault(error.words) is not None or wants_certificate(error.words):
@@ -215,10 +221,11 @@ class Prometheus:
             raise self._faults.unreachable(str(error)) from None
         if answer.status == 200:
             return answer.body
-        raise self._faults.refused(answer.status, self._faults.without_secrets(_said(answer.body)))
+        reason = self._faults.without_secrets(_server_message(answer.body))
+        raise self._faults.refused(answer.status, reason)
 
-    async def _send(self, method: str, url: str, asked: Mapping[str, str]) -> Answer:
-        form = urlencode(asked)
+    async def _send(self, method: str, url: str, parameters: Mapping[str, str]) -> Answer:
+        form = urlencode(parameters)
         if method == "GET":
             return await self._client.request("GET", f"{url}?{form}")
         return await self._client.request(
@@ -233,22 +240,23 @@ class Prometheus:
         try:
             answer = decoder.decode(body)
         except _UNREADABLE:
-            raise self._no_prometheus() from None
+            raise self._bad_answer() from None
         if answer.status != "success" or answer.data is None:
-            said = self._faults.without_secrets(_clean(answer.error or answer.errorType))
-            raise PrometheusError(f"{self.place} reports: {said}")
+            reason = self._faults.without_secrets(_clean(answer.error or answer.errorType))
+            raise PrometheusError(f"{self.place} reports: {reason}")
         return answer.data.result
 
-    def _no_prometheus(self) -> PrometheusError:
+    def _bad_answer(self) -> PrometheusError:
         return PrometheusError(
             f"the answer of {self.place} is not that of a Prometheus", "check the URL and its path"
         )
 
 
 def base_url(text: str) -> str:
-    """The address of a server as it is asked. UsageError for what is none.
+    """The URL of a server without ``/api/v1``. UsageError for text that is no URL.
 
-    A user or a query in it is refused: it may be a secret, and the command line is public.
+    A user name, a query or a fragment is refused. It may be a secret, and other users of the
+    machine can read the command line.
     """
     url = text.strip() if "://" in text else f"http://{text.strip()}"
     try:
@@ -258,7 +266,7 @@ def base_url(text: str) -> str:
         sound = False
     if sound and ("@" in parts.netloc or parts.query or parts.fragment):
         raise UsageError(
-            "the URL of the Prometheus holds a user name or a query",
+            "the URL of the Prometheus contains a user name, a query or a fragment",
             "credentials come from LLMTOP_PROMETHEUS_* variables or files, never from the URL",
         )
     if not sound:
@@ -268,22 +276,22 @@ def base_url(text: str) -> str:
 
 
 def _with_certificate(url: str, credentials: Credentials, trust: Trust) -> Trust:
-    """trust, with the certificate of the credentials. UsageError when that cannot be used."""
+    """``trust`` with the client certificate of the credentials. UsageError if it is unusable."""
     if not url.startswith("https:"):
         return trust
     trust = replace(trust, certificate=credentials.certificate, key=credentials.key)
     try:
-        trust.context()  # a file that cannot be used is reported before anything is asked
+        trust.context()  # reports an unusable file before the first request
     except ClientCertificateError:
         raise UsageError(
-            f"{CERTIFICATE} and its key are not a certificate that can be used",
-            "both are PEM files, the key without a password",
+            f"{CERTIFICATE} and its key are not a usable certificate",
+            "both must be PEM files, the key without a password",
         ) from None
     return trust
 
 
-def _said(body: bytes) -> str:
-    """What the server says is wrong, when it says so in its own format."""
+def _server_message(body: bytes) -> str:
+    """The error message in an answer; "" if the answer is not in the format of Prometheus."""
     try:
         return _clean(_INSTANT.decode(body).error)
     except _UNREADABLE:
@@ -299,4 +307,4 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if -MAX_VALUE < value < MAX_VALUE else None  # NaN is neither
+    return value if -MAX_VALUE < value < MAX_VALUE else None  # None for NaN too

@@ -1,4 +1,4 @@
-"""One instance from its Prometheus: readings for the dashboard, the recent past for the charts."""
+"""Reads one instance from a Prometheus: the newest scrape, and the history for the charts."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from llmtop.fleet.faults import PrometheusError
 from llmtop.fleet.instances import RATE_S, WINDOW_S
 from llmtop.fleet.pages import pages_of
 from llmtop.fleet.promql import Labels, Prometheus, Sample
-from llmtop.fleet.questions import Questions
+from llmtop.fleet.queries import Queries
 from llmtop.fleet.targets import Target, key_of, targets_of, word
 
-PAST_S = 1200.0  # as much as the charts keep
-STEP_S = 4.0  # below what a chart draws as a gap, at the beat of an instance (2 s)
+PAST_S = 1200.0  # the history that the charts keep
+STEP_S = 4.0  # a chart that is refreshed every 2 s draws longer pauses as gaps
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 Point = tuple[float, dict[SeriesName, float | None]]
 
 
 def selector(labels: Labels) -> str:
-    """The label matchers of one target: others may have the same job and address.
+    """The label matchers of one target. All labels are used: job and address may not be unique.
 
-    A name that is no plain one is left out: it could not be written in every PromQL.
+    Labels with other characters than letters, digits and _ are left out: not every PromQL parser
+    accepts them.
     """
     own = {"job": labels.get("job", ""), "instance": labels.get("instance", "")}
     own |= {
@@ -40,10 +41,10 @@ def selector(labels: Labels) -> str:
 
 
 class PrometheusReader:
-    """The ``Reader`` of an instance that is asked for at a Prometheus instead of at itself.
+    """A ``Reader`` that reads an instance from a Prometheus instead of from the engine.
 
-    A reading has the time of the scrape: between two scrapes the same one comes again. server: is
-    closed with it. labels: of its target.
+    A reading has the time of the scrape, and is repeated until the next scrape. server: ``close``
+    closes it. labels: of the target.
     """
 
     steps = None
@@ -59,24 +60,24 @@ class PrometheusReader:
         self._server = server
         self._adapter = adapter
         self._wall = wall
-        self._questions = Questions((adapter,), selector(dict(key_of(labels))), tuple(Latency))
+        self._queries = Queries((adapter,), selector(dict(key_of(labels))), tuple(Latency))
         self._address = word(labels.get("instance", ""))
         self.note = ""
 
     def give_way(self) -> None:
-        """Everybody may ask a Prometheus."""
+        """Nothing to release: any number of clients can query a Prometheus."""
 
     async def read(self) -> Reading:
-        """The newest scrape. Raises ScrapeError where it failed or nothing is known of it."""
+        """The newest scrape. Raises ScrapeError if it failed or has no data of the instance."""
         return await self.at(self._wall())
 
     async def at(self, now: float) -> Reading:
-        """The newest scrape at a moment."""
-        asked = self._questions
+        """The newest scrape at ``now`` (unix seconds). Raises ScrapeError as ``read`` does."""
+        of = self._queries
         try:
             found: list[list[Sample]] = [
                 await self._server.query(one, now)
-                for one in (asked.up, asked.scraped_at, asked.values, asked.buckets, asked.started)
+                for one in (of.up, of.scraped_at, of.values, of.buckets, of.started)
             ]
         except PrometheusError as error:
             raise ScrapeError(error.message, error.hint) from error
@@ -85,7 +86,7 @@ class PrometheusReader:
         target = next(iter(targets.values()), None)
         if target is None:
             raise ScrapeError(
-                f"{self._server.place} knows nothing of {self._address}", "is it still scraped?"
+                f"{self._server.place} has no data of {self._address}", "is it still scraped?"
             )
         if not target.up:
             raise ScrapeError(
@@ -93,7 +94,7 @@ class PrometheusReader:
             )
         page = pages_of([target], [one for part in series for one in part]).get(target.key)
         if page is None:
-            raise ScrapeError(f"the page of {self._address} has none of its engine's numbers")
+            raise ScrapeError(f"the metrics page of {self._address} has no metrics of its engine")
         page = under_own_names(page.all, self._adapter.renamed)
         at = target.scraped_at if target.scraped_at is not None else now
         return self._adapter.read(page, at, at)
@@ -104,19 +105,22 @@ class PrometheusReader:
 
 
 async def past(server: Prometheus, adapter: Adapter, labels: Labels, now: float) -> list[Point]:
-    """The series of the charts before ``now``, oldest first; [] where the server has none."""
-    asked = Questions((adapter,), selector(labels))
+    """The points of the charts before ``now`` (unix seconds), oldest first.
+
+    Empty if the server has none or a query fails.
+    """
+    queries = Queries((adapter,), selector(labels))
     moments: dict[float, list[Sample]] = {}
     scraped: dict[float, float] = {}
     try:
-        for one in (asked.values, asked.buckets):
+        for one in (queries.values, queries.buckets):
             for series in await server.query_range(one, now - PAST_S, now, STEP_S):
                 for at, value in series.points:
                     moments.setdefault(at, []).append(Sample(series.labels, value))
-        for series in await server.query_range(asked.scraped_at, now - PAST_S, now, STEP_S):
+        for series in await server.query_range(queries.scraped_at, now - PAST_S, now, STEP_S):
             scraped.update(series.points)
     except PrometheusError:
-        return []  # the charts begin empty then
+        return []
     window = Window(WINDOW_S, RATE_S)
     target = Target((), labels, up=True)
     found: list[Point] = []
@@ -130,7 +134,7 @@ async def past(server: Prometheus, adapter: Adapter, labels: Labels, now: float)
 
 
 def charted(sample: EngineSample) -> dict[SeriesName, float | None]:
-    """What the charts show of a sample."""
+    """The values of a sample that the charts show; None: a gap."""
     ttft = sample.latencies.get(Latency.TTFT)
     p95 = ttft.p95 if ttft is not None else None
     return {

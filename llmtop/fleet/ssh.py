@@ -1,7 +1,7 @@
-"""llmtop on another machine, through the operator's own ssh: its agent, its configuration, no port.
+"""Runs llmtop on another machine through the user's ssh, with its agent and its configuration.
 
-``ssh://HOST/NAME`` in place of an engine's name runs the whole command on that machine. What it
-prints, its terminal and its exit code are those of the command there.
+``ssh://HOST/NAME`` instead of an engine's name runs the whole command on that machine. Output,
+terminal and exit code are those of the remote command. llmtop opens no port for it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from msgspec import Struct
 from llmtop import LlmtopError, UsageError
 
 SCHEME = "ssh://"
-PROGRAM = "LLMTOP_SSH_PROGRAM"  # how llmtop is called there
+PROGRAM = "LLMTOP_SSH_PROGRAM"  # a variable: the path of llmtop on the remote machine
 FOLLOWED = "LLMTOP_FOLLOW_OUTPUT"  # the remote command ends when its output is no longer read
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]+|\[[0-9A-Fa-f:.%]+\]")
 _USER = re.compile(r"[A-Za-z0-9_.@\\-]+")
-FAILED = 255  # ssh's own exit code when it did not get there
-NOT_FOUND = 127  # the remote shell's
+FAILED = 255  # ssh's exit code if it could not connect
+NOT_FOUND = 127  # the remote shell's exit code for an unknown command
 
 
 class Destination(Struct, frozen=True):
-    """Where to run. user "": as ssh's configuration says. port 0: the same."""
+    """Where to run. user "" and port 0: those of the ssh configuration."""
 
     host: str
     user: str = ""
@@ -36,31 +36,36 @@ class Destination(Struct, frozen=True):
 
     @property
     def shown(self) -> str:
-        """As it is typed."""
+        """``host`` or ``user@host``."""
         return (f"{self.user}@" if self.user else "") + self.host
 
 
 def is_remote(text: str) -> bool:
-    """Whether an argument names an engine of another machine."""
+    """Whether an argument names an engine on another machine."""
     return text.startswith(SCHEME)
 
 
 def split(text: str) -> tuple[Destination, str]:
-    """``ssh://user@host:port/NAME`` as destination and name, "" without one. UsageError."""
+    """The destination and the engine's name of ``ssh://user@host:port/NAME``; name "" if absent.
+
+    Raises UsageError for an invalid address, and for one with a password.
+    """
     try:
         parts = urlsplit(text)
         host, port, user = parts.hostname or "", parts.port or 0, parts.username or ""
     except ValueError:
         host, port, user, parts = "", 0, "", urlsplit("")
     if parts.password is not None:
-        raise UsageError("a password in an ssh:// address", "ssh asks for it, or its agent knows")
+        raise UsageError(
+            "an ssh:// address must not contain a password", "ssh asks for it, or uses its agent"
+        )
     name = parts.path.removeprefix("/").removesuffix("/")
     return destination(host, user, port), name
 
 
 def destination(host: str, user: str = "", port: int = 0) -> Destination:
-    """Where to run. UsageError for what ssh or a shell could take for something else."""
-    # A host or a user that began with - would be an option of ssh.
+    """A checked destination. UsageError for text that ssh or a shell could interpret otherwise."""
+    # ssh would read a host or a user that begins with - as an option.
     sound = _HOST.fullmatch(host) and not host.startswith("-")
     if not sound or (user and (not _USER.fullmatch(user) or user.startswith("-"))):
         raise UsageError(
@@ -70,9 +75,9 @@ def destination(host: str, user: str = "", port: int = 0) -> Destination:
 
 
 def forwarded(argv: Sequence[str]) -> tuple[Destination, list[str]] | None:
-    """Where a command line is to run, and its arguments there; None: here.
+    """Where a command line runs, and its arguments there; None for this machine.
 
-    Every engine in it must be on the same machine. UsageError otherwise.
+    Raises UsageError if its engines are on several machines.
     """
     before = list(argv[: argv.index("--")]) if "--" in argv else list(argv)
     after = list(argv[len(before) :])
@@ -81,11 +86,13 @@ def forwarded(argv: Sequence[str]) -> tuple[Destination, list[str]] | None:
         return None
     where = {destination for destination, _ in found.values()}
     if len(where) > 1:
-        raise UsageError("engines on several machines in one command", "one command for each")
+        raise UsageError(
+            "the engines of one command are on several machines", "run one command for each"
+        )
     words = [found[place][1] if place in found else word for place, word in enumerate(before)]
     if 0 in found and found[0][1]:
-        words.insert(0, "attach")  # an engine without a command: its dashboard
-    # ``ssh://host`` alone and ``attach ssh://host`` are the dashboard of that machine.
+        words.insert(0, "attach")  # an engine without a command opens its dashboard
+    # ``ssh://host`` alone and ``attach ssh://host`` open the dashboard of that machine.
     words = [word for word in words if word]
     return where.pop(), ([] if words == ["attach"] else words) + after
 
@@ -97,19 +104,22 @@ def command(
     terminal: bool,
     environ: Mapping[str, str],
 ) -> list[str]:
-    """The argument vector of ssh. The remote shell sees each argument quoted."""
+    """The argument vector of ssh, with each remote argument quoted for the remote shell.
+
+    terminal: allocate one there. environ: of this process. Raises LlmtopError without an ssh.
+    """
     ssh = shutil.which("ssh", path=environ.get("PATH"))
     if ssh is None:
-        raise LlmtopError("there is no ssh on this machine", "install OpenSSH's client")
+        raise LlmtopError("there is no ssh on this machine", "install the OpenSSH client")
     program = environ.get(PROGRAM) or "llmtop"
-    # With a terminal the command there hears of Ctrl+C and of a lost connection; without one it is
-    # to look for itself.
+    # A remote terminal passes on Ctrl+C and a lost connection. Without one the remote command must
+    # watch its output itself.
     before = [] if terminal else ["env", f"{FOLLOWED}=1"]
-    there = shlex.join([*before, program, *arguments])
+    remote = shlex.join([*before, program, *arguments])
     flags = ["-t"] if terminal else ["-T"]
     flags += ["-p", str(destination.port)] if destination.port else []
     flags += ["-l", destination.user] if destination.user else []
-    return [ssh, *flags, "--", destination.host.strip("[]"), there]
+    return [ssh, *flags, "--", destination.host.strip("[]"), remote]
 
 
 def run_there(
@@ -119,7 +129,7 @@ def run_there(
     terminal: bool,
     environ: Mapping[str, str] | None = None,
 ) -> int:
-    """Run llmtop there and return its exit code. LlmtopError when it could not be run."""
+    """Run llmtop at the destination and return its exit code. LlmtopError if it cannot start."""
     environ = os.environ if environ is None else environ
     try:
         code = subprocess.run(
@@ -134,7 +144,7 @@ def run_there(
         )
     if code == NOT_FOUND:
         raise LlmtopError(
-            f"there is no llmtop on {destination.shown} that its shell finds",
+            f"the shell of {destination.shown} does not find llmtop",
             f"install it there, or set {PROGRAM} to its path there",
         )
     return code

@@ -1,7 +1,6 @@
-"""The targets of a Prometheus: which there are, and how they are called.
+"""The scrape targets of a Prometheus, and their names.
 
-A target is what ``up`` has a series of. Its labels (job, instance, pod, ...) are on each of its
-series too.
+Each series of ``up`` is a target. All series of a target have its labels (job, instance, pod, ...).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from msgspec import Struct
 from llmtop.fleet.promql import Labels, Sample
 from llmtop.printable import printable
 
-# Several Prometheus servers that scrape the same targets differ in one of these.
+# Prometheus servers that scrape the same targets (high availability) differ in one of these labels.
 REPLICA_LABELS = frozenset({"replica", "prometheus_replica", "__replica__", "prometheus"})
 _HOST_LABELS = ("node", "host", "hostname", "nodename", "kubernetes_node")
 _VERSION_LABELS = ("engine_version", "version", "app_kubernetes_io_version", "image_tag")
@@ -23,9 +22,9 @@ Key = tuple[tuple[str, str], ...]
 
 
 class Target(Struct, frozen=True):
-    """One target. up: its last scrape succeeded. scraped_at: when that was, unix seconds.
+    """One target. up: the last scrape succeeded.
 
-    scrape_s: how long it took. None: the server does not say.
+    scraped_at: time of the last scrape, unix seconds. scrape_s: its duration. None: not known.
     """
 
     key: Key
@@ -36,23 +35,23 @@ class Target(Struct, frozen=True):
 
     @property
     def job(self) -> str:
-        """Its job, as it may be shown."""
+        """Its job, cleaned for display."""
         return word(self.labels.get("job", ""))
 
     @property
     def instance(self) -> str:
-        """Its address, as it may be shown."""
+        """Its address, cleaned for display."""
         return word(self.labels.get("instance", ""))
 
     @property
     def host(self) -> str:
-        """The machine that it runs on: a label, else the host of its address."""
+        """The machine that it runs on: from a label, else the host of its address."""
         named = next((self.labels[name] for name in _HOST_LABELS if self.labels.get(name)), "")
         return word(named or host_of(self.labels.get("instance", "")))
 
     @property
     def version(self) -> str | None:
-        """The engine's version, where a label of the target has it."""
+        """The engine's version from a label of the target; None without such a label."""
         found = next((self.labels[name] for name in _VERSION_LABELS if self.labels.get(name)), "")
         return word(found) or None
 
@@ -67,7 +66,7 @@ def host_of(address: str) -> str:
 
 
 def port_of(address: str) -> int | None:
-    """The port of ``host:port``, of ``[v6]:port`` and of a URL; None where it names none."""
+    """The port of ``host:port``, of ``[v6]:port`` and of a URL; None without a valid port."""
     rest = address.rpartition("//")[2].partition("/")[0]
     host, colon, port = rest.rpartition(":")
     named = colon and port.isascii() and port.isdecimal() and len(port) <= 5
@@ -77,22 +76,24 @@ def port_of(address: str) -> int | None:
 
 
 def word(text: str) -> str:
-    """A label as it may be shown."""
+    """A label value cleaned for display, at most MOST_WORD characters."""
     return printable(text, MOST_WORD)
 
 
 def targets_of(
     up: Iterable[Sample], scraped_at: Iterable[Sample], scrape_s: Iterable[Sample]
 ) -> dict[Key, Target]:
-    """The targets by key. Of one that several servers scrape, the freshest counts."""
-    times = {_place(one.labels): one.value for one in scraped_at}
-    took = {_place(one.labels): one.value for one in scrape_s}
+    """The targets by key. If several servers scrape one, the newest scrape is used."""
+    times = {_label_set(one.labels): one.value for one in scraped_at}
+    durations = {_label_set(one.labels): one.value for one in scrape_s}
     found: dict[Key, Target] = {}
     for one in up:
-        place = _place(one.labels)
+        label_set = _label_set(one.labels)
         labels = {name: text for name, text in one.labels.items() if name != "__name__"}
         key = key_of(labels)
-        target = Target(key, labels, one.value == 1.0, times.get(place), took.get(place))
+        target = Target(
+            key, labels, one.value == 1.0, times.get(label_set), durations.get(label_set)
+        )
         other = found.get(key)
         if other is None or (target.scraped_at or 0.0) > (other.scraped_at or 0.0):
             found[key] = target
@@ -100,7 +101,7 @@ def targets_of(
 
 
 def key_of(labels: Labels) -> Key:
-    """What distinguishes a target: its labels but those of the server that scrapes it."""
+    """The labels that identify a target: all but those of the server that scrapes it."""
     return tuple(
         sorted(
             (name, text)
@@ -110,5 +111,5 @@ def key_of(labels: Labels) -> Key:
     )
 
 
-def _place(labels: Labels) -> frozenset[tuple[str, str]]:
+def _label_set(labels: Labels) -> frozenset[tuple[str, str]]:
     return frozenset(item for item in labels.items() if item[0] != "__name__")

@@ -1,4 +1,4 @@
-"""Instances and groups in words: what the table on the screen and the printed one share."""
+"""Texts of instances and groups, for the table on the screen and the printed one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARED = "shared"
 
 
 def cells(one: Instance) -> tuple[str, ...]:
-    """One instance as the cells of HEADS."""
+    """The cells of an instance, in the order of HEADS."""
     sample = one.sample
     ttft = sample.latencies.get(Latency.TTFT) if sample is not None else None
     return (
@@ -38,19 +38,19 @@ def cells(one: Instance) -> tuple[str, ...]:
 
 
 def power(one: Instance) -> str:
-    """The power of an instance's GPUs; ``shared`` where others use the same ones."""
+    """The power of an instance's GPUs; ``shared`` if other engines use the GPUs of the host."""
     if one.power_w is None:
         return SHARED if one.shared_power else f.ABSENT
     return f"{one.power_w:.0f}W"
 
 
 def price(dollars: float | None) -> str:
-    """What a million tokens cost."""
+    """The price of a million tokens."""
     return f.ABSENT if dollars is None else f"{dollars:,.2f}"
 
 
 def group_words(group: Group) -> str:
-    """One line about a group: how many, their states, the sums, the percentile of the sum."""
+    """One line about a group: size, states, sums, and the TTFT percentile of all its requests."""
     states = ", ".join(f"{count} {state}" for state, count in group.states)
     ttft = group.ttft
     p95 = f.quantile(ttft.p95 if ttft else None)
@@ -64,5 +64,5 @@ def group_words(group: Group) -> str:
 
 
 def age_words(table: Table, now: float) -> str:
-    """How old a table is that is not of now."""
+    """The age of a table that a failed poll left. now: unix seconds."""
     return f"numbers of {f.duration(max(0.0, now - table.time))} ago"

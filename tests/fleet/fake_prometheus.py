@@ -1,4 +1,4 @@
-"""A Prometheus that answers a beat's questions from pages given by a test."""
+"""A Prometheus that answers the queries of a poll from pages given by a test."""
 
 from __future__ import annotations
 

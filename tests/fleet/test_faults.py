@@ -18,7 +18,7 @@ NONE, TOKEN = Credentials(), Credentials("Bearer tok-1")
         (TOKEN, 403, "", "refuses access (HTTP 403)", "does not accept the credentials"),
         (NONE, 302, "", "redirects to another address", "give that address"),
         (NONE, 404, "", "answered HTTP 404", "is it the address of a Prometheus?"),
-        (NONE, 503, "", "answered HTTP 503", "has a fault"),
+        (NONE, 503, "", "answered HTTP 503", "in front of it, failed"),
         (NONE, 422, "too many samples", "answered HTTP 422: too many samples", ""),
     ],
 )
@@ -33,9 +33,13 @@ def test_an_answer_with_another_status(
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        ("[Errno -2] Name or service not known", "no host has the name prometheus", "URL"),
-        ("[Errno 111] Connection refused", "nothing answers as Prometheus", "URL"),
-        ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]", "wants a certificate", "_CERT and"),
+        (
+            "[Errno -2] Name or service not known",
+            "the host name prometheus does not resolve",
+            "URL",
+        ),
+        ("[Errno 111] Connection refused", "cannot connect to Prometheus", "URL"),
+        ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]", "requires a client certificate", "_CERT and"),
         ("certificate verify failed: self-signed certificate", "no safe connection", "--cacert"),
     ],
 )

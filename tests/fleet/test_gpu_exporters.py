@@ -10,7 +10,7 @@ import pytest
 from llmtop.engines.registry import ADAPTERS
 from llmtop.fleet.power import Power, power_of
 from llmtop.fleet.promql import Prometheus
-from llmtop.fleet.questions import Questions
+from llmtop.fleet.queries import Queries
 from tests.page_server import page_server
 from tests.prometheus_server import running
 
@@ -28,7 +28,7 @@ nvidia_smi_power_draw_watts{uuid="u2",node="b"} 100
 
 
 def test_gpus_are_counted_once_whatever_they_are_shared_out_to(tmp_path: Path) -> None:
-    question = Questions(tuple(ADAPTERS.values())).gpus
+    question = Queries(tuple(ADAPTERS.values())).gpus
 
     async def ask(url: str) -> Power:
         client = Prometheus(url)

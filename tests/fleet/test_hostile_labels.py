@@ -15,7 +15,7 @@ from llmtop.engines.registry import ADAPTERS
 from llmtop.fleet.instances import Instance, State
 from llmtop.fleet.observer import Observer, Table
 from llmtop.fleet.promql import Prometheus
-from llmtop.fleet.questions import matcher
+from llmtop.fleet.queries import matcher
 from llmtop.fleet.single import PrometheusReader, selector
 from llmtop.fleet.targets import port_of
 from llmtop.printable import printable
@@ -95,7 +95,7 @@ async def test_reasons_are_clean() -> None:
     page = {'vllm:num_requests_running{engine="0"}': 1.0}
     server = FakePrometheus([{"a:1": Scraped(page)}, {"a:1": Scraped(page, up=False)}])
     observer = Observer(server, list(ADAPTERS.values()), wall=lambda: 1_800_000_000.0)
-    server.order = observer.questions.all
+    server.order = observer.queries.all
     server.errors = {("vllm", "a:1"): "parse error: " + "".join(EVIL)}
     await observer.read_table()
     table: Table = await observer.read_table()

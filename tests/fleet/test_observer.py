@@ -11,7 +11,7 @@ from llmtop.fleet.instances import State
 from llmtop.fleet.observer import Observer, Table
 from llmtop.fleet.power import Prices
 from llmtop.fleet.promql import Sample
-from llmtop.fleet.questions import COUNTED
+from llmtop.fleet.queries import COUNTED
 from llmtop.fleet.words import cells
 from llmtop.values import replace
 from tests.fleet.fake_prometheus import FakePrometheus, Scraped
@@ -51,7 +51,7 @@ async def looked(*moments: dict[str, Scraped], **more: object) -> Table:
     server = FakePrometheus(list(moments), **more)  # type: ignore[arg-type]
     now = START
     observer = Observer(server, [ADAPTERS["vllm"], ADAPTERS["sglang"]], wall=lambda: now)
-    server.order = observer.questions.all
+    server.order = observer.queries.all
     table = await observer.read_table()
     for _ in moments[4:]:
         now += 5.0
@@ -139,7 +139,7 @@ async def test_impossible_numbers_are_not_shown() -> None:
 async def test_a_prometheus_that_fails_leaves_the_last_table_and_says_why() -> None:
     server = FakePrometheus(steady(50.0))
     observer = Observer(server, [ADAPTERS["vllm"]], wall=lambda: START)
-    server.order = observer.questions.all
+    server.order = observer.queries.all
     first = await observer.read_table()
     server.down = True
     second = await observer.read_table()
@@ -153,7 +153,7 @@ async def test_the_number_of_queries_does_not_depend_on_the_number_of_instances(
         moment = {f"h{n}:1": Scraped(page(100.0)) for n in range(instances)}
         server = FakePrometheus([moment])
         observer = Observer(server, [ADAPTERS["vllm"]], wall=lambda: START)
-        server.order = observer.questions.all
+        server.order = observer.queries.all
         await observer.read_table()
         server.asked.clear()
         await observer.read_table()
@@ -177,7 +177,7 @@ async def test_two_servers_that_scrape_one_target_count_it_once() -> None:
 
     server = Both([{"a:1": first}])
     observer = Observer(server, [ADAPTERS["vllm"]], wall=lambda: START)
-    server.order = observer.questions.all
+    server.order = observer.queries.all
     table = await observer.read_table()
     assert [one.sample.running for one in table.instances if one.sample] == [4]
 
@@ -215,7 +215,7 @@ async def test_cost_is_that_of_the_gpus_that_are_known(gpu_hour: float | None, k
     ]
     server = FakePrometheus(moments, gpus=gpus)
     observer = Observer(server, [ADAPTERS["vllm"]], prices=Prices(gpu_hour), wall=lambda: START)
-    server.order = observer.questions.all
+    server.order = observer.queries.all
     table = await observer.read_table()
     found = {one.instance: one for one in table.instances}
     assert [found[name].gpus for name in ("a:1", "idle:1", "far:1")] == [2, 2, None]
@@ -246,7 +246,7 @@ async def test_cost_without_an_exporter_of_gpus() -> None:
     server = FakePrometheus(moments, gpus=gpus)
     prices = Prices(3.6, gpus=2)
     observer = Observer(server, [ADAPTERS["vllm"]], prices=prices, wall=lambda: START)
-    server.order = observer.questions.all
+    server.order = observer.queries.all
     found = {one.instance: one for one in (await observer.read_table()).instances}
     assert [one.gpus for one in found.values()] == [2, 2, 2]
     assert found["a:1"].power_w is None

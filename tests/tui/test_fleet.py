@@ -90,10 +90,10 @@ async def test_enter_ends_the_table_with_what_was_chosen() -> None:
 
 
 async def test_a_prometheus_that_fails_is_shown_and_the_keys_work(screen_text: Text) -> None:
-    app = app_of((), "nothing answers as Prometheus at p:9090")
+    app = app_of((), "cannot connect to Prometheus at p:9090")
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        assert "nothing answers as Prometheus" in screen_text(app)
+        assert "cannot connect to Prometheus" in screen_text(app)
         assert "check the URL" in screen_text(app)
         await pilot.press("question_mark")
         assert "In the fleet" in screen_text(app)

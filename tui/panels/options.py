@@ -215,7 +215,7 @@ class OptionsPanel(Panel, can_focus=True):
 
     def takes(self, key: str) -> bool:
         """Whether a key is the panel's own while it has the keyboard."""
-        if self.edit.text is None and self._keymap.meant(Place.SCREEN, key) == "help":
+        if self.edit.text is None and self._keymap.command_of(Place.SCREEN, key) == "help":
             return False  # which has the keys of the options first
         return key not in ("tab", "shift+tab") and not key.startswith("ctrl+")
 
@@ -271,7 +271,7 @@ class OptionsPanel(Panel, can_focus=True):
             self._again()
 
     def _choose(self, event: Key, option: Option, count: int) -> None:
-        what = self._keymap.meant(Place.OPTIONS, event.key)
+        what = self._keymap.command_of(Place.OPTIONS, event.key)
         if what == "options.leave":
             self.screen.set_focus(None)
         elif what == "options.up":
@@ -291,7 +291,7 @@ class OptionsPanel(Panel, can_focus=True):
             self.edit.begin(option)
 
     def _type(self, event: Key, option: Option) -> None:
-        what = self._keymap.meant(Place.OPTIONS, event.key)
+        what = self._keymap.command_of(Place.OPTIONS, event.key)
         if is_text(event.key) and what != "options.evict":
             what = None  # a character is typed
         if what == "options.leave":

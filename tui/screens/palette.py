@@ -128,7 +128,7 @@ class PaletteScreen(TypedText, ModalScreen[Entry | None], TightScreen):
     def take_key(self, event: Key) -> bool:
         """Characters are typed; the keys of the palette are looked up as bindings."""
         view = self._make_view()
-        if view.keys.meant(Place.PALETTE, event.key) is not None:
+        if view.keys.command_of(Place.PALETTE, event.key) is not None:
             return False
         line = edited(self._typed, event.key, event.character, LONGEST)
         if line is not None:

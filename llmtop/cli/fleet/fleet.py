@@ -75,7 +75,7 @@ def command(
     """
     from llmtop.fleet.power import Prices
     from llmtop.fleet.promql import base_url
-    from llmtop.fleet.questions import matcher
+    from llmtop.fleet.queries import matcher
 
     if not url:
         raise UsageError("no Prometheus is given", f"give --prometheus URL, or set {VARIABLE}")

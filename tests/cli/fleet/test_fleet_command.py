@@ -60,7 +60,7 @@ def test_the_published_schema_is_that_of_the_document() -> None:
         (["fleet", "--prometheus", "http://u:pw@h", "--once"], "never from the URL"),
         (["fleet", "--prometheus", "h:1", "--json"], "add --once"),
         (["fleet", "--prometheus", "h:1", "--once", "--match", "x"], "label matchers"),
-        (["fleet", "--prometheus", "127.0.0.1:1", "--once"], "nothing answers as Prometheus"),
+        (["fleet", "--prometheus", "127.0.0.1:1", "--once"], "cannot connect to Prometheus"),
     ],
 )
 def test_bad_input_costs_one_line(

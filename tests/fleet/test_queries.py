@@ -1,4 +1,4 @@
-"""Names, matchers and credentials: what is asked, and what is never said."""
+"""Names of series, label matchers and credentials; what no message repeats."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmtop.engines.metrics.exposition import Exposition
 from llmtop.engines.registry import ADAPTERS
 from llmtop.fleet.credentials import from_environment
 from llmtop.fleet.promql import Prometheus, base_url
-from llmtop.fleet.questions import matcher
+from llmtop.fleet.queries import matcher
 from tests.folders import ROOT
 from tests.metric_page import parse
 
@@ -122,7 +122,7 @@ def test_a_url_with_a_secret_or_without_a_host_is_refused(url: str) -> None:
 async def test_nothing_listens() -> None:
     server = Prometheus("http://127.0.0.1:1", timeout_s=5)
     try:
-        with pytest.raises(Exception, match="nothing answers as Prometheus at"):
+        with pytest.raises(Exception, match="cannot connect to Prometheus at"):
             await server.query("up")
     finally:
         await server.close()

@@ -1,7 +1,6 @@
-"""What is asked of a Prometheus at each beat: a fixed number of queries, however many instances.
+"""The queries of one poll of a Prometheus. Their number does not depend on that of the instances.
 
-All of it is one moment: each query carries the same time. The names of the series come from the
-engines' own tables (``Adapter.series``).
+All queries of a poll have the same time. The names of the series come from ``Adapter.series``.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from llmtop import UsageError
 from llmtop.engines.core.adapter import Adapter
 from llmtop.engines.core.samples import Latency
 
-# An instance that was scraped within this time and is gone is still shown.
+# An instance that was scraped within this time is shown after it is gone.
 REMEMBERED = "1h"
-# Of dcgm-exporter and nvidia_gpu_exporter: name -> (what it is, factor to watts or to a share).
+# Series of dcgm-exporter and of nvidia_gpu_exporter: name -> (quantity, factor to watts).
 GPU_SERIES: Mapping[str, tuple[str, float]] = {
     "DCGM_FI_DEV_POWER_USAGE": ("power", 1.0),
     "nvidia_smi_power_draw_watts": ("power", 1.0),
 }
-COUNTED = "llmtop_counted"
+COUNTED = "llmtop_counted"  # a label of samples that are numbers of GPUs
 _MATCHER = re.compile(
     r'\s*[a-zA-Z_][a-zA-Z0-9_]*\s*(?:=~|!~|!=|=)\s*"(?:[^"\\\n]|\\.)*"\s*'
     r'(?:,\s*[a-zA-Z_][a-zA-Z0-9_]*\s*(?:=~|!~|!=|=)\s*"(?:[^"\\\n]|\\.)*"\s*)*,?\s*'
@@ -31,10 +30,10 @@ _MATCHER = re.compile(
 MOST_MATCH = 1000  # characters
 
 
-class Questions(Struct, frozen=True, dict=True):
-    """The queries of a beat. match: label matchers that instances must have, "" for all.
+class Queries(Struct, frozen=True, dict=True):
+    """The queries of a poll. match: label matchers of the instances, "" for all.
 
-    latencies: the distributions whose buckets are fetched at each beat.
+    latencies: the distributions whose buckets are queried.
     """
 
     adapters: tuple[Adapter, ...]
@@ -43,12 +42,12 @@ class Questions(Struct, frozen=True, dict=True):
 
     @cached_property
     def values(self) -> str:
-        """Gauges and counters of all engines."""
+        """The gauges and counters of all engines."""
         return self._named(self._names("values") - {_START})
 
     @cached_property
     def buckets(self) -> str:
-        """Buckets and sums of the latencies."""
+        """The buckets and sums of the latencies."""
         names = [
             name
             for adapter in self.adapters
@@ -61,39 +60,41 @@ class Questions(Struct, frozen=True, dict=True):
 
     @cached_property
     def up(self) -> str:
-        """Whether the last scrape of each target that is or was an engine succeeded."""
+        """1 if the last scrape of a target succeeded, else 0; of engines within ``REMEMBERED``."""
         return f"up{self._matcher} and on (job, instance) {self.remembered}"
 
     @cached_property
     def scraped_at(self) -> str:
-        """When the last scrape of each of them was, unix seconds."""
+        """The time of the last scrape of each of these targets, unix seconds."""
         return f"timestamp(up{self._matcher}) and on (job, instance) {self.remembered}"
 
     @cached_property
     def scrape_s(self) -> str:
-        """How long it took."""
+        """The duration of the last scrape of each of these targets, seconds."""
         name = f"scrape_duration_seconds{self._matcher}"
         return f"{name} and on (job, instance) {self.remembered}"
 
     @cached_property
     def started(self) -> str:
-        """When each process of an engine began, unix seconds."""
+        """The start time of each engine process, unix seconds."""
         return f"{_START}{self._matcher} and on (job, instance) {self._running}"
 
     @property
     def gpus(self) -> str:
-        """Power and number of GPUs by host, and by pod where the exporter says in which one a GPU
-        is used. The numbers have the label ``COUNTED``."""
+        """Power (watts) and number of GPUs by host, and by pod if the exporter reports the pod.
+
+        Samples with the label ``COUNTED`` are numbers of GPUs.
+        """
         names = "|".join(GPU_SERIES)
         by = "__name__, instance, Hostname, hostname, node, exported_pod, pod"
-        # One GPU that is shared out (MIG) has several series with the same power.
+        # A GPU with several MIG instances has several series with the same power.
         found = f'max by ({by}, UUID, uuid, gpu) ({{__name__=~"{names}"}})'
         counted = f'label_replace(count by ({by}) ({found}), "{COUNTED}", "yes", "", "")'
         return f"sum by ({by}) ({found}) or {counted}"
 
     @cached_property
     def all(self) -> tuple[str, ...]:
-        """Every query of a beat, in the order of the names above."""
+        """All queries of a poll, in the order in which ``Observer`` unpacks their answers."""
         return (
             *(self.values, self.buckets, self.up, self.scraped_at, self.scrape_s),
             *(self.started, self.gpus, self.remembered),
@@ -106,7 +107,7 @@ class Questions(Struct, frozen=True, dict=True):
 
     @cached_property
     def remembered(self) -> str:
-        """The last gauge of running requests of each instance, also of those that are gone."""
+        """The last gauge of running requests of each instance within ``REMEMBERED``."""
         return f"last_over_time({self._running}[{REMEMBERED}])"
 
     @property
@@ -131,9 +132,9 @@ _START = "process_start_time_seconds"
 
 
 def matcher(text: str) -> str:
-    """Label matchers as they are typed: ``job="vllm"``, with or without braces.
+    """The label matchers of a text such as ``job="vllm"``, with or without braces.
 
-    UsageError for anything else: an expression could ask for other series, or for all of them.
+    Raises UsageError for other text: a PromQL expression could select other series, or all.
     """
     inner = text.strip()
     if inner.startswith("{") and inner.endswith("}"):
@@ -148,7 +149,7 @@ def matcher(text: str) -> str:
 
 
 def _renamings(name: str, adapter: Adapter) -> tuple[str, ...]:
-    """A name, and how a collector that renames series may have written it."""
+    """The name of a series, and the names that a collector may have given to it."""
     others = [
         other + name.removeprefix(own)
         for other, own in adapter.renamed.items()
