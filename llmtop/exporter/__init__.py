@@ -1,5 +1,5 @@
-"""What llmtop knows of engines, as metrics that a Prometheus scrapes.
+"""Exports llmtop's data of engines as metrics for Prometheus.
 
-Belongs here: families of metrics, made from plain facts; their text and protobuf forms; the HTTP
-page. Does not belong here: how the facts are read, the command line.
+Belongs here: metric families, made from plain values; their text and protobuf formats; the HTTP
+page. Does not belong here: reading the values, the command line.
 """

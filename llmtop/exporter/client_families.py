@@ -1,4 +1,4 @@
-"""The load that an llmtop on this machine sends, as its client sees it."""
+"""Metric families of the load that llmtop sends from this machine, as the client measures it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmtop.exporter.series import gauge, word
 
 
 def client(engines: Sequence[EngineFacts]) -> Iterable[Family]:
-    """Requests in flight, rates, waits and results."""
+    """The families of requests in flight, rates, waiting time and results."""
     loaded = [one for one in engines if one.load is not None]
 
     def of(value: Callable[[EngineFacts], float | None]) -> Callable[[EngineFacts], float | None]:
@@ -22,11 +22,11 @@ def client(engines: Sequence[EngineFacts]) -> Iterable[Family]:
             of(lambda one: one.load.in_flight if one.load else None),
         ),
         "llmtop_client_requests_per_second": (
-            "Finished requests a second of llmtop's load.",
+            "Finished requests per second of llmtop's load.",
             of(lambda one: one.load.requests_per_s if one.load else None),
         ),
         "llmtop_client_output_tokens_per_second": (
-            "Tokens a second that llmtop's load receives.",
+            "Tokens per second that llmtop's load receives.",
             of(lambda one: one.load.output_tokens_per_s if one.load else None),
         ),
         "llmtop_client_oldest_wait_seconds": (
@@ -39,7 +39,7 @@ def client(engines: Sequence[EngineFacts]) -> Iterable[Family]:
     yield Family(
         "llmtop_client_ttft_quantile_seconds",
         Kind.GAUGE,
-        "Time to the first token at the client, last seconds.",
+        "Quantiles of the time to the first token, measured by the client over the last seconds.",
         tuple(
             Sample({"engine": word(one.name), "quantile": quantile}, seconds)
             for one in loaded

@@ -1,4 +1,4 @@
-"""Metrics of options, of their changes, and of `llmtop hold`."""
+"""Metric families of options, of their changes, and of `llmtop hold`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from llmtop.exporter.families import Family, Kind, Sample
 from llmtop.exporter.series import gauge, word
 
 MOST_OPTIONS = 40
-MOST_VALUE = 1e30  # a larger one is none, and may be more than a float holds
+MOST_VALUE = 1e30  # larger values are not plausible, and may not fit into a float
 
 
 def control(engines: Sequence[EngineFacts]) -> Iterable[Family]:
-    """Options in force, and holds."""
+    """The families of options in force, their changes, and holds."""
     yield from _options(engines)
     yield from _holds(engines)
 
@@ -42,7 +42,7 @@ def _holds(engines: Sequence[EngineFacts]) -> Iterable[Family]:
     held = [(one, one.hold) for one in engines if one.hold is not None]
     yield gauge(
         "llmtop_held",
-        "1 while llmtop hold runs for it, also when it cannot keep its limits.",
+        "1 while llmtop hold runs for the engine, even if its limits are not met.",
         engines,
         lambda one: float(one.hold.held) if one.hold is not None else None,
     )  # fmt: skip
@@ -54,7 +54,7 @@ def _holds(engines: Sequence[EngineFacts]) -> Iterable[Family]:
     yield Family(
         "llmtop_hold_limit",
         Kind.GAUGE,
-        "Options that the hold may set, as they are in force.",
+        "Values in force of the options that the hold may set.",
         tuple(
             Sample({"engine": word(one.name), "option": word(option)}, float(value))
             for one, hold in held

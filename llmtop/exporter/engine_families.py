@@ -1,6 +1,6 @@
-"""The families of metrics of all engines. docs/reference/exporter.md describes each.
+"""The metric families of all engines. docs/reference/exporter.md describes each one.
 
-Cardinality is bounded: labels are the engine's name and words of fixed lists, and at most
+Cardinality is bounded. Labels are the engine's name and words of fixed lists. At most
 ``MOST_ENGINES`` engines with ``MOST_OPTIONS`` options each are exported (``control_families``).
 """
 
@@ -27,7 +27,7 @@ LATENCIES = {
     "ttft": "From the arrival of a request to its first token.",
     "queue": "From the arrival of a request to its first admission.",
     "prefill": "From the admission of a request to its first token.",
-    "tpot": "(end to end - TTFT) / (tokens - 1), one value a request.",
+    "tpot": "(end to end - TTFT) / (tokens - 1), one value per request.",
     "itl": "Gap between two tokens of one request.",
     "e2e": "From the arrival of a request to its last token.",
     "arrival_lag": "From the arrival at the server to the scheduler.",
@@ -37,30 +37,33 @@ STEP_KINDS = ("prefill", "decode", "mixed", "empty")
 
 
 def families(engines: Sequence[EngineFacts], orphans: int | None = None) -> list[Family]:
-    """All families that have a series, in a fixed order. orphans: of engines, on this machine."""
+    """All families that have a series, in a fixed order.
+
+    orphans: number of processes on this machine whose engine has ended; None: not known.
+    """
     shown = list(engines)[:MOST_ENGINES]
     build = Family(
         "llmtop_exporter",
         Kind.INFO,
-        "The llmtop that exports.",
+        "Version of the llmtop that exports.",
         (Sample({"version": __version__}, 1.0),),
     )
-    left = Family(
+    orphan = Family(
         "llmtop_orphan_processes",
         Kind.GAUGE,
-        "Processes of engines that are gone; they may hold GPU memory.",
+        "Processes that remain of ended engines; they may hold GPU memory.",
         (Sample({}, float(orphans)),) if orphans is not None else (),
     )
-    made = [build, left, *_identity(shown), *_state(shown), *_inside(shown), *_resources(shown)]
-    made += [*control(shown), *client(shown)]
-    return [distinct(one) for one in made if one.samples or one.distributions]
+    found = [build, orphan, *_identity(shown), *_state(shown), *_steps(shown), *_resources(shown)]
+    found += [*control(shown), *client(shown)]
+    return [distinct(one) for one in found if one.samples or one.distributions]
 
 
 def _identity(engines: Sequence[EngineFacts]) -> Iterable[Family]:
     yield Family(
         "llmtop_engine",
         Kind.INFO,
-        "An engine that is watched.",
+        "A watched engine.",
         tuple(
             Sample(
                 {
@@ -77,15 +80,15 @@ def _identity(engines: Sequence[EngineFacts]) -> Iterable[Family]:
         ),
     )
     yield gauge(
-        "llmtop_engine_answers", "1 while its metrics page answers.", engines,
+        "llmtop_engine_answers", "1 while the engine's metrics page answers.", engines,
         lambda one: float(one.answers),
     )  # fmt: skip
     yield gauge(
-        "llmtop_engine_hung", "1 while requests run and no number moves.", engines,
+        "llmtop_engine_hung", "1 while requests run and no metric changes.", engines,
         lambda one: float(one.hung),
     )  # fmt: skip
     yield gauge(
-        "llmtop_engine_frozen", "1 while a signal (SIGSTOP) stops its process.", engines,
+        "llmtop_engine_frozen", "1 while a signal (SIGSTOP) has stopped its process.", engines,
         lambda one: None if one.frozen is None else float(one.frozen),
     )  # fmt: skip
 
@@ -94,7 +97,7 @@ def _state(engines: Sequence[EngineFacts]) -> Iterable[Family]:
     yield states(
         "llmtop_engine_state", "State of its process.", STATES, engines, lambda one: one.state
     )
-    yield states("llmtop_load_state", "How loaded it is.", LEVELS, engines, lambda one: one.level)
+    yield states("llmtop_load_state", "State of its load.", LEVELS, engines, lambda one: one.level)
     yield states(
         "llmtop_why", "The main cause of the time that requests take.", CAUSES, engines,
         lambda one: next(iter(one.causes), ""),
@@ -124,7 +127,7 @@ def _state(engines: Sequence[EngineFacts]) -> Iterable[Family]:
     )  # fmt: skip
 
 
-def _inside(engines: Sequence[EngineFacts]) -> Iterable[Family]:
+def _steps(engines: Sequence[EngineFacts]) -> Iterable[Family]:
     for name, help in LATENCIES.items():
         yield Family(
             f"llmtop_{name}_seconds",
@@ -157,11 +160,11 @@ def _inside(engines: Sequence[EngineFacts]) -> Iterable[Family]:
         tuple(Sample({"engine": name, "kind": kind}, count) for name, kind, _, count in steps),
     )
     yield counter(
-        "llmtop_host_gap_seconds", "There was work and the device had none.", engines,
+        "llmtop_host_gap_seconds", "Time with requests in which the device had no work.", engines,
         lambda one: one.host_gap_s, "seconds",
     )  # fmt: skip
     yield counter(
-        "llmtop_idle_seconds", "There was no work.", engines, lambda one: one.idle_s, "seconds"
+        "llmtop_idle_seconds", "Time without work.", engines, lambda one: one.idle_s, "seconds"
     )
     yield counter(
         "llmtop_steps_lost", "Steps that were overwritten before they were read.", engines,
@@ -172,7 +175,8 @@ def _inside(engines: Sequence[EngineFacts]) -> Iterable[Family]:
         lambda one: one.refused,
     )  # fmt: skip
     yield counter(
-        "llmtop_requests_preempted", "Requests put back into the queue for want of KV blocks.",
+        "llmtop_requests_preempted",
+        "Requests put back into the queue because KV blocks ran out.",
         engines, lambda one: one.preempted,
     )  # fmt: skip
 
@@ -191,7 +195,7 @@ def _resources(engines: Sequence[EngineFacts]) -> Iterable[Family]:
         unit="bytes",
     )
     yield counter(
-        "llmtop_restarts", "Processes that took over from an earlier one.", engines,
+        "llmtop_restarts", "Restarts of the engine.", engines,
         lambda one: one.restarts,
     )  # fmt: skip
     yield Family(

@@ -1,4 +1,4 @@
-"""What is exported of one engine, as it was read: plain values. None: not known, so no series."""
+"""The exported values of one engine. None means not known, and gives no series."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from llmtop.engines.core.options import OptionValue
 
 
 class LoadFacts(Struct, frozen=True):
-    """The load that an llmtop sends to the engine, as its client sees it. Seconds."""
+    """The load that llmtop sends to the engine, as the client measures it.
+
+    in_flight: requests. ok, failed, refused: requests since the load began. ttft_s: quantiles.
+    oldest_wait_s: age of the oldest request without a first token.
+    """
 
     in_flight: int
     ok: int
@@ -24,9 +28,10 @@ class LoadFacts(Struct, frozen=True):
 
 
 class HoldFacts(Struct, frozen=True):
-    """The state of `llmtop hold`. held: one runs. engaged: its limits are in force; None: no hold.
+    """The state of `llmtop hold`. held: a hold runs. engaged: its limits are in force.
 
-    limits: options in force by name. actions: by option, since the exporter began.
+    limits: values in force by option. actions: number of changes by option since the exporter
+    began.
     """
 
     held: bool
@@ -38,11 +43,12 @@ class HoldFacts(Struct, frozen=True):
 class EngineFacts(Struct, frozen=True):
     """One engine at one moment.
 
-    latencies: since the engine started, by name. steps: seconds and count by kind, since the
-    exporter began to look; so are host_gap_s, idle_s, refused, preempted, restarts and changes.
-    causes: shares of the time of requests by cause, the main one first. memory: bytes by part, on
-    each GPU. cause: why its last process ended, "" when it did not. frozen: a signal has stopped
-    its process; None: an engine that llmtop did not start.
+    latencies: by name, since the engine started. steps: (seconds, count) by kind. steps,
+    host_gap_s, idle_s, refused, preempted, restarts and changes count since the exporter began.
+    causes: shares of the time of requests by cause, the main cause first. memory: bytes by part, on
+    each GPU. cause: why its last process ended, "" if none has ended. frozen: a signal has stopped
+    its process; None for an engine that llmtop did not start. kv_usage: 0..1. changes: number of
+    changes by option.
     """
 
     name: str

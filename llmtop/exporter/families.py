@@ -1,4 +1,4 @@
-"""Families of metrics as plain values: what the text and the protobuf form are written from."""
+"""Metric families as plain values, from which the text and the protobuf format are written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Labels = Mapping[str, str]
 
 
 class Kind(StrEnum):
-    """The types of OpenMetrics that are used."""
+    """The metric types of OpenMetrics that llmtop uses."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -23,21 +23,21 @@ class Kind(StrEnum):
 
 
 class Sample(Struct, frozen=True):
-    """One value. Of a state set, ``labels`` has the family's own name with the state."""
+    """One value. In a state set, the label with the name of the family is the state."""
 
     labels: Labels
     value: float
 
 
 class Distribution(Struct, frozen=True):
-    """One histogram, with all its observations since the engine started."""
+    """One histogram, with all observations since the engine started."""
 
     labels: Labels
     histogram: LatencyHistogram
 
 
 class Family(Struct, frozen=True):
-    """One metric with its series. name: without ``_total``, ``_info`` or ``_bucket``."""
+    """A metric with its series. name: without the suffix ``_total``, ``_info`` or ``_bucket``."""
 
     name: str
     kind: Kind

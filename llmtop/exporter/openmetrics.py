@@ -1,4 +1,4 @@
-"""The text forms: OpenMetrics 1.0, and the older one that every tool reads. No value is NaN."""
+"""The text formats OpenMetrics 1.0 and Prometheus 0.0.4, without values that are not finite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SUFFIX = {Kind.COUNTER: "_total", Kind.INFO: "_info"}
 
 
 def text(families: Iterable[Family], *, plain: bool = False) -> str:
-    """The whole page. plain: in the older form, which has neither infos nor state sets."""
+    """The whole page. plain: in format 0.0.4, which writes infos and state sets as gauges."""
     lines = [line for family in families for line in _lines(family, plain)]
     return "\n".join(lines if plain else [*lines, "# EOF"]) + "\n"
 
@@ -42,7 +42,7 @@ def _histogram(name: str, one: Distribution) -> Iterator[str]:
 
 
 def number(value: float) -> str:
-    """A value as it is written."""
+    """A value as text."""
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP page of the exporter: GET /metrics, as text or, where it is asked for, as protobuf."""
+"""The HTTP page of the exporter: GET /metrics, as text, or as protobuf if the client accepts it."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from llmtop.exporter import openmetrics, protobuf
 from llmtop.exporter.families import Family
 
 LONGEST_HEAD = 16 * 1024
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
 MOST_CONNECTIONS = 64
 
 
 class Page:
-    """Serves the families that ``look`` returns. look: quick, and never raises.
+    """Serves the families that ``collect`` returns. collect: must be fast and must not raise.
 
-    patience_s: for a request, and again for its answer to be read.
+    timeout_s: for receiving a request, and again for sending its answer.
     """
 
     def __init__(
-        self, look: Callable[[], Sequence[Family]], patience_s: float = PATIENCE_S
+        self, collect: Callable[[], Sequence[Family]], timeout_s: float = TIMEOUT_S
     ) -> None:
-        self._look, self._patience_s = look, patience_s
+        self._collect, self._timeout_s = collect, timeout_s
         self._server: asyncio.Server | None = None
-        self._open = 0
+        self._open = 0  # connections
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
-        """Listen. LlmtopError when the address cannot be had."""
+        """Listen on an address; port 0: any free port. LlmtopError if that is not possible."""
         try:
             self._server = await asyncio.start_server(
                 self._serve, host, port, limit=LONGEST_HEAD, reuse_address=True
             )
         except OSError as error:
-            # asyncio puts a sentence of its own into strerror.
+            # asyncio replaces strerror by a sentence of its own.
             why = os.strerror(error.errno).lower() if error.errno else str(error)
             raise LlmtopError(
                 f"the exporter cannot listen on {host}:{port}: {why}", "choose another --listen"
@@ -45,7 +45,7 @@ class Page:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         if self._server is not None:
             self._server.close()
 
@@ -53,7 +53,7 @@ class Page:
         self._open += 1
         try:
             if self._open <= MOST_CONNECTIONS:
-                async with asyncio.timeout(self._patience_s):
+                async with asyncio.timeout(self._timeout_s):
                     head = await reader.readuntil(b"\r\n\r\n")
                     writer.write(self._answer(head.decode("latin-1")))
                     await writer.drain()
@@ -62,10 +62,10 @@ class Page:
         finally:
             writer.close()
             try:
-                async with asyncio.timeout(self._patience_s):
+                async with asyncio.timeout(self._timeout_s):
                     await writer.wait_closed()
             except (TimeoutError, OSError):
-                writer.transport.abort()  # one that does not read would hold its page for ever
+                writer.transport.abort()  # frees the page of a client that does not read it
             finally:
                 self._open -= 1
 
@@ -77,7 +77,7 @@ class Page:
         if words[1].partition("?")[0] != "/metrics":
             return _response("404 Not Found", "text/plain", b"the metrics are at /metrics\n")
         accept = next((line for line in map(str.lower, lines) if line.startswith("accept:")), "")
-        found = self._look()
+        found = self._collect()
         if "application/vnd.google.protobuf" in accept:
             kind, body = protobuf.CONTENT_TYPE, protobuf.delimited(found)
         elif "application/openmetrics-text" in accept:
@@ -93,7 +93,10 @@ def _response(status: str, kind: str, body: bytes) -> bytes:
 
 
 def address(text: str) -> tuple[str, int]:
-    """``127.0.0.1:9470``, ``:9470`` or ``[::1]:9470``. UsageError for anything else."""
+    """Host and port of ``127.0.0.1:9470``, ``:9470`` or ``[::1]:9470``. UsageError for other text.
+
+    Without a host it is 127.0.0.1.
+    """
     host, colon, port = text.rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
     sound = colon and port.isascii() and port.isdecimal() and int(port) <= 65535

@@ -1,7 +1,7 @@
-"""The protobuf form, in which native histograms are exchanged.
+"""The protobuf format, which native histograms need.
 
-Messages of ``io.prometheus.client`` (prometheus/client_model, metrics.proto), each preceded by its
-length. A histogram has both its classic and its native buckets.
+Each message is a ``MetricFamily`` of ``io.prometheus.client`` (prometheus/client_model,
+metrics.proto) after its length. A histogram has both classic and native buckets.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SUFFIX = {Kind.COUNTER: "_total", Kind.INFO: "_info"}
 
 
 def delimited(families: Iterable[Family]) -> bytes:
-    """All families, each with its length before it."""
+    """All families, each after its length as a varint."""
     found = bytearray()
     for family in families:
         message = _family(family)
@@ -59,17 +59,17 @@ def _histogram(one: Distribution) -> bytes:
     if deltas:
         parts.append(_bytes(13, b"".join(_varint(_zigzag(delta)) for delta in deltas)))
     elif not zero:
-        # An empty native histogram has one span of length 0; else it would be a classic one.
+        # One span of length 0 marks an empty histogram as native.
         parts.append(_bytes(12, _whole(1, _zigzag(0)) + _whole(2, 0)))
     return b"".join(parts)
 
 
 def _sparse(buckets: dict[int, int]) -> tuple[list[bytes], list[int]]:
-    """Runs of buckets (distance from the run before, length), and counts as differences."""
+    """Native buckets as spans (gap to the span before, length) and differences of counts."""
     spans: list[tuple[int, int]] = []
     deltas: list[int] = []
     last: int | None = None
-    before = 0
+    before = 0  # count of the bucket before
     for index in sorted(buckets):
         if last is not None and index == last + 1:
             spans[-1] = (spans[-1][0], spans[-1][1] + 1)

@@ -1,4 +1,4 @@
-"""Families from one value of each engine: gauges, counters, state sets."""
+"""Makes families from one value per engine: gauges, counters, state sets."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ MOST_WORD = 120  # characters of a label
 
 
 def word(text: str) -> str:
-    """A label value as it may be shown, bounded."""
+    """A label value, cleaned for display, at most MOST_WORD characters."""
     return printable(text, MOST_WORD)
 
 
 def distinct(family: Family) -> Family:
-    """The family with each series once: a Prometheus takes no page that has one twice.
+    """The family without duplicate series: Prometheus rejects a page that has one.
 
-    Two names may be the same once they are cut and clean.
+    Names that were different may be equal after they are cut and cleaned.
     """
     samples = {tuple(sorted(one.labels.items())): one for one in reversed(family.samples)}
-    parts = {tuple(sorted(one.labels.items())): one for one in reversed(family.distributions)}
-    if len(samples) == len(family.samples) and len(parts) == len(family.distributions):
+    histograms = {tuple(sorted(one.labels.items())): one for one in reversed(family.distributions)}
+    if len(samples) == len(family.samples) and len(histograms) == len(family.distributions):
         return family
     return replace(
         family,
         samples=tuple(reversed(samples.values())),
-        distributions=tuple(reversed(parts.values())),
+        distributions=tuple(reversed(histograms.values())),
     )
 
 
@@ -40,7 +40,7 @@ def gauge(
     value: Callable[[EngineFacts], float | None],
     unit: str = "",
 ) -> Family:
-    """A gauge with a series for each engine of which the value is known."""
+    """A gauge with a series for each engine whose value is known."""
     return Family(name, Kind.GAUGE, help, _each(engines, value), unit=unit)
 
 
@@ -51,7 +51,7 @@ def counter(
     value: Callable[[EngineFacts], float | None],
     unit: str = "",
 ) -> Family:
-    """The same as a counter."""
+    """A counter with a series for each engine whose value is known."""
     return Family(name, Kind.COUNTER, help, _each(engines, value), unit=unit)
 
 
@@ -60,7 +60,9 @@ def _each(
 ) -> tuple[Sample, ...]:
     found = ((one, value(one)) for one in engines)
     return tuple(
-        Sample({"engine": word(one.name)}, float(told)) for one, told in found if told is not None
+        Sample({"engine": word(one.name)}, float(known))
+        for one, known in found
+        if known is not None
     )
 
 
@@ -71,7 +73,7 @@ def states(
     engines: Sequence[EngineFacts],
     current: Callable[[EngineFacts], str],
 ) -> Family:
-    """A state set: one series for each word, 1 for the present one."""
+    """A state set: one series for each word, with 1 for the current state and 0 for the others."""
     return Family(
         name,
         Kind.STATESET,

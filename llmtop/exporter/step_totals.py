@@ -1,4 +1,4 @@
-"""Totals over the steps of one engine, since the exporter began to look."""
+"""Totals over the steps of one engine since the exporter began."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from llmtop.engines.core.steps import Step, Steps
 
 
 class StepTotals:
-    """Adds steps up by kind. A restart of the engine does not set the totals back."""
+    """Sums steps by kind: (seconds, count). A restart of the engine does not reset the totals."""
 
     def __init__(self) -> None:
         self.steps: dict[str, tuple[float, int]] = {}
@@ -17,12 +17,12 @@ class StepTotals:
         self.lost = 0
 
     def add(self, found: Steps) -> None:
-        """Take new steps in."""
+        """Add new steps."""
         self.lost += found.lost
         for step in found.steps:
             kind = kind_of(step)
-            took, count = self.steps.get(kind, (0.0, 0))
-            self.steps[kind] = took + max(0.0, step.duration_s), count + 1
+            seconds, count = self.steps.get(kind, (0.0, 0))
+            self.steps[kind] = seconds + max(0.0, step.duration_s), count + 1
             self.host_gap_s = _added(self.host_gap_s, step.host_gap_s)
             self.idle_s = _added(self.idle_s, step.idle_s)
             if step.refused is not None:
@@ -32,7 +32,7 @@ class StepTotals:
 
 
 def kind_of(step: Step) -> str:
-    """What a step computed: prompt tokens, tokens of answers, both, or nothing."""
+    """The kind of a step by what it computed: prefill, decode, mixed, or empty."""
     if step.prefill_tokens and step.decode_tokens:
         return "mixed"
     if step.prefill_tokens:

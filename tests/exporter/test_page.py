@@ -38,7 +38,7 @@ async def test_a_scraper_that_does_not_read_is_let_go() -> None:
         asked.set()
         return [Family("big", Kind.GAUGE, "x" * 20_000_000)]
 
-    page = Page(look, patience_s=0.1)
+    page = Page(look, timeout_s=0.1)
     await page.start("127.0.0.1", 0)
     try:
         with socket.create_connection(("127.0.0.1", page.port)) as slow:
