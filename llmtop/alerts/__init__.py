@@ -1,5 +1,5 @@
-"""Alert rules in the words of the screen: when they begin and end, and who is notified.
+"""Alert rules, with the names that the screen uses: when alerts begin and end, and their delivery.
 
-Belongs here: the expressions, the state of each rule for each engine, commands, webhooks, the bell.
-Does not belong here: how numbers are read, the configuration file, the command line.
+Belongs here: conditions, the state of each rule for each engine, commands, webhooks, the bell.
+Does not belong here: reading metrics, the configuration file, the command line.
 """

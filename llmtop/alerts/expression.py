@@ -1,4 +1,7 @@
-"""``ttft_p95 > 500ms for 30s``, ``hung``, ``kv > 95% for 1m``, ``state = failed``."""
+"""Conditions of alert rules.
+
+For example ``ttft_p95 > 500ms for 30s``, ``hung``, ``kv > 95% for 1m``, ``state = failed``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from msgspec import Struct, field
 
 from llmtop import UsageError
 
-# What a number is called -> the unit that its limit is written in.
+# Name of a number -> unit of its limit.
 NUMBERS: Mapping[str, str] = {
     **{f"{name}_{q}": "s" for name in ("ttft", "tpot", "itl", "e2e", "queue")
        for q in ("p50", "p95", "p99")},
@@ -24,7 +27,7 @@ NUMBERS: Mapping[str, str] = {
     "preempted": "",
     "refused": "",
 }  # fmt: skip
-SAME = {"wait": "waiting", "run": "running", "kv_usage": "kv", "tokens": "tok/s"}
+ALIASES = {"wait": "waiting", "run": "running", "kv_usage": "kv", "tokens": "tok/s"}
 LEVELS = ("near_knee", "saturated", "overloaded", "hung")
 WORDS = (*LEVELS, "stale", "unresponsive", "failed", "lost")
 STATES = ("starting", "ready", "unresponsive", "stopping", "stopped", "failed", "lost")
@@ -35,8 +38,8 @@ _FOR = re.compile(r"(.*?)(?:\s+for\s+(\S.*))?", re.DOTALL)
 _COMPARED = re.compile(r"([a-z][a-z0-9_/]*)\s*(>=|<=|>|<|!=|=)\s*(\S+(?:\s*[a-z%]+)?)")
 
 
-class Sign(StrEnum):
-    """How a number is compared."""
+class Operator(StrEnum):
+    """A comparison operator."""
 
     ABOVE = ">"
     AT_LEAST = ">="
@@ -47,17 +50,18 @@ class Sign(StrEnum):
 
 
 class Range(Struct, frozen=True):
-    """What is known of a number: it is within these. high: None: no upper bound is known."""
+    """The bounds of a number. high None: no upper bound is known."""
 
     low: float
     high: float | None
 
 
-class Seen(Struct, frozen=True):
-    """One engine at one moment. words: the states that hold. numbers: None or absent: not known.
+class Snapshot(Struct, frozen=True):
+    """One engine at one moment.
 
-    state: of its process, "" for an engine that llmtop did not start. empty: numbers of which there
-    was nothing to observe: no request ended, so none was late.
+    state: of its process, "" for an engine that llmtop did not start. words: those of ``WORDS``
+    that apply. numbers: by name; None or absent means not known. empty: names of numbers without
+    an observation: if no request ended, none was late.
     """
 
     state: str = ""
@@ -67,52 +71,55 @@ class Seen(Struct, frozen=True):
 
 
 class Expression(Struct, frozen=True):
-    """A condition and for how long it must hold. text: as it was written."""
+    """A condition, and the seconds for which it must hold. text: the normalised text.
+
+    subject: a word, the name of a number, or ``state``. operator: None for a word.
+    """
 
     text: str
     subject: str
-    sign: Sign | None = None
+    operator: Operator | None = None
     limit: float | str = 0.0
     for_s: float = 0.0
 
-    def holds(self, seen: Seen) -> bool | None:
-        """Whether the condition holds; None where that is not known.
+    def holds(self, snapshot: Snapshot) -> bool | None:
+        """Whether the condition holds; None if that is not known.
 
-        A range that lies on both sides of a limit does not decide it.
+        It is not known if the range of a number lies on both sides of the limit.
         """
-        if self.sign is None:
-            return self.subject in seen.words
+        if self.operator is None:
+            return self.subject in snapshot.words
         if self.subject == "state":
-            if not seen.state:
+            if not snapshot.state:
                 return None
-            return (seen.state == self.limit) == (self.sign is Sign.IS)
-        if self.subject in seen.empty:
+            return (snapshot.state == self.limit) == (self.operator is Operator.IS)
+        if self.subject in snapshot.empty:
             return False
-        value = seen.numbers.get(self.subject)
+        value = snapshot.numbers.get(self.subject)
         assert isinstance(self.limit, float)
-        return None if value is None else _compared(value, self.sign, self.limit)
+        return None if value is None else _compared(value, self.operator, self.limit)
 
 
-def _compared(value: Range, sign: Sign, limit: float) -> bool | None:
+def _compared(value: Range, operator: Operator, limit: float) -> bool | None:
     high = value.high if value.high is not None else float("inf")
-    if sign in (Sign.BELOW, Sign.AT_MOST):
-        below = high < limit or (sign is Sign.AT_MOST and high <= limit)
-        above = value.low > limit or (sign is Sign.BELOW and value.low >= limit)
+    if operator in (Operator.BELOW, Operator.AT_MOST):
+        below = high < limit or (operator is Operator.AT_MOST and high <= limit)
+        above = value.low > limit or (operator is Operator.BELOW and value.low >= limit)
         return True if below else (False if above else None)
-    if sign in (Sign.ABOVE, Sign.AT_LEAST):
-        # The low end of a bucket is outside of it: a range from the limit on is above it.
+    if operator in (Operator.ABOVE, Operator.AT_LEAST):
+        # A bucket does not include its lower bound, so a range that starts at the limit is above.
         above = value.low > limit or (value.low == limit and (
-            sign is Sign.AT_LEAST or high > limit))  # fmt: skip
-        below = high < limit or (sign is Sign.ABOVE and high <= limit)
+            operator is Operator.AT_LEAST or high > limit))  # fmt: skip
+        below = high < limit or (operator is Operator.ABOVE and high <= limit)
         return True if above else (False if below else None)
     if value.low == high:
-        return (value.low == limit) == (sign is Sign.IS)
+        return (value.low == limit) == (operator is Operator.IS)
     outside = limit < value.low or limit > high
-    return (sign is Sign.IS_NOT) if outside else None
+    return (operator is Operator.IS_NOT) if outside else None
 
 
 def parse(text: str) -> Expression:
-    """An expression as it is written. UsageError with what is wrong."""
+    """Parse the condition of a rule. Raises UsageError with the fault."""
     words = " ".join(text.lower().split())
     found = _FOR.fullmatch(words)
     condition, wait = (found[1], found[2]) if found else (words, None)
@@ -130,18 +137,19 @@ def parse(text: str) -> Expression:
         raise UsageError(
             f"{text!r} is not a condition", "write it like hung, kv > 95% for 1m, state = failed"
         )
-    subject, sign, limit = SAME.get(compared[1], compared[1]), Sign(compared[2]), compared[3]
+    subject, limit = ALIASES.get(compared[1], compared[1]), compared[3]
+    operator = Operator(compared[2])
     if subject == "state":
-        if sign not in (Sign.IS, Sign.IS_NOT) or limit not in STATES:
+        if operator not in (Operator.IS, Operator.IS_NOT) or limit not in STATES:
             raise UsageError(f"{limit!r} is not a state", f"the states are {', '.join(STATES)}")
-        return Expression(words, subject, sign, limit, for_s)
+        return Expression(words, subject, operator, limit, for_s)
     if subject not in NUMBERS:
         import difflib
 
         near = difflib.get_close_matches(subject, (*NUMBERS, *WORDS), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(NUMBERS)}"
+        hint = f"did you mean {near[0]}?" if near else f"known numbers: {', '.join(NUMBERS)}"
         raise UsageError(f"there is no number {subject!r}", hint)
-    return Expression(words, subject, sign, _limit(limit, NUMBERS[subject]), for_s)
+    return Expression(words, subject, operator, _limit(limit, NUMBERS[subject]), for_s)
 
 
 def _limit(text: str, unit: str) -> float:
@@ -162,7 +170,7 @@ def _limit(text: str, unit: str) -> float:
 
 
 def seconds(text: str) -> float:
-    """``500ms``, ``1m30s``; -1 for anything else."""
+    """The seconds of a duration such as ``500ms`` or ``1m30s``; -1 for other text."""
     whole = text.replace(" ", "")
     parts = list(_DURATION.finditer(whole))
     if not parts or "".join(part[0] for part in parts) != whole:

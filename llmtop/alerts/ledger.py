@@ -1,7 +1,8 @@
-"""Which alerts were reported, so that one of several watching processes delivers each.
+"""Records the reported alerts, so that only one of several watching processes delivers each.
 
-``alerts.json`` in the state directory, mode 0600, under a lock. A screen and `llmtop watch` see the
-same alert at slightly different moments: the first one that claims its begin, or its end, delivers.
+The file is ``alerts.json`` in the state directory, with mode 0600, protected by a lock. A screen
+and `llmtop watch` detect the same alert at slightly different times. The first one that claims its
+begin, or its end, delivers it.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ from llmtop.alerts.rules import Alert, Rule
 from llmtop.engines.host.private_files import make_private, read_own, write_whole
 
 FILE, LOCK = "alerts.json", "alerts.lock"
-FORGOTTEN_S = 600.0  # without anybody who watches it, an alert counts as over
-KEEP_S = 60.0
-MOST = 1000  # entries; the oldest go first
-LIMIT = 1 << 20
-WAIT_S, LOOK_S = 0.5, 0.02  # for the lock: another process has it for milliseconds
+FORGOTTEN_S = 600.0  # an alert that no process watched for so long counts as ended
+KEEP_S = 60.0  # between two updates of the times of active alerts
+MOST = 1000  # entries; the oldest are dropped first
+LIMIT = 1 << 20  # bytes of the file
+WAIT_S, RETRY_S = 0.5, 0.02  # for the lock, which other processes hold for milliseconds
 
 
 class Entry(Struct, frozen=True):
-    """One rule for one engine. since: when its alert began, None: it is over. time: when that was
-    last seen. All unix seconds."""
+    """The state of one rule for one engine. Times are unix seconds.
+
+    since: when its alert began; None: it has ended. time: when a process last observed this state.
+    """
 
     since: float | None
     time: float
@@ -40,14 +43,17 @@ _decode = msgspec.json.Decoder(dict[str, Entry]).decode
 
 
 class Ledger:
-    """Blocks for milliseconds. A folder that cannot be written delivers twice rather than never."""
+    """The recorded alerts. Its methods do file I/O, which blocks for milliseconds.
+
+    If the folder cannot be written, each process delivers: twice is better than never.
+    """
 
     def __init__(self, folder: Path, wall: Callable[[], float] = time.time) -> None:
         self._folder, self._wall = folder, wall
         self._kept = wall()
 
     def claim(self, alert: Alert) -> bool:
-        """Whether this process is to deliver it: no other one has."""
+        """Record an alert. True if this process must deliver it: no other process has."""
         key = _key(alert.rule, alert.engine)
         try:
             with self._locked() as entries:
@@ -64,12 +70,12 @@ class Ledger:
             return True
 
     def since(self, rule: Rule, engine: str) -> float | None:
-        """The start of an alert without a recorded end; None without one."""
+        """The start of an alert that has not ended, unix seconds; None without one."""
         entry = self._read().get(_key(rule, engine))
         return entry.since if entry is not None and self._known(entry) else None
 
     def keep(self, active: Iterable[tuple[Rule, str]]) -> None:
-        """Say that these are watched; does something once a minute only."""
+        """Update the times of these active alerts; at most once a minute."""
         if 0 <= self._wall() - self._kept < KEEP_S:
             return
         self._kept = self._wall()
@@ -80,8 +86,10 @@ class Ledger:
                     entries[key] = Entry(entry.since, self._kept)
 
     def _is_same(self, alert: Alert, before: Entry) -> bool:
-        """Whether an alert that begins is the one that is over, seen later by this process: it
-        began before that end. A clock that was set back says nothing."""
+        """Whether this process reports late the begin of an alert that has already ended.
+
+        The alert then began before that end. After the clock was set back this cannot be known.
+        """
         return before.since is None and alert.since < before.time <= self._wall() + 1.0
 
     def _known(self, entry: Entry) -> bool:
@@ -89,7 +97,7 @@ class Ledger:
 
     @contextmanager
     def _locked(self) -> Iterator[dict[str, Entry]]:
-        """The entries, written back at the end."""
+        """The entries. Changes are written when the context ends."""
         self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not make_private(self._folder):
             raise PermissionError(None, f"{self._folder} is not a private folder of this user")
@@ -113,15 +121,15 @@ class Ledger:
 
 
 def _lock(fd: int) -> None:
-    ends = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + WAIT_S
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() >= ends:
+            if time.monotonic() >= deadline:
                 raise
-        time.sleep(LOOK_S)
+        time.sleep(RETRY_S)
 
 
 def _newest(entries: Mapping[str, Entry]) -> dict[str, Entry]:

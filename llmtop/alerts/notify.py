@@ -1,4 +1,4 @@
-"""Messages to systemd (sd_notify): that the watch is ready, alive, and what it sees."""
+"""Messages to systemd (the sd_notify protocol): readiness, watchdog, status."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 import socket
 from collections.abc import Mapping
 
-MOST = 200  # characters of a status
+MOST_STATUS = 200  # characters
 
 
 class Notifier:
-    """Writes to NOTIFY_SOCKET; does nothing where there is none."""
+    """Sends messages to the socket of NOTIFY_SOCKET. Does nothing if that is not set."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         path = environ.get("NOTIFY_SOCKET", "")
@@ -22,24 +22,24 @@ class Notifier:
             self._socket.setblocking(False)
 
     def ready(self) -> None:
-        """The watch has begun."""
+        """Report that the watch has started."""
         self._send("READY=1")
 
     def alive(self, status: str) -> None:
-        """One more look; keeps the watchdog quiet."""
-        self._send(f"WATCHDOG=1\nSTATUS={' '.join(status.split())[:MOST]}")
+        """Reset the watchdog of systemd, and set the status text."""
+        self._send(f"WATCHDOG=1\nSTATUS={' '.join(status.split())[:MOST_STATUS]}")
 
     def stopping(self) -> None:
-        """The watch ends."""
+        """Report that the watch ends."""
         self._send("STOPPING=1")
 
     def close(self) -> None:
-        """Let the socket go."""
+        """Close the socket."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def _send(self, text: str) -> None:
         if self._socket is not None:
-            with contextlib.suppress(OSError):  # who started us does not listen any more
+            with contextlib.suppress(OSError):  # systemd does not listen any more
                 self._socket.sendto(text.encode(), self._path)

@@ -1,4 +1,4 @@
-"""The rules and their state for each engine. An alert is reported when it begins and ends."""
+"""The rules and their state for each engine. An alert is reported at its begin and at its end."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
-from llmtop.alerts.expression import Expression, Range, Seen
+from llmtop.alerts.expression import Expression, Range, Snapshot
 
 
 class Rule(Struct, frozen=True):
-    """One rule. engines: the names that it is for, () for all.
+    """One rule. engines: names of the engines that it applies to, () for all.
 
-    command: a program and its arguments. webhook: where an alert is posted, "" for nowhere.
+    command: a program and its arguments, () for none. webhook: the URL to which an alert is posted,
+    "" for none. bell: ring the terminal.
     """
 
     name: str
@@ -23,13 +24,14 @@ class Rule(Struct, frozen=True):
     bell: bool = False
 
     def __repr__(self) -> str:
-        return f"Rule({self.name!r})"  # the webhook's address may hold a secret
+        return f"Rule({self.name!r})"  # the URL of the webhook may contain a secret
 
 
 class Alert(Struct, frozen=True):
-    """The begin or the end of an alert. since: when its condition began to hold, unix seconds.
+    """The begin or the end of an alert. Times are unix seconds.
 
-    value: what was seen, None for a state or where it is not known now.
+    since: when its condition began to hold. value: the measured value, None for a state, and if the
+    value is not known.
     """
 
     rule: Rule
@@ -47,9 +49,9 @@ class _State(Struct):
 
 
 class Alerts:
-    """Follows every rule for every engine. Times are of one clock, unix seconds.
+    """The state of every rule for every engine. All times are of one clock, unix seconds.
 
-    began: the start of an alert that an earlier process recorded, without a recorded end.
+    began: returns the start of an alert that another process recorded and that has not ended.
     """
 
     def __init__(
@@ -61,19 +63,19 @@ class Alerts:
         self._began = began
         self._states: dict[tuple[str, str], _State] = {}
 
-    def evaluate(self, engines: Mapping[str, Seen], now: float) -> list[Alert]:
-        """Take one look in: the alerts that begin and end with it.
+    def evaluate(self, engines: Mapping[str, Snapshot], now: float) -> list[Alert]:
+        """Evaluate all rules. Returns the alerts that begin or end now.
 
-        An alert ends when its condition has not held for as long as it had to hold before. Where
-        that is not known, nothing begins or ends. One of an engine that is not watched any more
-        ends at once. One that began before the first look at an engine is among the alerts of that
-        look.
+        An alert begins when its condition has held for the duration of the rule. It ends when the
+        condition has not held for the same duration. While that is not known, nothing begins or
+        ends. The alert of an engine that is absent from ``engines`` ends at once. An alert that
+        another process recorded begins at the first evaluation of its engine.
         """
         found: list[Alert] = []
         for rule in self.rules:
-            for name, seen in engines.items():
+            for name, snapshot in engines.items():
                 if not rule.engines or name in rule.engines:
-                    found += self._step(rule, name, seen, now)
+                    found += self._update(rule, name, snapshot, now)
         for (rule_name, name), state in list(self._states.items()):
             if name not in engines:
                 del self._states[rule_name, name]
@@ -92,15 +94,16 @@ class Alerts:
             if state.active_since is not None
         ]
 
-    def _step(self, rule: Rule, name: str, seen: Seen, now: float) -> list[Alert]:
+    def _update(self, rule: Rule, name: str, snapshot: Snapshot, now: float) -> list[Alert]:
         state = self._states.get((rule.name, name))
         if state is None:
             since = self._began(rule, name)
             state = self._states[rule.name, name] = _State(active_since=since)
             if since is not None:
-                return [Alert(rule, name, True, now, since), *self._step(rule, name, seen, now)]
-        holds, wait = rule.when.holds(seen), rule.when.for_s
-        value = seen.numbers.get(rule.when.subject)
+                begin = Alert(rule, name, True, now, since)
+                return [begin, *self._update(rule, name, snapshot, now)]
+        holds, wait = rule.when.holds(snapshot), rule.when.for_s
+        value = snapshot.numbers.get(rule.when.subject)
         if holds is None:
             if state.active_since is None:
                 state.holds_since = None

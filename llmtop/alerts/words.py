@@ -1,4 +1,4 @@
-"""An alert in words and as the JSON document that commands and webhooks get."""
+"""An alert as text, and as the JSON document that commands and webhooks get."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmtop.wording import format as f
 
 
 def sentence(alert: Alert) -> str:
-    """``llama: kv > 95% for 1m (now 97%)``, or that it has ended and how long it lasted."""
+    """The begin of an alert, ``llama: kv > 95% for 1m (now 97%)``, or its end with its duration."""
     name, condition = f.clean(alert.engine, 80), f.clean(alert.rule.when.text, 120)
     if not alert.begins:
         return f"{name}: over after {f.duration(alert.time - alert.since)}: {condition}"
@@ -19,19 +19,19 @@ def sentence(alert: Alert) -> str:
 
 
 def value(alert: Alert) -> str:
-    """What was seen, as the screen writes it."""
-    seen = alert.value
-    if seen is None:
+    """The measured value of an alert in the format of the screen; ``--`` if it is not known."""
+    measured = alert.value
+    if measured is None:
         return f.ABSENT
-    low = _one(alert.rule.when.subject, seen.low)
-    if seen.high is None:
+    low = _formatted(alert.rule.when.subject, measured.low)
+    if measured.high is None:
         return f">{low}"
-    high = _one(alert.rule.when.subject, seen.high)
+    high = _formatted(alert.rule.when.subject, measured.high)
     return low if low == high else f"{low}-{high}"
 
 
 def document(alert: Alert) -> dict[str, Any]:
-    """The body of a webhook. docs/reference/alerts.md describes the fields."""
+    """The JSON document of an alert. docs/reference/alerts.md describes its fields."""
     return {
         "rule": alert.rule.name,
         "engine": alert.engine,
@@ -44,11 +44,11 @@ def document(alert: Alert) -> dict[str, Any]:
     }
 
 
-def _range(seen: Range | None) -> dict[str, float | None] | None:
-    return None if seen is None else {"low": seen.low, "high": seen.high}
+def _range(value: Range | None) -> dict[str, float | None] | None:
+    return None if value is None else {"low": value.low, "high": value.high}
 
 
-def _one(subject: str, number: float) -> str:
+def _formatted(subject: str, number: float) -> str:
     unit = NUMBERS.get(subject, "")
     if unit == "s":
         return f.latency(number)

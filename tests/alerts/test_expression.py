@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmtop import UsageError
-from llmtop.alerts.expression import Range, Seen, parse
+from llmtop.alerts.expression import Range, Snapshot, parse
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_conditions_are_read_as_people_write_them(
 ) -> None:
     found = parse(text)
     assert (found.subject, found.for_s) == (subject, for_s)
-    if found.sign is not None:
+    if found.operator is not None:
         assert found.limit == limit
 
 
@@ -68,16 +68,16 @@ def test_what_cannot_be_meant_costs_one_line(text: str, words: str) -> None:
 )
 def test_a_range_decides_only_what_it_can(text: str, value: Range | None, holds: object) -> None:
     found = parse(text)
-    assert found.holds(Seen(numbers={found.subject: value})) is holds
+    assert found.holds(Snapshot(numbers={found.subject: value})) is holds
 
 
 def test_states_are_compared_by_name() -> None:
-    assert parse("state = failed").holds(Seen("failed")) is True
-    assert parse("state != ready").holds(Seen("ready")) is False
-    assert parse("state = failed").holds(Seen()) is None
-    assert parse("hung").holds(Seen(words=frozenset({"hung"}))) is True
+    assert parse("state = failed").holds(Snapshot("failed")) is True
+    assert parse("state != ready").holds(Snapshot("ready")) is False
+    assert parse("state = failed").holds(Snapshot()) is None
+    assert parse("hung").holds(Snapshot(words=frozenset({"hung"}))) is True
 
 
 def test_without_a_request_none_is_late() -> None:
     found = parse("ttft_p95 > 500ms")
-    assert found.holds(Seen(empty=frozenset({"ttft_p95"}))) is False
+    assert found.holds(Snapshot(empty=frozenset({"ttft_p95"}))) is False

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmtop.alerts.expression import Seen, parse
+from llmtop.alerts.expression import Snapshot, parse
 from llmtop.alerts.ledger import FILE, FORGOTTEN_S, Ledger
 from llmtop.alerts.rules import Alert, Alerts, Rule
 
@@ -25,7 +25,7 @@ class Watcher:
     def look(self, hung: bool) -> tuple[list[bool], list[bool]]:
         """What it shows and what it delivers: True for a begin, False for an end."""
         words = frozenset({"hung"}) if hung else frozenset[str]()
-        shown = self.alerts.evaluate({"llama": Seen("ready", words)}, self._clock[0])
+        shown = self.alerts.evaluate({"llama": Snapshot("ready", words)}, self._clock[0])
         self.ledger.keep(self.alerts.active)
         return (
             [one.begins for one in shown],

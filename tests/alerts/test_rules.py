@@ -12,7 +12,7 @@ import pytest
 
 from llmtop import UsageError
 from llmtop.alerts.delivery import Delivery, bell, check_webhook
-from llmtop.alerts.expression import Range, Seen, parse
+from llmtop.alerts.expression import Range, Snapshot, parse
 from llmtop.alerts.notify import Notifier
 from llmtop.alerts.rules import Alert, Alerts, Rule
 from llmtop.alerts.words import document, sentence
@@ -20,9 +20,9 @@ from llmtop.alerts.words import document, sentence
 NOW = 1_800_000_000.0
 
 
-def kv(share: float | None) -> dict[str, Seen]:
+def kv(share: float | None) -> dict[str, Snapshot]:
     value = Range(share, share) if share is not None else None
-    return {"llama": Seen("ready", numbers={"kv": value})}
+    return {"llama": Snapshot("ready", numbers={"kv": value})}
 
 
 def test_an_alert_begins_once_and_ends_once() -> None:
@@ -37,13 +37,13 @@ def test_an_alert_begins_once_and_ends_once() -> None:
 
 def test_a_rule_is_for_the_engines_that_it_names() -> None:
     alerts = Alerts([Rule("stuck", parse("hung"), engines=("b",))])
-    seen = {name: Seen(words=frozenset({"hung"})) for name in ("a", "b")}
+    seen = {name: Snapshot(words=frozenset({"hung"})) for name in ("a", "b")}
     assert [one.engine for one in alerts.evaluate(seen, NOW)] == ["b"]
 
 
 def test_an_engine_that_is_not_watched_any_more_ends_its_alert() -> None:
     alerts = Alerts([Rule("stuck", parse("hung"))])
-    assert alerts.evaluate({"a": Seen(words=frozenset({"hung"}))}, NOW)
+    assert alerts.evaluate({"a": Snapshot(words=frozenset({"hung"}))}, NOW)
     (end,) = alerts.evaluate({}, NOW + 60)
     assert not end.begins and "over after 1m00s" in sentence(end)
     assert alerts.active == []
@@ -73,7 +73,7 @@ async def test_a_command_runs_without_a_shell(tmp_path: Path) -> None:
     said: list[str] = []
     delivery = Delivery(_no_post, said.append, environ={"NOTIFY_SOCKET": "/x"})
     rule = Rule("full", parse("kv > 95%"), command=(sys.executable, str(script), "$(id); `id`"))
-    delivery.tell(alert(rule))
+    delivery.deliver(alert(rule))
     await delivery.close(30.0)
     word, body, status = out.read_text().split("|")
     assert (word, status, said) == ("$(id); `id`", "begins", [])
@@ -84,7 +84,7 @@ async def test_a_command_runs_without_a_shell(tmp_path: Path) -> None:
 async def test_a_command_that_cannot_be_run_is_said() -> None:
     said: list[str] = []
     delivery = Delivery(_no_post, said.append)
-    delivery.tell(alert(Rule("full", parse("hung"), command=("/no/such/program",))))
+    delivery.deliver(alert(Rule("full", parse("hung"), command=("/no/such/program",))))
     await delivery.close(30.0)
     assert said == ["full: /no/such/program cannot be run: no such file or directory"]
 
@@ -125,7 +125,7 @@ async def test_a_webhook_is_tried_a_few_times(
         pauses.append(seconds)
 
     delivery = Delivery(post, found.append, sleep=sleep)
-    delivery.tell(alert(Rule("full", parse("hung"), webhook="https://x/token")))
+    delivery.deliver(alert(Rule("full", parse("hung"), webhook="https://x/token")))
     await delivery.close(30.0)
     assert len(asked) == tries and found == said
     assert pauses == [1.0, 5.0, 15.0][: tries - 1]
@@ -141,7 +141,7 @@ async def test_a_broken_webhook_does_not_fill_the_memory() -> None:
     said: list[str] = []
     delivery = Delivery(post, said.append)
     for _ in range(150):
-        delivery.tell(alert(Rule("full", parse("hung"), webhook="https://x/token")))
+        delivery.deliver(alert(Rule("full", parse("hung"), webhook="https://x/token")))
     assert len(said) == 50 and "token" not in said[0]
     await delivery.close(0.0)
 

@@ -79,7 +79,7 @@ async def test_each_try_ends_in_time(serve: Serve) -> None:
     async with server(serve) as (url, asked):
         delivery = Delivery(quick, said.append, sleep=sleep)
         rule = Rule("full", parse("hung"), webhook=url)
-        delivery.tell(Alert(rule, "llama", True, 1.0, 1.0))
+        delivery.deliver(Alert(rule, "llama", True, 1.0, 1.0))
         await delivery.close(120.0)
     (line,) = said
     assert line.startswith("full: the webhook did not accept the alert: ")
@@ -93,7 +93,7 @@ async def test_a_slow_webhook_holds_up_no_other_alert() -> None:
         delivery = Delivery(post_by(Wiring()), said.append)
         for number in range(3):
             rule = Rule(f"rule{number}", parse("hung"), webhook=slow)
-            delivery.tell(Alert(rule, "llama", True, 1.0, 1.0))
+            delivery.deliver(Alert(rule, "llama", True, 1.0, 1.0))
         async with asyncio.timeout(60):
             for _ in range(3):
                 await asked.get()

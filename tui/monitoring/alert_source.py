@@ -47,7 +47,7 @@ class AlertSource:
         for alert in self._alerts.evaluate(seen, self._wall()):
             self._show(alert)
             if await asyncio.to_thread(self._ledger.claim, alert):
-                self._delivery.tell(alert)
+                self._delivery.deliver(alert)
         if active := self._alerts.active:
             await asyncio.to_thread(self._ledger.keep, active)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmtop.alerts.expression import LEVELS, Range, Seen
+from llmtop.alerts.expression import LEVELS, Range, Snapshot
 from llmtop.engines.core.conditions import STALE
 from llmtop.engines.core.latencies import RELATIVE_ERROR
 from llmtop.engines.core.records import State
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SHARES = (("p50", 0.50, 1), ("p95", 0.95, FEWEST_P95), ("p99", 0.99, FEWEST_P99))
 
 
-def seen_of(track: EngineTrack, watch: EngineWatch) -> Seen:
+def seen_of(track: EngineTrack, watch: EngineWatch) -> Snapshot:
     """What is known of an engine now. Numbers that are not of now are not known."""
     words = set()
     if any(one.name in STALE for one in track.conditions):
@@ -35,7 +35,7 @@ def seen_of(track: EngineTrack, watch: EngineWatch) -> Seen:
     fresh = track.stale_since is None and living
     numbers = _numbers(track, watch) if fresh else {}
     empty = _empty(track, watch) if fresh else frozenset()
-    return Seen(state.value if state is not None else "", frozenset(words), numbers, empty)
+    return Snapshot(state.value if state is not None else "", frozenset(words), numbers, empty)
 
 
 def _numbers(track: EngineTrack, watch: EngineWatch) -> dict[str, Range | None]:
