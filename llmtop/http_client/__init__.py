@@ -1,5 +1,5 @@
 """HTTP requests that control and read servers: engines, Prometheus, webhooks, lists of models.
 
-Here: one set of rules for time-outs, sizes, redirects, proxies, certificates, keys and errors. Not
-here: the load generator's transports, which measure, and the meaning of any answer.
+Belongs here: one set of rules for time limits, sizes, redirects, proxies, certificates, keys and
+errors. Does not belong here: the transports of the load generator, and the meaning of an answer.
 """

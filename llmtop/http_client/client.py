@@ -39,12 +39,12 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class HttpClient:
-    """Keeps connections to any number of servers. Close it at the end.
+    """A client that keeps connections to any number of servers. Close it at the end.
 
     limit: largest accepted body, bytes. timeout_s: for one complete answer, which also limits a
-    server that sends one byte a second. api_key: sent as a bearer token, never shown.
-    authorization: the whole header in its place. trust_of: the certificates to trust for a URL.
-    accept: the accepted content types. proxies: whether a proxy of the environment is used for
+    server that sends one byte per second. api_key: sent as a bearer token, never shown.
+    authorization: the whole header, used instead of api_key. trust_of: the certificates to trust
+    for a URL. accept: the accepted content types. proxies: use a proxy from the environment for
     other machines.
     """
 
@@ -105,10 +105,10 @@ class HttpClient:
             return (await self._send(Request(method, url, headers, body, whole=False))).status
 
     async def get(self, url: str) -> Answer:
-        """GET; redirects are followed on the same server only (``redirect_target``).
+        """Send a GET. Redirects are followed on the same server only (``redirect_target``).
 
-        Raises the errors of ``request``, ForeignRedirect and CircularRedirect. timeout_s covers all
-        answers together.
+        timeout_s covers all answers together. Raises the errors of ``request``, and ForeignRedirect
+        and CircularRedirect.
         """
         target = url
         async with asyncio.timeout(self._timeout_s):
@@ -116,10 +116,10 @@ class HttpClient:
                 answer = await self._send(Request("GET", target, self._headers, repeatable=True))
                 if answer.status not in REDIRECTS or answer.location is None:
                     return answer
-                further = redirect_target(target, answer.location)
-                if further is None:
+                redirected = redirect_target(target, answer.location)
+                if redirected is None:
                     raise ForeignRedirect(answer.status)
-                target = further
+                target = redirected
         raise CircularRedirect
 
     async def close(self) -> None:
@@ -155,7 +155,7 @@ class HttpClient:
             raise ValueError(str(error)) from error
         except httpx.HTTPError as error:
             raise BrokenAnswer(type(error).__name__, str(error)) from error
-        except OSError as error:  # httpx passes on a refusal of TLS that comes after the handshake
+        except OSError as error:  # httpx does not convert a TLS refusal after the handshake
             raise NoConnection(str(error)) from error
 
     async def _body(self, response: httpx.Response) -> bytes:
@@ -176,8 +176,8 @@ class HttpClient:
 
         parts = urlsplit(url)
         loopback = is_loopback(parts.hostname or "")
-        # Loading the certificate store takes 20 ms and 2 MiB, which plain HTTP does not need. A
-        # context without it trusts no certificate.
+        # Loading the certificate store takes 20 ms and 2 MiB, and plain HTTP does not need it. An
+        # empty context trusts no certificate.
         context = self._trust_of(url).context() if parts.scheme == "https" else None
         client = self._clients.get((context, loopback))
         if client is None:
@@ -193,9 +193,9 @@ class HttpClient:
 def redirect_target(url: str, location: str) -> str | None:
     """The target of a redirect of ``url``; None for another server, or from https to http.
 
-    Behind a proxy that terminates TLS, a server writes ``http://`` into its redirects, with the
-    port of the https request: then https is used. A redirect from http to https of the same host is
-    followed. ValueError for an invalid URL.
+    A server behind a proxy that terminates TLS writes ``http://`` with the port of the https
+    request into its redirects. Then https is used. A redirect from http to https on the same host
+    is followed. Raises ValueError for an invalid URL.
     """
     target = urljoin(url, location)
     old, new = urlsplit(url), urlsplit(target)
@@ -205,10 +205,10 @@ def redirect_target(url: str, location: str) -> str | None:
         return target
     if old.scheme == "http" and new.scheme == "https":
         return target
-    taken_off = old.scheme == "https" and (
+    behind_proxy = old.scheme == "https" and (
         _port(new) == _port(old) or (old.port is None and new.port is None)
     )
-    return new._replace(scheme="https", netloc=old.netloc).geturl() if taken_off else None
+    return new._replace(scheme="https", netloc=old.netloc).geturl() if behind_proxy else None
 
 
 def _port(parts: SplitResult) -> int | None:

@@ -1,4 +1,4 @@
-"""One HTTP request, and its result: an answer, or the reason why there is none."""
+"""The types of an HTTP request, of its answer, and of the errors without an answer."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-SMALL = 64 * 1024  # bytes read of an answer whose status is not 200: enough for its explanation
+SMALL = 64 * 1024  # bytes read of an answer whose status is not 200: enough for its error message
 
 
 class Request(Struct, frozen=True):
-    """whole: the body of the answer is read; otherwise its status is enough.
+    """An HTTP request. whole: read the body of the answer, not only its status.
 
-    repeatable: it has no effect, so it may be sent again when a kept connection has ended.
+    repeatable: it has no side effect, so it may be sent again if a kept connection has ended.
     """
 
     method: str
@@ -24,7 +24,10 @@ class Request(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """location: the target of a redirect. body: only the first 64 KiB unless the status is 200."""
+    """An HTTP answer. location: the target of a redirect.
+
+    body: only the first 64 KiB, unless the status is 200.
+    """
 
     status: int
     location: str | None = None
@@ -32,7 +35,10 @@ class Answer(Struct, frozen=True):
 
 
 class BrokenAnswer(Exception):
-    """The answer was not HTTP, or not complete. words: of the cause, which may name TLS."""
+    """The answer was not HTTP, or not complete.
+
+    kind: the type of the cause. words: the text of the cause, which may be a TLS error.
+    """
 
     def __init__(self, kind: str, words: str = "") -> None:
         super().__init__(kind)
@@ -40,15 +46,15 @@ class BrokenAnswer(Exception):
 
 
 class TooLarge(Exception):
-    """The body is above the limit."""
+    """The body is larger than the limit."""
 
 
 class NoConnection(Exception):
-    """The connection was refused, by the machine or by TLS. The text is that of the cause."""
+    """No connection: the machine or TLS refused it. The text is that of the cause."""
 
 
 class ForeignRedirect(Exception):
-    """The server redirects to another server. status: of its answer."""
+    """The server redirects to another server. status: of the answer."""
 
     def __init__(self, status: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Plain HTTP to servers on this machine, by the standard library: a part of ``client``.
+"""Plain HTTP to servers on this machine with the standard library; used by ``client``.
 
-A dashboard reads a page of each engine once a second: most of the work of an idle dashboard. httpx
-takes 2 ms of CPU for each, and its import delays the first paint by 0.2 s. TLS, proxies, passwords
-in a URL and other machines need httpx.
+A dashboard reads a page of each engine every second, which is most of its work while idle. httpx
+takes 2 ms of CPU for each page, and its import delays the first paint by 0.2 s. TLS, proxies,
+passwords in a URL and other machines need httpx.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from llmtop.http_client.exchange import (
     Request,
     TooLarge,
 )
-from llmtop.http_client.probe import has_spoken
+from llmtop.http_client.probe import is_readable
 
 THREADS = 64  # concurrent requests
 _LOOPBACK = re.compile(r"localhost|::1|127(\.[0-9]{1,3}){3}")
@@ -33,7 +33,7 @@ _Place = tuple[str, int]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this host name means this machine (without a look-up)."""
+    """Whether a host name means this machine. It is not resolved."""
     return _LOOPBACK.fullmatch(host) is not None
 
 
@@ -46,10 +46,10 @@ def is_plain(url: str) -> bool:
 
 
 class Loopback:
-    """Keeps connections by host and port. Close it at the end.
+    """A client that keeps connections by host and port. Close it at the end.
 
     limit: largest accepted body, bytes. timeout_s: how long a thread waits for the next bytes. The
-    caller limits the total time by cancelling the request.
+    caller limits the total time: it cancels the request.
     """
 
     def __init__(self, limit: int, timeout_s: float) -> None:
@@ -71,14 +71,14 @@ class Loopback:
         try:
             while idle and request.repeatable:
                 kept = idle.pop()
-                if kept.sock is not None and not has_spoken(kept.sock):
+                if kept.sock is not None and not is_readable(kept.sock):
                     with contextlib.suppress(http.client.RemoteDisconnected, ConnectionError):
                         return await self._ask(kept, place, request)
                 # The server closed it while it was idle: try a new connection.
                 kept.close()
             return await self._ask(_Connection(*place, self._timeout_s), place, request)
         except TimeoutError:
-            raise  # a TimeoutError is an OSError too, but has another meaning
+            raise  # it is an OSError too, but callers handle it differently
         except (http.client.HTTPException, OSError) as error:
             raise BrokenAnswer(type(error).__name__, str(error)) from error
 
@@ -92,15 +92,14 @@ class Loopback:
         self._threads = ThreadPoolExecutor(THREADS, "loopback")
 
     async def _ask(self, connection: _Connection, place: _Place, request: Request) -> Answer:
-        asked = self._threads.submit(self._exchange, connection, request)
+        exchange = self._threads.submit(self._exchange, connection, request)
         try:
-            answer = await asyncio.wrap_future(asked)
+            answer = await asyncio.wrap_future(exchange)
         except asyncio.CancelledError:
-            # Cancelled: this wakes the thread. Its answer is dropped.
-            connection.give_up()
-            asked.add_done_callback(lambda _: connection.close())
+            connection.cancel()  # wakes the thread, whose answer is dropped
+            exchange.add_done_callback(lambda _: connection.close())
             raise
-        if place not in self._idle:  # all were closed meanwhile
+        if place not in self._idle:  # ``close`` was called meanwhile
             connection.close()
         elif connection.sock is not None:
             self._idle[place].append(connection)
@@ -108,7 +107,7 @@ class Loopback:
 
     def _exchange(self, connection: _Connection, request: Request) -> Answer:
         """Runs in a thread. The connection is closed afterwards, unless it can be reused."""
-        again = False
+        reusable = False
         try:
             if connection.sock is None:
                 try:
@@ -130,10 +129,10 @@ class Loopback:
                     raise TooLarge
                 if good and response.length:
                     raise http.client.IncompleteRead(body, response.length)
-                again = response.isclosed() and not response.will_close
+                reusable = response.isclosed() and not response.will_close
             return Answer(response.status, location, body)
         finally:
-            if not again:
+            if not reusable:
                 connection.close()
 
 
@@ -142,20 +141,20 @@ class _Connection(http.client.HTTPConnection):
 
     def __init__(self, host: str, port: int, timeout_s: float) -> None:
         super().__init__(host, port, timeout=timeout_s)
-        self._given_up = False
-        # ``sock`` is already None during the read of an answer that ends with the connection.
+        self._cancelled = False
+        # ``sock`` is already None while an answer that ends with the connection is read.
         self._socket: socket.socket | None = None
 
     def connect(self) -> None:
-        """Connect, unless it was cancelled before."""
+        """Connect. If it was cancelled meanwhile, shut the connection down."""
         super().connect()
         self._socket = self.sock
-        if self._given_up:
-            self.give_up()
+        if self._cancelled:
+            self.cancel()
 
-    def give_up(self) -> None:
-        """End the connection; the waiting thread gets no bytes."""
-        self._given_up = True
+    def cancel(self) -> None:
+        """Shut the connection down. A thread that waits for bytes gets none."""
+        self._cancelled = True
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)

@@ -1,12 +1,12 @@
-"""Readiness: the HTTP status with which a server answers a path.
+"""Readiness probes: the HTTP status of a server's answer to a GET.
 
-It has sockets of its own and does not use ``client``, for three reasons:
+A probe has sockets of its own and does not use ``client``, for three reasons:
 
-- The supervisor calls it from its threads, also in commands that have no event loop. ``client``
-  needs one. A thread with a loop, only for this, makes a question cost five times the CPU: 0.43
+- The supervisor calls it from its threads, also in commands without an event loop. ``client`` needs
+  an event loop. A thread with a loop only for probes makes each probe cost five times the CPU: 0.43
   instead of 0.08 ms, for each engine and second.
 - One limit covers the whole exchange. The standard library's HTTP limits each read only, so a
-  server that sends single bytes would hold up a thread of the supervisor.
+  server that sends single bytes would block a thread of the supervisor.
 - The status is enough, and the connection is kept. ``client.status`` closes it each time, and
   ``client.request`` waits for a body that may be late or never end.
 """
@@ -28,17 +28,17 @@ Probe = Callable[[str, float], int | None]
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,4})\r\n")
-_LONGEST = 256  # bytes: longer than every status line
-_MOST = 4096  # bytes: after a longer answer the connection is closed
-_REST_S = 0.05  # for the bytes after the status line: the status is known by then
+_LONGEST = 256  # bytes; longer than any status line
+_MOST = 4096  # bytes; a connection with a longer answer is not reused
+_REST_S = 0.05  # wait for the rest of the answer, which only decides whether to keep the connection
 
 
 class KeptProbe:
-    """The status code of a GET, None without an HTTP answer within the given seconds.
+    """A probe that returns the status code of a GET; None without an HTTP answer in time.
 
-    The limit covers the whole exchange, also with a server that sends single bytes. It never uses
-    a proxy from the environment: it tests this port. The connection is kept, because a new one each
-    second costs the server more than the answer. trusts: the certificates to trust.
+    The time limit covers the whole exchange, even if the server sends single bytes. A proxy from
+    the environment is not used: the probe tests this port. The connection is kept, because a new
+    one each second costs the server more than the answer. trusts: the certificates to trust.
     """
 
     def __init__(self, *, trusts: Trusts | None = None) -> None:
@@ -47,7 +47,7 @@ class KeptProbe:
         weakref.finalize(self, _close, self._kept)
 
     def __call__(self, url: str, timeout_s: float) -> int | None:
-        """One request. Two threads may call it at once; each then has its own connection."""
+        """Send one request. Several threads may call it at the same time."""
         parts = urlsplit(url)
         deadline = time.monotonic() + timeout_s
         try:
@@ -60,7 +60,7 @@ class KeptProbe:
             f"Accept: */*\r\nConnection: keep-alive\r\n\r\n"
         ).encode("ascii", "replace")
         kept = self._kept.pop(place, None)
-        if kept is not None and has_spoken(kept):
+        if kept is not None and is_readable(kept):
             kept.close()
         elif kept is not None:
             answer = self._ask(kept, place, request, deadline)
@@ -89,8 +89,8 @@ class KeptProbe:
     def _ask(
         self, connection: socket.socket, place: tuple[str, int], request: bytes, deadline: float
     ) -> bytes:
-        """The received bytes, at least the first line if there is one; b"" for nothing."""
-        answer, again = b"", False
+        """The received bytes, with the first line if it came in time; b"" for none."""
+        answer, reusable = b"", False
         try:
             connection.sendall(request)
             while b"\n" not in answer and len(answer) < _LONGEST:
@@ -104,14 +104,14 @@ class KeptProbe:
                 answer += piece
             rest = answer
             until = min(deadline, time.monotonic() + _REST_S)
-            while rest and not (again := _is_whole(rest)) and len(rest) < _MOST:
+            while rest and not (reusable := _is_complete(rest)) and len(rest) < _MOST:
                 connection.settimeout(max(0.001, until - time.monotonic()))
                 piece = connection.recv(_MOST)
                 rest = rest + piece if piece and time.monotonic() < until else b""
         except (OSError, ValueError):
             pass
         finally:
-            if not again or self._kept.setdefault(place, connection) is not connection:
+            if not reusable or self._kept.setdefault(place, connection) is not connection:
                 connection.close()
         return answer
 
@@ -121,14 +121,14 @@ def _status(answer: bytes) -> int | None:
     return int(found[1]) if found else None
 
 
-def has_spoken(idle: socket.socket) -> bool:
-    """Whether unexpected data or the end has arrived, which would spoil the next answer."""
-    looks = select.poll()  # select() does not support descriptors above 1023
-    looks.register(idle, select.POLLIN)
-    return bool(looks.poll(0))
+def is_readable(idle: socket.socket) -> bool:
+    """Whether an idle connection has unexpected data or has ended, so it must not be reused."""
+    poll = select.poll()  # select() does not support descriptors above 1023
+    poll.register(idle, select.POLLIN)
+    return bool(poll.poll(0))
 
 
-def _is_whole(answer: bytes) -> bool:
+def _is_complete(answer: bytes) -> bool:
     """Whether the answer is complete and the connection stays open."""
     head, end, body = answer.partition(b"\r\n\r\n")
     lines = head.lower() + b"\r\n"
