@@ -149,7 +149,7 @@ class Scene:
         self.joules += watts
         board = replace(self.store.gpus[0], energy_j=self.joules)
         self.store.gpus = (board,)
-        t.cost = self.meter.note(now, tokens, self.kv, (board,), 112.3 * GIB)
+        t.cost = self.meter.add(now, tokens, self.kv, (board,), 112.3 * GIB)
         if not self.idle:
             self.store.load = self.snapshot(now, asked, ttft, p95, n, rate, tokens)
 

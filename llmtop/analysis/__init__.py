@@ -1,1 +1,1 @@
-"""Figures derived from samples: cost, effects of a change, marks. Pure; no file, no socket."""
+"""Values derived from samples: cost, effects of a change, marks. Pure: no file, no socket."""

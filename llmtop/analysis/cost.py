@@ -1,8 +1,8 @@
-"""What an engine's tokens cost: energy, money, idle GPU time, KV memory that was never used. Pure.
+"""The cost of an engine's tokens: energy, price, idle GPU time, unused KV memory. Pure.
 
-Energy is NVML's own counter over a window; money is what the GPUs cost an hour over what they made
-in it; a share of idle time is one minus NVML's utilisation, which counts a GPU as busy while any
-kernel runs on it. All over whole GPUs: who else uses them counts too.
+Energy is the difference of NVML's energy counter over a window. The price is that of the GPUs per
+hour over the tokens per hour. Idle time is one minus NVML's utilisation, which counts a GPU as busy
+while any kernel runs. All values are of whole GPUs, so other processes on them count too.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from llmtop.engines.core.samples import GpuSample
 
 WINDOW_S = 60.0
-SHORTEST_S = 5.0  # NVML renews its counters a few times a second: less would tell of its beat
-KEPT = 400  # moments: over a minute at the shortest interval
+SHORTEST_S = 5.0  # NVML updates its counters a few times a second, so a shorter window is inexact
+KEPT = 400  # moments: more than a minute at the shortest interval
 
 
 class Cost(Struct, frozen=True):
-    """What one engine cost over the last ``window_s`` seconds; None: not known.
+    """The cost of one engine over the last ``window_s`` seconds. None: not known.
 
-    gpus: how many it was found on. idle: share of their time, 0..1. tokens_per_s: generated, the
-    mean. kv_peak: the highest occupancy since ``kv_since`` (unix seconds), 0..1. kv_unused: bytes
-    of KV cache on all its GPUs that nothing was ever in since then.
+    gpus: number of its GPUs. idle: idle share of their time, 0..1. tokens_per_s: mean of the
+    generated tokens. kv_peak: highest KV usage since ``kv_since`` (unix seconds), 0..1. kv_unused:
+    bytes of KV cache on all its GPUs that were never used since then.
     """
 
     window_s: float
@@ -39,9 +39,9 @@ class Cost(Struct, frozen=True):
     kv_unused: float | None = None
 
     def per_million(self, gpu_hour: float | None) -> float | None:
-        """The price of a million generated tokens, where a GPU costs so much an hour.
+        """The price of a million generated tokens. gpu_hour: the price of one GPU for one hour.
 
-        An engine whose GPUs are not known (at a URL, or simulated) counts as one.
+        An engine whose GPUs are not known (at a URL, or simulated) counts as one GPU.
         """
         if gpu_hour is None or not self.tokens_per_s:
             return None
@@ -56,7 +56,7 @@ class _Moment(Struct, frozen=True):
 
 
 class CostMeter:
-    """Keeps a minute of one engine's moments. Times are the screen's clock, unix seconds."""
+    """Computes the cost of one engine from its last minute. Times are unix seconds."""
 
     def __init__(self) -> None:
         self._moments: deque[_Moment] = deque(maxlen=KEPT)
@@ -64,12 +64,12 @@ class CostMeter:
         self._peak: float | None = None
         self._since: float | None = None
 
-    def begin(self) -> None:
-        """Another process: what the last one used says nothing of this one."""
+    def reset(self) -> None:
+        """Forget all values, for a new process of the engine."""
         self._moments.clear()
         self._peak = self._since = None
 
-    def note(
+    def add(
         self,
         time: float,
         tokens_per_s: float | None,
@@ -77,7 +77,11 @@ class CostMeter:
         gpus: Sequence[GpuSample],
         kv_bytes: float | None,
     ) -> Cost:
-        """Take a moment in. gpus: the engine's own. kv_bytes: its KV cache on each of them."""
+        """Add the values of one moment and return the cost.
+
+        tokens_per_s: generated. kv_usage: 0..1. gpus: those of the engine. kv_bytes: size of its KV
+        cache on each GPU.
+        """
         uuids = tuple(gpu.uuid for gpu in gpus)
         if uuids != self._gpus:
             self._gpus = uuids
@@ -95,12 +99,12 @@ class CostMeter:
         if kv_bytes is not None and self._peak is not None:
             unused = kv_bytes * max(1, len(gpus)) * max(0.0, 1.0 - self._peak)
         span = time - self._moments[0].time
-        busy_known = [m.busy for m in self._moments if m.busy is not None]
+        known_busy = [m.busy for m in self._moments if m.busy is not None]
         return Cost(
             window_s=span,
             gpus=len(gpus) or None,
             tokens_per_joule=self._tokens_per_joule(),
-            idle=1 - sum(busy_known) / len(busy_known) if busy_known else None,
+            idle=1 - sum(known_busy) / len(known_busy) if known_busy else None,
             tokens_per_s=_mean([m.tokens_per_s for m in self._moments]),
             kv_peak=self._peak,
             kv_since=self._since,
@@ -111,7 +115,7 @@ class CostMeter:
         known = [m for m in self._moments if m.energy_j is not None]
         if len(known) < 2:
             return None
-        first, last = known[0], known[-1]  # the counter is read less often than the tokens
+        first, last = known[0], known[-1]  # the energy counter is read less often than the tokens
         assert first.energy_j is not None and last.energy_j is not None
         rates = [m.tokens_per_s for m in self._moments if first.time < m.time <= last.time]
         rate = _mean(rates)
@@ -128,9 +132,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _energy(gpus: Sequence[GpuSample]) -> float | None:
-    """The sum of their counters; None where one of them does not report it, or there is none."""
-    told = [gpu.energy_j for gpu in gpus if gpu.energy_j is not None]
-    return sum(told) if told and len(told) == len(gpus) else None
+    """The sum of the energy counters in joules; None without GPUs, or if one has no counter."""
+    known = [gpu.energy_j for gpu in gpus if gpu.energy_j is not None]
+    return sum(known) if known and len(known) == len(gpus) else None
 
 
 def _busy(gpus: Sequence[GpuSample]) -> float | None:

@@ -1,7 +1,7 @@
-"""What a change did: the last full window before it beside the first full one after it. Pure.
+"""The effect of a change: the last full window before it and the first full one after it. Pure.
 
-A percentile cannot be split, so no window that reaches over the change says anything about it: the
-one before is the newest that had ended by then, the one after is the first that began after it.
+A percentile cannot be split, so a window that contains the change is not used. The window before is
+the newest that ended before the change. The window after is the first that began after it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from msgspec import Struct, field
 from llmtop.analysis.marks import Mark
 from llmtop.engines.core.samples import Quantile
 
-KEPT = 400  # moments of each side: over a minute at the shortest interval
-MOST = 8  # changes that are waited for at once
-TOGETHER_S = 1.0  # changes so close together are one: a command may set several options
-PATIENCE_S = 60.0  # numbers that do not come in this time after a change do not come
-QUIET_S = 5.0  # a client that has said nothing for so long has ended
-FULL_S = 6.5  # of ten: at some intervals no reading is nearer to ten seconds old
-SAME = 0.02  # levels within this share of each other are one level
+KEPT = 400  # windows of each side: more than a minute at the shortest interval
+MOST = 8  # changes whose windows are incomplete
+TOGETHER_S = 1.0  # changes within this time are one change: a command may set several options
+PATIENCE_S = 60.0  # after a change; then a missing window is no longer awaited
+QUIET_S = 5.0  # a client without figures for so long has ended
+FULL_S = 6.5  # seconds of a full window, nominally 10: at some intervals its readings are younger
+SAME = 0.02  # load levels that differ by at most this share are equal
 
 
 class Figures(Struct, frozen=True):
-    """One window of ``window_s`` seconds that ended at ``time``, on the screen's clock.
+    """The measurements of one window of ``window_s`` seconds that ended at ``time``.
 
-    n: first tokens that the percentile is of. asked: the load's level at its end, None where
-    nothing is known of it. ttft_mean: the exact one, where the percentile may be a range.
+    Times are unix seconds. n: observations of the percentile. asked: the requested level of the
+    load at the end, None: not known. ttft_mean: exact mean in seconds, for percentiles that are
+    only known as a range.
     """
 
     time: float
@@ -40,21 +41,21 @@ class Figures(Struct, frozen=True):
 
     @property
     def start(self) -> float:
-        """Where the window began."""
+        """The time at which the window began."""
         return self.time - self.window_s
 
     @property
-    def silent(self) -> bool:
-        """Whether nothing was done in it."""
+    def idle(self) -> bool:
+        """Whether no token was generated in the window."""
         return not self.n and not self.tokens_per_s
 
 
 class Effect(Struct, frozen=True):
-    """A change with what was before and after it; by: whose figures, "client" or "server".
+    """A change with the windows before and after it. by: who measured, "client" or "server".
 
-    missing: why there is nothing to lay side by side, "" when there is. levels: the lowest and the
-    highest that the load asked for meanwhile, None while it stayed or was not ours. disturbed:
-    something else was changed in one of the windows.
+    missing: why there are no windows to compare, "" if there are. levels: the lowest and the
+    highest requested level of our load meanwhile; None if it was constant or there was no load of
+    ours. disturbed: another change happened in one of the windows.
     """
 
     label: str
@@ -63,12 +64,12 @@ class Effect(Struct, frozen=True):
     after: Figures | None = None
     missing: str = ""
     levels: tuple[float, float] | None = None
-    load_came_or_went: bool = False
+    load_started_or_stopped: bool = False
     disturbed: bool = False
 
     @property
-    def differ(self) -> bool:
-        """Whether the load of the two windows is not the same, as far as it is ours."""
+    def load_differs(self) -> bool:
+        """Whether our load had different levels in the two windows."""
         before = self.before.asked if self.before is not None else None
         after = self.after.asked if self.after is not None else None
         if before is None or after is None:
@@ -76,47 +77,50 @@ class Effect(Struct, frozen=True):
         return abs(before - after) > SAME * max(before, after)
 
 
-class _Awaited(Struct):
-    since: float  # until here it was as before
-    applied: float  # from here on it is as after
+class _Pending(Struct):
+    """A change whose windows are incomplete."""
+
+    since: float  # end of the time before the change
+    applied: float  # start of the time after the change
     labels: list[str] = field(default_factory=list)
 
 
 class Effects:
-    """Watches one engine's figures and its marks; hands out each effect once, when it is known.
+    """Computes the effects of the changes of one engine. Returns each effect once.
 
-    Figures are noted as they are measured; while an engine is down nothing is noted, so what was
-    before a restart stays there until it is up again.
+    No figures are added while the engine is down, so those from before a restart are kept until it
+    is ready again.
     """
 
     def __init__(self) -> None:
-        self._notes: dict[str, deque[Figures]] = {
+        self._windows: dict[str, deque[Figures]] = {
             side: deque(maxlen=KEPT) for side in ("client", "server")
         }
-        self._heard: float | None = None  # when the client last said something
-        self._asked: deque[tuple[float, float]] = deque(maxlen=KEPT)  # the load's level over time
-        self._awaited: deque[_Awaited] = deque(maxlen=MOST)
+        self._client_at: float | None = None  # time of the client's last figures
+        self._asked: deque[tuple[float, float]] = deque(maxlen=KEPT)  # (time, level of the load)
+        self._pending: deque[_Pending] = deque(maxlen=MOST)
         self._changes: deque[tuple[float, float]] = deque(maxlen=50)
         self._last: Mark | None = None
 
-    def note(self, side: str, figures: Figures) -> None:
-        """Take in what the client ("client") or the engine ("server") measured.
+    def add(self, side: str, figures: Figures) -> None:
+        """Add a window that the client ("client") or the engine ("server") measured.
 
-        A window that is not full yet says nothing: a load that has just begun has one of 0 s.
+        Short windows are ignored: the first one of a new load has 0 s.
         """
         if side == "client":
-            self._heard = figures.time
+            self._client_at = figures.time
             if figures.asked is not None:
                 self._asked.append((figures.time, figures.asked))
         if figures.window_s < FULL_S:
             return
-        notes = self._notes[side]
-        while notes and notes[-1].time >= figures.time:  # the same again, or the clock went back
-            notes.pop()
-        notes.append(figures)
+        windows = self._windows[side]
+        # The same window again, or the clock was set back.
+        while windows and windows[-1].time >= figures.time:
+            windows.pop()
+        windows.append(figures)
 
-    def see(self, marks: Sequence[Mark]) -> None:
-        """Look through the newest marks for changes that were not seen before."""
+    def add_marks(self, marks: Sequence[Mark]) -> None:
+        """Add the changes among ``marks`` that are new. marks: all marks of the engine."""
         fresh: list[Mark] = []
         for mark in reversed(marks):
             if mark is self._last:
@@ -124,43 +128,45 @@ class Effects:
             fresh.append(mark)
         for mark in reversed(fresh):
             if mark.load:
-                continue  # the levels themselves show it
+                continue  # the levels in the figures show it
             since = mark.time if mark.since is None else mark.since
             self._changes.append((since, mark.time))
             if not mark.effect:
                 continue
-            last = self._awaited[-1] if self._awaited else None
+            last = self._pending[-1] if self._pending else None
             if last is not None and abs(mark.time - last.applied) <= TOGETHER_S:
                 last.since, last.applied = min(last.since, since), max(last.applied, mark.time)
                 last.labels.append(mark.label)
             else:
-                self._awaited.append(_Awaited(since, mark.time, [mark.label]))
+                self._pending.append(_Pending(since, mark.time, [mark.label]))
         if fresh:
             self._last = fresh[0]
 
     def due(self, now: float) -> list[Effect]:
-        """The effects that have become known since the last call."""
+        """The effects that have become known since the last call. now: unix seconds."""
         out: list[Effect] = []
-        for awaited in list(self._awaited):
-            effect = self._of(awaited, now)
+        for pending in list(self._pending):
+            effect = self._effect(pending, now)
             if effect is not None:
-                self._awaited.remove(awaited)
+                self._pending.remove(pending)
                 out.append(effect)
         return out
 
-    def _of(self, awaited: _Awaited, now: float) -> Effect | None:
-        label = ", ".join(awaited.labels)
-        late = now - awaited.applied > PATIENCE_S
+    def _effect(self, pending: _Pending, now: float) -> Effect | None:
+        """The effect of a change; None while its windows are incomplete."""
+        label = ", ".join(pending.labels)
+        late = now - pending.applied > PATIENCE_S
         found: dict[str, tuple[Figures, Figures]] = {}
-        for side, notes in self._notes.items():
-            before = next((f for f in reversed(notes) if f.time <= awaited.since), None)
-            # A client of long ago is none; an engine's last word before it went down is kept.
-            if before is None or (side == "client" and awaited.since - before.time > QUIET_S):
+        for side, windows in self._windows.items():
+            before = next((f for f in reversed(windows) if f.time <= pending.since), None)
+            # Old figures of a client are those of an earlier load. Those of an engine that was down
+            # are used.
+            if before is None or (side == "client" and pending.since - before.time > QUIET_S):
                 continue
-            after = next((f for f in notes if f.start >= awaited.applied), None)
+            after = next((f for f in windows if f.start >= pending.applied), None)
             if after is None:
-                speaks = self._heard is not None and now - self._heard <= QUIET_S
-                if side == "client" and not late and speaks:
+                active = self._client_at is not None and now - self._client_at <= QUIET_S
+                if side == "client" and not late and active:
                     return None  # the window is not full yet
                 continue
             found[side] = before, after
@@ -170,7 +176,7 @@ class Effects:
                 return None
             return Effect(label, missing="no full window was measured before and after it")
         before, after = found[side]
-        if before.silent and after.silent:
+        if before.idle and after.idle:
             return Effect(label, missing="nothing ran before and after it")
         return Effect(
             label,
@@ -178,8 +184,9 @@ class Effects:
             before,
             after,
             levels=self._levels(before.start, after.time),
-            load_came_or_went=side == "server" and self._client_within(before.start, after.time),
-            disturbed=self._disturbed(awaited, before.start, after.time),
+            load_started_or_stopped=side == "server"
+            and self._client_within(before.start, after.time),
+            disturbed=self._disturbed(pending, before.start, after.time),
         )
 
     def _levels(self, start: float, end: float) -> tuple[float, float] | None:
@@ -191,11 +198,11 @@ class Effects:
     def _client_within(self, start: float, end: float) -> bool:
         return any(start <= time <= end for time, _ in self._asked)
 
-    def _disturbed(self, awaited: _Awaited, start: float, end: float) -> bool:
-        """Whether something else happened; what lies in the change itself belongs to it."""
+    def _disturbed(self, pending: _Pending, start: float, end: float) -> bool:
+        """Whether another change happened. Changes within this one belong to it."""
         return any(
             start <= at <= end
-            and not awaited.since - TOGETHER_S <= at <= awaited.applied + TOGETHER_S
+            and not pending.since - TOGETHER_S <= at <= pending.applied + TOGETHER_S
             for _, at in self._changes
         )
 
@@ -203,9 +210,10 @@ class Effects:
 def mean_rate(
     points: Iterable[tuple[float, float | None]], end: float, window_s: float, rate_s: float
 ) -> float | None:
-    """The mean over a window of rates that look back ``rate_s`` seconds each.
+    """The mean of rates over a window. Each rate is over the ``rate_s`` seconds before its time.
 
-    Rates that reach back beyond the window's start are left out.
+    points: (time, rate). end: of the window, unix seconds. A rate that includes time before the
+    window is left out. None without a rate.
     """
     known = [
         value

@@ -6,10 +6,10 @@ from msgspec import Struct
 
 
 class Event(Struct, frozen=True):
-    """One line of the event list. level: info, change, effect, state, warning or
-    error.
+    """One line of the event list. level: info, change, effect, state, warning or error.
 
-    text is already clean. parts: the same text in pieces, for a list too narrow for one line.
+    time: unix seconds. text: already cleaned for display. parts: the same text in pieces, for a
+    list that is too narrow for one line.
     """
 
     time: float

@@ -1,4 +1,4 @@
-"""Marks: the moments at which something was changed."""
+"""Marks: the times of changes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from msgspec import Struct
 
 
 class Mark(Struct, frozen=True):
-    """A moment at which something was changed: a line through every chart, its words below.
+    """The time of a change. The charts show it as a line with its label.
 
-    load: the load was changed, by a key. effect: an option changed, so what it did will be told.
-    since: when what was before came to an end, where that was not the same moment (a restart).
+    time: when the change was applied, unix seconds. load: a key changed the load. effect: an option
+    changed, so its effect will be reported. since: the end of the time before the change, if that
+    is not ``time`` (a restart).
     """
 
     time: float

@@ -1,4 +1,4 @@
-"""Thinning: lowest, mean and highest value of each stretch of time. Pure."""
+"""Downsampling: the lowest, mean and highest value of each interval of time. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Stretch(Struct, frozen=True):
-    """One stretch. time: its start, unix seconds. n: how many values; 0: a gap."""
+    """One interval. time: its start, unix seconds. n: number of values; 0: a gap."""
 
     time: float
     low: float
@@ -18,9 +18,9 @@ class Stretch(Struct, frozen=True):
 
 
 class Thinner:
-    """Collects the values of one stretch of ``span_s`` seconds after the other.
+    """Downsamples a series to intervals of ``span_s`` seconds.
 
-    Stretches begin on whole multiples of ``span_s`` since 1970, so those of two processes agree.
+    Intervals start at multiples of ``span_s`` since 1970, so those of two processes are the same.
     """
 
     def __init__(self, span_s: float) -> None:
@@ -30,7 +30,7 @@ class Thinner:
         self._sum = self._low = self._high = 0.0
 
     def add(self, time: float, value: float | None) -> Stretch | None:
-        """Take a value in. The stretch before it, when that has just ended."""
+        """Add a value. Returns the interval before it, if that has just ended."""
         ended = None
         if not self._start <= time < self._start + self.span_s:
             ended = self.take()
@@ -47,7 +47,7 @@ class Thinner:
         return ended
 
     def take(self) -> Stretch | None:
-        """What was collected so far, and begin again; None before the first value."""
+        """The interval so far; the next value starts a new one. None before the first value."""
         if self._start == -math.inf:
             return None
         n = self._n

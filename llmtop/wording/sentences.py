@@ -178,12 +178,12 @@ def effect_words(effect: Effect) -> tuple[str, ...]:
         parts.insert(1, mean)  # exact, where the percentiles are ranges
     if effect.by == "server":
         parts.append("the server's own")
-    if effect.differ:
+    if effect.load_differs:
         parts.append(f"different load: {short(before.asked)} -> {short(after.asked)}")
     elif effect.levels is not None:
         low, high = effect.levels
         parts.append(f"load changed meanwhile, {short(low)}..{short(high)}")
-    elif effect.load_came_or_went:
+    elif effect.load_started_or_stopped:
         parts.append("the load started or stopped meanwhile")
     if effect.disturbed:
         parts.append("another change meanwhile")

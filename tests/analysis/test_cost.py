@@ -26,7 +26,7 @@ def test_tokens_per_joule_is_what_came_out_over_what_the_counter_says(make_gpu: 
     meter = CostMeter()
     for second in range(31):
         board = replace(make_gpu(), energy_j=5e6 + 500.0 * second, utilisation=0.75)
-        cost = meter.note(float(second), 4000.0, 0.5, [board], 100.0 * GIB)
+        cost = meter.add(float(second), 4000.0, 0.5, [board], 100.0 * GIB)
     assert cost.tokens_per_joule == pytest.approx(8.0)  # 4,000 tok/s at 500 W
     assert cost.idle == pytest.approx(0.25)
     assert cost.window_s == 30.0
@@ -44,7 +44,7 @@ def test_a_counter_that_is_read_seldom_is_laid_beside_all_tokens_in_between(
         energy = 500.0 * second if second % 5 == 0 else None
         rate = 4000.0 if second % 5 == 0 else 1500.0  # the mean of five is 2,000
         board = replace(make_gpu(), energy_j=energy)
-        cost = meter.note(float(second), rate, 0.5, [board], None)
+        cost = meter.add(float(second), rate, 0.5, [board], None)
     assert cost.tokens_per_joule == pytest.approx(4.0)
 
 
@@ -52,7 +52,7 @@ def test_two_gpus_are_paid_and_counted_twice(make_gpu: MakeGpu) -> None:
     meter = CostMeter()
     for second in range(31):
         boards = [replace(make_gpu(n), energy_j=300.0 * second) for n in (0, 1)]
-        cost = meter.note(float(second), 3000.0, 0.9, boards, 10.0 * GIB)
+        cost = meter.add(float(second), 3000.0, 0.9, boards, 10.0 * GIB)
     assert cost.gpus == 2
     assert cost.tokens_per_joule == pytest.approx(5.0)
     assert cost.per_million(3.6) == pytest.approx(2 / 3)
@@ -63,29 +63,29 @@ def test_what_is_not_told_is_not_known(make_gpu: MakeGpu) -> None:
     meter = CostMeter()
     for second in range(31):
         boards = [replace(make_gpu(0), energy_j=1.0 * second), replace(make_gpu(1), energy_j=None)]
-        cost = meter.note(float(second), None, None, boards, None)
+        cost = meter.add(float(second), None, None, boards, None)
     assert cost.tokens_per_joule is None  # half of the energy is not the energy
     assert (cost.per_million(3.0), cost.kv_unused, cost.kv_peak) == (None, None, None)
-    assert CostMeter().note(0.0, 0.0, 0.0, [], None) == Cost(0.0, tokens_per_s=0.0, kv_peak=0.0,
+    assert CostMeter().add(0.0, 0.0, 0.0, [], None) == Cost(0.0, tokens_per_s=0.0, kv_peak=0.0,
                                                               kv_since=0.0)  # fmt: skip
 
 
 def test_the_peak_is_kept_and_a_new_process_begins_anew(make_gpu: MakeGpu) -> None:
     meter = CostMeter()
     for second, usage in enumerate((0.2, 0.8, 0.1)):
-        cost = meter.note(float(second), 1.0, usage, [make_gpu()], 10.0 * GIB)
+        cost = meter.add(float(second), 1.0, usage, [make_gpu()], 10.0 * GIB)
     assert (cost.kv_peak, cost.kv_since) == (0.8, 0.0)
-    meter.begin()
-    assert meter.note(9.0, 1.0, 0.3, [make_gpu()], 10.0 * GIB).kv_peak == 0.3
+    meter.reset()
+    assert meter.add(9.0, 1.0, 0.3, [make_gpu()], 10.0 * GIB).kv_peak == 0.3
 
 
 def test_a_meter_keeps_a_minute_and_no_more() -> None:
     meter = CostMeter()
     for beat in range(20_000):
-        cost = meter.note(beat * 0.01, 1.0, 0.5, [], None)
+        cost = meter.add(beat * 0.01, 1.0, 0.5, [], None)
     assert len(meter._moments) <= KEPT
     for second in range(500, 700):
-        cost = meter.note(float(second), 1.0, 0.5, [], None)
+        cost = meter.add(float(second), 1.0, 0.5, [], None)
     assert cost.window_s == 60.0
 
 

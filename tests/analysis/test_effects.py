@@ -40,8 +40,8 @@ def run(
     out = []
     for second in seconds:
         for side in sides:
-            effects.note(side, figures(float(second), second, asked(second)))
-        effects.see([mark for mark in marks if mark.time <= second])
+            effects.add(side, figures(float(second), second, asked(second)))
+        effects.add_marks([mark for mark in marks if mark.time <= second])
         out += [(second, effect) for effect in effects.due(float(second))]
     return out
 
@@ -110,7 +110,7 @@ def test_a_restart_is_laid_against_what_was_before_the_engine_went_down() -> Non
     run(effects, range(80, 101), [])
     restart = Mark(150.0, "max_model_len 8,192 -> 4,096", effect=True, since=100.2)
     marks = [Mark(148.0, "restart"), restart]
-    effects.see(marks)
+    effects.add_marks(marks)
     ((second, effect),) = run(effects, range(150, 200), marks)
     assert second == 160
     assert effect.before is not None and effect.before.time == 100.0
@@ -122,7 +122,7 @@ def test_a_load_that_ended_meanwhile_leaves_the_servers_figures_and_says_so() ->
     effects = Effects()
     run(effects, range(80, 104), [CHANGE])
     ((_, effect),) = run(effects, range(104, 140), [CHANGE], sides=("server",))
-    assert effect.by == "server" and effect.load_came_or_went
+    assert effect.by == "server" and effect.load_started_or_stopped
     assert "the load started or stopped meanwhile" in effect_words(effect)
 
 
@@ -130,8 +130,8 @@ def test_an_engine_that_did_nothing_has_no_figures_and_the_reason_is_said() -> N
     effects = Effects()
     told: list[Effect] = []
     for second in range(80, 140):
-        effects.note("server", Figures(float(second), 10.0, None, 0.0, 0))
-        effects.see([CHANGE] if second >= 100 else [])
+        effects.add("server", Figures(float(second), 10.0, None, 0.0, 0))
+        effects.add_marks([CHANGE] if second >= 100 else [])
         told += effects.due(float(second))
     (effect,) = told
     assert effect_words(effect) == (
@@ -172,8 +172,8 @@ def test_memory_is_bounded_whatever_is_noted_and_marked() -> None:
     effects = Effects()
     marks = [Mark(float(s), f"seqs {s}", effect=True) for s in range(0, 1500, 2)]
     for second in range(1500):
-        effects.note("client", figures(float(second), 1))
-        effects.see(marks[: second // 2])
+        effects.add("client", figures(float(second), 1))
+        effects.add_marks(marks[: second // 2])
         effects.due(float(second))
     assert all(len(notes) <= KEPT for notes in effects._notes.values())
     assert len(effects._awaited) <= 8 and len(effects._changes) <= 50
@@ -275,10 +275,10 @@ def test_a_load_that_began_anew_is_measured_by_full_windows_alone() -> None:
     for second in range(101, 140):
         window = min(10.0, second - 101.0)
         if window:
-            effects.note("client", replace(figures(float(second), second), window_s=window))
+            effects.add("client", replace(figures(float(second), second), window_s=window))
         else:
-            effects.note("client", Figures(float(second), 0.0, None, None, 0, 4.0))
-        effects.see([CHANGE])
+            effects.add("client", Figures(float(second), 0.0, None, None, 0, 4.0))
+        effects.add_marks([CHANGE])
         told += [(second, effect) for effect in effects.due(float(second))]
     ((second, effect),) = told
     assert effect.after is not None and effect.after.window_s >= FULL_S

@@ -27,7 +27,7 @@ class CostSource:
             pid = track.status.record.pid if track.status is not None else 0
             restarted = track.sample is not None and track.sample.restarted
             if restarted or self._pids.get(name, pid) != pid:
-                meter.begin()
+                meter.reset()
             self._pids[name] = pid
             self._note(meter, track)
 
@@ -39,7 +39,7 @@ class CostSource:
         if sample is None or track.stale_since is not None:
             return
         rates = track.series.get(SeriesName.OUTPUT_TOKENS)
-        track.cost = meter.note(
+        track.cost = meter.add(
             self._now(),
             rates.last if rates is not None else None,
             sample.kv_usage,

@@ -30,10 +30,10 @@ class EffectSource:
             effects = self._effects.setdefault(name, Effects())
             server, client = _server(track), self._client(track)
             if server is not None:
-                effects.note("server", server)
+                effects.add("server", server)
             if client is not None:
-                effects.note("client", client)
-            effects.see(track.marks)
+                effects.add("client", client)
+            effects.add_marks(track.marks)
             for effect in effects.due(now):
                 parts = effect_words(effect)
                 self._store.events.append(Event(now, "effect", " · ".join(parts), parts))

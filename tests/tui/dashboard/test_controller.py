@@ -196,9 +196,9 @@ async def test_a_restart_by_another_llmtop_is_told_by_what_it_changed_and_did(
             assert mark.since is not None and mark.since < mark.time
             # Its before/after row is made from this mark: nothing else may stand in its way.
             effects = Effects()
-            effects.see([mark])
+            effects.add_marks([mark])
             for side in (mark.since, mark.time + 20.0):
-                effects.note("server", Figures(side, 10.0, Quantile(0.2), 100.0, 50))
+                effects.add("server", Figures(side, 10.0, Quantile(0.2), 100.0, 50))
             (effect,) = effects.due(mark.time + 20.0)
             assert effect.label == mark.label and effect.before is not None
 
