@@ -1,4 +1,4 @@
-"""The results of a search or a comparison, in sentences."""
+"""The results of a saturation search or of a comparison, as sentences."""
 
 from __future__ import annotations
 
@@ -21,18 +21,22 @@ NAMES = {
 
 
 def limits(slo: Slo) -> str:
-    """``TTFT <= 500ms and TPOT <= 50ms``."""
+    """The limits of an SLO: ``TTFT <= 500ms and TPOT <= 50ms``."""
     names = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "e2e"}
     return " and ".join(f"{names[name]} <= {latency(at)}" for name, at in slo.limits.items())
 
 
 def streams(number: int) -> str:
-    """``1 stream``, ``64 streams``."""
+    """A number of streams: ``1 stream``, ``64 streams``."""
     return f"{number:,} stream{'' if number == 1 else 's'}"
 
 
-def held(slo: Slo, answer: Answer, top: int, ceiling: int | None) -> str:
-    """What one share's answer says."""
+def answer_words(slo: Slo, answer: Answer, top: int, ceiling: int | None) -> str:
+    """The answer of a search for one share of requests, without a final dot.
+
+    top: the highest level of the search. ceiling: the first level at which the client was the
+    limit, None if it never was.
+    """
     what = f"{limits(slo)} for {answer.share:.0%} of requests"
     if answer.end is End.NEVER:
         return f"Does not hold {what}, not even at {streams(answer.fails or 1)}"
@@ -42,11 +46,11 @@ def held(slo: Slo, answer: Answer, top: int, ceiling: int | None) -> str:
                 f"Does not hold {what} at {streams(answer.fails)};"
                 " below that, too few requests to decide"
             )
-        told = f"Unknown whether it holds {what}"
+        unknown = f"Unknown whether it holds {what}"
         if ceiling is not None:
-            return f"{told}: this client could not sustain {streams(ceiling)}"
-        return f"{told}: too few requests at each level"
-    told = f"Holds {what} up to {streams(answer.level)}"
+            return f"{unknown}: this client could not sustain {streams(ceiling)}"
+        return f"{unknown}: too few requests at each level"
+    words = f"Holds {what} up to {streams(answer.level)}"
     if ceiling is not None and answer.fails is None:
         return (
             f"Holds {what} up to at least {streams(answer.level)};"
@@ -54,35 +58,38 @@ def held(slo: Slo, answer: Answer, top: int, ceiling: int | None) -> str:
         )
     if answer.end is End.BEYOND:
         if answer.level >= top:
-            return f"{told}, the highest level that was tried"
-        return f"{told}; no higher level failed"
+            return f"{words}, the highest level that was tried"
+        return f"{words}; no higher level failed"
     notes = [f"{answer.level}..{answer.fails}" if answer.fails else f"from {answer.level}"]
     if answer.undecided:
         notes.append("undecided at " + ", ".join(map(str, answer.undecided)))
     if answer.cliff:
         notes.append("a cliff: just above it, fewer than half are in time")
-    return f"{told} ({'; '.join(notes)})"
+    return f"{words} ({'; '.join(notes)})"
 
 
 def other_answers(result: SaturationResult) -> list[str]:
-    """The answers for other shares than the main one. An unknown answer is stated once."""
+    """The answers for the other shares than MAIN_SHARE.
+
+    Unknown answers are left out if that for MAIN_SHARE is unknown too.
+    """
     if result.slo is None:
         return []
     main = next((one for one in result.answers if one.share == MAIN_SHARE), None)
     return [
-        f"{held(result.slo, one, result.top, result.ceiling)}."
+        f"{answer_words(result.slo, one, result.top, result.ceiling)}."
         for one in result.answers
         if one is not main and not (_unknown(one) and main is not None and _unknown(main))
     ]
 
 
 def _unknown(answer: Answer) -> bool:
-    """Whether no level is known to meet it, and none to miss it."""
+    """Whether no level is known to meet the SLO, and none to miss it."""
     return answer.end is not End.NEVER and answer.level is None and answer.fails is None
 
 
-def best(knee: Knee, ceiling: int | None = None) -> str:
-    """Where the best throughput begins."""
+def knee_words(knee: Knee, ceiling: int | None = None) -> str:
+    """The level at which the best throughput starts. ceiling: see ``answer_words``."""
     if knee.open_end and ceiling is not None:
         return (
             f"throughput still rises at {streams(knee.best_level)}, {rate(knee.best)} tok/s;"
@@ -98,14 +105,14 @@ def best(knee: Knee, ceiling: int | None = None) -> str:
 
 
 def saturation_sentence(result: SaturationResult) -> str:
-    """The whole answer in one sentence."""
+    """The whole result of a search in one sentence."""
     parts = []
     main = next((answer for answer in result.answers if answer.share == MAIN_SHARE), None)
     if main is not None and result.slo is not None:
-        parts.append(held(result.slo, main, result.top, result.ceiling))
+        parts.append(answer_words(result.slo, main, result.top, result.ceiling))
     if result.knee is not None:
-        # Where the first part has said it already, it is not said again.
-        parts.append(best(result.knee, None if parts else result.ceiling))
+        # The first part names the ceiling already.
+        parts.append(knee_words(result.knee, None if parts else result.ceiling))
     if not parts and result.ceiling is not None:
         return f"Nothing was found: this client could not sustain {streams(result.ceiling)}."
     if not parts:
@@ -115,7 +122,7 @@ def saturation_sentence(result: SaturationResult) -> str:
 
 
 def level_line(level: LevelResult, slo: Slo | None) -> str:
-    """One level as it finishes."""
+    """The line of one level, printed when it ends."""
     words = [
         f"{level.level:>6,} {'stream ' if level.level == 1 else 'streams'}",
         f"{rate(level.output_tokens_per_s):>7} tok/s",
@@ -142,7 +149,7 @@ def level_line(level: LevelResult, slo: Slo | None) -> str:
 
 
 def pair_line(pair: PairResult) -> str:
-    """Two runs as they finish."""
+    """The line of one pair of runs, printed when it ends."""
     runs = [
         f"{arm} {rate(run.output_tokens_per_s)} tok/s, TTFT p50 {latency(run.ttft.p50)}"
         for arm, run in zip(pair.arms, pair.runs, strict=True)
@@ -150,14 +157,14 @@ def pair_line(pair: PairResult) -> str:
     words = f"{'noise' if pair.noise else 'pair':<5}  {'   '.join(runs)}"
     if not pair.counted:
         return f"{words}   not counted: {clean(pair.client_bound, 200) or 'no request succeeded'}"
-    if spoilt := pair.left_out:
-        words += f"   not counted for {NAMES[spoilt[0]]}: {clean(pair.spoilt(spoilt[0]), 200)}"
-        words += "".join(f"; nor for {NAMES[one]}" for one in spoilt[1:])
+    if left_out := pair.left_out:
+        words += f"   not counted for {NAMES[left_out[0]]}: {clean(pair.spoilt(left_out[0]), 200)}"
+        words += "".join(f"; nor for {NAMES[one]}" for one in left_out[1:])
     return words
 
 
 def finding_line(finding: PairedRatio) -> str:
-    """One measure of a comparison."""
+    """The line of one measure of a comparison."""
     name = f"{NAMES[finding.measure]:<13}"
     if finding.ratio is None:
         why = "possibly affected by this client" if finding.left_out else "no pair has a value"
@@ -176,7 +183,7 @@ def finding_line(finding: PairedRatio) -> str:
 
 
 def verdict(finding: PairedRatio) -> str:
-    """``better``, ``worse`` or what it would take to tell."""
+    """``better``, ``worse``, or ``cannot tell`` with the reason."""
     if finding.verdict is not Verdict.CANNOT_TELL:
         return finding.verdict.value
     if finding.more_pairs is not None:
@@ -187,20 +194,23 @@ def verdict(finding: PairedRatio) -> str:
 
 
 def percent_change(ratio: float | None) -> str:
-    """``+12.3%`` for 1.123; from ten times on ``x12``."""
+    """A ratio as a change: ``+12.3%`` for 1.123; ``x12`` for ratios of 10 and more."""
     if ratio is None:
         return "--"
     return f"{ratio - 1:+.1%}" if ratio < 10 else f"x{rate(ratio)}"
 
 
 def comparison_sentence(result: CompareResult, a: str, b: str) -> str:
-    """The whole comparison in one sentence."""
+    """The whole result of a comparison in one sentence."""
     return comparison_sentences(result, a, b)[0]
 
 
 def comparison_sentences(result: CompareResult, a: str, b: str) -> list[str]:
-    """The same ever shorter, for where it stands beside its table: without how much was measured,
-    without the names of A and B, and with the first findings alone."""
+    """The result of a comparison in several lengths, the longest first.
+
+    The shorter ones leave out the number of pairs, then the names of A and B, then the last
+    findings. They are for places beside the table of the comparison.
+    """
     settled = [f for f in result.findings if f.verdict is not Verdict.CANNOT_TELL]
     n = max((finding.n for finding in result.findings), default=0)
     over = f"over {n} pair{'' if n == 1 else 's'} at {streams(result.level)}"
@@ -209,11 +219,11 @@ def comparison_sentences(result: CompareResult, a: str, b: str) -> list[str]:
     parts = [
         f"{f.verdict.value} in {NAMES[f.measure]} ({percent_change(f.ratio)})" for f in settled
     ]
-    told = ", ".join(parts)
+    findings = ", ".join(parts)
     out = [
-        f"{clean(b)} is {told} than {clean(a)}, {over}.",
-        f"{clean(b)} is {told} than {clean(a)}.",
-        f"B is {told} than A.",
+        f"{clean(b)} is {findings} than {clean(a)}, {over}.",
+        f"{clean(b)} is {findings} than {clean(a)}.",
+        f"B is {findings} than A.",
     ]
     for kept in range(len(parts) - 1, 0, -1):
         rest = len(parts) - kept
@@ -223,17 +233,17 @@ def comparison_sentences(result: CompareResult, a: str, b: str) -> list[str]:
 
 
 def client_reason(result: SaturationResult) -> str | None:
-    """What of the client was the limit, and what helps; None when it was not."""
+    """Why the client was the limit, and a remedy; None if it was not."""
     if not result.client_limited:
         return None
-    spoilt = next((one for one in reversed(result.levels) if one.level == result.ceiling), None)
-    if spoilt is None:
+    limited = next((one for one in reversed(result.levels) if one.level == result.ceiling), None)
+    if limited is None:
         return None
-    words = f"At {streams(spoilt.level)} the client is {clean(spoilt.health.verdict, 300)}"
-    return words + (f". Try {spoilt.health.remedy}" if spoilt.health.remedy else "")
+    words = f"At {streams(limited.level)} the client is {clean(limited.health.verdict, 300)}"
+    return words + (f". Try {limited.health.remedy}" if limited.health.remedy else "")
 
 
-def gave_up(result: CompareResult) -> str:
+def early_end_reason(result: CompareResult) -> str:
     """Why a comparison ended early, as part of a sentence; "" if it did not."""
     if not result.gave_up:
         return ""
@@ -241,7 +251,7 @@ def gave_up(result: CompareResult) -> str:
 
 
 def noise_line(result: CompareResult) -> str | None:
-    """How far two runs of A lie apart; None when that was not measured."""
+    """The differences between two runs of A; None if they were not measured."""
     known = [
         f"{NAMES[finding.measure]} {finding.noise - 1:.1%}"
         for finding in result.findings

@@ -1,6 +1,6 @@
-"""Plain values as the words and numbers of the screen. Pure: no widget, no colour, no clock.
+"""Formats values as the screen shows them. Pure: no widget, no colour, no clock.
 
-``--`` means not known; a zero is a real zero.
+``--`` means not known; zero is a real zero.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, tzinfo
 
 from llmtop.engines.core.options import Applies, OptionValue
 from llmtop.engines.core.samples import Quantile, Quantiles
-from llmtop.printable import clean as clean  # the screen names it with the other formats
+from llmtop.printable import clean as clean  # exported: the screen uses it like the other formats
 
 ABSENT = "--"
 GIB = 2**30
@@ -18,7 +18,7 @@ _FIGURES = "0123456789."
 
 
 def count(value: float | None) -> str:
-    """A number of things: ``6,618``; from 100,000 on ``607k``."""
+    """A count: ``6,618``; ``607k`` for 100,000 and more."""
     if value is None:
         return ABSENT
     if abs(value) >= 100_000:
@@ -54,7 +54,7 @@ def short(value: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share of 0..1: ``66%``; below one per cent with one decimal, so that little is not none."""
+    """A share 0..1: ``66%``. Below 1 % it has one decimal, so that a small share is not ``0%``."""
     if share is None:
         return ABSENT
     if 0 < share < 0.00995:
@@ -63,7 +63,7 @@ def percent(share: float | None) -> str:
 
 
 def latency(seconds: float | None) -> str:
-    """``0``, ``20us``, ``8.2ms``, ``180ms``, ``1.91s``, ``12.3s``, ``2m05s``."""
+    """A latency: ``0``, ``20us``, ``8.2ms``, ``180ms``, ``1.91s``, ``12.3s``, ``2m05s``."""
     if seconds is None:
         return ABSENT
     if seconds == 0:
@@ -82,7 +82,7 @@ def latency(seconds: float | None) -> str:
 
 
 def quantile(value: Quantile | None) -> str:
-    """A quantile as far as it is known: ``412ms``, ``5-10s``, ``<300ms``, ``>80s``."""
+    """A quantile, or its range or bound: ``412ms``, ``5-10s``, ``<300ms``, ``>80s``."""
     if value is None:
         return ABSENT
     if value.relation == "-":
@@ -96,18 +96,21 @@ def quantile(value: Quantile | None) -> str:
 
 
 def own_quantile(found: Quantiles, value: Quantile | None) -> str:
-    """A quantile of the engine's own, with how exact it is: ``412ms±1%``; else as ``quantile``."""
+    """A quantile that the engine reports, with its error: ``412ms±1%``.
+
+    Without a known error it is formatted as by ``quantile``.
+    """
     known = found.exact is not None and value is not None
     return f"{quantile(value)}±{percent(found.exact)}" if known else quantile(value)
 
 
 def _bound(seconds: float | None) -> str:
-    """A bucket's bound: a round number, so without a decimal that is 0."""
+    """The bound of a bucket. It is a round number, so a decimal 0 is removed."""
     return latency(seconds).replace(".0ms", "ms")
 
 
 def duration(seconds: float | None) -> str:
-    """How long something took or has lasted: ``0s``, ``42s``, ``2m05s``, ``1h12m``, ``3d04h``."""
+    """A duration: ``0s``, ``42s``, ``2m05s``, ``1h12m``, ``3d04h``."""
     if seconds is None:
         return ABSENT
     whole = int(max(0.0, seconds))
@@ -133,7 +136,7 @@ def gib(size: float | None) -> str:
 
 
 def clock(time: float, zone: tzinfo | None = None) -> str:
-    """The time of day, ``12:04:31``; ``zone`` None is the operator's own."""
+    """The time of day, ``12:04:31``. time: unix seconds. zone: None for the local time zone."""
     moment = datetime.fromtimestamp(time, UTC)
     return moment.astimezone(zone).strftime("%H:%M:%S")
 
@@ -152,7 +155,10 @@ def option(value: OptionValue) -> str:
 
 
 def applies(how: Applies, launch: OptionValue = None, startup_s: float | None = None) -> str:
-    """How a change takes effect, short enough for a column: ``live to 1,024``, ``restart ~98s``."""
+    """How a change takes effect, for a narrow column: ``live to 1,024``, ``restart ~98s``.
+
+    launch: the value at launch, the limit of a live change. startup_s: expected start-up time.
+    """
     if how is Applies.LIVE:
         return "live"
     if how is Applies.LIVE_UP_TO_LAUNCH:

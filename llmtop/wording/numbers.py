@@ -1,4 +1,4 @@
-"""What each number on the screen means, its source, and its caveats."""
+"""The meaning of each number on the screen, its source, and its caveats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts as plain lines of text, for verbs that print and for terminals that cannot draw."""
+"""Samples as plain lines of text, for commands that print and for simple terminals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmtop.wording.format import count, gib, latency, percent, quantile, span
 
 
 def quantile_line(word: str, found: Quantiles | None) -> str:
-    """One latency: three quantiles, the exact mean, how many observations, over how long."""
+    """One latency: three quantiles, the exact mean, the number of observations, the window."""
     if found is None or found.n == 0:
         return f"  {word:<6} p50 --  p95 --  p99 --  n=0"
     parts = [f"{name} {quantile(getattr(found, name))}" for name in ("p50", "p95", "p99")]
@@ -21,14 +21,14 @@ def quantile_line(word: str, found: Quantiles | None) -> str:
 
 
 def condition_lines(found: Iterable[Condition]) -> list[str]:
-    """What is wrong with an engine, each with what to do about it."""
+    """The faults of an engine, each with a line of advice."""
     return [
         line for one in found for line in (f"  ! {clean(one.message)}", f"    {clean(one.hint)}")
     ]
 
 
 def kv_words(sample: EngineSample) -> str:
-    """How full the KV cache is, and the fullest of several ranks where that is another figure."""
+    """The KV usage, and that of the fullest rank if it has another value."""
     mean, fullest = sample.kv_usage, sample.kv_usage_fullest
     words = percent(mean)
     if mean is None or fullest is None or percent(fullest) == words:
@@ -39,7 +39,7 @@ def kv_words(sample: EngineSample) -> str:
 def sample_lines(
     name: str, simulated: bool, sample: EngineSample, gpus: tuple[GpuSample, ...], gpu_note: str
 ) -> list[str]:
-    """One sample of an engine, about a screenful."""
+    """The lines of one sample of an engine, at most one screen. gpu_note: shown without GPUs."""
     used, total = count(sample.kv_tokens_used), count(sample.kv_tokens_total)
     lines = [
         f"{clean(name)}  {clean(sample.model or '--')}{'  (simulated)' if simulated else ''}",

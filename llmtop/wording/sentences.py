@@ -1,4 +1,4 @@
-"""Sentences for the event list, the marks on the charts and the lines of verbs. Pure."""
+"""Texts for the event list, the marks on the charts and the output of commands. Pure."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ STATES = {
 
 
 def why(error: LlmtopError) -> str:
-    """An error and the way out, on one line."""
+    """An error and its hint on one line."""
     return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 def status_words(name: str, status: EngineStatus) -> str:
-    """The state of an engine; with cause and advice when it failed."""
+    """The state of an engine, with cause and advice if it failed."""
     text = f"{name} {STATES[status.state]}"
     if status.state is State.FAILED and status.record.cause:
         text += f": {status.record.cause}"
@@ -48,7 +48,7 @@ def status_words(name: str, status: EngineStatus) -> str:
 
 
 def why_silent(status: EngineStatus | None) -> str:
-    """Why an engine that runs does not answer, by its processes; "" when nothing is wrong."""
+    """Why a running engine does not answer, from the state of its processes; "" if it answers."""
     if status is None or status.state is not State.UNRESPONSIVE:
         return ""
     how = "is frozen" if "stopped by a signal" in status.phase else "does not answer"
@@ -56,16 +56,16 @@ def why_silent(status: EngineStatus | None) -> str:
 
 
 def remaining(left_s: float) -> str:
-    """How long something will still take, by an estimate; one that is used up is not repeated."""
+    """The estimated remaining time. left_s: estimate minus elapsed time."""
     return f"about {duration(left_s)} left" if left_s >= 0.5 else "longer than estimated"
 
 
 def left_words(name: str, left: Sequence[Left]) -> str:
-    """Options that a killed llmtop left changed, and the command to restore them; "" for none."""
+    """Options that a killed llmtop left changed, with the command to restore them; "" for none."""
     if not left:
         return ""
     works = {one.work: [other for other in left if other.work == one.work] for one in left}
-    told = "; ".join(
+    changes = "; ".join(
         f"{work} was killed: "
         + ", ".join(
             f"{one.option} is {value_words(one.option, one.now)}, "
@@ -78,8 +78,8 @@ def left_words(name: str, left: Sequence[Left]) -> str:
         f"{one.option}={shlex.quote(_typed(one.before))}" for one in left if one.before is not None
     )
     restart = " --restart" if any(one.by_restart for one in left) else ""
-    mend = f": llmtop set {name} {pairs}{restart}" if pairs else ""
-    return told + mend
+    command = f": llmtop set {name} {pairs}{restart}" if pairs else ""
+    return changes + command
 
 
 def _typed(value: OptionValue) -> str:
@@ -87,7 +87,7 @@ def _typed(value: OptionValue) -> str:
 
 
 def value_words(option: str, value: OptionValue) -> str:
-    """A value in words: speculation with 0 draft tokens is off."""
+    """The value of an option as text. Speculation with 0 draft tokens is off."""
     if value is None:
         return "--"
     if isinstance(value, bool):
@@ -98,7 +98,7 @@ def value_words(option: str, value: OptionValue) -> str:
 
 
 def lengths(spread: Lengths) -> str:
-    """Lengths in tokens as they are typed: ``128``, ``448..576``, ``lognormal 512 cv 1``."""
+    """Lengths in tokens as on the command line: ``128``, ``448..576``, ``lognormal 512 cv 1``."""
     if isinstance(spread, LogNormal):
         return f"lognormal {spread.mean:g} cv {spread.cv:g} max {spread.highest:g}"
     low, high = spread
@@ -106,9 +106,9 @@ def lengths(spread: Lengths) -> str:
 
 
 def change_words(change: Change, me: str = "") -> str:
-    """One change in one line:
+    """A change on one line: option, old and new value, outcome, author.
 
-    option, old and new value, outcome, and the author if it is another.
+    me: an author that is not named.
     """
     before, after = (
         value_words(change.option, change.before),
@@ -130,15 +130,18 @@ def change_words(change: Change, me: str = "") -> str:
 
 
 def flag_words(flags: Iterable[str]) -> str:
-    """Flags of an engine as they were typed, on one line and without their secrets."""
+    """The flags of an engine on one line, without secrets."""
     return clean(" ".join(redact(flags)))
 
 
 def cost_words(expected_s: float | None, in_flight: int | None, *, rolling: bool = False) -> str:
-    """The expected cost of a restart: time, and requests that are stopped."""
+    """The expected cost of a restart: its time, and the number of stopped requests.
+
+    None: not known. rolling: the new process starts before the old one stops.
+    """
     about = f"about {expected_s:,.0f} s" if expected_s is not None else "unknown time"
     if rolling:
-        # What stands behind the semicolon is one line of a dialog at 80 columns.
+        # The text after the semicolon must fit on one line of a dialog at 80 columns.
         return f"rolling restart, {about}; the new process starts first, no request is stopped"
     if in_flight is None:
         return f"restart, {about}"
@@ -149,7 +152,7 @@ def cost_words(expected_s: float | None, in_flight: int | None, *, rolling: bool
 
 
 def mark_words(change: Change) -> str:
-    """A change in the few characters that fit into a chart's border."""
+    """A change as a short text for the border of a chart."""
     before, after = (
         value_words(change.option, change.before),
         value_words(change.option, change.after),
@@ -158,7 +161,7 @@ def mark_words(change: Change) -> str:
 
 
 def effect_words(effect: Effect) -> tuple[str, ...]:
-    """What a change did, in pieces that belong together, the most telling first.
+    """The effect of a change as parts of a sentence, the most important first.
 
     ``seqs 64->256: TTFT p95 412ms -> 188ms``, ``tok/s 3,173 -> 6,390``, ``n=812, 1,640 in 10s``.
     """
@@ -175,7 +178,7 @@ def effect_words(effect: Effect) -> tuple[str, ...]:
     known = all(q is not None and q.value is not None for q in (before.ttft_p95, after.ttft_p95))
     if not known and before.ttft_mean is not None and after.ttft_mean is not None:
         mean = f"mean {latency(before.ttft_mean)} -> {latency(after.ttft_mean)}"
-        parts.insert(1, mean)  # exact, where the percentiles are ranges
+        parts.insert(1, mean)  # the mean is exact; the percentiles are ranges
     if effect.by == "server":
         parts.append("the server's own")
     if effect.load_differs:
@@ -191,5 +194,8 @@ def effect_words(effect: Effect) -> tuple[str, ...]:
 
 
 def startup_words(elapsed: float, before: float | None) -> str:
-    """How far a start is against this model's last one: ``23s of about 1m38s last time``."""
+    """The progress of a start: ``23s of about 1m38s last time``.
+
+    elapsed: seconds. before: seconds of the last start of this model, None: not known.
+    """
     return duration(elapsed) + (f" of about {duration(before)} last time" if before else "")

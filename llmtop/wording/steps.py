@@ -13,15 +13,15 @@ PROCESSES = ("rank ", "front end ")
 
 
 def step_summary(found: Steps) -> list[str]:
-    """What the steps have in common, over the time that they took."""
+    """The number of steps, percentiles of their duration (nearest rank), and the host gap."""
     steps = found.steps
     if not steps:
         return ["no steps yet: the engine has had no requests"]
     durations = sorted(step.duration_s for step in steps)
-    last = durations[max(0, -(-95 * len(durations) // 100) - 1)]
+    p95 = durations[max(0, -(-95 * len(durations) // 100) - 1)]
     lines = [
         f"{len(steps):,} steps: p50 {latency(statistics.median_low(durations))}"
-        f"  p95 {latency(last)}  longest {latency(durations[-1])}"
+        f"  p95 {latency(p95)}  longest {latency(durations[-1])}"
         f"  over {latency(sum(durations) / max(found.ranks, 1))} of work"
     ]
     gaps = [(step.host_gap_s, step.duration_s) for step in steps if step.host_gap_s is not None]
@@ -37,7 +37,7 @@ def step_summary(found: Steps) -> list[str]:
 
 
 def means_lines(found: StepMeans) -> list[str]:
-    """Mean decode steps of an engine that shows no single ones."""
+    """The means over decode steps, for an engine that does not report single steps."""
     if not found.steps:
         return [f"no decode steps in {span(found.window_s)}"]
     lines = [
@@ -55,7 +55,10 @@ def means_lines(found: StepMeans) -> list[str]:
 
 
 def missing_lines(missing: Mapping[str, str], shown: Collection[str] = ()) -> list[str]:
-    """What cannot be shown, a line each: of the figures ``shown``, and silent processes."""
+    """One line for each value that is not known, and for each process that does not answer.
+
+    missing: the reason by name. shown: names of the values of interest.
+    """
     return [
         f"not shown: {clean(name)}: {clean(reason)}"
         for name, reason in missing.items()

@@ -19,7 +19,7 @@ from llmtop.tui.commands.experiment_requests import ComparisonPlan, ComparisonSt
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.experiment import BEAT_S, Experiment, Parts
 from llmtop.values import replace
-from llmtop.wording.findings import comparison_sentence, gave_up
+from llmtop.wording.findings import comparison_sentence, early_end_reason
 from llmtop.wording.sentences import value_words
 
 DRAIN_S = 30.0  # time limit for one engine to finish before the other one's run
@@ -108,7 +108,7 @@ class ComparisonRun(Experiment):
         """The answer as an event."""
         result, plan = self._duel.result(), self._plan
         counted = any(finding.n for finding in result.findings)
-        trouble = trouble or gave_up(result)
+        trouble = trouble or early_end_reason(result)
         if result.complete and not trouble and not counted:
             trouble = "no pair could be counted: the client could not keep up, or nothing ended"
         self._publish(

@@ -112,7 +112,7 @@ def command(
     from llmtop.operations.repeats import repeat_words
     from llmtop.operations.run_setup import run_setup
     from llmtop.operations.wiring import Wiring
-    from llmtop.wording.findings import gave_up
+    from llmtop.wording.findings import early_end_reason
 
     one = _one_engine(targets, first, second)
     if pairs % 2:
@@ -177,7 +177,7 @@ def command(
         return INTERRUPTED
     if result.gave_up:
         raise LlmtopError(
-            f"stopped early: {gave_up(result)}", f"try fewer streams; {result.gave_up}"
+            f"stopped early: {early_end_reason(result)}", f"try fewer streams; {result.gave_up}"
         )
     if not any(finding.n for finding in result.findings):
         raise LlmtopError(
