@@ -23,9 +23,9 @@ from llmtop.engines.core.steps import Step
 from llmtop.forecast.estimates import NotFitted
 from llmtop.forecast.figures import Limits
 from llmtop.forecast.fit import Fit, fit
-from llmtop.forecast.intervals import Interval, drawn
+from llmtop.forecast.intervals import Interval, run_draws
 from llmtop.forecast.load import FrontEnd, Lengths, Load, Present, Settings
-from llmtop.forecast.questions import beyond
+from llmtop.forecast.questions import out_of_range
 from llmtop.forecast.step_model import predicted
 from llmtop.forecast.twin import Engine, Run, Twin, simulate
 from llmtop.history.examples import locate
@@ -129,12 +129,12 @@ def expected(found: Fit, point: Point) -> tuple[Mapping[str, Interval], bool]:
     """(figures, whether the question is refused)."""
     settings = Settings(point.batch_limit, point.token_budget, point.queue_limit, KV_TOKENS)
     load = Load(point.loop, point.level, PROMPT, OUTPUT)
-    answer = drawn(
+    answer = run_draws(
         found, FrontEnd(), settings, load, SLO, None if point.steady else Present(),
         horizon=float(point.seconds), warm=0.25 if point.steady else 0.0,
         run=simulate if point.steady else whole_run,
     )  # fmt: skip
-    return answer.intervals(), beyond(found.seen, answer.peaks) is not None
+    return answer.intervals(), out_of_range(found.seen, answer.peaks) is not None
 
 
 def judge(name: str, found: Fit, points: Sequence[Point]) -> tuple[list[Told], int]:

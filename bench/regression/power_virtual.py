@@ -21,7 +21,7 @@ from msgspec import structs
 
 from bench.regression.power import SLOWER
 from llmtop.forecast.figures import Limits, figures
-from llmtop.forecast.load import FrontEnd, Lengths, Load, Settings, steady
+from llmtop.forecast.load import FrontEnd, Lengths, Load, Settings, steady_state
 from llmtop.forecast.step_model import StepModel
 from llmtop.forecast.twin import Engine, Noise, simulate
 from llmtop.regression.budget import parse_budget
@@ -48,7 +48,7 @@ def run(seconds: float, drift: float, job: tuple[int, float]) -> dict[str, float
     )  # fmt: skip
     noise = tuple(max(0.5, chance.gauss(1, STEP_SPREAD)) for _ in range(997))
     engine = Engine(model, FrontEnd(0.0, 0.0, 6e-3), Noise(noise, noise))
-    present = steady(LOAD, SETTINGS, chance)
+    present = steady_state(LOAD, SETTINGS, chance)
     found = figures(
         simulate(engine, SETTINGS, LOAD, present, seed, horizon=seconds, warm=0.1), Limits()
     )

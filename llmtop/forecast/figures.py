@@ -1,4 +1,4 @@
-"""The figures of one run in virtual time, defined as llmtop's load defines them."""
+"""The figures of one run in virtual time, with the definitions of llmtop's load generator."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from llmtop.forecast.scheduler import Virtual
+from llmtop.forecast.scheduler import VirtualRequest
 from llmtop.forecast.twin import Run
 
 
 class Limits(Struct, frozen=True):
-    """The SLO of a request, seconds; None: no limit."""
+    """The SLO of a request: limits in seconds. None: no limit."""
 
     ttft: float | None = None
     tpot: float | None = None
@@ -20,7 +20,11 @@ class Limits(Struct, frozen=True):
 
 
 class Figures(Struct, frozen=True):
-    """Seconds and rates; None where nothing ended. refused: share of the requests that came."""
+    """Latencies in seconds, and rates per second. None: no request ended.
+
+    goodput_per_s: requests within the limits. refused: share of the arrived requests, 0..1.
+    waiting: queue length at the end.
+    """
 
     output_tokens_per_s: float | None
     requests_per_s: float | None
@@ -35,8 +39,11 @@ class Figures(Struct, frozen=True):
 
 
 def figures(run: Run, limits: Limits) -> Figures:
-    """The figures of what was measured: in the open loop of the requests that arrived in that
-    time, in the closed loop of those that ended in it."""
+    """The figures of the measured part of a run.
+
+    In an open loop the requests that arrived in that time count. In a closed loop those that ended
+    in it count.
+    """
     seconds = run.horizon - run.begin
     counted = [r for r in run.requests if _counts(run, r)]
     done = [r for r in counted if r.last >= 0 and not r.refused]
@@ -57,19 +64,19 @@ def figures(run: Run, limits: Limits) -> Figures:
     )
 
 
-def _counts(run: Run, request: Virtual) -> bool:
+def _counts(run: Run, request: VirtualRequest) -> bool:
     if request.refused or not run.closed:
         return run.begin <= request.arrived < run.horizon
     return request.arrived >= 0 and run.begin <= request.last < run.horizon
 
 
-def _tpot(request: Virtual) -> float | None:
+def _tpot(request: VirtualRequest) -> float | None:
     if request.first < 0 or request.target < 2 or request.last <= request.first:
         return None
     return (request.last - request.first) / (request.target - 1)
 
 
-def _met(request: Virtual, limits: Limits) -> bool:
+def _met(request: VirtualRequest, limits: Limits) -> bool:
     if request.first < 0:
         return False
     tpot = _tpot(request)
@@ -81,7 +88,7 @@ def _met(request: Virtual, limits: Limits) -> bool:
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
-    """By nearest rank; None without values."""
+    """The quantile by nearest rank; None without values. share: 0..1."""
     if not values:
         return None
     return sorted(values)[max(1, math.ceil(share * len(values))) - 1]

@@ -1,4 +1,4 @@
-"""Fits the model of a step's time to the steps of a running engine."""
+"""Fits the model of step times to the steps of a running engine."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from llmtop.forecast.estimates import LEAST_LAUNCHES, NotFitted, estimate
 from llmtop.forecast.least_squares import Regression
 from llmtop.forecast.step_model import GRAPH_TOKENS, StepModel, predicted, tokens
 
-__all__ = ["Fit", "NotFitted", "Seen", "fit"]
+__all__ = ["Fit", "NotFitted", "ObservedRange", "fit"]
 
-LONGEST_STEP_S = 30.0
+LONGEST_STEP_S = 30.0  # longer steps are not used
 MOST_HOLDS = 2000
-ROW = 50  # decode steps without a draft: speculation is off
-OFTEN = 0.2  # of the decode steps draft: such a row is no chance
-NEWEST = 400  # steps that show how many drafts there are, and how many are right
-LEAST_ALIKE = 20
-BLOCKS = 5  # of which every fifth is held out
+NO_DRAFT_STEPS = 50  # consecutive decode steps without a draft show that speculation is off
+OFTEN_DRAFTS = 0.2  # share of decode steps with drafts above which such a sequence is not chance
+NEWEST_STEPS = 400  # steps from which drafted and accepted tokens are estimated
+LEAST_EQUAL_STEPS = 20
+BLOCKS = 5  # every fifth block of steps is held out
 
 
-class Seen(Struct, frozen=True):
-    """The largest of each that the fit has seen in one step, and how often it saw what matters.
+class ObservedRange(Struct, frozen=True):
+    """What the steps of a fit cover.
 
-    large_launches: of steps above GRAPH_TOKENS; None where launches do not matter.
+    steps, seconds: in all. requests, tokens, context: largest values of one step. prefills,
+    launches: numbers. drafts: a step had draft tokens. large_launches: number of launches of steps
+    above GRAPH_TOKENS; None for an engine whose launches do not overlap.
     """
 
     steps: int
@@ -42,10 +44,12 @@ class Seen(Struct, frozen=True):
     large_launches: int | None = None
 
 
-class Alike(Struct, frozen=True):
-    """Steps of the same content: seconds that a fast one took (the tenth percentile) and a slow one
-    (the ninetieth). gap: share of the time in which the device waited for the host; None: not
-    known."""
+class EqualSteps(Struct, frozen=True):
+    """The spread of steps with the same content.
+
+    fast_s, slow_s: 10th and 90th percentile of their durations, seconds. gap: share of the time in
+    which the device waited for the host, 0..1; None: not known.
+    """
 
     fast_s: float
     slow_s: float
@@ -53,12 +57,13 @@ class Alike(Struct, frozen=True):
 
 
 class Fit(Struct, frozen=True):
-    """A model with how sure it is.
+    """A fitted model and its uncertainty.
 
-    median_error, p90_error: of steps that were held out, as shares. residuals, prefill_residuals:
-    measured over predicted, which a forecast draws from. holds: the same of launches, in the
-    order in which they came. emitted: output tokens of a request in a decode step. drafted: draft
-    tokens that it computes besides. alike: None where no steps had the same content.
+    decode: the regression of base_s and request_s. median_error, p90_error: relative errors of the
+    held-out steps. residuals, prefill_residuals: measured over predicted times, for drawing. holds:
+    the same for launches, in order of time. seen: what the steps cover. emitted: output tokens per
+    request and decode step. drafted: draft tokens per request and decode step. equal_steps: None
+    without enough steps of the same content.
     """
 
     model: StepModel
@@ -68,26 +73,29 @@ class Fit(Struct, frozen=True):
     residuals: tuple[float, ...]
     prefill_residuals: tuple[float, ...]
     holds: tuple[float, ...]
-    seen: Seen
+    seen: ObservedRange
     emitted: float = 1.0
     drafted: float = 0.0
-    alike: Alike | None = None
+    equal_steps: EqualSteps | None = None
 
-    def drawn(self, rng: random.Random, *, gpu: float, launch: float) -> StepModel:
-        """The model of another session: coefficients and factors are drawn once for it."""
-        base, request = self.decode.drawn(rng)[:2]
-        speed, held = rng.lognormvariate(0.0, gpu), rng.lognormvariate(0.0, launch)
+    def draw(self, rng: random.Random, *, gpu: float, launch: float) -> StepModel:
+        """Draw a model of another session of the same engine.
+
+        gpu, launch: standard deviations of the logarithms of the factors between sessions.
+        """
+        base, request = self.decode.draw(rng)[:2]
+        gpu_factor, launch_factor = rng.lognormvariate(0.0, gpu), rng.lognormvariate(0.0, launch)
         model = self.model
         return StepModel(
-            base_s=max(base, 0.2 * model.base_s) * speed,
-            request_s=max(request, 0.0) * speed,
-            context_s=model.context_s * speed,
-            token_s=model.token_s * speed,
-            hidden_s=model.hidden_s * speed,
+            base_s=max(base, 0.2 * model.base_s) * gpu_factor,
+            request_s=max(request, 0.0) * gpu_factor,
+            context_s=model.context_s * gpu_factor,
+            token_s=model.token_s * gpu_factor,
+            hidden_s=model.hidden_s * gpu_factor,
             overlapped=model.overlapped,
-            small_launch_s=model.small_launch_s * held,
-            launch_s=model.launch_s * held,
-            launch_request_s=model.launch_request_s * held,
+            small_launch_s=model.small_launch_s * launch_factor,
+            launch_s=model.launch_s * launch_factor,
+            launch_request_s=model.launch_request_s * launch_factor,
             floor_share=model.floor_share,
             other_host_s=model.other_host_s,
         )
@@ -100,28 +108,28 @@ def fit(
     *,
     launches: bool = True,
 ) -> Fit:
-    """Fit to all steps; the error is that of a fit without every fifth stretch of them.
+    """Fit the model to all steps. Its error is that of a second fit without every fifth block.
 
-    context_s: seconds for each token of context, bytes over bandwidth. Requests and context grow
-    together in one kind of load, so it is better given than fitted. None: it is not known, and
-    context counts as a part of each request. weights_s: seconds to read the weights, bytes over
-    bandwidth; it counts where batches do not show how much hides behind that. launches: False of an
-    engine that is known to launch no step ahead, so that none need be seen. NotFitted when too
-    little was seen.
+    context_s: seconds per token of context, bytes over bandwidth. It is not fitted, because
+    requests and context grow together under one load. None: not known; context then counts as a
+    part of each request. weights_s: seconds to read the weights, bytes over bandwidth. It is used
+    if the batches do not show how much arithmetic that time hides. launches: False for an engine
+    that does not launch steps ahead; then no launches are needed. Raises NotFitted for too few
+    steps.
     """
-    usable = _as_now([step for step in steps if 0 < step.duration_s < LONGEST_STEP_S])
+    usable = _since_draft_change([s for s in steps if 0 < s.duration_s < LONGEST_STEP_S])
     model, decode, ratios = estimate(usable, context_s, weights_s, launches=launches)
     blocks = _blocks(usable)
     trained = [step for n, block in enumerate(blocks) if n % BLOCKS != BLOCKS - 1 for step in block]
     try:
-        judge = estimate(trained, context_s, weights_s, launches=launches)[0]
+        trained_model = estimate(trained, context_s, weights_s, launches=launches)[0]
     except NotFitted:
-        judge = model
+        trained_model = model
     held_out = [
         step for n, block in enumerate(blocks) if n % BLOCKS == BLOCKS - 1 for step in block
     ]
     errors = sorted(
-        abs(one.seconds / one.step.duration_s - 1.0) for one in predicted(judge, held_out)
+        abs(one.seconds / one.step.duration_s - 1.0) for one in predicted(trained_model, held_out)
     )
     decodes, prefills = _residuals(model, usable)
     emitted, drafted = _drafting(usable)
@@ -136,24 +144,24 @@ def fit(
         seen=_seen(usable, len(ratios), overlapped=model.overlapped),
         emitted=emitted,
         drafted=drafted,
-        alike=_alike(usable),
+        equal_steps=_equal_steps(usable),
     )
 
 
-def _alike(steps: Sequence[Step]) -> Alike | None:
-    """Of steps that only generate, those of the most frequent number of requests."""
+def _equal_steps(steps: Sequence[Step]) -> EqualSteps | None:
+    """The spread of decode steps with the most frequent number of requests."""
     plain = [step for step in steps if not step.prefill_tokens]
     sizes = Counter(step.requests for step in plain)
     if not sizes:
         return None
     usual, count = sizes.most_common(1)[0]
-    if count < LEAST_ALIKE:
+    if count < LEAST_EQUAL_STEPS:
         return None
-    took = sorted(step.duration_s for step in plain if step.requests == usual)
+    durations = sorted(step.duration_s for step in plain if step.requests == usual)
     gaps = [(s.host_gap_s, s.duration_s) for s in steps if s.host_gap_s is not None]
-    whole = sum(duration for _, duration in gaps)
-    gap = sum(waited for waited, _ in gaps) / whole if whole > 0 else None
-    return Alike(took[int(0.1 * count)], took[int(0.9 * count)], gap)
+    total = sum(duration for _, duration in gaps)
+    gap = sum(waited for waited, _ in gaps) / total if total > 0 else None
+    return EqualSteps(durations[int(0.1 * count)], durations[int(0.9 * count)], gap)
 
 
 def _blocks(steps: Sequence[Step], count: int = 20) -> list[Sequence[Step]]:
@@ -164,12 +172,12 @@ def _blocks(steps: Sequence[Step], count: int = 20) -> list[Sequence[Step]]:
 def _residuals(
     model: StepModel, steps: Sequence[Step]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Measured over predicted, of steps without and with prefills; each about 1 in the middle."""
+    """Measured over predicted times of steps without and with prefills; the medians are about 1."""
     plain: list[float] = []
     prefill: list[float] = []
     for one in predicted(model, steps):
         if one.held and one.step.prefill_tokens:
-            continue  # it says how long a launch took
+            continue  # its time is that of a launch
         ratio = min(4.0, max(0.25, one.step.duration_s / one.seconds))
         (prefill if one.step.prefill_tokens else plain).append(ratio)
     return _thinned(plain), _thinned(prefill)
@@ -188,9 +196,9 @@ def _holds(ratios: Sequence[float]) -> tuple[float, ...]:
     return tuple(min(2.5, max(0.4, ratio)) for ratio in ratios[-MOST_HOLDS:])
 
 
-def _seen(steps: Sequence[Step], launches: int, *, overlapped: bool) -> Seen:
+def _seen(steps: Sequence[Step], launches: int, *, overlapped: bool) -> ObservedRange:
     large = sum(1 for s in steps if s.prefill_tokens and tokens(s) > GRAPH_TOKENS)
-    return Seen(
+    return ObservedRange(
         steps=len(steps),
         seconds=sum(step.duration_s for step in steps),
         requests=max(step.requests for step in steps),
@@ -203,29 +211,30 @@ def _seen(steps: Sequence[Step], launches: int, *, overlapped: bool) -> Seen:
     )
 
 
-def _as_now(steps: Sequence[Step]) -> Sequence[Step]:
-    """The newest steps that draft as the engine drafts now: the option changes while it runs."""
-    plain = last = since = 0  # steps without a draft: in a row, before that; where a row ended
-    for place, step in enumerate(steps):
+def _since_draft_change(steps: Sequence[Step]) -> Sequence[Step]:
+    """The steps since speculation was last switched on or off: it can change at run time."""
+    plain = 0  # consecutive decode steps without a draft
+    end = 0  # index after the last step with a draft
+    begin = 0  # index of the first draft after the last long sequence without one
+    for index, step in enumerate(steps):
         if step.draft_tokens:
-            since = place if plain >= ROW else since
-            plain, last = 0, place + 1
+            begin = index if plain >= NO_DRAFT_STEPS else begin
+            plain, end = 0, index + 1
         elif step.requests > (step.prefills or 0):
             plain += 1
-    if plain >= ROW and _share_drafting(steps[since:last]) > OFTEN:
-        return steps[last:]
-    return steps[since:] if _share_drafting(steps[since:]) > OFTEN else steps
+    if plain >= NO_DRAFT_STEPS and _share_with_drafts(steps[begin:end]) > OFTEN_DRAFTS:
+        return steps[end:]
+    return steps[begin:] if _share_with_drafts(steps[begin:]) > OFTEN_DRAFTS else steps
 
 
-def _share_drafting(steps: Sequence[Step]) -> float:
+def _share_with_drafts(steps: Sequence[Step]) -> float:
     decodes = [step for step in steps if step.requests > (step.prefills or 0)]
     return sum(bool(step.draft_tokens) for step in decodes) / max(1, len(decodes))
 
 
 def _drafting(steps: Sequence[Step]) -> tuple[float, float]:
-    """Output tokens of a request in a decode step, and the draft tokens that it computes besides;
-    1 and 0 without speculation."""
-    newest = [s for s in steps[-NEWEST:] if s.requests > (s.prefills or 0)]
+    """Output tokens and draft tokens per request and decode step; 1 and 0 without speculation."""
+    newest = [s for s in steps[-NEWEST_STEPS:] if s.requests > (s.prefills or 0)]
     if not any(step.draft_tokens for step in newest):
         return 1.0, 0.0
     decoding = sum(step.requests - (step.prefills or 0) for step in newest)

@@ -1,7 +1,8 @@
-"""Figures with intervals: many runs, each of which might be another session of the same engine.
+"""Figures with intervals, from many runs with redrawn coefficients and sessions of the engine.
 
-The residuals of steps alone cover 57 % of what is measured, with uncertain coefficients 68 %, with
-factors between sessions 92 % (measured, docs/explanation/forecast.md).
+Intervals from the residuals of steps alone cover 57 % of the measured values. With uncertain
+coefficients they cover 68 %, with factors between sessions 92 % (measured,
+docs/explanation/forecast.md).
 """
 
 from __future__ import annotations
@@ -15,41 +16,43 @@ from msgspec import Struct
 
 from llmtop.forecast.figures import Figures, Limits, figures
 from llmtop.forecast.fit import Fit
-from llmtop.forecast.load import FrontEnd, Load, Present, Settings, steady
+from llmtop.forecast.load import FrontEnd, Load, Present, Settings, steady_state
 from llmtop.forecast.twin import Engine, Noise, Run, simulate
 
-GPU_SPREAD = 0.03  # standard deviations of the logarithm, between sessions of one engine
+# Standard deviations of the logarithm of the factors between sessions of one engine.
+GPU_SPREAD = 0.03
 LAUNCH_SPREAD = 0.18
 FRONT_END_SPREAD = 0.25
 DRAWS = 20
 MODEL_ERROR = {"ttft": 0.20, "tpot": 0.10, "itl_": 0.10}
-"""By so much more a figure may be off than the draws differ: what the model leaves out. Fitted to
-the points of ``bench/forecast/validate.py``; rates: 1.5 %."""
+"""Relative error of the model itself, by which intervals are widened. Chosen with the points of
+``bench/forecast/validate.py``. RATE_ERROR is that of rates."""
 RATE_ERROR = 0.015
 CLAIM = 0.25
-"""Below such a difference an order is not claimed: two arms 20 % apart were ranked wrongly."""
-EDGE = 0.5
+"""Smallest relative difference for which an order of two settings is claimed. Two settings 20 %
+apart were ranked wrongly."""
+EDGE = 0.5  # width of an interval over its value, above which goodput is "on the edge"
 
 
 class Interval(Struct, frozen=True):
-    """The middle of the draws, and the range that leaves out a twentieth of them at either end."""
+    """The median of the draws, and their range without the lowest and the highest 5 %."""
 
     value: float
     low: float
     high: float
 
     def times(self, factor: float) -> Interval:
-        """So many times as much."""
+        """The interval multiplied by a factor."""
         return Interval(self.value * factor, self.low * factor, self.high * factor)
 
     @property
     def on_the_edge(self) -> bool:
-        """Whether it may as well be half as much: a small change of the engine decides."""
+        """Whether it is so wide that a small change of the engine decides the value."""
         return self.high - self.low > EDGE * max(abs(self.value), 1e-9)
 
 
 class Peaks(Struct, frozen=True):
-    """The most of any step, in the middle of the draws, to be held against what was seen."""
+    """The largest values of any step, as medians over the draws."""
 
     requests: int
     tokens: int
@@ -57,13 +60,13 @@ class Peaks(Struct, frozen=True):
 
 
 class Drawn(Struct, frozen=True):
-    """All draws of one setting under one load, in the order of their seeds."""
+    """All draws for one setting under one load, in the order of their seeds."""
 
     draws: tuple[Figures, ...]
     peaks: Peaks
 
     def interval(self, name: str) -> Interval | None:
-        """Of one figure; None where most draws have none."""
+        """The interval of a figure, widened by the model's error; None if most draws have none."""
         found = interval([getattr(one, name) for one in self.draws])
         if found is None or name in ("refused", "waiting"):
             return found
@@ -71,13 +74,13 @@ class Drawn(Struct, frozen=True):
         return Interval(found.value, found.low / (1 + error), found.high * (1 + error))
 
     def intervals(self) -> Mapping[str, Interval]:
-        """Of every figure that there is."""
+        """The intervals of all known figures by name."""
         found = {name: self.interval(name) for name in Figures.__struct_fields__}
         return {name: value for name, value in found.items() if value is not None}
 
 
 def interval(values: Sequence[float | None]) -> Interval | None:
-    """Of values, some of which may be missing."""
+    """The interval of the known values; None if more than half are missing."""
     known = sorted(value for value in values if value is not None)
     if not known or len(known) < len(values) / 2:
         return None
@@ -86,10 +89,10 @@ def interval(values: Sequence[float | None]) -> Interval | None:
 
 
 def engine(fit: Fit, front_end: FrontEnd, rng: random.Random, *, lag: bool = True) -> Engine:
-    """The engine as another session might have it."""
+    """Draw an engine as in another session. lag: see ``Engine``."""
     return Engine(
-        model=fit.drawn(rng, gpu=GPU_SPREAD, launch=LAUNCH_SPREAD),
-        front_end=front_end.slower(rng.lognormvariate(0.0, FRONT_END_SPREAD)),
+        model=fit.draw(rng, gpu=GPU_SPREAD, launch=LAUNCH_SPREAD),
+        front_end=front_end.scaled(rng.lognormvariate(0.0, FRONT_END_SPREAD)),
         noise=Noise(fit.residuals, fit.prefill_residuals, fit.holds),
         emitted=fit.emitted,
         drafted=fit.drafted,
@@ -97,7 +100,7 @@ def engine(fit: Fit, front_end: FrontEnd, rng: random.Random, *, lag: bool = Tru
     )
 
 
-def drawn(
+def run_draws(
     fit: Fit,
     front_end: FrontEnd,
     settings: Settings,
@@ -110,37 +113,42 @@ def drawn(
     draws: int = DRAWS,
     run: Callable[..., Run] = simulate,
 ) -> Drawn:
-    """Run the draws. Draw n of two settings has the same arrivals and the same session."""
+    """Simulate all draws. Draw n of two settings has the same arrivals and the same session.
+
+    present: the requests in the engine, None for a steady state. horizon: seconds per run. warm:
+    share of the horizon that is not measured. run: simulates one draw.
+    """
     found = []
     peaks = []
     for number in range(draws):
         rng = random.Random(1000 + number)
-        made = engine(fit, front_end, rng)
-        begin = present if present is not None else steady(load, settings, rng)
-        one = run(
-            made, settings, _as_it_may_be(load, rng), begin, number, horizon=horizon, warm=warm
-        )
+        drawn = engine(fit, front_end, rng)
+        begin = present if present is not None else steady_state(load, settings, rng)
+        one = run(drawn, settings, _resampled(load, rng), begin, number, horizon=horizon, warm=warm)
         found.append(figures(one, limits))
         peaks.append((one.peak_requests, one.peak_tokens, one.peak_context))
     return Drawn(tuple(found), Peaks(*(round(median(most)) for most in zip(*peaks, strict=True))))
 
 
-def _as_it_may_be(load: Load, rng: random.Random) -> Load:
-    """A rate that was counted is known as well as its count: by Poisson's law."""
+def _resampled(load: Load, rng: random.Random) -> Load:
+    """The load with a redrawn rate. The relative error of a rate from n arrivals is 1/sqrt(n).
+
+    That is the error of a Poisson process.
+    """
     if load.loop == "closed" or not load.counted:
         return load
     return load.scaled(rng.lognormvariate(0.0, 1.0 / math.sqrt(load.counted)))
 
 
 class Order(Struct, frozen=True):
-    """B over A of one figure. claimed: the difference is large enough to say which is larger."""
+    """The ratio B over A of one figure. claimed: the difference is large enough for an order."""
 
     ratio: Interval
     claimed: bool
 
 
 def order(a: Drawn, b: Drawn, name: str) -> Order | None:
-    """Compare two settings draw by draw; None where a figure is missing."""
+    """Compare one figure of two settings draw by draw; None if most draws have no ratio."""
     ratios: list[float | None] = []
     for one, other in zip(a.draws, b.draws, strict=True):
         ratios.append(_ratio(getattr(one, name), getattr(other, name)))
@@ -160,6 +168,6 @@ def _ratio(first: float | None, second: float | None) -> float | None:
 
 
 def scaled(found: Mapping[str, Interval], replicas: int) -> Mapping[str, Interval]:
-    """The rates of several replicas that share a load; latencies are those of each."""
+    """The figures of several replicas together: rates are summed, latencies are those of one."""
     rates = ("output_tokens_per_s", "requests_per_s", "goodput_per_s", "waiting")
     return {n: v.times(replicas) if n in rates else v for n, v in found.items()}

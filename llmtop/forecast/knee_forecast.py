@@ -1,4 +1,4 @@
-"""The number of streams from which throughput stops growing, without that load on the engine."""
+"""Forecasts the number of streams from which throughput stops growing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from msgspec import Struct
 from llmtop.forecast.figures import Limits, figures
 from llmtop.forecast.fit import Fit
 from llmtop.forecast.intervals import Interval, engine, interval
-from llmtop.forecast.load import FrontEnd, Load, Settings, steady
-from llmtop.forecast.questions import BEYOND, Refusal, beyond
+from llmtop.forecast.load import FrontEnd, Load, Settings, steady_state
+from llmtop.forecast.questions import BEYOND, Refusal, out_of_range
 from llmtop.forecast.twin import Run, simulate
 from llmtop.loadgen.experiments.knee import Point, find
 
@@ -22,15 +22,18 @@ LEAST_S, MOST_S = 3.0, 300.0
 
 
 class CurvePoint(Struct, frozen=True):
-    """Output tokens a second with so many streams."""
+    """The expected output tokens per second at a number of streams."""
 
     streams: int
     output_tokens_per_s: Interval
 
 
 class KneeForecast(Struct, frozen=True):
-    """streams: None where it cannot be claimed, for the reason in ``refused``. curve: what is
-    expected at each number of streams."""
+    """A forecast of the knee.
+
+    streams: the knee, None if it is not known; ``refused`` then has the reason. curve: the expected
+    throughput at several numbers of streams.
+    """
 
     streams: Interval | None
     curve: tuple[CurvePoint, ...]
@@ -48,8 +51,8 @@ def knee(
 ) -> KneeForecast:
     """The knee of a closed loop with the lengths of ``load``, as ``llmtop saturate`` defines it.
 
-    top: the highest number of streams to look at; what was seen may allow less. run: makes one
-    draw; may raise to end it.
+    top: the highest number of streams. Fewer are simulated if the fit has seen small steps only.
+    run: simulates one draw; may raise to cancel.
     """
     most = min(top, int(BEYOND * fit.seen.requests))
     levels = _levels(max(1, most))
@@ -57,13 +60,13 @@ def knee(
     rates: dict[int, list[float | None]] = {level: [] for level in levels}
     open_end, refusal = 0, None
     for draw in range(draws):
-        made = engine(fit, front_end, random.Random(2000 + draw))
+        drawn = engine(fit, front_end, random.Random(2000 + draw))
         points = []
         for level in levels:
             closed = Load("closed", level, load.prompt, load.output, load.cached)
             horizon = _horizon(fit, closed, level)
-            begin = steady(closed, settings, random.Random(draw))
-            simulated = run(made, settings, closed, begin, draw, horizon=horizon)
+            begin = steady_state(closed, settings, random.Random(draw))
+            simulated = run(drawn, settings, closed, begin, draw, horizon=horizon)
             rate = figures(simulated, Limits()).output_tokens_per_s
             rates[level].append(rate)
             if rate:
@@ -71,7 +74,7 @@ def knee(
         bend = find(points)
         if bend is not None:
             open_end += bend.open_end
-            found.append(_between(points, bend.level, bend.best))
+            found.append(_interpolated(points, bend.level, bend.best))
     curve = tuple(
         CurvePoint(level, one) for level in levels if (one := interval(rates[level])) is not None
     )
@@ -85,8 +88,8 @@ def knee(
     return KneeForecast(interval(found), curve, None)
 
 
-def _between(points: list[Point], level: int, best: float) -> float:
-    """The number of streams at which the curve crosses its share of the best, between levels."""
+def _interpolated(points: list[Point], level: int, best: float) -> float:
+    """The number of streams at which the curve reaches SHARE of the best, between two levels."""
     from llmtop.loadgen.experiments.knee import SHARE
 
     goal = SHARE * best
@@ -111,4 +114,4 @@ def _horizon(fit: Fit, load: Load, level: int) -> float:
     return min(MOST_S, max(LEAST_S, 3 * (load.output.mean * step + prefill)))
 
 
-__all__ = ["CurvePoint", "KneeForecast", "beyond", "knee"]
+__all__ = ["CurvePoint", "KneeForecast", "knee", "out_of_range"]

@@ -1,4 +1,4 @@
-"""Robust least squares for a handful of coefficients, with their covariance."""
+"""Robust least squares for a few coefficients, with their covariance."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from statistics import median
 
 from msgspec import Struct
 
-TUNING = 2.0  # Huber's bound, in robust standard deviations
-ROUNDS = 8
-HALF = 0.5
-TO_SIGMA = 1.4826  # from a median absolute deviation to a standard deviation
-RIDGE = 1e-9
+HUBER_BOUND = 2.0  # in robust standard deviations
+ROUNDS = 8  # of iteratively reweighted least squares
+LEAST_SHARE = 0.5  # of the fitted value: smaller values get no larger weight
+TO_SIGMA = 1.4826  # from a median absolute deviation to a standard deviation (normal distribution)
+RIDGE = 1e-9  # added to the diagonal, so that the matrix can be inverted
 
 Matrix = list[list[float]]
 
 
 class Regression(Struct, frozen=True):
-    """The coefficients, and the lower triangle whose product with itself is their covariance."""
+    """Coefficients, and the lower Cholesky triangle of their covariance."""
 
     coefficients: tuple[float, ...]
     triangle: tuple[tuple[float, ...], ...]
 
-    def drawn(self, rng: random.Random, widen: float = 1.0) -> tuple[float, ...]:
-        """Coefficients as another sample of the same kind might have given them."""
+    def draw(self, rng: random.Random, widen: float = 1.0) -> tuple[float, ...]:
+        """Draw coefficients from their normal distribution. widen: factor of the deviations."""
         normals = [rng.gauss(0.0, widen) for _ in self.coefficients]
         return tuple(
             value + sum(a * b for a, b in zip(row, normals, strict=False))
@@ -35,20 +35,20 @@ class Regression(Struct, frozen=True):
 
 
 def regress(rows: Sequence[Sequence[float]], values: Sequence[float]) -> Regression:
-    """Huber's estimate. Each error is measured against the square root of its value.
+    """Huber's estimate. The weight of a value is one over its square root.
 
-    Relative errors would lose what only the large values show; plain ones what the small ones do.
-    A value far below the fit counts no more than one at half of it: what was caught up after a
-    stall of the machine would decide else.
+    With relative errors, small values would dominate the fit; with absolute errors, large ones
+    would. A value far below the fit gets the weight of one at half of the fit. Otherwise the short
+    steps after a stall of the machine would dominate.
     """
     scaled = _scaled(rows)
-    least = HALF * median(map(abs, values))
+    least = LEAST_SHARE * median(map(abs, values))
     base = [1.0 / math.sqrt(max(value, least, 1e-4)) for value in values]
     weights = list(base)
     fit: list[float] = []
     for _ in range(ROUNDS):
         fit = _solve(*_normal_equations(scaled.rows, values, weights))
-        floors = [HALF * _dot(fit, row) for row in scaled.rows]
+        floors = [LEAST_SHARE * _dot(fit, row) for row in scaled.rows]
         base = [
             1.0 / math.sqrt(max(value, floor, 1e-4))
             for value, floor in zip(values, floors, strict=True)
@@ -56,7 +56,7 @@ def regress(rows: Sequence[Sequence[float]], values: Sequence[float]) -> Regress
         errors = [
             abs(v - _dot(fit, row)) * w for row, v, w in zip(scaled.rows, values, base, strict=True)
         ]
-        bound = TUNING * TO_SIGMA * median(errors) + 1e-12
+        bound = HUBER_BOUND * TO_SIGMA * median(errors) + 1e-12
         weights = [
             w * math.sqrt(min(1.0, bound / max(e, 1e-15)))
             for w, e in zip(base, errors, strict=True)
@@ -83,7 +83,7 @@ class _Scaled(Struct, frozen=True):
 
 
 def _scaled(rows: Sequence[Sequence[float]]) -> _Scaled:
-    """Columns of about 1, so that tokens and seconds stand beside each other in one matrix."""
+    """Scale the columns to a maximum of 1, for a well-conditioned matrix. units: the factors."""
     units = [max(max(abs(value) for value in column), 1e-12) for column in zip(*rows, strict=True)]
     inverse = [1.0 / unit for unit in units]
     return _Scaled(
@@ -120,7 +120,7 @@ def _solve(matrix: Matrix, right: Sequence[float]) -> list[float]:
 
 
 def _inverse(matrix: Matrix) -> Matrix:
-    """By Gauss and Jordan; the matrix is positive definite, so it needs no pivots."""
+    """Gauss-Jordan elimination. The matrix is positive definite, so no pivoting is needed."""
     n = len(matrix)
     left = [list(row) for row in matrix]
     right = [[1.0 if i == j else 0.0 for j in range(n)] for i in range(n)]

@@ -1,4 +1,4 @@
-"""The load that a forecast assumes: arrivals or streams, lengths, and what is there already."""
+"""The assumptions of a forecast: load, lengths, settings, and the requests in the engine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 
 class Lengths(Struct, frozen=True):
-    """Numbers of tokens that were seen, each as likely as the others; a forecast draws from them.
+    """A distribution of numbers of tokens, from which a forecast draws.
 
-    Two numbers stand for every whole number between them.
+    values: equally likely. between: the two values are the bounds of a uniform distribution.
     """
 
     values: tuple[int, ...]
@@ -20,26 +20,29 @@ class Lengths(Struct, frozen=True):
 
     @classmethod
     def span(cls, low: int, high: int) -> Lengths:
-        """Any number of tokens from low to high."""
+        """The uniform distribution from low to high."""
         return cls((low, high), between=True)
 
     def draw(self, rng: random.Random) -> int:
-        """One number of tokens, at least 1."""
+        """Draw a number of tokens, at least 1."""
         if self.between:
             return max(1, rng.randint(self.values[0], self.values[-1]))
         return max(1, self.values[int(rng.random() * len(self.values))])
 
     @property
     def mean(self) -> float:
-        """The mean."""
+        """The mean number of tokens."""
         return sum(self.values) / len(self.values)
 
 
 class Load(Struct, frozen=True):
-    """loop: "closed", where each of ``level`` streams asks again when it has its answer, or "open",
-    where ``level`` requests arrive a second. prompt, output: tokens. cached: share of the prompt
-    tokens that the prefix cache has. counted: arrivals that the rate was counted from; 0: it is
-    given."""
+    """The load of an engine.
+
+    loop "closed": each of ``level`` streams sends its next request when it has an answer. loop
+    "open": ``level`` requests per second arrive. prompt, output: lengths in tokens. cached: share
+    of the prompt tokens in the prefix cache, 0..1. counted: number of arrivals from which the rate
+    was estimated; 0: the rate is exact.
+    """
 
     loop: Literal["closed", "open"]
     level: float
@@ -49,13 +52,15 @@ class Load(Struct, frozen=True):
     counted: int = 0
 
     def scaled(self, factor: float) -> Load:
-        """So much more of the same."""
+        """The same load with ``factor`` times the level."""
         return replace(self, level=self.level * factor)
 
 
 class PresentRequest(Struct, frozen=True):
-    """A request that the engine has. generated, target: output tokens so far and in all.
-    waited_s: since it arrived."""
+    """A request in the engine. prompt: tokens. generated, target: output tokens so far and in all.
+
+    waited_s: seconds since it arrived.
+    """
 
     prompt: int
     generated: int
@@ -64,14 +69,18 @@ class PresentRequest(Struct, frozen=True):
 
 
 class Present(Struct, frozen=True):
-    """What the engine is doing when the forecast begins; the first of ``waiting`` came first."""
+    """The requests in the engine at the start of a forecast. waiting: in order of arrival."""
 
     running: tuple[PresentRequest, ...] = ()
     waiting: tuple[PresentRequest, ...] = ()
 
 
 class Settings(Struct, frozen=True):
-    """The options that a forecast knows. queue_limit 0: none. kv_tokens: of the KV cache."""
+    """The scheduler options that a forecast models.
+
+    batch_limit: requests in a step. token_budget: tokens in a step. queue_limit: waiting requests,
+    0 for no limit. kv_tokens: size of the KV cache.
+    """
 
     batch_limit: int
     token_budget: int
@@ -80,20 +89,26 @@ class Settings(Struct, frozen=True):
 
 
 class FrontEnd(Struct, frozen=True):
-    """The server in front of the engine, in seconds: a request takes request_s and then latency_s
-    to the scheduler; each token takes token_s on its way out. It does one thing at a time."""
+    """The HTTP server in front of the engine, a single server. Times in seconds.
+
+    request_s: service time of a request. latency_s: delay from there to the scheduler. token_s:
+    service time of an output token.
+    """
 
     request_s: float = 1.4e-3
     token_s: float = 1.0e-4
     latency_s: float = 4.0e-3
 
-    def slower(self, factor: float) -> FrontEnd:
-        """As it might be in another session."""
+    def scaled(self, factor: float) -> FrontEnd:
+        """The same front end with ``factor`` times the service times."""
         return FrontEnd(self.request_s * factor, self.token_s * factor, self.latency_s)
 
 
-def steady(load: Load, settings: Settings, rng: random.Random) -> Present:
-    """A closed loop that has been running for a while: every stream at a place of its own."""
+def steady_state(load: Load, settings: Settings, rng: random.Random) -> Present:
+    """The requests in the engine in the steady state of a closed loop: at random progress.
+
+    Empty for an open loop.
+    """
     if load.loop == "open":
         return Present()
     streams = max(1, round(load.level))

@@ -1,4 +1,4 @@
-"""The present load and the present state of an engine, from its own steps and requests."""
+"""Estimates the present load of an engine, and the requests in it, from its steps and requests."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from llmtop.forecast.estimates import NotFitted
 from llmtop.forecast.load import Lengths, Load, Present, PresentRequest
 
 LEAST_REQUESTS = 10
-SAME = 0.15
-TURNS = 2.0  # number of requests per stream
-STEADY = 0.05  # variance over the mean; 1 where requests come at random
-SPREAD = (0.4, 0.7, 0.9, 1.0, 1.1, 1.3, 1.6)
-"""Of answers that end by themselves, around their mean, where only the mean is known."""
+SAME_MEAN = 0.15  # relative difference below which two means are taken as equal
+LEAST_TURNS = 2.0  # requests per stream, needed to recognise a closed loop
+CLOSED_LOOP = 0.05  # variance over mean of the requests in flight; 1 for random arrivals
+LENGTH_FACTORS = (0.4, 0.7, 0.9, 1.0, 1.1, 1.3, 1.6)
+"""Assumed lengths of answers relative to their mean, if only the mean is known."""
 
 
 class Observed(Struct, frozen=True):
-    """What arrives, by the steps of ``seconds``. cached: share of prompt tokens that the prefix
-    cache had. refused_per_s: at the queue limit."""
+    """The load in the last ``seconds``. arrivals: accepted requests.
+
+    refused_per_s: requests that were refused at the queue limit, per second.
+    """
 
     load: Load
     seconds: float
@@ -34,13 +36,16 @@ class Observed(Struct, frozen=True):
 def observed(
     steps: Sequence[Step], table: RequestTable | None, streams: float | None = None
 ) -> Observed:
-    """The load as it is. streams: it is a closed loop of so many; None: the steps show whether it
-    is one. NotFitted when too few requests were seen."""
+    """Estimate the present load.
+
+    streams: those of a known closed loop; None: the steps show whether it is one. Raises NotFitted
+    for too few requests.
+    """
     if not steps:
         raise NotFitted("no step was seen", "send some load, then ask again")
     seconds = max(step.end for step in steps) - min(step.end - step.duration_s for step in steps)
-    prefilled = sum(_firsts(step) for step in steps)
-    # Who is preempted is prefilled again, and that ends with no first token.
+    prefilled = sum(_first_tokens(step) for step in steps)
+    # A preempted request is prefilled again, without another first token.
     firsts = prefilled - sum(step.preempted or 0 for step in steps)
     if firsts < LEAST_REQUESTS or seconds <= 0:
         raise NotFitted(
@@ -48,7 +53,7 @@ def observed(
             "let the engine answer some requests, or describe the load with --rate or --streams",
         )
     first, last = _edges(steps)
-    came = firsts + last.waiting - first.waiting
+    arrived = firsts + last.waiting - first.waiting
     refused = sum(step.refused or 0 for step in steps)
     ended = max(1, firsts - (last.running - first.running))
     computed = sum(step.prefill_tokens for step in steps)
@@ -57,47 +62,48 @@ def observed(
     rows = table.rows if table is not None else ()
     mean = (computed + cached) / prefilled
     prompt = _prompts(rows, mean)
-    answered = _answered(steps, outputs, ended, mean)
+    mean_output = _mean_answer(steps, outputs, ended, mean)
     if ended < LEAST_REQUESTS:
         raise NotFitted(
             f"only {ended} answers have ended, {LEAST_REQUESTS} are needed to know their length",
             "wait until some answers have ended, or describe the load with --rate or --streams",
         )
-    output = _outputs(rows, answered)
+    output = _outputs(rows, mean_output)
     share = cached / (computed + cached) if computed + cached else 0.0
     if streams is None and not refused:
-        streams = constant(steps, came)
+        streams = closed_loop_streams(steps, arrived)
     if streams is not None:
         load = Load("closed", streams, prompt, output, share)
     else:
-        rate = max(0.01, (came + refused) / seconds)
-        load = Load("open", rate, prompt, output, share, came + refused)
-    return Observed(load, seconds, came, refused / seconds)
+        rate = max(0.01, (arrived + refused) / seconds)
+        load = Load("open", rate, prompt, output, share, arrived + refused)
+    return Observed(load, seconds, arrived, refused / seconds)
 
 
-def constant(steps: Sequence[Step], came: int) -> int | None:
-    """How many requests are in flight where that hardly varies: it is a closed loop, whichever
-    client sends it. None: it varies, or too few requests came to tell.
+def closed_loop_streams(steps: Sequence[Step], arrived: int) -> int | None:
+    """The number of requests in flight if it hardly varies, as in a closed loop of any client.
 
-    Of requests that come at random the number in flight varies by its square root.
+    arrived: arrived requests. None: it varies, or too few requests arrived. With random arrivals
+    (Poisson), the variance of the number in flight equals its mean.
     """
     newest: dict[int, int] = {}
-    flying = []
+    in_flight = []
     for step in sorted(steps, key=lambda step: step.end):
         newest[step.rank] = step.running + step.waiting
-        flying.append(sum(newest.values()))
-    flying = flying[len(newest) :] or flying
-    middle = fmean(flying)
-    if middle <= 0 or came < TURNS * middle or pvariance(flying, middle) > STEADY * middle:
+        in_flight.append(sum(newest.values()))
+    in_flight = in_flight[len(newest) :] or in_flight
+    mean = fmean(in_flight)
+    varies = pvariance(in_flight, mean) > CLOSED_LOOP * mean
+    if mean <= 0 or arrived < LEAST_TURNS * mean or varies:
         return None
-    return sorted(flying)[int(0.95 * len(flying))]
+    return sorted(in_flight)[int(0.95 * len(in_flight))]
 
 
-def _firsts(step: Step) -> int:
-    """Requests that got their first token in a step.
+def _first_tokens(step: Step) -> int:
+    """The number of requests that got their first token in a step.
 
-    A request that decodes computes one token and its drafts, and emits one and the accepted ones.
-    What a step emits beyond that are first tokens.
+    A decoding request computes one token and its drafts. It emits one token and the accepted
+    drafts. All other tokens that a step emits are first tokens.
     """
     drafted = step.draft_tokens or 0
     accepted = step.accepted_tokens if drafted else 0
@@ -107,22 +113,22 @@ def _firsts(step: Step) -> int:
     return min(found, step.prefills or 0) if drafted else found
 
 
-def _answered(steps: Sequence[Step], outputs: int, ended: int, prompt: float) -> float:
-    """The mean length of an answer.
+def _mean_answer(steps: Sequence[Step], outputs: int, ended: int, prompt: float) -> float:
+    """The mean length of an answer in tokens. prompt: mean length of a prompt.
 
-    Tokens of answers that have not ended are not part of any that has. In a growing batch they are
-    a quarter of all. Where the context is known, they are what it holds beyond the prompts. Else
-    each answer is taken to be half done.
+    Tokens of unfinished answers must not count: in a growing batch they are a quarter of all. If
+    the context is known, they are its tokens without the prompts. Otherwise each unfinished answer
+    is assumed to be half done.
     """
-    grown = _in_flight_grown(steps, prompt)
-    if grown is not None:
-        return max(1.0, (outputs - grown) / ended)
+    growth = _unfinished_growth(steps, prompt)
+    if growth is not None:
+        return max(1.0, (outputs - growth) / ended)
     first, last = _edges(steps)
     return max(1.0, outputs / max(1.0, ended + (last.running - first.running) / 2))
 
 
-def _in_flight_grown(steps: Sequence[Step], prompt: float) -> float | None:
-    """Tokens of answers in the batch at the end, less those at the begin; None: not known."""
+def _unfinished_growth(steps: Sequence[Step], prompt: float) -> float | None:
+    """Tokens of unfinished answers at the end minus those at the begin; None: not known."""
     firsts: dict[int, Step] = {}
     lasts: dict[int, Step] = {}
     for step in steps:
@@ -144,7 +150,7 @@ class _Edge(Struct, frozen=True):
 
 
 def _edges(steps: Sequence[Step]) -> tuple[_Edge, _Edge]:
-    """The batch and the queue at the begin and at the end, all ranks together."""
+    """Batch and queue in the first and in the last step, summed over ranks."""
     firsts: dict[int, Step] = {}
     lasts: dict[int, Step] = {}
     for step in steps:
@@ -159,21 +165,23 @@ def _edges(steps: Sequence[Step]) -> tuple[_Edge, _Edge]:
 
 def _prompts(rows: Sequence[RequestRow], mean: float) -> Lengths:
     found = [row.prompt_tokens for row in rows if row.prompt_tokens]
-    if len(found) >= LEAST_REQUESTS and abs(fmean(found) / max(mean, 1.0) - 1.0) < 2 * SAME:
+    if len(found) >= LEAST_REQUESTS and abs(fmean(found) / max(mean, 1.0) - 1.0) < 2 * SAME_MEAN:
         return _scaled(found, mean)
     return Lengths((max(1, round(mean)),))
 
 
 def _outputs(rows: Sequence[RequestRow], mean: float) -> Lengths:
     asked = [row.max_tokens for row in rows if row.max_tokens]
-    if len(asked) >= LEAST_REQUESTS and abs(fmean(asked) / mean - 1.0) < SAME:
+    if len(asked) >= LEAST_REQUESTS and abs(fmean(asked) / mean - 1.0) < SAME_MEAN:
         return _scaled(asked, mean)
-    return Lengths(tuple(max(1, round(mean * factor)) for factor in SPREAD))
+    return Lengths(tuple(max(1, round(mean * factor)) for factor in LENGTH_FACTORS))
 
 
 def _scaled(found: Sequence[int], mean: float) -> Lengths:
-    """The spread of the requests that are listed, around the mean of all: only some tens
-    are listed, and those longest there are more often long."""
+    """The lengths of the listed requests, scaled to the mean of all.
+
+    The table lists only some tens of requests, and long ones are in it more often.
+    """
     factor = mean / fmean(found)
     return Lengths(tuple(max(1, round(length * factor)) for length in found))
 
@@ -186,15 +194,19 @@ def present(
     ranks: int,
     seed: int = 0,
 ) -> Present:
-    """What one of the ranks holds now. Requests beyond the rows of the table are like them."""
+    """The requests in one of the ranks now.
+
+    running, waiting: numbers of all ranks. Requests that are not in the table are drawn from
+    ``load``.
+    """
     rng = random.Random(seed)
     rows = table.rows if table is not None else ()
-    known = [_held(row, load, rng) for row in rows]
-    runs = [one for row, one in zip(rows, known, strict=True) if row.state == "running"]
-    waits = [one for row, one in zip(rows, known, strict=True) if row.state != "running"]
+    known = [_present_request(row, load, rng) for row in rows]
+    in_batch = [one for row, one in zip(rows, known, strict=True) if row.state == "running"]
+    queued = [one for row, one in zip(rows, known, strict=True) if row.state != "running"]
     return Present(
-        tuple(_filled(runs, running, ranks, load, rng, started=True)),
-        tuple(_filled(waits, waiting, ranks, load, rng, started=False)),
+        tuple(_filled(in_batch, running, ranks, load, rng, started=True)),
+        tuple(_filled(queued, waiting, ranks, load, rng, started=False)),
     )
 
 
@@ -216,7 +228,7 @@ def _filled(
     return found
 
 
-def _held(row: RequestRow, load: Load, rng: random.Random) -> PresentRequest:
+def _present_request(row: RequestRow, load: Load, rng: random.Random) -> PresentRequest:
     generated = row.generated_tokens or 0
     target = load.output.draw(rng)
     if row.max_tokens:

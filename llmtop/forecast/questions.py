@@ -1,4 +1,4 @@
-"""A question to the twin, and its answer: expected figures, or the reason why there is none."""
+"""Questions to the simulated engine, and answers: expected figures, or the reason of a refusal."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from msgspec import Struct
 
 from llmtop.forecast.estimates import LEAST_LAUNCHES
 from llmtop.forecast.figures import Limits
-from llmtop.forecast.fit import Fit, Seen
+from llmtop.forecast.fit import Fit, ObservedRange
 from llmtop.forecast.intervals import (
     DRAWS,
     Drawn,
     Interval,
     Peaks,
-    drawn,
     order,
+    run_draws,
     scaled,
 )
 from llmtop.forecast.load import FrontEnd, Load, Present, Settings
@@ -23,29 +23,33 @@ from llmtop.forecast.step_model import GRAPH_TOKENS
 from llmtop.forecast.twin import Run, simulate
 
 BEYOND = 1.25
-"""Of the requests, tokens or context of a step that were seen: further out nothing is claimed."""
+"""A forecast is refused if a step has more than this many times the requests, tokens or context
+that were seen in one step."""
 LEAST_HORIZON_S, MOST_HORIZON_S = 20.0, 900.0
-REQUESTS_LONG = 5
+REQUESTS_LONG = 5  # horizon over the duration of a request
 MOST_ERROR = 0.25
-"""Of a step, the median: with more, figures would be guesses."""
+"""Largest accepted median error of a step; above it, a forecast would be a guess."""
 
 LATE = 1.5
-"""Steps of the same content take about the same time, unless the engine does not get its CPU."""
-BUSY_HOST = 0.2  # of the time in which the device waits for its next step
+"""Ratio of slow and fast steps of the same content above which the engine lacks CPU time."""
+BUSY_HOST = 0.2  # share of time in which the device waits, above which the host is busy
 
 
 class Refusal(Struct, frozen=True):
-    """Why a question has no answer, and what to do to get one."""
+    """The reason why a question has no answer, and how to get one."""
 
     reason: str
     remedy: str
 
 
 class Question(Struct, frozen=True):
-    """What is asked. load: of the whole engine. ranks: schedulers that share it now. replicas:
-    engines of this kind that would share it. present: of one rank; None: a load that has been
-    running for a while. horizon: seconds that are looked ahead; None: several times as long as a
-    request takes, 20 at least."""
+    """A question.
+
+    load: of all ranks and replicas together. ranks: schedulers that share it now. replicas: equal
+    engines that would share it. present: the requests in one rank; None for a steady state.
+    horizon: simulated seconds; None for several times the duration of a request. warm: share of the
+    horizon that is not measured.
+    """
 
     settings: Settings
     load: Load
@@ -58,8 +62,11 @@ class Question(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """expected: figures by name, seconds and rates of the whole. refused: why there are none.
-    on_the_edge: goodput that a small difference of the engine decides."""
+    """An answer.
+
+    expected: figures by name, with the rates of all ranks and replicas. refused: why there are
+    none. on_the_edge: a small difference of the engine decides the goodput. drawn: the draws.
+    """
 
     expected: Mapping[str, Interval]
     refused: Refusal | None = None
@@ -74,12 +81,12 @@ def ask(
     draws: int = DRAWS,
     run: Callable[..., Run] = simulate,
 ) -> Answer:
-    """Answer a question, or refuse it with the reason. run: makes one draw; may raise to end it."""
-    refusal = unlike(fit)
+    """Answer a question, or refuse it. run: simulates one draw; may raise to cancel."""
+    refusal = model_mismatch(fit)
     if refusal is not None:
         return Answer({}, refusal)
     parts = question.ranks * question.replicas
-    found = drawn(
+    found = run_draws(
         fit,
         front_end,
         question.settings,
@@ -91,7 +98,7 @@ def ask(
         draws=draws,
         run=run,
     )
-    refusal = beyond(fit.seen, found.peaks)
+    refusal = out_of_range(fit.seen, found.peaks)
     if refusal is not None:
         return Answer({}, refusal)
     expected = scaled(found.intervals(), parts)
@@ -100,9 +107,9 @@ def ask(
 
 
 def horizon_of(fit: Fit, load: Load) -> float:
-    """Long enough for the batch to fill: several times as long as a request takes.
+    """The simulated seconds: several times the duration of a request, so that the batch fills.
 
-    By Little's law, with the batch limit left out.
+    The duration is estimated by Little's law, without the batch limit.
     """
     model, prompt, output = fit.model, load.prompt.mean, load.output.mean
     length = prompt + output / 2
@@ -111,28 +118,28 @@ def horizon_of(fit: Fit, load: Load) -> float:
         streams = load.level if load.loop == "closed" else load.level * request_s
         streams = min(max(streams, 1.0), BEYOND * fit.seen.requests)
         request_s = output * model.decode(streams, streams * length)
-        request_s += model.token_s * prompt * streams  # the prefills of those beside it
+        request_s += model.token_s * prompt * streams  # the prefills of the other requests
     return min(MOST_HORIZON_S, max(LEAST_HORIZON_S, REQUESTS_LONG * request_s))
 
 
-def unlike(fit: Fit) -> Refusal | None:
-    """Whether the steps do not follow the model, so that nothing can be built on it."""
+def model_mismatch(fit: Fit) -> Refusal | None:
+    """A refusal if the error of the fitted model is too large, else None."""
     if not fit.median_error > MOST_ERROR:
         return None
     reason = (
         f"the steps do not follow the model: its median error is {fit.median_error:.0%},"
         f" and the limit is {MOST_ERROR:.0%}"
     )
-    same = fit.alike
-    if same is not None and same.gap is not None and same.gap > BUSY_HOST:
+    equal = fit.equal_steps
+    if equal is not None and equal.gap is not None and equal.gap > BUSY_HOST:
         return Refusal(
-            f"{reason}; the device waited for the host in {same.gap:.0%} of the time",
+            f"{reason}; the device waited for the host in {equal.gap:.0%} of the time",
             "the host is busy: give the engine more CPU, or ask again when fewer programs run",
         )
-    if same is not None and same.slow_s > LATE * same.fast_s:
+    if equal is not None and equal.slow_s > LATE * equal.fast_s:
         return Refusal(
-            f"{reason}; steps of the same content took {same.fast_s * 1000:.0f} to"
-            f" {same.slow_s * 1000:.0f} ms, so the engine was late",
+            f"{reason}; steps of the same content took {equal.fast_s * 1000:.0f} to"
+            f" {equal.slow_s * 1000:.0f} ms, so the engine was delayed",
             "the machine is busy: give the engine more CPU, or ask again when fewer programs run",
         )
     return Refusal(
@@ -140,8 +147,8 @@ def unlike(fit: Fit) -> Refusal | None:
     )
 
 
-def beyond(seen: Seen, peaks: Peaks) -> Refusal | None:
-    """Whether the answer would rest on steps unlike those that were seen."""
+def out_of_range(seen: ObservedRange, peaks: Peaks) -> Refusal | None:
+    """A refusal if the simulated steps are too different from those that were seen, else None."""
     few = seen.large_launches is not None and seen.large_launches < LEAST_LAUNCHES
     if few and peaks.tokens > GRAPH_TOKENS:
         return Refusal(
@@ -163,7 +170,7 @@ def beyond(seen: Seen, peaks: Peaks) -> Refusal | None:
 
 
 def claims(before: Answer, after: Answer) -> Mapping[str, str]:
-    """What may be said of the order of two answers: "more", "less" or "no claim", by figure."""
+    """The order of two answers by figure: "more", "less" or "no claim" (``after`` vs. before)."""
     if before.drawn is None or after.drawn is None:
         return {}
     found = {}

@@ -1,9 +1,9 @@
-"""The engine's scheduler in virtual time, a step at a cost that hardly depends on the batch.
+"""The engine's scheduler in virtual time. The cost of a step hardly depends on the batch size.
 
-Requests that decode move together, a token a step. So they are kept by the step at which they
-will end, and a step looks only at those that end, and at those whose prompts are not computed yet.
-Order of arrival, token budget, batch limit, room in the KV cache, prefills in pieces: as vLLM V1
-and the simulated engine do it. Preemption is by recompute, the latest arrival first.
+All decoding requests advance by one token per step. So they are sorted by the step in which they
+end. A step handles only the requests that end in it, and those in prefill. Order of arrival, token
+budget, batch limit, KV cache and chunked prefill are those of vLLM V1 and of the simulated engine.
+Preemption is by recomputation, the latest arrival first.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ from collections.abc import Iterable
 from llmtop.forecast.load import PresentRequest, Settings
 
 
-class Virtual:
-    """A request in virtual time. Moments in seconds after the forecast began, -1: not yet."""
+class VirtualRequest:
+    """A request in virtual time. Times are seconds since the start of the forecast; -1: not yet.
+
+    arrived, first, last: times of arrival, first and last token. prompt, target: tokens. serial:
+    order of arrival. end_step: the step of the last token.
+    """
 
     __slots__ = (
         "arrived",
         "end_step",
         "first",
         "generated",
-        "known",
         "last",
+        "prefill_target",
         "prefilled",
         "prompt",
         "refused",
@@ -35,34 +39,36 @@ class Virtual:
     def __init__(self, serial: int, arrived: float, prompt: int, target: int) -> None:
         self.serial, self.arrived = serial, arrived
         self.prompt, self.target = prompt, max(1, target)
-        self.prefilled = 0  # prompt tokens in the KV cache
+        self.prefilled = 0  # tokens in the KV cache, while in prefill
         self.generated = 0
-        self.known = prompt  # tokens to be computed before it decodes: more after a preemption
+        self.prefill_target = prompt  # tokens to compute before it decodes; more after a preemption
         self.end_step = -1
         self.first = self.last = -1.0
         self.refused = False
 
 
 class Plan:
-    """One step: what it computes, and who gets a token at its end.
+    """One step: its tokens, and the requests that get a token at its end.
 
-    firsts: requests whose prompts end in it. ended: those that get their last token. decoding: how
-    many get a token that is not their first."""
+    firsts: requests whose prefill ends in it. ended: requests that get their last token.
+    decoding: number of requests that get another token. context: tokens in the KV cache of its
+    requests.
+    """
 
     __slots__ = ("context", "decoding", "ended", "firsts", "prefill_tokens", "requests", "tokens")
 
     def __init__(self) -> None:
         self.requests = self.tokens = self.context = self.prefill_tokens = self.decoding = 0
-        self.firsts: list[Virtual] = []
-        self.ended: list[Virtual] = []
+        self.firsts: list[VirtualRequest] = []
+        self.ended: list[VirtualRequest] = []
 
 
 class VirtualScheduler:
-    """See the module. emitted: output tokens of a request a step (above 1 with speculation).
-    drafted: draft tokens that a request computes in a step, besides its own.
+    """The scheduler of one rank; see the module.
 
-    late_slots: a request that ends in the running step still holds its place in the next one,
-    which is planned before; so it is under asynchronous scheduling.
+    emitted: output tokens per request and step (above 1 with speculation). drafted: draft tokens
+    per request and step. late_slots: a request that ends in a step still occupies its place in the
+    next one. That is so with asynchronous scheduling, which plans the next step before.
     """
 
     def __init__(
@@ -73,40 +79,40 @@ class VirtualScheduler:
         drafted: float = 0.0,
     ) -> None:
         self.settings = settings
-        self.waiting: deque[Virtual] = deque()
+        self.waiting: deque[VirtualRequest] = deque()
         self.peak_requests = self.peak_context = self.peak_tokens = 0
         self.preempted = 0
         self._emitted, self._drafted = max(1.0, emitted), max(0.0, drafted)
         self._late_slots = late_slots
-        self._prefilling: list[Virtual] = []
-        self._ends: list[tuple[int, int, Virtual]] = []
+        self._prefilling: list[VirtualRequest] = []
+        self._ends: list[tuple[int, int, VirtualRequest]] = []
         self._decoding = 0
-        self._context = 0.0  # tokens in the KV cache of those that decode
+        self._context = 0.0  # tokens in the KV cache of decoding requests
         self._step = 0
-        self._held = 0  # places of requests that ended in the step before
+        self._late = 0  # places of requests that ended in the step before
 
     @property
     def running(self) -> int:
-        """Requests in the batch."""
+        """The number of requests in the batch."""
         return self._decoding + len(self._prefilling)
 
     @property
     def places(self) -> int:
-        """Places of the batch that are taken, also by requests that end in the running step."""
-        return self.running + self._held
+        """The occupied places of the batch, including those of requests that have just ended."""
+        return self.running + self._late
 
-    def begin(self, held: Iterable[tuple[Virtual, PresentRequest]]) -> None:
-        """Put requests into the batch that run when the forecast begins."""
-        for request, found in held:
-            request.generated = min(found.generated, request.target - 1)
-            if found.generated > 0:
-                request.prefilled = request.known
+    def begin(self, running: Iterable[tuple[VirtualRequest, PresentRequest]]) -> None:
+        """Put the requests into the batch that run at the start of the forecast."""
+        for request, present in running:
+            request.generated = min(present.generated, request.target - 1)
+            if present.generated > 0:
+                request.prefilled = request.prefill_target
                 self._decode(request)
             else:
                 self._prefilling.append(request)
 
     def plan(self) -> Plan | None:
-        """The next step, None when there is nothing to do."""
+        """Plan the next step and advance all requests; None if there is no request."""
         settings = self.settings
         plan = Plan()
         self._make_room()
@@ -114,25 +120,27 @@ class VirtualScheduler:
         plan.tokens = self._decoding + round(self._decoding * self._drafted)
         budget = settings.token_budget - plan.tokens
         plan.context = round(self._context) + self._decoding
-        still = []
+        unfinished = []
         for request in self._prefilling:
             budget -= self._compute(plan, request, budget)
-            if request.prefilled < request.known:
-                still.append(request)
-        self._prefilling = still
+            if request.prefilled < request.prefill_target:
+                unfinished.append(request)
+        self._prefilling = unfinished
         used = self._used()
         while (
             self.waiting
             and budget > 0
-            and self.running + len(plan.firsts) + self._held < settings.batch_limit
+            and self.running + len(plan.firsts) + self._late < settings.batch_limit
         ):
             request = self.waiting[0]
-            if used + request.known + 16 > settings.kv_tokens and self.running + len(plan.firsts):
+            if used + request.prefill_target + 16 > settings.kv_tokens and self.running + len(
+                plan.firsts
+            ):
                 break
             self.waiting.popleft()
-            used += request.known
+            used += request.prefill_target
             budget -= self._compute(plan, request, budget)
-            if request.prefilled < request.known:
+            if request.prefilled < request.prefill_target:
                 self._prefilling.append(request)
         if not plan.tokens:
             return None
@@ -142,8 +150,8 @@ class VirtualScheduler:
         self.peak_tokens = max(self.peak_tokens, plan.tokens)
         return plan
 
-    def _compute(self, plan: Plan, request: Virtual, budget: int) -> int:
-        count = min(request.known - request.prefilled, budget)
+    def _compute(self, plan: Plan, request: VirtualRequest, budget: int) -> int:
+        count = min(request.prefill_target - request.prefilled, budget)
         if count <= 0:
             return 0
         request.prefilled += count
@@ -151,12 +159,12 @@ class VirtualScheduler:
         plan.tokens += count
         plan.prefill_tokens += count
         plan.context += request.prefilled
-        if request.prefilled >= request.known:
+        if request.prefilled >= request.prefill_target:
             plan.firsts.append(request)
         return count
 
     def _complete(self, plan: Plan) -> None:
-        """What the step gives; its moment is known later."""
+        """Advance the requests by the step. The caller sets their times later."""
         self._step += 1
         self._context += self._decoding * self._emitted
         ends, decoding = self._ends, self._decoding
@@ -174,9 +182,9 @@ class VirtualScheduler:
             else:
                 self._decode(request)
         self._context = max(self._context, 0.0)
-        self._held = len(plan.ended) if self._late_slots else 0
+        self._late = len(plan.ended) if self._late_slots else 0
 
-    def _decode(self, request: Virtual) -> None:
+    def _decode(self, request: VirtualRequest) -> None:
         left = request.target - request.generated
         request.end_step = self._step + max(1, round(left / self._emitted))
         heapq.heappush(self._ends, (request.end_step, request.serial, request))
@@ -184,7 +192,7 @@ class VirtualScheduler:
         self._context += request.prompt + request.generated
 
     def _used(self) -> float:
-        return self._context + sum(request.known for request in self._prefilling)
+        return self._context + sum(request.prefill_target for request in self._prefilling)
 
     def _make_room(self) -> None:
         """Preempt the latest arrivals while the KV cache is full."""
@@ -200,6 +208,6 @@ class VirtualScheduler:
             self._decoding -= 1
             request.end_step = -1
             request.prefilled = 0
-            request.known = request.prompt + request.generated
+            request.prefill_target = request.prompt + request.generated
             self.preempted += 1
             self.waiting.appendleft(request)

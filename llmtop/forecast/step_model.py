@@ -1,14 +1,15 @@
-"""How long a step takes: the device's time, and the time for which its launch holds the engine.
+"""The model of a step's duration: device time, and the time for which launches block the engine.
 
-With asynchronous scheduling an engine launches step k+1 while step k runs, and takes in the result
-of step k after that. So the result of k comes at
+With asynchronous scheduling an engine launches step k+1 while step k runs. It processes the result
+of step k after that launch, at
 
     U(k) = max(gpu_end(k), U(k-1) + hold(k+1))
-    gpu_end(k) = max(gpu_end(k-1), U(k-2)) + gpu(k), and not before its own launch is over
+    gpu_end(k) = max(gpu_end(k-1), U(k-2)) + gpu(k), and not before the end of its own launch
 
-and a part of a prefill's time falls on the step before it. Measured with vLLM 0.26 on an H200:
-without ``hold`` the error of steps with prefills is 57 %, with it 9 %
-(docs/explanation/forecast.md). Without asynchronous scheduling ``hold`` is 0.
+``hold`` is the time for which a launch blocks the engine's thread. So a part of a prefill's time is
+in the step before it. Measured with vLLM 0.26 on an H200: without ``hold`` the error of steps with
+prefills is 57 %, with it 9 % (docs/explanation/forecast.md). Without asynchronous scheduling
+``hold`` is 0.
 """
 
 from __future__ import annotations
@@ -20,26 +21,29 @@ from msgspec import Struct
 from llmtop.engines.core.steps import Step
 
 GRAPH_TOKENS = 512
-"""Above so many tokens a step is launched kernel by kernel (vLLM's largest captured graph)."""
+"""Steps with more tokens are launched kernel by kernel (vLLM's largest captured CUDA graph)."""
 NEWEST_WEIGHT = 0.5
-"""Weight of the newest launch in the mean of launch times over those of the model. Deviations last
-long: correlated by 0.69 with the next launch, 0.34 with the tenth (vLLM 0.26 on an H200)."""
+"""Weight of the newest launch in the running mean of measured over modelled launch times. Launches
+are correlated: by 0.69 with the next one, by 0.34 with the tenth (vLLM 0.26 on an H200)."""
 GRAPH_START = 0.6
-"""Of the time for which a decode step's launch holds the engine: its graph begins then. The rest is
-taking in the results of the step before (stamps of vLLM 0.26 on an H200)."""
-LAUNCH_VARIES = 1.1  # a decode step's launch hardly takes longer than so many times the usual
-AFTER_LAUNCH_S = 0.002  # of a prefill's work is still on the device when its launch is over
+"""Share of a decode step's launch after which its graph starts on the device. In the rest of the
+launch the engine processes the results of the step before (stamps of vLLM 0.26 on an H200)."""
+LAUNCH_VARIES = 1.1  # upper bound of a decode step's launch over the modelled one
+AFTER_LAUNCH_S = 0.002  # device time of a prefill after the end of its launch
 
 
 class StepModel(Struct, frozen=True):
-    """Seconds. gpu = base_s + request_s * requests + context_s * context + dense(tokens).
+    """The coefficients of the model, in seconds.
 
-    token_s, hidden_s: all tokens of a step, of prompts and answers, add token_s each, of which
-    hidden_s cost nothing: the weights are read meanwhile anyway. overlapped: a step is launched
-    while the one before runs. small_hold_s, hold_s, hold_request_s: how long a launch holds the
-    engine, up to and above GRAPH_TOKENS. floor_share: the same for a step without prompt tokens, as
-    a share of its time on the device. other_host_s: a part of each hold that is neither schedule,
-    launch nor update.
+    gpu = base_s + request_s * requests + context_s * context + dense(tokens)
+    dense = max(0, token_s * tokens - hidden_s)
+
+    tokens: of prompts and answers. hidden_s: arithmetic that takes no time, because the weights are
+    read meanwhile. overlapped: a step is launched while the one before runs. small_launch_s: how
+    long the launch of a step with prompt tokens blocks the engine, up to GRAPH_TOKENS. Above, it is
+    launch_s + launch_request_s * requests. floor_share: the same for a step without prompt tokens,
+    over base_s + request_s * requests. other_host_s: the part of each launch that is not in the
+    stamps for schedule, launch and update.
     """
 
     base_s: float
@@ -60,15 +64,15 @@ class StepModel(Struct, frozen=True):
         return read_s + self.dense(tokens)
 
     def decode(self, requests: float, context: float) -> float:
-        """Of a step without prompt tokens."""
+        """The device's time for a step without prompt tokens."""
         return self.gpu(requests, requests, context)
 
     def dense(self, tokens: float) -> float:
-        """What the arithmetic of tokens adds to the reading of the weights."""
+        """The time by which the arithmetic of tokens is longer than the read of the weights."""
         return max(0.0, self.token_s * tokens - self.hidden_s)
 
     def hold(self, requests: float, tokens: float, prefill_tokens: float) -> float:
-        """For how long the launch of a step holds the engine."""
+        """How long the launch of a step blocks the engine; 0 without asynchronous scheduling."""
         if not self.overlapped:
             return 0.0
         if prefill_tokens <= 0:
@@ -80,9 +84,12 @@ class StepModel(Struct, frozen=True):
     def end(
         self, gpu_s: float, free: float, planned: float, launch_s: float, prefill_tokens: float
     ) -> float:
-        """When the device is done with a step. free: when it was done with the one before.
-        planned: when its launch began. A prefill's kernels run as they are launched; a decode step
-        is one graph, which begins when its launch is over."""
+        """When the device ends a step.
+
+        free: when it ended the step before. planned: when the launch began. launch_s: duration of
+        the launch. The kernels of a prefill run while it is launched. A decode step is one graph,
+        which starts after GRAPH_START of its launch.
+        """
         if not prefill_tokens:
             return max(free, planned + GRAPH_START * launch_s) + gpu_s
         if not self.overlapped:
@@ -91,8 +98,10 @@ class StepModel(Struct, frozen=True):
 
 
 class Predicted(Struct, frozen=True):
-    """A step as it was and as the model has it, seconds. held: the launch of the next step decides
-    when it ends, not the device."""
+    """A measured step and its duration in the model, seconds.
+
+    held: the launch of the next step determines its end, not the device.
+    """
 
     step: Step
     seconds: float
@@ -100,7 +109,7 @@ class Predicted(Struct, frozen=True):
 
 
 def stretches(steps: Iterable[Step]) -> Iterator[list[Step]]:
-    """Consecutive steps of one rank, without a pause or a gap in between."""
+    """Sequences of consecutive steps of one rank, without missing steps and idle time."""
     by_rank: dict[int, list[Step]] = {}
     for step in steps:
         by_rank.setdefault(step.rank, []).append(step)
@@ -116,14 +125,14 @@ def stretches(steps: Iterable[Step]) -> Iterator[list[Step]]:
 
 
 def predicted(model: StepModel, steps: Iterable[Step]) -> Iterator[Predicted]:
-    """Each step given those before it: how well the model does one step ahead."""
+    """Predict each step from the measured steps before it (one step ahead)."""
     for run in stretches(steps):
         yield from _one_ahead(model, run)
 
 
 def _one_ahead(model: StepModel, run: list[Step]) -> Iterator[Predicted]:
-    end = run[0].end  # of the device's work
-    slowness = 1.0  # of the recent launches, over the model: slow ones follow each other
+    end = run[0].end  # when the device ends the last step
+    slowness = 1.0  # measured over modelled times of recent launches, which are correlated
     for before, step, after in zip(run, run[1:], [*run[2:], None], strict=False):
         gpu = model.gpu(step.requests, tokens(step), step.context_tokens or 0)
         held = 0.0
@@ -132,23 +141,23 @@ def _one_ahead(model: StepModel, run: list[Step]) -> Iterator[Predicted]:
         own = _hold(model, step, slowness)
         planned = before.end - before.duration_s if model.overlapped else before.end
         end = model.end(gpu, min(end, before.end), planned, own, step.prefill_tokens)
-        told = max(end, before.end + held)
+        result_at = max(end, before.end + held)
         late = end < before.end + held
-        yield Predicted(step, max(told - before.end, 1e-6), late)
-        # What was seen corrects the device's clock, except where a launch hid when it was ready.
-        # The launch of a decode step hardly varies: a step that ends later was on the device.
+        yield Predicted(step, max(result_at - before.end, 1e-6), late)
+        # The measured end replaces the device's end, unless a launch hid it. The launch of a decode
+        # step hardly varies, so a step that ends later was still on the device.
         over_s = step.end - before.end - LAUNCH_VARIES * held
         hidden = late and (after is None or after.prefill_tokens > 0 or over_s <= 0)
         end = min(end, step.end) if hidden else step.end
-        seen = launched(step, model.other_host_s) if step.prefill_tokens else None
-        if seen is not None and model.overlapped:
-            slowness = _smoothed(slowness, seen / _hold(model, step, 1.0))
+        measured = launched(step, model.other_host_s) if step.prefill_tokens else None
+        if measured is not None and model.overlapped:
+            slowness = _smoothed(slowness, measured / _hold(model, step, 1.0))
         elif late and after is not None and after.prefill_tokens and step.launch_s is None:
             slowness = _smoothed(slowness, step.duration_s / _hold(model, after, 1.0))
 
 
 def _smoothed(slowness: float, ratio: float) -> float:
-    """The slowness after a launch that took ``ratio`` times as long as in the model."""
+    """The running mean of slowness after a launch with ``ratio`` of measured over modelled time."""
     newest = min(2.0, max(0.5, ratio)) ** NEWEST_WEIGHT
     return float(newest * slowness ** (1 - NEWEST_WEIGHT))
 
@@ -159,12 +168,15 @@ def _hold(model: StepModel, step: Step, slowness: float) -> float:
 
 
 def launched(step: Step, other_s: float = 0.0) -> float | None:
-    """For how long a step held the engine's thread, by its own stamps; None: not known."""
+    """How long the launch of a step blocked the engine's thread, from its stamps; None: unknown.
+
+    other_s: host time that is not in the stamps.
+    """
     if step.launch_s is None:
         return None
     return step.launch_s + (step.schedule_s or 0.0) + (step.update_s or 0.0) + other_s
 
 
 def tokens(step: Step) -> int:
-    """Tokens that a step computed."""
+    """The tokens that a step computed."""
     return step.prefill_tokens + step.decode_tokens

@@ -1,4 +1,4 @@
-"""An engine in virtual time: the scheduler, the time of its steps, and the front end around it."""
+"""Simulates an engine in virtual time: scheduler, step times, and the HTTP front end."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from llmtop.forecast.load import FrontEnd, Load, Present, PresentRequest, Settings
-from llmtop.forecast.scheduler import Plan, Virtual, VirtualScheduler
+from llmtop.forecast.scheduler import Plan, VirtualRequest, VirtualScheduler
 from llmtop.forecast.step_model import StepModel
 
-REST_S = 0.5
-"""A stream of a closed loop that was refused asks again after so long, as llmtop's load does."""
-MOST_DRAIN = 4.0  # times the horizon, for what is in flight at its end
-STRETCH_LAUNCHES = 20  # drawn one after the other: so long are launches alike (vLLM 0.26, H200)
+RETRY_S = 0.5
+"""Seconds after which a refused stream of a closed loop sends again, as in llmtop's load."""
+MOST_DRAIN = 4.0  # times the horizon, to finish the requests in flight at its end
+LAUNCHES_PER_DRAW = 20  # mean length of a sequence of correlated launches (vLLM 0.26, H200)
 
 
 class Noise(Struct, frozen=True):
-    """How steps differ from the model: factors to draw from.
+    """Measured over modelled times of steps, from which factors are drawn.
 
-    holds: of launches, in the order in which they came. Slow launches follow each other, so
-    stretches of them are drawn, not each alone.
+    holds: of launches, in order of time. They are correlated, so sequences of them are drawn.
     """
 
     decode: tuple[float, ...] = (1.0,)
@@ -33,9 +32,11 @@ class Noise(Struct, frozen=True):
 
 
 class Engine(Struct, frozen=True):
-    """What is simulated. emitted: output tokens of a request a step. drafted: draft tokens that it
-    computes besides. lag: a request that arrives while a step runs misses the next one, which is
-    planned already."""
+    """The simulated engine. emitted: output tokens per request and step.
+
+    drafted: draft tokens per request and step. lag: a request that arrives during a step misses the
+    next one, which is already planned.
+    """
 
     model: StepModel
     front_end: FrontEnd
@@ -46,11 +47,13 @@ class Engine(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """What happened. gaps: (seconds between two tokens of a stream, how many such gaps) from
-    ``begin`` to ``horizon``. tokens: output tokens in that time. waiting: queue length at the
-    horizon. peak_*: the most of a step."""
+    """The result of a run. Times are virtual seconds; ``begin`` to ``horizon`` is measured.
 
-    requests: list[Virtual]
+    gaps: (seconds between two tokens of a stream, number of such gaps). tokens: output tokens.
+    closed: a closed loop. waiting: queue length at the horizon. peak_*: largest values of a step.
+    """
+
+    requests: list[VirtualRequest]
     gaps: list[tuple[float, int]]
     tokens: float
     begin: float
@@ -65,7 +68,7 @@ class Run(Struct, frozen=True):
 
 
 class Twin:
-    """One run; see ``simulate``. ``settings`` may be replaced while it advances."""
+    """One run; see ``simulate``. The settings of its scheduler may be replaced during the run."""
 
     def __init__(
         self,
@@ -77,18 +80,18 @@ class Twin:
         noise: int | None = None,
     ) -> None:
         self._engine, self.load = engine, load
-        self.level = load.level  # may be changed while it advances, open loop
-        # Arrivals and lengths do not depend on how long steps take: settings are compared under
-        # equal arrivals.
+        self.level = load.level  # of an open loop; may be changed during the run
+        # A generator of its own for arrivals and lengths: they must not depend on step times, so
+        # that settings are compared under equal arrivals.
         self._demand = random.Random(seed)
         self._noise = random.Random(seed + 1 if noise is None else noise)
         late = engine.model.overlapped
         self.scheduler = VirtualScheduler(
             settings, engine.emitted, late_slots=late, drafted=engine.drafted
         )
-        self._sends: list[tuple[float, int, Virtual]] = []
-        self._arrivals: deque[tuple[float, Virtual]] = deque()
-        self.requests: list[Virtual] = []
+        self._sends: list[tuple[float, int, VirtualRequest]] = []
+        self._arrivals: deque[tuple[float, VirtualRequest]] = deque()
+        self.requests: list[VirtualRequest] = []
         self._busy = 0.0
         self.now = self._end = self._admit_until = 0.0
         self._before: Plan | None = None
@@ -103,33 +106,33 @@ class Twin:
         self._next_arrival = math.inf
         if load.loop == "open" and load.level > 0:
             self._next_arrival = self._demand.expovariate(load.level)
-        self._take_over(present)
+        self._add_present(present)
 
-    def _take_over(self, present: Present) -> None:
-        running = [(self._virtual(-held.waited_s, held), held) for held in present.running]
+    def _add_present(self, present: Present) -> None:
+        running = [(self._virtual(-one.waited_s, one), one) for one in present.running]
         self.scheduler.begin(running)
-        for held in present.waiting:
-            self.scheduler.waiting.append(self._virtual(-held.waited_s, held))
+        for one in present.waiting:
+            self.scheduler.waiting.append(self._virtual(-one.waited_s, one))
         if self.load.loop == "closed":
             missing = round(self.load.level) - len(running) - len(present.waiting)
             for _ in range(max(0, missing)):
                 self._send(0.0)
 
-    def _virtual(self, arrived: float, held: PresentRequest) -> Virtual:
-        request = Virtual(len(self.requests), arrived, held.prompt, held.target)
+    def _virtual(self, arrived: float, present: PresentRequest) -> VirtualRequest:
+        request = VirtualRequest(len(self.requests), arrived, present.prompt, present.target)
         self.requests.append(request)
         return request
 
     def _send(self, at: float) -> None:
         load = self.load
         prompt, target = load.prompt.draw(self._demand), load.output.draw(self._demand)
-        request = Virtual(len(self.requests), at, prompt, target)
+        request = VirtualRequest(len(self.requests), at, prompt, target)
         request.prefilled = min(prompt - 1, int(load.cached * prompt))
         self.requests.append(request)
         heapq.heappush(self._sends, (at, request.serial, request))
 
-    def _front(self, until: float) -> None:
-        """The front end takes in what was sent up to a moment."""
+    def _receive(self, until: float) -> None:
+        """Let the front end process the requests that were sent until a time."""
         while self._next_arrival <= min(until, self.stop_sending):
             self._send(self._next_arrival)
             self._next_arrival += self._demand.expovariate(max(self.level, 1e-9))
@@ -141,31 +144,31 @@ class Twin:
                 request.refused = True
                 self.refused += 1
                 if self.load.loop == "closed" and at < self.stop_sending:
-                    self._send(at + REST_S)
+                    self._send(at + RETRY_S)
                 continue
             self._busy = max(self._busy, at) + front_end.request_s
             self._arrivals.append((self._busy + front_end.latency_s, request))
 
     def _queue_is_full(self, limit: int) -> bool:
-        """What the next step admits need not wait, so free places in the batch count as room."""
+        """Whether the queue limit is reached. Requests for free places in the batch do not wait."""
         scheduler = self.scheduler
-        room = max(0, scheduler.settings.batch_limit - scheduler.places)
-        return len(scheduler.waiting) + len(self._arrivals) >= limit + room
+        free = max(0, scheduler.settings.batch_limit - scheduler.places)
+        return len(scheduler.waiting) + len(self._arrivals) >= limit + free
 
     def _deliver(self, at: float, plan: Plan) -> None:
-        """The tokens of a step go out, one after the other."""
-        self._front(at)
+        """Let the front end send the tokens of a step, one after the other."""
+        self._receive(at)
         if self.on_step is not None:
             self.on_step(at, plan)
         token_s = self._engine.front_end.token_s
-        begun = max(self._busy, at)
+        begin = max(self._busy, at)
         decoding = plan.decoding * self._engine.emitted
-        middle = begun + 0.5 * decoding * token_s
+        middle = begin + 0.5 * decoding * token_s  # the mean time of its tokens
         if plan.decoding and self.measure_from <= at <= self.measure_until:
             self.gaps.append((middle - self._token_at, plan.decoding))
             self.tokens += decoding + len(plan.firsts)
         self._token_at = middle
-        after = begun + decoding * token_s
+        after = begin + decoding * token_s
         for place, request in enumerate(plan.firsts):
             if request.first < 0:
                 request.first = after + (place + 1) * token_s
@@ -176,14 +179,14 @@ class Twin:
         self._busy = after + len(plan.firsts) * token_s
 
     def advance(self, until: float) -> bool:
-        """Simulate up to a moment; False when there is nothing left to do."""
+        """Simulate up to a time; False if there is nothing left to do."""
         while self.now < until:
             if not self._step():
                 return False
         return True
 
     def _step(self) -> bool:
-        self._front(self.now)
+        self._receive(self.now)
         late = self._engine.lag and self._before is not None and not self._engine.model.overlapped
         admit = self._admit_until if late else self.now
         arrivals, scheduler = self._arrivals, self.scheduler
@@ -196,7 +199,7 @@ class Twin:
         if self._engine.model.overlapped:
             self._overlapped(plan)
         else:
-            self._alone(plan)
+            self._sequential(plan)
         return True
 
     def _idle(self) -> bool:
@@ -229,11 +232,11 @@ class Twin:
     def _launch_factor(self) -> float:
         holds = self._engine.noise.holds
         self._hold_place += 1
-        if self._hold_place >= len(holds) or self._noise.random() < 1.0 / STRETCH_LAUNCHES:
+        if self._hold_place >= len(holds) or self._noise.random() < 1.0 / LAUNCHES_PER_DRAW:
             self._hold_place = int(self._noise.random() * len(holds))
         return holds[self._hold_place]
 
-    def _alone(self, plan: Plan) -> None:
+    def _sequential(self, plan: Plan) -> None:
         self._admit_until = self.now
         self.now += self._seconds(plan)
         self._before = plan
@@ -257,10 +260,11 @@ def simulate(
     warm: float = 0.25,
     noise: int | None = None,
 ) -> Run:
-    """Run an engine for ``horizon`` seconds, of which the first share ``warm`` is not measured.
+    """Simulate an engine for ``horizon`` seconds.
 
-    seed: of arrivals and lengths. noise: seed of how steps differ from the model; None: ``seed``'s.
-    In the open loop what is in flight at the end still finishes, and counts.
+    warm: the first share of that time, which is not measured. seed: of arrivals and lengths. noise:
+    seed of the step times; None: derived from ``seed``. In an open loop, requests in flight at the
+    end still finish, and count.
     """
     twin = Twin(engine, settings, present, load, seed, noise)
     twin.measure_from, twin.measure_until = warm * horizon, horizon

@@ -34,8 +34,8 @@ def streams(number: int) -> str:
 def answer_words(slo: Slo, answer: Answer, top: int, ceiling: int | None) -> str:
     """The answer of a search for one share of requests, without a final dot.
 
-    top: the highest level of the search. ceiling: the first level at which the client was the
-    limit, None if it never was.
+    top: the highest level of the search. ceiling: the level at which the client could not keep
+    up, or None.
     """
     what = f"{limits(slo)} for {answer.share:.0%} of requests"
     if answer.end is End.NEVER:

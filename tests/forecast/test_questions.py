@@ -244,7 +244,7 @@ def test_an_engine_that_does_not_get_its_cpu_is_told_to_be_late() -> None:
     calm = steps_of(TRUE, chat(40, "open"), 40.0)
     late = [replace(s, duration_s=s.duration_s * rng.lognormvariate(0.7, 0.8)) for s in calm]
     told = refusal_of(late)
-    assert "steps of the same content took" in told and "so the engine was late" in told
+    assert "steps of the same content took" in told and "so the engine was delayed" in told
     assert "the machine is busy" in told and "doctor" not in told
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from llmtop.engines.core.steps import Step
-from llmtop.forecast.load import FrontEnd, Lengths, Load, Present, Settings, steady
+from llmtop.forecast.load import FrontEnd, Lengths, Load, Present, Settings, steady_state
 from llmtop.forecast.scheduler import Plan
 from llmtop.forecast.step_model import StepModel
 from llmtop.forecast.twin import Engine, Noise, Twin
@@ -77,7 +77,9 @@ def steps_of(
     stamped: bool = False,
 ) -> list[Step]:
     engine = Engine(model, FRONT_END, NOISE)
-    present = steady(load, settings, random.Random(seed)) if load.loop == "closed" else Present()
+    present = (
+        steady_state(load, settings, random.Random(seed)) if load.loop == "closed" else Present()
+    )
     twin = Twin(engine, settings, present, load, seed)
     found = Reported(twin, model if stamped else None)
     twin.advance(seconds)

@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 
 from llmtop.forecast.figures import quantile
 from llmtop.forecast.load import FrontEnd, Lengths, Load, Present, Settings
-from llmtop.forecast.scheduler import Plan, Virtual
+from llmtop.forecast.scheduler import Plan, VirtualRequest
 from llmtop.forecast.step_model import StepModel
 from llmtop.forecast.twin import Engine, Noise, Twin
 from llmtop.slo_control.controller import Controller, Decision
@@ -90,7 +90,7 @@ class Played(Struct, frozen=True):
     """One run. decisions: with their moments."""
 
     scene: Scene
-    requests: list[Virtual]
+    requests: list[VirtualRequest]
     decisions: list[tuple[float, Decision]]
     failing: list[float]
 
@@ -119,11 +119,11 @@ class Played(Struct, frozen=True):
         return self.between(0.0, self.scene.seconds)
 
 
-def tpot(request: Virtual) -> float:
+def tpot(request: VirtualRequest) -> float:
     return (request.last - request.first) / max(1, request.target - 1)
 
 
-def in_time(request: Virtual, goal: Goal) -> bool:
+def in_time(request: VirtualRequest, goal: Goal) -> bool:
     if request.refused or request.first < 0 or request.last < 0:
         return False
     late = goal.ttft_s is not None and request.first - request.arrived > goal.ttft_s
