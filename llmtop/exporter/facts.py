@@ -13,7 +13,7 @@ from llmtop.engines.core.options import OptionValue
 class LoadFacts(Struct, frozen=True):
     """The load that llmtop sends to the engine, as the client measures it.
 
-    in_flight: requests. ok, failed, refused: requests since the load began. ttft_s: quantiles.
+    in_flight: requests. ok, failed, refused: numbers of requests by result. ttft_s: quantiles.
     oldest_wait_s: age of the oldest request without a first token.
     """
 
@@ -28,10 +28,10 @@ class LoadFacts(Struct, frozen=True):
 
 
 class HoldFacts(Struct, frozen=True):
-    """The state of `llmtop hold`. held: a hold runs. engaged: its limits are in force.
+    """The state of `llmtop hold`. held: a hold runs.
 
-    limits: values in force by option. actions: number of changes by option since the exporter
-    began.
+    engaged: its limits are in force; None: no hold. limits: values in force by option. actions:
+    number of changes by option since the exporter began.
     """
 
     held: bool

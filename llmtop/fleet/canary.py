@@ -1,9 +1,9 @@
 """Judges whether an engine with a new setting (a canary) meets an SLO as well as the others. Pure.
 
 Both sides are observed at the same time. For each limit, the shares of requests in time are
-compared by their confidence bounds (95 %, Wilson). If buckets give only a range of a share, the end
-that favours the canary is used. So "worse" is certain, and "not worse" means that no harm was
-observed.
+compared by one-sided confidence bounds (95 %, Wilson). If buckets give only a range of a share, the
+end that favours the canary is used. So "worse" is statistically significant, and "not worse" means
+that no harm was observed.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def level_line(level: LevelResult, slo: Slo | None) -> str:
     ]
     if slo is not None:
         words.append(f"{level.in_time / level.n:.1%} in time" if level.n else "none in time")
-    few = f" ({LEAST_REQUESTS} wanted)" if level.n < LEAST_REQUESTS else ""
+    few = f" ({LEAST_REQUESTS} needed)" if level.n < LEAST_REQUESTS else ""
     words.append(f"n={level.n:,} in {level.seconds:.1f}s{few}")
     if level.refused:
         words.append(f"{level.refused:,} refused")
@@ -190,7 +190,7 @@ def verdict(finding: PairedRatio) -> str:
         return f"cannot tell: about {finding.more_pairs} more pairs"
     if finding.low is None or finding.high is None:
         return "cannot tell: too few pairs"
-    return "cannot tell: the difference is small beside the spread of the pairs"
+    return "cannot tell: the difference is small compared with the spread of the pairs"
 
 
 def percent_change(ratio: float | None) -> str:
