@@ -175,7 +175,10 @@ class LlmtopApp(EngineScreens, PrivateApp):
             self._last_key = event.key
         tour = self.tour
         if tour is not None and tour.running and not getattr(event, "is_forwarded", False):
-            if isinstance(event, Key) and self.keys.command_of(Place.LOAD, event.key) == "load.hold":
+            if (
+                isinstance(event, Key)
+                and self.keys.command_of(Place.LOAD, event.key) == "load.hold"
+            ):
                 self._take_over(tour)  # this holds the load, so the key has no further effect
                 return
             if isinstance(event, Key | MouseDown):
