@@ -25,13 +25,13 @@ _SHOWN = {"escape": "esc", "pageup": "pgup", "pagedown": "pgdn", "delete": "del"
 _MODIFIERS = ("ctrl", "shift", "alt", "super", "hyper", "meta")
 
 
-def split(text: str) -> tuple[str, ...]:
+def parse_keys(text: str) -> tuple[str, ...]:
     """Textual's names of the keys in a text: ``"+, w"`` gives ``("plus", "w")``."""
     return tuple(dict.fromkeys(_name(part.strip()) for part in text.split(",") if part.strip()))
 
 
 @cache
-def spell(key: str) -> str:
+def short_name(key: str) -> str:
     """The short form of a key: ``+``, ``esc``, ``ctrl+c``. key: Textual's name."""
     *modifiers, name = key.split("+")
     shown = _SHOWN.get(name) or (name if name in _NAMED else _character(name)) or name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from llmtop.config.key_names import is_key, is_text, spell, split
+from llmtop.config.key_names import is_key, is_text, parse_keys, short_name
 from llmtop.config.key_table import BY_ID, COMMANDS, DASHBOARD, LEAVING, Command, Place
 
 
@@ -15,7 +15,7 @@ class Keymap:
     """
 
     def __init__(self, chosen: Mapping[str, str] | None = None) -> None:
-        self.chosen = {name: split(keys) for name, keys in (chosen or {}).items()}
+        self.chosen = {name: parse_keys(keys) for name, keys in (chosen or {}).items()}
 
     def keys(self, name: str) -> tuple[str, ...]:
         """Textual's names of the keys of a command."""
@@ -23,11 +23,11 @@ class Keymap:
 
     def label(self, name: str) -> str:
         """The first key of a command in its short form."""
-        return spell(self.keys(name)[0])
+        return short_name(self.keys(name)[0])
 
     def labels(self, name: str) -> str:
         """All keys of a command in their short form, separated by two blanks."""
-        return "  ".join(spell(key) for key in self.keys(name))
+        return "  ".join(short_name(key) for key in self.keys(name))
 
     def pair(self, first: str, second: str) -> str:
         """The first keys of two commands: ``up down``, or ``+-`` if both are characters."""
@@ -63,18 +63,19 @@ def key_faults(chosen: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
             hint = f"did you mean {near[0]}?" if near else f"known commands: {', '.join(BY_ID)}"
             yield name, "the screen has no such command", hint
             continue
-        keys = split(text)
+        keys = parse_keys(text)
         if not keys:
             yield name, "a command needs a key", 'write one or more: "plus,w"'
         for key in keys:
+            short = repr(short_name(key))
             if not is_key(key):
                 words = f"{key!r} is not a key"
                 yield name, words, "write w, W, plus, f5, pageup, ctrl+w, comma"
             elif name == LEAVING and is_text(key):
-                words = f"{spell(key)!r} types a character on some screens, but must work on all"
+                words = f"{short} types a character on some screens, but must work on all"
                 yield name, words, "use another one, such as f10 or ctrl+w"
             elif BY_ID[name].typed and is_text(key):
-                words = f"{spell(key)!r} types a character there, so it cannot start a command"
+                words = f"{short} types a character there, so it cannot start a command"
                 yield name, words, "use another one, such as f5 or ctrl+w"
     keymap = Keymap({name: keys for name, keys in chosen.items() if name in BY_ID})
     yield from _collisions(keymap)
@@ -92,7 +93,8 @@ def _collisions(keymap: Keymap) -> Iterator[tuple[str, str, str]]:
                 mine, its = (
                     (command.id, other) if command.id in keymap.chosen else (other, command.id)
                 )
-                yield mine, f"{spell(key)!r} is already the key of {its}", f"give {its} another key"
+                words = f"{short_name(key)!r} is already the key of {its}"
+                yield mine, words, f"give {its} another key"
 
 
 def _scopes() -> Iterator[list[Command]]:

@@ -35,50 +35,50 @@ class _Scan:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.at = 0  # offset of the next character
+        self.offset = 0  # of the next character
         self.line = 1
         self.found: dict[Key, int] = {}
         self._counts: dict[Key, int] = {}  # elements of each array of tables so far
         table: Key = ()
         while self._skip():
-            if self.text.startswith("[[", self.at):
+            if self.text.startswith("[[", self.offset):
                 table = self._header(2)
                 count = self._counts.get(table, 0)
                 self._counts[table] = count + 1
-                self._note(table)
+                self._record(table)
                 table = (*table, count)
-                self._note(table)
-            elif self._here() == "[":
+                self._record(table)
+            elif self._peek() == "[":
                 table = self._header(1)
-                self._note(table)
+                self._record(table)
             else:
                 self._pair(table)
 
-    def _here(self) -> str:
-        return self.text[self.at : self.at + 1]
+    def _peek(self) -> str:
+        return self.text[self.offset : self.offset + 1]
 
-    def _step(self, count: int = 1) -> None:
-        self.line += self.text.count("\n", self.at, self.at + count)
-        self.at += count
+    def _advance(self, count: int = 1) -> None:
+        self.line += self.text.count("\n", self.offset, self.offset + count)
+        self.offset += count
 
     def _skip(self, among: str = _SPACE) -> bool:
         """Skip the characters ``among`` and comments. False at the end of the text."""
-        while (char := self._here()) and (char in among or char == "#"):
+        while (char := self._peek()) and (char in among or char == "#"):
             if char == "#":
-                end = self.text.find("\n", self.at)
-                self.at = len(self.text) if end < 0 else end
+                end = self.text.find("\n", self.offset)
+                self.offset = len(self.text) if end < 0 else end
             else:
-                self._step()
-        return bool(self._here())
+                self._advance()
+        return bool(self._peek())
 
-    def _note(self, key: Key) -> None:
+    def _record(self, key: Key) -> None:
         for length in range(1, len(key) + 1):
             self.found.setdefault(key[:length], self.line)
 
     def _header(self, brackets: int) -> Key:
-        self._step(brackets)
+        self._advance(brackets)
         named = self._key(())
-        self._step(brackets)
+        self._advance(brackets)
         # In a header, the name of an array of tables means its last element.
         key: Key = ()
         for part in named:
@@ -91,67 +91,67 @@ class _Scan:
         parts: list[str | int] = []
         while True:
             self._skip(_BLANK)
-            if self._here() in ("'", '"'):
+            if self._peek() in ("'", '"'):
                 parts.append(self._string())
             else:
-                start = self.at
-                while self._here() and self._here() not in f"{_SPACE}.=]":
-                    self.at += 1
-                parts.append(self.text[start : self.at])
+                start = self.offset
+                while self._peek() and self._peek() not in f"{_SPACE}.=]":
+                    self.offset += 1
+                parts.append(self.text[start : self.offset])
             self._skip(_BLANK)
-            if self._here() != ".":
+            if self._peek() != ".":
                 return (*table, *parts)
-            self._step()
+            self._advance()
 
     def _pair(self, table: Key) -> None:
         key = self._key(table)
-        self._note(key)
-        self._step()  # the equals sign
+        self._record(key)
+        self._advance()  # the equals sign
         self._skip(_BLANK)
         self._value(key)
 
     def _value(self, key: Key) -> None:
-        opening = self._here()
+        opening = self._peek()
         if opening in ("'", '"'):
             self._string()
         elif opening in ("[", "{"):
-            self._step()
+            self._advance()
             index = 0
-            while self._skip(_SPACE + ",") and self._here() not in "]}":
+            while self._skip(_SPACE + ",") and self._peek() not in "]}":
                 if opening == "{":
                     self._pair(key)
                 else:
-                    self._note((*key, index))
+                    self._record((*key, index))
                     self._value((*key, index))
                     index += 1
-            self._step()
+            self._advance()
         else:
-            while self._here() and self._here() not in ",]}#\n":
-                self.at += 1
+            while self._peek() and self._peek() not in ",]}#\n":
+                self.offset += 1
 
     def _string(self) -> str:
         """Skip a string of any of the four kinds. Returns its text, which is exact for keys."""
-        quote = self._here()
-        delimiter = quote * 3 if self.text.startswith(quote * 3, self.at) else quote
-        self._step(len(delimiter))
+        quote = self._peek()
+        delimiter = quote * 3 if self.text.startswith(quote * 3, self.offset) else quote
+        self._advance(len(delimiter))
         content: list[str] = []
-        while self._here() and not self.text.startswith(delimiter, self.at):
-            char = self._here()
-            self._step()
+        while self._peek() and not self.text.startswith(delimiter, self.offset):
+            char = self._peek()
+            self._advance()
             if char == "\\" and quote == '"':
                 char = self._escaped()
             content.append(char)
-        self._step(len(delimiter))
-        while len(delimiter) == 3 and self._here() == quote:  # the text may end with two quotes
-            self._step()
+        self._advance(len(delimiter))
+        while len(delimiter) == 3 and self._peek() == quote:  # the text may end with two quotes
+            self._advance()
         return "".join(content)
 
     def _escaped(self) -> str:
-        char = self._here()
-        self._step()
+        char = self._peek()
+        self._advance()
         digits = {"u": 4, "U": 8, "x": 2}.get(char)
         if digits is None:
             return _ESCAPES.get(char, char)
-        code = self.text[self.at : self.at + digits]
-        self._step(digits)
+        code = self.text[self.offset : self.offset + digits]
+        self._advance(digits)
         return chr(int(code, 16))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from llmtop.exporter.facts import EngineFacts
 from llmtop.exporter.families import Family, Kind, Sample
-from llmtop.exporter.series import gauge, word
+from llmtop.exporter.series import gauge, label_text
 
 
 def client(engines: Sequence[EngineFacts]) -> Iterable[Family]:
@@ -41,7 +41,7 @@ def client(engines: Sequence[EngineFacts]) -> Iterable[Family]:
         Kind.GAUGE,
         "Quantiles of the time to the first token, measured by the client over the last seconds.",
         tuple(
-            Sample({"engine": word(one.name), "quantile": quantile}, seconds)
+            Sample({"engine": label_text(one.name), "quantile": quantile}, seconds)
             for one in loaded
             for quantile, seconds in (one.load.ttft_s.items() if one.load else ())
         ),
@@ -52,7 +52,7 @@ def client(engines: Sequence[EngineFacts]) -> Iterable[Family]:
         Kind.COUNTER,
         "Requests of llmtop's load by result.",
         tuple(
-            Sample({"engine": word(one.name), "result": result}, float(count))
+            Sample({"engine": label_text(one.name), "result": result}, float(count))
             for one in loaded
             if one.load is not None
             for result, count in (

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from llmtop.exporter.facts import EngineFacts
 from llmtop.exporter.families import Family, Kind, Sample
-from llmtop.exporter.series import gauge, word
+from llmtop.exporter.series import gauge, label_text
 
 MOST_OPTIONS = 40
 MOST_VALUE = 1e30  # larger values are not plausible, and may not fit into a float
@@ -22,14 +22,14 @@ def _options(engines: Sequence[EngineFacts]) -> Iterable[Family]:
     values, words, changes = [], [], []
     for one in engines:
         for option, value in list(one.options.items())[:MOST_OPTIONS]:
-            labels = {"engine": word(one.name), "option": word(option)}
+            labels = {"engine": label_text(one.name), "option": label_text(option)}
             if isinstance(value, bool | int | float):
                 if abs(value) < MOST_VALUE:
                     values.append(Sample(labels, float(value)))
             elif isinstance(value, str):
-                words.append(Sample({**labels, "value": word(value)}, 1.0))
+                words.append(Sample({**labels, "value": label_text(value)}, 1.0))
         for option, count in list(one.changes.items())[:MOST_OPTIONS]:
-            labels = {"engine": word(one.name), "option": word(option)}
+            labels = {"engine": label_text(one.name), "option": label_text(option)}
             changes.append(Sample(labels, float(count)))
     yield Family("llmtop_option", Kind.GAUGE, "Value of an option in force.", tuple(values))
     yield Family("llmtop_option_text", Kind.INFO, "Text of an option in force.", tuple(words))
@@ -56,7 +56,7 @@ def _holds(engines: Sequence[EngineFacts]) -> Iterable[Family]:
         Kind.GAUGE,
         "Values in force of the options that the hold may set.",
         tuple(
-            Sample({"engine": word(one.name), "option": word(option)}, float(value))
+            Sample({"engine": label_text(one.name), "option": label_text(option)}, float(value))
             for one, hold in held
             for option, value in list(hold.limits.items())[:MOST_OPTIONS]
         ),
@@ -66,7 +66,7 @@ def _holds(engines: Sequence[EngineFacts]) -> Iterable[Family]:
         Kind.COUNTER,
         "Changes that a hold made, by option; none: an event without a change.",
         tuple(
-            Sample({"engine": word(one.name), "option": word(option)}, float(count))
+            Sample({"engine": label_text(one.name), "option": label_text(option)}, float(count))
             for one, hold in held
             for option, count in list(hold.actions.items())[:MOST_OPTIONS]
         ),

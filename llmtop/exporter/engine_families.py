@@ -13,7 +13,7 @@ from llmtop.exporter.client_families import client
 from llmtop.exporter.control_families import control
 from llmtop.exporter.facts import EngineFacts
 from llmtop.exporter.families import Distribution, Family, Kind, Sample
-from llmtop.exporter.series import counter, distinct, gauge, states, word
+from llmtop.exporter.series import counter, distinct, gauge, label_text, states
 
 MOST_ENGINES = 64
 STATES = ("starting", "ready", "unresponsive", "stopping", "stopped", "failed", "lost", "attached")
@@ -67,11 +67,11 @@ def _identity(engines: Sequence[EngineFacts]) -> Iterable[Family]:
         tuple(
             Sample(
                 {
-                    "engine": word(one.name),
+                    "engine": label_text(one.name),
                     "kind": one.kind,
-                    "model": word(one.model),
-                    "version": word(one.version),
-                    "url": word(one.url),
+                    "model": label_text(one.model),
+                    "version": label_text(one.version),
+                    "url": label_text(one.url),
                     "simulated": "true" if one.simulated else "false",
                 },
                 1.0,
@@ -107,7 +107,7 @@ def _state(engines: Sequence[EngineFacts]) -> Iterable[Family]:
         Kind.GAUGE,
         "Share of the time of requests that a cause takes, 0 to 1.",
         tuple(
-            Sample({"engine": word(one.name), "cause": cause}, share)
+            Sample({"engine": label_text(one.name), "cause": cause}, share)
             for one in engines
             for cause, share in one.causes.items()
             if share is not None and cause in CAUSES
@@ -134,14 +134,14 @@ def _steps(engines: Sequence[EngineFacts]) -> Iterable[Family]:
             Kind.HISTOGRAM,
             help,
             distributions=tuple(
-                Distribution({"engine": word(one.name)}, one.latencies[name])
+                Distribution({"engine": label_text(one.name)}, one.latencies[name])
                 for one in engines
                 if name in one.latencies
             ),
             unit="seconds",
         )
     steps = [
-        (word(one.name), kind, took, count)
+        (label_text(one.name), kind, took, count)
         for one in engines
         for kind, (took, count) in one.steps.items()
         if kind in STEP_KINDS
@@ -187,7 +187,7 @@ def _resources(engines: Sequence[EngineFacts]) -> Iterable[Family]:
         Kind.GAUGE,
         "Memory on each GPU by part, as the engine reported it when it started.",
         tuple(
-            Sample({"engine": word(one.name), "part": part}, one.memory[part])
+            Sample({"engine": label_text(one.name), "part": part}, one.memory[part])
             for one in engines
             for part in PARTS
             if part in one.memory
@@ -203,7 +203,7 @@ def _resources(engines: Sequence[EngineFacts]) -> Iterable[Family]:
         Kind.INFO,
         "Why the last process of an engine ended.",
         tuple(
-            Sample({"engine": word(one.name), "cause": word(one.cause)}, 1.0)
+            Sample({"engine": label_text(one.name), "cause": label_text(one.cause)}, 1.0)
             for one in engines
             if one.cause
         ),

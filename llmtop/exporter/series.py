@@ -9,12 +9,12 @@ from llmtop.exporter.families import Family, Kind, Sample
 from llmtop.printable import printable
 from llmtop.values import replace
 
-MOST_WORD = 120  # characters of a label
+MOST_LABEL = 120  # characters of a label
 
 
-def word(text: str) -> str:
-    """A label value, cleaned for display, at most MOST_WORD characters."""
-    return printable(text, MOST_WORD)
+def label_text(text: str) -> str:
+    """A label value, cleaned for display, at most MOST_LABEL characters."""
+    return printable(text, MOST_LABEL)
 
 
 def distinct(family: Family) -> Family:
@@ -60,7 +60,7 @@ def _each(
 ) -> tuple[Sample, ...]:
     found = ((one, value(one)) for one in engines)
     return tuple(
-        Sample({"engine": word(one.name)}, float(known))
+        Sample({"engine": label_text(one.name)}, float(known))
         for one, known in found
         if known is not None
     )
@@ -79,7 +79,7 @@ def states(
         Kind.STATESET,
         help,
         tuple(
-            Sample({"engine": word(one.name), name: state}, float(state == now))
+            Sample({"engine": label_text(one.name), name: state}, float(state == now))
             for one in engines
             if (now := current(one)) in words
             for state in words

@@ -12,7 +12,7 @@ from llmtop.engines.core.conditions import Condition, Name
 from llmtop.engines.core.samples import BucketHistogram, EngineSample, Latency, Reading
 from llmtop.engines.metrics.histograms import difference
 from llmtop.engines.metrics.window import Window
-from llmtop.fleet.targets import MOST_WORD, Key, Target, word
+from llmtop.fleet.targets import MOST_LABEL, Key, Target, label_text
 from llmtop.printable import printable
 
 WINDOW_S = 60.0  # window of percentiles, prefix hits and preemptions
@@ -21,7 +21,7 @@ STALE_INTERVALS = 2.5  # scrape intervals without a scrape after which an instan
 UNKNOWN_INTERVAL_S = 30.0  # assumed scrape interval until two scrapes were seen
 LEAST_STALE_S = 10.0
 RESTARTED_S = 60.0  # how long a restart is shown
-MOST_REASON = 3 * MOST_WORD  # characters
+MOST_REASON = 3 * MOST_LABEL  # characters
 TIMED_OUT_S = 0.9  # a failed scrape that took longer timed out; a faster one was refused
 
 
@@ -132,7 +132,7 @@ class InstanceTracker:
 
     def set_model(self, model: str | None) -> None:
         """Set the model's name, cleaned for display. None or "" keeps the last one."""
-        self.model = word(model or "") or self.model
+        self.model = label_text(model or "") or self.model
 
     def _add_buckets(self, reading: Reading) -> None:
         found = reading.histograms.get(Latency.TTFT)

@@ -16,7 +16,7 @@ from llmtop.fleet.instances import RATE_S, WINDOW_S
 from llmtop.fleet.pages import pages_of
 from llmtop.fleet.promql import Labels, Prometheus, Sample
 from llmtop.fleet.queries import Queries
-from llmtop.fleet.targets import Target, key_of, targets_of, word
+from llmtop.fleet.targets import Target, key_of, label_text, targets_of
 
 PAST_S = 1200.0  # the history that the charts keep
 STEP_S = 4.0  # a chart that is refreshed every 2 s draws longer pauses as gaps
@@ -61,7 +61,7 @@ class PrometheusReader:
         self._adapter = adapter
         self._wall = wall
         self._queries = Queries((adapter,), selector(dict(key_of(labels))), tuple(Latency))
-        self._address = word(labels.get("instance", ""))
+        self._address = label_text(labels.get("instance", ""))
         self.note = ""
 
     def give_way(self) -> None:

@@ -16,7 +16,7 @@ from llmtop.printable import printable
 REPLICA_LABELS = frozenset({"replica", "prometheus_replica", "__replica__", "prometheus"})
 _HOST_LABELS = ("node", "host", "hostname", "nodename", "kubernetes_node")
 _VERSION_LABELS = ("engine_version", "version", "app_kubernetes_io_version", "image_tag")
-MOST_WORD = 120  # characters of a label that is shown
+MOST_LABEL = 120  # characters of a label that is shown
 
 Key = tuple[tuple[str, str], ...]
 
@@ -36,24 +36,24 @@ class Target(Struct, frozen=True):
     @property
     def job(self) -> str:
         """Its job, cleaned for display."""
-        return word(self.labels.get("job", ""))
+        return label_text(self.labels.get("job", ""))
 
     @property
     def instance(self) -> str:
         """Its address, cleaned for display."""
-        return word(self.labels.get("instance", ""))
+        return label_text(self.labels.get("instance", ""))
 
     @property
     def host(self) -> str:
         """The machine that it runs on: from a label, else the host of its address."""
         named = next((self.labels[name] for name in _HOST_LABELS if self.labels.get(name)), "")
-        return word(named or host_of(self.labels.get("instance", "")))
+        return label_text(named or host_of(self.labels.get("instance", "")))
 
     @property
     def version(self) -> str | None:
         """The engine's version from a label of the target; None without such a label."""
         found = next((self.labels[name] for name in _VERSION_LABELS if self.labels.get(name)), "")
-        return word(found) or None
+        return label_text(found) or None
 
 
 def host_of(address: str) -> str:
@@ -75,9 +75,9 @@ def port_of(address: str) -> int | None:
     return int(port) if 0 < int(port) < 65536 else None
 
 
-def word(text: str) -> str:
-    """A label value cleaned for display, at most MOST_WORD characters."""
-    return printable(text, MOST_WORD)
+def label_text(text: str) -> str:
+    """A label value cleaned for display, at most MOST_LABEL characters."""
+    return printable(text, MOST_LABEL)
 
 
 def targets_of(

@@ -40,7 +40,7 @@ def rate(value: float | None) -> str:
 
 
 def short(value: float | None) -> str:
-    """At most four figures with k, M or G: ``920``, ``8k``, ``27.1k``, ``607k``, ``1.2M``."""
+    """At most four digits with k, M or G: ``920``, ``8k``, ``27.1k``, ``607k``, ``1.2M``."""
     if value is None:
         return ABSENT
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

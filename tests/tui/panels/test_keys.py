@@ -9,7 +9,7 @@ from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.pilot import Pilot
 
-from llmtop.config.key_names import spell, split
+from llmtop.config.key_names import parse_keys, short_name
 from llmtop.config.key_table import BY_ID, COMMANDS, Place
 from llmtop.config.keymap import Keymap, key_faults
 from llmtop.tui.app import LlmtopApp
@@ -331,8 +331,8 @@ def test_the_table_has_no_key_twice() -> None:
 def test_keys_are_written_and_read_as_people_do(
     text: str, keys: tuple[str, ...], shown: list[str]
 ) -> None:
-    assert split(text) == keys
-    assert [spell(key) for key in keys] == shown
+    assert parse_keys(text) == keys
+    assert [short_name(key) for key in keys] == shown
 
 
 @pytest.mark.parametrize(
@@ -479,6 +479,6 @@ def test_the_documents_name_every_key_and_every_command() -> None:
     keys, configuration = pages["keys"] + pages["screens"], pages["configuration"]
     for command in COMMANDS:
         for key in command.keys:
-            assert f"`{spell(key)}`" in keys, command.id
-        shown = " ".join(spell(key) for key in command.keys)
+            assert f"`{short_name(key)}`" in keys, command.id
+        shown = " ".join(short_name(key) for key in command.keys)
         assert f"`{command.id}` {shown}" in configuration
