@@ -175,8 +175,8 @@ def test_memory_is_bounded_whatever_is_noted_and_marked() -> None:
         effects.add("client", figures(float(second), 1))
         effects.add_marks(marks[: second // 2])
         effects.due(float(second))
-    assert all(len(notes) <= KEPT for notes in effects._notes.values())
-    assert len(effects._awaited) <= 8 and len(effects._changes) <= 50
+    assert all(len(notes) <= KEPT for notes in effects._windows.values())
+    assert len(effects._pending) <= 8 and len(effects._changes) <= 50
 
 
 def test_a_rate_counts_that_reaches_back_no_further_than_the_window() -> None:

@@ -219,7 +219,7 @@ SIM = '[engines.a]\nengine = "sim"\n'
         ),
         (
             SIM + 'env_from = ["LLMTOP_API_KEY"]',
-            "llmtop.toml:3: engines.a.env_from[0]: variables that begin with LLMTOP_ are llmtop's",
+            "llmtop.toml:3: engines.a.env_from[0]: variables that begin with LLMTOP_ are reserved",
             "",
         ),
         (
@@ -457,7 +457,7 @@ def test_engines_without_gpus_may_be_on_any_of_those_there_are() -> None:
     ("text", "words"),
     [
         ('"load.mor" = "w"', 'keys."load.mor": the screen has no such command'),
-        ('"load.more" = "b"', "keys.\"load.more\": 'b' is load.burst already"),
+        ('"load.more" = "b"', "keys.\"load.more\": 'b' is already the key of load.burst"),
         ('"load.more" = "hyper"', "keys.\"load.more\": 'hyper' is not a key"),
         ('load.more = "w"', "keys.load: a command with a dot in its name needs quotes"),
         ("options = 3", "keys.options: expected text in quotes"),

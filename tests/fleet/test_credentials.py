@@ -80,7 +80,7 @@ def test_a_key_that_others_may_read_is_not_used(
     monkeypatch.setenv("LLMTOP_PROMETHEUS_CERT", str(CLIENT))
     monkeypatch.setenv("LLMTOP_PROMETHEUS_KEY", key_of(tmp_path, CLIENT, 0o644))
     assert fleet("https://127.0.0.1:1") == 2
-    assert "others may read" in capsys.readouterr().err
+    assert "other users can read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("way", ["token", "basic"])

@@ -84,7 +84,7 @@ def test_credentials_come_from_a_file_that_nobody_else_reads(tmp_path: Path) -> 
     found = from_environment({"LLMTOP_PROMETHEUS_TOKEN_FILE": str(file)})
     assert found.authorization == "Bearer secret-token" and "secret" not in repr(found)
     file.chmod(0o644)
-    with pytest.raises(UsageError, match="others may read"):
+    with pytest.raises(UsageError, match="other users can read"):
         from_environment({"LLMTOP_PROMETHEUS_TOKEN_FILE": str(file)})
 
 

@@ -86,7 +86,7 @@ def test_a_token_that_others_may_read_is_refused(
     monkeypatch.setenv("LLMTOP_PROMETHEUS_TOKEN_FILE", str(file))
     assert run(["fleet", "--prometheus", "127.0.0.1:1", "--once"]) == 2
     said = capsys.readouterr().err
-    assert "others may read" in said and "hunter2" not in said
+    assert "other users can read" in said and "hunter2" not in said
 
 
 @pytest.mark.parametrize(
