@@ -69,12 +69,12 @@ async def watch(rules: Sequence[Rule], names: Sequence[str], interval: float) ->
         async with collecting(wiring, names, interval) as collected:
             ledger = Ledger(wiring.state.root)
             alerts = AlertSource(collected.watches, rules, delivery, ledger, tell)
-            count = f"{len(rules)} alert{'' if len(rules) == 1 else 's'}"
-            note(f"watching for {count}; Ctrl+C ends it")
+            note(f"watching for {counted(len(rules), 'alert')}; Ctrl+C ends it")
             notifier.ready()
             while not ended.is_set():
                 await alerts.sample()
-                notifier.alive(f"{alerts.engines} engines, {alerts.active} alerts")
+                engines, active = counted(alerts.engines, "engine"), counted(alerts.active, "alert")
+                notifier.alive(f"{engines}, {active}")
                 try:
                     await asyncio.wait_for(ended.wait(), interval)
                 except TimeoutError:
@@ -83,6 +83,11 @@ async def watch(rules: Sequence[Rule], names: Sequence[str], interval: float) ->
         notifier.stopping()
         await delivery.close()
         notifier.close()
+
+
+def counted(number: int, word: str) -> str:
+    """``1 alert``, ``2 alerts``."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def tell(alert: Alert) -> None:
