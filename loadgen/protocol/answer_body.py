@@ -1,4 +1,4 @@
-"""An answer's body: decompresses it, cuts it into events, or keeps the words of an error."""
+"""The body of an answer: decompresses it, splits it into events, or keeps an error message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from llmtop.loadgen.protocol import lenient_chunk
 from llmtop.loadgen.protocol.chunk import error_words
 from llmtop.loadgen.protocol.content_coding import Inflater, Unreadable, decoder
-from llmtop.loadgen.protocol.sse import Named, Splitter, TooLong
+from llmtop.loadgen.protocol.sse import NamedEvent, Splitter, TooLong
 
 DONE = b"[DONE]"
 NOT_EVENTS = "the answer is not an event stream"
@@ -18,38 +18,41 @@ _FULL_QUEUE = re.compile(
     r"max[_ -]?(?:num[_ -]?)?queued|overload|over capacity|rate limit",
     re.IGNORECASE,
 )
-MAX_ERROR_BODY = 64 * 1024  # an error answer longer than this is not read to its end
-_KEPT = 4 * 1024  # of it
+MAX_ERROR_BODY = 64 * 1024  # bytes; a longer error answer is not read to its end
+_KEPT = 4 * 1024  # bytes of an error answer that are kept
 
 
 class Broken(Exception):
-    """The body cannot be read further; its text says why, in a few words."""
+    """The body cannot be read further. The message is the reason, in a few words."""
 
 
 class AnswerBody:
-    """One answer's. ``head`` comes before the first bytes.
+    """The body of one answer. Call ``head`` before the first bytes.
 
-    streamed: it is a stream of events. Else it is one of an error, or an answer in one piece.
+    streamed: the body is a stream of events; else it is an error or an answer in one piece.
     """
 
-    __slots__ = ("_again", "_coding", "_kept", "_size", "_splitter", "_status", "streamed")
+    __slots__ = ("_coding", "_kept", "_retry_after", "_size", "_splitter", "_status", "streamed")
 
     def __init__(self) -> None:
         self._splitter = Splitter()
         self._coding: Inflater | None = None
         self._status = 0
-        self._again = False
+        self._retry_after = False
         self._kept = b""
         self._size = 0
         self.streamed = False
 
-    def head(self, status: int, content_type: bytes, encoding: bytes, again: bool = False) -> None:
-        """Status and headers are here. Raises Broken for a compression that is not known here.
+    def head(
+        self, status: int, content_type: bytes, encoding: bytes, retry_after: bool = False
+    ) -> None:
+        """Take status and headers. Raises Broken for an unknown compression.
 
-        again: with Retry-After.
+        content_type: in lower case. encoding: the value of Content-Encoding. retry_after: whether
+        there is a Retry-After header.
         """
         self._status = status
-        self._again = again
+        self._retry_after = retry_after
         self.streamed = status == 200 and b"json" not in content_type
         if encoding:
             try:
@@ -58,17 +61,17 @@ class AnswerBody:
                 raise Broken(str(error) if self.streamed else f"HTTP {status}: {error}") from None
 
     @property
-    def between(self) -> bool:
-        """Whether it stands between two events, and what comes next is not compressed."""
+    def between_events(self) -> bool:
+        """Whether the next byte starts an event and the body is not compressed."""
         return self.streamed and self._splitter.clean and self._coding is None
 
     @property
     def clean(self) -> bool:
-        """Whether no part of an event is left over."""
+        """Whether no part of an event is kept from earlier bytes."""
         return self._splitter.clean
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The data of each event that the next bytes complete. Raises Broken."""
+        """The data of each event that ``data`` completes. Raises Broken."""
         if self._coding is None:
             yield from self._plain(data)
             return
@@ -83,7 +86,7 @@ class AnswerBody:
             try:
                 return self._splitter.feed(data)
             except TooLong:
-                raise Broken("a line without end in the stream") from None
+                raise Broken("a line in the stream is too long") from None
         self._size += len(data)
         self._kept += data[: max(0, _KEPT - len(self._kept))]
         if self._size > MAX_ERROR_BODY:
@@ -91,9 +94,9 @@ class AnswerBody:
         return ()
 
     def finish(self) -> Iterator[bytes]:
-        """The body is complete: its last event, which may lack the blank line after it.
+        """The last event of a complete body, which may lack the blank line after it.
 
-        One that was cut off in the middle is none.
+        An event that was cut off in the middle is dropped.
         """
         for event in self._splitter.finish() if self.streamed else ():
             if is_whole(event):
@@ -101,16 +104,18 @@ class AnswerBody:
 
     @property
     def turned_away(self) -> bool:
-        """Whether the server had no place for the request now: 429 or 503, with Retry-After or
-        with words about its queue. Any other 503 is a failure: a proxy without a server behind it
-        answers so."""
+        """Whether the server refused the request because it is full.
+
+        That is status 429, or 503 with Retry-After or with a message about the queue. Any other 503
+        is a failure: a proxy without a server behind it answers so.
+        """
         if self._status not in TURNED_AWAY:
             return False
-        return self._again or self._status == 429 or is_full_queue(error_words(self._kept))
+        return self._retry_after or self._status == 429 or is_full_queue(error_words(self._kept))
 
     @property
     def refusal(self) -> str:
-        """Why this is no stream, with what the server said; "" for a stream."""
+        """Why the body is not an event stream, with the server's message; "" for a stream."""
         if self.streamed:
             return NOT_EVENTS if self._splitter.foreign else ""
         words = error_words(self._kept)
@@ -120,12 +125,12 @@ class AnswerBody:
 
 
 def is_full_queue(words: str) -> bool:
-    """Whether an error's words are those of a queue that is full."""
+    """Whether an error message reports a full queue."""
     return _FULL_QUEUE.search(words) is not None
 
 
 def is_whole(event: bytes) -> bool:
     """Whether an event is complete in itself: a named error, [DONE], or a JSON object."""
-    if type(event) is Named and event.name == "error":
+    if type(event) is NamedEvent and event.name == "error":
         return True
     return event.strip() == DONE or lenient_chunk.decode(event) is not None

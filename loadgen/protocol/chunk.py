@@ -8,25 +8,25 @@ import msgspec
 
 from llmtop.printable import clean
 
-MOST_TOKENS = 2**31  # beyond, it is no count of tokens
+MOST_TOKENS = 2**31  # a larger number is not a valid count of tokens
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 
-MAX_WORDS = 120  # of a server's own words in an error
+MAX_WORDS = 120  # characters of a server's error message that are kept
 
 
 class Delta(msgspec.Struct, gc=False):
-    """What a chat chunk adds. A reasoning model's thoughts have two names in the field."""
+    """The content that a chat chunk adds. Servers use two names for the text of the reasoning."""
 
     content: str | None = None
     reasoning_content: str | None = None  # vLLM before 0.11, SGLang
     reasoning: str | None = None  # vLLM
     refusal: str | None = None
     tool_calls: Any = None
-    function_call: Any = None  # what tool_calls was called before
+    function_call: Any = None  # the older name of tool_calls
 
 
 class Choice(msgspec.Struct, gc=False):
-    """text: completions; delta: chat."""
+    """One choice. text: of a completion. delta: of a chat completion."""
 
     text: str | None = None
     delta: Delta | None = None
@@ -34,13 +34,13 @@ class Choice(msgspec.Struct, gc=False):
 
 
 class PromptDetails(msgspec.Struct, gc=False):
-    """Where a prompt's tokens came from."""
+    """Details of the prompt tokens in a usage."""
 
     cached_tokens: Count | None = None  # found in the prefix cache
 
 
 class Usage(msgspec.Struct, gc=False):
-    """The server's own count of tokens."""
+    """The server's count of tokens."""
 
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
@@ -48,9 +48,9 @@ class Usage(msgspec.Struct, gc=False):
 
 
 class Chunk(msgspec.Struct, gc=False):
-    """A chunk, or an error that was sent as one: an ``error`` member, or ``object`` = "error".
+    """A chunk, or an error in the form of one: an ``error`` member, or ``object`` = "error".
 
-    In the order in which servers send them, so that the decoder looks for each in its place.
+    The fields are in the order in which servers send them, which makes the decoder faster.
     """
 
     object: str | None = None
@@ -63,9 +63,9 @@ decode = msgspec.json.Decoder(Chunk).decode
 
 
 def calls(delta: Delta) -> bool:
-    """Whether a chat chunk without content adds to a call of a tool, or refuses to answer.
+    """Whether a chat chunk without content contains a part of a tool call, or a refusal.
 
-    The name of a tool and each piece of its arguments are tokens that the model made.
+    The name of a tool and each piece of its arguments are tokens that the model generated.
     """
     if delta.refusal:
         return True
@@ -83,7 +83,7 @@ def calls(delta: Delta) -> bool:
 
 
 def is_fault(error: Any) -> bool:
-    """Whether an ``error`` member says that there is one: "", {}, null, 0 and the like do not."""
+    """Whether an ``error`` member reports an error; empty values such as "", {}, null, 0 do not."""
     if isinstance(error, dict):
         return any(map(is_fault, error.values()))
     if isinstance(error, list):
@@ -92,7 +92,7 @@ def is_fault(error: Any) -> bool:
 
 
 def whole(choices: list[Choice]) -> Choice:
-    """Several choices in one chunk as one: their text is output too."""
+    """Merge several choices of one chunk: the first with content, and the last finish reason."""
     found = Choice(choices[0].text, choices[0].delta, choices[0].finish_reason)
     for choice in choices[1:]:
         if not (found.text or _adds(found.delta)):
@@ -108,7 +108,7 @@ def _adds(delta: Delta | None) -> bool:
 
 
 def error_words(data: bytes) -> str:
-    """The message inside an error body, whatever its shape, cleaned and short; "" without one."""
+    """The message in an error body of any form, cleaned and shortened; "" without one."""
     found: Any
     try:
         found = msgspec.json.decode(data)

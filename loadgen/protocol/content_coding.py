@@ -1,4 +1,4 @@
-"""Decompresses answers piece by piece, up to a bound."""
+"""Decompresses answers piece by piece, with a limit on the expansion."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import zlib
 from collections.abc import Iterator
 
 PIECE = 64 * 1024  # bytes that are decompressed at a time
-# Deflate packs a long run of one byte 1030 times. Events that differ by a word pack 20 to 100
-# times, so this is beyond any stream, and a bomb is noticed after the first megabyte.
+# Deflate compresses a long run of one byte by a factor of 1030, and events that differ by one word
+# by 20 to 100. So no stream reaches this limit, and a bomb is detected after the first megabyte.
 MOST_TIMES = 256
-ALLOWANCE = 1 << 20
-_AUTO = 32 + zlib.MAX_WBITS  # a head of gzip or of zlib, whichever comes
-_RAW = -zlib.MAX_WBITS  # deflate without a head, as some servers have it
-_MEMBER = b"\x1f\x8b"
+ALLOWANCE = 1 << 20  # bytes that are allowed in any case
+_AUTO = 32 + zlib.MAX_WBITS  # zlib detects a gzip or zlib header
+_RAW = -zlib.MAX_WBITS  # deflate without a header, which some servers send
+_MEMBER = b"\x1f\x8b"  # the start of a gzip member
 _CODINGS = ("gzip", "x-gzip", "deflate")
 
 
 class Unreadable(Exception):
-    """The answer cannot be decompressed; its text says why, in a few words."""
+    """The answer cannot be decompressed. The message is the reason, in a few words."""
 
 
 def decoder(content_encoding: bytes) -> Inflater | None:
-    """What decodes an answer with this Content-Encoding; None where there is nothing to do.
+    """The decompressor for this Content-Encoding; None if the answer is not compressed.
 
-    Raises Unreadable for a coding that is not known here.
+    Raises Unreadable for an unknown coding.
     """
     names = [part.strip() for part in content_encoding.decode("latin-1").lower().split(",")]
     coded = [name for name in names if name not in ("", "identity")]
@@ -32,13 +32,13 @@ def decoder(content_encoding: bytes) -> Inflater | None:
     if len(coded) > 1 or coded[0] not in _CODINGS:
         raise Unreadable(
             f"the answer is compressed ({', '.join(coded)[:30]}), which llmtop cannot read:"
-            " turn it off at the server or its proxy"
+            " disable compression at the server or its proxy"
         )
     return Inflater(coded[0])
 
 
 class Inflater:
-    """One answer's decompressor. name: of its coding, for messages."""
+    """The decompressor of one answer. name: of the coding."""
 
     __slots__ = ("_in", "_inflate", "_name", "_out")
 
@@ -48,9 +48,9 @@ class Inflater:
         self._in = self._out = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What ``data`` decompresses to, at most ``PIECE`` bytes at a time.
+        """Decompress ``data``, in pieces of at most ``PIECE`` bytes.
 
-        Raises Unreadable for data that is not of this coding, or that expands beyond measure.
+        Raises Unreadable for data that is not of this coding or expands beyond ``MOST_TIMES``.
         """
         self._in += len(data)
         more = bool(data)
@@ -62,22 +62,23 @@ class Inflater:
             if piece:
                 yield piece
             if self._inflate.eof:
-                # Another member may follow; what is no member is padding.
+                # Another gzip member may follow; other bytes are padding.
                 data = self._inflate.unused_data
                 more = data.startswith(_MEMBER)
                 self._inflate = zlib.decompressobj(_AUTO)
             else:
                 data = self._inflate.unconsumed_tail
-                more = bool(data) or len(piece) == PIECE  # a full piece may have left some inside
+                # After a full piece, output may remain in the decompressor.
+                more = bool(data) or len(piece) == PIECE
 
     def _piece(self, data: bytes) -> bytes:
         try:
             return self._inflate.decompress(data, PIECE)
         except zlib.error:
             if self._name != "deflate" or self._out or self._in != len(data):
-                raise Unreadable(f"the answer is not the {self._name} that it says") from None
+                raise Unreadable(f"the answer is not {self._name} as its header says") from None
         self._inflate = zlib.decompressobj(_RAW)
         try:
             return self._inflate.decompress(data, PIECE)
         except zlib.error:
-            raise Unreadable("the answer is not the deflate that it says") from None
+            raise Unreadable("the answer is not deflate as its header says") from None

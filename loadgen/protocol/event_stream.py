@@ -8,16 +8,15 @@ from llmtop.loadgen.protocol import lenient_chunk
 from llmtop.loadgen.protocol.answer_body import DONE, AnswerBody, Broken, is_full_queue, is_whole
 from llmtop.loadgen.protocol.chunk import Chunk, decode, error_words, is_fault
 from llmtop.loadgen.protocol.request_state import RequestState
-from llmtop.loadgen.protocol.sse import Named
+from llmtop.loadgen.protocol.sse import NamedEvent
 
 NOT_A_CHUNK = "a chunk that is not a completion chunk"
 
 
 class EventStream:
-    """One answer's. What carries the bytes calls it, and it calls ``reply``; nothing flows back but
-    whether the request is over.
+    """The events of one answer. The transport calls it, and it calls ``reply``.
 
-    Never raises: what cannot be read fails the request.
+    It never raises: data that cannot be read fails the request.
     """
 
     __slots__ = ("_body", "reply")
@@ -28,48 +27,47 @@ class EventStream:
 
     @property
     def over(self) -> bool:
-        """Whether the request is over: the rest of its answer is not worth reading."""
+        """Whether the request is over. Then the rest of the answer need not be read."""
         return self.reply.over
 
     @property
-    def between(self) -> bool:
-        """Whether the stream stands between two events: then ``event`` may be given the next."""
-        return not self.reply.over and self._body.between
+    def between_events(self) -> bool:
+        """Whether the next byte starts an event. Only then ``event`` may be called."""
+        return not self.reply.over and self._body.between_events
 
     @property
     def begun(self) -> bool:
-        """Whether a byte of the answer came."""
+        """Whether a byte of the answer was received."""
         return self.reply.first_byte_ns > 0
 
     def begin(self, at_ns: int) -> None:
-        """A byte of the answer came; of several calls the first counts."""
+        """Record the arrival of the first byte; later calls have no effect."""
         if not self.reply.first_byte_ns:
             self.reply.first_byte_ns = at_ns
 
     def open_read(self, floor_ns: int, exact: bool = True) -> bool:
-        """Bytes follow that were read at once; see ``StampError.open``."""
+        """Begin a read: the bytes that follow were read together; see ``StampError.open``."""
         return self.reply.open_read(floor_ns, exact)
 
     def full_read(self, stalled_ns: int) -> None:
-        """The open read found so much that the server may have had to wait."""
+        """Record that the read was so large that the server may have had to wait."""
         self.reply.stamps.full(stalled_ns)
 
     def close_read(self) -> None:
-        """All that was read at once has been passed on."""
+        """End a read: all its bytes were passed on."""
         self.reply.close_read()
 
     def head(
-        self, status: int, content_type: bytes, encoding: bytes = b"", again: bool = False
+        self, status: int, content_type: bytes, encoding: bytes = b"", retry_after: bool = False
     ) -> None:
-        """Status and headers are here. encoding: the value of Content-Encoding. again: there is a
-        Retry-After."""
+        """Take status and headers; see ``AnswerBody.head``."""
         try:
-            self._body.head(status, content_type, encoding, again)
+            self._body.head(status, content_type, encoding, retry_after)
         except Broken as error:
             self.reply.fail(str(error))
 
     def body(self, data: bytes, at_ns: int) -> None:
-        """The next bytes of the body, which arrived at ``at_ns``."""
+        """Take the next bytes of the body. at_ns: when they arrived, monotonic nanoseconds."""
         reply, body = self.reply, self._body
         try:
             for event in () if reply.over else body.feed(data):
@@ -82,7 +80,7 @@ class EventStream:
         reply.whole = body.clean
 
     def event(self, event: bytes, at_ns: int) -> bool:
-        """The data of one event but [DONE]; whether the request is over."""
+        """Take the data of one event other than [DONE]; return whether the request is over."""
         reply = self.reply
         if reply.over:
             return True
@@ -96,13 +94,13 @@ class EventStream:
         if (
             chunk.error is not None or chunk.object == "error" or chunk.choices is None
         ) and _is_failure(chunk, event):
-            self._fault(event)
+            self._fail_with(event)
             return True
         reply.chunk(chunk, at_ns)
         return reply.over
 
     def end(self, at_ns: int) -> None:
-        """The answer is complete as far as HTTP goes."""
+        """End the answer: its HTTP message is complete."""
         self._flush(at_ns)
         if self._body.turned_away:
             self.reply.refuse(at_ns, self._body.refusal)
@@ -110,30 +108,29 @@ class EventStream:
             self.reply.end(at_ns, self._body.refusal)
 
     def fail(self, reason: str) -> None:
-        """It broke. A stream that has sent [DONE] is judged by what it brought."""
+        """End the answer with an error. After [DONE] the request is judged by its answer."""
         reply = self.reply
         if reply.done:
             self._flush(reply.last_ns or reply.first_byte_ns)
         reply.fail(reason)
 
     def _flush(self, at_ns: int) -> None:
-        """A last event that lacks the blank line after it."""
+        """Take a last event that lacks the blank line after it."""
         for event in () if self.reply.over else self._body.finish():
             self._dispatch(event, at_ns)
 
     def _dispatch(self, event: bytes, at_ns: int) -> None:
         if event == DONE:
             self.reply.finish()
-        elif type(event) is not Named:
+        elif type(event) is not NamedEvent:
             self.event(event, at_ns)
         elif event.name == "error":
-            self._fault(event)
+            self._fail_with(event)
         elif is_whole(event):
-            self.event(bytes(event), at_ns)  # else a remark such as ``ping``, with any data at all
+            self.event(bytes(event), at_ns)  # else a named event such as ``ping``, with any data
 
     def _lenient(self, event: bytes) -> Chunk | None:
-        """An event that the strict decoder refuses, as far as it can be read; None: it has no
-        chunk."""
+        """Decode an event that the strict decoder refuses; None if it holds no chunk."""
         words = event.strip()
         if not words:
             return None  # a heartbeat
@@ -147,10 +144,10 @@ class EventStream:
         self.reply.remark(found[1])
         return found[0]
 
-    def _fault(self, event: bytes) -> None:
+    def _fail_with(self, event: bytes) -> None:
         words = error_words(event)
         reason = f"error in the stream: {words}" if words else "error in the stream"
-        # SGLang refuses a stream so: its status was sent before the queue was looked at.
+        # SGLang refuses in the stream: it sends the status before it checks the queue.
         if is_full_queue(words) and not self.reply.chunks:
             self.reply.refuse(self.reply.first_byte_ns, reason)
         else:

@@ -1,7 +1,7 @@
 """Reads chunks that differ from OpenAI's form, as far as their meaning is clear.
 
-``chunk.decode`` is strict and quick. What it refuses comes here: content as a list of parts, a
-usage in floats or with impossible numbers, members of another type than they should be.
+``chunk.decode`` is strict and fast. This module decodes what it refuses: content as a list of
+parts, a usage in floats or with impossible numbers, members of a wrong type.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import msgspec
 from llmtop.loadgen.core.results import Remark
 from llmtop.loadgen.protocol.chunk import MOST_TOKENS, Choice, Chunk, Delta, PromptDetails, Usage
 
-_DEPTH = 8  # of parts within parts
+_DEPTH = 8  # most levels of nested parts
 
 
 def decode(event: bytes) -> tuple[Chunk, tuple[Remark, ...]] | None:
-    """The chunk and what is odd about it; None for what is no chunk at all. Never raises."""
+    """The chunk and its anomalies; None if the event is not a chunk. Never raises."""
     try:
         found = msgspec.json.decode(event)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -38,9 +38,10 @@ def decode(event: bytes) -> tuple[Chunk, tuple[Remark, ...]] | None:
 
 
 def is_stray_fault(event: bytes) -> bool:
-    """Whether an event that is no chunk says that something failed.
+    """Whether an event that is not a chunk reports a failure.
 
-    So do ``{"type": "error", ...}``, ``{"detail": "..."}`` (FastAPI), and a message with a code.
+    Such events are ``{"type": "error", ...}``, ``{"detail": "..."}`` (FastAPI), and a message with
+    a code.
     """
     try:
         found = msgspec.json.decode(event)
@@ -83,7 +84,7 @@ def _content(found: Any, remarks: list[Remark]) -> str | None:
 
 
 def joined(found: Any, depth: int = 0) -> str | None:
-    """The text in a list of parts, in a part, or text itself; None where there is none."""
+    """The text of a string, of a part, or of a list of parts; None if there is none."""
     if isinstance(found, str) or depth > _DEPTH:
         return found if isinstance(found, str) else None
     if isinstance(found, dict):
@@ -114,7 +115,7 @@ def _usage(found: Any, remarks: list[Remark]) -> Usage | None:
 
 
 def _count(found: Any) -> int | None:
-    """A count of tokens: 8 and 8.0 are, 8.5, -1, true and 10**30 are not."""
+    """A count of tokens, or None: 8 and 8.0 are valid; 8.5, -1, true and 10**30 are not."""
     if isinstance(found, bool) or not isinstance(found, int | float):
         return None
     return int(found) if 0 <= found <= MOST_TOKENS and found == int(found) else None

@@ -1,4 +1,4 @@
-"""The state of one request: what has come back so far, over any transport."""
+"""The state of one request, independent of the transport."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from llmtop.printable import clean
 
 MAX_ANSWER = 256 * 1024  # characters of an answer that are kept for the next turn
 _CELLS = {Fate.REFUSED: Cell.REFUSED, Fate.FAILED: Cell.FAILED, Fate.CUT: Cell.CUT}
-_TOKENS = int(Cell.TOKENS)  # the enum's own attribute would cost as much as all else per token
+_TOKENS = int(Cell.TOKENS)  # the enum access would double the time per token
 
 
 class Listener(Protocol):
-    """Who started the request."""
+    """The object that started a request and is notified of its progress."""
 
-    usage_seen: bool  # this server has sent usage before, so a stream without it was cut short
+    usage_seen: bool  # this server has sent usage before, so a stream without it is incomplete
 
     def first(self, reply: RequestState) -> None:
-        """The first token came."""
+        """The first token was received."""
 
     def over(self, reply: RequestState) -> None:
-        """It ended, well or not; called once."""
+        """The request ended, successfully or not; called once."""
 
 
 class RequestState:
-    """A state machine. A transport calls ``begins`` and ``sent``; the events of the answer
-    (``EventStream``) call ``chunk``, ``finish``, and ``end`` or ``fail``.
+    """The state machine of one request.
 
-    All moments in monotonic nanoseconds, 0: not yet. It never raises and keeps little: what comes
-    after its end is ignored, and ``over`` asks the transport to release the connection.
+    A transport calls ``begins`` and ``sent``. ``EventStream`` calls ``chunk``, ``finish``, and
+    ``end`` or ``fail``. All times are monotonic nanoseconds; 0: not yet. It never raises. Events
+    after its end are ignored, and ``over`` tells the transport to release the connection.
 
-    turn: of a conversation. keep: the answer's text is wanted. gaps: so are the gaps between its
-    pieces. request_id: what the engine is asked to call the request; "" for none.
+    request: the body. intended_ns: when it was due. turn: number of the turn in a conversation.
+    keep: keep the answer's text. gaps: keep the gaps between the chunks. request_id: sent to the
+    engine as the id of the request; "" for none.
     """
 
     __slots__ = (
@@ -86,7 +87,7 @@ class RequestState:
         self.turn = turn
         self.intended_ns = intended_ns
         self.sent_ns = self.first_byte_ns = self.end_ns = 0
-        self.freed_ns, self.floating = 0, False  # see ``begins``; end of its stream's last answer
+        self.freed_ns, self.floating = 0, False  # end of its stream's last answer; see ``begins``
         self.stamps = StampError(counters)
         self.first_ns = self.first_reasoning_ns = self.last_ns = 0
         self.chunks = 0
@@ -96,25 +97,26 @@ class RequestState:
         self._counters, self._listener = counters, listener
         self._cells, self._itl = counters.cells, counters.itl.counts
         self._closing = Closing()
-        self.whole = False  # no part of an event is left over from the last read
-        self._tokenless_ns = 0  # first completion chunk, even if its text was empty
+        self.whole = False  # the last read ended at the end of an event
+        self._tokenless_ns = 0  # first completion chunk with an empty text
         self._words: list[str] | None = [] if keep else None
         self._words_size = 0
         self._gaps: list[int] | None = [] if gaps else None
 
     def begins(self, at_ns: int) -> None:
-        """Sending begins. In a closed loop nothing was due before: it is no part of a latency."""
+        """Record the start of sending; in a closed loop (``floating``) it is the intended time."""
         if self.floating:
             self.intended_ns = at_ns
 
-    def sent(self, at_ns: int, ours_ns: int | None = None) -> None:
-        """The last part of the request was handed to the kernel.
+    def sent(self, at_ns: int, own_ns: int | None = None) -> None:
+        """Record that the last part of the request was handed to the kernel.
 
-        ours_ns: of the time since its intended moment, what can have been this client's.
+        own_ns: the part of the delay since the intended time that this client may have caused;
+        None: all of it.
         """
         late_ns = at_ns - self.intended_ns
-        ours_ns = late_ns if ours_ns is None else ours_ns
-        self.stamps.sent(ours_ns, self.intended_ns - self.freed_ns if self.freed_ns else 0)
+        own_ns = late_ns if own_ns is None else own_ns
+        self.stamps.sent(own_ns, self.intended_ns - self.freed_ns if self.freed_ns else 0)
         if not self.sent_ns:
             self._counters.cells[Cell.SENT] += 1
             if late_ns > LATE_NS:
@@ -123,30 +125,30 @@ class RequestState:
         self._counters.lateness.record(late_ns)
 
     def open_read(self, floor_ns: int, exact: bool = True) -> bool:
-        """Bytes follow that were read at once; see ``StampError.open``."""
+        """Begin a read: the bytes that follow were read together; see ``StampError.open``."""
         return self.stamps.open(self.chunks, self.last_ns, floor_ns, exact)
 
     def close_read(self) -> None:
-        """All that was read at once has been passed on."""
+        """End a read: all its bytes were passed on."""
         sent_ns = self.sent_ns or self.intended_ns
         self.stamps.close(self.chunks, self.last_ns, self.intended_ns, sent_ns, self.whole)
 
     @property
     def done(self) -> bool:
-        """Whether [DONE] came."""
+        """Whether [DONE] was received."""
         return self._closing.done
 
     def finish(self) -> None:
-        """[DONE] came."""
+        """Record [DONE]."""
         self._closing.done = True
         self.stamps.no_token(self.chunks)
 
     def remark(self, remarks: tuple[Remark, ...]) -> None:
-        """Something about its next chunk is odd."""
+        """Record the anomalies of the next chunk."""
         self._closing.remark(remarks)
 
     def chunk(self, chunk: Chunk, at_ns: int) -> None:
-        """A chunk that reports no error, and arrived at ``at_ns``."""
+        """Take a chunk that reports no error. at_ns: when it arrived."""
         if chunk.usage is not None:
             self._closing.count(chunk.usage)
         choices = chunk.choices
@@ -172,7 +174,7 @@ class RequestState:
             return
         self._token(at_ns)
         if not self.first_ns or (reasoning and not self.first_reasoning_ns):
-            self._begin(at_ns, reasoning)
+            self._first_of_kind(at_ns, reasoning)
 
     def _keep(self, text: str) -> None:
         if self._words is not None and self._words_size < MAX_ANSWER:
@@ -189,7 +191,7 @@ class RequestState:
                 self._gaps.append((at_ns - last_ns) // 1000)
 
     def end(self, at_ns: int, refusal: str = "") -> None:
-        """The answer is complete as far as HTTP goes. refusal: why it is no stream; "" for one."""
+        """End the request: the HTTP message is complete. refusal: why it is no stream, or ""."""
         if self.over:
             return
         self.end_ns = at_ns
@@ -199,19 +201,19 @@ class RequestState:
             self._conclude(Fate.FAILED, reason)
             return
         if not self.last_ns:
-            # Tokens came, but none of them made text: half a character, or a special token.
+            # Tokens without text, such as half a character or a special token.
             self.first_ns = self.last_ns = self._tokenless_ns or at_ns
             self._first(at_ns)
         self._conclude(Fate.OK, "")
 
     def refuse(self, at_ns: int, reason: str) -> None:
-        """The server's queue is full, and it said so at once."""
+        """End the request as refused: the server's queue is full."""
         if not self.over:
             self.end_ns = at_ns
             self._conclude(Fate.REFUSED, reason)
 
     def fail(self, reason: str) -> None:
-        """It broke. A stream that has sent [DONE] is judged by what it brought."""
+        """End the request as failed. After [DONE] it is judged by its answer instead."""
         if self.over:
             return
         if self._closing.done:
@@ -220,17 +222,17 @@ class RequestState:
         self._conclude(Fate.FAILED, reason)
 
     def cut(self, why: str = "cut") -> None:
-        """We end it ourselves."""
+        """End the request as cancelled by this client."""
         if not self.over:
             self._conclude(Fate.CUT, why)
 
     @property
     def answer(self) -> str:
-        """The content of the answer, where it was to be kept; at most ``MAX_ANSWER``."""
+        """The text of the answer, if it was kept; at most ``MAX_ANSWER`` characters."""
         return "".join(self._words or ())[:MAX_ANSWER]
 
     def record(self, zero_ns: int, now_ns: int) -> RequestRecord:
-        """What is kept of it, now that it is over; moments in seconds after ``zero_ns``."""
+        """The record of a request that is over; times in seconds after ``zero_ns``."""
         tokens = self._closing.tokens or self._closing.settle(self.request, self.chunks)
 
         def moment(at_ns: int) -> float | None:
@@ -260,8 +262,8 @@ class RequestState:
             remarks=(*self._closing.remarks, *tokens.remarks),
         )
 
-    def _begin(self, at_ns: int, reasoning: bool) -> None:
-        """A token came that is the first of its kind: of content, or of reasoning."""
+    def _first_of_kind(self, at_ns: int, reasoning: bool) -> None:
+        """Handle the first token of content, or the first token of reasoning."""
         none_before = not (self.first_ns or self.first_reasoning_ns)
         if not reasoning:
             self.first_ns = at_ns
@@ -287,7 +289,7 @@ class RequestState:
             self._listener.usage_seen |= not found.counted
             self._counters.e2e.record(e2e_ns := self.last_ns - self.intended_ns)
             first_ns = min(at for at in (self.first_ns, self.first_reasoning_ns) if at)
-            # Where all came at one moment, how long a token took is not known.
+            # If all tokens arrived together, the time per token is not known.
             streaming_ns = self.last_ns - first_ns
             gaps = tokens - 1 if streaming_ns > 0 else 0
             if gaps > 0:

@@ -1,26 +1,31 @@
-"""Splits server-sent events out of bytes that may be cut anywhere."""
+"""Splits bytes that may be cut anywhere into server-sent events."""
 
 from __future__ import annotations
 
-MAX_LINE = 64 * 1024  # also of one event's data: a token's chunk is some 250 bytes
-MAX_NAME = 64  # of an event, in bytes: what is beyond is cut off
+MAX_LINE = 64 * 1024  # bytes of a line, and of one event's data; a token's chunk has about 250
+MAX_NAME = 64  # bytes of an event's name; a longer one is cut off
 _BOM = b"\xef\xbb\xbf"
-_FIELDS = frozenset({b"", b"data", b"event", b"id", b"retry"})  # "" of a comment
+_FIELDS = frozenset({b"", b"data", b"event", b"id", b"retry"})  # "": a comment
 _LF, _CR = b"\n\r"
 
 
 class TooLong(Exception):
-    """A line or an event beyond ``MAX_LINE`` bytes."""
+    """A line or an event is longer than ``MAX_LINE`` bytes."""
 
 
-class Named(bytes):
-    """The data of an event that has a name of its own, such as ``error`` or ``ping``."""
+class NamedEvent(bytes):
+    """The data of an event with a name, such as ``error`` or ``ping``."""
 
     name: str = ""
 
 
 class Splitter:
-    """Keeps what is incomplete between calls: at most ``MAX_LINE`` bytes of line and of data."""
+    """Splits a body into events, piece by piece.
+
+    Between calls it keeps at most ``MAX_LINE`` bytes of an incomplete line and as many of data.
+    fields: a line of an event stream was received. clean: the stream has begun, and nothing is kept
+    from earlier bytes.
+    """
 
     __slots__ = ("_begun", "_data", "_line", "_name", "_size", "_skip_lf", "clean", "fields")
 
@@ -31,29 +36,30 @@ class Splitter:
         self._size = 0
         self._skip_lf = False
         self._begun = False
-        self.fields = False  # a line came as an event stream has them
-        self.clean = False  # it has begun, and nothing is kept from before
+        self.fields = False
+        self.clean = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The data of each event that ``data`` completes, ``Named`` where it has a name.
+        """The data of each event that ``data`` completes; ``NamedEvent`` for an event with a name.
 
-        TooLong ends the stream.
+        Raises TooLong; then the rest of the stream cannot be read.
         """
         if self.clean and data[:6] == b"data: " and data[-2:] == b"\n\n":
             event = data[6:-2]
-            # Nearly every piece is one event and nothing else: a quarter of the other way's cost.
+            # Nearly every piece is one event: this takes a quarter of the general case's time.
             if _LF not in event and _CR not in event and len(event) < MAX_LINE - 8:
                 self._skip_lf = False
                 return [event]
         events = self._feed_lines(data)
-        # An LF that may follow a last CR belongs to no event: the next bytes begin one without it.
+        # A last CR may be followed by an LF in the next bytes; that LF belongs to no event.
         self.clean = self.fields and not (self._line or self._data or self._name)
         return events
 
     def finish(self) -> list[bytes]:
-        """The body is over: the data of a last event that has no blank line, or no line end.
+        """The data of a last event without a blank line or line end, at the end of the body.
 
-        The standard drops such an event; servers and proxies that end a stream so mean it.
+        The standard drops such an event. It is used here, because some servers and proxies end
+        their streams in this way.
         """
         return self._feed_lines(b"\n\n") if self.kept or self._name else []
 
@@ -65,7 +71,7 @@ class Splitter:
         self._skip_lf = False
         text = self._line + data
         if b"\r" in text:
-            self._skip_lf = text.endswith(b"\r")  # its LF may be the next byte to come
+            self._skip_lf = text.endswith(b"\r")  # its LF may be the next byte
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         lines = text.split(b"\n")
         self._line = lines.pop()
@@ -86,13 +92,13 @@ class Splitter:
         return events
 
     def _event(self) -> bytes:
-        """The event that a blank line ends."""
+        """Return the event that a blank line has ended, and reset."""
         data, name = b"\n".join(self._data), self._name
         self._data.clear()
         self._size, self._name = 0, b""
         if name in (b"", b"message"):
             return data
-        event = Named(data)
+        event = NamedEvent(data)
         event.name = name.decode("utf-8", "replace").lower()
         return event
 
@@ -112,10 +118,10 @@ class Splitter:
 
     @property
     def foreign(self) -> bool:
-        """Whether lines came, and none of them is one of an event stream."""
+        """Whether lines were received, but none of an event stream."""
         return self._begun and not self.fields
 
     @property
     def kept(self) -> int:
-        """Bytes kept of what is incomplete."""
+        """Bytes kept of an incomplete event."""
         return len(self._line) + self._size

@@ -1,4 +1,4 @@
-"""The number of tokens of a request: the server's count where plausible, else the chunks."""
+"""The number of tokens of a request: the server's count if plausible, else the chunks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from llmtop.loadgen.workload.request_body import is_exact, limit, prompt_size
 
 
 class TokenCount(msgspec.Struct, frozen=True):
-    """output: tokens of the answer. counted: those are its chunks, since no usage can be believed.
+    """The tokens of a request.
 
-    prompt, cached: None: not reported. remarks: where the server's count is not what was asked.
+    output: tokens of the answer. counted: ``output`` is the number of chunks, because the server
+    sent no plausible usage. prompt, cached: prompt tokens, and those found in the prefix cache;
+    None: not reported. remarks: differences between the server's count and the request.
     """
 
     output: int
@@ -23,11 +25,11 @@ class TokenCount(msgspec.Struct, frozen=True):
 
 
 def settle(usage: Usage | None, request: bytes, chunks: int, whole: bool) -> TokenCount:
-    """What is believed of the last usage, beside the pieces of text that came.
+    """Choose between the server's usage and the number of chunks.
 
-    An answer has at most as many tokens as were asked for (max_tokens), or as many as were seen.
-    A count above both is not believed, nor is 0 where text came: the chunks are counted then, of
-    which each has a token at least. whole: the answer ended well, so its length can be compared.
+    A usage is not plausible if it exceeds both max_tokens and the number of chunks, or if it is 0
+    although text was received. Then the chunks are counted: each holds at least one token. whole:
+    the answer is complete, so its length can be compared with the request.
     """
     if usage is None:
         return TokenCount(chunks, counted=True)
@@ -46,14 +48,14 @@ def settle(usage: Usage | None, request: bytes, chunks: int, whole: bool) -> Tok
     cached = details.cached_tokens if details is not None else None
     if cached is not None and prompt is not None and cached > prompt:
         cached = None
-    unbelievable = (asked is not None and reported > max(asked, chunks)) or (
+    implausible = (asked is not None and reported > max(asked, chunks)) or (
         reported == 0 and chunks > 0
     )
-    if unbelievable and chunks:
+    if implausible and chunks:
         remarks.append(Remark.NOT_BELIEVED)
     return TokenCount(
-        output=chunks if unbelievable else reported,
-        counted=unbelievable,
+        output=chunks if implausible else reported,
+        counted=implausible,
         prompt=prompt,
         cached=cached,
         remarks=tuple(remarks),
