@@ -1,4 +1,4 @@
 """Sockets: the transports, model discovery, and a paced server for the calibration.
 
-No process, and no decision about what is sent next.
+This package starts no process and does not decide what is sent next.
 """

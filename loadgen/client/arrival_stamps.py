@@ -13,10 +13,10 @@ SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
 
 
 class ArrivalStamps:
-    """Reads instead of asyncio, which drops the kernel's stamps. A request also waits in this
-    server's event loop, and that wait is part of the answer's time.
+    """Reads a connection in place of asyncio, which drops the kernel's receive stamps.
 
-    last_ns: when the last bytes arrived, on the monotonic clock.
+    The stamp is needed because a request waits in this server's event loop, and that wait is part
+    of the time to answer. last_ns: when the last bytes arrived, monotonic nanoseconds.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""One socket of a load, the parser of its answers, and the bytes still to write."""
+"""The state of one connection of a load."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from llmtop.loadgen.statistics.stamp_error import PollTimes
 
 
 class Connection:
-    """One socket, the answers on it, and what is still to be written."""
+    """One socket, the parser of its answers, and the bytes still to write."""
 
     __slots__ = (
-        "aimed",
         "answers",
         "connecting",
         "fd",
-        "ours_ns",
         "out",
+        "own_ns",
+        "progress_ns",
         "receive",
         "reply",
         "sock",
-        "stepped_ns",
+        "target_number",
         "tries",
         "used",
         "writing",
     )
 
-    def __init__(self, sock: socket.socket, aimed: int, polled: PollTimes) -> None:
+    def __init__(self, sock: socket.socket, target_number: int, polled: PollTimes) -> None:
         self.sock, self.receive = sock, sock.recvmsg
-        self.aimed = aimed  # number of the target
+        self.target_number = target_number  # counts the changes of the target
         self.fd = sock.fileno()
         self.answers = ResponseParser(polled)
         self.reply: RequestState | None = None
         self.out = memoryview(b"")
         self.connecting = True
         self.writing = True  # connecting, or the request is not written completely
-        self.used = False  # it has carried an answer already
+        self.used = False  # the connection has carried an answer
         self.tries = 1  # addresses tried for this request
-        self.stepped_ns = 0  # last progress of the outgoing request
-        self.ours_ns = 0  # part of the time until then that this client caused, not the network
+        self.progress_ns = 0  # time of the last progress of the outgoing request
+        self.own_ns = 0  # delay of the request until then that this client caused, not the network

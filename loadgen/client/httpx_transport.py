@@ -1,7 +1,7 @@
-"""The transport for https: httpx over aiohttp. Moments are read in user space.
+"""The transport for https: httpx over aiohttp. Times are taken in user space.
 
 httpx's own pool is quadratic in the number of connections (at 256 streams it carried 4,800 of
-12,400 chunks a second), so aiohttp's carries the bytes.
+12,400 chunks a second), so aiohttp's pool is used.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ LEAST_LAG_NS = 1_000_000  # httpx and aiohttp between the socket and us, at 64 s
 
 
 class HttpxTransport:
-    """Times are taken in Python, so they include this process's own delays.
+    """Sends requests with httpx. Times are taken in Python, so they include this process's delays.
 
-    ``sent`` is the time at which httpx got the request. verify: check the server's certificate
-    (False in tests).
+    The time sent is the time at which httpx got the request. monotonic: nanoseconds. verify: check
+    the server's certificate (False in tests).
     """
 
     clock = "user space"
@@ -43,7 +43,7 @@ class HttpxTransport:
         monotonic: Callable[[], int] = time.monotonic_ns,
         verify: bool = True,
     ) -> None:
-        self.aim(target)
+        self.retarget(target)
         self._headers = {
             "content-type": "application/json",
             "accept": "text/event-stream",
@@ -61,8 +61,8 @@ class HttpxTransport:
         self._ending = False
 
     def send(self, reply: RequestState) -> None:
-        """Send a request; it leaves in the next turn of the loop."""
-        self._tasks[reply] = self._loop.create_task(self._carry(reply))
+        """Send a request in the next turn of the loop."""
+        self._tasks[reply] = self._loop.create_task(self._request(reply))
 
     def drop(self, reply: RequestState) -> None:
         """Cancel a request."""
@@ -70,22 +70,22 @@ class HttpxTransport:
         if task is not None:
             task.cancel()
 
-    def aim(self, target: Target) -> None:
-        """Send to another server from now on, with the same API key."""
+    def retarget(self, target: Target) -> None:
+        """Send new requests to another server, with the same API key."""
         path = "/chat/completions" if target.chat else "/completions"
         self._url = address(target.url).base_url + path
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
-        """Call ``ready`` whenever ``fd`` can be read."""
+        """Call ``ready`` whenever ``fd`` is readable."""
 
-        def act() -> None:
+        def on_readable() -> None:
             ready()
             self._loop.stop()
 
-        self._loop.add_reader(fd, act)
+        self._loop.add_reader(fd, on_readable)
 
     def turn(self, until_ns: int) -> None:
-        """Run the loop until a request ends or the moment has come."""
+        """Run the loop until a request ends, a watched fd is readable, or ``until_ns``."""
         left = max(0.0, (until_ns - self._now()) / NS)
         timer = self._loop.call_later(left, self._loop.stop)
         if not self._pulse_ns:
@@ -118,7 +118,7 @@ class HttpxTransport:
             await self._client.aclose()
 
     def _open(self) -> httpx.AsyncClient:
-        if self._client is None:  # made inside the loop, as aiohttp wants it
+        if self._client is None:  # aiohttp requires creation inside the loop
             # For aiohttp 0 means no limit; None means its default of 100.
             limits = httpx.Limits(max_connections=0)
             self._client = httpx.AsyncClient(
@@ -135,7 +135,7 @@ class HttpxTransport:
         stream.body(data, now)
         stream.close_read()
 
-    async def _carry(self, reply: RequestState) -> None:
+    async def _request(self, reply: RequestState) -> None:
         named = {"x-request-id": reply.request_id} if reply.request_id else {}
         stream = EventStream(reply)
         try:

@@ -12,18 +12,18 @@ from llmtop.loadgen.client.transport import address
 from llmtop.printable import clean
 from llmtop.trust import SYSTEM, Trust, tls_fault
 
-MAX_ANSWER = 1 << 20  # bytes; a list of models has some hundred
-MAX_MODEL = 4096  # characters of a model's name, the limit of a path; every request repeats it
+MAX_ANSWER = 1 << 20  # bytes; a list of models has a few hundred
+MAX_MODEL = 4096  # characters of a model's name, the limit of a path; every request contains it
 
 
 class NotAnEngine(LlmtopError):
-    """Nothing answers at the URL, or something that is not an OpenAI-compatible server."""
+    """No server answers at the URL, or it is not an OpenAI-compatible server."""
 
 
 def discover_model(
     url: str, api_key: str = "", timeout_s: float = 5.0, trust: Trust = SYSTEM
 ) -> str:
-    """The id of the first model that a server lists, as ``discover`` finds it."""
+    """The id of the first model that a server lists. Raises as ``discover`` does."""
     return discover(url, api_key, timeout_s, trust)[0]
 
 
@@ -32,9 +32,9 @@ def discover(
 ) -> tuple[str, str]:
     """The id of the first model that a server lists, and its owner: "vllm", "sglang", or "".
 
-    Do not call it from a running event loop. Raises UsageError for an invalid URL, NotAnEngine when
-    nothing answers, or something other than an OpenAI-compatible server. timeout_s: for the
-    complete answer. trust: the certificates to trust.
+    Do not call it from a running event loop. timeout_s: for the complete answer. trust: the
+    certificates to trust. Raises UsageError for an invalid URL, NotAnEngine if no OpenAI-compatible
+    server answers.
     """
     where = address(url)
     try:
@@ -77,18 +77,18 @@ def _no_answer(authority: str, error: BrokenAnswer | NoConnection) -> NotAnEngin
         )
     why = clean(words).strip().lower()
     return NotAnEngine(
-        f"nothing can be reached at {authority}" + (f": {why}" if why else ""),
+        f"cannot connect to {authority}" + (f": {why}" if why else ""),
         "start the engine, or check host and port",
     )
 
 
 def _is_text(word: str) -> bool:
-    """Half of a surrogate pair is valid JSON, and cannot be sent."""
+    """Whether a name can be encoded: JSON may hold half of a surrogate pair, which cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in word)
 
 
 async def _models(url: str, api_key: str, timeout_s: float, trust: Trust) -> Answer:
-    # The load does not use the proxies of the environment either.
+    # No proxies of the environment, as for the load.
     client = HttpClient(
         MAX_ANSWER, timeout_s, api_key=api_key, trust_of=lambda _: trust, proxies=False
     )

@@ -1,8 +1,8 @@
 """A local server that streams at a known rate, to calibrate this client.
 
-Its answers look like vLLM's to a load generator. Each chunk contains the arrival time of its
-request (from the kernel's stamp) and its own sending time, in monotonic nanoseconds. So a client on
-the same machine can compare its measurements with the true values.
+Its answers have the form of vLLM's. Each chunk contains the arrival time of its request (from the
+kernel's stamp) and its own sending time, in monotonic nanoseconds. So a client on the same machine
+can compare its measurements with the true values.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def chunked(data: bytes) -> bytes:
 
 
 class PacedServer:
-    """Sends a first token after ``ttft_s``, then one every ``itl_s``."""
+    """Sends a first token after ``ttft_s`` seconds, then one every ``itl_s`` seconds."""
 
     def __init__(self, ttft_s: float = 0.05, itl_s: float = 0.01) -> None:
         self.ttft_s, self.itl_s = ttft_s, itl_s
@@ -65,13 +65,13 @@ class PacedServer:
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in self._tasks:
                 task.cancel()
-            for writer in self._writers:  # also if their task was cancelled before it began
+            for writer in self._writers:  # also those whose task was cancelled before its start
                 writer.transport.abort()
             await asyncio.wait(others, timeout=0.1)
         self._server.close()
         for writer in self._writers:
             writer.transport.abort()
-        for _ in range(2):  # an aborted connection releases its socket in the loop's next turn
+        for _ in range(2):  # an aborted connection releases its socket in the next turn of the loop
             await asyncio.sleep(0)
 
     def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -182,7 +182,7 @@ async def whole(
 def serving(
     ttft_s: float = 0.05, itl_s: float = 0.01, kind: type[PacedServer] = PacedServer
 ) -> Iterator[tuple[PacedServer, str]]:
-    """A server in its own thread, and its URL; at the end open streams are closed."""
+    """Run a server in its own thread; yield it and its URL. At the end close all streams."""
     server, loop = kind(ttft_s, itl_s), asyncio.new_event_loop()
     loop.set_exception_handler(_report)
     thread = threading.Thread(target=loop.run_forever, daemon=True)

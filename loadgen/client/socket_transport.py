@@ -29,12 +29,15 @@ _timespec = struct.Struct("@ll").unpack
 _STAMP_SIZE = 64  # room for the stamp and what the kernel puts before it
 _SYN_RETRIES = 3  # connecting to a silent host ends after 1 + 2 + 4 + 8 seconds
 _READ_SIZE = 64 * 1024
-_MAX_EVENTS = 128  # processed at once before due sends get their turn
+_MAX_EVENTS = 128  # per turn, so that due sends do not wait long
 _READS, _UNSTAMPED = int(Cell.READS), int(Cell.UNSTAMPED)
 
 
 class SocketTransport:
-    """Plain HTTP. addresses: of the host's name, tried in turn until one answers."""
+    """Plain HTTP. It tries the addresses of the host name in turn until one answers.
+
+    monotonic: nanoseconds. stamps: converts kernel stamps to the monotonic clock.
+    """
 
     def __init__(
         self,
@@ -44,9 +47,9 @@ class SocketTransport:
         stamps: StampClock | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._aimed = 0
+        self._target_number = 0
         self._idle: list[Connection] = []
-        self.aim(target)
+        self.retarget(target)
         self._cells, self._lag = counters.cells, counters.lag.counts
         self._now, self._sleep = monotonic, sleep
         self._stamps = stamps or StampClock()
@@ -61,9 +64,8 @@ class SocketTransport:
         self._closing: list[socket.socket] = []
         self._watched: dict[int, Callable[[], None]] = {}
 
-    def aim(self, target: Target) -> None:
-        """Connect to another server from now on; connections to the one before end with their
-        answers."""
+    def retarget(self, target: Target) -> None:
+        """Connect to another server from now on; old connections end with their answers."""
         where = address(target.url)
         self._addresses = _look_up(where.host, where.port)
         self._favourite = 0
@@ -73,7 +75,7 @@ class SocketTransport:
             f"Content-Type: application/json\r\nAccept: text/event-stream\r\n"
             f"Accept-Encoding: identity\r\n{key}Content-Length: "
         ).encode()
-        self._aimed += 1
+        self._target_number += 1
         for connection in list(self._idle):
             self._close(connection)
 
@@ -93,7 +95,7 @@ class SocketTransport:
             self._close(connection)
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
-        """Call ``ready`` whenever ``fd`` can be read."""
+        """Call ``ready`` whenever ``fd`` is readable."""
         self._watched[fd] = ready
         self._epoll.register(fd, select.EPOLLIN)
 
@@ -104,14 +106,14 @@ class SocketTransport:
             self._stamps.align()
         if now >= self._pause.due_ns:
             self._pause.update(now)
-        # Not while a connection is being set up: its request would leave later.
+        # No pause while a request is being sent: it would be delayed.
         if self._pause.ns and not self._sending:
             rest = min(self._polled_ns + self._pause.ns, until_ns) - now
             if rest > 0:
                 self._sleep(rest / NS)
                 now = self._now()
                 if now >= until_ns:
-                    return  # due sends come first: unread data already has its stamp
+                    return  # due sends come first; unread data has its stamp already
         left = (until_ns - now) / NS
         # epoll has a resolution of a millisecond. The last millisecond uses select, with
         # microseconds, so that a send is not up to a millisecond late.
@@ -122,7 +124,7 @@ class SocketTransport:
         found = self._epoll.poll(wait, _MAX_EVENTS)
         self._polled_ns = self._polled.now_ns = self._now()
         self._polled.ns = self._entered_ns
-        if len(found) < _MAX_EVENTS:  # else more connections may be ready than reported
+        if len(found) < _MAX_EVENTS:  # otherwise more connections may be ready
             self._entered_ns = now
         readable = []
         for fd, events in found:
@@ -139,7 +141,7 @@ class SocketTransport:
             self._closing.pop().close()
 
     def close(self) -> None:
-        """Close all."""
+        """Close every connection."""
         for connection in list(self._connections.values()):
             self._close(connection)
         while self._closing:
@@ -159,14 +161,14 @@ class SocketTransport:
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         except OSError:
             self.clock = "user space"  # every read then counts as unstamped
-        connection = Connection(sock, self._aimed, self._polled)
+        connection = Connection(sock, self._target_number, self._polled)
         connection.tries = tries
         self._connections[connection.fd] = connection
         self._epoll.register(connection.fd, select.EPOLLOUT)
         self._assign(connection, reply)
         reply.begins(self._now())
         status = sock.connect_ex(name)
-        self._stepped(connection)
+        self._record_progress(connection)
         if status not in (0, errno.EINPROGRESS):
             self._connect_failed(connection, OSError(status, os.strerror(status)))
 
@@ -182,7 +184,7 @@ class SocketTransport:
 
     def _assign(self, connection: Connection, reply: RequestState) -> None:
         connection.reply = reply
-        connection.stepped_ns = connection.ours_ns = 0
+        connection.progress_ns = connection.own_ns = 0
         self._by_reply[reply] = connection
         connection.answers.expect(reply)
         body = reply.request
@@ -206,16 +208,15 @@ class SocketTransport:
                 return
             connection.connecting = False
         elif events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-            self._read(
-                [connection]
-            )  # an early refusal may arrive while a long body is still being sent
+            # A refusal may arrive while a long body is still being sent.
+            self._read([connection])
             if connection.fd not in self._connections or not connection.out:
                 return
         reply = connection.reply
         assert reply is not None
-        # Before the call: the answer may have arrived when it returns.
+        # Taken before the call, because the answer may arrive before it returns.
         at = self._now()
-        if not connection.stepped_ns:
+        if not connection.progress_ns:
             reply.begins(at)
         try:
             count = connection.sock.send(connection.out)
@@ -225,28 +226,31 @@ class SocketTransport:
             self._broke(connection, error)
             return
         connection.out = connection.out[count:]
-        self._stepped(connection)
+        self._record_progress(connection)
         if connection.out:
             self._epoll.modify(connection.fd, select.EPOLLOUT | select.EPOLLIN)
             return
         connection.writing = False
         self._sending.discard(connection)
-        reply.sent(at, connection.ours_ns)
+        reply.sent(at, connection.own_ns)
         self._epoll.modify(connection.fd, select.EPOLLIN)
 
-    def _stepped(self, connection: Connection) -> None:
-        """Record progress of an outgoing request. The time until now counts for the network, except
-        the time in which this loop did not poll."""
+    def _record_progress(self, connection: Connection) -> None:
+        """Record progress of an outgoing request.
+
+        The time since the last progress counts for the network, except the time in which this loop
+        did not poll.
+        """
         now, reply = self._now(), connection.reply
-        if connection.stepped_ns:
-            since = max(connection.stepped_ns, self._polled.ns)
+        if connection.progress_ns:
+            since = max(connection.progress_ns, self._polled.ns)
         else:
             since = reply.intended_ns if reply is not None else now
-        connection.ours_ns += now - since
-        connection.stepped_ns = now
+        connection.own_ns += now - since
+        connection.progress_ns = now
 
     def _read(self, connections: list[Connection]) -> None:
-        """Read all, then process all: this keeps each part's code in the CPU's first cache."""
+        """Read all, then process all: so the code of each part stays in the CPU's L1 cache."""
         now = self._now
         reads = []
         for connection in connections:
@@ -280,8 +284,8 @@ class SocketTransport:
 
     def _settle(self, connection: Connection) -> None:
         """An answer is complete, or the connection can no longer be used."""
-        left = connection.aimed != self._aimed  # the target has changed meanwhile
-        if left or connection.answers.broken or connection.writing:  # answered before it was sent
+        old = connection.target_number != self._target_number  # the target was changed
+        if old or connection.answers.broken or connection.writing:  # writing: answered too early
             self._close(connection)
             return
         if connection.reply is not None:
@@ -314,8 +318,8 @@ class SocketTransport:
         elif connection in self._idle:
             self._idle.remove(connection)
         self._epoll.unregister(connection.fd)
-        # Close it after the turn: the kernel must not reuse its number for another connection while
-        # events for this one are being processed.
+        # It is closed after the turn. The kernel must not reuse its descriptor while events of this
+        # connection are being processed.
         self._closing.append(connection.sock)
 
 
@@ -324,8 +328,8 @@ def _look_up(host: str, port: int) -> list[tuple[int, Any]]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise LlmtopError(f"cannot look up {host}: {error.strerror}", "check the URL") from None
-    except UnicodeError:  # such as an empty label: not even asked for
-        raise LlmtopError(f"{host} is not a host's name", "check the URL") from None
+    except UnicodeError:  # not a valid name, such as one with an empty label
+        raise LlmtopError(f"{host} is not a host name", "check the URL") from None
     return [(family, name) for family, _, _, _, name in found]
 
 

@@ -13,31 +13,31 @@ from llmtop import UsageError
 from llmtop.loadgen.protocol.request_state import RequestState
 from llmtop.loadgen.workload.plan import Target
 
-MODEST = 8  # streams; more to another machine need one confirmation
+MODEST = 8  # streams; more than this to another machine need a confirmation
 
 
 class Transport(Protocol):
     """Sends requests and runs the worker's loop. One thread; only ``turn`` blocks.
 
-    clock: "kernel" when moments come from kernel receive stamps, else "user space".
+    clock: "kernel" if arrival times come from kernel receive stamps, else "user space".
     """
 
     clock: str
 
     def send(self, reply: RequestState) -> None:
-        """Send ``reply.request``. The answer or the error goes into ``reply``."""
+        """Send ``reply.request``. The answer or the error is written to ``reply``."""
 
     def drop(self, reply: RequestState) -> None:
-        """Close the connection of a reply that was ended before its answer."""
+        """Close the connection of a reply that ended before its answer was complete."""
 
-    def aim(self, target: Target) -> None:
-        """Send to another server from now on; requests in flight finish at the old one."""
+    def retarget(self, target: Target) -> None:
+        """Send new requests to another server; requests in flight finish at the old one."""
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
-        """Call ``ready`` in ``turn`` whenever ``fd`` can be read."""
+        """Call ``ready`` in ``turn`` whenever ``fd`` is readable."""
 
     def turn(self, until_ns: int) -> None:
-        """Wait for events at most until a monotonic time, and process them."""
+        """Wait for events until ``until_ns`` (monotonic) at the latest, and process them."""
 
     def close(self) -> None:
         """Close every connection."""
@@ -53,18 +53,18 @@ class Address(Struct, frozen=True):
 
     @property
     def authority(self) -> str:
-        """Host and port as they stand in a URL and in a Host header."""
+        """Host and port in the form of a URL and of a Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
     @property
     def base_url(self) -> str:
-        """The URL below which the API's paths lie."""
+        """The base URL of the API's paths."""
         return f"{'https' if self.secure else 'http'}://{self.authority}{self.path}"
 
 
 def address(url: str) -> Address:
-    """Parse ``http://host:port``; a path is kept and ``/v1`` added.
+    """Parse ``http://host:port``; keep a path and append ``/v1`` if it is missing.
 
     Raises UsageError for a URL that is not http or https, or contains a user and password.
     """
@@ -90,7 +90,7 @@ def address(url: str) -> Address:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a target's name means this machine, without a look-up."""
+    """Whether the host of a URL is this machine, without a name look-up."""
     host = address(url).host
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -104,5 +104,5 @@ def is_modest(url: str, streams: float) -> bool:
 
 
 def endpoint(target: Target) -> str:
-    """The path that requests go to."""
+    """The path of the requests to a target."""
     return address(target.url).path + ("/chat/completions" if target.chat else "/completions")

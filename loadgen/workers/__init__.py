@@ -1,4 +1,4 @@
-"""Worker processes that schedule and send requests, and the load that runs and steers them.
+"""Worker processes that schedule and send requests, and the load that controls them.
 
-What is sent is decided in ``workload``; sockets are in ``client``.
+``workload`` decides the content of requests; ``client`` has the sockets.
 """

@@ -1,4 +1,4 @@
-"""A load: starts, steers, reads and ends its worker processes."""
+"""A load: starts, controls, reads and ends its worker processes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from llmtop.values import replace
 if TYPE_CHECKING:
     from llmtop.loadgen.core.client_capacity import Calibration
 
-LEAST_JUDGED_S = 1.0  # of a window: when many streams begin, their first tokens come all at once
-LOOK_NS = NS  # between two snapshots for ``on_snapshot``
-READY_S = 20.0  # an interpreter and its imports take 0.2 s, many times that on a crowded machine
+LEAST_JUDGED_S = 1.0  # shortest window to judge the client: a start brings a burst of tokens
+SNAPSHOT_NS = NS  # between two calls of ``on_snapshot``
+READY_S = 20.0  # time limit of a start: it takes 0.2 s, and much longer on a busy machine
 
 
 class LoadFailed(LlmtopError):
@@ -40,18 +40,19 @@ class LoadFailed(LlmtopError):
 
 
 def default_workers() -> int:
-    """Half of the cores that are ours, at most 4: one worker carries a thousand streams."""
+    """Half of the cores of this process, at most 4: one worker can carry a thousand streams."""
     return max(1, min(4, len(os.sched_getaffinity(0)) // 2))
 
 
 class Load:
-    """Traffic to one target. Only ``start`` (until the workers are up) and ``close`` block.
+    """Traffic to one target. Only ``start`` (until the workers are ready) and ``close`` block.
 
-    Call ``poll`` when ``fileno`` is readable or ``snapshot`` about once a second; either takes in
-    the workers' records. on_record: gets each request's record as it comes in. gaps: the records
-    keep the gaps between the pieces of an answer. calibration: what the client can sustain;
-    its health is held against that too. on_snapshot: gets one once a second. run: how the ids of
-    its requests begin.
+    Call ``poll`` when ``fileno`` is readable, or ``snapshot`` about once a second; both read the
+    workers' records. Raises UsageError for an invalid target, API key or prompts. timeout_s: of a
+    request. window_s: of a snapshot's rates and latencies. on_record: called with each request's
+    record. gaps: records keep the gaps between the chunks of an answer. calibration: the client's
+    capacity, to judge its health. monotonic: nanoseconds. wall: unix seconds. on_snapshot: called
+    once a second. run: prefix of the ids of its requests.
     """
 
     def __init__(
@@ -91,12 +92,12 @@ class Load:
         self._schedule: Schedule | None = None
         self._before_burst: LoadSnapshot | None = None
         self._closed = False
-        self._most_chunks_per_s = 0.0  # in any window
+        self._most_chunks_per_s = 0.0  # of all windows
 
     def prepare(self) -> None:
         """Start the worker processes without waiting for them, so that ``start`` is quick.
 
-        Raises LoadFailed when no more processes, or files, may be opened here.
+        Raises LoadFailed if a limit of processes or open files is reached.
         """
         try:
             self._workers.open()
@@ -108,11 +109,11 @@ class Load:
             ) from None
 
     def start(self, plan: Plan) -> None:
-        """Begin; once begun it is the same as ``set_plan``.
+        """Start the load; if it is started already, same as ``set_plan``.
 
-        Waits for the workers: a fifth of a second on an idle machine, 20 at most. Raises
-        UsageError for a plan or a dataset that cannot be read, LoadFailed when a worker does not
-        come up.
+        Waits until the workers are ready: 0.2 s on an idle machine, at most ``READY_S``. Raises
+        UsageError for a plan or a dataset that cannot be read, LoadFailed if a worker does not
+        start.
         """
         check_plan(plan)
         if self._schedule is not None:
@@ -141,14 +142,14 @@ class Load:
             self._workers.wait(left)
             self.poll()
         if not self._workers.ready:
-            trouble = self.troubles[0] if self.troubles else "the load workers did not come up"
+            trouble = self.troubles[0] if self.troubles else "the load workers did not start"
             self.close()
             raise LoadFailed(trouble)
         self._snapshots.begin(self._workers.readings(self._now()))
         self.set_plan(plan)
 
     def close(self, grace_s: float = 2.0) -> None:
-        """End the workers, whatever is in flight; at most ``grace_s`` each. May be called twice."""
+        """End the workers and all requests; wait ``grace_s`` s for each. May be called twice."""
         if not self._closed:
             self.poll()
             self._closed = True
@@ -161,60 +162,60 @@ class Load:
         self.close()
 
     def set_plan(self, plan: Plan) -> None:
-        """Follow another plan from now on; what is in flight stays in flight."""
+        """Follow another plan from now on; requests in flight continue."""
         check_plan(plan)
         now = self._now()
         number = self._schedule.number + 1 if self._schedule else 1
         self._follow(Schedule(plan, start_ns=now, since_ns=now, number=number))
 
     def more(self) -> None:
-        """A quarter more, at least one more, and hold it."""
-        self._follow(self._steered.more(self._now()))
+        """Raise the level by a quarter, at least by one, and hold it."""
+        self._follow(self._started.more(self._now()))
 
     def less(self) -> None:
-        """A fifth less, at least one less, and hold it."""
-        self._follow(self._steered.less(self._now()))
+        """Lower the level by a fifth, at least by one, and hold it."""
+        self._follow(self._started.less(self._now()))
 
     def hold(self) -> None:
-        """Freeze the present level."""
-        self._follow(self._steered.hold(self._now()))
+        """Hold the present level."""
+        self._follow(self._started.hold(self._now()))
 
     def hold_at(self, level: float) -> None:
-        """Hold a level of the operator's choice."""
-        self._follow(self._steered.hold_at(level, self._now()))
+        """Hold this level, in streams or requests a second."""
+        self._follow(self._started.hold_at(level, self._now()))
 
     def resume(self) -> None:
-        """Let the shape go on from where it was held."""
-        self._follow(self._steered.resume(self._now()))
+        """Continue the shape from where it was held."""
+        self._follow(self._started.resume(self._now()))
 
     def burst(self, level: float, seconds: float) -> None:
-        """Another level for some seconds, then on with what was before."""
-        if not self._steered.bursting(self._now()):
+        """Set another level for some seconds, then continue as before."""
+        if not self._started.bursting(self._now()):
             self._before_burst = self.snapshot()
-        self._follow(self._steered.burst(level, seconds, self._now()))
+        self._follow(self._started.burst(level, seconds, self._now()))
 
     def stop(self, drain: bool = True) -> None:
-        """Send nothing more. drain: let what is in flight finish; else cut it."""
-        self._follow(self._steered.stop(not drain, self._now()))
+        """Send nothing more. drain: let requests in flight finish; else cancel them."""
+        self._follow(self._started.stop(not drain, self._now()))
 
     def interrupt(self) -> None:
-        """Cut what is in flight and send nothing until ``go_on``: the target is restarted."""
-        self._follow(self._steered.interrupt(self._now()))
+        """Cancel requests in flight and send nothing until ``go_on``, while the target restarts."""
+        self._follow(self._started.interrupt(self._now()))
 
     def go_on(self) -> None:
         """Send again, at the level before ``interrupt``; a shape continues where it was."""
-        self._follow(self._steered.go_on(self._now()))
+        self._follow(self._started.go_on(self._now()))
 
     @property
     def target(self) -> Target:
-        """Where requests go now."""
+        """The target of new requests."""
         return self._target
 
-    def aim(self, url: str) -> None:
-        """Send further requests to another server of the same model.
+    def retarget(self, url: str) -> None:
+        """Send new requests to another server of the same model.
 
-        What is in flight finishes where it is. UsageError for a URL of another kind: https cannot
-        take over from http, whose sockets are its own.
+        Requests in flight finish at the old server. Raises UsageError for a change between http and
+        https, which have different transports.
         """
         if address(url).secure != address(self._target.url).secure:
             raise UsageError("a load cannot move between http and https", "start another one")
@@ -222,11 +223,11 @@ class Load:
         self._workers.send(Retarget(self._target))
 
     def switch_loop(self) -> None:
-        """From streams to requests a second or back, holding what is achieved now.
+        """Switch between streams and requests a second, and hold the achieved level.
 
-        Under a burst: what was achieved when it began, which continues after it.
+        During a burst it is the level achieved before the burst.
         """
-        schedule, now = self._steered, self._now()
+        schedule, now = self._started, self._now()
         burst = self._before_burst if schedule.bursting(now) else None
         snapshot = burst or self.snapshot()
         loop = Loop.OPEN if schedule.plan.loop is Loop.CLOSED else Loop.CLOSED
@@ -234,11 +235,11 @@ class Load:
         self._follow(schedule.switch(loop, max(achieved or 0.0, 1.0), now))
 
     def fileno(self) -> int:
-        """Readable when ``poll`` has something to do."""
+        """A file descriptor that is readable when ``poll`` has something to do."""
         return self._workers.fileno()
 
     def poll(self) -> None:
-        """Take in what the workers have to say. Never blocks."""
+        """Read the workers' messages. Never blocks."""
         if not self._closed and self._schedule is not None:
             self._workers.silent(self._now())
         for record in self._workers.records():
@@ -249,15 +250,15 @@ class Load:
         if self._on_snapshot is not None and self._schedule is not None and not self._closed:
             now = self._now()
             if now >= self._snapshot_due:
-                self._snapshot_due = now + LOOK_NS  # first: a snapshot polls
+                self._snapshot_due = now + SNAPSHOT_NS  # first: ``snapshot`` calls ``poll``
                 self._on_snapshot(self.snapshot())
 
     def snapshot(self) -> LoadSnapshot:
-        """The load now: counts since the start, latencies and rates over the window."""
+        """The load now: counts since the start; latencies and rates of the window."""
         self.poll()
         readings = self._workers.readings(self._now())
-        self.poll()  # the records of what is over by then: an account of both must balance
-        now = self._snapshots.snapshot(self._steered, readings, self.clock, self._totals.errors)
+        self.poll()  # read the records of all requests that the counters count as ended
+        now = self._snapshots.snapshot(self._started, readings, self.clock, self._totals.errors)
         self._overload.update((self._now() - self._zero_ns) / NS, now)
         now = replace(now, oversaturated=self._overload.now)
         if self._calibration is None or now.window_s < LEAST_JUDGED_S:
@@ -269,22 +270,22 @@ class Load:
 
     @property
     def clock(self) -> str:
-        """Where moments come from: "kernel" or "user space"."""
+        """The source of arrival times: "kernel" or "user space"."""
         return self._workers.clock
 
     @property
     def troubles(self) -> list[str]:
-        """Why workers are gone, a line for each."""
+        """Why workers have ended, one line for each."""
         return self._workers.troubles
 
     @property
     def all_gone(self) -> str:
-        """Why the last worker is gone; "" while one is there."""
+        """Why the last worker has ended; "" while one is alive."""
         troubles = self.troubles
         return troubles[-1] if troubles and len(troubles) == self._count else ""
 
     def spent(self) -> list[tuple[int, int, int]]:
-        """Of each worker: CPU time, time it waited for a core, and the moment of both; ns."""
+        """Of each worker: CPU time, wait for a core, and the time of the reading; nanoseconds."""
         return [
             (one.cell(Cell.CPU), one.cell(Cell.RUN_DELAY), one.cell(Cell.BEAT))
             for one in self._workers.readings(self._now())
@@ -292,12 +293,12 @@ class Load:
 
     @property
     def pids(self) -> list[int]:
-        """The worker processes."""
+        """The process ids of the workers."""
         return [process.pid for process in self._workers.processes]
 
     @property
     def finished(self) -> bool:
-        """The shape has ended or was stopped, and every request has ended and been recorded."""
+        """Whether the shape has ended or was stopped, and every request is recorded."""
         self.poll()
         schedule = self._schedule
         if schedule is None:
@@ -306,15 +307,15 @@ class Load:
             return True
         if schedule.running(self._now()) or not self._workers.idle(schedule.number):
             return False
-        self.poll()  # a worker reports idle after its last record is on its way
+        self.poll()  # a worker reports idle after it has sent its last record
         return True
 
     def result(self) -> LoadResult:
-        """The whole run so far. Latencies from each request's record, ITL from the histogram."""
+        """The whole run so far. Latencies come from the records, ITL from the histogram."""
         self.poll()
         readings = self._workers.readings(self._now(), ever=True)
-        run = self._snapshots.result(self._steered, readings, self.clock, self._totals)
-        run = self._counts.completed(run, is_open=self._steered.plan.loop is Loop.OPEN)
+        run = self._snapshots.result(self._started, readings, self.clock, self._totals)
+        run = self._counts.completed(run, is_open=self._started.plan.loop is Loop.OPEN)
         short = any(reading.cell(Cell.MOST_SHORT) for reading in readings)
         run = replace(
             run,
@@ -325,17 +326,17 @@ class Load:
         )
         if self._calibration is None:
             return run
-        # A ramp is judged at its top, as it was while it ran.
+        # A ramp is judged by its highest window, as in the snapshots.
         most = max(run.chunks_per_s or 0.0, self._most_chunks_per_s)
         return replace(run, health=against_capacity(run.health, self._calibration, most))
 
     @property
     def limit(self) -> int:
-        """Most requests in flight that open files allow; 0 before ``start``."""
+        """Most requests in flight that the limit of open files allows; 0 before ``start``."""
         return sum(process.limit or 0 for process in self._workers.processes)
 
     @property
-    def _steered(self) -> Schedule:
+    def _started(self) -> Schedule:
         if self._schedule is None:
             raise LoadFailed("the load has not been started")
         return self._schedule

@@ -1,4 +1,4 @@
-"""Messages between a worker and the load: one in each packet, over a socket pair."""
+"""Messages between a worker and the load: one per packet, over a socket pair."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ MAX_PACKET = 128 * 1024
 
 
 class Setup(msgspec.Struct, tag=True, frozen=True):
-    """The first message to a worker. The API key travels here: argv can be read by anyone.
+    """The first message to a worker. It carries the API key, because any user can read argv.
 
-    shape: of the first plan, so that its traces are read before it begins. entries: bytes of a
-    packed dataset, in a file whose descriptor comes along; 0: there is none. gaps: records keep
-    the gaps between the pieces of an answer. run: how the ids of this load's requests begin.
+    index, count: number of this worker, and of all workers. zero_ns: zero of the records' clock,
+    monotonic. shape: of the first plan, so that its traces are read before the start. entries:
+    bytes of a packed dataset, in a file whose descriptor is sent along; 0: none. gaps: records keep
+    the gaps between the chunks of an answer. run: prefix of the ids of this load's requests.
     """
 
     target: Target
@@ -39,13 +40,13 @@ class Steer(msgspec.Struct, tag=True, frozen=True):
 
 
 class Retarget(msgspec.Struct, tag=True, frozen=True):
-    """Send further requests there; what is in flight stays where it is."""
+    """Send new requests to this target; requests in flight finish at the old one."""
 
     target: Target
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """From a worker: bodies are prepared, the transport stands. limit: most requests in flight."""
+    """From a worker: it is ready. clock: see ``Transport``. limit: most requests in flight."""
 
     clock: str
     limit: int
@@ -58,7 +59,7 @@ class Records(msgspec.Struct, tag=True, frozen=True):
 
 
 class WorkerFailed(msgspec.Struct, tag=True, frozen=True):
-    """From a worker: its last words."""
+    """From a worker: the error that ends it."""
 
     message: str
     hint: str = ""

@@ -20,36 +20,37 @@ from llmtop.loadgen.workload.request_id import RequestIds, with_rid
 from llmtop.loadgen.workload.schedule import Schedule
 from llmtop.loadgen.workload.trace import Size
 
-TICK_NS = 20_000_000  # how often the level is looked at, and how far ahead sends are worked out
-REST_NS = 500_000_000  # a stream of a closed loop that failed stays silent for this long
-MAX_SENDS = 256  # in one go, so that answers are read in between
-MAX_OVERDUE = 10_000  # sends that a change of schedule can count as not sent
-MAX_KEPT = 256 << 20  # bytes of conversations whose users think; beyond, conversations end early
+TICK_NS = 20_000_000  # interval of checks of the level; sends are computed this far ahead
+REST_NS = 500_000_000  # pause of a closed-loop stream after a failed request
+MAX_SENDS = 256  # in one tick, so that answers are read between ticks
+MAX_OVERDUE = 10_000  # sends that a change of schedule can record as not sent
+MAX_KEPT = 256 << 20  # bytes of paused conversations; beyond, conversations end early
 
 
 class RequestSource(Protocol):
-    """What is asked: ``prompts.Bodies``."""
+    """The source of request bodies: ``prompts.Bodies``."""
 
     def begin(self, arrivals: int) -> None:
-        """Go on with the lengths that belong to these arrivals, and new texts."""
+        """Continue with the lengths that belong to this seed of arrivals, and with new texts."""
 
     def next(self, size: Size | None = None) -> bytes:
         """The next request's body."""
 
     def conversation(self, size: Size | None = None) -> Conversation | None:
-        """The next conversation; None when requests stand alone."""
+        """The next conversation; None if requests are independent."""
 
     def pause_ns(self) -> int:
-        """How long the user thinks before the next turn."""
+        """The pause before the next turn of a conversation, in nanoseconds."""
 
 
 class Scheduler:
     """Keeps a worker's share of a schedule in flight. The transport's loop calls ``tick``.
 
-    index, count: which of how many workers this is. supply: what is asked. limit: most requests
-    in flight. emit: takes each request's record at its end. zero_ns: zero of the records' clock.
-    gaps: records keep those between the pieces of an answer. ids: what the engine is asked to call
-    each request; rid: in the body too.
+    supply: source of request bodies. emit: called with each request's record at its end. zero_ns:
+    zero of the records' clock. timeout_s: of a request. limit: most requests in flight. index,
+    count: number of this worker, and of all workers. gaps: records keep the gaps between chunks.
+    ids: of the requests, sent to the engine as a header; rid: also in the body, for SGLang.
+    monotonic: nanoseconds.
     """
 
     def __init__(
@@ -83,20 +84,20 @@ class Scheduler:
         self._now = monotonic
         self._schedule: Schedule | None = None
         self._arrivals: Arrivals | None = None
-        self._flying: dict[RequestState, int] = {}  # when each has taken too long; oldest first
-        self._waiting: dict[RequestState, None] = {}  # without a token yet; oldest first
-        self._freed: deque[int] = deque()  # when answers ended whose streams go on, closed loop
-        self._resting: list[int] = []  # moments at which failed streams may try again
+        self._in_flight: dict[RequestState, int] = {}  # deadline of each; oldest first
+        self._waiting: dict[RequestState, None] = {}  # for a first token; oldest first
+        self._freed: deque[int] = deque()  # closed loop: ends of answers whose streams continue
+        self._resting: list[int] = []  # when failed streams may send again
         self._conversations: dict[RequestState, Conversation] = {}  # of requests in flight
-        self._thinking: list[tuple[int, int, Conversation]] = []  # when each continues; a heap
-        self._kept = 0  # bytes of those
+        self._thinking: list[tuple[int, int, Conversation]] = []  # due, serial; a heap
+        self._kept = 0  # bytes of conversations in ``_thinking``
         self._serial = 0
-        self._changed = True  # since the last look: not every turn needs one
+        self._changed = True  # something changed since the last tick
         self._until = 0
         self.usage_seen = False
 
     def steer(self, schedule: Schedule) -> None:
-        """From now on follow this schedule."""
+        """Follow this schedule from now on."""
         self._settle_overdue(schedule)
         self._schedule = schedule
         self._changed = True
@@ -121,15 +122,15 @@ class Scheduler:
             self.cut()
 
     def cut(self) -> None:
-        """End everything in flight."""
-        for reply in list(self._flying):
+        """Cancel all requests in flight."""
+        for reply in list(self._in_flight):
             reply.cut()
             self._transport.drop(reply)
 
     def tick(self) -> int:
-        """Send what is due, give up on what takes too long.
+        """Send the requests that are due, and fail those that have timed out.
 
-        Returns the moment to come back at the latest.
+        Returns the time of the next tick at the latest, monotonic nanoseconds.
         """
         now = self._now()
         if not self._changed and now < self._until:
@@ -139,7 +140,7 @@ class Scheduler:
         schedule = self._schedule
         until = now + TICK_NS
         if schedule is not None and not schedule.running(now):
-            # A schedule that has ended, or was stopped, has nothing left to send.
+            # The schedule has ended or was stopped: paused conversations end.
             self._counters.cells[Cell.UNFINISHED] += len(self._thinking)
             self._thinking.clear()
             self._kept = 0
@@ -147,20 +148,20 @@ class Scheduler:
             if schedule.plan.loop is Loop.CLOSED:
                 until = self._fill(schedule, now, until)
             else:
-                until = self._send_due(now, self._go_on(now, until, self._limit))
-        self._show(now)
+                until = self._send_due(now, self._continue_conversations(now, until, self._limit))
+        self._publish(now)
         self._until = until
         return until
 
     def first(self, reply: RequestState) -> None:
-        """A reply's first token came."""
+        """Handle the first token of a reply."""
         self._changed = True
         self._waiting.pop(reply, None)
 
     def over(self, reply: RequestState) -> None:
-        """A reply ended."""
+        """Handle the end of a reply."""
         self._changed = True
-        self._flying.pop(reply, None)
+        self._in_flight.pop(reply, None)
         self._waiting.pop(reply, None)
         if reply.fate in (Fate.FAILED, Fate.REFUSED):
             heapq.heappush(self._resting, self._now() + REST_NS)
@@ -172,37 +173,37 @@ class Scheduler:
             and reply.fate is Fate.OK
             and conversation.answered(reply.answer)
         ):
-            self._think(conversation)
+            self._pause(conversation)
         self._emit(reply.record(self._zero_ns, self._now()))
 
     @property
     def idle(self) -> bool:
-        """The schedule has ended and nothing is in flight."""
+        """Whether the schedule has ended and no request is in flight or overdue."""
         return (
             self._schedule is not None
             and not self._schedule.running(self._now())
-            and not self._flying
+            and not self._in_flight
             and self._counters.cells[Cell.OLDEST] == 0
         )
 
     def _fill(self, schedule: Schedule, now: int, until: int) -> int:
-        # Worker i of n takes a stream more than the others when the level does not divide evenly.
+        # If the level does not divide evenly, the first workers take one stream more.
         level = int(schedule.level(now) + 0.5)
         share = (level + self._count - 1 - self._index) // self._count
-        until = self._go_on(now, until, min(share, self._limit))
+        until = self._continue_conversations(now, until, min(share, self._limit))
         while self._resting and self._resting[0] <= now:
             heapq.heappop(self._resting)
-        self._show_short(max(0, share - self._limit))
-        silent = len(self._resting) + len(self._thinking)  # streams, although nothing is in flight
-        wanted = min(share, self._limit) - len(self._flying) - silent
+        self._publish_short(max(0, share - self._limit))
+        silent = len(self._resting) + len(self._thinking)  # streams without a request in flight
+        wanted = min(share, self._limit) - len(self._in_flight) - silent
         for _ in range(min(wanted, MAX_SENDS)):
             self._send(self._now(), freed_ns=self._freed.popleft() if self._freed else 0)
         if wanted > MAX_SENDS:
             return now
-        self._freed.clear()  # of streams that the level no longer has
+        self._freed.clear()  # the level has fallen: these streams have ended
         return until
 
-    def _show_short(self, short: int) -> None:
+    def _publish_short(self, short: int) -> None:
         cells = self._counters.cells
         cells[Cell.SHORT] = short
         if short > cells[Cell.MOST_SHORT]:
@@ -217,10 +218,10 @@ class Scheduler:
         while (due := self._arrivals.next_due(until)) is not None and due <= now:
             if now - due > self._timeout_ns:
                 self._arrivals.take()
-                self._never_sent(due, f"{self._limit} requests were in flight")
-            elif len(self._flying) >= self._limit:
-                # The schedule keeps what is overdue; it goes out late and is counted as late.
-                self._show_short(1)
+                self._record_unsent(due, f"{self._limit} requests were in flight")
+            elif len(self._in_flight) >= self._limit:
+                # ``_arrivals`` keeps overdue sends. They are sent later and counted as late.
+                self._publish_short(1)
                 return until
             else:
                 self._send(due, self._arrivals.take())
@@ -232,16 +233,16 @@ class Scheduler:
     def _send(self, intended_ns: int, size: Size | None = None, freed_ns: int = 0) -> None:
         conversation = self._supply.conversation(size)
         if conversation is not None:
-            self._ask(conversation, intended_ns)
+            self._send_turn(conversation, intended_ns)
         else:
             reply = self._reply(self._supply.next(size), intended_ns)
             reply.freed_ns, reply.floating = freed_ns, self._arrivals is None
-            self._carry(reply)
+            self._start(reply)
 
-    def _ask(self, conversation: Conversation, intended_ns: int) -> None:
+    def _send_turn(self, conversation: Conversation, intended_ns: int) -> None:
         reply = self._reply(conversation.body(), intended_ns, conversation)
         self._conversations[reply] = conversation
-        self._carry(reply)
+        self._start(reply)
 
     def _reply(
         self, body: bytes, intended_ns: int, conversation: Conversation | None = None
@@ -255,13 +256,13 @@ class Scheduler:
             body, intended_ns, self._counters, self, turn, keep, self._gaps, request_id=request_id
         )
 
-    def _carry(self, reply: RequestState) -> None:
-        self._flying[reply] = self._now() + self._timeout_ns
+    def _start(self, reply: RequestState) -> None:
+        self._in_flight[reply] = self._now() + self._timeout_ns
         self._waiting[reply] = None
         self._transport.send(reply)
 
-    def _think(self, conversation: Conversation) -> None:
-        """The user of a conversation reads the answer and thinks; its next turn is due then."""
+    def _pause(self, conversation: Conversation) -> None:
+        """Pause a conversation for the time in which its user reads and thinks."""
         if self._kept + conversation.size > MAX_KEPT:
             self._counters.cells[Cell.UNFINISHED] += 1
             return
@@ -270,11 +271,12 @@ class Scheduler:
         due = self._now() + self._supply.pause_ns()
         heapq.heappush(self._thinking, (due, self._serial, conversation))
 
-    def _go_on(self, now: int, until: int, most: int) -> int:
-        """Conversations whose users have thought ask their next turn, up to ``most`` in flight.
+    def _continue_conversations(self, now: int, until: int, most: int) -> int:
+        """Send the next turn of conversations that are due, up to ``most`` requests in flight.
 
-        In the closed loop a conversation is a stream: one too many after the level sank ends here.
-        In the open loop its turn goes out late, or is given up, as any request that is due.
+        In the closed loop a conversation is a stream: it ends here if the level has fallen. In the
+        open loop its turn is sent late or given up, like any other request. Returns the next time
+        to act, at most ``until``.
         """
         schedule = self._schedule
         closed = schedule is not None and schedule.plan.loop is Loop.CLOSED
@@ -282,21 +284,21 @@ class Scheduler:
             if not self._thinking or self._thinking[0][0] > now:
                 break
             due = self._thinking[0][0]
-            over = len(self._flying) >= most
+            over = len(self._in_flight) >= most
             if over and not closed and now - due <= self._timeout_ns:
                 return until
             _, _, conversation = heapq.heappop(self._thinking)
             self._kept -= conversation.size
             if not over:
-                self._ask(conversation, due)
+                self._send_turn(conversation, due)
             elif closed:
                 self._counters.cells[Cell.UNFINISHED] += 1
             else:
-                self._never_sent(due, f"{most} requests were in flight", turn=conversation.turn)
+                self._record_unsent(due, f"{most} requests were in flight", turn=conversation.turn)
         return min(until, self._thinking[0][0]) if self._thinking else until
 
     def _settle_overdue(self, schedule: Schedule) -> None:
-        """Settle what the schedule before had due and did not send."""
+        """Send the overdue requests of the schedule before, or record them as not sent."""
         if self._arrivals is None:
             return
         now = self._now()
@@ -308,9 +310,9 @@ class Scheduler:
             if due is None:
                 return
             self._arrivals.take()
-            self._never_sent(due, words, cut=True)
+            self._record_unsent(due, words, cut=True)
 
-    def _never_sent(self, intended_ns: int, why: str, cut: bool = False, turn: int = 1) -> None:
+    def _record_unsent(self, intended_ns: int, why: str, cut: bool = False, turn: int = 1) -> None:
         self._counters.cells[Cell.NOT_SENT] += 1
         reply = RequestState(b"", intended_ns, self._counters, self, turn)
         if cut:
@@ -319,14 +321,14 @@ class Scheduler:
             reply.fail(f"not sent: {why}")
 
     def _expire(self, now: int) -> None:
-        while self._flying:
-            reply, deadline = next(iter(self._flying.items()))
+        while self._in_flight:
+            reply, deadline = next(iter(self._in_flight.items()))
             if deadline > now:
                 return
             reply.fail(f"{TIME_OUT} {self._timeout_ns / NS:g} s")
             self._transport.drop(reply)
 
-    def _show(self, now: int) -> None:
+    def _publish(self, now: int) -> None:
         oldest = next(iter(self._waiting)).intended_ns if self._waiting else 0
         if self._arrivals is not None:
             overdue = self._arrivals.next_due(now)
@@ -336,7 +338,7 @@ class Scheduler:
             oldest = min(oldest or now, self._thinking[0][0])
         cells = self._counters.cells
         cells[Cell.OLDEST] = oldest
-        cells[Cell.IN_FLIGHT] = len(self._flying)
-        cells[Cell.EARLIEST] = next(iter(self._flying)).intended_ns if self._flying else 0
+        cells[Cell.IN_FLIGHT] = len(self._in_flight)
+        cells[Cell.EARLIEST] = next(iter(self._in_flight)).intended_ns if self._in_flight else 0
         cells[Cell.WAITING] = len(self._waiting)
         cells[Cell.THINKING] = len(self._thinking)

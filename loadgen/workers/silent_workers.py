@@ -1,4 +1,4 @@
-"""Load workers that live and report nothing: stopped by a signal, or without a core."""
+"""Detects load workers that are alive but silent: stopped by a signal, or without a core."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from llmtop.loadgen.core.clock import NS
 from llmtop.loadgen.statistics.shared_counters import Cell, SharedCounters
 from llmtop.loadgen.workers.worker_process import WorkerProcess
 
-STOPPED_S = 0.5  # without a sign of life, from which it is asked whether a signal stopped it
-SILENT_S = 3.0  # from which it counts as silent: a crowded machine keeps it waiting for less
-STOPPED = ("T", "t")  # by a signal, or by a debugger
+STOPPED_S = 0.5  # without a beat, after which its process state is read
+SILENT_S = 3.0  # without a beat, after which it counts as silent; a busy machine delays it less
+STOPPED = ("T", "t")  # process states: stopped by a signal, or by a debugger
 
 
 class SilentWorkers:
-    """ever: of each worker that was silent at any time, by its process id, why."""
+    """Detects silent workers. ever: the reason by process id, of all workers silent at any time."""
 
     def __init__(self) -> None:
         self.ever: dict[int, str] = {}
@@ -26,7 +26,7 @@ class SilentWorkers:
         all_counters: Sequence[SharedCounters],
         now_ns: int,
     ) -> dict[int, str]:
-        """Of each worker that is silent now, why."""
+        """The reason by process id, of each worker that is silent now."""
         found = {
             process.pid: words
             for counters, process in zip(all_counters, processes, strict=True)
@@ -37,7 +37,7 @@ class SilentWorkers:
 
 
 def _why(pid: int, beat_ns: int, now_ns: int) -> str:
-    """beat_ns: when the worker last showed itself, 0: never yet."""
+    """Why a worker is silent; "" if it is not. beat_ns: its last beat, 0: none yet."""
     silent_s = (now_ns - beat_ns) / NS
     if not beat_ns or silent_s < STOPPED_S:
         return ""
@@ -47,7 +47,7 @@ def _why(pid: int, beat_ns: int, now_ns: int) -> str:
 
 
 def _state(pid: int) -> str:
-    """The kernel's letter for what a process does; "" when it is not known."""
+    """The kernel's letter for the state of a process; "" if it is not known."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:

@@ -1,8 +1,8 @@
 """A worker process: sends its share of the load, counts in shared memory, returns records.
 
-``worker_process.Process`` starts it as ``python -m llmtop.loadgen.workers.worker SOCKET MEMORY
-OFFSET``: two inherited file descriptors and a place in the memory. It ends when its socket closes,
-so that nothing is left running when its owner is killed.
+``worker_process.WorkerProcess`` starts it as ``python -m llmtop.loadgen.workers.worker SOCKET
+MEMORY OFFSET``: two inherited file descriptors and an offset in the memory. It ends when its socket
+closes, so that no worker stays when its owner is killed.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ from llmtop.loadgen.workload.prompts import Bodies
 from llmtop.loadgen.workload.request_id import RequestIds
 from llmtop.loadgen.workload.schedule import read_shape
 
-BEAT_NS = 100_000_000  # how often CPU time and run delay are shown
-LOOK_NS = 10_000_000  # how often it is asked whether all is done
-MAX_OUTBOX = 200_000  # records that wait for an owner that does not read; beyond, they are counted
+BEAT_NS = 100_000_000  # interval of publishing CPU time and run delay
+IDLE_NS = 10_000_000  # interval of publishing whether the worker is idle
+MAX_OUTBOX = 200_000  # records that wait for the owner; further ones are dropped and counted
 BATCH = 100  # records in a packet: 30 to 80 kB, and at most 41 kB of gaps
 
 
 class Worker:
-    """The process's whole state. control: packets from and to the owner."""
+    """The state of the worker process. control: the socket of messages from and to the owner."""
 
     def __init__(self, control: socket.socket, counters: SharedCounters) -> None:
         self._control, self._counters = control, counters
         self._outbox: deque[RequestRecord] = deque()
         self._steers: deque[Steer | Retarget] = deque()
         self._ended = False
-        self._next_look = 0
+        self._next_publish = 0
 
     def run(self) -> None:
-        """Wait for the set-up, then drive until the owner hangs up."""
+        """Wait for the set-up, then run until the owner closes the socket."""
         packet, files, _, _ = socket.recv_fds(self._control, MAX_PACKET, 1)
         if not packet:
             return
@@ -78,7 +78,7 @@ class Worker:
             transport,
             self._counters,
             bodies,
-            self._keep,
+            self._queue,
             zero_ns=setup.zero_ns,
             timeout_s=setup.timeout_s,
             limit=limit,
@@ -90,11 +90,11 @@ class Worker:
         )
         self._control.setblocking(False)
         transport.watch(self._control.fileno(), self._listen)
-        # A collection stops every stream at once, for as long as it takes to walk all objects.
+        # A garbage collection would delay every stream while it visits all objects.
         gc.collect()
         gc.freeze()
         gc.disable()
-        self._publish(time.monotonic_ns(), scheduler)  # so that CPU time has a beginning
+        self._publish(time.monotonic_ns(), scheduler)  # gives CPU time a start value
         self._control.send(encode(Ready(transport.clock, limit)))
         try:
             self._loop(transport, scheduler)
@@ -106,16 +106,16 @@ class Worker:
             while self._steers:
                 message = self._steers.popleft()
                 if isinstance(message, Retarget):
-                    transport.aim(message.target)
+                    transport.retarget(message.target)
                 else:
                     scheduler.steer(message.schedule)
-            # Before the counters is renewed: who reads there that a request is over has its record.
+            # Before the counters change, so that a request counted as ended has its record sent.
             self._flush()
             until = scheduler.tick()
             self._flush()
             now = time.monotonic_ns()
-            if now >= self._next_look:
-                self._next_look = now + LOOK_NS
+            if now >= self._next_publish:
+                self._next_publish = now + IDLE_NS
                 self._publish(now, scheduler)
             transport.turn(until)
 
@@ -133,7 +133,7 @@ class Worker:
         if isinstance(message, Steer | Retarget):
             self._steers.append(message)
 
-    def _keep(self, record: RequestRecord) -> None:
+    def _queue(self, record: RequestRecord) -> None:
         if len(self._outbox) >= MAX_OUTBOX:
             self._counters.cells[Cell.LOST] += 1
         else:
@@ -166,7 +166,7 @@ class Worker:
 
 
 def _entries(files: list[int], size: int) -> list[Entry]:
-    """The dataset that came along with the set-up. Its workers read the same memory."""
+    """Read the dataset that was sent with the set-up, in memory that all workers share."""
     for file in files:
         packed = os.pread(file, size, 0)
         os.close(file)
@@ -175,11 +175,10 @@ def _entries(files: list[int], size: int) -> list[Entry]:
 
 
 def make_transport(target: Target, counters: SharedCounters) -> Transport:
-    """The transport that a target's URL calls for."""
+    """Make the transport for the scheme of a target's URL."""
     if address(target.url).secure:
-        from llmtop.loadgen.client.httpx_transport import (
-            HttpxTransport,  # a third of a second of imports
-        )
+        # Imported late: it takes a third of a second.
+        from llmtop.loadgen.client.httpx_transport import HttpxTransport
 
         return HttpxTransport(target, counters)
     from llmtop.loadgen.client.socket_transport import SocketTransport
@@ -213,13 +212,13 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _send_failure(control: socket.socket, words: WorkerFailed) -> None:
+def _send_failure(control: socket.socket, failure: WorkerFailed) -> None:
     control.setblocking(True)
     control.settimeout(1.0)
     try:
-        control.send(encode(words))
+        control.send(encode(failure))
     except OSError:
-        return  # the load is gone
+        return  # the owner has ended
 
 
 if __name__ == "__main__":

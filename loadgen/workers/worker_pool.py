@@ -16,21 +16,21 @@ from llmtop.loadgen.workers.worker_process import WorkerProcess
 
 
 class WorkerPool:
-    """``count`` of them, once ``open``. processes: in their order, also those that are gone."""
+    """``count`` worker processes after ``open``. processes: all of them, also ended ones."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self.processes: list[WorkerProcess] = []
-        self._boards: list[SharedCounters] = []
+        self._counters: list[SharedCounters] = []
         self._memory: mmap.mmap | None = None
         self._epoll = select.epoll()
         self._watched: set[int] = set()
         self._closed = False
         self._silent = SilentWorkers()
-        self._last: list[WorkerCounters] = []  # once they are gone
+        self._last: list[WorkerCounters] = []  # the last readings, for use after ``close``
 
     def open(self) -> None:
-        """Start them without waiting for them. Raises OSError where that cannot be."""
+        """Start the workers without waiting for them. Raises OSError if a limit is reached."""
         if self.processes:
             return
         fd = os.memfd_create("llmtop-load", os.MFD_CLOEXEC)
@@ -41,14 +41,14 @@ class WorkerPool:
             for index in range(self._count):
                 process = WorkerProcess(fd, index * SIZE)
                 self.processes.append(process)
-                self._boards.append(SharedCounters(view[index * SIZE : (index + 1) * SIZE]))
+                self._counters.append(SharedCounters(view[index * SIZE : (index + 1) * SIZE]))
                 self._epoll.register(process.fileno, select.EPOLLIN)
                 self._watched.add(process.fileno)
         finally:
             os.close(fd)
 
     def close(self, grace_s: float, now_ns: int) -> None:
-        """End them, whatever is in flight; at most ``grace_s`` each."""
+        """End the workers and all their requests; wait at most ``grace_s`` seconds for each."""
         self._last = self.readings(now_ns, ever=True)
         self._closed = True
         for process in self.processes:
@@ -56,17 +56,17 @@ class WorkerPool:
         for process in self.processes:
             process.end(grace_s)
         self._epoll.close()
-        for counters in self._boards:
+        for counters in self._counters:
             counters.release()
-        self._boards.clear()
+        self._counters.clear()
 
     def send(self, message: Steer | Retarget) -> None:
-        """Send a message to each."""
+        """Send a message to each worker."""
         for process in self.processes:
             process.send(message)
 
     def records(self) -> Iterator[RequestRecord]:
-        """The requests that they have reported since. Never blocks."""
+        """The records that the workers have sent since the last call. Never blocks."""
         for process in self.processes:
             while (message := process.receive()) is not None:
                 yield from message.records
@@ -75,38 +75,40 @@ class WorkerPool:
                 self._epoll.unregister(process.fileno)
 
     def fileno(self) -> int:
-        """Readable when one of them has sent something."""
+        """A file descriptor that is readable when a worker has sent something."""
         return self._epoll.fileno()
 
     def wait(self, seconds: float) -> None:
-        """Wait until one of them has sent something, at most so long."""
+        """Wait until a worker has sent something, at most ``seconds``."""
         self._epoll.poll(seconds)
 
     @property
     def starting(self) -> bool:
-        """Whether one of them is not ready yet, and may still become so."""
+        """Whether a worker is alive but not ready yet."""
         return any(process.alive and process.clock is None for process in self.processes)
 
     @property
     def ready(self) -> bool:
-        """Whether each of them is there and ready."""
+        """Whether all workers are alive and ready."""
         return all(process.alive and process.clock is not None for process in self.processes)
 
     def idle(self, schedule: int) -> bool:
-        """Whether those that live have nothing in flight and follow the schedule of this number."""
-        for counters, process in zip(self._boards, self.processes, strict=True):
+        """Whether all live workers follow the schedule of this number and have ended it."""
+        for counters, process in zip(self._counters, self.processes, strict=True):
             cells = counters.cells
             if process.alive and not (cells[Cell.SCHEDULE] == schedule and cells[Cell.IDLE]):
                 return False
         return True
 
     def silent(self, now_ns: int) -> dict[int, str]:
-        """Of each that lives and reports nothing, by its process id, why; it is remembered."""
-        return self._silent.update(self.processes, self._boards, now_ns)
+        """The reason by process id, of each live worker that is silent; ``readings`` reports it."""
+        return self._silent.update(self.processes, self._counters, now_ns)
 
     def readings(self, now_ns: int, ever: bool = False) -> list[WorkerCounters]:
-        """What each shows at this moment; of ended ones what they showed last. ever: one counts as
-        silent that was so at any time."""
+        """The counters of each worker now; of an ended one its last counters.
+
+        ever: also report workers that were silent earlier.
+        """
         if self._closed:
             return self._last
         silent = self.silent(now_ns)
@@ -114,16 +116,16 @@ class WorkerPool:
             silent = {**self._silent.ever, **silent}
         return [
             WorkerCounters(counters.copy(), process.trouble, silent.get(process.pid, ""))
-            for counters, process in zip(self._boards, self.processes, strict=True)
+            for counters, process in zip(self._counters, self.processes, strict=True)
         ]
 
     @property
     def clock(self) -> str:
-        """Where moments come from: "kernel" or "user space"."""
+        """The source of arrival times: "kernel" or "user space"."""
         kernel = all(process.clock == "kernel" for process in self.processes)
         return "kernel" if kernel else "user space"
 
     @property
     def troubles(self) -> list[str]:
-        """Why some are gone, a line for each."""
+        """Why workers have ended, one line for each."""
         return [process.trouble for process in self.processes if process.trouble]

@@ -1,4 +1,4 @@
-"""One worker process from outside: starts it, sends to it, watches it, ends it."""
+"""The owner's side of one worker process: starts it, exchanges messages, ends it."""
 
 from __future__ import annotations
 
@@ -24,52 +24,53 @@ from llmtop.loadgen.workers.messages import (
 )
 from llmtop.printable import clean
 
-SOCKET_BUFFER = 1 << 20  # what a worker can send before its owner must read: some 5,000 records
+SOCKET_BUFFER = 1 << 20  # bytes a worker can send before its owner reads: about 5,000 records
 
 
 class WorkerProcess:
-    """One worker. memory: file descriptor of the shared memory, offset: where its counters begins.
+    """One worker. memory: file descriptor of the shared memory. offset: of its counters there.
 
-    trouble: why it is gone, "" while it lives. clock, limit: None until it is ready.
+    trouble: why the worker has ended; "" while it is alive. clock, limit: see ``Ready``; None until
+    it is ready. Raises OSError if the process cannot be started.
     """
 
     def __init__(self, memory: int, offset: int) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (ours, theirs):
+        own_end, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (own_end, child_end):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
         self.trouble = ""
         self.clock: str | None = None
         self.limit: int | None = None
-        self._socket = ours
+        self._socket = own_end
         self._ended = False
         try:
             self._child = subprocess.Popen(
                 [
                     sys.executable,
-                    "-P",  # the current folder is the operator's, not a place to import from
+                    "-P",  # do not import from the operator's current folder
                     "-m",
                     "llmtop.loadgen.workers.worker",
-                    str(theirs.fileno()),
+                    str(child_end.fileno()),
                     str(memory),
                     str(offset),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                pass_fds=(theirs.fileno(), memory),
+                pass_fds=(child_end.fileno(), memory),
                 env={**os.environ, **for_own_code(os.environ)},
-                start_new_session=True,  # Ctrl-C at the terminal is the owner's business
+                start_new_session=True,  # only the owner handles Ctrl-C at the terminal
             )
         except BaseException:
-            ours.close()
+            own_end.close()
             raise
         finally:
-            theirs.close()
-        ours.setblocking(False)
+            child_end.close()
+        own_end.setblocking(False)
 
     @property
     def fileno(self) -> int:
-        """Readable when there is something to ``receive``."""
+        """A file descriptor that is readable when ``receive`` has something to read."""
         return self._socket.fileno()
 
     @property
@@ -79,13 +80,13 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """It has not been found gone."""
+        """Whether the worker is not known to have ended."""
         return not self.trouble and not self._ended
 
     def send(self, message: Setup | Steer | Retarget, files: Sequence[int] = ()) -> None:
-        """Say something; a worker that is gone is noticed, not raised. files: handed over too.
+        """Send a message, with file descriptors. If the worker has ended, set ``trouble``.
 
-        Raises UsageError for what is longer than a worker takes: a name, a shape, a schema.
+        Raises UsageError if the message is too long, because of a name, a shape or a schema.
         """
         if not self.alive:
             return
@@ -101,10 +102,10 @@ class WorkerProcess:
             else:
                 self._socket.send(packet)
         except OSError:
-            self._gone()
+            self._handle_end()
 
     def receive(self) -> Records | None:
-        """The next records, None when there are none now. Learns of readiness and of its end."""
+        """The next records; None if there are none now. Also handles ``Ready`` and the end."""
         while self.alive:
             try:
                 packet = self._socket.recv(MAX_PACKET)
@@ -113,7 +114,7 @@ class WorkerProcess:
             except OSError:
                 packet = b""
             if not packet:
-                self._gone()
+                self._handle_end()
                 return None
             match to_owner(packet):
                 case Records() as records:
@@ -130,7 +131,7 @@ class WorkerProcess:
         self._socket.close()
 
     def end(self, grace_s: float) -> None:
-        """Hang up and wait; kill it if it has not gone after ``grace_s``."""
+        """Close the socket and wait; kill the worker after ``grace_s`` seconds."""
         self.hang_up()
         try:
             self._child.wait(grace_s)
@@ -140,9 +141,9 @@ class WorkerProcess:
         assert self._child.stderr is not None
         self._child.stderr.close()
 
-    def _gone(self) -> None:
-        # Its socket closes a moment before it can be waited for; a worker that lives on without
-        # one is stuck and of no use.
+    def _handle_end(self) -> None:
+        # The socket closes shortly before the process ends. A worker that does not end after that
+        # hangs, and is killed.
         try:
             code = self._child.wait(1.0)
         except subprocess.TimeoutExpired:

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from llmtop.loadgen.client.coalescing import LOOK_NS, PAUSES_NS, Pause
+from llmtop.loadgen.client.coalescing import DECIDE_NS, PAUSES_NS, Pause
 from llmtop.loadgen.client.socket_transport import SocketTransport
 from llmtop.loadgen.core.clock import NS, StampClock
 from llmtop.loadgen.protocol.request_state import RequestState
@@ -41,7 +41,7 @@ def told(streams: int, itl_ms: float, request_s: float = 2.5, at_once: float = 0
     pause = Pause(counters)
     pause.update(NS)
     see(counters, streams, itl_ms, request_s=request_s, at_once=at_once)
-    pause.update(NS + LOOK_NS)
+    pause.update(NS + DECIDE_NS)
     return pause.ns
 
 
@@ -67,11 +67,11 @@ def test_a_stream_that_speeds_up_is_noticed_at_the_next_look() -> None:
     pause = Pause(counters)
     pause.update(NS)
     see(counters, 256, 20)
-    pause.update(NS + LOOK_NS)
-    assert pause.ns == MS and pause.due_ns == NS + 2 * LOOK_NS
+    pause.update(NS + DECIDE_NS)
+    assert pause.ns == MS and pause.due_ns == NS + 2 * DECIDE_NS
     # Under the pause its tokens come two in a read: the second has no gap to the first.
     see(counters, 256, 1, at_once=0.5)
-    pause.update(NS + 2 * LOOK_NS)
+    pause.update(NS + 2 * DECIDE_NS)
     assert pause.ns == 0
 
 
@@ -92,9 +92,9 @@ def test_nothing_is_known_at_first_and_after_silence() -> None:
     pause.update(NS)
     assert pause.ns == 0
     see(counters, 256, 20)
-    pause.update(NS + LOOK_NS)
+    pause.update(NS + DECIDE_NS)
     assert pause.ns == MS
-    pause.update(NS + 2 * LOOK_NS)
+    pause.update(NS + 2 * DECIDE_NS)
     assert pause.ns == 0
 
 
@@ -104,7 +104,7 @@ def test_reads_that_the_kernel_does_not_stamp_are_not_kept_waiting() -> None:
     pause.update(NS)
     see(counters, 256, 20)
     counters.cells[Cell.UNSTAMPED] += 50
-    pause.update(NS + LOOK_NS)
+    pause.update(NS + DECIDE_NS)
     assert pause.ns == 0
 
 
@@ -124,7 +124,7 @@ class Line:
         )
         self.transport.turn(self.now)
         see(self.counters, 256, 20)
-        self.now += LOOK_NS
+        self.now += DECIDE_NS
 
     def rest(self, seconds: float) -> None:
         self.rests.append(round(seconds * NS))

@@ -76,7 +76,7 @@ def test_a_good_answer(kind: str) -> None:
     [
         (Quirk.BUSY, "HTTP 429: too many requests"),
         (Quirk.NO_USAGE, "[DONE] without the requested usage"),
-        (Quirk.ENDLESS_LINE, "a line without end"),
+        (Quirk.ENDLESS_LINE, "a line in the stream is too long"),
         (Quirk.ENDLESS_ERROR, "HTTP 500: aaa"),
         (Quirk.RESET, ""),
         (Quirk.HALF, ""),

@@ -134,7 +134,7 @@ class OneEnd:
 
     def turn(self, until: int) -> None:
         self.turns += 1
-        self.worker._keep(request(0.0, 1.0))
+        self.worker._queue(request(0.0, 1.0))
         self.worker._ended = self.found is not None
 
 

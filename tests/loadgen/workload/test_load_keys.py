@@ -24,7 +24,7 @@ async def test_more_less_and_stop_leave_marks_and_one_key_starts_it_again(
 ) -> None:
     monkeypatch.setattr("llmtop.tui.dashboard.load_control.ONE_MARK_S", 0.0)
     async with staged(wiring, engine) as stage:
-        control = stage.conductor
+        control = stage.controller
         with pytest.raises(LlmtopError, match="no load yet"):
             await control.start_again()
         await control.start(Plan(shape="hold 4"))
@@ -50,12 +50,12 @@ async def test_a_shape_that_nobody_steered_begins_from_its_beginning(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
     async with staged(wiring, engine) as stage:
-        await stage.conductor.start(Plan(shape="ramp 1..5 over 60s"))
-        await stage.conductor.cut_load()
+        await stage.controller.start(Plan(shape="ramp 1..5 over 60s"))
+        await stage.controller.cut_load()
         load = stage.load_source.load
         assert load is not None
         await until(lambda: load.finished, "the end of the load")
-        await stage.conductor.start_again()
+        await stage.controller.start_again()
         assert snapshot(stage).shape == "ramp 1..5 over 60s"
         assert snapshot(stage).asked < 3
 
@@ -64,9 +64,9 @@ async def test_presses_that_follow_each_other_at_once_leave_one_mark(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
     async with staged(wiring, engine) as stage:
-        await stage.conductor.start(Plan(shape="hold 4"))
+        await stage.controller.start(Plan(shape="hold 4"))
         for _ in range(4):
-            await stage.conductor.more()
+            await stage.controller.more()
         assert labels(stage) == [f"load {snapshot(stage).asked:g}"]
 
 

@@ -203,8 +203,8 @@ EXPECTED = {
     Quirk.BUSY: "HTTP 429: too many requests",
     Quirk.BUSY_FOR_LONG: "HTTP 429: come again",
     Quirk.BROKEN: "HTTP 500: out of memory",
-    Quirk.ENDLESS_LINE: "a line without end in the stream",
-    Quirk.ENDLESS_HEAD: "headers without end",
+    Quirk.ENDLESS_LINE: "a line in the stream is too long",
+    Quirk.ENDLESS_HEAD: "the headers are too long",
     Quirk.ENDLESS_ERROR: "HTTP 500: aaa",
     Quirk.NONSENSE: "not HTTP",
     Quirk.NOISE: "not HTTP",
@@ -313,7 +313,7 @@ def test_what_is_too_long_for_a_worker_is_told_and_ends_none() -> None:
 
 def test_a_name_that_stands_for_nothing_is_told_at_the_start() -> None:
     load = Load(Target("http://no..such.host:80", "m"), workers=1)  # nobody is asked about this
-    with pytest.raises(LoadFailed, match=r"no\.\.such\.host is not a host's name"):
+    with pytest.raises(LoadFailed, match=r"no\.\.such\.host is not a host name"):
         load.start(Plan())
     load.close()
 
@@ -442,7 +442,7 @@ def test_a_load_moves_to_another_server_without_losing_a_request(loop: Loop) -> 
         with Load(Target(url, "m"), prompts, workers=2) as load:
             load.start(Plan(loop=loop, shape="hold 30"))
             wait_for(lambda: old.open_streams > 5, "the start")
-            load.aim(next_url)
+            load.retarget(next_url)
             assert load.target.url == next_url
             wait_for(lambda: old.open_streams == 0, "the old server is left")
             asked = old.requests
@@ -454,7 +454,7 @@ def test_a_load_moves_to_another_server_without_losing_a_request(loop: Loop) -> 
         assert (result.failed, result.cut, result.errors) == (0, 0, {})
         assert result.ok == old.requests + new.requests
         with pytest.raises(UsageError):
-            load.aim("https://127.0.0.1:1")
+            load.retarget("https://127.0.0.1:1")
 
 
 def test_conversations_carry_the_servers_own_words() -> None:
