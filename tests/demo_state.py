@@ -60,7 +60,7 @@ def track_of(demo: Demo, now: float) -> EngineTrack:
     track.model, track.version = "llama-3.1-8b", "0.1.0"
     track.status = EngineStatus(record, State.READY, now - SECONDS)
     kv = demo.scheduler.pool.total * BLOCK_SIZE * 131_072.0  # bytes a token of this model
-    track.anatomy = MemoryReport(
+    track.memory_report = MemoryReport(
         weights=15.0 * GIB, kv=kv, graphs=GIB, total=139.8 * GIB, simulated=True
     )
     return track

@@ -66,7 +66,7 @@ class Scene:
         self.track.status = EngineStatus(record, State.READY, now - 4320)
         self.track.options = self.options()
         parts = (15.0 * GIB, 112.3 * GIB, 0.98 * GIB, 1.1 * GIB, 0.22 * GIB)
-        self.track.anatomy = MemoryReport(*parts, pids=(4242, 4243))
+        self.track.memory_report = MemoryReport(*parts, pids=(4242, 4243))
         self.store.events.append(Event(now, "info", "llama ready after 98 s"))
 
     def options(self) -> tuple[Option, ...]:

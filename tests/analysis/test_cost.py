@@ -93,7 +93,7 @@ async def test_only_the_engines_own_gpus_are_counted(
     store: Store, make_gpu: MakeGpu, now: float
 ) -> None:
     track = store.engines["llama"]
-    track.anatomy = MemoryReport(kv=100.0 * GIB, pids=(7,))
+    track.memory_report = MemoryReport(kv=100.0 * GIB, pids=(7,))
     clock = [now]
     source = CostSource(store, lambda: clock[0])
     for second in range(10):

@@ -539,7 +539,7 @@ def test_memory_of_the_engine_is_shown_part_by_part(
     store: Store, now: float, make_gpu: Callable[..., GpuSample]
 ) -> None:
     track = store.engines["llama"]
-    track.anatomy = ANATOMY
+    track.memory_report = ANATOMY
     panel, view = GpuPanel(id="gpu"), View(store, now)
     lines = text(panel, view, 60, 5).splitlines()
     assert "131.2/139.8 GiB" in lines[0]
@@ -569,7 +569,7 @@ def test_what_holds_tokens_is_faded_while_it_is_stale(
     store: Store, now: float, virtual: bool
 ) -> None:
     track = store.engines["llama"]
-    track.anatomy = replace(ANATOMY, simulated=virtual, pids=() if virtual else ANATOMY.pids)
+    track.memory_report = replace(ANATOMY, simulated=virtual, pids=() if virtual else ANATOMY.pids)
     panel, view = GpuPanel(id="gpu"), View(store, now)
     assert ("71.9", STRONG) in spans(panel.draw(view, 60, 5))
     track.stale_since = now - 12
@@ -601,7 +601,7 @@ def test_the_words_of_a_mark_are_never_torn(
 
 def test_memory_of_a_simulated_engine_says_that_it_is_simulated(store: Store, now: float) -> None:
     track = store.engines["llama"]
-    track.anatomy, track.simulated = replace(ANATOMY, simulated=True, pids=()), True
+    track.memory_report, track.simulated = replace(ANATOMY, simulated=True, pids=()), True
     for gpus in ((), store.gpus):
         store.gpus = gpus
         box = text(GpuPanel(id="gpu"), View(store, now), 60, 5)
@@ -872,7 +872,7 @@ def test_unified_memory_is_labelled_and_counted_once(store: Store, now: float) -
     one = GpuSample(
         now, 0, "NVIDIA GB10", "GPU-0", 120 * gib, 30 * gib, utilisation=0.1, unified=True
     )
-    store.engines["llama"].anatomy = None
+    store.engines["llama"].memory_report = None
     store.gpus = (one,)
     view = View(store, now)
     assert "120.0 GiB unified" in text(GpuPanel(id="gpu"), view, 60, 7)

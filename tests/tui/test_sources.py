@@ -106,7 +106,7 @@ class Rig:
             self.store,
             states,
             lambda: self.time,
-            news=self.shown,
+            repaint=self.shown,
             wall=lambda: self.time,
             sleep=sleep,
         )
@@ -137,7 +137,7 @@ async def test_the_cap_beside_a_sample_is_the_one_in_force(socket: Path) -> None
         await rig.beat()
         assert rig.values(SeriesName.CAP) == [256]
         assert rig.values(SeriesName.RUNNING) == [3]
-        rig.source.look_again()
+        rig.source.refresh_options()
         await rig.beat()
         assert rig.values(SeriesName.CAP) == [256, 64]
         await rig.source.close()
@@ -171,7 +171,7 @@ async def test_a_queue_limit_is_drawn_and_none_is_a_gap() -> None:
     for value in (16, 0):
         limit = Option(spec, value, 0, 0, 4096, spec.applies)
         rig.session.read_options = AsyncMock(return_value=Options((limit,), ""))  # type: ignore[method-assign]
-        rig.source.look_again()
+        rig.source.refresh_options()
         await rig.beat()
         rig.time += 1
     assert rig.values(SeriesName.QUEUE_LIMIT) == [16, None]
@@ -196,7 +196,7 @@ async def test_the_cap_of_several_ranks_is_their_sum_and_their_change_is_told_on
         await rig.beat()
         assert rig.values(SeriesName.CAP) == [512]
         rig.time += 1
-        rig.source.look_again()
+        rig.source.refresh_options()
         await rig.beat()
         assert rig.values(SeriesName.CAP) == [512, 128]
         told = [text for _, text in rig.told if "max_num_seqs" in text]
@@ -225,7 +225,7 @@ async def test_a_change_during_a_beat_is_seen_and_shown_right_after_it(socket: P
         first = sampling.sample(rig.source)
         await asyncio.wait_for(asked[0].wait(), DEADLINE_S)
         # The beat has its options already and waits for its numbers.
-        rig.source.look_again()
+        rig.source.refresh_options()
         assert sampling.sample(rig.source, again=True) is first
         rig.time += 0.1
         asked[1].set()

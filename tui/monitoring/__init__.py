@@ -1,6 +1,6 @@
-"""Facts of the store for readers without a screen: the exporter and alert rules.
+"""Facts of the store for the exporter and the alert rules, which need no screen.
 
 Belongs here: totals between two readings, the facts of a metrics page, the inputs of a rule, the
-sources that serve a page and evaluate the rules. Does not belong here: families of metrics
-(``llmtop.exporter``), the rules themselves (``llmtop.alerts``), anything that is drawn.
+sources that serve a page and evaluate the rules. Does not belong here: metric families
+(``llmtop.exporter``), the rules themselves (``llmtop.alerts``), drawing.
 """

@@ -1,4 +1,4 @@
-"""A source that follows the alert rules: on a screen, and in `llmtop watch`."""
+"""A source that evaluates the alert rules: on a screen, and in `llmtop watch`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class AlertSource:
-    """Looks at every engine once a beat. show: takes each alert that begins or ends here, at once.
+    """Evaluates the rules of every engine at each beat.
 
-    delivery: commands and webhooks. Of several processes that see an alert, one delivers it: the
-    first that claims it in the ledger. wall: unix seconds.
+    show: called at once with each alert that begins or ends. delivery: commands and webhooks. If
+    several processes see an alert, only the first that claims it in the ledger delivers it. wall:
+    unix seconds. engines: the number of engines at the last beat.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class AlertSource:
         self.engines = 0
 
     async def sample(self) -> None:
-        """One look at all engines and rules."""
+        """Evaluate all rules on all engines once."""
         await self._watches.sample()
         seen = {track.name: seen_of(track, one) for track, one in self._watches.tracks()}
         self.engines = len(seen)
@@ -52,12 +53,12 @@ class AlertSource:
             await asyncio.to_thread(self._ledger.keep, active)
 
     async def close(self) -> None:
-        """Give what is under way a little time."""
+        """Wait a short time for deliveries in progress."""
         await self._delivery.close()
 
     @property
     def active(self) -> int:
-        """How many alerts have begun and not ended."""
+        """The number of active alerts."""
         return len(self._alerts.active)
 
 

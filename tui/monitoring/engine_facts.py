@@ -1,4 +1,4 @@
-"""One engine of the store as the exporter's facts."""
+"""Converts one engine of the store to the exporter's facts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from llmtop.tui.monitoring.engine_watch import EngineWatch
     from llmtop.tui.store.store import EngineTrack
 
-FROZEN = "stopped by a signal"  # in the words of ``supervision.health``
+FROZEN = "stopped by a signal"  # the text of ``supervision.health``
 
 
 def facts(track: EngineTrack, watch: EngineWatch, gpu_hour: float | None = None) -> EngineFacts:
-    """What is exported now. gpu_hour: what a GPU costs an hour."""
-    sample, status, cost, memory = track.sample, track.status, track.cost, track.anatomy
+    """The facts to export now. gpu_hour: price of one GPU hour, in dollars; None: no price."""
+    sample, status, cost, memory = track.sample, track.status, track.cost, track.memory_report
     fresh = track.stale_since is None and sample is not None
-    lives = status is None or status.state in (State.READY, State.UNRESPONSIVE)
-    fresh = fresh and lives
-    told = sample if fresh else None
+    alive = status is None or status.state in (State.READY, State.UNRESPONSIVE)
+    fresh = fresh and alive
+    current = sample if fresh else None
     totals = watch.totals
     parts = {name: getattr(memory, name) for name in PARTS} if memory is not None else {}
     why = track.why if fresh else None
@@ -38,9 +38,9 @@ def facts(track: EngineTrack, watch: EngineWatch, gpu_hour: float | None = None)
         answers=fresh,
         frozen=FROZEN in status.phase if status is not None else None,
         hung=any(one.name in STALE for one in track.conditions),
-        running=told.running if told is not None else None,
-        waiting=told.waiting if told is not None else None,
-        kv_usage=told.kv_usage if told is not None else None,
+        running=current.running if current is not None else None,
+        waiting=current.waiting if current is not None else None,
+        kv_usage=current.kv_usage if current is not None else None,
         level=track.load_state.level.name.lower() if track.load_state is not None else "",
         causes={one.cause.value: one.share for one in why.causes} if why is not None else {},
         latencies=watch.latencies,
@@ -54,7 +54,7 @@ def facts(track: EngineTrack, watch: EngineWatch, gpu_hour: float | None = None)
         memory={name: size for name, size in parts.items() if size is not None},
         restarts=watch.restarts,
         cause=watch.cause,
-        options=dict(watch.options) if lives else {},
+        options=dict(watch.options) if alive else {},
         changes=dict(watch.changes),
         tokens_per_joule=cost.tokens_per_joule if fresh and cost is not None else None,
         dollars_per_million_tokens=_dollars(track, gpu_hour) if fresh else None,
@@ -64,7 +64,10 @@ def facts(track: EngineTrack, watch: EngineWatch, gpu_hour: float | None = None)
 
 
 def _dollars(track: EngineTrack, gpu_hour: float | None) -> float | None:
-    """None where the number of its GPUs is not known; a simulated engine counts as one GPU."""
+    """Dollars per million tokens. None if the number of GPUs is not known.
+
+    A simulated engine counts as one GPU.
+    """
     cost = track.cost
     if cost is None or not (cost.gpus or track.simulated):
         return None

@@ -1,4 +1,4 @@
-"""What is kept of one engine between two looks: totals, restarts, changes, the oldest wait."""
+"""The totals of one engine between two readings: steps, restarts, changes, longest wait."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from llmtop.operations.slo.holders import HolderState
     from llmtop.tui.store.store import EngineTrack
 
-OLDEST_EVERY_S = 5.0  # the queue is looked through on the engine's own thread
-NO_OPTION = "none"  # of an action of a hold that changed none
+OLDEST_EVERY_S = 5.0  # the engine searches its queue on its own thread
+NO_OPTION = "none"  # label for actions of a hold that change no option
 
 
 class EngineWatch:
-    """Follows one engine. insight: what is known of its inside, None before the first look.
+    """Follows one engine. insight: its steps and latencies, None before the first reading.
 
     steady: monotonic seconds. wall: unix seconds.
     """
@@ -40,12 +40,12 @@ class EngineWatch:
         self.oldest_wait_s: float | None = None
         self.hold: HolderState | None = None
         self.hold_actions: dict[str, int] = {}
-        self._acted = wall()  # actions of before are not counted
+        self._acted = wall()  # earlier actions are not counted
         self._pid: int | None = None
         self._oldest_due = 0.0
 
     async def observe(self, track: EngineTrack, hold: HolderState | None = None) -> None:
-        """Compare with the look before. hold: who holds the engine now."""
+        """Update the totals from the track. hold: the current hold of the engine; None: none."""
         record = track.status.record if track.status is not None else None
         if record is not None:
             if self._pid is not None and record.pid != self._pid:
@@ -58,23 +58,23 @@ class EngineWatch:
                 self.changes[name] = self.changes.get(name, 0) + 1
         self.options = {**self.options, **now}
         self._count_actions(hold)
-        await self._look_at_queue(track)
+        await self._read_queue(track)
 
     @property
     def latencies(self) -> Mapping[str, LatencyHistogram]:
-        """Exact distributions since the engine started, by name; {} where it shows none."""
+        """Exact distributions since the engine started, by name; empty if it shows none."""
         insight = self._insight()
         found = insight.latencies if insight is not None else None
         return found.histograms if found is not None else {}
 
     @property
     def shows_steps(self) -> bool:
-        """Whether steps are counted."""
+        """Whether the engine shows its steps."""
         insight = self._insight()
         return insight is not None and insight.shows_steps
 
     def recent(self, name: str) -> LatencyHistogram | None:
-        """An exact distribution of the last seconds, None where the engine shows none."""
+        """An exact distribution of the last seconds; None if the engine shows none."""
         insight = self._insight()
         return insight.recent(name) if insight is not None else None
 
@@ -86,7 +86,7 @@ class EngineWatch:
                 name = action.option or NO_OPTION
                 self.hold_actions[name] = self.hold_actions.get(name, 0) + 1
 
-    async def _look_at_queue(self, track: EngineTrack) -> None:
+    async def _read_queue(self, track: EngineTrack) -> None:
         waiting = track.sample.waiting if track.sample is not None else None
         if not waiting:
             self.oldest_wait_s = 0.0 if waiting == 0 else None

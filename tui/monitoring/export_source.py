@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from llmtop.tui.monitoring.watches import Watches
     from llmtop.tui.store.store import Store
 
-AGAIN_BEATS = 10  # an address that another program has is tried again
+AGAIN_BEATS = 10  # between two attempts to bind an address that is in use
 
 
 class ExportSource:
-    """Follows the engines and serves their page. trouble: why it cannot be served, "" while it is.
+    """Follows the engines and serves their metrics page.
 
-    now: the clock of events.
+    now: the clock of events. trouble: why the page cannot be served, "" while it is served.
     """
 
     def __init__(
@@ -34,14 +34,14 @@ class ExportSource:
         self.trouble = ""
 
     async def sample(self) -> None:
-        """Listen where that is not done yet, then look at the engines."""
+        """Listen if the page is not served yet, then read the engines."""
         if not self._page.port and self._wait <= 0:
             await self._listen()
         self._wait -= 1
         await self._watches.sample()
 
     async def close(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         await self._page.close()
 
     async def _listen(self) -> None:

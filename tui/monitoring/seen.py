@@ -1,4 +1,4 @@
-"""One engine as alert rules see it: states and numbers, exact where its inside is shown."""
+"""The inputs of alert rules for one engine: states, and numbers, which are exact if possible."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _SHARES = (("p50", 0.50, 1), ("p95", 0.95, FEWEST_P95), ("p99", 0.99, FEWEST_P99
 
 
 def seen_of(track: EngineTrack, watch: EngineWatch) -> Snapshot:
-    """What is known of an engine now. Numbers that are not of now are not known."""
+    """The present state and numbers of an engine. Stale numbers are left out."""
     words = set()
     if any(one.name in STALE for one in track.conditions):
         words.add("hung")
     state = track.status.state if track.status is not None else None
-    living = state in (None, State.READY, State.UNRESPONSIVE)
-    if track.stale_since is not None and living:
+    alive = state in (None, State.READY, State.UNRESPONSIVE)
+    if track.stale_since is not None and alive:
         words.add("stale")
     if track.load_state is not None and (name := track.load_state.level.name.lower()) in LEVELS:
         words.add(name)
     if state in (State.UNRESPONSIVE, State.FAILED, State.LOST):
         words.add(state.value)
-    fresh = track.stale_since is None and living
+    fresh = track.stale_since is None and alive
     numbers = _numbers(track, watch) if fresh else {}
     empty = _empty(track, watch) if fresh else frozenset()
     return Snapshot(state.value if state is not None else "", frozenset(words), numbers, empty)
@@ -60,26 +60,26 @@ def _numbers(track: EngineTrack, watch: EngineWatch) -> dict[str, Range | None]:
     }
     for latency in Latency:
         exact = watch.recent(latency.value)
-        told = sample.latencies.get(latency)
+        reported = sample.latencies.get(latency)
         for name, share, least in _SHARES:
             key = f"{latency.value}_{name}"
             if exact is not None and exact.count >= least:
                 value = exact.quantile(share)
                 if value is not None:
                     found[key] = Range(value * (1 - RELATIVE_ERROR), value * (1 + RELATIVE_ERROR))
-            elif told is not None:
-                found[key] = _range(getattr(told, name))
+            elif reported is not None:
+                found[key] = _range(getattr(reported, name))
     return found
 
 
 def _empty(track: EngineTrack, watch: EngineWatch) -> frozenset[str]:
-    """The percentiles that are of no request at all."""
+    """The names of percentiles over zero requests."""
     sample = track.sample
     found = set()
     for latency in Latency:
         exact = watch.recent(latency.value)
-        told = sample.latencies.get(latency) if sample is not None else None
-        count = exact.count if exact is not None else (told.n if told is not None else None)
+        reported = sample.latencies.get(latency) if sample is not None else None
+        count = exact.count if exact is not None else (reported.n if reported is not None else None)
         if count == 0:
             found |= {f"{latency.value}_{name}" for name, _, _ in _SHARES}
     return frozenset(found)

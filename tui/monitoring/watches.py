@@ -24,10 +24,10 @@ ORPHANS_EVERY_S = 30.0
 
 
 class Watches:
-    """An ``EngineWatch`` for each engine. orphans: processes that engines left behind, None where
-    they are not counted.
+    """An ``EngineWatch`` for each engine.
 
-    count_orphans: seldom, since it looks at all processes.
+    count_orphans: also count processes that ended engines left behind, every 30 s, because it reads
+    all processes. steady: monotonic seconds. orphans: their number; None: not counted.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class Watches:
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._insights, self._wiring = store, insights, wiring
-        self._insights.heard = self._heard
+        self._insights.on_steps = self._count_steps
         self._steady = steady
         self._orphans_due = 0.0 if count_orphans else float("inf")
         self.engines: dict[str, EngineWatch] = {}
         self.orphans: int | None = None
 
     async def sample(self) -> None:
-        """Look at every engine once; none of them waits for another."""
+        """Read every engine once, concurrently."""
         store = self._store
         for name in [name for name in self.engines if name not in store.engines]:
             del self.engines[name]
@@ -57,15 +57,15 @@ class Watches:
         await self._count_orphans()
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
     def tracks(self) -> list[tuple[EngineTrack, EngineWatch]]:
-        """Every engine with what is kept of it."""
+        """Every engine of the store with its watch."""
         found = self._store.engines
         return [(found[name], one) for name, one in self.engines.items() if name in found]
 
     def facts(self, gpu_hour: float | None = None) -> list[EngineFacts]:
-        """What is exported of each engine now."""
+        """The facts to export, of each engine. gpu_hour: price of one GPU hour; None: no price."""
         return [facts(track, watch, gpu_hour) for track, watch in self.tracks()]
 
     async def _observe(self, track: EngineTrack, watch: EngineWatch) -> None:
@@ -76,7 +76,7 @@ class Watches:
             self.engines[name] = EngineWatch(lambda: self._insights.of(name))
         return self.engines[name]
 
-    def _heard(self, name: str, steps: Steps) -> None:
+    def _count_steps(self, name: str, steps: Steps) -> None:
         self._watch(name).totals.add(steps)
 
     async def _hold(self, track: EngineTrack) -> HolderState | None:

@@ -22,13 +22,15 @@ LITTLE = 0.05 * f.GIB  # would read 0.0
 def on_gpu(gpu: GpuSample, view: View) -> Division | None:
     """The selected engine's memory on this GPU; None when it is not on it, or reported nothing."""
     engine = view.engine
-    anatomy = engine.anatomy if engine is not None and view.stage is LifecycleView.RUNNING else None
-    if engine is None or anatomy is None or anatomy.simulated or gpu.memory_used_bytes is None:
+    report = (
+        engine.memory_report if engine is not None and view.stage is LifecycleView.RUNNING else None
+    )
+    if engine is None or report is None or report.simulated or gpu.memory_used_bytes is None:
         return None
     if not engine.is_on(gpu, view.store.gpus):
         return None
     return divide(
-        anatomy,
+        report,
         used=gpu.memory_used_bytes,
         total=gpu.memory_total_bytes,
         kv_usage=_kv_usage(view),
@@ -39,10 +41,12 @@ def on_gpu(gpu: GpuSample, view: View) -> Division | None:
 def simulated(view: View) -> Division | None:
     """The selected engine's memory on its virtual GPU; None when it has none."""
     engine = view.engine
-    anatomy = engine.anatomy if engine is not None and view.stage is LifecycleView.RUNNING else None
-    if anatomy is None or not anatomy.simulated:
+    report = (
+        engine.memory_report if engine is not None and view.stage is LifecycleView.RUNNING else None
+    )
+    if report is None or not report.simulated:
         return None
-    return divide(anatomy, kv_usage=_kv_usage(view))
+    return divide(report, kv_usage=_kv_usage(view))
 
 
 def _kv_usage(view: View) -> float | None:
@@ -106,20 +110,20 @@ def _part(word: str, size: float, role: str) -> list[Span]:
 def held_words(engine: EngineTrack, view: View) -> str:
     """How much GPU memory an engine holds: by NVML where its processes are known, else its own
     report; ``--`` where neither reports it."""
-    anatomy = engine.anatomy
-    if anatomy is None:
+    report = engine.memory_report
+    if report is None:
         return f.ABSENT
     told = [
         process.memory_bytes
         for gpu in view.store.gpus
         if gpu.mig_of is None
         for process in gpu.processes
-        if process.pid in anatomy.pids and process.memory_bytes is not None
+        if process.pid in report.pids and process.memory_bytes is not None
     ]
     if told:
         return f"{f.gib(sum(told))} GiB"
-    parts = (anatomy.weights, anatomy.kv, anatomy.graphs, anatomy.runtime)
+    parts = (report.weights, report.kv, report.graphs, report.runtime)
     if all(part is None for part in parts):
         return f.ABSENT
     size = f"{f.gib(sum(part for part in parts if part is not None))} GiB"
-    return f"{size}, simulated" if anatomy.simulated else f"about {size}"
+    return f"{size}, simulated" if report.simulated else f"about {size}"

@@ -1,6 +1,6 @@
-"""Behind the screen: what settings are expected to do, which are best, and who keeps an SLO.
+"""Forecasts, tunes and holds of one screen.
 
-Belongs here: forecasts from the facts that the dashboard has, on a worker thread; a tune with its
-own load; holders of engines. Does not belong here: the twin and the search themselves
-(``llmtop.forecast``, ``llmtop.slo_control``), and how any of it is drawn.
+Belongs here: forecasts from the dashboard's facts, on a worker thread; a tune with its own load;
+the holders of engines. Does not belong here: the simulation and the search themselves
+(``llmtop.forecast``, ``llmtop.slo_control``), drawing.
 """

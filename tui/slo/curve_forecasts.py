@@ -1,4 +1,4 @@
-"""The throughput that is expected of an engine at each number of streams, for a search."""
+"""Forecasts of an engine's throughput at each number of streams, for a search."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ if TYPE_CHECKING:
 
 
 class CurveForecasts:
-    """Keeps ``Store.curve_forecast``. One is computed at a time; the next one waits for it.
+    """Updates ``Store.curve_forecast``. Forecasts are computed one after the other.
 
-    knee: as ``forecast.knee_forecast.knee``, which it is by default.
+    repaint: called to paint a forecast at once. knee: replaces
+    ``forecast.knee_forecast.knee``, the default.
     """
 
     def __init__(
         self,
         store: Store,
         facts: ForecastFacts,
-        news: Callable[[], None],
+        repaint: Callable[[], None],
         knee: Callable[..., KneeForecast] | None = None,
     ) -> None:
-        self._store, self._facts, self._news, self._given = store, facts, news, knee
+        self._store, self._facts, self._repaint, self._knee = store, facts, repaint, knee
         self._task: asyncio.Task[None] | None = None
         self._next: CurveQuestion | None = None
 
     def ask(self, question: CurveQuestion) -> None:
-        """Answer this as soon as what is computed now is done."""
+        """Compute this forecast after the running one. It replaces one that still waits."""
         found = self._store.curve_forecast
         if found is not None and found.question == question:
             return
@@ -45,10 +46,10 @@ class CurveForecasts:
             self._task = asyncio.create_task(self._work())
 
     async def sample(self) -> None:
-        """Nothing: who shows a search asks."""
+        """Do nothing: the screen of a search calls ``ask``."""
 
     async def close(self) -> None:
-        """Withdraw what is asked."""
+        """Cancel the running and the waiting forecast."""
         if self._task is not None:
             self._task.cancel()
         self._task = self._next = None
@@ -60,8 +61,8 @@ class CurveForecasts:
                 found = await self._forecast(question)
             except Exception as error:
                 found = CurveForecast(question, refused=clean(refusal(error)))
-            self._store.curve_forecast = settled(self._store.curve_forecast, found)
-            self._news()
+            self._store.curve_forecast = merged(self._store.curve_forecast, found)
+            self._repaint()
 
     async def _forecast(self, question: CurveQuestion) -> CurveForecast:
         from llmtop.forecast.knee_forecast import knee
@@ -73,7 +74,7 @@ class CurveForecasts:
         load = Load("closed", 1.0, assumed(question.prompt), assumed(question.output))
 
         def work(draw: Draw) -> KneeForecast:
-            make = self._given or knee
+            make = self._knee or knee
             return make(known.fit, known.front_end, known.settings, load, question.top, run=draw)
 
         found = await on_thread(work)
@@ -86,9 +87,12 @@ class CurveForecasts:
         return CurveForecast(question, tuple(points), streams, refused)
 
 
-def settled(before: CurveForecast | None, found: CurveForecast) -> CurveForecast:
-    """What was forecast of levels before they were measured stays as it was: a forecast that knew
-    the result would be none. The rest is new."""
+def merged(before: CurveForecast | None, found: CurveForecast) -> CurveForecast:
+    """Merge a new forecast into the one before.
+
+    Points of measured levels are kept from before: a forecast that knows the result is no forecast.
+    The points above are replaced.
+    """
     if before is None or not _same(before.question, found.question):
         return found
     edge = found.question.measured
@@ -104,5 +108,5 @@ def _last(points: Sequence[ForecastPoint]) -> int:
 
 
 def _same(a: CurveQuestion, b: CurveQuestion) -> bool:
-    """Whether they are about one search. One that was begun again has measured less."""
+    """Whether both belong to one search. A search that was started again has measured less."""
     return a.same_search(b) and b.measured >= a.measured

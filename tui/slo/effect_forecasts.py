@@ -1,4 +1,4 @@
-"""What another value of an option is expected to do, and what it then did."""
+"""Forecasts of the effect of another option value, and the measured effect after a change."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from llmtop.operations.slo.fitted_engine import FittedEngine
     from llmtop.tui.slo.worker import Draw
 
-PAUSE_S = 0.3  # of typing, before anything is computed
-FRESH_S = 8.0  # what was read of the engine serves all values that are typed meanwhile
+PAUSE_S = 0.3  # without typing, before a forecast is computed
+FRESH_S = 8.0  # for which one reading of the engine is used for all typed values
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
 class EffectForecasts:
-    """Keeps ``Store.effect``. One question at a time: the newest one.
+    """Updates ``Store.effect``. Only the newest question is answered.
 
-    now: the screen's clock. news: something should be seen before the next beat. answer: as
-    ``operations.slo.ask.answer``, which it is by default.
+    now: the screen's clock. repaint: called to paint before the next beat.
+    answer: replaces ``operations.slo.ask.answer``, the default.
     """
 
     def __init__(
@@ -39,19 +39,19 @@ class EffectForecasts:
         store: Store,
         facts: ForecastFacts,
         now: Callable[[], float],
-        news: Callable[[], None],
+        repaint: Callable[[], None],
         sleep: Sleep = asyncio.sleep,
         answer: Callable[..., Forecast] | None = None,
     ) -> None:
-        self._store, self._facts, self._now, self._news = store, facts, now, news
-        self._sleep, self._given = sleep, answer
+        self._store, self._facts, self._now, self._repaint = store, facts, now, repaint
+        self._sleep, self._answer_with = sleep, answer
         self._task: asyncio.Task[None] | None = None
-        self._known: tuple[str, float, FittedEngine] | None = None  # of which engine, since when
-        self._as_it_is: tuple[FittedEngine, str, Answer] | None = None  # for which limits
+        self._known: tuple[str, float, FittedEngine] | None = None  # engine, time of the reading
+        self._present: tuple[FittedEngine, str, Answer] | None = None  # model, limits, answer
         self._meter: EffectMeter | None = None
 
     def ask(self, question: EffectQuestion) -> None:
-        """Answer this after a pause of typing, in place of what was asked before."""
+        """Answer a question after a pause in typing. It replaces the question before."""
         before = self._store.effect
         if before is not None and before.question == question and before.since is None:
             return
@@ -60,12 +60,12 @@ class EffectForecasts:
         self._task = asyncio.create_task(self._answer(question))
 
     def forget(self) -> None:
-        """Nothing is asked now. A value that was set is still measured."""
+        """Withdraw the question. The effect of a value that was set is still measured."""
         if self._store.effect is not None and self._store.effect.since is None:
             self._drop()
 
     def applied(self, engine: str, option: str) -> None:
-        """The option was set: from now on it is measured what that does."""
+        """Start to measure the effect of an option that was just set."""
         found = self._store.effect
         if found is None or (found.question.engine, found.question.option) != (engine, option):
             return
@@ -80,14 +80,14 @@ class EffectForecasts:
         self._meter = EffectMeter(self._store, self._facts, found.question, self._now())
 
     async def sample(self) -> None:
-        """Look how far the measurement is."""
+        """Update the measurement; report its result when it is complete."""
         found, meter = self._store.effect, self._meter
         if meter is None or found is None:
             return
         if found.refused:
             self._meter = None
             return
-        if found.computing:  # from what was read before the change
+        if found.computing:  # its data was read before the change
             return
         measured = meter.measure(self._now())
         if measured is None and not meter.over:
@@ -99,10 +99,10 @@ class EffectForecasts:
         words = compared_words(found)
         if words:
             self._store.events.append(Event(self._now(), "effect", " · ".join(words), words))
-        self._news()
+        self._repaint()
 
     async def close(self) -> None:
-        """Withdraw what is asked."""
+        """Cancel the forecast and the measurement."""
         self._drop()
 
     def _drop(self) -> None:
@@ -124,7 +124,7 @@ class EffectForecasts:
             self._store.effect = replace(found, forecast=forecast, trouble=trouble)
             if found.since is not None:
                 self._known = None
-            self._news()
+            self._repaint()
 
     async def _forecast(self, question: EffectQuestion) -> Forecast:
         from llmtop.forecast.figures import Limits
@@ -142,16 +142,16 @@ class EffectForecasts:
         now = self._present_answer(known, question.slo)
 
         def work(draw: Draw) -> Forecast:
-            return (self._given or answer)(known, asked, now=now, run=draw)
+            return (self._answer_with or answer)(known, asked, now=now, run=draw)
 
         found = await on_thread(work)
         if found.now is not None:
-            self._as_it_is = known, question.slo, found.now
+            self._present = known, question.slo, found.now
         return found
 
     def _present_answer(self, known: FittedEngine, slo: str) -> Answer | None:
-        """That with the present values, where an earlier question has computed it."""
-        before = self._as_it_is
+        """The answer for the present values, if an earlier question has computed it."""
+        before = self._present
         if before is None or before[0] is not known or before[1] != slo:
             return None
         return before[2]

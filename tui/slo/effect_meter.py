@@ -1,4 +1,4 @@
-"""What an engine measures after a change, by its own steps and exact latencies."""
+"""Measures the effect of a change, from the engine's own steps and exact latencies."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from llmtop.tui.store.store import Store
 if TYPE_CHECKING:
     from llmtop.engines.core.latencies import Latencies, LatencyHistogram
 
-SETTLE_S = 5.0  # after the change: what was under way then is not its effect
+SETTLE_S = 5.0  # after the change, before the window: older requests do not show its effect
 WINDOW_S = 10.0
-PATIENCE_S = 40.0
-SAME = 0.1  # levels of the load within this share of each other are one level
+PATIENCE_S = 40.0  # after the change, then the measurement is given up
+SAME = 0.1  # relative difference up to which two load levels count as equal
 
 
 class EffectMeter:
-    """Measures one change. ``measure`` at each beat until it is over. since: the screen's time."""
+    """Measures the effect of one change.
+
+    Call ``measure`` at each beat until ``over``. since: the time of the change, on the screen's
+    clock. over: there is a result, or the measurement was given up.
+    """
 
     def __init__(
         self, store: Store, facts: ForecastFacts, question: EffectQuestion, since: float
@@ -32,16 +36,16 @@ class EffectMeter:
         self.over = False
 
     def measure(self, now: float) -> MeasuredEffect | None:
-        """The result once the window is full; None before, and where it cannot be had."""
-        gone = now - self._since
+        """The result once the window is full; None before that, and without exact latencies."""
+        elapsed = now - self._since
         insight = self._facts.insight(self._question.engine)
         latest = insight.latencies if insight is not None else None
-        if latest is None or gone > PATIENCE_S:
-            self.over = gone > PATIENCE_S
+        if latest is None or elapsed > PATIENCE_S:
+            self.over = elapsed > PATIENCE_S
             return None
         first = self._first
         if first is None or first.boots != latest.boots:
-            self._first = latest if gone >= SETTLE_S else None
+            self._first = latest if elapsed >= SETTLE_S else None
             return None
         seconds = latest.time - first.time
         if seconds < WINDOW_S:
@@ -59,16 +63,20 @@ class EffectMeter:
                 "tpot_p50": tpot.quantile(0.5) if tpot is not None else None,
                 "tpot_p95": tpot.quantile(0.95) if tpot is not None else None,
             },
-            self._good(ttft, tpot, seconds),
+            self._in_time(ttft, tpot, seconds),
             ttft.count if ttft is not None else 0,
             seconds,
             self._remark(),
         )
 
-    def _good(
+    def _in_time(
         self, ttft: LatencyHistogram | None, tpot: LatencyHistogram | None, seconds: float
     ) -> tuple[float, float] | None:
-        """One late request may have broken one limit or both. Not known with a limit of e2e."""
+        """Lower and upper bound of the requests a second within the limits.
+
+        The histograms do not show whether two broken limits belong to one request or to two. None
+        without histograms, or with a limit of e2e.
+        """
         if ttft is None or tpot is None:
             return None
         from llmtop.loadgen.experiments import slo as slos
@@ -85,10 +93,10 @@ class EffectMeter:
     def _remark(self) -> str:
         level = self._asked()
         if (level is None) != (self._level is None):
-            return "the load came or went meanwhile"
+            return "the load started or stopped meanwhile"
         then = self._level
         if level is not None and then is not None and abs(level - then) > SAME * max(level, then):
-            return f"the load went from {then:,.0f} to {level:,.0f} meanwhile"
+            return f"the load changed from {then:,.0f} to {level:,.0f} meanwhile"
         now = self._options()
         other = [name for name, value in now.items() if self._others.get(name) != value]
         return f"{other[0]} changed too" if other else ""

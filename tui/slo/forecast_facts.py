@@ -1,4 +1,4 @@
-"""What a forecast needs to know of an engine, from the steps that the dashboard reads already."""
+"""The inputs of a forecast, from the steps that the dashboard reads already."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from llmtop.operations.slo.fitted_engine import EngineReadings, FittedEngine
     from llmtop.tui.sources.engine import EngineSource
 
-ROWS = 50  # of requests that are looked at
+ROWS = 50  # of the request table that are read
 NO_STEPS = "the engine shows no steps yet"
 
 
 class ForecastFacts:
-    """find: the source of an engine, by its name. inside: what is read of its steps."""
+    """Collects the inputs of forecasts.
+
+    find: the source of an engine, by its name. inside: its steps and latencies; None if they are
+    not read.
+    """
 
     def __init__(
         self,
@@ -32,11 +36,11 @@ class ForecastFacts:
         self._store, self._find, self._inside = store, find, inside
 
     def insight(self, engine: str) -> EngineInsight | None:
-        """The steps and latencies of an engine, None if they are not read."""
+        """The steps and latencies of an engine; None if they are not read."""
         return self._inside(engine)
 
     async def known(self, engine: str) -> FittedEngine:
-        """Fit a model to the newest steps. LlmtopError, with the reason, where that cannot be."""
+        """Fit a model to the newest steps. Raises LlmtopError with the reason if it cannot."""
         from llmtop.forecast.estimates import NotFitted
         from llmtop.operations.slo.fitted_engine import fit_engine
 
@@ -47,7 +51,7 @@ class ForecastFacts:
             raise LlmtopError(error.reason, error.remedy) from None
 
     async def read(self, engine: str) -> EngineReadings:
-        """What is known without a fit. LlmtopError for an engine that shows no steps."""
+        """The inputs of a fit. Raises LlmtopError for an engine that shows no steps."""
         from llmtop.engines.logs.memory_report import MemoryReport
         from llmtop.operations.slo.fitted_engine import (
             FIT_S,
@@ -65,7 +69,7 @@ class ForecastFacts:
             raise LlmtopError(track.steps_missing or NO_STEPS)
         tokens = track.sample.kv_tokens_total if track.sample is not None else None
         steps = newest(list(insight.history.steps), FIT_S)
-        anatomy, bandwidth = track.anatomy or MemoryReport(), self._bandwidth(track)
+        memory_report, bandwidth = track.memory_report or MemoryReport(), self._bandwidth(track)
         return EngineReadings(
             name=engine,
             simulated=track.simulated,
@@ -73,9 +77,9 @@ class ForecastFacts:
             options=track.options,
             kv_tokens=tokens,
             context_s=seconds_of_context(
-                anatomy.kv, tokens, len({one.rank for one in steps}), bandwidth
+                memory_report.kv, tokens, len({one.rank for one in steps}), bandwidth
             ),
-            weights_s=seconds_of_weights(anatomy.weights, bandwidth),
+            weights_s=seconds_of_weights(memory_report.weights, bandwidth),
             table=await self._table(source),
             latencies=insight.latencies,
             streams=self._streams(track),
@@ -108,7 +112,7 @@ class ForecastFacts:
         return bandwidth_of_all(names or {gpu.name for gpu in gpus})
 
     def _streams(self, track: EngineTrack) -> float | None:
-        """How many streams the one who loads it keeps; None: not a closed loop, or not known."""
+        """The number of streams of the load on the engine; None: no closed loop, or not known."""
         load = self._store.load
         if load is not None and load.running and self._store.load_target == track.name:
             return load.asked or None if load.loop == "closed" else None

@@ -1,4 +1,4 @@
-"""Who holds the engines: shown for each, started and ended by a key."""
+"""The holds of the engines: reads, starts and ends them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring
 
 EVERY_S = 1.0
-ENDED = "the hold ended: "  # begins the reason in the last words of a holder
+ENDED = "the hold ended: "  # precedes the reason in the last message of a holder
 
 
 class Holds:
-    """A source of the screen: reads which engines are held. A holder is a process of its own.
+    """A source that reads which engines are held. Each holder is a separate process.
 
-    now: the screen's clock. wall: the clock that processes share.
+    now: the screen's clock. wall: unix seconds, the clock that processes share.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class Holds:
     ) -> None:
         self._store, self._now, self._wiring, self._wall = store, now, wiring, wall
         self._due = 0.0
-        self._shown: dict[str, float] = {}  # by engine: the newest action that is an event here
+        self._shown: dict[str, float] = {}  # by engine: time of the newest action that was reported
         self._began = wall()
-        self._ending: set[str] = set()  # engines whose hold is ended from here
+        self._ending: set[str] = set()  # engines whose hold this screen is ending
 
     async def sample(self) -> None:
-        """Once a second at most."""
+        """Read the holds, at most once a second."""
         now = self._wall()
         if 0 <= self._due - now <= EVERY_S:
             return
@@ -49,23 +49,23 @@ class Holds:
             await self._observe(track)
 
     async def close(self) -> None:
-        """A holder outlives the screen."""
+        """Do nothing: the holders continue to run."""
 
     async def start(self, engine: str, slo: str) -> None:
-        """Start a holder in the background; returns when it holds."""
+        """Start a holder in the background; return when it holds. Raises LlmtopError."""
         await asyncio.to_thread(start, self._wiring, engine, slo)
-        await self._look_at(engine)
+        await self._refresh(engine)
 
     async def end(self, engine: str) -> None:
-        """End the holder of an engine, which restores the operator's values."""
+        """End the holder of an engine; the holder restores the operator's values."""
         self._ending.add(engine)
         try:
             await asyncio.to_thread(end, self._wiring, engine)
-            await self._look_at(engine)
+            await self._refresh(engine)
         finally:
             self._ending.discard(engine)
 
-    async def _look_at(self, engine: str) -> None:
+    async def _refresh(self, engine: str) -> None:
         track = self._store.engines.get(engine)
         if track is not None:
             await self._observe(track)
@@ -89,10 +89,11 @@ class Holds:
             self._show(track, found)
 
     def _show(self, track: EngineTrack, found: HolderState) -> None:
-        """Its actions as events, each once. Options that it set are events of their own."""
+        """Report each action of a holder once. Changes of options are reported elsewhere."""
         shown = self._shown.get(track.name, self._began)
         new = [action for action in found.recent if action.time > shown]
-        shift = self._now() - self._wall()  # the screen's clock may have been started before a step
+        # Not zero if the wall clock was stepped after the start of the screen.
+        shift = self._now() - self._wall()
         for why, actions in groupby(new, lambda action: action.why):
             last = list(actions)[-1]
             self._shown[track.name] = last.time
@@ -104,7 +105,7 @@ class Holds:
 
 
 def who(found: HolderState) -> str:
-    """Who holds, with the process."""
+    """The holder, with its process id."""
     pid = f"pid {found.pid}"
     return found.who if pid in found.who else f"{found.who}, {pid}"
 
@@ -114,6 +115,6 @@ def _level(action: Action) -> str:
 
 
 def _reason(words: str) -> str:
-    """Why a holder ended by itself, "" where it was asked to."""
+    """Why a holder ended by itself; "" if it was asked to end."""
     _, found, why = words.partition(ENDED)
     return f": {why}" if found else ""

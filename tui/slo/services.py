@@ -1,4 +1,4 @@
-"""All of this room for one screen, put together."""
+"""Builds the holds and forecasts of one screen."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 
 class SloServices:
-    """find: the source of an engine. inside: what is read of its steps. now: the screen's clock.
+    """The holds, forecasts and tunes of one screen.
 
-    news: something should be seen before the next beat.
+    find: the source of an engine, by its name. inside: its steps and latencies; None if they are
+    not read. now: the screen's clock. repaint: called to paint before the next beat.
     """
 
     def __init__(
@@ -35,32 +36,32 @@ class SloServices:
         find: Callable[[str | None], EngineSource | None],
         inside: Callable[[str], EngineInsight | None],
         now: Callable[[], float],
-        news: Callable[[], None],
+        repaint: Callable[[], None],
     ) -> None:
         facts = self._facts = ForecastFacts(store, find, inside)
         self.holds = Holds(store, now, wiring)
-        self.curves = CurveForecasts(store, facts, news)
-        self.effects = EffectForecasts(store, facts, now, news)
-        self.whys = WhyForecasts(store, facts, now, news)
+        self.curves = CurveForecasts(store, facts, repaint)
+        self.effects = EffectForecasts(store, facts, now, repaint)
+        self.whys = WhyForecasts(store, facts, now, repaint)
 
     @staticmethod
     def may_tune(source: EngineSource) -> None:
-        """Raises LlmtopError for an engine whose options another process changes now."""
+        """Raise LlmtopError for an engine that is held: the holder changes its options."""
         hold = source.track.hold
         if hold is not None:
             raise LlmtopError(
-                f"{source.track.name} is held by {hold.who}, and the limits are its own",
+                f"{source.track.name} is held by {hold.who}, which controls its limits",
                 "end the hold first",
             )
 
     def tune(self, experiments: Experiments, source: EngineSource, plan: TunePlan) -> None:
-        """Begin a tune; LlmtopError when something else runs or the engine is not ready."""
-        from llmtop.tui.slo.tune_run import TuneRun  # here: it is what takes long to import
+        """Begin a tune. Raises LlmtopError if an experiment runs or the engine is not ready."""
+        from llmtop.tui.slo.tune_run import TuneRun  # imported late: it is slow to import
 
         experiments.guard()
         experiments.begin(TuneRun(experiments.parts, source, plan, self._facts), source)
 
     @property
     def sources(self) -> list[Source]:
-        """What wants a beat of the screen."""
+        """The sources to sample at each beat."""
         return [self.holds, self.effects, self.curves, self.whys]

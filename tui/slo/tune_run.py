@@ -1,4 +1,4 @@
-"""A tune beside the screen: candidates in force one after the other, under a load of its own."""
+"""Runs a tune in the background: measures candidates one by one under a load of its own."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
     from llmtop.tui.sources.engine import EngineSource
 
 CUT_S = 5.0
-NO_LIMIT = "no limit of this engine changes as it runs"
+NO_LIMIT = "no limit of this engine can be changed while it runs"
 
 
 class TuneRun(Experiment):
-    """Runs one tune and keeps ``Store.tune`` up to date. The decisions are those of ``Search``."""
+    """Runs one tune and updates ``Store.tune``. ``Search`` makes the decisions."""
 
     screen = "tune"
 
@@ -72,7 +72,7 @@ class TuneRun(Experiment):
         self._publish(TuneState(plan, parts.now()))
 
     async def measure(self) -> None:
-        """A run with the operator's own settings, a forecast of others, then what decides."""
+        """Measure the operator's settings, forecast others, then measure the best candidates."""
         own = await self._read_options()
         load = await self.begin_load(
             self._source,
@@ -107,38 +107,38 @@ class TuneRun(Experiment):
                 return
             wanted = self._names.of(search.candidates[index])
             self._show(now=wanted, phase="")
-            await self._put(self._source.session, wanted)
-            self._source.look_again()
+            await self._apply(self._source.session, wanted)
+            self._source.refresh_options()
             found = await self._run(load, search.round)
             if self.stopping:
                 return
             self._limit.took(index, self._spent - begun)
             search.take(found)
-            self.parts.news()
+            self.parts.repaint()
 
-    async def settle(self) -> None:
-        """The operator's settings, whatever happened."""
+    async def restore(self) -> None:
+        """Restore the operator's settings, also after an error."""
         trouble = ""
         for _ in range(TRIES):
             try:
-                await self._put(self._source.session, self._own)
+                await self._apply(self._source.session, self._own)
             except Exception as error:
                 trouble = clean(refusal(error))
             else:
                 break
-        self._source.look_again()
+        self._source.refresh_options()
         if not self._in_force.restored:
-            self.say("error", f"your settings could not be put back: {trouble}")
+            self.report("error", f"your settings could not be restored: {trouble}")
 
     def release(self) -> None:
-        """Also put the options back where the screen's loop ended too soon for that."""
+        """Also restore the options, if the event loop ended before that."""
         super().release()
         if not self._in_force.restored:
-            with suppress(Exception):  # the engine may be gone, and so may the screen
-                asyncio.run(self._put_anew())
+            with suppress(Exception):  # the engine and the screen may have ended
+                asyncio.run(self._restore_in_new_session())
 
-    async def tell(self, trouble: str) -> None:
-        """The verdict as an event."""
+    async def report_result(self, trouble: str) -> None:
+        """Publish the report, and its verdict as an event."""
         plan, result = self._plan, self._search.result if self._search is not None else None
         settings = self._names.of(result.settings) if result is not None else {}
         report = TuneReport(
@@ -161,14 +161,14 @@ class TuneRun(Experiment):
             )
         )  # fmt: skip
         if trouble:
-            self.say("error", f"the tune of {plan.engine} ended early: {trouble}; {back}")
+            self.report("error", f"the tune of {plan.engine} ended early: {trouble}; {back}")
         elif result is None:
-            self.say("info", f"the tune of {plan.engine} was stopped; {back}")
+            self.report("info", f"the tune of {plan.engine} was stopped; {back}")
         else:
-            self.say("info", f"{tune_sentence(plan.engine, limits(plan.slo), report)}; {back}")
+            self.report("info", f"{tune_sentence(plan.engine, limits(plan.slo), report)}; {back}")
 
     async def _read_options(self) -> dict[str, int]:
-        """The operator's settings by role. LlmtopError where none can be changed."""
+        """The operator's settings by role. Raises LlmtopError if none can be changed."""
         options, why_not = await self._source.session.options()
         own, self._names = own_settings(options, self._plan.roles)
         self._most = most_of(options, self._names)
@@ -181,16 +181,16 @@ class TuneRun(Experiment):
     async def _candidates(self, own: dict[str, int]) -> Chosen:
         plan, slo = self._plan, self._plan.slo
         known = None
-        with suppress(LlmtopError):  # then a spread of the grid is measured
+        with suppress(LlmtopError):  # without a model, points of a grid are measured
             known = await self._facts.known(plan.engine)
         prompt, output = assumed(plan.prompts.prompt_tokens), assumed(plan.prompts.output_tokens)
         load = Assumed("open" if plan.is_open else "closed", plan.level, prompt, output)
         goal = Limits(slo.ttft, slo.tpot, slo.e2e)
 
-        def draw(*given: Any, **named: Any) -> Run:
+        def draw(*args: Any, **kwargs: Any) -> Run:
             if self.stopping:
                 raise LlmtopError("stopped")
-            return simulate(*given, **named)
+            return simulate(*args, **kwargs)
 
         def work(run: Draw) -> Chosen:
             return choose(own, self._most, known, goal, load, plan.seconds, run)
@@ -203,8 +203,10 @@ class TuneRun(Experiment):
             raise
 
     async def _run(self, load: Load, number: int) -> Measured:
-        """One run: it begins at an engine without requests, and ends with one. number: of the
-        round; its runs meet the same arrivals, with new prompts."""
+        """Measure one run, from an idle engine to an idle engine.
+
+        number: of the round. All runs of a round have the same arrival times, with new prompts.
+        """
         plan, clock = self._plan, self._clock
         self._records.clear()
         begun, end = clock.seconds(), clock.seconds() + plan.seconds
@@ -229,20 +231,20 @@ class TuneRun(Experiment):
             load.poll()
             self.check(load, self._source)
 
-    async def _put(self, session: EngineSession, settings: Mapping[str, int]) -> None:
-        if asked := self._in_force.ask(settings):
+    async def _apply(self, session: EngineSession, settings: Mapping[str, int]) -> None:
+        if changes := self._in_force.ask(settings):
             purpose = self._in_force.purpose
-            self._in_force.answered(asked, await session.change(asked, purpose=purpose))
+            self._in_force.answered(changes, await session.change(changes, purpose=purpose))
 
-    async def _put_anew(self) -> None:
+    async def _restore_in_new_session(self) -> None:
         session = self.parts.reopen(self._source)
         try:
-            await self._put(session, self._own)
+            await self._apply(session, self._own)
         finally:
             await session.close()
 
     def _show(self, *, now: Mapping[str, int] | None, phase: str, left: int | None = None) -> None:
-        """What is done now, and about how long all of it will take."""
+        """Publish the current work and the estimated time left. left: runs; None: estimate."""
         if left is None:
             left = self._search.left if self._search is not None else 0
         spent, left_s = self._spent, None

@@ -1,4 +1,4 @@
-"""What the changes that the why screen advises would bring, by the forecast."""
+"""Forecasts of the effect of the changes that the why screen advises."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from llmtop.diagnosis.causes import Explanation, Knob
     from llmtop.tui.slo.worker import Draw
 
-FRESH_S = 15.0  # the engine's state has changed by then
+FRESH_S = 15.0  # after this the engine's state may differ: forecast again
 Forecast = Callable[..., "Explanation"]
 
 
 class WhyForecasts:
-    """Keeps ``EngineTrack.why_forecasts``. One engine at a time, while its why screen asks.
+    """Updates ``EngineTrack.why_forecasts``, of one engine at a time, while its why screen is open.
 
-    now: the screen's clock. forecast: as ``knob_forecast.forecast_knobs``, which it is by default.
+    now: the screen's clock. repaint: called to paint a forecast at once. forecast:
+    replaces ``knob_forecast.forecast_knobs``, the default.
     """
 
     def __init__(
@@ -30,36 +31,36 @@ class WhyForecasts:
         store: Store,
         facts: ForecastFacts,
         now: Callable[[], float],
-        news: Callable[[], None],
+        repaint: Callable[[], None],
         forecast: Forecast | None = None,
     ) -> None:
-        self._store, self._facts, self._now, self._news = store, facts, now, news
-        self._given = forecast
+        self._store, self._facts, self._now, self._repaint = store, facts, now, repaint
+        self._forecast_with = forecast
         self._task: asyncio.Task[None] | None = None
-        self._told: tuple[str, float, tuple[Knob, ...]] | None = None
+        self._last: tuple[str, float, tuple[Knob, ...]] | None = None
 
     def ask(self, engine: str) -> None:
-        """Answer for what is advised now, unless that was just done or is under way."""
+        """Forecast the advised changes, unless a forecast of them is recent or in progress."""
         track = self._store.engines.get(engine)
         if track is None or track.why is None or (self._task and not self._task.done()):
             return
         knobs = _changes(track.why)
-        if self._is_told(engine, knobs):
+        if self._is_answered(engine, knobs):
             return
-        self._told = engine, self._now(), knobs
+        self._last = engine, self._now(), knobs
         if knobs:
             self._task = asyncio.create_task(self._work(engine, track.why))
 
-    def _is_told(self, engine: str, knobs: tuple[Knob, ...]) -> bool:
-        before = self._told
+    def _is_answered(self, engine: str, knobs: tuple[Knob, ...]) -> bool:
+        before = self._last
         same = before is not None and (before[0], before[2]) == (engine, knobs)
         return same and before is not None and 0 <= self._now() - before[1] < FRESH_S
 
     async def sample(self) -> None:
-        """Nothing: the why screen asks."""
+        """Do nothing: the why screen calls ``ask``."""
 
     async def close(self) -> None:
-        """Withdraw what is asked."""
+        """Cancel the forecast in progress."""
         if self._task is not None:
             self._task.cancel()
         self._task = None
@@ -68,7 +69,7 @@ class WhyForecasts:
         from llmtop.operations.insight.knob_forecast import forecast_knobs, without_forecasts
         from llmtop.tui.slo.worker import on_thread
 
-        make = self._given or forecast_knobs
+        make = self._forecast_with or forecast_knobs
         try:
             known = await self._facts.known(engine)
 
@@ -82,11 +83,11 @@ class WhyForecasts:
         if track is not None:
             made = (cause.knob for cause in found.causes if cause.knob is not None)
             track.why_forecasts = tuple(made)
-            self._news()
+            self._repaint()
 
 
 def _changes(why: Explanation) -> tuple[Knob, ...]:
-    """The advised changes without what is expected of them, which differs at each look."""
+    """The advised changes without their expected effects, which differ at each reading."""
     from msgspec.structs import replace
 
     knobs = (cause.knob for cause in why.causes if cause.knob is not None)

@@ -1,4 +1,4 @@
-"""Forecasts on a thread: the screen stays live, and a question can be withdrawn."""
+"""Runs forecasts on a thread, so that the screen stays responsive and can cancel them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ Draw = Callable[..., Run]
 
 
 class Withdrawn(Exception):
-    """Nobody waits for the answer any more."""
+    """The caller was cancelled; nobody needs the answer."""
 
 
 async def on_thread(work: Callable[[Draw], _Found], draw: Draw = simulate) -> _Found:
-    """Call ``work`` on a thread with what makes its draws.
+    """Call ``work`` on a thread and return its result.
 
-    When the caller is cancelled, the thread ends before its next draw: a draw takes some 50 ms.
+    ``work`` gets a function that simulates one draw. When the caller is cancelled, that function
+    raises ``Withdrawn`` at the next draw; a draw takes about 50 ms.
     """
     withdrawn = threading.Event()
 
-    def made(*given: Any, **named: Any) -> Run:
+    def checked_draw(*args: Any, **kwargs: Any) -> Run:
         if withdrawn.is_set():
             raise Withdrawn
-        return draw(*given, **named)
+        return draw(*args, **kwargs)
 
     try:
-        return await asyncio.to_thread(work, made)
+        return await asyncio.to_thread(work, checked_draw)
     finally:
         withdrawn.set()

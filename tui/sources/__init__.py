@@ -1,1 +1,1 @@
-"""Facts on their way up: each source writes one kind of fact into the store."""
+"""The sources: each one writes one kind of fact into the store."""

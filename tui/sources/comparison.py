@@ -1,4 +1,4 @@
-"""Runs a comparison: switches the option for each run, and restores it at the end."""
+"""Runs a comparison: changes the option before each run, and restores it at the end."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ DRAIN_S = 30.0  # time limit for one engine to finish before the other one's run
 
 
 class ComparisonRun(Experiment):
-    """Runs one comparison and keeps ``Store.comparison`` up to date.
+    """Runs one comparison and updates ``Store.comparison``.
 
-    source: the engine of A. other: that of B; None when both are values of one option.
+    source: the engine of A. other: the engine of B; None if A and B are values of one option.
     """
 
     screen = "compare"
@@ -40,77 +40,77 @@ class ComparisonRun(Experiment):
         self._plan = plan
         self._sources = {"A": source, "B": other or source}
         self._clocks = {arm: LoadClock() for arm in self._sources}
-        self._playing = "A"
-        self._owes = False  # the option may have another value than before
+        self._current = "A"
+        self._changed = False  # the option may differ from its original value
         self._before: OptionValue = None
         self._in_force: OptionValue = None
         self._back = ""
-        self._duel = Comparison(
-            lambda: self._clocks[self._playing].seconds(),
+        self._comparison = Comparison(
+            lambda: self._clocks[self._current].seconds(),
             level=plan.level,
             pairs=plan.pairs,
             seconds=plan.seconds,
             seed=parts.seed(),
             keep_records=False,
         )
-        self._publish(ComparisonState(plan, parts.now(), self._duel.result()))
+        self._publish(ComparisonState(plan, parts.now(), self._comparison.result()))
 
     async def measure(self) -> None:
-        """A against itself, then in turns, until all pairs are run."""
+        """Compare A with itself, then A and B in turn, until all pairs are complete."""
         if self._plan.other is None:
             await self._read_option()
         loads = {"A": await self._begin("A")}
         loads["B"] = await self._begin("B") if self._plan.other is not None else loads["A"]
         self.show_load(loads["A"], self._sources["A"])
         while not self.stopping:
-            self.check(loads[self._playing], self._sources[self._playing])
-            fact = self._duel.poll()
-            standing = self._duel.standing
+            self.check(loads[self._current], self._sources[self._current])
+            fact = self._comparison.poll()
+            standing = self._comparison.standing
             state = replace(self._state, standing=standing)
             if isinstance(fact, PairResult | CompareResult):
-                state = replace(state, result=self._duel.result())
+                state = replace(state, result=self._comparison.result())
             self._publish(state)
             match fact:
                 case CompareResult():
                     return
                 case PairResult():
-                    self.parts.news()
+                    self.parts.repaint()
                 case Turn(arm):
-                    self._duel.placed(await self._place(arm, loads))
-                case None if self._duel.running:
+                    self._comparison.placed(await self._switch_to(arm, loads))
+                case None if self._comparison.running:
                     await self.parts.sleep(BEAT_S)
 
-    async def settle(self) -> None:
-        """Put the option back, whatever happened."""
-        if not self._owes:
+    async def restore(self) -> None:
+        """Restore the option, also after an error."""
+        if not self._changed:
             return
         name, source = self._plan.option, self._sources["A"]
         value = value_words(name, self._before)
         try:
             await self._set(source.session, self._before)
         except Exception as error:
-            self._back = f"{name} could not be put back to {value}: {clean(refusal(error))}"
-            self.say("error", self._back)
+            self._back = f"{name} could not be restored to {value}: {clean(refusal(error))}"
+            self.report("error", self._back)
             return
-        self._owes = False
+        self._changed = False
         self._back = f"{name} is {value} again"
-        source.look_again()
+        source.refresh_options()
 
     def release(self) -> None:
-        """Also put the option back where the screen's loop ended too soon for that."""
+        """Also restore the option, if the event loop ended before that."""
         super().release()
-        if self._owes:
-            self._owes = False
-            with suppress(Exception):  # the engine may be gone, and so may the screen
-                asyncio.run(self._set_anew())
+        if self._changed:
+            self._changed = False
+            with suppress(Exception):  # the engine and the screen may have ended
+                asyncio.run(self._restore_in_new_session())
 
-    async def tell(self, trouble: str) -> None:
-        """The answer as an event."""
-        result, plan = self._duel.result(), self._plan
+    async def report_result(self, trouble: str) -> None:
+        """Publish the result, and its summary as an event."""
+        result, plan = self._comparison.result(), self._plan
         counted = any(finding.n for finding in result.findings)
         trouble = trouble or early_end_reason(result)
         if result.complete and not trouble and not counted:
-            trouble = "no pair could be counted: the client could not keep up, or nothing ended"
+            trouble = "no pair could be counted: the client could not keep up, or no request ended"
         self._publish(
             replace(
                 self._state,
@@ -123,11 +123,11 @@ class ComparisonRun(Experiment):
         )
         back = f"; {self._back}" if self._back else ""
         if trouble:
-            self.say("error", f"the comparison ended early: {trouble}{back}")
+            self.report("error", f"the comparison ended early: {trouble}{back}")
             return
         words = comparison_sentence(result, *plan.labels) if counted else ""
         stopped = "" if result.complete else "the comparison was stopped. "
-        self.say("info", f"{stopped}{words}{back}")
+        self.report("info", f"{stopped}{words}{back}")
 
     async def _begin(self, arm: str) -> Load:
         return await self.begin_load(
@@ -135,11 +135,11 @@ class ComparisonRun(Experiment):
             self._plan.prompts,
             clock=self._clocks[arm],
             window_s=self._plan.seconds,
-            on_record=self._duel.take,
+            on_record=self._comparison.take,
         )
 
     async def _read_option(self) -> None:
-        """The value in force, and whether both of the plan can be had; LlmtopError when not."""
+        """Read the value in force. Raises LlmtopError if a value of the plan is not possible."""
         plan = self._plan
         options, _ = await self._sources["A"].session.options()
         option = resolution.find(options, plan.option)
@@ -149,20 +149,20 @@ class ComparisonRun(Experiment):
                 raise LlmtopError(reason)
         self._before = self._in_force = option.value
 
-    async def _place(self, arm: str, loads: dict[str, Load]) -> Load:
-        """Put A or B in force; the load that goes to it."""
+    async def _switch_to(self, arm: str, loads: dict[str, Load]) -> Load:
+        """Make A or B the tested variant; return its load."""
         source = self._sources[arm]
         if self._plan.other is None:
             wanted = self._plan.a if arm == "A" else self._plan.b
             if wanted != self._in_force:
-                self._owes = True
+                self._changed = True
                 await self._set(source.session, wanted)
                 self._in_force = wanted
-                source.look_again()
-        elif arm != self._playing:
-            # What is in flight ends first: the two may share a GPU.
-            await self.drain(loads[self._playing], DRAIN_S)
-        self._playing = arm
+                source.refresh_options()
+        elif arm != self._current:
+            # Requests in flight end first, because both engines may share a GPU.
+            await self.drain(loads[self._current], DRAIN_S)
+        self._current = arm
         self.show_load(loads[arm], source)
         return loads[arm]
 
@@ -173,7 +173,7 @@ class ComparisonRun(Experiment):
             if change.failed:
                 raise LlmtopError(f"{name} could not be set to {change.after}: {change.reason}")
 
-    async def _set_anew(self) -> None:
+    async def _restore_in_new_session(self) -> None:
         session = self.parts.reopen(self._sources["A"])
         try:
             await self._set(session, self._before)

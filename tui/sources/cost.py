@@ -1,4 +1,4 @@
-"""What every engine's tokens cost, beside its other facts."""
+"""Computes the cost of each engine's tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmtop.tui.store.store import EngineTrack, Store
 
 
 class CostSource:
-    """Lays an engine's numbers beside those of its GPUs, at each sample."""
+    """Updates ``EngineTrack.cost`` from an engine's rates and its GPUs, at each sample."""
 
     def __init__(self, store: Store, now: Callable[[], float]) -> None:
         self._store, self._now = store, now
@@ -18,10 +18,10 @@ class CostSource:
         self._pids: dict[str, int] = {}
 
     async def sample(self) -> None:
-        """Look at what the other sources have written since."""
-        for gone in self._meters.keys() - self._store.engines.keys():
-            del self._meters[gone]
-            self._pids.pop(gone, None)
+        """Update the cost of every engine from the newest samples."""
+        for removed in self._meters.keys() - self._store.engines.keys():
+            del self._meters[removed]
+            self._pids.pop(removed, None)
         for name, track in self._store.engines.items():
             meter = self._meters.setdefault(name, CostMeter())
             pid = track.status.record.pid if track.status is not None else 0
@@ -32,7 +32,7 @@ class CostSource:
             self._note(meter, track)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
     def _note(self, meter: CostMeter, track: EngineTrack) -> None:
         sample = track.sample
@@ -44,5 +44,5 @@ class CostSource:
             rates.last if rates is not None else None,
             sample.kv_usage,
             [gpu for gpu in self._store.gpus if track.is_on(gpu, self._store.gpus)],
-            track.anatomy.kv if track.anatomy is not None else None,
+            track.memory_report.kv if track.memory_report is not None else None,
         )

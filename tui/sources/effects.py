@@ -1,4 +1,4 @@
-"""The rows that say what a change did, as events: they come by themselves."""
+"""Reports the measured effect of each change as an event."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from llmtop.engines.core.samples import Latency, Quantile
 from llmtop.tui.store.store import EngineTrack, Event, Store
 from llmtop.wording.sentences import effect_words
 
-RATE_S = 3.0  # where a sample does not say how far its rates look back
+RATE_S = 3.0  # window of the rates, if a sample does not report it
 
 
 class EffectSource:
-    """Notes what every engine and our load measure, and reports each change's effect once."""
+    """Collects the figures of every engine and of our load; reports each change's effect once."""
 
     def __init__(self, store: Store, now: Callable[[], float]) -> None:
         self._store, self._now = store, now
         self._effects: dict[str, Effects] = {}
 
     async def sample(self) -> None:
-        """Look at what the other sources have written since."""
+        """Take the newest figures, then report the effects that are due."""
         now = self._now()
         for name in [name for name in self._effects if name not in self._store.engines]:
             del self._effects[name]
@@ -39,7 +39,7 @@ class EffectSource:
                 self._store.events.append(Event(now, "effect", " · ".join(parts), parts))
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
     def _client(self, track: EngineTrack) -> Figures | None:
         load = self._store.load
@@ -85,6 +85,6 @@ def _down(track: EngineTrack) -> bool:
 
 
 def _newest(track: EngineTrack, name: SeriesName) -> float | None:
-    """When the newest point of a series was written."""
+    """The time of the newest point of a series, unix seconds; None if there is none."""
     series = track.series.get(name)
     return series.newest if series is not None else None

@@ -1,4 +1,4 @@
-"""One engine's part of the store."""
+"""The source that writes one engine's facts into the store."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from llmtop.tui.store.store import EngineTrack, Event, Store
 from llmtop.values import replace
 from llmtop.wording.sentences import left_words, mark_words, status_words
 
-# A start ends between two beats, and its phases are short: it is looked at more often.
-STARTING_LOOK_S = 0.2
-STARTING_LOOKS = 4
-LIVE_EVERY_S = 2.0  # the live-option socket is asked this often, and at once after a change
-LOG_LINES = 3  # of its log's end, while it starts or when it has failed
-LOG_CHARS = 500  # of each of them: more than any terminal is wide
+# The phases of a start are shorter than a beat, so the status is read more often.
+STARTING_POLL_S = 0.2
+STARTING_POLLS = 4
+LIVE_EVERY_S = 2.0  # between two readings of the live options; after a change at once
+LOG_LINES = 3  # last log lines to show, during a start or after a failure
+LOG_CHARS = 500  # of each line: wider than any terminal
 
 QUEUE_LIMIT = "max_queued_requests"
 
@@ -39,15 +39,18 @@ ENDED = (State.STOPPED, State.FAILED, State.LOST)
 
 
 class EngineSource:
-    """Keeps one engine's track: its state, its numbers, its options and who changed them.
+    """Updates one engine's track: its state, its numbers, its options and their changes.
 
-    now: the screen's clock. wall: the clock of the engines' change times.
-    news: called for changes that should appear before the screen's next beat. reopen: creates a new
-    session when the record names another process, after a restart.
-    judge: called after each reading to determine the state.
-    seen: receives the problems of llmtop's engines, for other processes.
-    expected: a restart from this screen is in progress; its caller reports the result.
-    settled: set after its first sample, or when it has ended without one.
+    status: reads the engine's status; None if llmtop did not start it. now: the screen's clock.
+    learn: stores the version that the engine reports. repaint: called to paint before the next
+    beat. memory_report: reads the report of the start. reopen: opens a new session when the record
+    names another process, after a restart. seen: receives the problems of llmtop's engines, for
+    other processes. wall: unix seconds, the clock of the engines' change times. judge: called after
+    each reading to determine the load state.
+
+    paused: read nothing, because another engine is taking over the name. expected: a restart from
+    this screen is in progress; its caller reports the result. settled: set after the first sample,
+    or when the engine has ended without one.
     """
 
     def __init__(
@@ -58,8 +61,8 @@ class EngineSource:
         status: Callable[[EngineRecord], EngineStatus] | None,
         now: Callable[[], float],
         learn: Callable[[EngineRecord, str], object] | None = None,
-        news: Callable[[], None] = lambda: None,
-        anatomy: Callable[[EngineRecord], MemoryReport | None] = lambda record: None,
+        repaint: Callable[[], None] = lambda: None,
+        memory_report: Callable[[EngineRecord], MemoryReport | None] = lambda record: None,
         reopen: Callable[[EngineRecord], EngineSession] | None = None,
         seen: Callable[[EngineRecord, tuple[Condition, ...]], None] = lambda record, found: None,
         wall: Callable[[], float] = time.time,
@@ -69,16 +72,16 @@ class EngineSource:
         self._judge = judge
         self.session = session
         self.track = track
-        self.resting = False  # nothing is looked at: another engine is just taking over the name
+        self.paused = False
         self.expected = False
         self.settled = asyncio.Event()
         self._store = store
         self._status = status
         self._now = now
         self._learn = learn
-        self._news = news
-        self._anatomy = anatomy
-        self._anatomy_of: int | None = None
+        self._repaint = repaint
+        self._memory_report = memory_report
+        self._memory_report_pid: int | None = None
         self._reopen = reopen
         self._seen = seen
         self._noted = False
@@ -87,7 +90,7 @@ class EngineSource:
         self._history = ChangeHistory(track, store, now, wall)
         self._live_due = now()
         self._urgent = False
-        # On the screen's clock, of a state that began under our eyes: the wall may be stepped.
+        # Start of the state, on the screen's clock, if it began while the screen was open.
         self._began: float | None = None
         self._reported_missing = ""
         self._reported_disabled: str | None = None
@@ -96,38 +99,38 @@ class EngineSource:
         # A restart by another process: the options before it, and when it was last seen.
         self._restarted: tuple[dict[str, OptionValue], float] | None = None
 
-    def look_again(self) -> None:
-        """Ask the live-option socket at the next beat, and show it: something was changed."""
+    def refresh_options(self) -> None:
+        """Read the live options at the next beat and paint at once, after a change."""
         self._urgent = True
 
     async def sample(self) -> None:
-        """Status first; numbers only from an engine that can have some."""
-        if self.resting:
+        """Read the status, and the numbers if the engine runs."""
+        if self.paused:
             return
-        # Taken at the beginning: what is changed during this beat is for the next one.
+        # Reset first: a change during this beat is read at the next one.
         if self._urgent:
             self._urgent, self._show, self._live_due = False, True, self._now()
         await self._read()
         self._judge(self.track)
         if self._show:
             self._show = False
-            self._news()
+            self._repaint()
 
     async def _read(self) -> None:
         record = self.session.endpoint.record
         if self._status is not None and record is not None:
             state = await self._ask_status(self._status, record)
-            await self._follow()
-            for _ in range(STARTING_LOOKS):
+            await self._follow_restart()
+            for _ in range(STARTING_POLLS):
                 if state is not State.STARTING:
                     break
-                await self._sleep(STARTING_LOOK_S)
+                await self._sleep(STARTING_POLL_S)
                 state = await self._ask_status(self._status, record)
             if state is State.STARTING or state in ENDED:
                 self._gap()
                 return
-            await self._dissect()
-        # Before the numbers, so that the cap drawn beside them is the one in force.
+            await self._read_memory_report()
+        # Before the numbers, so that the charts show them with the batch limit in force.
         if self._now() >= self._live_due:
             self._live_due = self._now() + LIVE_EVERY_S
             await self._options()
@@ -160,17 +163,17 @@ class EngineSource:
         status, self.track.log_tail = await asyncio.to_thread(look)
         return self._note_status(status)
 
-    async def _dissect(self) -> None:
-        """Read what its start reported of its memory, once for each process that it is."""
+    async def _read_memory_report(self) -> None:
+        """Read the memory report of the start, once for each process of the engine."""
         status = self.track.status
         if status is None or status.state is not State.READY:
             return
-        if self._anatomy_of != status.record.pid:
-            self._anatomy_of = status.record.pid
-            self.track.anatomy = await asyncio.to_thread(self._anatomy, status.record)
+        if self._memory_report_pid != status.record.pid:
+            self._memory_report_pid = status.record.pid
+            self.track.memory_report = await asyncio.to_thread(self._memory_report, status.record)
 
-    async def _follow(self) -> None:
-        """It was restarted, here or elsewhere: another process, and maybe another port."""
+    async def _follow_restart(self) -> None:
+        """After a restart by any process, open a session on the new process."""
         before, status = self.session.endpoint.record, self.track.status
         if self._reopen is None or before is None or status is None or status.record.pid == 0:
             return
@@ -198,7 +201,7 @@ class EngineSource:
         return self._now() if self._fresh_at is None else self._fresh_at
 
     def _difference(self, before: Mapping[str, OptionValue]) -> str:
-        """Report what a restart by another process changed, at least the restart itself."""
+        """The options that a restart by another process changed, in words; else "restart"."""
         changes = [
             mark_words(Change(now.name, before[now.name], now.value, Outcome.APPLIED))
             for now in self.track.options
@@ -215,7 +218,7 @@ class EngineSource:
 
     def _note_status(self, status: EngineStatus) -> State:
         before = self.track.status
-        known = before is not None and before.record.pid != 0  # else it is just being launched
+        known = before is not None and before.record.pid != 0  # 0: the launch is in progress
         if before is not None and known and _phase_of_life(before) != _phase_of_life(status):
             self._began = self._now()
         if self._began is not None:
@@ -241,14 +244,14 @@ class EngineSource:
         self._show = self._findings.silent(found) or self._show
 
     def _note_missing(self) -> None:
-        """Say once, not at each beat, that some of the numbers cannot be had."""
+        """Report once, not at each beat, that some numbers are not available."""
         note = self.session.note
         if note and note != self._reported_missing:
             self._report("warning", f"{self.track.name}: {note}")
             self._reported_missing = note
 
     def _gap(self) -> None:
-        """A time without numbers. The client's own, on the same charts, go on."""
+        """Write a gap into the engine's series. The load's series on the same charts continue."""
         now = self._now()
         for name, _ in numbers(None, None):
             if name in self.track.series:
@@ -286,7 +289,7 @@ class EngineSource:
         if disabled and disabled != self._reported_disabled:
             self._report("error", f"{track.name}: {found.why_not}")
         self._reported_disabled = disabled
-        self._history.tell(found.live.history, self.session.who)
+        self._history.report(found.live.history, self.session.who)
 
     def _report(self, level: str, text: str) -> None:
         self._store.events.append(Event(self._now(), level, text))
@@ -299,7 +302,11 @@ def _phase_of_life(status: EngineStatus) -> tuple[State, int, int]:
 def numbers(
     sample: EngineSample | None, cap: int | None, queue_limit: int | None = None
 ) -> tuple[tuple[SeriesName, float | None], ...]:
-    """The engine's own series, each with its value now; without a sample the names alone."""
+    """The engine's series and their values.
+
+    sample: None: return the names with values that are to be ignored. cap: the batch limit in
+    requests. queue_limit: the most waiting requests; None: unknown or no limit.
+    """
     if sample is None:
         sample = EngineSample(time=0.0, window_s=0.0)
     return (
@@ -326,7 +333,7 @@ def numbers(
 def latency_series(
     found: Quantiles | None, names: tuple[SeriesName, SeriesName, SeriesName]
 ) -> tuple[tuple[SeriesName, float | None], ...]:
-    """The two ends of the 95th percentile and the mean, seconds; a gap where one is not known."""
+    """Lower and upper bound of the 95th percentile, and the mean, in seconds; None: unknown."""
     low, high, mean = names
     p95 = found.p95 if found is not None else None
     return (
@@ -337,6 +344,6 @@ def latency_series(
 
 
 def log_end(path: Path) -> str:
-    """The last few lines of a log that hold something, clean and of bounded length."""
+    """The last non-empty lines of a log, without control characters, of bounded length."""
     lines = [line[:LOG_CHARS] for line in tail(path, 4 * LOG_LINES) if line.strip()]
     return "\n".join(lines[-LOG_LINES:])

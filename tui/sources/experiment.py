@@ -1,4 +1,4 @@
-"""The base of searches, comparisons and tunes: an own load that runs in the background."""
+"""The base class of searches, comparisons and tunes, which have a load of their own."""
 
 from __future__ import annotations
 
@@ -25,15 +25,13 @@ if TYPE_CHECKING:
     from llmtop.tui.sources.engine import EngineSource
     from llmtop.tui.sources.load import LoadSource
 
-BEAT_S = (
-    0.2  # between two looks at the load; ``Saturation`` and ``Comparison`` want some five a second
-)
-CUT_S = 3.0  # time limit for cut requests to be counted
+BEAT_S = 0.2  # between two polls; ``Saturation`` and ``Comparison`` need about five a second
+CUT_S = 3.0  # time limit until cancelled requests are counted
 ENDED = (State.STOPPED, State.FAILED, State.LOST)
 
 
 class NewLoad(Protocol):
-    """Makes a load on an engine; blocks, since the engine is asked which model it serves."""
+    """Makes a load on an engine; blocks while it asks the engine for its model."""
 
     def __call__(
         self,
@@ -44,14 +42,19 @@ class NewLoad(Protocol):
         window_s: float,
         on_record: Callable[[RequestRecord], None],
     ) -> Load:
-        """A load that was not started yet."""
+        """Return a load that is not started.
+
+        window_s: length of a measured window, in seconds. on_record: called with each result.
+        """
 
 
 class Parts(Struct, frozen=True):
-    """What experiments are made of. now: the screen's clock. news: something should be seen now.
+    """The dependencies of experiments.
 
-    energy: the meter under an engine, None where there is none. reopen: a session of its own on a
-    source's engine, for when the screen's loop has ended.
+    energy: the energy meter of an engine; None without one. reopen: opens a new session on a
+    source's engine, for use after the event loop has ended. archive: the curves of earlier
+    searches. seed: a new seed at each call. now: the screen's clock. repaint: called to paint at
+    once.
     """
 
     store: Store
@@ -59,18 +62,18 @@ class Parts(Struct, frozen=True):
     new_load: NewLoad
     energy: Callable[[EngineSource], EngineEnergy | None]
     reopen: Callable[[EngineSource], EngineSession]
-    shelf: CurveArchive
+    archive: CurveArchive
     seed: Callable[[], int]
     now: Callable[[], float]
-    news: Callable[[], None]
+    repaint: Callable[[], None]
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 class Experiment:
     """One measurement with a load of its own. ``run`` ends by itself, or soon after ``stop``.
 
-    The screen's loop is never blocked: what blocks goes to a thread. ``release`` is for when the
-    loop has ended in the middle. screen: the command that shows it.
+    It never blocks the event loop; blocking calls run on threads. ``release`` ends it if the loop
+    has stopped before ``run`` ended. screen: the id of the command that shows it.
     """
 
     screen: ClassVar[str]
@@ -81,30 +84,30 @@ class Experiment:
         self._loads: list[Load] = []
 
     async def run(self) -> None:
-        """Measure, then leave everything as it was."""
+        """Measure, then end the loads, restore the options and report the result."""
         trouble = ""
         try:
             await self.measure()
         except Exception as error:
             trouble = clean(refusal(error))
         await self._end_loads()
-        await self.settle()
-        await self.tell(trouble)
-        self.parts.news()
+        await self.restore()
+        await self.report_result(trouble)
+        self.parts.repaint()
 
     async def measure(self) -> None:
-        """The measuring itself; raises what made it end early."""
+        """Measure. Raises the error that ended the measurement early."""
         raise NotImplementedError
 
-    async def settle(self) -> None:
-        """Put back what was changed."""
+    async def restore(self) -> None:
+        """Restore the changed options."""
 
-    async def tell(self, trouble: str) -> None:
-        """The end, as facts. trouble: why it ended early, "" when it did not or was stopped."""
+    async def report_result(self, trouble: str) -> None:
+        """Publish the result. trouble: why it ended early, "" if it did not or was stopped."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """End soon; what is known by then is kept."""
+        """End soon; the results so far are kept."""
         self.stopping = True
 
     def release(self) -> None:
@@ -121,38 +124,38 @@ class Experiment:
         window_s: float,
         on_record: Callable[[RequestRecord], None],
     ) -> Load:
-        """A load whose workers are up and which sends nothing yet."""
+        """Make a load and start its workers; it sends nothing yet."""
 
         def begin() -> Load:
             load = self.parts.new_load(
                 source, prompts, clock=clock, window_s=window_s, on_record=on_record
             )
             self._loads.append(load)
-            # From here on a plan is followed without waiting for anybody.
+            # Start the workers with an empty plan, so that the next plan starts without a wait.
             load.start(Plan(shape="hold 0", seed=self.parts.seed()))
             return load
 
         return await asyncio.to_thread(begin)
 
     def show_load(self, load: Load, source: EngineSource) -> None:
-        """From now on this is the load of the screen, on this engine's charts."""
+        """Show this load on the charts of this engine."""
         self.parts.load_source.load = load
         self.parts.store.load_target = source.track.name
 
     def check(self, load: Load, source: EngineSource) -> None:
-        """LlmtopError when a worker died or the engine has ended."""
+        """Raise LlmtopError if a worker died or the engine has ended."""
         if load.troubles:
             raise LlmtopError(load.troubles[0])
         status = source.track.status
         if status is not None and status.state in ENDED:
             raise LlmtopError(f"{source.track.name} has ended")
 
-    def say(self, level: str, text: str) -> None:
-        """One line for the event list."""
+    def report(self, level: str, text: str) -> None:
+        """Add an event."""
         self.parts.store.events.append(Event(self.parts.now(), level, clean(text)))
 
     async def drain(self, load: Load, patience_s: float) -> None:
-        """Send nothing more and wait; after ``patience_s``, or when asked to stop, cut the rest."""
+        """Send nothing more and wait; cancel the rest after ``patience_s`` seconds or at a stop."""
         load.stop()
         left = patience_s
         while left > 0 and not self.stopping and not load.finished:
@@ -172,6 +175,6 @@ class Experiment:
         for load in self._loads:
             if load.pids and not load.troubles:
                 await self._cut(load)
-        self.parts.load_source.let_go()
+        self.parts.load_source.detach()
         for load in self._loads:
             await asyncio.to_thread(load.close)

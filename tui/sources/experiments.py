@@ -1,4 +1,4 @@
-"""The one search or comparison that runs at a time, and who may not disturb it."""
+"""Runs one experiment at a time and refuses commands that would disturb it."""
 
 from __future__ import annotations
 
@@ -16,80 +16,80 @@ if TYPE_CHECKING:
 
 
 class Experiments:
-    """Starts, guards and ends experiments. As a source of the screen it is closed with it."""
+    """Starts, guards and ends experiments. It is a source, so the screen closes it."""
 
     def __init__(self, parts: Parts) -> None:
-        self.keys: Keymap = DEFAULT  # for the ways out that name one
+        self.keys: Keymap = DEFAULT  # for hints that name a key
         self.parts = parts
         self._running: Experiment | None = None
         self._task: asyncio.Task[None] | None = None
         self._recalled: set[tuple[str, str]] = set()
 
     def start_search(self, source: EngineSource, plan: SearchPlan) -> None:
-        """Begin a search; LlmtopError when something else runs or the engine is not ready."""
-        from llmtop.tui.sources.search import SearchRun  # here: it is what takes long to import
+        """Begin a search. Raises LlmtopError if an experiment runs or the engine is not ready."""
+        from llmtop.tui.sources.search import SearchRun  # imported late: it is slow to import
 
         self.begin(SearchRun(self.parts, source, plan), source)
 
     def start_comparison(
         self, source: EngineSource, other: EngineSource | None, plan: ComparisonPlan
     ) -> None:
-        """Begin a comparison; LlmtopError when something else runs or an engine is not ready."""
+        """Begin a comparison. Raises LlmtopError as ``start_search`` does."""
         from llmtop.tui.sources.comparison import ComparisonRun
 
         both = [source, *([other] if other is not None else [])]
         self.begin(ComparisonRun(self.parts, source, other, plan), *both)
 
     def begin(self, experiment: Experiment, *sources: EngineSource) -> None:
-        """Begin any experiment on these engines, likewise."""
+        """Begin any experiment. Raises LlmtopError if one runs or an engine is not ready."""
         self._may_start(*sources)
         self._start(experiment)
 
     def stop(self) -> None:
-        """End it soon and keep what is known; LlmtopError when nothing runs."""
+        """End the experiment soon and keep its results. Raises LlmtopError if none runs."""
         if self._running is None:
             raise LlmtopError("no search, comparison or tune is running")
         self._running.stop()
 
     async def recall(self, source: EngineSource) -> None:
-        """Bring the earlier curves of an engine's kind and model into the store, once."""
+        """Load the earlier curves of an engine's kind and model into the store, once."""
         track, store = source.track, self.parts.store
         key = track.kind, track.model or ""
         if key in self._recalled:
             return
         self._recalled.add(key)
         known = {curve.time for curve in store.curves if curve.key == key}
-        found = await asyncio.to_thread(self.parts.shelf.earlier, *key)
+        found = await asyncio.to_thread(self.parts.archive.earlier, *key)
         earlier = [curve for curve in found if curve.time not in known]
         store.curves = tuple(sorted((*earlier, *store.curves), key=lambda curve: curve.time))
 
     def guard(self) -> None:
-        """LlmtopError, with the way out, while something runs that must not be disturbed."""
+        """Raise LlmtopError while an experiment runs; the hint says how to stop it."""
         if self._running is not None and self._running.screen == "saturation":
             raise LlmtopError(
-                "a search is running, and the load is its own", self._way_out("saturation")
+                "a search is running and controls the load", self._stop_hint("saturation")
             )
         if self._running is not None:
             screen = self._running.screen
             name = "tune" if screen == "tune" else "comparison"
-            words = f"a {name} is running, and load and options are its own"
-            raise LlmtopError(words, self._way_out(screen))
+            words = f"a {name} is running and controls load and options"
+            raise LlmtopError(words, self._stop_hint(screen))
 
-    def _way_out(self, screen: str) -> str:
+    def _stop_hint(self, screen: str) -> str:
         return f"{self.keys.label(screen)}, then {self.keys.label('experiment.stop')} stops it"
 
     async def sample(self) -> None:
-        """Nothing: an experiment has a beat of its own."""
+        """Do nothing: an experiment polls its load itself."""
 
     async def close(self) -> None:
-        """End what runs and wait until its load is gone and the option is back."""
+        """End the experiment and wait until its load has ended and its options are restored."""
         if self._running is not None:
             self._running.stop()
         if self._task is not None:
             await asyncio.wait([self._task])
 
     def release(self) -> None:
-        """The same where the screen's loop has ended in the middle. Blocks."""
+        """End the experiment if the event loop has ended before ``close``. Blocks."""
         if self._running is not None:
             self._running.release()
             self._running = None
@@ -109,7 +109,7 @@ class Experiments:
         try:
             await experiment.run()
         except Exception as error:
-            experiment.say("error", f"{type(error).__name__}: {error}")
+            experiment.report("error", f"{type(error).__name__}: {error}")
             await asyncio.to_thread(experiment.release)
-        # Not when cancelled: then what is left to do is left to ``release``.
+        # Not reached if cancelled: then ``release`` does the rest.
         self._running = None

@@ -1,4 +1,4 @@
-"""An engine's conditions in its track, and as events when they come and go."""
+"""Writes an engine's conditions to its track, and their start and end as events."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from llmtop.engines.core.samples import EngineSample
 from llmtop.engines.host.safe_text import clean
 from llmtop.tui.store.store import EngineTrack, Event, Store
 
-AGAIN_S = 60.0  # one that comes and goes is an event no more often than this
-# Of these it is news that they are over; the others are facts of how the engine was set up.
+AGAIN_S = 60.0  # a condition that comes and goes is reported at most this often
+# The end of these is reported. The others come from the engine's configuration.
 PASSING = frozenset({Name.NEEDS_KEY, Name.HUNG, Name.ASLEEP, Name.SEVERAL_SERVERS})
 
 
 class EngineFindings:
-    """Keeps ``track.conditions``."""
+    """Updates ``track.conditions``."""
 
     def __init__(self, track: EngineTrack, store: Store, now: Callable[[], float]) -> None:
         self._track, self._store, self._now = track, store, now
         self._reported_at: dict[Name, float] = {}
 
     def fresh(self, sample: EngineSample) -> bool:
-        """What a new sample shows; whether there is something new to see."""
+        """Take the conditions of a new sample; return whether one is new."""
         found = sample.conditions
         stuck = self._unanswered(sample)
         if stuck is not None:
             found = gravest_first((*found, stuck))
-        gone = {one.name for one in self._track.conditions} - {one.name for one in found}
-        for name in sorted(gone & PASSING):
+        ended = {one.name for one in self._track.conditions} - {one.name for one in found}
+        for name in sorted(ended & PASSING):
             self._reported_at.pop(name, None)
             self._report("info", f"no longer {name.value.replace('_', ' ')}")
         return self._set(found)
 
     def silent(self, found: Condition | None) -> bool:
-        """It gave no numbers. found: what that means; None: nothing is known of it."""
+        """Handle a failed sample; return whether its condition is new. found: None: unknown."""
         return self._set(() if found is None else (found,))
 
     def _set(self, found: tuple[Condition, ...]) -> bool:
         now, new = self._now(), False
-        there = {one.name for one in self._track.conditions}
+        present = {one.name for one in self._track.conditions}
         for one in found:
-            told = self._reported_at.get(one.name)
+            reported = self._reported_at.get(one.name)
             self._reported_at[one.name] = now
-            if one.name not in there and (told is None or now - told >= AGAIN_S):
+            if one.name not in present and (reported is None or now - reported >= AGAIN_S):
                 new = True
                 self._report("warning", one.message, one.hint)
         self._track.conditions = found
@@ -55,8 +55,10 @@ class EngineFindings:
         self._store.events.append(event)
 
     def _unanswered(self, sample: EngineSample) -> Condition | None:
-        """A hang that the engine's own gauges do not show: its core stopped before it heard of the
-        requests that our load has in flight."""
+        """Detect a hang that the engine's gauges do not show.
+
+        Its core stopped before it received the requests that our load has in flight.
+        """
         load = self._store.load
         if load is None or self._store.load_target != self._track.name or not load.in_flight:
             return None

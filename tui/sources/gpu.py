@@ -1,4 +1,4 @@
-"""The GPUs' part of the store."""
+"""The source that writes the GPUs' numbers into the store."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from llmtop.tui.store.store import Store
 
 
 class GpuSource:
-    """Keeps the GPUs. NVML can block, so it is read on a thread."""
+    """Updates ``Store.gpus``. NVML can block, so it is read on a thread."""
 
     def __init__(self, gpus: Gpus, store: Store) -> None:
         self._gpus = gpus
         self._store = store
 
     async def sample(self) -> None:
-        """Read all GPUs once; where there are none, look for them seldom."""
+        """Read all GPUs once. If there are none, ``Gpus`` searches for them less often."""
         if self._gpus.asleep and not self._store.gpus:
             return
         self._store.gpus = await asyncio.to_thread(self._gpus.read)
         self._store.gpu_note = self._gpus.note
 
     async def close(self) -> None:
-        """Let NVML go."""
+        """Release NVML."""
         self._gpus.close()

@@ -1,4 +1,4 @@
-"""What other processes did to an engine: changes of options and steps of commands, as events."""
+"""Reports what other processes do to an engine: option changes and steps of commands."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SAME_S = 60.0  # within this time, one event that was posted for several engines
 
 
 class ChangeHistory:
-    """Reports each change once: an event for all, a mark for those that came into force.
+    """Reports each change once: an event for every change, a mark for those not refused.
 
-    now: the screen's clock. wall: the clock that engines stamp their changes with.
+    now: the screen's clock. wall: unix seconds, the clock of the engines' change times.
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class ChangeHistory:
         self._now, self._wall = now, wall
         self._newest = wall() - GRACE_S
 
-    def tell(self, history: Iterable[Change], me: str) -> None:
-        """Tell what is new in an engine's history. me: who we are, who need not be named."""
+    def report(self, history: Iterable[Change], me: str) -> None:
+        """Report the new changes of a history. me: this process, which is not named."""
         newest = self._newest
         for change in history:
             if change.time is None or change.time <= newest:
                 continue
             self._newest = max(self._newest, change.time)
-            # Where it lies on the screen's clock, whatever became of the wall clock since.
+            # Convert to the screen's clock, which ignores steps of the wall clock.
             moment = self._now() - max(0.0, self._wall() - change.time)
             refused = change.outcome is Outcome.REFUSED
             level = "warning" if refused else "change"

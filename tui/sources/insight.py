@@ -1,4 +1,4 @@
-"""What the engines show of their inside: steps on their tracks, for panels and for the causes."""
+"""Reads the engines' steps for the panels and for the causes of the load state."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from llmtop.engines.core.steps import Steps
     from llmtop.tui.sources.engine import EngineSource
 
-EVERY_S = 0.5  # an engine is asked for its steps no more often
+EVERY_S = 0.5  # shortest time between two readings of an engine's steps
 Identity = tuple[int, int]
 
 
 class InsightSource:
-    """Reads the steps of every engine once a beat; each engine's own process is followed.
+    """Reads the steps of every engine once a beat. After a restart it reads the new process.
 
-    find: the source of an engine, by its name. judge: called after each look. heard: called with
-    the name of an engine and its steps, but those of before the first look.
+    find: the source of an engine, by its name. steady: monotonic seconds. judge: called after each
+    reading. on_steps: called with the name of an engine and its new steps; those from before the
+    first reading are left out.
     """
 
     def __init__(
@@ -35,24 +36,24 @@ class InsightSource:
     ) -> None:
         self._store, self._find, self._steady = store, find, steady
         self.judge: Callable[[EngineTrack], None] = lambda track: None
-        self.heard: Callable[[str, Steps], None] = lambda name, steps: None
+        self.on_steps: Callable[[str, Steps], None] = lambda name, steps: None
         self._known: dict[str, tuple[Identity, EngineInsight]] = {}
         self._due: dict[str, float] = {}
 
     def of(self, name: str) -> EngineInsight | None:
-        """What is known of an engine's inside, None before the first look."""
+        """The steps and latencies of an engine; None before the first reading."""
         known = self._known.get(name)
         return known[1] if known is not None else None
 
     async def sample(self) -> None:
-        """Every engine that serves."""
+        """Read the steps of every engine that is due."""
         for track in list(self._store.engines.values()):
             if self._steady() >= self._due.get(track.name, 0.0):
                 self._due[track.name] = self._steady() + EVERY_S * 0.9
                 await self._observe(track)
 
     async def close(self) -> None:
-        """Drop what is under way."""
+        """Cancel the readings in progress."""
         for _, insight in self._known.values():
             insight.close()
         self._known.clear()
@@ -81,11 +82,11 @@ class InsightSource:
         inside: Inside | None = inside_of(source.session.endpoint)
         if inside is None and (found := source.session.reported_steps) is not None:
             inside = ReportedSteps(lambda: source.session.reported_steps or found)
-        # Its session asks for the latencies each second; a second reader would double the cost.
+        # The session reads the latencies each second; a second reader would double the cost.
         return EngineInsight(
             inside,
             exact=lambda: source.session.exact,
-            heard=lambda steps: self.heard(name, steps),
+            heard=lambda steps: self.on_steps(name, steps),
         )
 
     def _forget(self, track: EngineTrack) -> None:

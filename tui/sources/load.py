@@ -1,4 +1,4 @@
-"""The load's part of the store."""
+"""The source that writes the load's figures into the store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmtop.loadgen.core.results import LoadSnapshot
     from llmtop.loadgen.workers.load import Load
 
-STAYS_STOPPED_S = 5.0  # a restart from elsewhere passes through "stopped" in far less
+STAYS_STOPPED_S = 5.0  # a restart by another process is "stopped" for a much shorter time
 
 CLIENT = (
     SeriesName.CLIENT_TTFT_P50,
@@ -29,17 +29,20 @@ CLIENT = (
 
 
 class LoadSource:
-    """Keeps the load's snapshot, and the client's figures on the loaded engine's charts."""
+    """Updates ``Store.load``, and the client's series on the track of the loaded engine.
+
+    load: the load on the screen; None: none. starting: a load whose workers are starting.
+    """
 
     def __init__(self, store: Store, now: Callable[[], float]) -> None:
         self.load: Load | None = None
-        self.starting: Load | None = None  # its workers come up; nothing is loaded yet
+        self.starting: Load | None = None
         self._store = store
         self._now = now
         self._stopped_since: float | None = None
 
     async def sample(self) -> None:
-        """Take a snapshot, when there is a load."""
+        """Take a snapshot, if there is a load."""
         if self.load is None:
             return
         snapshot = self.load.snapshot()
@@ -63,13 +66,13 @@ class LoadSource:
         )
         for name, value in zip(CLIENT, values, strict=True):
             track.record(name, now, value)
-        self._leave_what_is_stopped(self.load, snapshot, track)
+        self._stop_with_engine(self.load, snapshot, track)
 
-    def _leave_what_is_stopped(
-        self, load: Load, snapshot: LoadSnapshot, track: EngineTrack
-    ) -> None:
-        """Somebody stopped the engine from elsewhere: nothing is left to be loaded, and its port
-        may soon be another's. One that failed may be restarted, and its load is there again."""
+    def _stop_with_engine(self, load: Load, snapshot: LoadSnapshot, track: EngineTrack) -> None:
+        """Stop the load if another process stopped the engine, whose port may soon be reused.
+
+        The load on an engine that failed continues, because the engine may be restarted.
+        """
         state = track.status.state if track.status is not None else None
         if state is not State.STOPPED or not snapshot.running:
             self._stopped_since = None
@@ -82,8 +85,8 @@ class LoadSource:
             words = f"load stopped: {track.name} was stopped"
             self._store.events.append(Event(now, "info", words))
 
-    def let_go(self) -> None:
-        """The load is over and its owner ends the workers: keep the last figures, and a gap."""
+    def detach(self) -> None:
+        """Forget the load, which its owner closes; keep the last figures, followed by a gap."""
         load, self.load = self.load, None
         if load is None:
             return

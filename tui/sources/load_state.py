@@ -1,4 +1,4 @@
-"""The state of every engine, from its newest numbers; each change of it is an event."""
+"""Determines the load state of every engine and its causes; reports changes as events."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from llmtop.operations.insight.engine_insight import EngineInsight
 
 
-EXPLAIN_EVERY_S = 2.0  # the causes of one state: they are sums over 5 s
+EXPLAIN_EVERY_S = 2.0  # between two explanations of the same state; they cover 5 s
 
 
 class _Explained(NamedTuple):
-    """When causes were looked for, and what for."""
+    """The time and the inputs of an explanation."""
 
     at: float
     insight: EngineInsight
@@ -35,11 +35,10 @@ class _Explained(NamedTuple):
 
 
 class EngineStates:
-    """Writes the tracks' ``load_state`` and ``why``. One has none while its engine gives no
-    numbers. insight: what is known of an engine's inside, by its name.
+    """Writes ``load_state`` and ``why`` of every track; None while the engine gives no numbers.
 
-    The state is judged with each look. Its causes are looked for at once when the state or an
-    option changed, else every 2 s.
+    insight: the steps and latencies of an engine, by its name. The state is determined at each
+    reading. The causes are determined when the state or an option changed, else every 2 s.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class EngineStates:
         self._causes: dict[str, _Explained] = {}
 
     def observe(self, track: EngineTrack) -> None:
-        """Judge an engine by the numbers that were just read."""
+        """Determine the state of an engine from the numbers that were just read."""
         name, moment = track.name, moment_of(track)
         insight = self._insight(name)
         if moment is None:
@@ -75,7 +74,7 @@ class EngineStates:
         self.report(name, found)
 
     def explain(self, track: EngineTrack) -> None:
-        """New steps alone: the causes again, the state as it is."""
+        """Update the causes after new steps; the state stays."""
         insight, states = self._insight(track.name), self._states.get(track.name)
         if insight is None or states is None or track.load_state is None or states.shown is None:
             return
@@ -95,7 +94,7 @@ class EngineStates:
         gpus = [gpu for gpu in store.gpus if track.is_on(gpu, store.gpus)]
         ours = store.load_target in (None, track.name)
         why = insight.explain(
-            found, moments, track.sample, track.options, gpus, track.anatomy,
+            found, moments, track.sample, track.options, gpus, track.memory_report,
             store.load if ours else None,
         )  # fmt: skip
         if track.why is None or track.why.main.cause is not why.main.cause:
@@ -113,10 +112,10 @@ class EngineStates:
         return True
 
     def report(self, name: str, found: LoadState) -> None:
-        """Make an event of a change of state."""
+        """Report a change of state as an event."""
         before = self._reported.get(name)
         self._reported[name] = found.level
-        silent = (before, Level.UNKNOWN, Level.HUNG)  # a hang is an event of its own, with advice
+        silent = (before, Level.UNKNOWN, Level.HUNG)  # a hang has an event of its own, with a hint
         if before is None or found.level in silent:
             return
         words = state_words(name, found)
@@ -126,12 +125,12 @@ class EngineStates:
 
 
 def state_words(name: str, found: LoadState) -> str:
-    """A change of state as an event: ``demo SATURATED: batch limit 128 reached, 62 waiting``."""
+    """A change of state in words: ``demo SATURATED: batch limit 128 reached, 62 waiting``."""
     return f"{name} {found.level.word}: {found.reasons[0]}"
 
 
 def moment_of(track: EngineTrack) -> Moment | None:
-    """The numbers of a track as the rules take them; None while there are none of now."""
+    """The numbers of a track as the input of the state rules; None if they are not fresh."""
     sample = track.sample
     down = track.status is not None and track.status.state is not State.READY
     if sample is None or down or track.stale_since is not None:

@@ -1,4 +1,4 @@
-"""The beat: every source looks once an interval, and none of them waits for another."""
+"""Samples every source once per interval, concurrently."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ class Source(Protocol):
     """Something that writes facts into the store."""
 
     async def sample(self) -> None:
-        """Look once."""
+        """Read once and update the store."""
 
     async def close(self) -> None:
-        """Give back what it holds."""
+        """Release all resources."""
 
 
 class Sampling:
-    """Beats every source once an interval, on an absolute schedule, each on its own.
+    """Samples every source once per interval, on an absolute schedule, each in its own task.
 
-    A source that is still busy with its last beat is skipped, so a slow engine delays no other.
-    on_fault: called with an error of a source, once while it lasts.
+    A source that is still busy with its last beat is skipped, so a slow engine delays no other
+    source. interval: seconds. steady: monotonic seconds. on_fault: called with an error of a
+    source, once until it succeeds or the error changes.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Sampling:
         self._faults: dict[int, str] = {}
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Sample at each interval until cancelled."""
         due = self._steady()
         while True:
             self.sample_all()
@@ -51,15 +52,15 @@ class Sampling:
             await self._sleep(due - self._steady())
 
     def sample_all(self) -> None:
-        """Start a beat of every source that is not still busy."""
+        """Start a beat of every source that is not busy."""
         for source in self.sources:
             self.sample(source)
 
     def sample(self, source: Source, *, again: bool = False) -> asyncio.Task[None]:
-        """Start one source's beat, or give the one that is under way.
+        """Start one source's beat, or return the task of the beat in progress.
 
-        again: something was changed that a beat under way may have looked past: one more follows
-        it at once, and the task that is given ends with that one.
+        again: something has changed that the beat in progress may have missed. One more beat
+        follows it at once, and the returned task ends after that one.
         """
         task = self._busy.get(id(source))
         if task is None or task.done():
@@ -72,14 +73,14 @@ class Sampling:
     async def _beats(self, source: Source) -> None:
         more = True
         while more:
-            # A beat that was asked for before this one begins is this one.
+            # This beat serves every request made before it begins.
             self._again.discard(id(source))
             await self._guarded(source, source.sample)
             more = id(source) in self._again
 
-    async def _guarded(self, source: Source, do: Callable[[], Awaitable[None]]) -> None:
+    async def _guarded(self, source: Source, action: Callable[[], Awaitable[None]]) -> None:
         try:
-            await do()
+            await action()
         except Exception as error:
             fault = f"{type(error).__name__}: {error}"
             if self._on_fault is not None and self._faults.get(id(source)) != fault:
@@ -89,7 +90,7 @@ class Sampling:
             self._faults.pop(id(source), None)
 
     async def close(self) -> None:
-        """Stop beating and close every source."""
+        """Cancel all beats and close every source."""
         for task in self._busy.values():
             task.cancel()
         await asyncio.gather(*self._busy.values(), return_exceptions=True)

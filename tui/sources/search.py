@@ -1,4 +1,4 @@
-"""A search for what an engine holds, beside the screen: level by level into the store."""
+"""Runs a search for an engine's capacity in the background, level by level."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from llmtop.values import replace
 from llmtop.wording.findings import saturation_sentence
 from llmtop.wording.sentences import lengths
 
-TOLD = 12  # options that a curve remembers
+MAX_OPTIONS = 12  # changed options that a curve records
 CURVES = 32  # kept while the screen is open
 
 
 class SearchRun(Experiment):
-    """Runs one search and keeps ``Store.search`` up to date."""
+    """Runs one search and updates ``Store.search``."""
 
     screen = "saturation"
 
@@ -41,14 +41,14 @@ class SearchRun(Experiment):
                 slo=str(plan.slo or ""),
                 prompt=lengths(plan.prompts.prompt_tokens),
                 output=lengths(plan.prompts.output_tokens),
-                options=tuple(changed[:TOLD]),
+                options=tuple(changed[:MAX_OPTIONS]),
             ),
             self._saturation.result(),
         )
         self._publish(self._state)
 
     async def measure(self) -> None:
-        """Level after level, until the search knows enough."""
+        """Measure level by level until the search is complete."""
         parts, plan, source = self.parts, self._plan, self._source
         energy = await asyncio.to_thread(parts.energy, source)
         try:
@@ -72,7 +72,7 @@ class SearchRun(Experiment):
                     state = replace(state, curve=curve, result=saturation.result())
                 self._publish(state)
                 if isinstance(fact, LevelResult):
-                    parts.news()
+                    parts.repaint()
                 if isinstance(fact, SaturationResult):
                     break
                 await parts.sleep(BEAT_S)
@@ -80,34 +80,34 @@ class SearchRun(Experiment):
             if energy is not None:
                 await asyncio.to_thread(energy.close)
 
-    async def tell(self, trouble: str) -> None:
-        """The answer as an event, and the curve on the shelf."""
+    async def report_result(self, trouble: str) -> None:
+        """Publish the result, its summary as an event, and archive the curve."""
         parts, name = self.parts, self._plan.engine
         result = self._saturation.result()
         if not trouble and result.levels and not any(level.ok for level in result.levels):
             trouble = "no request succeeded at any level"
         state = replace(self._state, result=result, progress=None, over=True, trouble=trouble)
         if trouble:
-            self.say("error", f"the search on {name} ended early: {trouble}")
+            self.report("error", f"the search on {name} ended early: {trouble}")
         elif not result.complete and not result.client_limited:
-            self.say("info", f"the search on {name} was stopped; {saturation_sentence(result)}")
+            self.report("info", f"the search on {name} was stopped; {saturation_sentence(result)}")
         else:
-            self.say("info", f"{name}: {saturation_sentence(result)}")
+            self.report("info", f"{name}: {saturation_sentence(result)}")
         try:
             if result.knee is not None and any(level.ok for level in result.levels):
                 self._source.track.marks.append(Mark(parts.now(), f"knee {result.knee.level}"))
-                await self._keep(state.curve)
+                await self._archive(state.curve)
         finally:
-            self._publish(state)  # last: from now on something else may begin
+            self._publish(state)  # last: after this another experiment may begin
 
-    async def _keep(self, curve: Curve) -> None:
+    async def _archive(self, curve: Curve) -> None:
         store = self.parts.store
         store.curves = (*store.curves, curve)[-CURVES:]
         try:
-            await asyncio.to_thread(self.parts.shelf.keep, curve)
+            await asyncio.to_thread(self.parts.archive.keep, curve)
         except OSError as error:
             why = error.strerror or str(error)
-            self.say("warning", f"the curve is not kept for later sessions: {why}")
+            self.report("warning", f"the curve is not kept for later sessions: {why}")
 
     def _new(self, energy: Energy | None) -> Saturation:
         plan = self._plan

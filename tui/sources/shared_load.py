@@ -1,4 +1,4 @@
-"""Shares the load's figures with other screens, and shows those of other processes."""
+"""Shares this load's figures with other screens, and shows those of other processes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ EVERY_S = 1.0
 
 
 class SharedLoadSource:
-    """Writes the load's figures into the folder of its engine, and reads those of others.
+    """Writes the load's figures into the folder of its engine, and reads those of other processes.
 
-    folder: of an engine that llmtop started. wall: the clock that processes share.
+    folder: the state folder of an engine that llmtop started. wall: unix seconds, the clock that
+    processes share.
     """
 
     def __init__(
@@ -30,12 +31,12 @@ class SharedLoadSource:
     ) -> None:
         self._store, self._now, self._folder, self._wall = store, now, folder, wall
         self._due = 0.0
-        self._ours: Path | None = None
-        self._drawn: dict[str, float] = {}  # by engine: the notice that was drawn last
-        self._shown: dict[str, float] = {}  # by engine: the newest notice that is shown here
+        self._own_folder: Path | None = None
+        self._drawn: dict[str, float] = {}  # by engine: time of the figures drawn last
+        self._shown: dict[str, float] = {}  # by engine: time of the newest notice shown
 
     async def sample(self) -> None:
-        """Once a second at most."""
+        """Write and read the figures, at most once a second."""
         now = self._wall()
         if 0 <= self._due - now <= EVERY_S:
             return
@@ -45,9 +46,9 @@ class SharedLoadSource:
             await self._read_notice(track, now)
 
     async def close(self) -> None:
-        """Our load ends with the screen."""
-        if self._ours is not None:
-            shared_load.drop(self._ours)
+        """Remove the figures of our load, which ends with the screen."""
+        if self._own_folder is not None:
+            shared_load.drop(self._own_folder)
 
     async def _share(self, now: float) -> None:
         store = self._store
@@ -55,30 +56,30 @@ class SharedLoadSource:
         if track is None or load is None or not track.owned:
             return
         if not load.running and not load.in_flight:
-            if self._ours is not None:
-                shared_load.drop(self._ours)
-                self._ours = None
+            if self._own_folder is not None:
+                shared_load.drop(self._own_folder)
+                self._own_folder = None
             return
-        self._ours = self._folder(track.name)
+        self._own_folder = self._folder(track.name)
         events = [Notice(e.time, e.text) for e in store.events if e.text.startswith("load")]
         marks = [Notice(mark.time, mark.label) for mark in track.marks if mark.load]
         shared = shared_load.of(load, now, events, marks)
-        await asyncio.to_thread(shared_load.write, self._ours, shared)
+        await asyncio.to_thread(shared_load.write, self._own_folder, shared)
 
     async def _read_notice(self, track: EngineTrack, now: float) -> None:
         found = None
-        # Mostly there is none: that is seen without a thread.
+        # Usually there is no load: this check needs no thread.
         if track.owned and (self._folder(track.name) / shared_load.FILE).exists():
             found = await asyncio.to_thread(shared_load.read, self._folder(track.name), now)
         before, track.shared_load = track.shared_load, found
         if found is not None:
-            self._tell(track, found)
+            self._report_notices(track, found)
             self._draw(track, found)
         elif before is not None and self._drawn.pop(track.name, None) is not None:
             self._gap(track, before)
 
     def _draw(self, track: EngineTrack, found: SharedLoad) -> None:
-        """Its figures on the charts, unless a load of ours draws its own there."""
+        """Draw the figures on the charts, unless this screen's load is drawn there."""
         if self._is_loaded(track) or self._drawn.get(track.name) == found.time:
             return
         self._drawn[track.name] = found.time
@@ -87,7 +88,7 @@ class SharedLoadSource:
             track.record(name, now, value)
 
     def _gap(self, track: EngineTrack, before: SharedLoad) -> None:
-        """It has ended: what is drawn next is another load."""
+        """Draw a gap at the end of a load, to separate it from the next one."""
         if not self._is_loaded(track):
             for name, _ in before.figures:
                 track.record(name, self._now(), None)
@@ -97,16 +98,17 @@ class SharedLoadSource:
         ours = self._store.load_target == track.name and load is not None
         return ours and load is not None and (load.running or load.in_flight > 0)
 
-    def _tell(self, track: EngineTrack, found: SharedLoad) -> None:
-        """Its events and marks here, each once; what was before this screen opened as well."""
-        told = self._shown.get(track.name, 0.0)
+    def _report_notices(self, track: EngineTrack, found: SharedLoad) -> None:
+        """Report the load's events and marks, each once, also those from before this screen."""
+        last_shown = self._shown.get(track.name, 0.0)
         notices = [*found.events, *found.marks]
-        self._shown[track.name] = max((one.time for one in notices), default=told)
-        shift = self._now() - self._wall()  # the screen's clock may have been started before a step
+        self._shown[track.name] = max((one.time for one in notices), default=last_shown)
+        # Not zero if the wall clock was stepped after the start of the screen.
+        shift = self._now() - self._wall()
         for one in found.events:
-            if one.time > told:
+            if one.time > last_shown:
                 words = shared_load.words(one, found.pid)
                 self._store.events.append(Event(one.time + shift, "info", words))
         for one in found.marks:
-            if one.time > told:
+            if one.time > last_shown:
                 track.marks.append(Mark(one.time + shift, one.text[:40], load=True))

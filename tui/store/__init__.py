@@ -1,1 +1,1 @@
-"""The timeline that the sources write and the panels read. Plain values, no screen."""
+"""The store that the sources write and the panels read. Plain values, no widgets."""

@@ -1,4 +1,4 @@
-"""One series of a chart: every point of the last minutes, and aggregates of a whole day."""
+"""One series of a chart: every point of the last minutes, and aggregates of one day."""
 
 from __future__ import annotations
 
@@ -10,31 +10,35 @@ from typing import Protocol
 
 from llmtop.analysis.thinning import Stretch, Thinner
 
-BRIEF = 120  # points, without charts
+BRIEF = 120  # points kept without charts
 CAPACITY = 1200  # points kept of each series: 20 minutes at a beat of one second
-DAY = {10: 4320, 60: 1440}  # stretches kept, by their seconds: twelve hours, and a day
+DAY = {10: 4320, 60: 1440}  # aggregates kept, by length in seconds: twelve hours and a day
 
 
 class Timed(Protocol):
-    """Points over time, as a chart reads them. span_s: seconds that one point stands for."""
+    """Points over time, as a chart reads them.
+
+    span_s: seconds that one point covers; 0: a single moment. rewritten: how often points were
+    replaced; a reader that caches points must then read all again.
+    """
 
     rewritten: int
     span_s: float
 
     @property
     def oldest(self) -> float | None:
-        """When the oldest point was, unix seconds; None when there is none."""
+        """The time of the oldest point, unix seconds; None if there is none."""
 
     @property
     def newest(self) -> float | None:
-        """When the newest point was."""
+        """The time of the newest point, unix seconds; None if there is none."""
 
     def since(self, time: float) -> list[tuple[float, float | None]]:
         """The points at or after ``time``, oldest first."""
 
 
 class Stretches:
-    """Lowest, mean and highest value of each stretch of ``span_s`` seconds; a ring."""
+    """A ring of the lowest, mean and highest value of each interval of ``span_s`` seconds."""
 
     def __init__(self, span_s: int, capacity: int) -> None:
         self.span_s: float = span_s
@@ -45,10 +49,10 @@ class Stretches:
         self._low, self._mean, self._high = array("d"), array("d"), array("d")
 
     def add(self, time: float, value: float | None) -> None:
-        """Take a point in; a stretch that has ended with it is kept."""
+        """Add a point; if it completes an interval, store the interval."""
         ended = self._thinner.add(time, value)
         if ended is None or (self._times and ended.time <= self._times[-1]):
-            return  # none has ended, or the clock was stepped back
+            return  # no interval is complete, or the clock was stepped back
         if len(self._times) == self._capacity:
             for column in (self._times, self._low, self._mean, self._high):
                 del column[0]
@@ -58,7 +62,7 @@ class Stretches:
         self._high.append(ended.high)
 
     def begin_with(self, columns: Sequence[array[float]]) -> None:
-        """Put times, low, mean and high before what is there, as far as they are older."""
+        """Insert older intervals before the present ones. columns: times, low, mean, high."""
         end = bisect_left(columns[0], self._times[0]) if self._times else len(columns[0])
         first = max(0, end - self._capacity + len(self._times))
         own = (self._times, self._low, self._mean, self._high)
@@ -68,21 +72,21 @@ class Stretches:
 
     @property
     def oldest(self) -> float | None:
-        """When the oldest stretch began."""
+        """The start of the oldest interval, unix seconds; None if there is none."""
         return self._times[0] if self._times else None
 
     @property
     def newest(self) -> float | None:
-        """When the newest stretch began."""
+        """The start of the newest interval, unix seconds; None if there is none."""
         return self._times[-1] if self._times else None
 
     def since(self, time: float) -> list[tuple[float, float | None]]:
-        """The means of the stretches that began at or after ``time``."""
+        """The means of the intervals that begin at or after ``time``."""
         first = bisect_left(self._times, time)
         return list(zip(self._times[first:], map(known, self._mean[first:]), strict=True))
 
     def within(self, start: float, end: float) -> list[Stretch]:
-        """The stretches that began in a time."""
+        """The intervals that begin from ``start`` until before ``end``."""
         first, last = bisect_left(self._times, start), bisect_left(self._times, end)
         return [
             Stretch(
@@ -94,38 +98,38 @@ class Stretches:
 
 
 class Series:
-    """A ring of (unix seconds, value); a value of None is a gap. day: keep stretches of a day too.
+    """A ring of (unix seconds, value); a value of None is a gap. day: also keep a day's aggregates.
 
-    Packed: 16 bytes a point, where a tuple of two floats takes up to 112.
+    Arrays take 16 bytes a point; a tuple of two floats takes up to 112.
     """
 
     span_s = 0.0
 
     def __init__(self, capacity: int = CAPACITY, *, day: bool = True) -> None:
         self._capacity = capacity
-        self._times = array("d")  # each later than the one before
+        self._times = array("d")  # strictly ascending
         self._values = array("d")  # NaN: a gap
-        self.rewritten = 0  # points that were replaced: what was made of them is wrong by now
+        self.rewritten = 0
         kept = DAY if day else {}
         self._day = tuple(Stretches(span_s, most) for span_s, most in kept.items())
 
     def append(self, time: float, value: float | None) -> None:
-        """Add a point; it replaces what is not older than itself (the clock was stepped back)."""
+        """Add a point. Points that are not older are removed: the clock was stepped back."""
         while self._times and self._times[-1] >= time:
             self._times.pop()
             self._values.pop()
             self.rewritten += 1
         if len(self._times) == self._capacity:
-            del self._times[0], self._values[0]  # 10 KiB to move, which is a microsecond
+            del self._times[0], self._values[0]  # moves 10 KiB, which takes a microsecond
         self._times.append(time)
         self._values.append(math.nan if value is None else value)
         for stretches in self._day:
             stretches.add(time, value)
 
     def begin_with(self, times: array[float], values: array[float]) -> None:
-        """Put points before those that are there, as far as they are older.
+        """Insert older points before the present ones.
 
-        A gap follows them where nothing else does: the last of them is not the present.
+        If there are no present points, a gap follows, because the last point is not current.
         """
         end = bisect_left(times, self._times[0]) if self._times else len(times)
         first = max(0, end - self._capacity + len(self._times) + 1)
@@ -138,24 +142,24 @@ class Series:
         self.rewritten += 1
 
     def begin_day_with(self, span_s: int, columns: Sequence[array[float]]) -> None:
-        """The same for stretches of so many seconds: times, low, mean and high."""
+        """Insert older intervals of ``span_s`` seconds. columns: times, low, mean, high."""
         for stretches in self._day:
             if stretches.span_s == span_s:
                 stretches.begin_with(columns)
 
     @property
     def last(self) -> float | None:
-        """The newest value, None when there is none or it is a gap."""
+        """The newest value; None if there is none or it is a gap."""
         return known(self._values[-1]) if self._values else None
 
     @property
     def oldest(self) -> float | None:
-        """When the oldest point was, unix seconds; None when there is none."""
+        """The time of the oldest point, unix seconds; None if there is none."""
         return self._times[0] if self._times else None
 
     @property
     def newest(self) -> float | None:
-        """When the newest point was, unix seconds; None when there is none."""
+        """The time of the newest point, unix seconds; None if there is none."""
         return self._times[-1] if self._times else None
 
     def since(self, time: float) -> list[tuple[float, float | None]]:
@@ -164,10 +168,10 @@ class Series:
         return list(zip(self._times[first:], map(known, self._values[first:]), strict=True))
 
     def covering(self, start: float) -> Timed:
-        """The finest points that reach back to ``start``; else those that reach back furthest."""
+        """The finest resolution that reaches back to ``start``; if none does, the longest one."""
         tiers: tuple[Timed, ...] = (self, *self._day)
         reached = [one.oldest for one in tiers if one.oldest is not None]
-        # Stretches begin earlier than their first point: that is no older value.
+        # An interval starts before its first point, so it seems older than it is.
         enough = max(start, min(reached, default=0.0) + max(one.span_s for one in tiers))
         for one in tiers:
             if one.oldest is not None and one.oldest <= enough:
@@ -177,7 +181,7 @@ class Series:
     def summary(self, start: float, end: float) -> Stretch | None:
         """Lowest, mean and highest value from ``start`` until before ``end``; None: no value.
 
-        n: how many points; of stretches, how many seconds.
+        ``n`` of the result is the number of points, or of seconds if intervals were used.
         """
         if self._times and self._times[0] <= start:
             first, last = bisect_left(self._times, start), bisect_left(self._times, end)
@@ -201,5 +205,5 @@ class Series:
 
 
 def known(packed: float) -> float | None:
-    """A packed value: NaN stands for none."""
+    """Unpack a value: NaN becomes None."""
     return None if math.isnan(packed) else packed

@@ -1,7 +1,7 @@
-"""The timeline: the data from the sources, for the panels. Plain values, no screen in here.
+"""The store: the data from the sources, for the panels. Plain values, no widgets.
 
-Sources write into it, panels read from it, on separate beats. Memory is bounded: every series and
-list is a ring.
+Sources write into it and panels read from it, on separate beats. Memory is bounded: every series
+and list is a ring.
 """
 
 from __future__ import annotations
@@ -49,45 +49,45 @@ Point = tuple[str, float, float | None]  # a series, unix seconds, a value
 
 
 class EngineTrack(Struct):
-    """All that is known of one engine. stale_since: unix seconds; None while its numbers are fresh.
+    """All facts of one engine. stale_since: unix seconds; None while its numbers are fresh.
 
-    trouble: why its numbers are stale, in a few words. conditions: what is wrong with it just now,
-    the gravest first.
+    trouble: why its numbers are stale, in a few words. conditions: its present problems, the most
+    severe first.
     """
 
     name: str
     kind: str
     title: str
     url: str
-    owned: bool  # started by llmtop, so it can be stopped and logs can be shown
+    owned: bool  # started by llmtop, so llmtop can stop it and show its log
     simulated: bool = False
     version: str | None = None
     model: str | None = None
     status: EngineStatus | None = None
     sample: EngineSample | None = None
     options: tuple[Option, ...] = ()
-    options_note: str = ""  # why no option can be changed live, "" when some can
+    options_note: str = ""  # why no option can be changed live; "" if some can
     stale_since: float | None = None
     trouble: str = ""
     conditions: tuple[Condition, ...] = ()
     log_tail: str = ""
-    anatomy: MemoryReport | None = None  # what its start reported of its GPU memory
+    memory_report: MemoryReport | None = None  # the GPU memory that its start reported
     cost: Cost | None = None
-    shared_load: SharedLoad | None = None  # that another llmtop sends
-    hold: HolderState | None = None  # keeps it within latency limits; None: no hold
-    load_state: LoadState | None = None  # None: there are no numbers of now
+    shared_load: SharedLoad | None = None  # the load of another llmtop process
+    hold: HolderState | None = None  # the hold within latency limits; None: no hold
+    load_state: LoadState | None = None  # None: there are no fresh numbers
     why: Explanation | None = None  # the causes of that state
-    why_forecasts: tuple[Knob, ...] = ()  # what its changes would bring, as it was forecast last
-    why_since: float | None = None  # unix seconds: the main cause is the same since then
+    why_forecasts: tuple[Knob, ...] = ()  # the last forecast of the advised changes
+    why_since: float | None = None  # unix seconds: start of the present main cause
     steps: StepHistory | None = None  # None: the engine does not show its steps
-    steps_missing: str = ""  # why it does not
+    steps_missing: str = ""  # why the engine does not show its steps
     series: dict[str, Series] = field(default_factory=dict)
     marks: deque[Mark] = field(default_factory=lambda: deque(maxlen=50))
-    brief: bool = False  # no charts: only present values are kept
+    brief: bool = False  # no charts: keep only few points
     journal: list[Point] | None = None  # points for a recorder; None: no recorder
 
     def record(self, name: str, time: float, value: float | None) -> None:
-        """Append to the series called ``name``, making it on first use."""
+        """Append a point to a series; create the series on first use. time: unix seconds."""
         series = self.series.get(name)
         if series is None:
             series = Series(BRIEF, day=False) if self.brief else Series()
@@ -97,39 +97,38 @@ class EngineTrack(Struct):
             self.journal.append((name, time, value))
 
     def take_journal(self) -> list[Point]:
-        """What was recorded since this was last asked; from the first time on it is kept."""
+        """The points since the last call. The first call starts the journal."""
         taken, self.journal = self.journal or [], []
         return taken
 
     @property
     def runs(self) -> bool:
-        """Whether it is not known to have ended, of an engine that llmtop started."""
+        """Whether llmtop started it and it is not known to have ended."""
         return self.status is not None and self.status.state in RUNNING
 
     def is_on(self, gpu: GpuSample, gpus: Sequence[GpuSample]) -> bool:
-        """Whether it runs on this one of the machine's GPUs, as far as is known."""
-        anatomy = self.anatomy
+        """Whether it is known to run on this GPU. gpus: all GPUs of the machine."""
+        memory_report = self.memory_report
         if self.simulated or gpu.mig_of is not None:
             return False
         asked = self.status.record.spec.gpus if self.status is not None else ()
         if asked:
             named = gpu.index in asked
-            return named and (anatomy is None or anatomy.is_on(gpu.processes))
-        if anatomy is None:
+            return named and (memory_report is None or memory_report.is_on(gpu.processes))
+        if memory_report is None:
             return False
-        if len(gpus) > 1 and not (anatomy.pids and gpu.processes):
-            return False  # on one of several, and nothing says on which
-        return anatomy.is_on(gpu.processes)
+        if len(gpus) > 1 and not (memory_report.pids and gpu.processes):
+            return False  # on one of several GPUs, and it is not known which
+        return memory_report.is_on(gpu.processes)
 
 
 class Store(Struct):
-    """The whole timeline. missing: URLs where an engine is wanted and none answers yet, with why.
+    """All facts of one screen. missing: engines that do not answer yet; the reason by URL.
 
-    load: the newest snapshot of the load that ``load_target`` gets. loads: by engine, where a
-    replay shows two recordings, each with its own.
-
-    prompts: what the screen's load asks. search, comparison, tune: the newest of each, running or
-    over. curves: those that searches have drawn, of this and of earlier sessions, oldest first.
+    load: the newest snapshot of the load on ``load_target``. loads: by engine, if a replay shows
+    two recordings with one load each. prompts: of the screen's load. search, comparison, tune: the
+    newest of each, running or over. curves: results of searches of this session and of earlier
+    ones, oldest first.
     """
 
     engines: dict[str, EngineTrack] = field(default_factory=dict)
@@ -145,9 +144,9 @@ class Store(Struct):
     comparison: ComparisonState | None = None
     tune: TuneState | None = None
     curves: tuple[Curve, ...] = ()
-    curve_forecast: CurveForecast | None = None  # of the engine that a search is about
-    effect: EffectForecast | None = None  # of the value that is typed, or was set last
-    recording: str = ""  # the file that is being written, "" for none
+    curve_forecast: CurveForecast | None = None  # of the engine of the search
+    effect: EffectForecast | None = None  # of the value that is being typed or was set last
+    recording: str = ""  # the file that is being written; "" for none
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=500))
 
     @property
@@ -157,7 +156,7 @@ class Store(Struct):
 
 
 def newer(ring: Sequence[_Item], last: _Item | None) -> list[_Item]:
-    """What a ring holds after ``last``, which it held before; all of it when that is gone."""
+    """The items of a ring after ``last``; all items if ``last`` is no longer in it."""
     found: list[_Item] = []
     for item in reversed(ring):
         if item is last:

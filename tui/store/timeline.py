@@ -1,4 +1,4 @@
-"""The one clock of the screen."""
+"""The clock of the screen."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable
 class Timeline:
     """The time axis of the charts: unix seconds that never run backwards.
 
-    Taken once from the wall clock and then carried by the monotonic one, so that a stepped clock
-    neither tears a gap into the charts nor rewrites them.
+    It reads the wall clock once and then follows the monotonic clock. So a stepped wall clock
+    causes neither a gap in the charts nor replaced points.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from llmtop.tui.commands.forecast_requests import CurveForecast, CurveQuestion, 
 from llmtop.tui.plots.curve import curve_rows
 from llmtop.tui.plots.curve_axes import Drawing
 from llmtop.tui.plots.slo.forecast_curve import refusal_words
-from llmtop.tui.slo.curve_forecasts import CurveForecasts, settled
+from llmtop.tui.slo.curve_forecasts import CurveForecasts, merged
 from llmtop.tui.store.store import Store
 from llmtop.tui.widgets.glyphs import ASCII, UNICODE
 from llmtop.values import replace
@@ -87,12 +87,12 @@ async def test_it_is_computed_beside_the_screen_and_says_how_far_it_reaches(
 def test_what_was_foretold_of_a_measured_level_stays() -> None:
     before = CurveForecast(ASKED, points(4, 8, 16))
     later = CurveForecast(replace(ASKED, measured=8), points(4, 8, 16, 32, scale=200))
-    kept = settled(before, later)
+    kept = merged(before, later)
     assert [(one.streams, one.value) for one in kept.points] == [
         (4, 400), (8, 800), (16, 3200), (32, 6400),
     ]  # fmt: skip
     again = CurveForecast(ASKED, points(4, scale=300))
-    assert settled(kept, again) == again  # another search
+    assert merged(kept, again) == again  # another search
 
 
 @pytest.mark.parametrize("glyphs", [UNICODE, ASCII])

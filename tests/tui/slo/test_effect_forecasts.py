@@ -219,7 +219,7 @@ async def test_a_load_that_changed_meanwhile_is_said(
     facts.inside.latencies = latencies(1012.0, {0.5: 50}, 0.01)
     await effects.sample()
     assert store.effect is not None and store.effect.measured is not None
-    assert store.effect.measured.remark == "the load went from 358 to 10 meanwhile"
+    assert store.effect.measured.remark == "the load changed from 358 to 10 meanwhile"
 
 
 async def test_a_value_set_before_the_answer_is_forecast_from_before_it(

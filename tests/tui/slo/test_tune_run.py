@@ -85,9 +85,9 @@ async def test_where_all_are_in_time_there_is_nothing_to_gain(
 ) -> None:
     async with staged(wiring, engine, stop=False) as stage:
         before = await in_force(wiring, engine)
-        await stage.conductor.start_tune(EASY)
+        await stage.controller.start_tune(EASY)
         with pytest.raises(LlmtopError, match="a tune is running") as refused:
-            await stage.conductor.set_option("one", "max_num_seqs", 4)
+            await stage.controller.set_option("one", "max_num_seqs", 4)
         assert refused.value.hint == "T, then x stops it"
         await until(lambda: over(stage), "its end")
         state = stage.store.tune
@@ -97,7 +97,7 @@ async def test_where_all_are_in_time_there_is_nothing_to_gain(
         assert any("nothing to gain within TTFT <= 50s" in text for text in texts(stage))
         track(stage).hold = HELD
         with pytest.raises(LlmtopError, match="one is held by ann@pts/3"):
-            await stage.conductor.start_tune(EASY)
+            await stage.controller.start_tune(EASY)
 
 
 async def test_one_that_is_stopped_puts_the_options_back(
@@ -105,19 +105,19 @@ async def test_one_that_is_stopped_puts_the_options_back(
 ) -> None:
     async with staged(wiring, engine, stop=False) as stage:
         before = await in_force(wiring, engine)
-        await stage.conductor.start_tune(NEVER)
+        await stage.controller.start_tune(NEVER)
         await until(lambda: tries(stage), "a candidate")
-        await stage.conductor.stop_experiment()
+        await stage.controller.stop_experiment()
         await until(lambda: over(stage), "its end")
         state = stage.store.tune
         assert state is not None and state.report is not None and state.report.restored
         assert state.back == "your settings are in force again"
         assert await in_force(wiring, engine) == before
-        await stage.conductor.set_option("one", "max_num_seqs", 4)  # the keys work again
+        await stage.controller.set_option("one", "max_num_seqs", 4)  # the keys work again
         await until(lambda: value(stage, "max_num_seqs") == 4, "the value")
         own = before["max_num_seqs"]
         assert own is not None
-        await stage.conductor.set_option("one", "max_num_seqs", own)
+        await stage.controller.set_option("one", "max_num_seqs", own)
 
 
 async def test_one_with_a_limit_of_time_decides_by_what_was_measured_by_then(
@@ -140,7 +140,7 @@ async def test_a_screen_that_ends_in_the_middle_puts_them_back_too(
 ) -> None:
     async with staged(wiring, engine, stop=False) as stage:
         before = await in_force(wiring, engine)
-        await stage.conductor.start_tune(NEVER)
+        await stage.controller.start_tune(NEVER)
         await until(lambda: tries(stage), "a candidate")
         task = stage.experiments._task
         assert task is not None
