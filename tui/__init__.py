@@ -1,1 +1,1 @@
-"""The screen, and only the screen."""
+"""The terminal user interface. The command line is ``llmtop.cli``."""

@@ -42,10 +42,11 @@ class LlmtopApp(EngineScreens, PrivateApp):
 
     store: read only, except for events of errors in the app. interval: seconds between samples, and
     between two paints. themes: by name, from ``load_themes``; problems: rejected theme files, shown
-    as events. gpu_hour: price of one GPU hour. low_bandwidth: paint rarely. zone: for times of day,
-    None is the operator's own. background: runs while the screen is shown. keys: the key bindings.
-    mouse: whether the app uses the mouse at first. config: named loads and prompts. tour: a show
-    that runs until a key is pressed. wall: the clock of the engines' step times.
+    as events. gpu_hour: price of one GPU hour. low_bandwidth: paint rarely. zone: for times of day;
+    None: the local time zone. background: runs while the screen is shown. keys: the key bindings.
+    mouse: whether the app uses the mouse at first. config: named loads and prompts. tour: a
+    scripted demonstration that runs until a key is pressed. clock: unix seconds, for the time axis
+    and for events. wall: unix seconds, the clock of the engines' step times.
     """
 
     CSS_PATH = Path(__file__).with_name("llmtop.tcss")  # absolute, for subclasses in other folders
@@ -114,7 +115,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
         self.tour = tour
         self._leaving = False
         self._last_key = ""
-        self.interrupted = False  # left, or about to be, by Ctrl+C
+        self.interrupted = False  # the last attempt to quit was Ctrl+C
         self.set_keymap(keys.bindings)
         for each in self._themes.values():
             self.register_theme(to_textual(each))
@@ -128,7 +129,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
             store.events.append(Event(clock(), "warning", words))
 
     def on_mount(self) -> None:
-        """Start what runs beside the screen."""
+        """Start the background task."""
         if self._background is not None:
             self.run_worker(self._background(), group="background", exit_on_error=False)
 
@@ -137,7 +138,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
         return variables(self._themes["dark"])
 
     def get_driver_class(self) -> type[Driver]:
-        """Textual's driver, with a keyboard thread that sleeps without input."""
+        """Textual's driver, with a keyboard thread that sleeps until there is input."""
         from textual.drivers.linux_driver import LinuxDriver
 
         from llmtop.tui.terminal.driver import QuietDriver
@@ -164,9 +165,9 @@ class LlmtopApp(EngineScreens, PrivateApp):
             self.action_suspend_process()
 
     async def on_event(self, event: TextualEvent) -> None:
-        """A key or a mouse button ends the tour.
+        """End the tour at a key or a mouse button; then handle the event.
 
-        Keys after the choice to leave are ignored: a screen that opens now would be removed before
+        Input after the decision to quit is ignored: a screen that opens now would be removed before
         it is complete.
         """
         if (self._leaving or self.is_ending) and isinstance(event, InputEvent):
@@ -195,7 +196,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
         return self._interval
 
     def current_view(self) -> View:
-        """The present view."""
+        """The input of all panels at this moment."""
         return View(
             self.store,
             self._now(),
@@ -215,19 +216,21 @@ class LlmtopApp(EngineScreens, PrivateApp):
     @property
     def dashboard(self) -> Dashboard:
         """The bottom screen, below all others."""
-        ground = self.screen_stack[0]
-        assert isinstance(ground, Dashboard)
-        return ground
+        bottom = self.screen_stack[0]
+        assert isinstance(bottom, Dashboard)
+        return bottom
 
     def show_now(self) -> None:
-        """Paint the store now, not only at the next beat, after a new sample."""
+        """Paint the store now, without waiting for the next beat."""
         for screen in self.screen_stack:
             if isinstance(screen, Redraws) and screen.is_seen:
                 screen.redraw()
 
     def steps_read(self, name: str) -> None:
-        """The steps of this engine were read: a screen that shows them need not wait for its beat,
-        which can be most of a second later."""
+        """Repaint a screen that shows the steps of this engine, which were just read.
+
+        Its next beat can be almost a second later.
+        """
         top = self.screen_stack[-1] if self.screen_stack else None
         if name == self.store.selected and isinstance(top, FollowsSteps):
             top.steps_read()
@@ -261,7 +264,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
         )
 
     def action_mouse(self) -> None:
-        """Release the mouse, or use it again. The last line and a toast report it."""
+        """Release the mouse, or use it again. The last line and a toast show the state."""
         self.mouse = not self.mouse
         self.take_mouse(take=self.mouse)
         words = "mouse on: llmtop uses it" if self.mouse else "mouse off: the terminal selects text"
@@ -281,13 +284,13 @@ class LlmtopApp(EngineScreens, PrivateApp):
         return list(self._themes)
 
     def save_picture(self) -> None:
-        """Save the screen as SVG in the present folder, else in the state directory."""
-        from llmtop.tui.terminal.picture import keep
+        """Save the screen as SVG in the current folder, else in the state directory."""
+        from llmtop.tui.terminal.picture import save
 
         try:
-            path = keep(self.export_screenshot(title="llmtop"), self._now())
+            path = save(self.export_screenshot(title="llmtop"), self._now())
         except OSError as error:
-            words = f"no picture: {error.strerror or error}"
+            words = f"no picture saved: {error.strerror or error}"
             self.notify(clean(words), severity="error", markup=False)
             return
         self.notify(clean(f"picture: {path}", 300), markup=False, timeout=8)
@@ -304,9 +307,9 @@ class LlmtopApp(EngineScreens, PrivateApp):
         self.suspend_job()
 
     def action_ask_quit(self) -> None:
-        """Leave; ask first what happens to engines that would continue to run.
+        """Quit; ask first what happens to engines that would continue to run.
 
-        A second ctrl+c answers it: leave, and keep the engines running.
+        A second ctrl+c answers the question: quit, and keep the engines running.
         """
         from llmtop.tui.screens.quit import QuitScreen
 
@@ -314,7 +317,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
         if isinstance(self.screen, QuitScreen):
             self.screen.action_answer(False)
             return
-        if self.elsewhere:  # nothing runs that would have to be asked about
+        if self.elsewhere:  # llmtop started none of these engines
             self._leave(False)
             return
         engines = [engine for engine in self.store.engines.values() if engine.owned and engine.runs]
@@ -322,7 +325,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
 
     def _leave(self, stop: bool | None) -> None:
         if stop is not None:
-            self._leaving = not stop  # stopping can take long: then one may ask again
+            self._leaving = not stop  # stopping can take long: the operator may ask again
             self.run_worker(self._quit(stop), group="quit", exit_on_error=False)
 
     async def _quit(self, stop: bool) -> None:
@@ -334,7 +337,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
             await self.control.quit(stop)
         except Exception as error:
             words = clean(refusal(error))
-            if not stop:  # leaving must always be possible
+            if not stop:  # quitting must always be possible
                 self.exit(message=words)
                 return
             self.store.events.append(Event(self._now(), "error", words))

@@ -2,7 +2,7 @@
 
 usage: python -m bench.gpu.rolling MODEL --python PATH --out RESULT.json
 
-Needs two GPUs. The engine starts on GPU 0; the same conductor that the screen uses starts the new
+Needs two GPUs. The engine starts on GPU 0; the same controller that the screen uses starts the new
 one beside it, moves the load over and stops the old one. What counts: requests that failed or were
 cut (none may be), and the tokens of each second of the move.
 """
@@ -72,15 +72,15 @@ async def move(streams: int) -> dict[str, Any]:
     began = time.monotonic()
     try:
         await until(lambda: stage.store.engines[NAME].sample is not None)
-        await stage.conductor.start(Plan(shape=f"hold {streams}"))
+        await stage.controller.start(Plan(shape=f"hold {streams}"))
         watching = asyncio.create_task(watch())
         await asyncio.sleep(STEADY_S)
         asked_s = time.monotonic() - began
-        done = await stage.conductor.restart(NAME, CHANGE, rolling=True)
+        done = await stage.controller.restart(NAME, CHANGE, rolling=True)
         ready_s = time.monotonic() - began
         await asyncio.sleep(STEADY_S)
         watching.cancel()
-        await stage.conductor.stop_load()
+        await stage.controller.stop_load()
         await until(lambda: not load().in_flight)
         last = load()
         return {
@@ -98,7 +98,7 @@ async def move(streams: int) -> dict[str, Any]:
             "seconds": seconds,
         }
     finally:
-        await stage.conductor.quit(stop_engines=False)
+        await stage.controller.quit(stop_engines=False)
         beats.cancel()
         await stage.sampling.close()
         stage.release()

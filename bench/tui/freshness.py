@@ -69,8 +69,8 @@ async def on_screen(seconds: float) -> list[float]:
     wiring = Wiring()
     stage = DashboardRuntime(wiring, [wiring.owned(NAME)])
     perform = stage.perform(None)
-    app = LlmtopApp(stage.store, stage.conductor, clock=stage.timeline.now, background=perform)
-    stage.news, stage.steps_read = app.show_now, app.steps_read
+    app = LlmtopApp(stage.store, stage.controller, clock=stage.timeline.now, background=perform)
+    stage.repaint, stage.steps_read = app.show_now, app.steps_read
     try:
         async with app.run_test(size=(120, 40)):
             await asyncio.sleep(WARM_UP_S)

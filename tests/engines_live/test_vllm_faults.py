@@ -114,9 +114,9 @@ async def test_a_restart_under_load_fails_no_request_and_brings_the_load_back(
     beats = asyncio.create_task(stage.sampling.run())
     try:
         await until(lambda: track.sample is not None, "a sample")
-        await stage.conductor.start(Plan(shape=f"hold {LEVEL}"))
+        await stage.controller.start(Plan(shape=f"hold {LEVEL}"))
         await until(lambda: load().ok > LEVEL, "the load")
-        done = await stage.conductor.restart(NAME, {"max_model_len": 512})
+        done = await stage.controller.restart(NAME, {"max_model_len": 512})
         assert not done.rolled_back, done.failure
         ok = load().ok
         await until(lambda: load().ok > ok + LEVEL, "the load again")
@@ -133,7 +133,7 @@ async def test_a_restart_under_load_fails_no_request_and_brings_the_load_back(
         bad = [one for one in stage.store.events if one.level in ("error", "warning")]
         assert [one for one in bad if "hung: " not in one.text] == []
     finally:
-        await stage.conductor.quit(stop_engines=False)
+        await stage.controller.quit(stop_engines=False)
         beats.cancel()
         await stage.sampling.close()
         stage.release()

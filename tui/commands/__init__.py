@@ -1,1 +1,1 @@
-"""The commands of the screen: the ``Control`` protocol and its values."""
+"""The commands of the screen: the ``Control`` base class and its values."""

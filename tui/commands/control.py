@@ -21,33 +21,36 @@ class EngineLog(Protocol):
     """A log that is read continuously."""
 
     async def more(self) -> list[str]:
-        """The lines since the last call; the first call returns the log's end. Not cleaned."""
+        """The lines since the last call; the first call returns the log's end.
+
+        The lines are raw: control characters are not removed.
+        """
 
 
 class Control:
     """All commands of the screen. Their results appear in the store.
 
-    Every method raises ``LlmtopError`` on failure; the screen shows it as an event. A control
-    overrides the commands that it supports; all others are refused.
+    Every method raises ``LlmtopError`` on failure; the screen shows the error as an event. A
+    subclass overrides the commands that it supports; all others are refused.
     """
 
     def _refuse(self) -> NoReturn:
         raise LlmtopError("this screen cannot do that")
 
     async def more(self) -> None:
-        """One level more load; without a load, start one at its lowest level."""
+        """Raise the load by one level; without a load, start one at the lowest level."""
         self._refuse()
 
     async def less(self) -> None:
-        """One level less load."""
+        """Lower the load by one level."""
         self._refuse()
 
     async def hold(self) -> None:
-        """Hold the load at its level; if it is held, continue its shape."""
+        """Hold the load at its level; if it is held already, continue its shape."""
         self._refuse()
 
     async def burst(self) -> None:
-        """A short burst on top of the load."""
+        """Raise the load for a few seconds, then return to the level before."""
         self._refuse()
 
     async def stop_load(self) -> None:
@@ -59,7 +62,7 @@ class Control:
         self._refuse()
 
     async def cut_load(self) -> None:
-        """End the load at once; requests in flight are cut."""
+        """End the load at once; requests in flight are cancelled."""
         self._refuse()
 
     async def switch_loop(self) -> None:
@@ -71,10 +74,10 @@ class Control:
         self._refuse()
 
     async def load(self, plan: Plan, prompts: Prompts | None = None) -> None:
-        """Load the selected engine with this shape; a running load continues with it.
+        """Load the selected engine with this plan; a running load continues with it.
 
-        prompts: the new prompts, None for the present ones. New prompts cut a running load: its
-        requests are of another kind.
+        prompts: the new prompts, None for the present ones. New prompts cancel a running load,
+        because its requests have other prompts.
         """
         self._refuse()
 
@@ -87,9 +90,10 @@ class Control:
         evict: bool = False,
         purpose: Purpose | None = None,
     ) -> Change:
-        """Change an option of a running engine. evict: put running requests back to make room.
+        """Change an option of a running engine.
 
-        purpose: of a temporary change.
+        evict: move running requests back to the queue where the new value needs it. purpose: why
+        a change is temporary; None: it is permanent.
         """
         self._refuse()
 
@@ -104,31 +108,35 @@ class Control:
         """Restart an engine with new option values. Its load stops before and resumes after.
 
         flags: of the engine; they replace earlier values of the same flags. rolling: start the new
-        engine beside the old one and move the load over; nothing is cut. Returns when an engine is
-        ready: the new one, or the last good one if the new one did not start.
+        engine beside the old one and move the load over; no request is cancelled. Returns when an
+        engine is ready: the new one, or the last good one if the new one did not start.
         """
         self._refuse()
 
     async def start_search(self, plan: SearchPlan) -> None:
         """Begin a search for an engine's capacity; a running load is stopped first.
 
-        It runs in the background, in ``Store.search``. Until its end it controls load and options.
+        It runs in the background and writes ``Store.search``. Until its end it controls the load
+        and the options.
         """
         self._refuse()
 
     async def start_comparison(self, plan: ComparisonPlan) -> None:
-        """Begin a comparison, in ``Store.comparison``; a running load is stopped first."""
+        """Begin a comparison; a running load is stopped first. It writes ``Store.comparison``."""
         self._refuse()
 
     async def start_tune(self, plan: TunePlan) -> None:
-        """Begin a tune, in ``Store.tune``; a running load is stopped first.
+        """Begin a tune; a running load is stopped first. It writes ``Store.tune``.
 
         At its end the options are restored in every case.
         """
         self._refuse()
 
     async def stop_experiment(self) -> None:
-        """End the running search or comparison; results so far are kept, options restored."""
+        """End the running search, comparison or tune.
+
+        The results so far are kept, and the options are restored.
+        """
         self._refuse()
 
     async def recall_curves(self, engine: str) -> None:
@@ -140,7 +148,7 @@ class Control:
         self._refuse()
 
     async def start_hold(self, engine: str, slo: str) -> None:
-        """Hold an engine within latency limits, with a background process."""
+        """Start a background process that holds an engine within latency limits."""
         self._refuse()
 
     async def end_hold(self, engine: str) -> None:
@@ -148,34 +156,34 @@ class Control:
         self._refuse()
 
     def expect(self, question: EffectQuestion | None) -> None:
-        """Forecast the effect of a value, in ``Store.effect``; it replaces an earlier request.
+        """Forecast the effect of a value and write it to ``Store.effect``.
 
-        None: end the request.
+        The request replaces an earlier one; None ends it.
         """
         self._refuse()
 
     def expect_curve(self, question: CurveQuestion) -> None:
-        """Forecast the throughput at each number of streams, in ``Store.curve_forecast``."""
+        """Forecast the throughput by number of streams and write ``Store.curve_forecast``."""
         self._refuse()
 
     def expect_advised(self, engine: str) -> None:
-        """Forecast the effect of the changes that ``why`` advises, in the engine's track."""
+        """Forecast the changes that ``why`` advises and write ``EngineTrack.why_forecasts``."""
         self._refuse()
 
     async def requests(self, engine: str, sort: RequestSort, limit: int) -> RequestTable:
-        """The requests inside an engine, sorted and cut by the engine."""
+        """The requests inside an engine: the first ``limit`` in the order of ``sort``."""
         self._refuse()
 
     async def abort(self, engine: str, ids: Sequence[str]) -> Aborted:
-        """End requests by their ids."""
+        """Abort requests by their ids."""
         self._refuse()
 
     def open_log(self, engine: str, count: int) -> EngineLog:
-        """An engine's log from its last ``count`` lines on."""
+        """An engine's log, starting with its last ``count`` lines."""
         self._refuse()
 
     async def record(self) -> None:
-        """Begin a recording into a file, or end the present one."""
+        """Start a recording into a file, or end the running one."""
         self._refuse()
 
     async def select(self, engine: str) -> None:

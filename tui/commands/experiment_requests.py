@@ -23,7 +23,11 @@ EVERY_ROLE = ("batch_limit", "queue_limit", "token_budget", "draft_tokens", "pre
 
 
 class SearchPlan(Struct, frozen=True):
-    """A search for what ``engine`` holds. top: streams at most. seconds: of each level's window."""
+    """A search for the capacity of ``engine``.
+
+    slo: latency limits; None: none. top: the highest number of streams. seconds: length of each
+    level's window.
+    """
 
     engine: str
     slo: Slo | None
@@ -33,9 +37,10 @@ class SearchPlan(Struct, frozen=True):
 
 
 class SearchState(Struct, frozen=True):
-    """A search at one moment. result: so far. progress: None before the first level and after the
-    end. over: it has ended. trouble: why it ended early, "" if it did not, or if it was stopped on
-    purpose.
+    """A search at one moment. began: on the screen's clock. result: so far.
+
+    progress: None before the first level and after the end. over: it has ended. trouble: why it
+    ended early; "" if it did not, or if the operator stopped it.
     """
 
     plan: SearchPlan
@@ -48,14 +53,15 @@ class SearchState(Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """What it does, for who wants to do something else."""
+        """What is running, for the refusal of another command."""
         return f"a search on {self.plan.engine}"
 
 
 class ComparisonPlan(Struct, frozen=True):
     """A against B: two values of a live option of ``engine``, or ``engine`` against ``other``.
 
-    level: streams in every run. seconds: of each run's window. pairs: even.
+    level: streams in every run. seconds: length of each run's window. pairs: number of run pairs,
+    even. prompts: of all runs.
     """
 
     engine: str
@@ -70,16 +76,17 @@ class ComparisonPlan(Struct, frozen=True):
 
     @property
     def labels(self) -> tuple[str, str]:
-        """What distinguishes A and B."""
+        """The names of A and B: the engines, or the option with each value."""
         if self.other is not None:
             return self.engine, self.other
         return f"{self.option}={_value(self, self.a)}", f"{self.option}={_value(self, self.b)}"
 
 
 class ComparisonState(Struct, frozen=True):
-    """A comparison at one moment. standing: None before the first run and after the end.
+    """A comparison at one moment. began: on the screen's clock.
 
-    back: the final state of the option, in words; "" before the end.
+    standing: the progress; None before the first run and after the end. trouble: why it ended
+    early, "" if it did not. back: the final state of the option, in words; "" before the end.
     """
 
     plan: ComparisonPlan
@@ -92,16 +99,16 @@ class ComparisonState(Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """What it does, for who wants to do something else."""
+        """What is running, for the refusal of another command."""
         return f"a comparison on {self.plan.engine}"
 
 
 class TunePlan(Struct, frozen=True):
     """A search for the settings of ``engine`` that serve the most requests within limits.
 
-    level: requests a second (``is_open``), or streams. seconds: of each run. roles: what may be
-    changed: batch_limit, queue_limit, token_budget, draft_tokens, prefill_threshold. most_s: the
-    verdict comes after so many seconds at the latest; None: no limit.
+    level: requests a second (``is_open``), or streams. seconds: length of each run. roles: the
+    options that may be changed, by role: see ``EVERY_ROLE``. most_s: seconds after which the
+    verdict is given at the latest; None: no limit.
     """
 
     engine: str
@@ -115,13 +122,14 @@ class TunePlan(Struct, frozen=True):
 
 
 class TuneState(Struct, frozen=True):
-    """A tune at one moment. own: the operator's settings by option. tried: in the order of the
-    search, the operator's own first. now: settings that are measured, None between two runs.
-    phase: what is done between them. runs: that have ended. left: about how many are still to
-    come. left_s: about so many seconds, None before that is known. report: at the end.
+    """A tune at one moment. began: on the screen's clock. own: the operator's settings by option.
 
-    launch_line: the command that launches the engine with what was found, "" without one.
-    back: what became of the options at the end, in words; "" before.
+    tried: in the order of the search, the operator's own settings first. now: the settings that are
+    measured; None between two runs. phase: the work between two runs. runs: completed runs. left:
+    estimated runs left. left_s: estimated seconds left; None before an estimate exists. report: set
+    at the end. launch_line: the command that launches the engine with the settings found, "" for
+    none. trouble: why it ended early, "" if it did not. back: the final state of the options, in
+    words; "" before the end.
     """
 
     plan: TunePlan
@@ -141,7 +149,7 @@ class TuneState(Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """What it does, for who wants to do something else."""
+        """What is running, for the refusal of another command."""
         return f"a tune of {self.plan.engine}"
 
 

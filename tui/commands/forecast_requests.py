@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class EffectQuestion(Struct, frozen=True):
-    """A request for the effect of another value of an option. slo: limits, as typed."""
+    """A request for the effect of another value of an option. slo: latency limits, as typed."""
 
     engine: str
     option: str
@@ -23,10 +23,11 @@ class EffectQuestion(Struct, frozen=True):
 
 
 class MeasuredEffect(Struct, frozen=True):
-    """An engine's own measurement after a change, over ``seconds``, of ``n`` first tokens.
+    """The effect of a change, measured by the engine over ``seconds`` seconds.
 
-    figures: by the names of the forecast; None if unknown. good: lower and upper bound of requests
-    a second in time; None if unknown. remark: other changes meanwhile, "" for none.
+    figures: seconds or tokens a second, by the names of the forecast; None if unknown. good: lower
+    and upper bound of the requests a second within the limits; None if unknown. n: requests with a
+    first token. remark: another change during the measurement, "" for none.
     """
 
     figures: Mapping[str, float | None]
@@ -37,9 +38,10 @@ class MeasuredEffect(Struct, frozen=True):
 
 
 class EffectForecast(Struct, frozen=True):
-    """An answer. forecast: None during the computation, or for the reason in ``trouble``.
+    """The forecast for a question, and the measurement after the change.
 
-    since: the screen's time at which the value was set, None before. measured: None before.
+    forecast: None during the computation, or for the reason in ``trouble``. since: when the value
+    was set, on the screen's clock; None before. measured: None until the measurement has ended.
     """
 
     question: EffectQuestion
@@ -50,21 +52,21 @@ class EffectForecast(Struct, frozen=True):
 
     @property
     def refused(self) -> str:
-        """Why there are no figures, "" for none."""
+        """Why there are no figures; "" if there are some, or during the computation."""
         refusal = self.forecast.refused if self.forecast is not None else None
         return self.trouble or (f"{refusal.reason}; {refusal.remedy}" if refusal else "")
 
     @property
     def computing(self) -> bool:
-        """Whether the answer is still being computed."""
+        """Whether the forecast is still being computed."""
         return self.forecast is None and not self.trouble
 
 
 class CurveQuestion(Struct, frozen=True):
-    """What throughput is expected of an engine at each number of streams? prompt, output: tokens.
+    """A request for the expected throughput of an engine at each number of streams.
 
-    measured: the highest number of streams that is measured already; what was forecast up to there
-    stays as it was forecast before.
+    prompt, output: lengths in tokens. top: the highest number of streams. measured: the highest
+    number of streams that is already measured; up to it the earlier forecast is kept.
     """
 
     engine: str
@@ -74,13 +76,13 @@ class CurveQuestion(Struct, frozen=True):
     measured: int = 0
 
     def same_search(self, other: CurveQuestion) -> bool:
-        """Whether both are about one search, whatever is measured by then."""
+        """Whether both belong to the same search; ``measured`` may differ."""
         mine = self.engine, self.prompt, self.output, self.top
         return mine == (other.engine, other.prompt, other.output, other.top)
 
 
 class ForecastPoint(Struct, frozen=True):
-    """Output tokens a second at so many streams, with the interval."""
+    """Output tokens a second at a number of streams. low, high: the interval of the estimate."""
 
     streams: int
     value: float
@@ -89,9 +91,10 @@ class ForecastPoint(Struct, frozen=True):
 
 
 class CurveForecast(Struct, frozen=True):
-    """points: by streams, rising; none while none is possible, for the reason in ``refused``.
+    """The answer to a ``CurveQuestion``.
 
-    knee: streams, None where it cannot be claimed.
+    points: in ascending order of streams; empty if no forecast is possible. knee: streams; None if
+    the model cannot locate it. refused: why there is no forecast, "" if there is one.
     """
 
     question: CurveQuestion

@@ -1,4 +1,4 @@
-"""What the palette offers, and what of it was meant. Pure: no widget in here."""
+"""The entries of the command palette and the search in them. Pure: no widgets."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Run = Callable[[], object]
 class Entry(Struct, frozen=True):
     """One line of the palette.
 
-    title: what it does, also what is searched. key: the key that does the same, "" without one.
-    note: more about it, searched too. text: what to go on typing, where a value is still missing.
-    run: does it.
+    title: what it does; the search reads it. run: executes it. key: the key with the same effect,
+    "" for none. note: more words, which the search reads too. text: the text to continue typing,
+    if a value is still missing; else "".
     """
 
     title: str
@@ -25,14 +25,15 @@ class Entry(Struct, frozen=True):
 
     @property
     def ready(self) -> bool:
-        """Whether it can be done as it stands."""
+        """Whether it can be executed without more typing."""
         return not self.text
 
 
 def matching(entries: Sequence[Entry], typed: str) -> list[Entry]:
-    """The entries that have every typed word in them, the best ones first; all when none is typed.
+    """The entries that contain every typed word, best match first; all entries for an empty text.
 
-    Best: the words begin the title, then words in it, then the beginnings of words, then anywhere.
+    The ranking: the title starts with the text; then each typed word starts a word of the title;
+    then each is somewhere in the title; then each is in title or note.
     """
     words = typed.lower().split()
     if not words:
@@ -41,8 +42,8 @@ def matching(entries: Sequence[Entry], typed: str) -> list[Entry]:
     for number, entry in enumerate(entries):
         title, rest = entry.title.lower(), f"{entry.title} {entry.note}".lower()
         if all(word in rest for word in words):
-            inside = all(word in title for word in words)
-            begins = all(any(part.startswith(word) for part in title.split()) for word in words)
-            rank = (not title.startswith(" ".join(words)), not begins, not inside)
+            in_title = all(word in title for word in words)
+            starts = all(any(part.startswith(word) for part in title.split()) for word in words)
+            rank = (not title.startswith(" ".join(words)), not starts, not in_title)
             found.append((rank, number, entry))
     return [entry for _, _, entry in sorted(found, key=lambda one: one[:2])]

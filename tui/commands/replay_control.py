@@ -1,4 +1,4 @@
-"""The commands of a replay: another engine, its log, no changes."""
+"""The commands of a replay: selecting an engine and reading its log. It changes nothing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from llmtop.engines.core.requests import RequestSort, RequestTable
 
 RECORDED = "this is a recording: nothing can be changed in it"
-NO_REQUESTS = "a recording has no single requests"
+NO_REQUESTS = "a recording does not contain requests"
 
 
 class ReplayControl(Control):
-    """select: makes an engine the watched one. lines: those of an engine's log so far."""
+    """The control of a replay.
+
+    select: selects an engine. lines: returns the recorded log lines of an engine up to now.
+    """
 
     def __init__(
         self, select: Callable[[str], None], lines: Callable[[str], Sequence[str]]
@@ -27,33 +30,33 @@ class ReplayControl(Control):
         raise LlmtopError(RECORDED)
 
     async def recall_curves(self, engine: str) -> None:
-        """A recording has none."""
+        """Do nothing: a recording has no curves of earlier sessions."""
 
     async def requests(self, engine: str, sort: RequestSort, limit: int) -> RequestTable:
-        """Refused: they are not recorded."""
+        """Raise LlmtopError: requests are not recorded."""
         raise LlmtopError(NO_REQUESTS)
 
     def open_log(self, engine: str, count: int) -> EngineLog:
-        """The lines that were recorded."""
+        """The recorded log of an engine."""
         return RecordedLog(lambda: self._lines(engine), count)
 
     async def select(self, engine: str) -> None:
-        """Watch another engine of the recording."""
+        """Select another engine of the recording."""
         self._select(engine)
 
     async def quit(self, stop_engines: bool) -> None:
-        """Nothing is to be ended."""
+        """Do nothing: a replay runs neither a load nor engines."""
 
 
 class RecordedLog:
-    """The lines of a recording up to now; after a jump back they are not taken back."""
+    """The log lines of a recording up to now. A jump back removes no line from the log screen."""
 
     def __init__(self, lines: Callable[[], Sequence[str]], count: int) -> None:
         self._lines = lines
         self._seen = max(0, len(lines()) - count)
 
     async def more(self) -> list[str]:
-        """What came since the last call."""
+        """The lines since the last call."""
         lines = list(self._lines())
-        found, self._seen = lines[self._seen :], len(lines)
-        return found
+        new, self._seen = lines[self._seen :], len(lines)
+        return new

@@ -1,1 +1,1 @@
-"""Behind the screen: the controller, the runtime of one screen, the tour, the palette's entries."""
+"""The parts behind the screen: controller, runtime of one screen, engine discovery, tour."""

@@ -1,4 +1,4 @@
-"""The real control: executes commands on the load, on options and on engines."""
+"""The control of a live dashboard: executes commands on the load, options and engines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmtop.engines.core.options import Change, OptionValue, Outcome
 from llmtop.engines.host.log_reader import LogFeed
 from llmtop.engines.host.safe_text import clean
 from llmtop.tui.dashboard.load_control import LoadControl
-from llmtop.tui.dashboard.load_handover import counted
+from llmtop.tui.dashboard.load_handover import wait_until_counted
 from llmtop.wording.sentences import change_words, why_silent
 
 if TYPE_CHECKING:
@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 
 
 class DashboardController(LoadControl):
-    """Executes commands of the keys. Their results appear in the store.
-
-    new_load: makes the load for an engine. stop_engine: ends one, blocking. seed: a new one each
-    time. restart_engine: restarts one with new option values, blocking. experiments: searches and
-    comparisons, which have a load of their own.
-    """
+    """Executes the commands of the keys. Their results appear in the store."""
 
     async def set_option(
         self,
@@ -43,7 +38,7 @@ class DashboardController(LoadControl):
         evict: bool = False,
         purpose: Purpose | None = None,
     ) -> Change:
-        """Change an option; look at the engine again at once, so that the screen shows it."""
+        """Change an option, then read the engine at once, so that the screen shows the change."""
         self._experiments.guard()
         source = self._source(engine)
         changes = await source.session.change(
@@ -54,11 +49,11 @@ class DashboardController(LoadControl):
         change = changes[0]
         unsent = change.outcome is Outcome.REFUSED and change.ack_ms is None
         if unsent or change.outcome is Outcome.PARTIAL:
-            # No history holds what was refused before it was sent, or what a rank did not answer.
+            # The engine's history lacks changes that were refused here, and those of silent ranks.
             self._engines.report("warning", change_words(change))
         if self.slo is not None and not change.failed:
             self.slo.effects.applied(engine, option)
-        source.look_again()
+        source.refresh_options()
         self._sampling.sample(source, again=True)
         return change
 
@@ -78,13 +73,13 @@ class DashboardController(LoadControl):
         if engine in self._restarts.names:
             raise LlmtopError(f"{engine} is restarting already")
         self._experiments.guard()
-        from llmtop.engines.supervision.restart import Wanted  # not before the screen is there
+        from llmtop.engines.supervision.restart import Wanted  # imported late, for a fast start
 
         wanted = Wanted(changes, flags)
         return await self._restarts.carry_out(source, record, wanted, rolling=rolling)
 
     async def stop_engine(self, engine: str) -> None:
-        """End an engine that llmtop started: its load first, then its processes."""
+        """End an engine that llmtop started: first its load, then its processes."""
         source = self._source(engine)
         record = source.session.endpoint.record
         if record is None:
@@ -94,13 +89,13 @@ class DashboardController(LoadControl):
         load = self._load_source.load
         if load is not None and not load.finished and self._store.load_target == engine:
             load.stop(drain=False)
-            await counted(load)
+            await wait_until_counted(load)
         self._engines.report("change", f"{engine} is being stopped")
         await asyncio.to_thread(self._stop_engine, record)
         await self._sampling.sample(source, again=True)
 
     async def requests(self, engine: str, sort: RequestSort, limit: int) -> RequestTable:
-        """The requests inside an engine. LlmtopError where it does not show them."""
+        """The requests inside an engine. Raises LlmtopError if it does not show them."""
         inside = self._inside(engine)
         try:
             return await inside.requests(sort, limit)
@@ -108,7 +103,7 @@ class DashboardController(LoadControl):
             inside.close()
 
     async def abort(self, engine: str, ids: Sequence[str]) -> Aborted:
-        """End requests by their ids, in the name of who sits at this screen."""
+        """Abort requests by their ids, in the name of this screen's operator."""
         inside, source = self._inside(engine), self._source(engine)
         try:
             done = await inside.abort(ids, source.session.who, "from the screen")
@@ -124,21 +119,21 @@ class DashboardController(LoadControl):
         return require_inside(self._source(engine).session.endpoint)
 
     async def start_hold(self, engine: str, slo: str) -> None:
-        """Keep an engine within latency limits; it outlives the screen."""
+        """Hold an engine within latency limits. The hold continues after the screen is closed."""
         self._experiments.guard()
-        await self._held(engine).start(engine, slo)
+        await self._holds_of(engine).start(engine, slo)
 
     async def end_hold(self, engine: str) -> None:
         """End the hold; the operator's values are restored."""
-        await self._held(engine).end(engine)
+        await self._holds_of(engine).end(engine)
 
-    def _held(self, engine: str) -> Holds:
+    def _holds_of(self, engine: str) -> Holds:
         if self.slo is None or not self._source(engine).track.owned:
             raise LlmtopError(f"llmtop did not start {engine}, so it cannot hold it")
         return self.slo.holds
 
     def expect(self, question: EffectQuestion | None) -> None:
-        """Forecast what a value would do, beside the screen; None: nothing is asked any more."""
+        """Forecast the effect of a value in the background; None withdraws the request."""
         if self.slo is None:
             return
         if question is None:
@@ -147,71 +142,71 @@ class DashboardController(LoadControl):
             self.slo.effects.ask(question)
 
     def expect_curve(self, question: CurveQuestion) -> None:
-        """Forecast the throughput over the streams, beside the screen."""
+        """Forecast the throughput by number of streams in the background."""
         if self.slo is not None:
             self.slo.curves.ask(question)
 
     def expect_advised(self, engine: str) -> None:
-        """Forecast what the advised changes would bring, beside the screen."""
+        """Forecast the effect of the advised changes in the background."""
         if self.slo is not None:
             self.slo.whys.ask(engine)
 
     async def start_search(self, plan: SearchPlan) -> None:
-        """Begin a search on an engine, in place of the load that runs."""
+        """Begin a search on an engine; it replaces the running load."""
         source = self._source(plan.engine)
-        await self._make_room()
+        await self._end_running_load()
         self._experiments.start_search(source, plan)
 
     async def start_comparison(self, plan: ComparisonPlan) -> None:
-        """Begin a comparison, in place of the load that runs."""
+        """Begin a comparison; it replaces the running load."""
         source = self._source(plan.engine)
         other = self._source(plan.other) if plan.other is not None else None
-        await self._make_room()
+        await self._end_running_load()
         self._experiments.start_comparison(source, other, plan)
 
     async def start_tune(self, plan: TunePlan) -> None:
-        """Begin a tune, in place of the load that runs."""
+        """Begin a tune; it replaces the running load."""
         source = self._source(plan.engine)
         if self.slo is None:
             raise LlmtopError("this screen cannot tune")
         self.slo.may_tune(source)
-        await self._make_room()
+        await self._end_running_load()
         self.slo.tune(self._experiments, source, plan)
 
     async def stop_experiment(self) -> None:
-        """End the search or the comparison; what is known by then is kept."""
+        """End the search, comparison or tune; the results so far are kept."""
         self._experiments.stop()
 
     async def recall_curves(self, engine: str) -> None:
-        """Bring the curves of earlier searches on this kind of engine and model into the store."""
+        """Load the curves of earlier searches on this kind of engine and model into the store."""
         await self._experiments.recall(self._source(engine))
 
-    async def _make_room(self) -> None:
+    async def _end_running_load(self) -> None:
         load = self._running()
         if self._restarts.names:
             raise LlmtopError(f"{', '.join(self._restarts.names)} is restarting")
         if load is not None:
             load.stop(drain=False)
-            self._engines.report("info", "load stopped: a measurement has a load of its own")
+            self._engines.report("info", "load stopped: a measurement uses its own load")
         if (load := self._load_source.load) is not None:
-            self._load_source.let_go()
+            self._load_source.detach()
             await asyncio.to_thread(load.close)
 
     async def record(self) -> None:
-        """Begin a recording into a file, or end the present one."""
+        """Start a recording into a file, or end the running one."""
         if self.recordings is None:
             raise LlmtopError("this screen cannot record")
         self.recordings.toggle()
 
     def open_log(self, engine: str, count: int) -> EngineLog:
-        """An engine's log from its last ``count`` lines on; also of the process after a restart."""
+        """An engine's log, starting with its last ``count`` lines; it continues after a restart."""
 
         def path() -> Path:
             record = self._source(engine).session.endpoint.record
             if record is None:
                 raise LlmtopError(
                     f"llmtop did not start {engine}, so it does not have its log",
-                    "look where it was started",
+                    "read the log where the engine was started",
                 )
             return Path(record.log_path)
 
@@ -223,7 +218,7 @@ class DashboardController(LoadControl):
         self._store.selected = engine
 
     async def quit(self, stop_engines: bool) -> None:
-        """End the load and, if asked to, the engines that llmtop started."""
+        """End the load and, if ``stop_engines``, the engines that llmtop started."""
         if stop_engines and self._restarts.names:
             raise LlmtopError(
                 f"{', '.join(self._restarts.names)} is restarting", "stop it when it is ready"
@@ -245,7 +240,7 @@ class DashboardController(LoadControl):
 
 
 class _Log:
-    """A feed, read beside the screen."""
+    """A log feed that is read on a thread."""
 
     def __init__(self, feed: LogFeed) -> None:
         self._feed = feed

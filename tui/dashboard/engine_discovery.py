@@ -1,4 +1,4 @@
-"""Finds engines that appear while the screen is open: started elsewhere, or late to answer."""
+"""Finds engines that appear while the screen is open: new ones, or ones that answer late."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ RESCAN_S = 5.0
 class NewEngines:
     """Adds engines that another llmtop started while this screen is open.
 
-    This includes engines that failed before the first check: an engine that is started again and
-    again and fails at once is important to see.
+    This includes engines that failed before the first check: a crash loop must be visible.
+
+    add: called with each new engine. known: names on the screen. every_s: seconds between two
+    checks.
     """
 
     def __init__(
@@ -54,18 +56,19 @@ class NewEngines:
     def _failed_here(self, record: EngineRecord) -> bool:
         if record.stop_requested_at is not None or record.boot_id != self._wiring.processes.boot_id:
             return False
-        # Not by the record's times: the wall clock may have been stepped since.
+        # The record's times are not used: the wall clock may have been stepped since.
         age_s = self._wiring.processes.age_s(identity(record))
         return age_s < self._steady() - self._opened
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
 
 class MissingEngines:
     """Adds engines that were given by URL and did not answer when the screen was opened.
 
-    add: called with each that answers. missing: the store's; the reason by URL.
+    add: called with each engine that answers. missing: ``Store.missing``, the reason by URL; it is
+    updated in place.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class MissingEngines:
         self._due = steady() + RESCAN_S
 
     async def sample(self) -> None:
-        """Ask again, every few seconds."""
+        """Ask each missing engine again, every few seconds."""
         if not self._missing or self._steady() < self._due:
             return
         await asyncio.gather(*map(self._ask, list(self._missing)))
@@ -95,4 +98,4 @@ class MissingEngines:
         self._add(endpoint)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def watch(
     wiring: Wiring, endpoints: Sequence[Endpoint], interval: float = 1.0
 ) -> Iterator[DashboardRuntime]:
-    """The sources of a screen, with the GPUs. The caller runs ``sampling`` and closes it."""
+    """The runtime of a screen, with GPU data. The caller runs and closes its ``sampling``."""
     runtime = DashboardRuntime(wiring, endpoints, interval=interval)
     try:
         yield runtime

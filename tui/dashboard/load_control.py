@@ -1,4 +1,4 @@
-"""The commands of the load: start, change, stop, repeat. Each leaves a mark."""
+"""The commands of the load: start, change, stop, repeat. Most add a mark to the charts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmtop.analysis.marks import Mark
 from llmtop.config.keymap import DEFAULT, Keymap
 from llmtop.loadgen.workload.plan import Loop, Plan, Prompts
 from llmtop.tui.commands.control import Control
-from llmtop.tui.dashboard.load_handover import LoadHandover, counted
+from llmtop.tui.dashboard.load_handover import LoadHandover, wait_until_counted
 from llmtop.tui.sources.engine import EngineSource
 from llmtop.tui.sources.experiments import Experiments
 from llmtop.tui.sources.load import LoadSource
@@ -28,11 +28,16 @@ if TYPE_CHECKING:
 
 BURST_FACTOR = 2.0
 BURST_S = 5.0
-ONE_MARK_S = 2.0
+ONE_MARK_S = 2.0  # load marks that are closer than this become one mark
 
 
 class LoadControl(Control):
-    """The part of ``DashboardController`` that controls the load."""
+    """The part of ``DashboardController`` that controls the load.
+
+    new_load: makes the load for an engine; blocks. stop_engine: ends an engine; blocks. seed: a new
+    seed at each call. restart_engine: restarts an engine with new option values; blocks.
+    experiments: searches, comparisons and tunes, which have a load of their own.
+    """
 
     def __init__(
         self,
@@ -54,19 +59,19 @@ class LoadControl(Control):
         self._restarts = LoadHandover(engines, load_source, restart_engine)
         self._now = engines.timeline.now
         self._experiments = experiments
-        self._last: Plan | None = None  # what `start_again` starts
-        self._begins = asyncio.Lock()  # held while a load's workers start
+        self._last: Plan | None = None  # `start_again` repeats it
+        self._start_lock = asyncio.Lock()  # held while a load's workers start
         self.recordings: Recordings | None = None
         self.slo: SloServices | None = None
         self.keys: Keymap = DEFAULT  # for hints that name a key
 
     async def start(self, plan: Plan) -> None:
         """Start the load on the selected engine, or give a running load a new plan."""
-        async with self._begins:
+        async with self._start_lock:
             await self._start(plan)
 
     async def _start(self, plan: Plan) -> None:
-        self._running()  # refuses during a restart
+        self._running()  # raises during a restart
         load = self._load_source.load
         self._last = plan
         if load is not None and not load.finished:
@@ -75,18 +80,18 @@ class LoadControl(Control):
             source = self._selected()
             if load is not None:
                 await asyncio.to_thread(load.close)
-            fresh = await asyncio.to_thread(self._new_load, source)
-            # A quit meanwhile leaves its workers to ``DashboardRuntime.release``.
-            self._load_source.starting = fresh
-            await asyncio.to_thread(fresh.start, plan)
-            self._load_source.load, self._load_source.starting = fresh, None
+            new_load = await asyncio.to_thread(self._new_load, source)
+            # If the screen quits now, ``DashboardRuntime.release`` ends these workers.
+            self._load_source.starting = new_load
+            await asyncio.to_thread(new_load.start, plan)
+            self._load_source.load, self._load_source.starting = new_load, None
             self._store.load_target = source.track.name
         self._engines.report("info", f"load: {plan.shape}")
         self._refresh_load()
 
     async def more(self) -> None:
-        """One level more; without a load, start one at its lowest level."""
-        async with self._begins:  # a second press while it starts is one level more, not a start
+        """Raise the load by one level; without a load, start one at the lowest level."""
+        async with self._start_lock:  # a second press during the start raises the level
             load = self._running()
             if load is None:
                 await self._start(Plan(loop=Loop.CLOSED, shape="hold 1", seed=self._seed()))
@@ -96,15 +101,15 @@ class LoadControl(Control):
         self._refresh_load()
 
     async def less(self) -> None:
-        """One level less."""
-        load = self._need()
+        """Lower the load by one level."""
+        load = self._require_running()
         load.less()
         self._mark_level(load)
         self._refresh_load()
 
     async def hold(self) -> None:
-        """Hold the load at its level; again: continue its shape."""
-        load = self._need()
+        """Hold the load at its level; if it is held already, continue its shape."""
+        load = self._require_running()
         held = self._store.load is not None and self._store.load.held
         if held:
             load.resume()
@@ -114,21 +119,21 @@ class LoadControl(Control):
 
     async def burst(self) -> None:
         """Twice the present level for a few seconds, then back."""
-        load = self._need()
+        load = self._require_running()
         level = load.snapshot().asked
         load.burst(max(1.0, round(level * BURST_FACTOR)), BURST_S)
-        burst = load.snapshot()  # as it is now: there is a limit to the level
+        burst = load.snapshot()  # the level in force: it has an upper limit
         unit = "req/s" if burst.loop == Loop.OPEN else "streams"
         self._mark(f"burst {burst.asked:g}")
         self._engines.report("info", f"load: burst of {burst.asked:,g} {unit} for {BURST_S:g} s")
         self._refresh_load()
 
     async def stop_load(self) -> None:
-        """Send nothing more; what is in flight finishes."""
+        """Send nothing more; requests in flight finish."""
         self._end_load(drain=True)
 
     async def cut_load(self) -> None:
-        """Cut what is in flight and send nothing more."""
+        """Cancel the requests in flight and send nothing more."""
         self._end_load(drain=False)
 
     def _end_load(self, drain: bool) -> None:
@@ -136,9 +141,9 @@ class LoadControl(Control):
             self._restarts.interrupted = None
             self._engines.report("info", "the load stays stopped")
             return
-        load = self._need()
+        load = self._require_running()
         now = load.snapshot()
-        if now.held and self._last is not None:  # steered by hand: that level, not the old shape
+        if now.held and self._last is not None:  # repeat the operator's level, not the shape
             self._last = replace(self._last, loop=Loop(now.loop), shape=f"hold {now.asked:g}")
         load.stop(drain=drain)
         self._mark("load stopped")
@@ -151,20 +156,20 @@ class LoadControl(Control):
 
     async def start_again(self) -> None:
         """Repeat the last load: its shape from the beginning, or the level it was held at."""
-        async with self._begins:
+        async with self._start_lock:
             if self._running() is not None:
                 raise LlmtopError(
                     "the load runs already", f"{self.keys.label('load.stop')} stops it"
                 )
             if self._last is None:
                 more = self.keys.label("load.more")
-                raise LlmtopError("there was no load yet", f"{more} starts one")
+                raise LlmtopError("no load was started yet", f"{more} starts one")
             await self._start(replace(self._last, seed=self._seed()))
         self._mark("load again")
 
     async def switch_loop(self) -> None:
         """Switch between streams and requests a second, and hold the achieved level."""
-        load = self._need()
+        load = self._require_running()
         load.switch_loop()
         now = load.snapshot()
         level = (
@@ -184,14 +189,14 @@ class LoadControl(Control):
             self._refresh_load()
 
     async def load(self, plan: Plan, prompts: Prompts | None = None) -> None:
-        """Load the selected engine so; other prompts begin a load of their own."""
-        async with self._begins:
+        """Load the selected engine with a plan; new prompts end the running load first."""
+        async with self._start_lock:
             if prompts is not None:
                 self._store.prompts = prompts
                 load = self._running()
                 if load is not None:
                     load.stop(drain=False)
-                    await counted(load)
+                    await wait_until_counted(load)
                     await asyncio.to_thread(load.close)
             await self._start(replace(plan, seed=self._seed()))
 
@@ -210,13 +215,13 @@ class LoadControl(Control):
         self._experiments.guard()
         if self._restarts.interrupted is not None:
             raise LlmtopError(
-                f"{self._store.load_target} restarts, and the load comes back with it",
-                f"{self.keys.label('load.stop')} leaves it stopped",
+                f"{self._store.load_target} is restarting; the load resumes when it is ready",
+                f"{self.keys.label('load.stop')} keeps the load stopped",
             )
         load = self._load_source.load
         return load if load is not None and not load.finished else None
 
-    def _need(self) -> Load:
+    def _require_running(self) -> Load:
         load = self._running()
         if load is None:
             raise LlmtopError("no load is running", f"{self.keys.label('load.more')} starts one")
@@ -226,7 +231,7 @@ class LoadControl(Control):
         self._sampling.sample(self._load_source, again=True)
 
     def _mark(self, label: str) -> None:
-        """A mark of the load. Keys that follow each other at once leave one, the last one's."""
+        """Add a load mark. Marks within ``ONE_MARK_S`` of the last one replace it."""
         track = self._store.engines.get(self._store.load_target or "")
         if track is None:
             return

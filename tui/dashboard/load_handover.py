@@ -1,4 +1,4 @@
-"""Restarts from the screen: interrupts or moves the load of an engine."""
+"""Restarts an engine from the screen: its load is interrupted, or moved to the new engine."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ if TYPE_CHECKING:
 
     RestartEngine = Callable[[EngineRecord, Wanted, HandOver | None], Restarted]
 
-CUT_S = 5.0  # time limit for cut requests to be counted
-CUT_BEAT_S = 0.02
+CUT_S = 5.0  # time limit until cancelled requests are counted
+CUT_POLL_S = 0.02
 DRAIN_S = 300.0  # time limit for the old engine to finish its requests in a rolling restart
-DRAIN_BEAT_S = 0.5
+DRAIN_POLL_S = 0.5
 
 
-async def counted(load: Load) -> None:
-    """Wait until the requests that were cut have been counted, for a while."""
-    for _ in range(round(CUT_S / CUT_BEAT_S)):
+async def wait_until_counted(load: Load) -> None:
+    """Wait until the cancelled requests are counted, at most ``CUT_S`` seconds."""
+    for _ in range(round(CUT_S / CUT_POLL_S)):
         if load.finished:
             break
-        await asyncio.sleep(CUT_BEAT_S)
+        await asyncio.sleep(CUT_POLL_S)
 
 
 class LoadHandover:
-    """The engines that restart now. Their load is cut or moved before, and resumes afterwards.
+    """Restarts engines. Their load is interrupted or moved before, and resumes afterwards.
 
-    names: of those engines. interrupted: the load that waits for one of them, None when none does.
-    restart_engine: restarts one, blocking; rolling where it is given what to do while both run.
+    names: the engines that are restarting. interrupted: the load that waits for one of them; None
+    if there is none. restart_engine: restarts an engine; blocks; the restart is rolling if it gets
+    a ``HandOver``.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class LoadHandover:
         *,
         rolling: bool,
     ) -> Restarted:
-        """Restart one that is not in ``names``; returns when an engine is ready, or raises."""
+        """Restart an engine that is not in ``names``; return when an engine is ready, or raise."""
         engine = source.track.name
         self.names.add(engine)
         source.expected = True
@@ -90,26 +91,26 @@ class LoadHandover:
             if not rolling:
                 await self._interrupt(engine)
             done = await asyncio.to_thread(self._restart_engine, record, wanted, hand_over)
-            self._tell(source, done, asked, began)
+            self._report_result(source, done, asked, began)
             return done
         finally:
             self.names.discard(engine)
-            source.resting = False
+            source.paused = False
             await self._sampling.sample(source, again=True)
             source.expected = False
-            self._go_on(source)
+            self._resume_load(source)
 
     async def _interrupt(self, engine: str) -> None:
-        """Cut the load's requests before their engine goes, so that none of them fails."""
+        """Cancel the load's requests before their engine ends, so that none of them fails."""
         load = self._loading(engine)
         if load is None:
             return
         load.interrupt()
         self.interrupted = load
-        await counted(load)
+        await wait_until_counted(load)
         self._refresh_load()
 
-    def _go_on(self, source: EngineSource) -> None:
+    def _resume_load(self, source: EngineSource) -> None:
         if self._store.load_target != source.track.name:
             return
         load, self.interrupted = self.interrupted, None
@@ -134,16 +135,16 @@ class LoadHandover:
         return hand_over
 
     async def _move(self, source: EngineSource, url: str) -> None:
-        """Send the load to the new engine and wait until the old one has nothing left to do."""
+        """Send the load to the new engine and wait until the old one has no request."""
         name = source.track.name
         load = self._loading(name)
         if load is not None:
-            load.aim(url)
+            load.retarget(url)
             self._engines.report("info", f"the load moves to {url}")
         deadline = time.monotonic() + DRAIN_S
         while True:
             before = source.track.sample
-            # One that began before the load moved could say that nothing is left to do.
+            # A sample that was started before the move could report an idle engine too early.
             await self._sampling.sample(source, again=True)
             sample = source.track.sample
             fresh = sample is not before and source.track.trouble == ""
@@ -154,15 +155,17 @@ class LoadHandover:
                     "warning", f"{name} still had requests after {DRAIN_S:.0f} s: cut"
                 )
                 break
-            await asyncio.sleep(DRAIN_BEAT_S)
-        source.resting = True
+            await asyncio.sleep(DRAIN_POLL_S)
+        source.paused = True
 
-    def _tell(self, source: EngineSource, done: Restarted, asked: str, began: float) -> None:
+    def _report_result(
+        self, source: EngineSource, done: Restarted, asked: str, began: float
+    ) -> None:
         track, engine = source.track, source.track.name
         if done.rolled_back:
             track.marks.append(Mark(self._now(), "rolled back"))
             why = f"{done.failure}; {done.advice}" if done.advice else done.failure
-            words = "runs on as before" if done.down_s == 0 else "runs as before again"
+            words = "keeps running unchanged" if done.down_s == 0 else "runs as before again"
             self._engines.report(
                 "error", clean(f"{engine} {words}: the new configuration failed, {why}")
             )
@@ -174,7 +177,7 @@ class LoadHandover:
         )
 
     def _loading(self, engine: str) -> Load | None:
-        """The load that runs on this engine."""
+        """The load that runs on this engine; None if there is none."""
         load = self._load_source.load
         runs = load is not None and not load.finished and self._store.load_target == engine
         return load if runs else None

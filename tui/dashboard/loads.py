@@ -1,4 +1,4 @@
-"""Makes the loads of a screen: which engine they go to, with which key and which prompts."""
+"""Makes the loads of a screen: sets their engine, API key and prompts."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from llmtop.loadgen.experiments.level import LoadClock
     from llmtop.loadgen.workers.load import Load
 
-MEASURING_TIMEOUT_S = 120.0  # of a request in a search or a comparison, as `llmtop saturate` has it
+MEASURING_TIMEOUT_S = 120.0  # of a measured request; the same as in `llmtop saturate`
 
 
 class Loads:
-    """Loads that were not started yet."""
+    """Makes loads; the caller starts them."""
 
     def __init__(self, store: Store, wiring: Wiring) -> None:
         self._store, self._wiring = store, wiring
 
     def on_screen(self, source: EngineSource) -> Load:
-        """A load that keys steer, with the prompts of the screen."""
-        from llmtop.loadgen.workers.load import Load  # not before the screen is there: 50 ms
+        """A load that keys control, with the prompts of the screen."""
+        from llmtop.loadgen.workers.load import Load  # takes 50 ms: after the screen is shown
 
-        return Load(self._target(source), self._store.prompts, calibration=self._remembered())
+        return Load(self._target(source), self._store.prompts, calibration=self._calibration())
 
     def measuring(
         self,
@@ -51,13 +51,13 @@ class Loads:
             timeout_s=MEASURING_TIMEOUT_S,
             window_s=window_s,
             on_record=on_record,
-            calibration=self._remembered(),
+            calibration=self._calibration(),
             monotonic=clock.ns,
         )
 
-    def _remembered(self) -> Calibration | None:
-        """What this client can sustain, as measured before; nothing is measured beside a screen."""
-        from llmtop.operations.calibrated import remembered  # the load's modules, as above
+    def _calibration(self) -> Calibration | None:
+        """This client's capacity from an earlier calibration; none runs while a screen is open."""
+        from llmtop.operations.calibrated import remembered  # imports the load's modules, as above
 
         wiring = self._wiring
         return remembered(wiring.state.root, wiring.processes.boot_id)
@@ -77,7 +77,7 @@ class Loads:
         )
 
     def energy(self, source: EngineSource) -> EngineEnergy | None:
-        """The meter under an engine; None where there is none."""
+        """The energy meter of an engine's GPUs; None if llmtop did not start a real engine."""
         record = source.session.endpoint.record
         if record is None or record.simulated:
             return None

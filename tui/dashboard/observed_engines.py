@@ -1,4 +1,4 @@
-"""The engines that a screen or the recorder looks at: their sources, steps and states."""
+"""The engines of a screen or of the recorder: their sources, steps and states."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from llmtop.engines.core.records import EngineRecord
     from llmtop.operations.session import EngineSession
 
-LIVE_TIMEOUT_S = 2.0  # of option values: numbers are read after them, and must not wait longer
-RECORDED_S = 1.9  # between two looks of the recorder at exact latencies: half of its work
+LIVE_TIMEOUT_S = 2.0  # for option values; the metrics are read after them
+RECORDED_S = 1.9  # between two reads of exact latencies: they are half of the recorder's work
 
 
 class ObservedEngines:
-    """A store, and the source of each engine in it. ``sampling`` is beaten and closed by its owner.
+    """A store, and the source of each engine in it. The owner runs and closes ``sampling``.
 
-    ``insights`` reads their steps once it is among the sources. ``known``: the names of all that
-    were added. news: of ``EngineSource``. recorder: a track keeps what is newest only; exact
-    latencies are read less often; and what only one may read is left to other llmtops.
+    interval: seconds between samples. repaint: see ``EngineSource``. recorder: a track keeps only
+    the newest values, exact latencies are read less often, and data that only one process may read
+    is left to others. insights: reads the engines' steps; the owner adds it to the sources. known:
+    the names of all engines that were added.
     """
 
     def __init__(
@@ -36,10 +37,10 @@ class ObservedEngines:
         wiring: Wiring,
         interval: float = 1.0,
         *,
-        news: Callable[[], None] = lambda: None,
+        repaint: Callable[[], None] = lambda: None,
         recorder: bool = False,
     ) -> None:
-        self._wiring, self._news, self._recorder = wiring, news, recorder
+        self._wiring, self._repaint, self._recorder = wiring, repaint, recorder
         self.store, self.timeline = Store(), Timeline()
         self.known: set[str] = set()
         self.sampling = Sampling([], interval, on_fault=self._fault)
@@ -48,7 +49,7 @@ class ObservedEngines:
         self.insights.judge = self.states.explain
 
     def add(self, endpoint: Endpoint) -> None:
-        """Look at one more engine."""
+        """Add an engine to the store, with its source."""
         wiring = self._wiring
         track = EngineTrack(
             name=endpoint.name,
@@ -68,7 +69,7 @@ class ObservedEngines:
             None if endpoint.record is None else wiring.status,
             self.timeline.now,
             wiring.supervisor.learn,
-            self._news,
+            self._repaint,
             wiring.supervisor.anatomy,
             self._reopen,
             judge=self.states.observe,
@@ -79,7 +80,7 @@ class ObservedEngines:
         self.sampling.sources.append(source)
 
     def named(self, name: str | None) -> EngineSource | None:
-        """The source of the engine of this name."""
+        """The source of an engine; None if there is none of this name."""
         return next((one for one in self if one.track.name == name), None)
 
     def __iter__(self) -> Iterator[EngineSource]:
@@ -87,16 +88,16 @@ class ObservedEngines:
         return (one for one in self.sampling.sources if isinstance(one, EngineSource))
 
     def report(self, level: str, text: str) -> None:
-        """Make an event of now."""
+        """Add an event at the present time."""
         self.store.events.append(Event(self.timeline.now(), level, text))
 
     def _session(self, endpoint: Endpoint) -> EngineSession:
-        found = self._wiring.session(endpoint, live_timeout_s=LIVE_TIMEOUT_S)
+        session = self._wiring.session(endpoint, live_timeout_s=LIVE_TIMEOUT_S)
         if self._recorder:
-            found.give_way()
-            if found.exact is not None:
-                found.exact.refresh_every(RECORDED_S)
-        return found
+            session.give_way()
+            if session.exact is not None:
+                session.exact.refresh_every(RECORDED_S)
+        return session
 
     def _reopen(self, record: EngineRecord) -> EngineSession:
         return self._session(self._wiring.of(record))

@@ -1,4 +1,4 @@
-"""The recording of one screen: begun by a key or an option, ended by a key or with the screen."""
+"""The recording of one screen. A key or an option starts it; a key or the exit ends it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ STEPS_TIMEOUT_S = 1.0
 
 
 class Recordings:
-    """now: the screen's clock. wiring: knows how an engine is asked for its steps."""
+    """Starts and ends the recording of a screen.
+
+    now: the screen's clock. wiring: finds engines whose steps the screen does not read, to read
+    them; None: those steps are not recorded.
+    """
 
     def __init__(
         self,
@@ -36,8 +40,8 @@ class Recordings:
         self.ended: list[str] = []  # messages to print after the screen has closed
 
     def begin(self, path: Path) -> RecordingSource:
-        """Record into a new file. UsageError when it cannot be made."""
-        from llmtop.tui.history.recording import RecordingSource  # the recorder never needs it
+        """Record into a new file. Raises UsageError if it cannot be created."""
+        from llmtop.tui.history.recording import RecordingSource  # imported only for a recording
 
         self.source = RecordingSource(
             self._store, path, self._now, self._sampling.interval, self._inside
@@ -55,7 +59,7 @@ class Recordings:
         return inside_of(self._wiring.owned(name), STEPS_TIMEOUT_S)
 
     def toggle(self) -> None:
-        """Begin one in the current folder; or end the one that runs. LlmtopError when it cannot."""
+        """Start a recording in the current folder, or end the running one. Raises LlmtopError."""
         if self.source is not None and self.source.running:
             self.end()
             return
@@ -63,7 +67,7 @@ class Recordings:
         self.begin(Path.cwd() / f"llmtop-{stamp}.llmtop")
 
     def end(self) -> None:
-        """End the one that runs."""
+        """End the running recording; none running is not an error."""
         source, self.source = self.source, None
         self._store.recording = ""
         if source is None:

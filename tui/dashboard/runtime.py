@@ -41,11 +41,13 @@ if TYPE_CHECKING:
 
 
 class DashboardRuntime:
-    """Builds everything that the app shows, and runs it while the app does.
+    """Builds store, sources and controller of one screen, and runs the sources.
 
-    news: called for changes that should appear before the screen's next beat. steps_read: called
-    with the name of an engine whose steps were read. The app is built later and sets its own
-    callbacks here.
+    select: the engine to select. prompts: of the screen's load. interval: seconds between samples.
+    follow_new: also show engines that are started later. missing: engines that do not answer yet,
+    the reason by URL. repaint: called for changes that should appear before the screen's next beat.
+    steps_read: called with the name of an engine whose steps were read. The app is built later and
+    sets its own callbacks here.
     """
 
     def __init__(
@@ -59,10 +61,10 @@ class DashboardRuntime:
         follow_new: bool = False,
         missing: Mapping[str, str] | None = None,
     ) -> None:
-        self.news: Callable[[], None] = lambda: None
+        self.repaint: Callable[[], None] = lambda: None
         self.steps_read: Callable[[str], None] = lambda name: None
         self._wiring = wiring
-        self._engines = engines = ObservedEngines(wiring, interval, news=self._tell)
+        self._engines = engines = ObservedEngines(wiring, interval, repaint=self._request_repaint)
         self.store, self.timeline = engines.store, engines.timeline
         self.sampling, self.insights = engines.sampling, engines.insights
         self.insights.judge = self._judge
@@ -79,11 +81,16 @@ class DashboardRuntime:
                 CurveArchive(wiring.state.root / "curves"),
                 fresh_seed,
                 self.timeline.now,
-                self._tell,
+                self._request_repaint,
             )
         )
         self._slo = SloServices(
-            self.store, wiring, engines.named, self.insights.of, self.timeline.now, self._tell
+            self.store,
+            wiring,
+            engines.named,
+            self.insights.of,
+            self.timeline.now,
+            self._request_repaint,
         )
         self.sampling.sources += self._sources()
         for endpoint in endpoints:
@@ -95,11 +102,11 @@ class DashboardRuntime:
             self.store.missing.update(missing)
             for url, why in missing.items():
                 engines.report("error", clean(f"{url} is not shown yet: {why}"))
-            late = MissingEngines(wiring, self._join, self.store.missing)
+            late = MissingEngines(wiring, self._add_late, self.store.missing)
             self.sampling.sources.append(late)
         if select is not None:
             self.store.selected = select
-        self.conductor = DashboardController(
+        self.controller = DashboardController(
             engines,
             self.load_source,
             self._loads.on_screen,
@@ -109,7 +116,7 @@ class DashboardRuntime:
             self.experiments,
         )
         self.recordings = Recordings(self.store, self.sampling, self.timeline.now, wiring)
-        self.conductor.recordings, self.conductor.slo = self.recordings, self._slo
+        self.controller.recordings, self.controller.slo = self.recordings, self._slo
 
     def _judge(self, track: EngineTrack) -> None:
         self._engines.states.explain(track)
@@ -134,7 +141,7 @@ class DashboardRuntime:
                 ),
             ]
         return [
-            self.experiments,  # first: what it still has to put back needs the engines' sources
+            self.experiments,  # closed first: it restores options through the engines' sources
             *history,
             GpuSource(self._wiring.screen_gpus(), store),
             self.load_source,
@@ -145,17 +152,20 @@ class DashboardRuntime:
         ]
 
     def add(self, endpoint: Endpoint) -> None:
-        """Put one more engine on the screen."""
+        """Add an engine to the screen."""
         self._engines.add(endpoint)
         self.store.selected = self.store.selected or endpoint.name
 
-    def _join(self, endpoint: Endpoint) -> None:
+    def _add_late(self, endpoint: Endpoint) -> None:
         if endpoint.name not in self._engines.known:
             self.add(endpoint)
             self._engines.report("info", clean(f"{endpoint.name} answers now"))
 
     def perform(self, plan: Plan | None) -> Callable[[], Coroutine[Any, Any, None]]:
-        """What runs beside the app: sampling, and a first load once the engine is ready."""
+        """The background task of the app: sampling, and a first load once the engine is ready.
+
+        plan: of the first load; None for no load.
+        """
 
         async def run() -> None:
             beats = asyncio.create_task(self.sampling.run())
@@ -171,7 +181,7 @@ class DashboardRuntime:
         return run
 
     def tour(self, speed: float) -> Tour:
-        """A tour on the selected engine; it begins once the engine is ready."""
+        """A tour on the selected engine; it begins once the engine is ready. Raises LlmtopError."""
 
         async def ready() -> Sequence[Option]:
             while (source := self._selected()) is not None and not source.settled.is_set():
@@ -188,29 +198,29 @@ class DashboardRuntime:
         def ended() -> bool:
             return track.status is not None and not track.runs
 
-        tour = Tour(track.name, self.conductor, ready, self._engines.report, ended, speed)
-        tour.ours = track.owned
+        tour = Tour(track.name, self.controller, ready, self._engines.report, ended, speed)
+        tour.owned = track.owned
         return tour
 
     async def _open_with(self, plan: Plan) -> None:
         while (source := self._selected()) is not None and not source.settled.is_set():
             await source.settled.wait()
         if source is not None and source.track.sample is None:
-            return  # it has ended, and says so itself
+            return  # it has ended, which its own event reports
         try:
-            await self.conductor.start(plan)
+            await self.controller.start(plan)
         except LlmtopError as error:
             self._engines.report("error", f"no load: {error.message}")
 
     def release(self) -> None:
-        """End the load's workers, however the screen ended. May be called twice."""
+        """End the load's workers, also after a failure of the screen. May be called twice."""
         self.experiments.release()
         for load in (self.load_source.starting, self.load_source.load):
             if load is not None:
                 load.close()
 
-    def farewell(self) -> list[str]:
-        """What is printed after the screen is closed: the engines that still run."""
+    def running_engine_lines(self) -> list[str]:
+        """The lines to print after the screen is closed: the engines that still run."""
         lines = []
         for track in self.store.engines.values():
             if not track.owned:
@@ -226,5 +236,5 @@ class DashboardRuntime:
     def _selected(self) -> EngineSource | None:
         return self._engines.named(self.store.selected)
 
-    def _tell(self) -> None:
-        self.news()
+    def _request_repaint(self) -> None:
+        self.repaint()

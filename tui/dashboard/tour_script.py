@@ -1,4 +1,4 @@
-"""The script of the tour: its scenes, as a function of what the engine can do. Pure."""
+"""The script of the tour: its scenes, as a function of the engine's options. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ CAP = "max_num_seqs"
 CAPS = (CAP, "max_running_requests")
 CONTEXT = ("max_model_len", "context_length", "max_seq_len")
 SPECULATION = "num_speculative_tokens"
-MOST = 1024  # streams at the cap: enough for any single GPU's knee
+MOST = 1024  # streams at most: above the knee of any single GPU
 QUEUE = "max_queued_requests"
 HELD, END = "ttft=1s,tpot=50ms", "end"
-USUAL_CAP = 256  # where the engine does not report its own
-SKIPPED_S = 6.0  # a scene that cannot be shown says so for so long
+USUAL_CAP = 256  # assumed if the engine does not report its batch limit
+SKIPPED_S = 6.0  # duration of a scene that only reports that it is skipped
 
 # Short answers show what batching does; long prompts fill the KV cache without more streams.
 CHAT = Prompts(prompt_tokens=(448, 576), output_tokens=(112, 144))
@@ -27,9 +27,11 @@ LONG = Prompts(prompt_tokens=(3072, 4096), output_tokens=(224, 288))
 
 
 class Step(Struct, frozen=True):
-    """Something done. shape: a load, with prompts where they change. option, value: a change;
-    a value of None puts back what was there before the tour. hold: limits that the engine is held
-    within, or ``END``."""
+    """One action. shape: of a load to start. prompts: of that load; None: unchanged.
+
+    option, value: a change; a value of None restores the value before the tour. stop: stop the
+    load. hold: start to hold the engine within these limits, or ``END``: end the hold.
+    """
 
     shape: str = ""
     prompts: Prompts | None = None
@@ -40,7 +42,7 @@ class Step(Struct, frozen=True):
 
 
 class Scene(Struct, frozen=True):
-    """A part of the show: what is said, what is done at its beginning, how long it is looked at."""
+    """A part of the tour: its caption, the actions at its beginning, its duration in seconds."""
 
     title: str
     words: str
@@ -48,11 +50,11 @@ class Scene(Struct, frozen=True):
     steps: tuple[Step, ...] = ()
 
 
-def script(options: Sequence[Option], *, ours: bool = False) -> tuple[Scene, ...]:
-    """The scenes for an engine with these options, about five minutes where it can do all of it.
+def script(options: Sequence[Option], *, owned: bool = False) -> tuple[Scene, ...]:
+    """The scenes for an engine with these options; with all scenes about five minutes.
 
-    What it cannot do is left out, and the caption says so; but for a hold, which an engine that
-    llmtop did not start cannot have. ours: llmtop started it.
+    A scene that the engine does not support is replaced by a caption that says so. A hold is left
+    out without a caption. owned: llmtop started the engine; only then it can be held.
     """
     live = {o.name: o for o in options if o.applies is not Applies.RESTART}
     cap = next((live[name] for name in CAPS if name in live), None)
@@ -84,7 +86,7 @@ def script(options: Sequence[Option], *, ours: bool = False) -> tuple[Scene, ...
             35,
             (Step(shape=f"ramp {half}..{over} over 12s, hold {over}"),),
         ),
-        *_hold_scenes(able=ours and cap is not None and QUEUE in live),
+        *_hold_scenes(possible=owned and cap is not None and QUEUE in live),
         *_cap_scenes(cap, half, small),
         *_speculation_scenes(live.get(SPECULATION), low),
         *_kv_scenes(half, roomy),
@@ -99,8 +101,8 @@ def script(options: Sequence[Option], *, ours: bool = False) -> tuple[Scene, ...
     )  # fmt: skip
 
 
-def _hold_scenes(*, able: bool) -> tuple[Scene, ...]:
-    if not able:
+def _hold_scenes(*, possible: bool) -> tuple[Scene, ...]:
+    if not possible:
         return ()
     return (
         Scene(
@@ -135,8 +137,8 @@ def _cap_scenes(cap: Option | None, half: int, small: int) -> tuple[Scene, ...]:
 
 
 def _speculation_scenes(speculation: Option | None, low: int) -> tuple[Scene, ...]:
-    armed = speculation is not None and bool(speculation.launch) and speculation.minimum == 0
-    if speculation is None or not armed:
+    switchable = speculation is not None and bool(speculation.launch) and speculation.minimum == 0
+    if speculation is None or not switchable:
         words = "skipped: speculation cannot be switched while this engine runs"
         return (Scene("speculation", words, SKIPPED_S),)
     return (

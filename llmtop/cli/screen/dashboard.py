@@ -103,7 +103,7 @@ def show(
     )
     perform = stage.perform(plan)
     keys = Keymap(look.config.table.keys) if look.config is not None else DEFAULT
-    stage.conductor.keys = stage.experiments.keys = keys
+    stage.controller.keys = stage.experiments.keys = keys
     if record is not None:
         stage.recordings.begin(record)
     show_tour = stage.tour(tour.speed) if tour is not None else None
@@ -129,7 +129,7 @@ def show(
 
     app = LlmtopApp(
         stage.store,
-        stage.conductor,
+        stage.controller,
         interval=look.interval,
         themes=themes,
         problems=problems,
@@ -145,7 +145,7 @@ def show(
         config=look.config,
         tour=show_tour,
     )
-    stage.news, stage.steps_read = app.show_now, app.steps_read
+    stage.repaint, stage.steps_read = app.show_now, app.steps_read
     app.state_folder = wiring.state.root
     app.elsewhere = elsewhere
     if alerts and look.config is not None and look.config.table.alerts:
@@ -158,7 +158,7 @@ def show(
         if show_tour is not None:
             put_back(wiring, show_tour)
     stage.recordings.end()
-    for line in [*stage.recordings.ended, *stage.farewell()]:
+    for line in [*stage.recordings.ended, *stage.running_engine_lines()]:
         click.echo(line)
     shutdown.finish()
     if launched is not None:

@@ -50,7 +50,7 @@ def ask(name: str, url: str, *, simulated: bool, yes: bool) -> None:
 
 def put_back(wiring: Wiring, tour: Tour) -> None:
     """Options that the tour still owes after the screen is gone, however it went; said in words."""
-    owed = dict(tour.owed)
+    owed = dict(tour.to_restore)
     if not owed:
         return
 

@@ -108,15 +108,15 @@ async def test_a_search_runs_to_its_end_beside_the_screen(
 ) -> None:
     async with staged(wiring, engine, stop=False) as stage:
         await loaded(stage)  # a load of the person's own, which gives way
-        await stage.conductor.start_search(replace(SEARCH, top=CAP))  # two levels
+        await stage.controller.start_search(replace(SEARCH, top=CAP))  # two levels
         assert stage.store.search is not None and not stage.store.search.over
         with pytest.raises(LlmtopError, match="a search is running") as refused:
-            await stage.conductor.more()
+            await stage.controller.more()
         assert "x stops it" in refused.value.hint
         with pytest.raises(LlmtopError, match="a search is running"):
-            await stage.conductor.set_option("one", "max_num_seqs", 4)
+            await stage.controller.set_option("one", "max_num_seqs", 4)
         with pytest.raises(LlmtopError, match="a search is running"):
-            await stage.conductor.start_search(SEARCH)
+            await stage.controller.start_search(SEARCH)
         await until(lambda: measures(stage), "the first level")
         assert stage.store.load_target == "one"
         await until(lambda: over(stage), "its end")
@@ -127,7 +127,7 @@ async def test_a_search_runs_to_its_end_beside_the_screen(
         await until(lambda: any("one: " in text and "tok/s" in text for text in texts(stage)), "it")
         await until(lambda: not children(), "the end of the workers")
         assert stage.store.load is not None and not stage.store.load.running
-        await stage.conductor.more()  # the load keys work again
+        await stage.controller.more()  # the load keys work again
         await until(lambda: stage.store.load is not None and stage.store.load.running, "a load")
 
 
@@ -136,7 +136,7 @@ async def test_curves_are_kept_for_the_next_session_and_for_nobody_else(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
     async with staged(wiring, engine, stop=False) as stage:
-        await stage.conductor.start_search(replace(SEARCH, top=2))
+        await stage.controller.start_search(replace(SEARCH, top=2))
         await until(lambda: over(stage) and stage.store.curves, "its end")
         (curve,) = stage.store.curves
         await until(lambda: list((wiring.state.root / "curves").glob("*/*.json")), "the file")
@@ -146,9 +146,9 @@ async def test_curves_are_kept_for_the_next_session_and_for_nobody_else(
         next_one = DashboardRuntime(wiring, [wiring.of(engine)])
         (source,) = (s for s in next_one.sampling.sources if isinstance(s, EngineSource))
         source.track.model = track(stage).model
-        await next_one.conductor.recall_curves("one")
+        await next_one.controller.recall_curves("one")
         assert next_one.store.curves == (curve,)
-        await stage.conductor.recall_curves("one")
+        await stage.controller.recall_curves("one")
         assert stage.store.curves == (curve,)  # its own is not shown twice
 
 
@@ -156,15 +156,15 @@ async def test_a_search_that_is_stopped_keeps_what_is_known_and_no_worker(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
     async with staged(wiring, engine, stop=False) as stage:
-        await stage.conductor.start_search(replace(SEARCH, top=1024))
+        await stage.controller.start_search(replace(SEARCH, top=1024))
         await until(lambda: stage.store.search and stage.store.search.curve.points, "a level")
-        await stage.conductor.stop_experiment()
+        await stage.controller.stop_experiment()
         await until(lambda: over(stage) and not children(), "its end")
         assert stage.store.search is not None
         assert not stage.store.search.result.complete and stage.store.search.curve.points
         assert any("was stopped" in text for text in texts(stage))
         with pytest.raises(LlmtopError, match="no search"):
-            await stage.conductor.stop_experiment()
+            await stage.controller.stop_experiment()
 
 
 @pytest.mark.more
@@ -172,9 +172,9 @@ async def test_quitting_in_the_middle_leaves_no_process(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
     async with staged(wiring, engine, stop=False) as stage:
-        await stage.conductor.start_search(LONG)
+        await stage.controller.start_search(LONG)
         await until(lambda: children(), "the workers")
-        await stage.conductor.quit(False)
+        await stage.controller.quit(False)
         assert children() == []
 
 
@@ -182,7 +182,7 @@ async def test_an_engine_that_dies_ends_the_search_with_its_reason(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
     async with staged(wiring, engine, stop=False) as stage:
-        await stage.conductor.start_search(LONG)
+        await stage.controller.start_search(LONG)
         await until(lambda: stage.store.search and stage.store.search.progress, "the first level")
         await asyncio.to_thread(wiring.supervisor.stop, engine, grace_s=1.0)
         await until(lambda: over(stage) and not children(), "its end")
@@ -198,7 +198,7 @@ async def test_a_comparison_switches_the_option_and_puts_it_back(
     async with staged(wiring, engine, stop=False) as stage:
         seen: set[object] = set()
         await until(lambda: value(stage, "max_num_seqs") == CAP, "the options")
-        await stage.conductor.start_comparison(replace(COMPARISON, a=2, b=3))
+        await stage.controller.start_comparison(replace(COMPARISON, a=2, b=3))
 
         def end() -> bool:
             seen.add(value(stage, "max_num_seqs"))
@@ -220,14 +220,14 @@ async def test_quitting_in_a_comparison_puts_the_option_back(
 ) -> None:
     async with staged(wiring, engine, stop=False) as stage:
         await until(lambda: value(stage, "max_num_seqs") == CAP, "the options")
-        await stage.conductor.start_comparison(replace(COMPARISON, seconds=600.0))
+        await stage.controller.start_comparison(replace(COMPARISON, seconds=600.0))
         await until(lambda: value(stage, "max_num_seqs") == 2, "A in force")
         assert (
             temporary_changes := wiring.state.folder("one") / "loans.json"
         ).exists()  # for a SIGKILL
         with pytest.raises(LlmtopError, match="a comparison is running"):
-            await stage.conductor.set_option("one", "max_num_seqs", 4)
-        await stage.conductor.quit(False)
+            await stage.controller.set_option("one", "max_num_seqs", 4)
+        await stage.controller.quit(False)
         assert children() == []
         assert not temporary_changes.exists()
         session = wiring.session(wiring.of(engine))
@@ -252,7 +252,7 @@ async def test_what_cannot_be_compared_is_said(
     wiring: Wiring, engine: EngineRecord, option: str, value: int, words: str
 ) -> None:
     async with staged(wiring, engine, stop=False) as stage:
-        await stage.conductor.start_comparison(replace(COMPARISON, option=option, b=value))
+        await stage.controller.start_comparison(replace(COMPARISON, option=option, b=value))
         await until(lambda: stage.store.comparison and stage.store.comparison.over, "its end")
         assert stage.store.comparison is not None and words in stage.store.comparison.trouble
         assert children() == []

@@ -225,7 +225,7 @@ def test_a_picture_goes_where_it_can_be_written(
     gone.mkdir()
     monkeypatch.chdir(gone)
     monkeypatch.setattr("pathlib.Path.cwd", lambda: gone / "not there")
-    path = picture.keep("<svg/>", 0.0)
+    path = picture.save("<svg/>", 0.0)
     assert path.parent == tmp_path / "state/llmtop/pictures" and path.read_text() == "<svg/>"
 
 

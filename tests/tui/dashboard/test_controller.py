@@ -96,7 +96,7 @@ def texts(stage: DashboardRuntime) -> list[str]:
 
 
 async def loaded(stage: DashboardRuntime) -> None:
-    await stage.conductor.start(Plan(shape=f"hold {LEVEL}"))
+    await stage.controller.start(Plan(shape=f"hold {LEVEL}"))
     await until(lambda: snapshot(stage).ok > LEVEL, "the load")
 
 
@@ -142,7 +142,7 @@ async def test_a_restart_cuts_the_load_and_brings_it_back_at_its_level(
     async with staged(wiring, engine) as stage:
         await loaded(stage)
         stage.store.events.clear()
-        turns = await painted(stage.conductor.restart("one", {"max_model_len": 4096}))
+        turns = await painted(stage.controller.restart("one", {"max_model_len": 4096}))
         assert turns > 3  # nothing stood still meanwhile
         assert snapshot(stage).asked == LEVEL
         ok = snapshot(stage).ok
@@ -173,7 +173,7 @@ async def test_a_restart_takes_flags_that_are_in_no_table(
 ) -> None:
     async with staged(wiring, engine) as stage:
         flags = ("--max-model-len", "2048")
-        done = await stage.conductor.restart("one", {}, flags=flags)
+        done = await stage.controller.restart("one", {}, flags=flags)
         assert not done.rolled_back, done.failure
         await until(lambda: value(stage, "max_model_len") == 2048, "the new value")
         assert track(stage).marks[-1].label == "--max-model-len 2048"
@@ -209,7 +209,7 @@ async def test_a_value_that_does_not_start_is_undone_and_the_load_comes_back(
 ) -> None:
     async with staged(wiring, engine) as stage:
         await loaded(stage)
-        done = await stage.conductor.restart("one", {"max_model_len": 8})
+        done = await stage.controller.restart("one", {"max_model_len": 8})
         assert done.rolled_back and "--max-model-len" in done.failure
         ok = snapshot(stage).ok
         await until(lambda: snapshot(stage).ok > ok + LEVEL, "the load again")
@@ -227,7 +227,7 @@ async def test_rolling_moves_the_load_and_fails_nothing(
     async with staged(wiring, engine) as stage:
         await loaded(stage)
         stage.store.events.clear()
-        done = await stage.conductor.restart("one", {"max_num_seqs": 700}, rolling=True)
+        done = await stage.controller.restart("one", {"max_num_seqs": 700}, rolling=True)
         new = done.record
         assert new.url != engine.url and track(stage).url == new.url
         load = stage.load_source.load
@@ -249,14 +249,14 @@ async def test_the_keys_of_the_load_wait_for_the_restart_and_0_ends_it(
 ) -> None:
     async with staged(wiring, engine) as stage:
         await loaded(stage)
-        restart = asyncio.create_task(stage.conductor.restart("one", {"max_model_len": 4096}))
+        restart = asyncio.create_task(stage.controller.restart("one", {"max_model_len": 4096}))
         await until(lambda: snapshot(stage).cut > 0, "the cut")
         with pytest.raises(LlmtopError) as refused:
-            await stage.conductor.more()
-        assert "0 leaves it stopped" in refused.value.hint
+            await stage.controller.more()
+        assert "0 keeps the load stopped" in refused.value.hint
         with pytest.raises(LlmtopError, match="restarting already"):
-            await stage.conductor.restart("one", {})
-        await stage.conductor.stop_load()
+            await stage.controller.restart("one", {})
+        await stage.controller.stop_load()
         await restart
         assert not snapshot(stage).running and snapshot(stage).failed == 0
 
@@ -283,14 +283,14 @@ async def test_keys_pressed_while_a_load_starts_are_levels_and_not_further_loads
     made = []
 
     async with staged(wiring, engine) as stage:
-        begin = stage.conductor._new_load
+        begin = stage.controller._new_load
 
         def counted(source: EngineSource) -> Load:
             made.append(source)
             return begin(source)
 
-        monkeypatch.setattr(stage.conductor, "_new_load", counted)
-        await asyncio.gather(*(stage.conductor.more() for _ in range(3)))
+        monkeypatch.setattr(stage.controller, "_new_load", counted)
+        await asyncio.gather(*(stage.controller.more() for _ in range(3)))
         assert len(made) == 1
         assert texts(stage).count("load: hold 1") == 1
         await until(lambda: snapshot(stage).asked > 2, "the level of three presses")
@@ -299,9 +299,9 @@ async def test_keys_pressed_while_a_load_starts_are_levels_and_not_further_loads
 @pytest.mark.more
 async def test_a_burst_says_the_level_that_is_sent(wiring: Wiring, engine: EngineRecord) -> None:
     async with staged(wiring, engine) as stage:
-        await stage.conductor.start(Plan(loop=Loop.OPEN, shape="hold 0.2"))
+        await stage.controller.start(Plan(loop=Loop.OPEN, shape="hold 0.2"))
         before = stage.timeline.now()
-        await stage.conductor.burst()
+        await stage.controller.burst()
         after = stage.timeline.now()
         assert snapshot(stage).asked == 1  # less than one a second is no burst
         # A busy machine adds events of its own, such as that the engine is slow to answer.
@@ -316,7 +316,7 @@ async def test_a_change_is_on_the_screen_when_its_look_ends(
 ) -> None:
     async with staged(wiring, engine) as stage:
         await loaded(stage)
-        await stage.conductor.set_option("one", "max_num_seqs", 2)
+        await stage.controller.set_option("one", "max_num_seqs", 2)
         (source,) = (each for each in stage.sampling.sources if isinstance(each, EngineSource))
         await stage.sampling.sample(source)  # the one that the change asked for
         assert value(stage, "max_num_seqs") == 2
@@ -339,7 +339,7 @@ async def test_a_rank_that_did_not_take_a_change_is_an_event(
     async with staged(wiring, engine) as stage:
         (source,) = (each for each in stage.sampling.sources if isinstance(each, EngineSource))
         monkeypatch.setattr(source.session, "change", change)
-        assert (await stage.conductor.set_option("one", "max_num_seqs", 2)).failed
+        assert (await stage.controller.set_option("one", "max_num_seqs", 2)).failed
         words = "max_num_seqs 4 -> 2 applied on 1 of 2 ranks; rank 1: it did not answer"
         assert words in texts(stage)
 
@@ -349,30 +349,30 @@ async def test_a_stopped_load_drains_and_a_cut_one_does_not(
 ) -> None:
     async with staged(wiring, engine) as stage:
         await loaded(stage)
-        await stage.conductor.stop_load()
+        await stage.controller.stop_load()
         load = stage.load_source.load
         assert load is not None
         await until(lambda: load.finished, "the end of what was in flight")
         assert snapshot(stage).cut == 0 and snapshot(stage).failed == 0
         await loaded(stage)
-        await stage.conductor.cut_load()
+        await stage.controller.cut_load()
         again = stage.load_source.load
         assert again is not None
         await until(lambda: again.finished, "the end of what was cut")
         assert snapshot(stage).cut > 0
         with pytest.raises(LlmtopError, match="no load is running"):
-            await stage.conductor.cut_load()
-        await stage.conductor.freeze()  # nothing to hold is no mistake
+            await stage.controller.cut_load()
+        await stage.controller.freeze()  # nothing to hold is no mistake
 
 
 @pytest.mark.more
 async def test_the_kind_of_loop_is_switched_and_back(wiring: Wiring, engine: EngineRecord) -> None:
     async with staged(wiring, engine) as stage:
         await loaded(stage)
-        await stage.conductor.switch_loop()
+        await stage.controller.switch_loop()
         assert snapshot(stage).loop == Loop.OPEN and snapshot(stage).held
         assert "requests a second (open loop), held" in texts(stage)[-1]
-        await stage.conductor.switch_loop()
+        await stage.controller.switch_loop()
         assert snapshot(stage).loop == Loop.CLOSED
         assert "streams (closed loop), held" in texts(stage)[-1]
 
@@ -382,10 +382,10 @@ async def test_a_switch_above_a_thousand_streams_says_a_plain_number(
     wiring: Wiring, engine: EngineRecord
 ) -> None:
     async with staged(wiring, engine) as stage:
-        await stage.conductor.start(Plan(shape="hold 1200"))
+        await stage.controller.start(Plan(shape="hold 1200"))
         await until(lambda: snapshot(stage).in_flight >= 1200, "the load")
-        await stage.conductor.switch_loop()
-        await stage.conductor.switch_loop()
+        await stage.controller.switch_loop()
+        await stage.controller.switch_loop()
         level = snapshot(stage).asked
         assert level >= 1000
         assert f"load: {round(level):,} streams (closed loop), held" == texts(stage)[-1]
@@ -398,9 +398,9 @@ async def test_other_prompts_begin_a_load_of_their_own(
     async with staged(wiring, engine) as stage:
         await loaded(stage)
         before = stage.load_source.load
-        await stage.conductor.load(Plan(shape=f"hold {LEVEL}"))
+        await stage.controller.load(Plan(shape=f"hold {LEVEL}"))
         assert stage.load_source.load is before
-        await stage.conductor.load(Plan(shape=f"hold {LEVEL}"), Prompts((8, 8), (3, 3)))
+        await stage.controller.load(Plan(shape=f"hold {LEVEL}"), Prompts((8, 8), (3, 3)))
         assert stage.load_source.load is not before
         await until(lambda: snapshot(stage).ok > LEVEL, "the other load")
         load = stage.load_source.load
@@ -408,8 +408,8 @@ async def test_other_prompts_begin_a_load_of_their_own(
         result = load.result()
         assert result.output_tokens == 3 * result.ok
         ramp = "ramp 1..9 over 60s"
-        await stage.conductor.load(Plan(shape=ramp))
-        await stage.conductor.freeze()
+        await stage.controller.load(Plan(shape=ramp))
+        await stage.controller.freeze()
         assert snapshot(stage).held and snapshot(stage).shape == ramp
 
 
@@ -421,13 +421,13 @@ def append(path: Path, text: str) -> None:
 async def test_an_engine_is_stopped_after_its_load(wiring: Wiring, engine: EngineRecord) -> None:
     async with staged(wiring, engine) as stage:
         await loaded(stage)
-        await stage.conductor.stop_engine("one")
+        await stage.controller.stop_engine("one")
         after = snapshot(stage)
         assert (after.failed, after.errors) == (0, {}) and after.cut > 0
         await until(
             lambda: (status := track(stage).status) and status.state is State.STOPPED, "its end"
         )
-        log = stage.conductor.open_log("one", 5)
+        log = stage.controller.open_log("one", 5)
         lines = await log.more()
         assert 0 < len(lines) <= 5 and await log.more() == []
         append(Path(engine.log_path), "one more\nhalf")
@@ -441,6 +441,6 @@ async def test_an_engine_of_somebody_else_is_not_stopped_and_has_no_log(
         (source,) = (each for each in stage.sampling.sources if isinstance(each, EngineSource))
         source.session.endpoint = replace(source.session.endpoint, record=None)
         with pytest.raises(LlmtopError, match="so it does not stop it"):
-            await stage.conductor.stop_engine("one")
+            await stage.controller.stop_engine("one")
         with pytest.raises(LlmtopError, match="so it does not have its log"):
-            await stage.conductor.open_log("one", 5).more()
+            await stage.controller.open_log("one", 5).more()

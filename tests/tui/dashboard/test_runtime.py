@@ -91,7 +91,7 @@ async def test_an_engine_that_fails_at_once_again_and_again_is_seen(
 
 
 class Plans:
-    """Stands for the conductor's start."""
+    """Stands for the controller's start."""
 
     def __init__(self) -> None:
         self.started: list[Plan] = []
@@ -109,7 +109,7 @@ def staged(
     stage = DashboardRuntime(wiring, [wiring.of(record("one"))])
     (source,) = (each for each in stage.sampling.sources if isinstance(each, EngineSource))
     plans = Plans()
-    monkeypatch.setattr(stage.conductor, "start", plans.start)
+    monkeypatch.setattr(stage.controller, "start", plans.start)
     monkeypatch.setattr(stage.sampling, "run", beats.wait)
     return stage, source, plans
 
@@ -149,7 +149,7 @@ async def test_a_load_that_cannot_begin_is_an_event(
     async def refused(plan: Plan) -> None:
         raise LlmtopError("there is no engine to load")
 
-    monkeypatch.setattr(stage.conductor, "start", refused)
+    monkeypatch.setattr(stage.controller, "start", refused)
     monkeypatch.setattr(stage.sampling, "run", lambda: asyncio.sleep(0))
     await asyncio.wait_for(stage.perform(Plan())(), DEADLINE_S)
     (event,) = stage.store.events

@@ -136,7 +136,7 @@ async def test_it_plays_to_the_end_and_leaves_options_as_they_were(
     assert clock.now == sum(scene.seconds for scene in script(options))
     shares = [caption.share for caption in captions]
     assert shares == sorted(shares) and shares[0] == 0.0 and 0.9 < shares[-1] < 1.0
-    assert not tour.running and tour.caption is None and tour.owed == {} and said == []
+    assert not tour.running and tour.caption is None and tour.to_restore == {} and said == []
     last: dict[str, OptionValue] = {}
     for call in control.calls:
         if call[0] == "set_option":
@@ -164,7 +164,7 @@ async def test_who_takes_over_keeps_the_load_and_gets_the_options_back(
     tour, said = played(control, options, clock)
 
     async def look(now: float) -> None:
-        if tour.owed:
+        if tour.to_restore:
             await tour.stop()
 
     clock.at = look
@@ -178,7 +178,7 @@ async def test_who_takes_over_keeps_the_load_and_gets_the_options_back(
         "info: the tour ends: the load stays at its level; now use the keys",
         "info: max_num_seqs is 256 again, as before the tour",
     ]
-    assert tour.owed == {} and tour.caption is None
+    assert tour.to_restore == {} and tour.caption is None
 
 
 async def test_an_engine_that_ends_ends_the_show_its_load_and_what_it_says(
@@ -200,7 +200,7 @@ async def test_an_engine_that_ends_ends_the_show_its_load_and_what_it_says(
     assert captions[-1] == "batch limit, live" and captions.count("batch limit, live") == 1
     assert control.calls[-1] == ("cut_load",)
     assert said == ["warning: the tour ends: llama does not run any more"]
-    assert not tour.running and tour.caption is None and tour.owed == {}
+    assert not tour.running and tour.caption is None and tour.to_restore == {}
 
 
 async def test_however_it_ends_options_are_put_back(
@@ -210,14 +210,14 @@ async def test_however_it_ends_options_are_put_back(
     tour, _ = played(control, options, clock)
 
     async def look(now: float) -> None:
-        if tour.owed:
+        if tour.to_restore:
             raise asyncio.CancelledError
 
     clock.at = look
     with pytest.raises(asyncio.CancelledError):
         await tour.play()
     assert control.calls[-1] == ("set_option", "llama", "max_num_seqs", 256, False)
-    assert tour.owed == {}
+    assert tour.to_restore == {}
 
 
 async def test_what_the_engine_refuses_is_said_and_stays_owed_only_when_it_was_changed(
@@ -305,7 +305,7 @@ async def test_a_click_takes_over_too_and_leaving_puts_back(
         await pilot.pause()
         await settle(pilot)
         assert control.calls == [("freeze",)] and not tour.running
-        tour.owed = {"max_num_seqs": 256}
+        tour.to_restore = {"max_num_seqs": 256}
         tour._options = {option.name: option for option in options}
         await pilot.press("q", "enter")
         await settle(pilot)
@@ -346,20 +346,20 @@ def held(options: tuple[Option, ...]) -> tuple[Option, ...]:
 
 
 def test_an_engine_of_ours_is_held_in_its_overload(held: tuple[Option, ...]) -> None:
-    titles = [scene.title for scene in script(held, ours=True)]
+    titles = [scene.title for scene in script(held, owned=True)]
     at = titles.index("overload")
     assert titles[at : at + 3] == ["overload", "overload, held", "the hold ends"]
     assert "overload, held" not in [scene.title for scene in script(held)]
-    for scene in script(held, ours=True):
+    for scene in script(held, owned=True):
         assert whole_parts(scene.words, 78) == scene.words, scene.words
-    assert sum(scene.seconds for scene in script(held, ours=True)) <= 340
+    assert sum(scene.seconds for scene in script(held, owned=True)) <= 340
 
 
 async def test_the_hold_of_the_tour_ends_with_its_scene(
     control: FakeControl, held: tuple[Option, ...]
 ) -> None:
     tour, said = played(control, held)
-    tour.ours = True
+    tour.owned = True
     await tour.play()
     holds = [call for call in control.calls if "hold" in str(call[0]) and call[0] != "hold"]
     assert holds == [("start_hold", "llama", "ttft=1s,tpot=50ms"), ("end_hold", "llama")]
@@ -371,7 +371,7 @@ async def test_who_takes_over_in_a_hold_ends_it(
 ) -> None:
     clock = Clock()
     tour, _ = played(control, held, clock)
-    tour.ours = True
+    tour.owned = True
 
     async def look(now: float) -> None:
         if control.calls[-1:] == [("start_hold", "llama", "ttft=1s,tpot=50ms")]:
