@@ -163,7 +163,7 @@ async def test_changes_answer_that_it_is_a_recording(
     [
         ("y", "the recording holds no causes of this time"),
         ("e", "the recording holds no steps of this time"),
-        ("r", "a recording has no single requests"),
+        ("r", "a recording does not contain requests"),
     ],
 )
 async def test_what_a_replay_cannot_show_is_said(

@@ -1,5 +1,5 @@
-"""The screen of ``llmtop fleet``: a table of instances, and nothing that acts on them.
+"""The screen of ``llmtop fleet``: a read-only table of instances.
 
-Belongs here: its app, its screen, its rows. Does not belong here: how a Prometheus is asked
+Belongs here: its app, its screen, its rows. Does not belong here: the queries to Prometheus
 (``llmtop.fleet``), the dashboard of one instance.
 """

@@ -1,4 +1,4 @@
-"""The app of ``llmtop fleet``: it shows the table and ends with what was chosen."""
+"""The app of ``llmtop fleet``: shows the table, and ends with the instance to open."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from llmtop.tui.store.store import Store
 
 
 class FleetApp(LlmtopApp, inherit_bindings=False):
-    """opened: the instance to open when the app has ended, and whether through ssh.
+    """The app that shows the table of instances.
 
-    choice: order, groups, filter and pins, kept from one table to the next. said: what became of
-    what was opened last.
+    query: reads the table; it never raises. place: the address of the Prometheus, for the title.
+    interval: seconds between two queries. choice: order, groups, filter and pins; the caller keeps
+    it for the next run. message: the result of the instance opened last. opened: after the end, the
+    instance to open, and whether through ssh; None: the operator quit.
     """
 
     ACTIONS: ClassVar[dict[str, str]] = {
@@ -39,12 +41,12 @@ class FleetApp(LlmtopApp, inherit_bindings=False):
 
     def __init__(
         self,
-        ask: Callable[[], Awaitable[Table]],
+        query: Callable[[], Awaitable[Table]],
         place: str,
         interval: float,
         choice: Choice,
         *,
-        said: str = "",
+        message: str = "",
         themes: Mapping[str, Theme] | None = None,
         problems: Sequence[ThemeProblem] = (),
         theme: str | None = None,
@@ -66,20 +68,20 @@ class FleetApp(LlmtopApp, inherit_bindings=False):
             mouse=mouse,
             background=background,
         )
-        self._ask, self._place, self._said = ask, place, said
+        self._query, self._place, self._message = query, place, message
         self.choice = choice
         self.opened: tuple[Instance, bool] | None = None
 
     def get_default_screen(self) -> Screen[Any]:  # type: ignore[override]
-        """The table is the ground that help lies on."""
+        """The table, the bottom screen below the help."""
         return FleetScreen(
             self.current_view,
-            self._ask,
+            self._query,
             self._place,
             self._interval,
             self._open,
             self.choice,
-            said=self._said,
+            message=self._message,
         )
 
     def _open(self, instance: Instance, by_ssh: bool) -> None:
@@ -87,13 +89,13 @@ class FleetApp(LlmtopApp, inherit_bindings=False):
         self._end()
 
     def action_ask_quit(self) -> None:
-        """Leave: nothing runs that would have to be asked about."""
+        """Quit without a question: this app runs no engine and no load."""
         self.interrupted = self._last_key == "ctrl+c"
         self._end()
 
     def _end(self) -> None:
-        ground = self.screen_stack[0]
-        if isinstance(ground, FleetScreen):
-            self.choice = ground.choice
+        bottom = self.screen_stack[0]
+        if isinstance(bottom, FleetScreen):
+            self.choice = bottom.choice
         self._leaving = True
         self.exit()

@@ -1,4 +1,4 @@
-"""Which instances are shown, in which order, under which headings. Pure."""
+"""Filters, sorts and groups the instances of the table. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BY = ("model", "engine", "version", "host", "job", "")
 
 
 class Order(StrEnum):
-    """What the instances of a group are sorted by; the highest number is first."""
+    """The sort key within a group: numbers descending, state by urgency, names ascending."""
 
     STATE = "state"
     REQUESTS = "requests"
@@ -27,7 +27,7 @@ class Order(StrEnum):
 
 
 class Choice(Struct, frozen=True):
-    """How the operator wants the table."""
+    """The operator's settings of the table. by: the labels to group by. needle: the filter text."""
 
     order: Order = Order.STATE
     by: tuple[str, ...] = ("model", "engine")
@@ -35,7 +35,7 @@ class Choice(Struct, frozen=True):
     pinned: frozenset[Id] = frozenset()
 
 
-# A heading, or an instance under it. A heading without a group is that of the pinned ones.
+# A group heading, an instance, or the heading of the pinned instances (``PINNED``).
 Line = Group | Instance | str
 
 
@@ -53,7 +53,7 @@ def listed(instances: Sequence[Instance], choice: Choice) -> list[Line]:
 
 
 def matches(one: Instance, needle: str) -> bool:
-    """Whether any of its words contains the text; capitals do not matter."""
+    """Whether any text field of an instance contains the filter text, ignoring case."""
     if not needle:
         return True
     words = (one.instance, one.job, one.host, one.model, one.engine, one.state.value, one.reason)

@@ -1,4 +1,4 @@
-"""The lines of the fleet's table as rows of text with roles. Pure."""
+"""The lines of the fleet table as rows of text with roles. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATE_CELLS = max(len(state.value) for state in State)
 
 
 class Column(Struct, frozen=True):
-    """A column. rank: those with a high one are left out first. left: words, not numbers."""
+    """A column. cells: its width. rank: high ranks are dropped first. left: align left."""
 
     head: str
     cells: int
@@ -50,7 +50,7 @@ LEAST_DETAIL = 24
 
 
 class Layout(Struct, frozen=True):
-    """The columns that a width has room for. name, detail: cells of the words beside them."""
+    """The columns that fit. name, detail: widths of those two columns; 0: no detail."""
 
     columns: tuple[Column, ...]
     name: int
@@ -58,7 +58,7 @@ class Layout(Struct, frozen=True):
 
 
 def layout(width: int) -> Layout:
-    """As many columns as fit beside the state and the name; what is left is for the detail."""
+    """Fit as many columns as possible beside state and name; the detail gets the rest."""
     fixed = 2 + STATE_CELLS + GAP  # the cursor and the state
     columns = list(COLUMNS)
     while columns and fixed + LEAST_NAME + sum(one.cells + GAP for one in columns) > width:

@@ -1,4 +1,4 @@
-"""The screen of the fleet: a table that is asked for on its own beat and painted on another."""
+"""The fleet screen: a table that is queried at one interval and painted at another."""
 
 from __future__ import annotations
 
@@ -36,9 +36,12 @@ KEYS = ("open", "sort", "group", "filter", "pin", "ssh")
 
 
 class FleetScreen(TypedText, TightScreen):
-    """ask: the table of now, which never raises. interval: seconds between two of them.
+    """The table of all instances.
 
-    said: what became of what was opened last; shown until the cursor moves.
+    make_view: the input of the widgets. query: reads the table; it never raises. place: the address
+    of the Prometheus. interval: seconds between two queries. chosen: called with the instance to
+    open, and whether through ssh. message: the result of the instance opened last; shown until the
+    cursor moves. wall: unix seconds.
     """
 
     help_places: ClassVar[tuple[Place, ...]] = (Place.FLEET,)
@@ -61,59 +64,59 @@ class FleetScreen(TypedText, TightScreen):
 
     def __init__(
         self,
-        look: Callable[[], View],
-        ask: Callable[[], Awaitable[Table]],
+        make_view: Callable[[], View],
+        query: Callable[[], Awaitable[Table]],
         place: str,
         interval: float,
         chosen: Callable[[Instance, bool], None],
         choice: Choice,
         *,
-        said: str = "",
+        message: str = "",
         wall: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
-        self._make_view = look
-        self._ask = ask
+        self._make_view = make_view
+        self._query = query
         self._place = place
         self._interval = interval
         self._chosen = chosen
         self.choice = choice
-        self._said = said
+        self._message = message
         self._wall = wall
         self.table: Table | None = None
         self._lines: list[Line] = []
-        self._listed: tuple[Table | None, Choice] | None = None  # what the lines were made of
+        self._listed: tuple[Table | None, Choice] | None = None  # the input of the lines
         self._at: Id | None = None
         self._top = 0
         self._typing = False
-        self._asking = False
+        self._querying = False
 
     def compose(self) -> ComposeResult:
         """One canvas."""
         yield Canvas(id="fleet")
 
     def on_mount(self) -> None:
-        """Ask at once, then on the beat; paint more often, since an age grows."""
-        self.set_interval(self._interval, self.ask)
+        """Query at once, then periodically; paint more often, because the shown ages grow."""
+        self.set_interval(self._interval, self.request_table)
         self.set_interval(PAINT_S, self.paint)
-        self.ask()
+        self.request_table()
         self.call_after_refresh(self.paint)
 
     def on_resize(self, event: Resize) -> None:
         """Paint again."""
         self.call_after_refresh(self.paint)
 
-    def ask(self) -> None:
-        """Ask for the table: one question at a time, so that a slow Prometheus delays no key."""
-        if not self._asking:
-            self._asking = True
+    def request_table(self) -> None:
+        """Query the table in the background, one query at a time, so that no key waits for it."""
+        if not self._querying:
+            self._querying = True
             self.run_worker(self._renew(), group="fleet", exit_on_error=False)
 
     async def _renew(self) -> None:
         try:
-            self.table = await self._ask()
+            self.table = await self._query()
         finally:
-            self._asking = False
+            self._querying = False
         self.paint()
 
     def redraw(self) -> None:
@@ -121,7 +124,7 @@ class FleetScreen(TypedText, TightScreen):
         self.paint()
 
     def paint(self) -> None:
-        """The lines that fit."""
+        """Draw the title, the visible lines, the detail and the keys."""
         canvas = self.query_one(Canvas)
         width, height = canvas.size
         if width < 20 or height < 6:
@@ -182,12 +185,12 @@ class FleetScreen(TypedText, TightScreen):
             return self.table.hint
         if self.choice.needle:
             return f"no instance contains {self.choice.needle!r}"
-        return "this Prometheus scrapes no vLLM, SGLang or TensorRT-LLM that matches"
+        return "this Prometheus scrapes no matching vLLM, SGLang or TensorRT-LLM"
 
     def _detail(self, at: int | None, width: int) -> Row:
-        """What there is to say of the chosen instance."""
-        if self._said:
-            return fit([(f" {f.clean(self._said)}", "warn")], width)
+        """The message or the query error, else the details of the chosen instance."""
+        if self._message:
+            return fit([(f" {f.clean(self._message)}", "warn")], width)
         if self.table is not None and self.table.trouble and self._lines:
             return fit([(f" {f.clean(self.table.trouble)}", "bad")], width)
         line = self._lines[at] if at is not None else None
@@ -218,7 +221,7 @@ class FleetScreen(TypedText, TightScreen):
         return fit([(" ", TEXT), *join(groups, width - 2)], width)
 
     def _index(self) -> int | None:
-        """The chosen line; the first instance where the chosen one is gone."""
+        """The index of the chosen line; the first instance if the chosen one is gone."""
         instances = [n for n, line in enumerate(self._lines) if isinstance(line, Instance)]
         if not instances:
             return None
@@ -233,13 +236,13 @@ class FleetScreen(TypedText, TightScreen):
 
     def _scroll(self, at: int | None, room: int) -> None:
         if at is not None:
-            # The heading above the first instance is seen too.
+            # Keep the heading above the first instance visible.
             self._top = min(self._top, max(0, at - 1))
             self._top = max(self._top, at - room + 1)
         self._top = max(0, min(self._top, len(self._lines) - room))
 
     def take_key(self, event: Key) -> bool:
-        """While a filter is typed, characters belong to it."""
+        """Add a key to the filter while it is typed; return whether it was."""
         if not self._typing:
             return False
         found = edited_filter(self.choice.needle, event.key, event.character, LONGEST)
@@ -250,16 +253,16 @@ class FleetScreen(TypedText, TightScreen):
         return True
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        """Up."""
+        """Move the cursor up."""
         self.action_move(-WHEEL)
 
     def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        """Down."""
+        """Move the cursor down."""
         self.action_move(WHEEL)
 
     def action_move(self, steps: int) -> None:
-        """Up (negative) or down."""
-        self._said = ""
+        """Move the cursor by ``steps`` instances: up (negative) or down."""
+        self._message = ""
         ids = [line.id for line in self._lines if isinstance(line, Instance)]
         if ids:
             at = ids.index(self._at) if self._at in ids else 0
@@ -267,40 +270,40 @@ class FleetScreen(TypedText, TightScreen):
         self.paint()
 
     def action_page(self, direction: int) -> None:
-        """A page up (-1) or down (1)."""
+        """Move the cursor one page up (-1) or down (1)."""
         self.action_move(direction * max(1, self.size.height - 6))
 
     def action_open(self, by_ssh: bool) -> None:
-        """Leave this screen for the chosen instance."""
+        """Open the chosen instance, through ssh if ``by_ssh``."""
         for line in self._lines:
             if isinstance(line, Instance) and line.id == self._at:
                 self._chosen(line, by_ssh)
 
     def action_sort(self) -> None:
-        """The next order."""
+        """Sort by the next key."""
         orders = list(Order)
         self._choose(
             replace(self.choice, order=orders[(orders.index(self.choice.order) + 1) % len(orders)])
         )
 
     def action_group(self) -> None:
-        """The next way to group."""
+        """Group by the next label."""
         now = self.choice.by[0] if len(self.choice.by) == 1 else ""
         following = BY[(BY.index(now) + 1) % len(BY)] if now in BY else BY[0]
         self._choose(replace(self.choice, by=(following,) if following else ()))
 
     def action_pin(self) -> None:
-        """Pin the chosen instance, or no longer."""
+        """Pin or unpin the chosen instance."""
         if self._at is not None:
             self._choose(replace(self.choice, pinned=self.choice.pinned ^ {self._at}))
 
     def action_filter(self) -> None:
-        """Type a filter."""
+        """Start to type a filter."""
         self._typing = True
         self.paint()
 
     def action_back(self) -> None:
-        """End the filter."""
+        """Remove the filter."""
         self._choose(replace(self.choice, needle=""))
 
     def _choose(self, choice: Choice) -> None:

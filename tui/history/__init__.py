@@ -1,5 +1,5 @@
-"""The past on the screen: charts from the history, recordings of what is shown, their replay.
+"""The past on the screen: charts from the history, recordings of the screen, their replay.
 
-Here: what carries facts between a store and files. Not here: the files (``llmtop.history``), and
-what looks at engines (``tui.sources``).
+Belongs here: the transfer of facts between a store and files. Does not belong here: the file
+formats (``llmtop.history``), and the sources that read engines (``tui.sources``).
 """

@@ -16,7 +16,7 @@ SIGNS = ("A", "B")
 
 
 class PairPlayer:
-    """Feeds one store from two recordings, with the selected engine of each.
+    """Writes two recordings into one store, with the selected engine of each.
 
     Both begin at the same time of one clock (``ShiftedRecording``). The shorter one follows the
     longer one. titles: their names. steady: monotonic seconds.
@@ -35,7 +35,7 @@ class PairPlayer:
             for recording, title in zip(recordings, titles, strict=True)
         )
         self._lead = max(self._players, key=lambda one: one.recording.duration_s)
-        self._told: tuple[object, ...] = ()
+        self._shown_events: tuple[object, ...] = ()
         self.names = tuple(
             f"{sign} {title}"[:24] for sign, title in zip(SIGNS, titles, strict=True)
         )
@@ -44,12 +44,12 @@ class PairPlayer:
 
     @property
     def recording(self) -> Recording:
-        """The longer one."""
+        """The longer recording."""
         return self._lead.recording
 
     @property
     def typed(self) -> str | None:
-        """A moment that is being typed."""
+        """The time that is being typed; None if none is."""
         return self._lead.typed
 
     @typed.setter
@@ -57,46 +57,46 @@ class PairPlayer:
         self._lead.typed = text
 
     def now(self) -> float:
-        """The moment of both, unix seconds of the first one."""
+        """The time of both, in unix seconds."""
         return self._lead.now()
 
     def advance(self) -> None:
-        """Make so what has happened until now, in both."""
+        """Apply the facts of both recordings up to now."""
         self._lead.advance()
         self._show()
 
     def toggle(self) -> None:
-        """Pause, or play."""
+        """Pause or play."""
         self._lead.toggle()
         self._show()
 
     def change_speed(self, by: int) -> None:
-        """A step faster (1) or slower (-1)."""
+        """Select the next higher speed (1) or lower speed (-1)."""
         self._lead.change_speed(by)
 
     def skip(self, seconds: float) -> None:
-        """Some seconds on or back."""
+        """Move forward or, if negative, back by some seconds."""
         self.seek(self.now() + seconds)
 
     def step(self) -> None:
-        """Pause, and show the next sample."""
+        """Pause and show the next sample."""
         self._lead.step()
         self._show()
 
     def seek(self, moment: float) -> None:
-        """Show a moment of both."""
+        """Show both recordings at a time, in unix seconds."""
         for player in self._players:
             player.seek(moment)
         self._show()
 
     def jump(self, by: int) -> None:
-        """To the next mark or event of either (1), or the one before (-1)."""
+        """Jump to the next mark or event of either recording (1), or to the previous one (-1)."""
         recording = self.recording
         self.seek(next_place(self.position.places, self.now(), recording, by))
 
     @property
     def position(self) -> ReplayPosition:
-        """Where both are."""
+        """The position of both."""
         found = self._lead.position
         places = sorted({at for one in self._players for at in one.position.places})
         remarks = [one.remark for one in self._players if one.remark]
@@ -109,24 +109,24 @@ class PairPlayer:
         )
 
     def lines(self, name: str) -> tuple[str, ...]:
-        """The log of one of the two, as far as it was recorded."""
+        """The recorded log of one of the two engines, up to now."""
         for mine, player in zip(self.names, self._players, strict=True):
             if mine == name:
                 return tuple(player.playback.logs.get(player.store.selected or "", ()))
         return ()
 
     def select(self, name: str) -> None:
-        """The one that the screen is about."""
+        """Select one of the two engines."""
         self.store.selected = name
         self._show()
 
     def stop(self) -> None:
-        """Look through the files no longer."""
+        """Stop the surveys of both files."""
         for player in self._players:
             player.stop()
 
     def _show(self) -> None:
-        """Put the engines of both into the one store."""
+        """Write the engines of both into the store."""
         store = self.store
         for player in self._players:
             if player is not self._lead:
@@ -146,11 +146,11 @@ class PairPlayer:
         self._show_events()
 
     def _show_events(self) -> None:
-        told = tuple(len(one.store.events) for one in self._players)
+        counts = tuple(len(one.store.events) for one in self._players)
         newest = tuple(one.store.events[-1] if one.store.events else None for one in self._players)
-        if (told, newest) == self._told:
+        if (counts, newest) == self._shown_events:
             return
-        self._told = told, newest
+        self._shown_events = counts, newest
         found: list[Event] = []
         for sign, player in zip(SIGNS, self._players, strict=True):
             found += [

@@ -1,4 +1,4 @@
-"""Fills charts with data from the history before this screen was opened, once for each engine."""
+"""Fills charts with the history from before this screen was opened, once for each engine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from llmtop.tui.store.store import EngineTrack, Event, Store
 if TYPE_CHECKING:
     from llmtop.history.history_reader import Past
 
-SAME_S = 3.0  # two closer marks with the same text are one change, observed twice
+SAME_S = 3.0  # closer marks with the same text are one change that was seen twice
 
 
 class PastSource:
-    """Fills new tracks from the history in ``folder``. It looks at each engine once."""
+    """Fills new tracks from the history in ``folder``, each engine once. now: unix seconds."""
 
     def __init__(self, store: Store, folder: Path, now: Callable[[], float]) -> None:
         self._store, self._folder, self._now = store, folder, now
@@ -27,14 +27,15 @@ class PastSource:
         self._first = True
 
     async def sample(self) -> None:
-        """Read the past of engines that have come since."""
+        """Read the history of engines that are new on the screen."""
         fresh = [one for name, one in self._store.engines.items() if name not in self._known]
         if not fresh:
             return
         self._known.update(one.name for one in fresh)
         if not self._folder.is_dir():
             return
-        # Events name engines in their words only: on a screen of other people's they are noise.
+        # An event names its engine only in its text, so events of unrelated engines cannot be
+        # removed. They are read only for a screen with engines that llmtop started.
         first = self._first and any(track.owned for track in fresh)
         self._first = False
         try:
@@ -50,10 +51,11 @@ class PastSource:
             self._store.events.extend([*events, *own])
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
     def _read(self, tracks: list[EngineTrack], first: bool) -> tuple[list[Past], list[Event]]:
-        from llmtop.history.history_reader import HistoryReader  # SQLite: not before the screen
+        # Imported late: SQLite would delay the first screen.
+        from llmtop.history.history_reader import HistoryReader
 
         with HistoryReader(self._folder) as reader:
             found = [
@@ -63,7 +65,7 @@ class PastSource:
 
 
 def fill(track: EngineTrack, past: Past) -> None:
-    """Put the past before what the track holds already."""
+    """Insert the past before the points and marks that the track holds already."""
     for name, column in past.fine.items():
         track.series.setdefault(name, Series()).begin_with(*column)
     for span_s, series in past.thinned.items():

@@ -1,4 +1,4 @@
-"""Puts the facts of a recording into a store, so that a screen shows what was shown then."""
+"""Writes the facts of a recording into a store, so that a screen shows the recorded state."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ from llmtop.tui.store.series import DAY, Series
 from llmtop.tui.store.store import EngineTrack, Store
 
 _Value = TypeVar("_Value")
-LOG_LINES = 5000  # kept of each engine
+LOG_LINES = 5000  # kept for each engine
 MOST_ENGINES = 200
-KEPT_STEPS = 16_384  # a minute at 270 a second: after a jump a chart is made of them alone
+KEPT_STEPS = 16_384  # a minute at 270 a second; after a jump the charts have only these
 _TYPES: dict[str, type[int] | type[float] | type[bool] | type[str]] = {
     "int": int, "float": float, "bool": bool, "str": str,
 }  # fmt: skip
 
 
 class Playback:
-    """Applies facts to ``store`` in their order. logs: lines by engine."""
+    """Applies facts to ``store`` in their order. logs: log lines by engine name."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.logs: dict[str, deque[str]] = {}
-        self._selected = False  # by who watches, who is not moved away again
+        self._selected = False  # by the viewer; then the recorded selection is ignored
         self._apply: dict[type[Fact], Callable[[Fact], None]] = {
             EngineFact: self._engine,
             StatusFact: self._status,
@@ -71,13 +71,13 @@ class Playback:
         }
 
     def apply(self, fact: Fact) -> None:
-        """Make it so. What a screen does not show is passed over."""
-        done = self._apply.get(type(fact))
-        if done is not None:
-            done(fact)
+        """Write a fact into the store. Facts that no screen shows are ignored."""
+        handler = self._apply.get(type(fact))
+        if handler is not None:
+            handler(fact)
 
     def reset(self) -> None:
-        """As before the first fact. The selected engine stays selected."""
+        """Return to the state before the first fact. The selected engine stays selected."""
         store = self.store
         store.engines.clear()
         store.events.clear()
@@ -86,12 +86,12 @@ class Playback:
         self.logs.clear()
 
     def select(self, name: str) -> None:
-        """The watcher's own choice."""
+        """Select an engine for the viewer. The recorded selection is ignored from now on."""
         self._selected = True
         self.store.selected = name
 
     def begin_day_with(self, minutes: Minutes, until: float) -> None:
-        """Put what happened before the facts that were applied into the charts of a day."""
+        """Insert the minutes before ``until`` (unix seconds) into the charts of a day."""
         for name, series in minutes.before(until).items():
             track = self.store.engines.get(name)
             if track is None:
@@ -137,7 +137,7 @@ class Playback:
         track = self._track(fact.name)
         track.load_state, track.stale_since = fact.finding, fact.stale_since
         track.trouble, track.conditions = fact.trouble, fact.conditions
-        track.log_tail, track.anatomy, track.cost = fact.log_tail, fact.memory, fact.cost
+        track.log_tail, track.memory_report, track.cost = fact.log_tail, fact.memory, fact.cost
 
     def _steps(self, fact: Fact) -> None:
         assert isinstance(fact, StepsFact)
@@ -149,7 +149,7 @@ class Playback:
         steps = steps_of(fact, last + 1)
         mixed = bool(history.steps and steps) and history.steps[-1].end > steps[0].end
         history.extend(steps)
-        if mixed:  # ranks are written one after the other
+        if mixed:  # a recording holds the steps of one rank after those of another
             ordered = sorted(history.steps, key=lambda step: step.end)
             history.steps.clear()
             history.steps.extend(ordered)
@@ -163,7 +163,7 @@ class Playback:
         track = self._track(fact.name)
         track.why, track.why_since = fact.why, fact.since
         if fact.why is not None and not fact.why.causes:
-            track.why = None  # written by somebody else: there is always one
+            track.why = None  # not written by llmtop, which always writes a cause
 
     def _other_processes(self, fact: Fact) -> None:
         assert isinstance(fact, OtherProcessesFact)
@@ -202,7 +202,7 @@ class Playback:
 
 
 def _converted(found: Mapping[str, Any] | None, kind: type[_Value]) -> _Value | None:
-    """A value that only this program reads; None where it is another version's."""
+    """Decode a value; None if another version of llmtop wrote it in another form."""
     try:
         return convert(found, kind) if found is not None else None
     except ValidationError:
@@ -210,12 +210,15 @@ def _converted(found: Mapping[str, Any] | None, kind: type[_Value]) -> _Value | 
 
 
 class Minutes(Struct):
-    """The minutes of a recording in short, by engine and series: starts, low, mean, high."""
+    """The summaries of a recording's minutes, by engine and series.
+
+    Each value is four arrays of equal length: start (unix seconds), low, mean, high.
+    """
 
     columns: dict[str, dict[str, tuple[array[float], ...]]] = {}
 
     def add(self, fact: SummaryFact) -> None:
-        """One more minute, later than those before."""
+        """Add a minute; it is ignored unless it is later than those before."""
         series = self.columns.setdefault(fact.name, {})
         for name, one in fact.values.items():
             held = series.setdefault(name, tuple(array("d") for _ in range(4)))
@@ -226,7 +229,7 @@ class Minutes(Struct):
                 column.append(value)
 
     def before(self, until: float) -> dict[str, dict[str, Sequence[array[float]]]]:
-        """The last day before a moment."""
+        """The last day before ``until``, in unix seconds."""
         found: dict[str, dict[str, Sequence[array[float]]]] = {}
         for name, series in self.columns.items():
             for label, held in series.items():
@@ -237,7 +240,7 @@ class Minutes(Struct):
 
 
 def option_of(fact: OptionFact) -> Option:
-    """An option of a recording as the screen takes it."""
+    """Convert an option of a recording to the form that the screen uses."""
     spec = OptionSpec(
         fact.name, fact.flag, fact.summary, fact.applies, _TYPES.get(fact.type, str),
         choices=fact.choices, default=fact.default,

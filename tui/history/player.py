@@ -18,16 +18,16 @@ from llmtop.tui.store.store import Store
 from llmtop.tui.view.view import ReplayPosition
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-SAME_S = 1.0  # marks that are no further apart are one place to jump to
+SAME_S = 1.0  # marks this close together are one place to jump to
 MOST_PLACES = 2000
-STEPS_S = 60.0  # of steps before a moment: what a screen looks at, and what it fits
-AT_ONCE = 240  # members: four hours
+STEPS_S = 60.0  # of steps to load before a moment: for the charts, and for the fit of a model
+AT_ONCE = 240  # members, four hours: a longer recording is surveyed on a thread
 
 
 class Player:
-    """Feeds ``store`` from a recording. It begins at its start, and plays.
+    """Writes a recording into ``store``. It begins at the start of the recording, and plays.
 
-    steady: monotonic seconds. ``now`` is the clock of the screen.
+    title: name of the recording. steady: monotonic seconds. ``now`` is the clock of the screen.
     """
 
     def __init__(
@@ -42,72 +42,72 @@ class Player:
         self.playback = Playback(store if store is not None else Store())
         self.playing = True
         self.remark = recording.remark
-        self.typed: str | None = None  # a moment that is being typed
+        self.typed: str | None = None  # a time that is being typed
         self._steady = steady
         self._speed = SPEEDS.index(1.0)
         self._base, self._anchor = recording.began, steady()
         self._facts: Iterator[Fact] = iter(())
         self._next: Fact | None = None
-        self._first = recording.began  # of the charts: what is before it is known in short
+        self._first = recording.began  # of the charts; before it only summaries are known
         self._survey = Survey(Minutes({}), ())
-        self._found: Survey | None = None  # by the thread that looks through a long recording
+        self._found: Survey | None = None  # result of the survey thread
         self._thread: Thread | None = None
         self._closed = False
-        self._look_through()
+        self._start_survey()
         self.seek(recording.began)
 
     @property
     def store(self) -> Store:
-        """What the screen shows."""
+        """The store that the recording is written into."""
         return self.playback.store
 
     @property
     def speed(self) -> float:
-        """Seconds of the recording in one of the clock."""
+        """Seconds of the recording in one second."""
         return SPEEDS[self._speed]
 
     def now(self) -> float:
-        """The moment of the recording, unix seconds."""
+        """The current time in the recording, unix seconds."""
         if not self.playing:
             return self._base
         passed = (self._steady() - self._anchor) * self.speed
         return min(self._base + passed, self.recording.ended)
 
     def advance(self) -> None:
-        """Make so what has happened until now; at the end it stops."""
+        """Apply the facts up to now; at the end of the recording, pause."""
         self._take_survey()
         now = self.now()
         self._apply_until(now)
         if now >= self.recording.ended and self.playing:
-            self._hold(now)
+            self._pause_at(now)
 
     def toggle(self) -> None:
-        """Pause, or play; at the end: play from the beginning."""
+        """Pause or play; at the end, play from the beginning."""
         if self.playing:
-            self._hold(self.now())
+            self._pause_at(self.now())
         elif self._base >= self.recording.ended:
             self.seek(self.recording.began)
-            self._go()
+            self._play()
         else:
-            self._go()
+            self._play()
 
     def change_speed(self, by: int) -> None:
-        """A step faster (1) or slower (-1)."""
+        """Select the next higher speed (1) or lower speed (-1)."""
         now = self.now()
         self._speed = min(len(SPEEDS) - 1, max(0, self._speed + by))
         self._base, self._anchor = now, self._steady()
 
     def skip(self, seconds: float) -> None:
-        """Some seconds on or back."""
+        """Move forward or, if negative, back by some seconds."""
         self.seek(self.now() + seconds)
 
     def step(self) -> None:
-        """Pause, and show the next sample."""
-        self._hold(self.now())
+        """Pause and show the next sample."""
+        self._pause_at(self.now())
         self.skip(self.recording.head.interval)
 
     def seek(self, moment: float) -> None:
-        """Show a moment; the charts hold the twenty minutes before it."""
+        """Show the state at a time, in unix seconds; the charts hold the 20 minutes before it."""
         recording = self.recording
         moment = min(max(moment, recording.began), recording.ended)
         self._base, self._anchor = moment, self._steady()
@@ -120,11 +120,11 @@ class Player:
         self.playback.begin_day_with(self._survey.minutes, first)
 
     def jump(self, by: int) -> None:
-        """To the next mark or event (1), or the one before (-1)."""
+        """Jump to the next mark or event (1), or to the previous one (-1)."""
         self.seek(next_place(self._survey.places, self.now(), self.recording, by))
 
     def follow(self, moment: float) -> None:
-        """Show a moment, driven by another clock: on from the last one, or a jump back."""
+        """Show the state at a time of another player's clock, in unix seconds; pause this one."""
         self._take_survey()
         self.playing = False
         if moment < self._base:
@@ -135,7 +135,7 @@ class Player:
 
     @property
     def position(self) -> ReplayPosition:
-        """Where it is."""
+        """The position in the recording."""
         recording = self.recording
         at = self.now() - recording.began
         length = recording.duration_s
@@ -145,11 +145,11 @@ class Player:
         )
 
     def lines(self, engine: str) -> tuple[str, ...]:
-        """An engine's log so far."""
+        """An engine's log up to now."""
         return tuple(self.playback.logs.get(engine, ()))
 
     def stop(self) -> None:
-        """Look through the file no longer."""
+        """Stop the survey of the file."""
         self._closed = True
         if self._thread is not None:
             self._thread.join()
@@ -159,10 +159,10 @@ class Player:
         self.stop()
         self.recording.close()
 
-    def _hold(self, now: float) -> None:
+    def _pause_at(self, now: float) -> None:
         self.playing, self._base = False, now
 
-    def _go(self) -> None:
+    def _play(self) -> None:
         self.playing, self._anchor = True, self._steady()
 
     def _apply_until(self, moment: float) -> None:
@@ -175,12 +175,14 @@ class Player:
                 self.playback.apply(fact)
                 self._next = None
         except RecordingError as error:
-            # What is damaged ends the replay there; what was shown stays.
+            # Damaged data ends the replay here; the state shown stays.
             self.remark, self._facts, self._next = error.message, iter(()), None
 
-    def _look_through(self) -> None:
-        """Collect the minutes in short, and the places worth a jump, from the beginnings of
-        members. Of a long recording in a thread: it opens at once, and knows them later."""
+    def _start_survey(self) -> None:
+        """Collect the minutes' summaries and the places to jump to, from the members' beginnings.
+
+        A long recording is surveyed on a thread, so that it opens at once.
+        """
         last: list[Fact] = []
         recording = self.recording
         try:
@@ -191,10 +193,10 @@ class Player:
         if recording.member_count <= AT_ONCE:
             self._survey = survey(recording, last, lambda: False)
         else:
-            self._thread = Thread(target=self._survey_aside, args=(last,), daemon=True)
+            self._thread = Thread(target=self._survey_on_thread, args=(last,), daemon=True)
             self._thread.start()
 
-    def _survey_aside(self, last: list[Fact]) -> None:
+    def _survey_on_thread(self, last: list[Fact]) -> None:
         self._found = survey(self.recording, last, lambda: self._closed)
 
     def _take_survey(self) -> None:
@@ -204,9 +206,10 @@ class Player:
 
 
 def next_place(places: Sequence[float], now: float, recording: Recording, by: int) -> float:
-    """The moment of the place after ``now`` (1) or before it (-1); else the end, the beginning.
+    """The time of the place after ``now`` (1) or before it (-1), in unix seconds.
 
-    places: seconds from the beginning, in order.
+    Without such a place: the end or the beginning of the recording. places: seconds from the
+    beginning, ascending.
     """
     at = now - recording.began
     number = bisect_right(places, at + 0.01) if by > 0 else bisect_left(places, at - SAME_S) - 1
@@ -216,14 +219,17 @@ def next_place(places: Sequence[float], now: float, recording: Recording, by: in
 
 
 class Survey(NamedTuple):
-    """A whole recording in short. places: of marks and events, seconds from its beginning."""
+    """Summary of a recording. places: times of marks and events, seconds from its beginning."""
 
     minutes: Minutes
     places: tuple[float, ...]
 
 
 def survey(recording: Recording, last: list[Fact], ended: Callable[[], bool]) -> Survey:
-    """Look at the beginning of each member. last: marks and events of the last one."""
+    """Read the beginning of each member.
+
+    last: marks and events of the last member. ended: whether to stop early.
+    """
     minutes, found = Minutes({}), set[float]()
     for fact in chain(recording.beginnings(), last):
         if ended():

@@ -1,4 +1,4 @@
-"""Keeps the recorder running while a screen is open. Reports once why it cannot."""
+"""Keeps the recorder running while a screen is open. Reports once why it cannot run."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ EVERY_S = 5.0
 
 
 class RecorderSource:
-    """tend: starts the recorder where none runs, blocking; the reason why there can be none.
+    """Starts the recorder if there is an engine to record.
 
-    attached: notes the URL of an engine that llmtop did not start, for the recorder to read; None
-    where the recorder cannot read the engines that are shown.
+    start_recorder: starts the recorder if none runs; blocks; returns why it cannot run, or "". now:
+    the screen's clock. attached: records the URL of an engine that llmtop did not start, for the
+    recorder to read; None if the recorder cannot reach the engines of this screen.
     """
 
     def __init__(
         self,
         store: Store,
-        tend: Callable[[], str],
+        start_recorder: Callable[[], str],
         now: Callable[[], float],
         attached: Callable[[str], None] | None = None,
     ) -> None:
-        self._store, self._tend, self._now = store, tend, now
+        self._store, self._start_recorder, self._now = store, start_recorder, now
         self._attached = attached
         self._due = 0.0
-        self._said = False
+        self._reported = False
 
     async def sample(self) -> None:
-        """Every few seconds, while there is an engine that can be recorded."""
+        """Check the recorder every few seconds, while there is an engine to record."""
         now = self._now()
         if 0 <= self._due - now <= EVERY_S:
             return
@@ -45,15 +46,15 @@ class RecorderSource:
         if not shown and not any(track.owned and track.runs for track in tracks):
             return
         reason = await asyncio.to_thread(self._keep, shown)
-        if reason and not self._said:
-            self._said = True
+        if reason and not self._reported:
+            self._reported = True
             self._store.events.append(Event(now, "warning", clean(reason, 300)))
 
     def _keep(self, shown: list[str]) -> str:
         if self._attached is not None:
             for url in shown:
                 self._attached(url)
-        return self._tend()
+        return self._start_recorder()
 
     async def close(self) -> None:
-        """The recorder runs on."""
+        """Do nothing: the recorder continues to run."""

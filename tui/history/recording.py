@@ -1,4 +1,4 @@
-"""Records what a screen, or a command without one, finds: a source that writes a file."""
+"""Records a store into a file: a source for screens and for commands without a screen."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from llmtop.tui.store.store import EngineTrack, Event, Store
 if TYPE_CHECKING:
     from llmtop.engines.host.log_reader import LogFeed
 
-LOG_LINES = 40  # of an engine's log in one beat
-LOG_BEFORE = 100  # lines of it from before the recording
+LOG_LINES = 40  # log lines of an engine to record in one beat
+LOG_BEFORE = 100  # log lines from before the recording
 
 
 class RecordingSource:
-    """Writes a recording of a store into ``path``. UsageError when there can be none.
+    """Writes a recording of a store into ``path``. Raises UsageError if it cannot be created.
 
-    now: the screen's clock. inside: asks an engine for its scheduler's steps. It is ended by
-    ``stop`` or ``close``; one that fails reports an event, and the screen continues.
+    now: the screen's clock. interval: seconds between samples, written to the head. inside: opens
+    the connection that reads an engine's steps. ``stop`` or ``close`` ends the recording. A failure
+    to write ends it with an event, and the screen continues.
     """
 
     def __init__(
@@ -53,16 +54,16 @@ class RecordingSource:
 
     @property
     def running(self) -> bool:
-        """Whether it still runs."""
+        """Whether the recording still runs."""
         return self._writer is not None
 
     @property
     def bytes_written(self) -> int:
-        """The size of the file so far."""
+        """The size of the file so far, in bytes."""
         return self._writer.bytes_written if self._writer is not None else 0
 
     async def sample(self) -> None:
-        """Write what is new."""
+        """Write all changes since the last beat."""
         if self._writer is None:
             return
         more = await asyncio.to_thread(self._log_lines)
@@ -73,7 +74,7 @@ class RecordingSource:
         self.write(more)
 
     def write(self, more: list[Fact] | None = None) -> None:
-        """Write what is new now, and these facts too."""
+        """Write all changes of the store, then the facts in ``more``."""
         if self._writer is None:
             return
         time = self._now()
@@ -82,11 +83,11 @@ class RecordingSource:
         except LlmtopError as error:
             self._writer = None
             self.trouble = error.message
-            words = clean(f"the recording was ended: {error.message}", 300)
+            words = clean(f"the recording ended: {error.message}", 300)
             self._store.events.append(Event(time, "error", words))
 
     def stop(self, reason: str = "") -> None:
-        """Write what is new, and end the file. LlmtopError when it is not complete."""
+        """Write the last changes and end the file. Raises LlmtopError if it is incomplete."""
         self.write()
         writer, self._writer = self._writer, None
         for track in self._store.engines.values():
@@ -95,14 +96,14 @@ class RecordingSource:
             writer.close(self._now(), reason)
 
     async def close(self) -> None:
-        """The screen ends, and the recording with it."""
+        """End the recording with the screen."""
         try:
             self.stop()
         except LlmtopError as error:
             self.trouble = error.message
 
     def _log_lines(self) -> list[Fact]:
-        """What came to the logs of engines of llmtop's own since the beat before."""
+        """The log lines since the last beat, of engines that llmtop started."""
         found: list[Fact] = []
         for track in list(self._store.engines.values()):
             lines = self._log_of(track)
@@ -129,7 +130,7 @@ class RecordingSource:
 
 
 def host() -> Host:
-    """The machine that records; it is not named."""
+    """The system, CPU cores and memory in bytes of this machine, without its name."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (OSError, ValueError):

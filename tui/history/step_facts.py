@@ -1,4 +1,4 @@
-"""The scheduler's steps for a recording: those that the screen shows, else asked of the engine."""
+"""The scheduler's steps for a recording: from the screen, else read from the engine."""
 
 from __future__ import annotations
 
@@ -16,28 +16,31 @@ if TYPE_CHECKING:
     from llmtop.tui.store.store import EngineTrack
 
 Inside = Callable[[str], "EngineInside | None"]
-SHOWN_S = 30.0  # of steps before a recording: those that the screen showed when it began
-WRITTEN = tuple(name for name in COLUMNS if name != "seq")  # a line numbers its steps by itself
+SHOWN_S = 30.0  # of steps from before the recording: the screen showed them at its start
+WRITTEN = tuple(name for name in COLUMNS if name != "seq")  # a reader numbers the steps itself
 _PARTS = frozenset(("schedule_s", "update_s", "launch_s"))  # no chart shows them
 
 
 class StepFacts:
-    """inside: what asks an engine by its name; None where it shows no steps."""
+    """Collects the steps of all engines.
+
+    inside: opens the connection to an engine, by its name; None if the engine shows no steps.
+    """
 
     def __init__(self, inside: Inside) -> None:
         self._inside = inside
         self._known: dict[str, EngineInside | None] = {}
-        self._seen: dict[str, tuple[Step | None, int]] = {}  # the last step written, and lost ones
+        self._seen: dict[str, tuple[Step | None, int]] = {}  # last step written; steps lost
 
     async def of(self, track: EngineTrack, now: float) -> list[StepsFact]:
-        """The steps of an engine since the call before; at first those that the screen shows."""
+        """The steps of an engine since the last call; at the first call, those on the screen."""
         if track.steps is not None:
-            return self._shown(track.name, track.steps, now)
+            return self._from_screen(track.name, track.steps, now)
         if track.name in self._seen:
-            return []  # it is being restarted
-        return await self._asked(track.name, now)
+            return []  # the engine is restarting
+        return await self._from_engine(track.name, now)
 
-    def _shown(self, name: str, history: StepHistory, now: float) -> list[StepsFact]:
+    def _from_screen(self, name: str, history: StepHistory, now: float) -> list[StepsFact]:
         last = history.steps[-1] if history.steps else None
         before = self._seen.get(name)
         self._seen[name] = last, history.lost
@@ -49,7 +52,7 @@ class StepFacts:
         lost = max(0, history.lost - before[1])
         return list(facts_of(name, newer(history.steps, before[0]), lost, now, read))
 
-    async def _asked(self, name: str, now: float) -> list[StepsFact]:
+    async def _from_engine(self, name: str, now: float) -> list[StepsFact]:
         first = name not in self._known
         if first:
             self._known[name] = self._inside(name)
@@ -59,14 +62,18 @@ class StepFacts:
         try:
             found = await inside.steps(1) if first else await inside.steps()
         except LlmtopError:
-            return []  # an older plugin, or an engine that is busy: its steps are not recorded
+            return []  # an older plugin, or a busy engine: its steps are not recorded
         return [] if first else list(facts_of(name, found.steps, found.lost, now, found.time - now))
 
 
 def facts_of(
     name: str, steps: Sequence[Step], lost: int, now: float, read: float
 ) -> Iterator[StepsFact]:
-    """The steps of each rank as columns. ``end`` is relative to the time of the line."""
+    """The steps of each rank as columns. ``end`` is in seconds relative to ``now``.
+
+    lost: steps that could not be read; the first fact reports them. now: unix seconds. read: when
+    the steps were read, in seconds relative to ``now``.
+    """
     for rank in sorted({step.rank for step in steps}):
         mine = [step for step in steps if step.rank == rank]
         columns: dict[str, tuple[float | None, ...]] = {}
@@ -79,7 +86,7 @@ def facts_of(
 
 
 def steps_of(fact: StepsFact, first: int) -> list[Step]:
-    """The steps of a line, numbered from ``first``; none where a needed column is missing."""
+    """The steps of a fact, numbered from ``first``; none if a required column is missing."""
     count = max(map(len, fact.columns.values()), default=0)
     columns: list[Sequence[float | None]] = []
     for name in WRITTEN:
@@ -100,8 +107,11 @@ def steps_of(fact: StepsFact, first: int) -> list[Step]:
 
 
 def rounded(column: str, value: float | None, now: float) -> float | None:
-    """A microsecond: a column of the chart that is coarser would differ from the live one. What no
-    chart shows is coarser, or an hour at 170 steps a second would be larger than 10 MB."""
+    """Round to a microsecond, so that a replayed chart equals the live one.
+
+    ``end``, and columns that no chart shows, are rounded more coarsely. Otherwise an hour at 170
+    steps a second would exceed 10 MB.
+    """
     if value is None:
         return None
     if column == "end":

@@ -1,4 +1,4 @@
-"""What a store holds, as the facts of a recording: what is new, and all that holds now."""
+"""Converts a store into the facts of a recording: the changes, or the complete state."""
 
 from __future__ import annotations
 
@@ -35,11 +35,14 @@ from llmtop.tui.store.store import EngineTrack, Store, newer
 from llmtop.values import replace
 
 _Item = TypeVar("_Item")
-MEMBER_EVENTS = 200  # the newest, said again at the beginning of each member
+MEMBER_EVENTS = 200  # newest events, repeated at the beginning of each member
 
 
 class StoreFacts:
-    """Turns a store into facts. It reads the journals of the tracks, so a store has one of them."""
+    """Converts a store into facts.
+
+    It empties the journals of the tracks, so a store has only one ``StoreFacts``.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -52,8 +55,8 @@ class StoreFacts:
             track.take_journal()
 
     def changes(self, time: float) -> Iterator[Fact]:
-        """What is new since the call before."""
-        for fact in self._standing(time):
+        """The changes since the last call. time: unix seconds, the time of all facts."""
+        for fact in self._state(time):
             key = _key(fact)
             before = self._written.get(key)
             if before is None or replace(before, time=time) != fact:
@@ -69,7 +72,7 @@ class StoreFacts:
             yield EventFact(time, event)
 
     def all(self, time: float) -> Iterator[Fact]:
-        """All that holds now, for the beginning of a member; the minute before it in short."""
+        """The complete state, for the start of a member, with a summary of the minute before."""
         for name, minutes in self._minutes.items():
             values = {
                 series: Spread(found.low, found.mean, found.high, found.n)
@@ -79,16 +82,16 @@ class StoreFacts:
             if values and self._begun:
                 yield SummaryFact(time, name, values)
         self._begun = True  # there is no minute before the first member
-        yield from self._standing(time)
+        yield from self._state(time)
         for track in list(self._store.engines.values()):
-            # Those after the last one are new: ``changes`` brings them.
+            # Newer marks are left to ``changes``.
             for mark in _until(track.marks, self._marks.get(track.name)):
                 yield MarkFact(time, track.name, mark)
         for event in _until(self._store.events, self._event)[-MEMBER_EVENTS:]:
             yield EventFact(time, event)
 
-    def _standing(self, time: float) -> Iterator[Fact]:
-        """What holds now; what is as it is without a word is left out, until it was once not."""
+    def _state(self, time: float) -> Iterator[Fact]:
+        """The present state. Default values are left out unless the fact was written before."""
         store = self._store
         for track in list(store.engines.values()):
             yield engine_fact(track, time)
@@ -103,7 +106,7 @@ class StoreFacts:
                 track.trouble,
                 track.conditions,
                 track.log_tail,
-                track.anatomy,
+                track.memory_report,
                 track.cost,
             )
             causes = CausesFact(time, track.name, track.why, track.why_since)
@@ -131,18 +134,18 @@ class StoreFacts:
 
 
 def _key(fact: Fact) -> tuple[str, str]:
-    """What a fact is about. Of these only the choice of an engine is about all of them."""
+    """The type of a fact and the engine that it belongs to; "" for facts of the whole screen."""
     about = "" if isinstance(fact, SelectFact) else getattr(fact, "name", "")
     return type(fact).__name__, about
 
 
 def _until(ring: Sequence[_Item], last: _Item | None) -> list[_Item]:
-    """What a ring holds up to ``last``, which was written already."""
+    """The items of a ring up to ``last``, which was written already."""
     return [] if last is None else list(ring)[: len(ring) - len(newer(ring, last))]
 
 
 def engine_fact(track: EngineTrack, time: float) -> EngineFact:
-    """Who an engine is, and its options."""
+    """The identity of an engine, and its options."""
     return EngineFact(
         time,
         track.name,
@@ -159,7 +162,7 @@ def engine_fact(track: EngineTrack, time: float) -> EngineFact:
 
 
 def other_processes_fact(track: EngineTrack, time: float) -> OtherProcessesFact:
-    """What other processes do with an engine."""
+    """The hold and the load of other processes on an engine, and why it shows no steps."""
     hold, load = track.hold, track.shared_load
     return OtherProcessesFact(
         time,
@@ -171,7 +174,7 @@ def other_processes_fact(track: EngineTrack, time: float) -> OtherProcessesFact:
 
 
 def option_fact(option: Option) -> OptionFact:
-    """An option as a recording holds it."""
+    """Convert an option to the form of a recording."""
     spec = option.spec
     return OptionFact(
         option.name,
@@ -193,7 +196,7 @@ def option_fact(option: Option) -> OptionFact:
 
 
 def shareable(status: EngineStatus) -> EngineStatus:
-    """A status without what is of this machine alone; nothing of it is secret as it is."""
+    """Remove the data from a status that concerns only this machine. It holds no secrets."""
     record = status.record
     spec = replace(record.spec, environment=(), api_key_file="", folder="")
     kept = replace(

@@ -1,4 +1,4 @@
-"""The screen of a replay: the dashboard fed by a file, and its keys that move in time.
+"""The screen of a replay: the dashboard with data from a file, and keys that move in time.
 
-Not here: the file and its player (``llmtop.history``, ``tui.history``).
+Does not belong here: the file and its player (``llmtop.history``, ``tui.history``).
 """

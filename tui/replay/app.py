@@ -1,4 +1,4 @@
-"""The screen of a replay: the same screen, fed by a file."""
+"""The app of a replay: the dashboard with data from a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from llmtop.values import replace
 
 
 class ReplayApp(LlmtopApp):
-    """player: feeds the store that the screen shows. The rest is as in ``LlmtopApp``."""
+    """The app of a replay. player: writes the recording into the store.
+
+    args, options: of ``LlmtopApp``.
+    """
 
     def __init__(self, player: Player | PairPlayer, *args: Any, **options: Any) -> None:
         self._player = player
@@ -29,22 +32,22 @@ class ReplayApp(LlmtopApp):
         )
 
     def current_view(self) -> View:
-        """The view of this moment of the recording."""
+        """The input of all panels at the current time of the recording."""
         self._player.advance()
         return replace(super().current_view(), replay=self._player.position)
 
     def action_saturation(self) -> None:
-        """A recording cannot be loaded."""
+        """Refuse: a recording cannot be loaded."""
         self.notify(RECORDED, markup=False, timeout=3)
 
     def action_compare(self) -> None:
-        """A recording cannot be loaded."""
+        """Refuse: a recording cannot be loaded."""
         self.notify(RECORDED, markup=False, timeout=3)
 
     def action_tune(self) -> None:
-        """A recording cannot be tuned."""
+        """Refuse: a recording cannot be tuned."""
         self.notify(RECORDED, markup=False, timeout=3)
 
     def action_ask_quit(self) -> None:
-        """Nothing would go on running: leave."""
+        """Quit without a question: a replay runs no engine."""
         self.exit()

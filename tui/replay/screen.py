@@ -1,4 +1,4 @@
-"""The dashboard of a replay: the same boxes, and keys that move in time."""
+"""The dashboard of a replay: the same boxes, with keys that move in time."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from llmtop.tui.history.player import Player
 
 MOST_TYPED = 9
-FIXED = ("load.burst", "load.loop", "load.stop", "load.again", "load.cut")  # of no use here
+# Commands that are refused in a replay.
+FIXED = ("load.burst", "load.loop", "load.stop", "load.again", "load.cut")
 
 
 class ReplayDashboard(Dashboard, inherit_bindings=False):
-    """look: the view of this moment of the recording."""
+    """The dashboard of a replay.
+
+    look: returns the view at the current time. player: of the recording. paired: show two
+    recordings side by side at first.
+    """
 
     ACTIONS: ClassVar[dict[str, str]] = {
         **{
@@ -60,7 +65,7 @@ class ReplayDashboard(Dashboard, inherit_bindings=False):
         self._begins_paired = paired
 
     def on_mount(self) -> None:
-        """Two recordings begin side by side."""
+        """Show two recordings side by side, if there are two."""
         super().on_mount()
         if self._begins_paired:
             self.call_after_refresh(self.action_beside)
@@ -76,38 +81,38 @@ class ReplayDashboard(Dashboard, inherit_bindings=False):
         self.redraw()
 
     def action_speed(self, by: int) -> None:
-        """Faster or slower."""
+        """Play faster (1) or slower (-1)."""
         self._player.change_speed(by)
         self.redraw()
 
     def action_step(self) -> None:
-        """One sample on."""
+        """Show the next sample."""
         self._player.step()
         self.redraw()
 
     def action_skip(self, seconds: int) -> None:
-        """Some seconds on or back."""
+        """Move forward or, if negative, back by some seconds."""
         self._player.skip(seconds)
         self.redraw()
 
     def action_jump(self, by: int) -> None:
-        """To a mark or an event."""
+        """Jump to the next mark or event (1), or to the previous one (-1)."""
         self._player.jump(by)
         self.redraw()
 
     def action_edge(self, last: int) -> None:
-        """To the beginning or the end."""
+        """Jump to the beginning (0) or the end (1)."""
         recording = self._player.recording
         self._player.seek(recording.ended if last else recording.began)
         self.redraw()
 
     def action_moment(self) -> None:
-        """Type a moment."""
+        """Start to type a time."""
         self._player.typed = ""
         self.redraw()
 
     async def typed_ahead(self, event: Key) -> bool:
-        """While a moment is typed, keys are its digits."""
+        """Add keys to the time while it is typed."""
         if self._player.typed is None:
             return await super().typed_ahead(event)
         if event.key == "enter":
@@ -115,7 +120,7 @@ class ReplayDashboard(Dashboard, inherit_bindings=False):
             if seconds is not None:
                 self._player.seek(self._player.recording.began + seconds)
             elif self._player.typed:
-                self.notify("a moment is 2:14 or 1:02:14", markup=False, timeout=4)
+                self.notify("type a time such as 2:14 or 1:02:14", markup=False, timeout=4)
             self._player.typed = None
         elif event.key == "escape":
             self._player.typed = None

@@ -90,7 +90,7 @@ def _table(
         place,
         interval_s,
         choice,
-        said=said,
+        message=said,
         themes=themes,
         problems=problems,
         theme=screen.theme,
