@@ -1,4 +1,4 @@
-"""Bindings for Textual, made from the table of keys."""
+"""Makes Textual's bindings from the key table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmtop.config.key_table import BY_ID, LEAVING
 
 
 def bindings(actions: Mapping[str, str]) -> list[BindingType]:
-    """A binding for each command: its id in the table -> the action that does it."""
+    """A binding for each command. actions: command id in the key table -> Textual action."""
     return [
         Binding(
             ",".join(BY_ID[name].keys),

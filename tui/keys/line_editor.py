@@ -1,4 +1,4 @@
-"""The keys that edit a line of text, the same wherever llmtop takes one."""
+"""The keys that edit a line of text, the same in every text field of llmtop."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ ERASING = ("backspace", "ctrl+u", "ctrl+w")
 def edited(
     text: str, key: str, character: str | None, longest: int, *, fresh: bool = False
 ) -> str | None:
-    """The line after a key: a character, or one of ``ERASING``. None when the key edits nothing.
+    """The line after a key: a character, or one of ``ERASING``. None if the key edits nothing.
 
-    longest: characters that the line can have. fresh: the line is still an old value, which the
-    first key replaces.
+    longest: the largest length, in characters. fresh: the line is still the old value; the first
+    key replaces it.
     """
     if fresh and (key in ERASING or character):
         text = ""

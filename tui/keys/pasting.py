@@ -1,8 +1,8 @@
 """Separates pasted text from keys before keys are parsed.
 
-Textual 8 parses keys in a bracketed paste: ``ESC [31m`` presses five keys, and so does much of the
-following text, so text copied from a coloured log could stop an engine. It also takes minutes,
-while this module only searches for one mark.
+Textual 8 parses keys inside a bracketed paste. It reads ``ESC [31m`` as five keys, and much of the
+following text as keys too, so text copied from a coloured log could stop an engine. That parsing
+can also take minutes; this module only searches for the end mark.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from llmtop.printable import clean
 
 BEGIN, END = "\x1b[200~", "\x1b[201~"
-KEPT = 4096  # characters of one paste; every line that is typed into is far shorter
-BURST = 200  # characters in one read without an escape: faster than typing
-_SURE = 2  # characters of a split mark; a single one may be the escape key, which must not wait
+KEPT = 4096  # characters of one paste; every text field is far shorter
+BURST = 200  # characters in one read without an escape: nobody types so fast
+_SURE = 2  # fewest characters of a split mark; a single escape may be a key and must not wait
 
 
 def typed_line(text: str) -> str:
@@ -28,11 +28,11 @@ def typed_line(text: str) -> str:
 
 
 class Pastes:
-    """Processes the terminal's input, piece by piece."""
+    """Separates pastes from keys in the terminal's input, which arrives in pieces."""
 
     def __init__(self) -> None:
         self._bursting = False
-        self._held = ""  # the beginning of a mark
+        self._held = ""  # the incomplete mark at the end of the input
         self._pasted: str | None = None
 
     @property
@@ -44,11 +44,11 @@ class Pastes:
         """The parts of a piece: (False, keys) or (True, a paste).
 
         Consoles and old multiplexers do not mark pastes. There a long piece counts as a paste, and
-        so do pieces that follow it at once.
+        so do pieces that follow it at once. at_once: this piece follows the last one at once.
         """
         if self._pasted is None and not self._held:
-            bare = "\x1b" not in text
-            self._bursting = bare and (len(text) >= BURST or (self._bursting and at_once))
+            unmarked = "\x1b" not in text
+            self._bursting = unmarked and (len(text) >= BURST or (self._bursting and at_once))
             if self._bursting:
                 yield True, text[:KEPT]
                 return
@@ -58,7 +58,7 @@ class Pastes:
             before, found, text = text.partition(mark)
             if not found:
                 least = _SURE if self._pasted is None else 1
-                cut = _cut(before, mark, least)
+                cut = _mark_start_size(before, mark, least)
                 before, self._held = before[: len(before) - cut], before[len(before) - cut :]
             if self._pasted is None:
                 if before:
@@ -71,12 +71,12 @@ class Pastes:
                     self._pasted = None
 
     def flush(self) -> str:
-        """The text that was held back and is not a mark."""
+        """Return the text that was held back; it is not a mark."""
         held, self._held = self._held, ""
         return held
 
 
-def _cut(text: str, mark: str, least: int) -> int:
+def _mark_start_size(text: str, mark: str, least: int) -> int:
     """The number of characters at the end that are the beginning of the mark."""
     longest = min(len(text), len(mark) - 1)
     return next((n for n in range(longest, least - 1, -1) if text.endswith(mark[:n])), 0)

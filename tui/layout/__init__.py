@@ -1,1 +1,1 @@
-"""Where boxes stand, and when a screen paints."""
+"""The positions of the boxes, and the times at which a screen paints."""

@@ -1,4 +1,4 @@
-"""The visible panels and their positions: three layouts, chosen by size. Pure.
+"""The visible panels and their positions: three layouts, chosen by terminal size. Pure.
 
 Panels disappear in this order when space is short: the charts of ITL and of speculation or
 requests/s and the cost (large layout), the figures per token, GPU, events, tokens/s and queue. KV
@@ -16,14 +16,14 @@ from llmtop.tui.view.view import LifecycleView
 SMALLEST = (60, 16)
 NORMAL = (100, 32)
 LARGE = (160, 44)
-ROOMY = 35  # rows below the pulse from which the normal layout has the figures per token
-BESIDE = "beside-"  # begins the name of a panel about the engine beside the selected one
+ROOMY = 35  # rows below the pulse; from here on the normal layout shows the figures per token
+BESIDE = "beside-"  # prefix of the panels of the second engine
 PAIRED = ("ttft", "tokens", "kv", "queue", "itl")  # of two engines side by side
 CHART_ORDER = ("ttft", "tokens", "kv", "queue", "itl", "speculation", "requests", "steps")
 
 
 class Box(NamedTuple):
-    """Where a panel goes, in cells."""
+    """The position and size of a panel, in cells."""
 
     x: int
     y: int
@@ -37,10 +37,11 @@ Boxes = dict[str, Box]
 class Facts(Struct, frozen=True):
     """The conditions besides the size that decide which panels are shown.
 
-    editing: the options have the keyboard and get space. speculates: the engine drafts tokens, or
-    can at once. steps: it shows its scheduler's steps. beside: two engines side by side, if there
-    is space and nothing is edited. told: a tour has two lines below the state line (one in the
-    lowest terminal) and no line of keys, because each key ends it.
+    stage: of the selected engine. engines, gpus, options: their number. editing: the options have
+    the keyboard and get space. speculates: the engine drafts tokens, or can do so without a
+    restart. beside: two engines side by side, if there is space and nothing is edited. captioned: a
+    tour has two lines below the state line (one in the lowest terminal) and no line of keys,
+    because each key ends it. steps: the engine shows its scheduler's steps.
     """
 
     stage: LifecycleView = LifecycleView.RUNNING
@@ -50,7 +51,7 @@ class Facts(Struct, frozen=True):
     editing: bool = False
     speculates: bool = False
     beside: bool = False
-    told: bool = False
+    captioned: bool = False
     enlarged: str | None = None  # a chart that takes the place of all boxes below the pulse
     steps: bool = False
 
@@ -64,7 +65,7 @@ def arrange(width: int, height: int, facts: Facts = COMMON) -> Boxes:
     gpus, options = facts.gpus, facts.options
     if width < SMALLEST[0] or height < SMALLEST[1]:
         return _tiny(width, height, stage)
-    keys = 0 if facts.told else 1
+    keys = 0 if facts.captioned else 1
     boxes = {"keys": Box(0, height - 1, width, 1)} if keys else {}
     if stage is LifecycleView.EMPTY:
         return boxes | {"pulse": Box(0, 0, width, 1), "welcome": Box(0, 1, width, height - 2)}
@@ -72,7 +73,7 @@ def arrange(width: int, height: int, facts: Facts = COMMON) -> Boxes:
     half = width // 2 if paired else width
     boxes["state"] = Box(0, 0, half, 1)
     top = 1
-    if facts.told:
+    if facts.captioned:
         boxes["caption"] = Box(0, top, width, 2 if height > SMALLEST[1] else 1)
         top += boxes["caption"].height
     boxes["pulse"] = Box(0, top, half, 1)
@@ -81,7 +82,7 @@ def arrange(width: int, height: int, facts: Facts = COMMON) -> Boxes:
         boxes[f"{BESIDE}pulse"] = Box(half, top, width - half, 1)
     top += 1
     if engines > 1:
-        # Two rows of charts of five lines each and what is below them need 26 lines with the pulse.
+        # Two rows of charts with five lines each, the panels below and the pulse need 26 lines.
         most = min(8, height - 26) if height >= NORMAL[1] else 3 if height >= 22 else 1
         boxes["engines"] = Box(0, top, width, min(engines, most))
         top += boxes["engines"].height
@@ -102,7 +103,7 @@ def arrange(width: int, height: int, facts: Facts = COMMON) -> Boxes:
 
 
 def _tiny(width: int, height: int, stage: LifecycleView) -> Boxes:
-    """Too small for anything but the state, with the reason."""
+    """A terminal that is too small: the state line and the reason."""
     if stage is LifecycleView.EMPTY or height < 3:
         return {"small": Box(0, 0, width, height)}
     return {"state": Box(0, 0, width, 1), "small": Box(0, 1, width, height - 1)}
@@ -114,7 +115,7 @@ def pairs(width: int, height: int) -> bool:
 
 
 def _pair(body: Box) -> Boxes:
-    """Two columns of the same charts, as wide as each other; load and events below both."""
+    """Two equally wide columns of the same charts; load and events below both."""
     x, y, width, height = body
     half = width // 2
     names = PAIRED if height >= 50 else PAIRED[:4]
@@ -132,12 +133,12 @@ def _pair(body: Box) -> Boxes:
 
 
 def _small(body: Box, options: int, editing: bool) -> Boxes:
-    """Two columns: charts, then options and load, then a line each for GPU and events."""
+    """Two columns: charts, then options and load; below them one line each for GPU and events."""
     x, y, width, height = body
     half = width // 2
     low = 6
-    bare = 0 if height < 18 else 1 if height < 20 else 2 if height < 24 else 3
-    charts = height - low - bare
+    extra = 0 if height < 18 else 1 if height < 20 else 2 if height < 24 else 3
+    charts = height - low - extra
     second = 0 if charts < 10 else max(5, charts * 6 // 13)
     first = charts - second
     boxes = {"ttft": Box(x, y, half, first), "kv": Box(x + half, y, width - half, first)}
@@ -146,7 +147,7 @@ def _small(body: Box, options: int, editing: bool) -> Boxes:
         room = height - first
         table = min(options + 3, room)  # one for the hint
         rest = room - table
-        if rest >= 5:  # enough for what the change will show in first
+        if rest >= 5:  # enough for the charts that show the effect first
             boxes |= _row(("tokens", "queue"), x, y, width, rest)
         else:
             table = room
@@ -159,15 +160,15 @@ def _small(body: Box, options: int, editing: bool) -> Boxes:
     boxes["options"] = Box(x, y, half, low)
     boxes["load"] = Box(x + half, y, width - half, low)
     y += low
-    if bare >= 1:
-        boxes["events"] = Box(x, y + (bare > 1), width, bare - (bare > 1))
-    if bare >= 2:
+    if extra >= 1:
+        boxes["events"] = Box(x, y + (extra > 1), width, extra - (extra > 1))
+    if extra >= 2:
         boxes["gpu"] = Box(x, y, width, 1)
     return boxes
 
 
 def _normal(body: Box, gpus: int, options: int, editing: bool) -> Boxes:
-    """Four charts above; GPU, figures per token and load at the left below, options and events."""
+    """Four charts; below them GPU, figures per token and load left, options and events right."""
     x, y, width, height = body
     half = width // 2
     token = 5 if height >= ROOMY else 0
@@ -227,7 +228,7 @@ def _row(names: tuple[str, ...], x: int, y: int, width: int, height: int) -> Box
 
 
 def _startup(boxes: Boxes) -> Boxes:
-    """The charts' place belongs to the start-up view: there is nothing to draw yet."""
+    """Replace the charts by the start-up view, because there is no data to draw."""
     charts = [boxes.pop(name) for name in CHART_ORDER if name in boxes]
     left, top = min(b.x for b in charts), min(b.y for b in charts)
     right = max(b.x + b.width for b in charts)

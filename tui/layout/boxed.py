@@ -1,4 +1,4 @@
-"""A Textual layout that puts panels where the arrangement says."""
+"""A Textual layout that places panels in given boxes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmtop.tui.layout.arrangement import Boxes
 
 
 class BoxLayout(Layout):
-    """Textual's layout for an ``arrange``: children by id; those without a box are not shown."""
+    """Places each child in the box of its id; children without a box are not shown."""
 
     name = "boxes"
 

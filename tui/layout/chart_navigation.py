@@ -1,4 +1,4 @@
-"""Moves in the charts' time: cursor, pan, zoom, freeze, in one ``ChartAxis``."""
+"""Navigation on the charts' time axis: cursor, pan, zoom, freeze."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ FURTHEST_S = 24 * 3600.0
 
 
 class ChartNavigation:
-    """The axis of all charts of a screen. cells: of the chart that the cursor's steps fit."""
+    """The time axis of all charts of a screen. Times are unix seconds."""
 
     def __init__(self) -> None:
         self.axis = ChartAxis()
-        self.enlarged: str | None = None  # one chart that takes the place of all boxes
+        self.enlarged: str | None = None  # a chart that replaces all boxes
 
     def move(self, by: int, now: float, cells: int) -> None:
-        """The cursor by a cell; at an edge the charts move with it."""
+        """Move the cursor by ``by`` cells of a chart that is ``cells`` wide; pan at the edges."""
         axis = self.axis
         grid = axis.grid(now, cells)
         at = axis.cursor
@@ -31,17 +31,17 @@ class ChartNavigation:
             self._pan_to(axis.last(now) + grid.window_s / 4, now)
 
     def pan(self, by: int, now: float) -> None:
-        """A quarter of the window back (-1) or on (1)."""
+        """Pan by a quarter of the window: back (-1) or forward (1)."""
         axis = self.axis
         self._pan_to(axis.last(now) + by * axis.window_s / 4, now)
 
     def zoom(self, by: int) -> None:
-        """The next longer window (1) or shorter one (-1)."""
+        """Select the next longer window (1) or shorter window (-1)."""
         at = ZOOMS.index(self.axis.window_s) + by
         self.axis = replace(self.axis, window_s=ZOOMS[min(len(ZOOMS) - 1, max(0, at))])
 
     def freeze(self, now: float) -> None:
-        """Hold the charts where they are; again: follow the present."""
+        """Freeze the charts; if they are frozen or panned, follow the present again."""
         axis = self.axis
         if axis.end is None:
             self.axis = replace(axis, end=now, frozen=True)
@@ -49,13 +49,13 @@ class ChartNavigation:
             self.axis = replace(axis, end=None, frozen=False)
 
     def back(self) -> bool:
-        """To the present, without cursor, zoom and large chart; whether there was any of them."""
+        """Reset cursor, zoom, pan and the large chart; return whether anything changed."""
         changed = self.enlarged is not None or self.axis != ChartAxis()
         self.enlarged, self.axis = None, ChartAxis()
         return changed
 
     def enlarge(self, charts: list[str]) -> None:
-        """The first chart large, then the next one, then all as before."""
+        """Enlarge the first chart, at the next call the next one, after the last one none."""
         order: list[str | None] = [None, *charts]
         at = order.index(self.enlarged) if self.enlarged in order else 0
         self.enlarged = order[(at + 1) % len(order)]

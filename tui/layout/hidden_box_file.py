@@ -1,4 +1,4 @@
-"""Which boxes are hidden, kept in a file from one screen to the next."""
+"""The file that stores which boxes are hidden."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _decode = msgspec.json.Decoder(_File).decode
 
 
 class HiddenBoxFile:
-    """folder: the state directory; None keeps it in memory alone.
+    """The hidden boxes and their file.
 
-    The file has mode 0600. One of a newer version is neither used nor written over.
+    folder: the state directory; None: keep them only in memory. The file has mode 0600. A file of a
+    newer version is neither read nor overwritten.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -35,7 +36,7 @@ class HiddenBoxFile:
         self.hidden: frozenset[str] = frozenset()
 
     def read(self) -> str:
-        """Use what is kept; why it could not be used, "" when all is well."""
+        """Read the file. Returns why it could not be used, "" if it could or does not exist."""
         path = self._path
         if path is None or strange_part(path) is not None:
             return ""
@@ -44,17 +45,17 @@ class HiddenBoxFile:
         except FileNotFoundError:
             return ""
         except OSError as error:
-            return f"the hidden boxes are not known: {path}: {error.strerror}"
+            return f"the hidden boxes cannot be read: {path}: {error.strerror}"
         except (msgspec.DecodeError, UnicodeDecodeError):
             return f"all boxes are shown: {path} is damaged; the next change replaces it"
         if found.version > VERSION:
             self._path = None
-            return f"all boxes are shown: {path} is of a newer llmtop; it stays as it is"
+            return f"all boxes are shown: {path} is from a newer llmtop and is not changed"
         self.hidden = known(found.hidden)
         return ""
 
     def change(self, hidden: frozenset[str]) -> str:
-        """Hide these and no others; why that will not be remembered, "" when it will be."""
+        """Hide exactly these boxes. Returns why that cannot be stored, "" if it is stored."""
         self.hidden = hidden
         path = self._path
         if path is None:
@@ -62,9 +63,9 @@ class HiddenBoxFile:
         try:
             path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not make_private(path.parent):
-                return f"not remembered: {path.parent} can be accessed by other users"
+                return f"not saved: {path.parent} can be accessed by other users"
             data = msgspec.json.encode(_File(VERSION, tuple(sorted(hidden))))
             write_whole(path, msgspec.json.format(data))
         except OSError as error:
-            return f"not remembered: {path}: {error.strerror}"
+            return f"not saved: {path}: {error.strerror}"
         return ""

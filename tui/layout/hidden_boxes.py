@@ -1,4 +1,4 @@
-"""Boxes that a person does not want to see, and who gets their room. Pure."""
+"""Removes hidden boxes and gives their space to their neighbours. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from llmtop.tui.layout.arrangement import BESIDE, Box, Boxes
 
-# What can be hidden, in the order of the list. State, pulse, engines and keys never leave.
+# The boxes that can be hidden, in the order of the list. The others always stay.
 HIDEABLE = {
     "ttft": "TTFT",
     "tokens": "tokens/s",
@@ -26,33 +26,33 @@ HIDEABLE = {
 
 
 def without(boxes: Boxes, hidden: Collection[str]) -> Boxes:
-    """The boxes without the hidden ones, whose room goes to those beside them.
+    """Remove the hidden boxes; their neighbours get the space.
 
-    All of them stay where none would be left.
+    If no box would be left, all stay.
     """
-    leaving = {name for name in boxes if name.removeprefix(BESIDE) in hidden}
-    if not leaving or all(name in leaving for name in boxes if _can_leave(name)):
+    removed = {name for name in boxes if name.removeprefix(BESIDE) in hidden}
+    if not removed or all(name in removed for name in boxes if _is_hideable(name)):
         return boxes
-    shown = {name: box for name, box in boxes.items() if name not in leaving}
-    empty = [boxes[name] for name in boxes if name in leaving]
+    shown = {name: box for name, box in boxes.items() if name not in removed}
+    empty = [boxes[name] for name in boxes if name in removed]
     while empty:
-        filled = next((one for one in empty if _give(shown, one)), None)
+        filled = next((one for one in empty if _fill(shown, one)), None)
         if filled is not None:
             empty.remove(filled)
         elif not _merge(empty):
-            break  # nothing beside it is as long as it is: it stays blank
+            break  # no neighbour is as long as the empty space: it stays blank
     return shown
 
 
-def _can_leave(name: str) -> bool:
+def _is_hideable(name: str) -> bool:
     return name.removeprefix(BESIDE) in HIDEABLE
 
 
-def _give(shown: Boxes, empty: Box) -> bool:
-    """Give its room to boxes that lie along one whole side of it: above, below, left, right."""
+def _fill(shown: Boxes, empty: Box) -> bool:
+    """Enlarge the boxes that cover one whole side of an empty one: above, below, left, right."""
     for side in range(4):
         names = [
-            name for name, box in shown.items() if _can_leave(name) and _along(box, empty, side)
+            name for name, box in shown.items() if _is_hideable(name) and _touches(box, empty, side)
         ]
         vertical = side < 2
         length = sum(shown[name].width if vertical else shown[name].height for name in names)
@@ -64,8 +64,8 @@ def _give(shown: Boxes, empty: Box) -> bool:
     return False
 
 
-def _along(box: Box, empty: Box, side: int) -> bool:
-    """Whether a box touches a side, and is nowhere longer than it."""
+def _touches(box: Box, empty: Box, side: int) -> bool:
+    """Whether a box touches a side of the empty box and does not extend beyond it."""
     x, y, width, height = empty
     inside_x = x <= box.x and box.x + box.width <= x + width
     inside_y = y <= box.y and box.y + box.height <= y + height
@@ -94,12 +94,12 @@ def _joined(box: Box, empty: Box, side: int) -> Box:
 
 
 def _merge(empty: list[Box]) -> bool:
-    """Make one of two empty boxes that have a whole side in common; whether there were two."""
+    """Join two empty boxes that share a whole side; return whether there were two."""
     for one in empty:
         for other in empty:
             for side in range(4):
                 equal = one.width == other.width if side < 2 else one.height == other.height
-                if one is not other and equal and _along(other, one, side):
+                if one is not other and equal and _touches(other, one, side):
                     empty.remove(one)
                     empty.remove(other)
                     empty.append(_joined(other, one, side))
@@ -108,5 +108,5 @@ def _merge(empty: list[Box]) -> bool:
 
 
 def known(names: Iterable[str]) -> frozenset[str]:
-    """The names that are boxes which can be hidden."""
+    """The names of boxes that can be hidden; others are dropped."""
     return frozenset(name for name in names if name in HIDEABLE)

@@ -1,4 +1,4 @@
-"""How often each panel is painted: at every beat, or rarely on a slow line. Pure."""
+"""How often each panel is painted: at every beat, or less often on a slow line. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 # Seconds between two paints on a slow line. The pulse is the most important panel, so it has the
-# shortest interval within the budget of 1,000 bytes a second. Charts cost most and show minutes.
+# shortest interval within the budget of 1,000 bytes a second. Charts cost most and change slowly.
 # Other panels change rarely and are painted on change.
 RARE = {
     "state": 3.0,
@@ -24,14 +24,14 @@ SLACK_S = 0.2  # a beat may come this much early and still count
 
 @runtime_checkable
 class Redraws(Protocol):
-    """A screen that paints on a beat of its own, and at once when it is asked to."""
+    """A screen that paints at each beat, and at once when ``redraw`` is called."""
 
     @property
     def is_seen(self) -> bool:
-        """Whether a person sees it: what is covered need not be painted."""
+        """Whether the screen is visible; a covered screen need not be painted."""
 
     def redraw(self) -> None:
-        """One look at the store; what changed is painted."""
+        """Read the store and paint the changes."""
 
 
 @runtime_checkable
@@ -39,19 +39,22 @@ class FollowsSteps(Protocol):
     """A screen that shows the newest steps of the selected engine."""
 
     def steps_read(self) -> None:
-        """They were read just now."""
+        """Repaint: new steps were read."""
 
 
 class Pace:
-    """Remembers when each panel was painted. seldom: the line is slow."""
+    """Stores when each panel was painted. charts: the panels that are charts."""
 
     def __init__(self, charts: Iterable[str]) -> None:
         self._rare = {**RARE, "cost": RARE["token"], **dict.fromkeys(charts, RARE_CHART)}
         self._painted: dict[str, float] = {}
 
-    def due(self, panel: str, now: float, *, seldom: bool) -> bool:
-        """Whether a panel's turn has come; it counts as painted then. now: a steady clock."""
-        wait = self._rare.get(panel, 0.0) if seldom else 0.0
+    def due(self, panel: str, now: float, *, slow_line: bool) -> bool:
+        """Whether a panel is to be painted; if so, record it as painted.
+
+        now: seconds of a monotonic clock. slow_line: the line is slow.
+        """
+        wait = self._rare.get(panel, 0.0) if slow_line else 0.0
         if now - self._painted.get(panel, float("-inf")) < wait - SLACK_S:
             return False
         self._painted[panel] = now

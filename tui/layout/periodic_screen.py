@@ -1,4 +1,4 @@
-"""A screen with a beat: it rests while it is not seen, and while the terminal is the shell's."""
+"""A screen that paints at each beat, except while it is covered or the job is stopped."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from textual.timer import Timer
 from llmtop.tui.textual_private.compositor import TightScreen
 from llmtop.tui.widgets.canvas import Canvas
 
-# Of a beat, behind the sources, which begin theirs as the dashboard is mounted: what is painted is
-# then the newest, and their threads and the painting do not wait for each other.
+# Fraction of a beat by which painting follows sampling. The sources start sampling when the
+# dashboard is mounted. The delay shows the newest samples and avoids contention with their threads.
 BEHIND = 0.2
 
 
 class PeriodicScreen(TightScreen):
-    """Paints what the store says, ``beat_s`` seconds apart.
+    """Paints the store every ``beat_s`` seconds.
 
-    begun: there is something to paint before the first beat. ``away``: nothing is to be painted.
+    begun: paint before the first beat. ``away``: the job is stopped; do not paint.
     """
 
     def __init__(self, beat_s: float, *, begun: bool = True) -> None:
@@ -30,32 +30,31 @@ class PeriodicScreen(TightScreen):
         self._beat: Timer | None = None
 
     def redraw(self) -> None:
-        """One look at the store; what changed is painted."""
+        """Read the store and paint the changes."""
         raise NotImplementedError
 
     def tick(self) -> None:
-        """The beat's own painting, where it is less than that of ``beat``."""
+        """Paint at a beat. A subclass may paint less than ``redraw``."""
         self.redraw()
 
     def begin_redraws(self) -> None:
-        """Paint from now on. For ``on_mount``."""
+        """Start to paint; ``on_mount`` calls it."""
         self.set_timer(self._beat_s * BEHIND, self._begin)
-        # At once: after the signal the process is stopped, and its next turn may be in the shell's
-        # time.
+        # Immediate: the process is stopped after the signal, so the event loop may run too late.
         self.app.app_suspend_signal.subscribe(self, self._leave, immediate=True)
         self.app.app_resume_signal.subscribe(self, self._come_back)
 
     def on_unmount(self) -> None:
-        """The signals hold the screen by its methods, and would hold it for ever."""
+        """Unsubscribe: the signals refer to methods of the screen and would keep it in memory."""
         self.app.app_suspend_signal.unsubscribe(self)
         self.app.app_resume_signal.unsubscribe(self)
 
     @contextmanager
     def at_once(self, canvases: Collection[Canvas], *, moving: bool = False) -> Iterator[None]:
-        """What these change meanwhile is painted at its end, in one go.
+        """Paint the changes of these canvases together, at the end of the context.
 
-        Textual's own way wakes each widget, then the screen, then a timer: a fifth of what an idle
-        engine costs. It is taken where boxes are about to move (``moving``), or have to be made.
+        Textual would wake each widget, then the screen, then a timer, which takes a fifth of the
+        CPU time of an idle screen. That way is used only if boxes move (``moving``) or are new.
         """
         compositor = self.compositor
         if moving or not self.paints_at_once or not compositor.begun:
@@ -73,21 +72,21 @@ class PeriodicScreen(TightScreen):
         self.paint_now()
 
     def _begin(self) -> None:
-        self._beat = self.set_interval(self._beat_s, self._turn)
+        self._beat = self.set_interval(self._beat_s, self._tick_if_seen)
         if not self.is_seen:
             self._beat.pause()
 
-    def _turn(self) -> None:
+    def _tick_if_seen(self) -> None:
         if self.is_seen:
             self.tick()
 
     def on_screen_suspend(self, event: ScreenSuspend) -> None:
-        """Another screen is on top: no work, where it covers this one."""
+        """Pause the beat if another screen covers this one."""
         if self._beat is not None and not self.is_seen:
             self._beat.pause()
 
     def on_screen_resume(self, event: ScreenResume) -> None:
-        """On top again."""
+        """Resume the beat and paint."""
         if self._beat is not None:
             self._beat.resume()
         self.call_after_refresh(self.redraw)
@@ -98,4 +97,4 @@ class PeriodicScreen(TightScreen):
     def _come_back(self, app: App[object]) -> None:
         self.away = False
         self.redraw()
-        app.refresh()  # the terminal comes back empty
+        app.refresh()  # the terminal is empty after a resume

@@ -13,12 +13,12 @@ from llmtop.config.key_table import Place
 class TypedAhead(Protocol):
     """A screen that may get keys that were read before it existed.
 
-    Textual sends a key to the top screen at the time of reading, and looks bindings up later. In a
-    burst, characters after the key that opens a text field would trigger other keys.
+    Textual sends a key to the screen that is on top when the key is read, and looks up bindings
+    later. In a burst, characters after the key that opens a text field would trigger bindings.
     """
 
     async def typed_ahead(self, event: Key) -> bool:
-        """Accept the key as typed text; False if it is not."""
+        """Accept the key as typed text; return whether it was."""
 
 
 class TypedText:
@@ -41,8 +41,8 @@ class TypedText:
 
 @runtime_checkable
 class Helped(Protocol):
-    """A screen that names its keys: help begins with them."""
+    """A screen whose keys are at the top of the help."""
 
     @property
     def help_places(self) -> tuple[Place, ...]:
-        """The places of the keymap, the nearest first."""
+        """The sections of the key table, most specific first."""

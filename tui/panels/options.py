@@ -85,7 +85,7 @@ class OptionsPanel(Panel, can_focus=True):
 
     def say(self, words: str, role: str) -> None:
         """Words in the lower border: the result of the last change."""
-        self.edit.said, self.edit.role = words, role
+        self.edit.message, self.edit.role = words, role
         self._again()
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
@@ -131,7 +131,7 @@ class OptionsPanel(Panel, can_focus=True):
                 else [],
             ),
         ]
-        said = shorten(f.clean(self.edit.said), max(0, inner - 6))
+        said = shorten(f.clean(self.edit.message), max(0, inner - 6))
         note = f.clean(why_not(engine), 100) if engine and not said else ""
         foot: list[Span] = [(said, self.edit.role)] if said else []
         if left and not said:
@@ -256,7 +256,7 @@ class OptionsPanel(Panel, can_focus=True):
             self._choose(event, option, len(options))
         else:
             self._type(event, option)
-        self._tell(option, self.edit.meant(option))
+        self._tell(option, self.edit.typed_value(option))
         self._again()
 
     def on_paste(self, event: Paste) -> None:
@@ -267,7 +267,7 @@ class OptionsPanel(Panel, can_focus=True):
             option = engine.options[min(self.edit.at, len(engine.options) - 1)]
             for character in typed_line(event.text):
                 self.edit.key(character, character, option)
-            self._tell(option, self.edit.meant(option))
+            self._tell(option, self.edit.typed_value(option))
             self._again()
 
     def _choose(self, event: Key, option: Option, count: int) -> None:
@@ -284,7 +284,7 @@ class OptionsPanel(Panel, can_focus=True):
     def _begin(self, option: Option) -> None:
         why = frozen(option, self.view)
         if why:
-            self.edit.said, self.edit.role = why, "warn"
+            self.edit.message, self.edit.role = why, "warn"
         elif option.spec.kind is bool:
             self._ask(option, not option.value)
         else:
@@ -301,7 +301,7 @@ class OptionsPanel(Panel, can_focus=True):
                 value = self.edit.value(option)
             except UsageError as error:
                 hint = f": {error.hint}" if error.hint else ""
-                self.edit.said, self.edit.role = error.message + hint, "bad"
+                self.edit.message, self.edit.role = error.message + hint, "bad"
                 return
             self._ask(option, value)
         elif what == "options.evict" and self.edit.evicts(option):
@@ -315,7 +315,7 @@ class OptionsPanel(Panel, can_focus=True):
         self.edit.cancel()
         self._typed = None  # not told: the forecast of a value that is set stays
         if option.applies is not Applies.RESTART:  # that asks first
-            self.edit.said, self.edit.role = f"{option.name}: asked for {f.option(value)}", MUTED
+            self.edit.message, self.edit.role = f"{option.name}: asked for {f.option(value)}", MUTED
         self.post_message(self.Asked(option.name, value, evict))
 
     def _again(self) -> None:

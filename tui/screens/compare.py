@@ -38,11 +38,11 @@ from llmtop.tui.view.page import (
     fitting,
     form_keys,
     keys_row,
+    paragraph_rows,
     progress_row,
     running_keys,
     sentence_rows,
     title_row,
-    told_rows,
     usual_keys,
 )
 from llmtop.tui.view.view import View
@@ -167,7 +167,7 @@ class CompareScreen(ExperimentScreen):
         form = len(self.form.fields) + 3
         if state is None:
             how = frame(
-                told_rows(HOW, width - 2), width, max(0, room - form), view.glyphs,
+                paragraph_rows(HOW, width - 2), width, max(0, room - form), view.glyphs,
                 title="how it compares",
             )  # fmt: skip
             return [*self._form(view, width, min(room, form)), *how]

@@ -153,7 +153,7 @@ class Dashboard(EngineCommands):
             editing=self.editing,
             speculates=speculates(engine),
             beside=self._paired and len(store.engines) > 1,
-            told=view.caption is not None,
+            captioned=view.caption is not None,
             enlarged=self._charts.enlarged,
             steps=engine is not None and engine.steps is not None,
         )
@@ -194,7 +194,7 @@ class Dashboard(EngineCommands):
         shown = self._boxes(self.size)
         view = self._view(shown)
         other = view.other
-        seldom, steady = view.low_bandwidth and not whole, time.monotonic()
+        slow_line, steady = view.low_bandwidth and not whole, time.monotonic()
         with self.at_once(self._panels.values(), moving=moving):
             self._keys.editing = self.editing
             for name, panel in self._panels.items():
@@ -204,7 +204,7 @@ class Dashboard(EngineCommands):
                         continue
                     seen = other
                 panel.view = seen  # for those that get a box before the next beat
-                if name in shown and self._pace.due(name, steady, seldom=seldom):
+                if name in shown and self._pace.due(name, steady, slow_line=slow_line):
                     panel.show(seen)
 
     def on_descendant_focus(self) -> None:

@@ -35,13 +35,13 @@ from llmtop.tui.view.page import (
     beside,
     form_keys,
     keys_row,
+    paragraph_rows,
     running_keys,
     sentence_rows,
     title_row,
-    told_rows,
     usual_keys,
 )
-from llmtop.tui.view.search_words import progress_of, shown_state, spoilt, standing
+from llmtop.tui.view.search_words import has_invalid_level, progress_of, shown_state, state_word
 from llmtop.tui.view.view import View
 from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, Row, Span
@@ -145,7 +145,7 @@ class SaturationScreen(ExperimentScreen):
         told = 2 if width >= 100 else 3
         least = told if self.running(view) else 1  # while it grows, the curve holds still
         head = [
-            title_row(self.NAME, view.engine, standing(state), view, width),
+            title_row(self.NAME, view.engine, state_word(state), view, width),
             *sentence_rows(*self._sentence(state, view), width, told, least),
         ]
         foot = [keys_row(self._keys(state, view), width)]
@@ -188,7 +188,7 @@ class SaturationScreen(ExperimentScreen):
             room = BEST + len(state.result.answers)
             rows = frame(body, width, room, view.glyphs, title="what it holds")
         if state is None:
-            how, left = told_rows(HOW, width - 2), height - len(rows)
+            how, left = paragraph_rows(HOW, width - 2), height - len(rows)
             return [*rows, *frame(how, width, left, view.glyphs, title="how it searches")]
         last = self._before(state, view, width)
         levels = max(FEW, min(MANY, len(state.result.levels))) + 3
@@ -240,7 +240,7 @@ class SaturationScreen(ExperimentScreen):
             (0, [(f"{glyphs.hollow} TTFT p95", LATENCY)]),
             (1, [(f"{glyphs.rule}{glyphs.rule} limit", LIMIT)] if drawing.limit else []),
             (1, forecast_legend(drawing.forecast, glyphs)),
-            (2, [(f"{INVALID} not used", SPOILT)] if spoilt(state) else []),
+            (2, [(f"{INVALID} not used", SPOILT)] if has_invalid_level(state) else []),
         ]
         foot: list[Span] = [(STREAMS, MUTED)]
         if not drawing.ghosts:

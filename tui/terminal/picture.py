@@ -1,4 +1,4 @@
-"""A picture of the screen, as a file."""
+"""Saves a picture of the screen to a file."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 from platformdirs import user_state_path
 
 
-def keep(svg: str, now: float) -> Path:
-    """Write it beside the person's own files, or where that cannot be, into our state directory.
+def save(svg: str, now: float) -> Path:
+    """Write a picture into the current folder, else into the state directory; return its path.
 
-    The name has the time in it, and a number where there is one of this second already; nothing is
-    ever written over. OSError when it can be written nowhere.
+    now: unix seconds. The name contains the time, and a number if a file of the same second exists;
+    no file is overwritten. Raises OSError if neither folder can be written.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-    ours = user_state_path("llmtop") / "pictures"
-    for folder in (Path.cwd(), ours):
+    state_folder = user_state_path("llmtop") / "pictures"
+    for folder in (Path.cwd(), state_folder):
         try:
-            if folder == ours:
-                ours.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder == state_folder:
+                state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return _write(folder, f"llmtop-{stamp}", svg)
         except OSError:
-            if folder == ours:
+            if folder == state_folder:
                 raise
     raise AssertionError("one of them returned or raised")
 

@@ -1,4 +1,4 @@
-"""Exit on a signal: cleans up, and restores the terminal in every case."""
+"""Exits on a signal: cleans up, and restores the terminal in every case."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-LEAVE_S = 5.0  # to restore the terminal and end the load
+LEAVE_S = 5.0  # time limit to restore the terminal and end the load
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
-# Resets what the screen has set: pasting, wrapping, sizes, the mouse, the keyboard, the alternate
-# screen, the cursor, the focus.
+# Resets the modes that the screen has set: bracketed paste, line wrap, size reports, mouse,
+# keyboard protocol, alternate screen, cursor, focus reports.
 RESTORE = (
     b"\x1b[?2004l\x1b[?7h\x1b[?2048l\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[<u"
     b"\x1b[?1049l\x1b[?25h\x1b[?1004l"
@@ -24,7 +24,10 @@ RESTORE = (
 
 
 class Shutdown:
-    """Create it before the screen uses the terminal: it saves the terminal's state."""
+    """Handles termination signals.
+
+    Create it before the screen uses the terminal: it saves the terminal's state.
+    """
 
     def __init__(self) -> None:
         self._signum: signal.Signals | None = None
@@ -33,39 +36,39 @@ class Shutdown:
             self._attributes = termios.tcgetattr(sys.stdin.fileno())
 
     def listen(self, leave: Callable[[], None]) -> None:
-        """Call ``leave`` on the running loop when a signal comes. In the main thread."""
+        """Call ``leave`` on the running loop when a signal arrives. Call it in the main thread."""
         loop = asyncio.get_running_loop()
 
-        def told(signum: signal.Signals) -> None:
+        def on_signal(signum: signal.Signals) -> None:
             self._signum = signum
             leave()
-            # Where the terminal is gone, writing to it may block: the engines do not need us.
-            last = threading.Timer(LEAVE_S, self._break_off, (signum,))
-            last.daemon = True
-            last.start()
+            # A write to a terminal that is gone may block, so a timer forces the exit.
+            deadline = threading.Timer(LEAVE_S, self._force_exit, (signum,))
+            deadline.daemon = True
+            deadline.start()
 
         for signum in SIGNALS:
-            loop.add_signal_handler(signum, told, signum)
+            loop.add_signal_handler(signum, on_signal, signum)
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal that ended the screen, 0 without one. Ctrl+C at the screen is a key."""
+        """128 + the signal that ended the screen; 0 without one. Ctrl+C is a key, not a signal."""
         return 128 + self._signum if self._signum is not None else 0
 
     def finish(self) -> None:
-        """Die of the signal that says so: a SIGQUIT is sent to see that exit status, and a core."""
+        """After SIGQUIT, end by that signal: its sender expects that status and a core dump."""
         if self._signum is signal.SIGQUIT:
             with suppress(OSError, ValueError):
                 sys.stdout.flush()
             signal.signal(signal.SIGQUIT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGQUIT)
 
-    def _break_off(self, signum: signal.Signals) -> None:
+    def _force_exit(self, signum: signal.Signals) -> None:
         with suppress(termios.error, OSError, ValueError):
             if self._attributes is not None:
                 termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self._attributes)
         with suppress(OSError, ValueError):
-            fd = 1  # ours, whatever stands in the place of sys.stdout
+            fd = 1  # standard output, even if sys.stdout was replaced
             if select.select([], [fd], [], 0)[1]:
                 os.write(fd, RESTORE)
         os._exit(128 + signum)

@@ -1,4 +1,4 @@
-"""From our themes to Textual's: the words of the vocabulary become variables of the stylesheet."""
+"""Converts llmtop's themes to Textual's: colour roles become variables of the stylesheet."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from llmtop.themes.theme import Theme
 
 
 def textual_name(name: str) -> str:
-    """Our own prefix, so that a theme called ``nord`` does not replace Textual's."""
+    """The name in Textual. The prefix keeps a theme ``nord`` from replacing Textual's."""
     return f"llmtop-{name}"
 
 
 def to_textual(theme: Theme) -> TextualTheme:
-    """The Textual theme."""
+    """Convert a theme to a Textual theme."""
     colours = theme.colours
-    # Textual's own widgets (toasts) name further variables once a theme is one of the terminal's.
+    # In an ANSI theme, Textual's own widgets (toasts) need more variables.
     own = (
         BUILTIN_THEMES["ansi-dark" if theme.dark else "ansi-light"].variables if theme.ansi else {}
     )
@@ -40,5 +40,5 @@ def to_textual(theme: Theme) -> TextualTheme:
 
 
 def variables(theme: Theme) -> dict[str, str]:
-    """What the stylesheet may name beyond Textual's own words."""
+    """The variables of the stylesheet that Textual does not define: all colour roles."""
     return {k: v for k, v in theme.colours.items() if k not in ("background", "foreground")}

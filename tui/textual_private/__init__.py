@@ -1,5 +1,5 @@
-"""All use of Textual's private names. Written for Textual 8.2.8; no other room may use them.
+"""All uses of Textual's private names. Written for Textual 8.2.8; no other package uses them.
 
-``names`` lists them; a test checks that an installed Textual still has them, and that no other
+``names`` lists them. A test checks that the installed Textual still has them, and that no other
 module of ``tui`` uses one.
 """

@@ -1,4 +1,4 @@
-"""An app that keeps its own fault, lends the mouse, and stops its whole job."""
+"""The base class of the app: keeps a fatal error, releases the mouse, stops the whole job."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from llmtop.printable import clean
 
 
 class PrivateApp(App[None]):
-    """What llmtop needs of Textual's app that has no public name.
+    """Functions of Textual's app that have no public name.
 
-    fault: the error that ended the screen, in one line, "" without one.
+    fault: the error that ended the screen, in one line; "" for none.
     """
 
     fault = ""
@@ -24,27 +24,28 @@ class PrivateApp(App[None]):
         return self._exit
 
     def _handle_exception(self, error: Exception) -> None:
-        """Remember the error: the command line reports it after the screen is gone."""
+        """Store the error: the command line reports it after the screen is closed."""
         if not self.fault:
             self.fault = clean(f"{type(error).__name__}: {error}", 200)
         super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
-        """Textual prints a page of source and variables, in which secrets may be."""
+        """Print no traceback: Textual's contains local variables, which may hold secrets."""
         if "debug" in self.features:
             super()._fatal_error()
             return
         self._close_messages_no_wait()
 
     def ring(self, sequence: str) -> None:
-        """Write a bell or a notice to the terminal; nothing is drawn by it."""
+        """Write a bell or a notification sequence to the terminal."""
         if sequence and not self.is_headless and self._driver is not None:
             self._driver.write(sequence)
 
     def take_mouse(self, *, take: bool) -> None:
-        """Have mouse events sent to this app, or leave the mouse to the terminal.
+        """Enable mouse events, or leave the mouse to the terminal.
 
-        Textual has no public method for it. Without the flag a resume would take the mouse back.
+        Textual has no public method for it. The flag ``_mouse`` keeps a resume from enabling the
+        mouse again.
         """
         driver = self._driver
         if driver is None or not hasattr(driver, "_enable_mouse_support"):
@@ -68,8 +69,8 @@ class PrivateApp(App[None]):
     def suspend_job(self) -> None:
         """Stop the whole foreground job, as the terminal's ctrl+z does.
 
-        Textual stops its own process alone, and a program that waits for it (make) would keep
-        waiting. The terminal is given back first: once the job has stopped, the shell owns it.
+        Textual stops only its own process, and a program that waits for it (make) would keep
+        waiting. The terminal is restored first: once the job has stopped, the shell owns it.
         """
         driver = self._driver
         if driver is None or not driver.can_suspend:

@@ -1,4 +1,4 @@
-"""Sends a terminal only the cells that changed."""
+"""Sends only the changed cells to the terminal."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from llmtop.tui.textual_private.style_codes import StyleWriter
 
 
 class TightUpdate(CompositorUpdate):
-    """A partial update that writes the dirty cells of a line and no others.
+    """A partial update that writes only the dirty cells of a line.
 
-    pieces: (row, column, what stands there), in the order of the screen.
+    pieces: (row, column, content), sorted by row and column.
     """
 
     def __init__(self, pieces: Sequence[tuple[int, int, Strip]]) -> None:
@@ -44,13 +44,13 @@ class TightUpdate(CompositorUpdate):
 class TightCompositor(Compositor):
     """Textual's compositor with partial updates of only the dirty cells.
 
-    Textual 8.2.8's own crops a dirty span only at its right end, so a change in the last cell of a
-    chart sends its whole line: 12,126 bytes a second at 120x40 under load, against 3,124 here. It
-    also renders all lines of every widget within the rectangle around all dirty cells: the whole
-    screen, when the pulse above and a chart below change together.
+    The compositor of Textual 8.2.8 crops a dirty span only at its right end, so a change in the
+    last cell of a chart sends the whole line: 12,126 bytes a second at 120x40 under load, against
+    3,124 here. It also renders all lines of every widget within the rectangle around all dirty
+    cells. That is the whole screen if the pulse at the top and a chart at the bottom change.
 
-    begun: something was drawn. Until then nothing is sent: Textual paints a screen with empty
-    widgets three times, which takes 24,000 bytes and a twentieth of the start-up time.
+    begun: the canvases have content. Before that nothing is sent: Textual paints a screen with
+    empty widgets three times, which takes 24,000 bytes and a twentieth of the start-up time.
     """
 
     def __init__(self, *, begun: bool = True) -> None:
@@ -58,12 +58,12 @@ class TightCompositor(Compositor):
         self.begun = begun
 
     def mark(self, widget: Widget, cells: Sequence[Region]) -> None:
-        """Cells of a widget that the next update has to paint, where they are on the screen."""
+        """Mark cells of a widget as dirty. cells: regions in the coordinates of the widget."""
         place = self.visible_widgets.get(widget)
         if place is None:
             return
         region, clip = place
-        # Not by Region's own methods: they remember 5,000 of their results, which is 1.3 MiB.
+        # Region's own methods are not used: they cache 5,000 results, which takes 1.3 MiB.
         for x, y, width, height in cells:
             left, top = max(region.x + x, clip.x), max(region.y + y, clip.y)
             right = min(region.x + x + width, clip.right)
@@ -77,18 +77,18 @@ class TightCompositor(Compositor):
         screen_stack: list[Screen[Any]] | None = None,
         simplify: bool = False,
     ) -> RenderableType | None:
-        """What Textual's own gives, once something was drawn."""
+        """Textual's update; None before ``begun``."""
         if not self.begun:
             return None
         return super().render_update(full, screen_stack, simplify)
 
     def render_partial_update(self) -> TightUpdate | None:  # type: ignore[override]
-        """The dirty cells, of whichever widget is in front there."""
+        """The dirty cells, each from the front widget at its place; None if there are none."""
         spans = list(self._regions_to_spans(self._dirty_regions))
         self._dirty_regions.clear()
         if not spans:
             return None
-        # Those in front come first.
+        # Front widgets come first.
         seen = [
             (widget, region, shown)
             for widget, (region, clip) in self.visible_widgets.items()
@@ -96,44 +96,44 @@ class TightCompositor(Compositor):
         ]
         pieces: list[tuple[int, int, Strip]] = []
         for y, x1, x2 in spans:
-            bare = [(x1, x2)]  # nothing drawn there yet
+            open_spans = [(x1, x2)]  # not covered by a widget yet
             for widget, region, shown in seen:
                 if not shown.y <= y < shown.bottom:
                     continue
-                left_over: list[tuple[int, int]] = []
-                for start, end in bare:
+                still_open: list[tuple[int, int]] = []
+                for start, end in open_spans:
                     left, right = max(start, shown.x), min(end, shown.right)
                     if left >= right:
-                        left_over.append((start, end))
+                        still_open.append((start, end))
                         continue
                     line = Region(left - region.x, y - region.y, right - left, 1)
                     pieces += [(y, left, strip) for strip in widget.render_lines(line)]
-                    left_over += [(start, left)] if start < left else []
-                    left_over += [(right, end)] if right < end else []
-                bare = left_over
-                if not bare:
+                    still_open += [(start, left)] if start < left else []
+                    still_open += [(right, end)] if right < end else []
+                open_spans = still_open
+                if not open_spans:
                     break
         pieces.sort(key=lambda piece: piece[:2])
         return TightUpdate(pieces)
 
 
 class FreedStylesCache(StylesCache):
-    """Lines of a widget, freed with it.
+    """A cache of a widget's lines that is freed with the widget.
 
-    Textual 8.2.8 remembers 1,024 results of this method by the cache object itself, which keeps the
-    lines of each closed screen: 48 strips, 200 KB at 120x40.
+    Textual 8.2.8 caches 1,024 results of ``get_inner_outer`` in a global cache, with this object as
+    the key. That keeps the lines of each closed screen in memory: 48 strips, 200 KB at 120x40.
     """
 
     def get_inner_outer(  # type: ignore[override]
         self, base_background: Color, background: Color
     ) -> tuple[Style, Style]:
-        """The styles inside and outside of a border."""
+        """The styles inside and outside a border, without a cache."""
         inner, outer = base_background + background, base_background
         return Style(background=inner), Style(background=outer)
 
 
 class FreedScreen(Screen[Any]):
-    """A screen that leaves nothing behind when it is closed."""
+    """A screen whose memory is freed when it is closed."""
 
     def __init__(self, **textual: Any) -> None:
         super().__init__(**textual)
@@ -149,12 +149,12 @@ class TightScreen(FreedScreen):
 
     @property
     def compositor(self) -> TightCompositor:
-        """The one of this screen."""
+        """The compositor of this screen."""
         return self._compositor
 
     @property
     def is_seen(self) -> bool:
-        """Whether it is on top, or behind dialogs alone: a dialog does not cover all of it."""
+        """Whether only modal dialogs are on top: a dialog does not cover the whole screen."""
         stack = self.app.screen_stack
         if self not in stack:
             return False
@@ -162,10 +162,10 @@ class TightScreen(FreedScreen):
 
     @property
     def paints_at_once(self) -> bool:
-        """Whether nothing else is about to paint: no layout is due and no batch is open."""
+        """Whether ``paint_now`` may be used: no layout is due and no batch is open."""
         return self.is_current and not self._layout_required and not self.app._batch_count
 
     def paint_now(self) -> None:
-        """Send the marked cells, and what waits to be painted in Textual's own way."""
+        """Send the marked cells, and the widgets that Textual has marked as dirty."""
         self._compositor.update_widgets(self._dirty_widgets)
         self._compositor_refresh()

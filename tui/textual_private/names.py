@@ -1,4 +1,4 @@
-"""Textual's private names that this room uses, and the version that they belong to."""
+"""Textual's private names that this package uses, and the version that they belong to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MODULES = (
     "textual._styles_cache",
     "textual._xterm_parser",
 )
-# By class, as module:class. Methods with the parameters that they are called with.
+# By class, as module:class. A tuple: a method with these parameters. None: an attribute.
 USED: dict[str, dict[str, tuple[str, ...] | None]] = {
     "textual.app:App": {
         "_batch_count": None,

@@ -1,4 +1,4 @@
-"""The stylesheet's answer for a class that no widget has."""
+"""Reads the style of a class from the stylesheet without a widget of that class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from textual.widget import Widget
 
 
 def style_of(widget: Widget, classes: str) -> Style:
-    """The style of a child of ``widget`` with these classes, which need not exist."""
+    """The style that a child of ``widget`` with these classes would have."""
     node = DOMNode(classes=classes)
     node._attach(widget)
     widget.app.stylesheet.apply(node, animate=False)

@@ -1,1 +1,1 @@
-"""What every panel is given: the view of the store, and the base class of a panel."""
+"""The input of every panel, the base class of a panel, and rows that several screens share."""

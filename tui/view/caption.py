@@ -1,4 +1,4 @@
-"""What a tour says of what is seen; plain text, so that the tour needs no drawing."""
+"""The caption of a tour scene, as plain text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class Caption(Struct, frozen=True):
-    """What a tour says of what is seen: a few words, a sentence, and how far it has come (0..1)."""
+    """A caption: a title, a sentence, and the completed share of the tour (0 to 1)."""
 
     title: str
     words: str

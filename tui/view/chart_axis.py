@@ -1,4 +1,4 @@
-"""The time that the charts show, and the cursor in it."""
+"""The time axis of the charts, and the cursor on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmtop.analysis.marks import Mark
     from llmtop.tui.store.series import Series
 
-DEFAULT_S = 100.0
+DEFAULT_S = 100.0  # window of the charts
 NAMES = {
     SeriesName.RUNNING: "running",
     SeriesName.WAITING: "waiting",
@@ -42,9 +42,10 @@ NAMES = {
 
 
 class ChartAxis(Struct, frozen=True):
-    """window_s: seconds that are shown at least. end: the right edge, unix seconds; None: now.
+    """The time axis of all charts. Times are unix seconds.
 
-    cursor: a moment, None without one. frozen: ``end`` was held by a key, not panned to.
+    window_s: shortest time to show, in seconds. end: the right edge; None: now. cursor: a time;
+    None: no cursor. frozen: a key froze ``end``; else ``end`` was panned to.
     """
 
     window_s: float = DEFAULT_S
@@ -53,15 +54,15 @@ class ChartAxis(Struct, frozen=True):
     frozen: bool = False
 
     def grid(self, now: float, cells: int) -> TimeGrid:
-        """The grid of a chart that is so many cells wide."""
+        """The grid of a chart that is ``cells`` cells wide."""
         return time_grid(self.last(now), cells, self.window_s)
 
     def last(self, now: float) -> float:
-        """The right edge."""
+        """The right edge, unix seconds."""
         return now if self.end is None else min(self.end, now)
 
     def sign(self, now: float) -> str:
-        """What says that the charts do not show now, "" when they do."""
+        """The label that the charts do not show the present; "" if they do."""
         if self.end is None:
             return ""
         ago = f.duration(max(0.0, now - self.end))
@@ -76,7 +77,7 @@ class CursorCell(Struct, frozen=True):
 
 
 def cursor_cell(axis: ChartAxis, grid: TimeGrid) -> CursorCell | None:
-    """The cell that the cursor is in; None where it is outside of the chart."""
+    """The cell under the cursor; None without a cursor or if it is outside the chart."""
     cell = grid.cell_of(axis.cursor) if axis.cursor is not None else None
     if cell is None:
         return None
@@ -90,9 +91,10 @@ def cursor_head(
     label: Callable[[float], str],
     zone: tzinfo | None,
 ) -> list[Ranked]:
-    """The values under the cursor: mean, lowest to highest where they differ, and n points.
+    """The values under the cursor: mean, the range if lowest and highest differ, and n points.
 
-    series: each with the upper end of its range, where it is one.
+    series: name, values, and the upper bounds if the series is a range. label: formats a value.
+    zone: for the time of day; None: the local time zone.
     """
     head: list[Ranked] = []
     points = 0

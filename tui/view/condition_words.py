@@ -1,4 +1,4 @@
-"""An engine's conditions on its state line: some are its state, the others stand beside it."""
+"""An engine's conditions on its state line: as the state itself, or as text beside it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llmtop.engines.core.conditions import Condition, Name
 
-# These are what there is to know before any number. At most ten characters, as the other states.
+# These conditions replace the state, because there are no numbers. At most ten characters each.
 WORDS = {
     Name.NEEDS_KEY: "NEEDS KEY",
     Name.ASLEEP: "ASLEEP",
@@ -15,7 +15,7 @@ WORDS = {
     Name.NO_METRICS: "NO METRICS",
 }
 
-# With one of these a number that the state is made of is not what it seems to be.
+# With one of these, numbers that the state is derived from are not reliable.
 OF_NUMBERS = frozenset(
     {
         Name.IMPOSSIBLE,
@@ -28,16 +28,16 @@ OF_NUMBERS = frozenset(
 
 
 def state_of(found: Sequence[Condition]) -> Condition | None:
-    """The gravest condition that is the engine's state in itself; None when there is none."""
+    """The most severe condition that replaces the engine's state; None if there is none."""
     return next((one for one in found if one.name in WORDS), None)
 
 
 def of_numbers(found: Sequence[Condition]) -> tuple[str, ...]:
-    """Messages that are read before the numbers, because they limit what the numbers mean."""
+    """The messages to show before the numbers, because the numbers are not reliable."""
     return tuple(one.message for one in found if one.name in OF_NUMBERS)
 
 
 def beside(found: Sequence[Condition]) -> tuple[str, ...]:
-    """Messages of the others, which stand beside a state that comes from the numbers."""
-    shown = {*WORDS, *OF_NUMBERS, Name.HUNG}  # HUNG is a state of its own
+    """The messages to show beside a state that is derived from the numbers."""
+    shown = {*WORDS, *OF_NUMBERS, Name.HUNG}  # HUNG is itself a state
     return tuple(one.message for one in found if one.name not in shown)

@@ -1,4 +1,4 @@
-"""Editing one option: what was typed so far, and what it means. No widget in here."""
+"""Editing of one option: the typed text and its meaning. No widgets."""
 
 from __future__ import annotations
 
@@ -14,36 +14,41 @@ from llmtop.tui.view.elsewhere import short_reason
 from llmtop.tui.view.view import View
 from llmtop.wording import format as f
 
-EVICTING = "max_num_seqs"  # lowering it can put running requests back into the queue
+EVICTING = "max_num_seqs"  # a lower value can move running requests back to the queue
 LONGEST = 40
 
 
 class Edit(Struct):
-    """at: the cursor's row. text: what was typed, None while choosing. said: the last answer."""
+    """The state of the editor in the options panel.
+
+    at: the cursor's row. text: the typed text; None while no option is edited. fresh: the text is
+    still the old value, which the first character replaces. evict: move running requests back to
+    the queue. message: the last answer or error. role: the colour role of the message.
+    """
 
     at: int = 0
     text: str | None = None
-    fresh: bool = False  # the text is the old value still: the first character replaces it
+    fresh: bool = False
     evict: bool = False
-    said: str = ""
+    message: str = ""
     role: str = "muted"
 
     def move(self, by: int, count: int) -> None:
-        """The cursor up or down, staying in the table."""
+        """Move the cursor within a table of ``count`` rows: up (negative) or down."""
         self.at = max(0, min(count - 1, self.at + by))
-        self.said = ""
+        self.message = ""
 
     def begin(self, option: Option) -> None:
-        """Start with the value in force."""
+        """Begin to edit, with the value in force as the text."""
         self.text = "" if option.value is None else f"{option.value}"
-        self.fresh, self.evict, self.said = True, False, ""
+        self.fresh, self.evict, self.message = True, False, ""
 
     def cancel(self) -> None:
-        """Leave the value as it is."""
-        self.text, self.said, self.evict = None, "", False
+        """Stop editing; the value stays."""
+        self.text, self.message, self.evict = None, "", False
 
     def key(self, key: str, character: str | None, option: Option) -> None:
-        """One key: of the line, or up and down through the choices."""
+        """Handle a key: edit the text, or select a choice with up and down."""
         if self.text is None:
             return
         choices = option.spec.choices
@@ -55,23 +60,23 @@ class Edit(Struct):
             if line is None:
                 return
             self.text = line
-        self.fresh, self.said = False, ""
+        self.fresh, self.message = False, ""
 
     def value(self, option: Option) -> OptionValue:
-        """What was typed, as the option's kind; ``UsageError`` when it cannot be meant."""
+        """The typed value. Raises UsageError if it is not valid for the option."""
         value = resolution.parse(option, (self.text or "").strip())
-        restarts = option.applies is Applies.RESTART  # that is asked about, not refused
+        restarts = option.applies is Applies.RESTART  # needs a confirmation, is not refused
         why = (
             resolution.unfit(option.spec, value) if restarts else resolution.refusal(option, value)
         )
         if why is None and isinstance(value, float) and not math.isfinite(value):
-            why = f"{option.name} takes a number, not {value}"  # within no bounds, yet not outside
+            why = f"{option.name} takes a number, not {value}"  # a NaN passes every check of bounds
         if why is not None:
             raise UsageError(why)
         return value
 
-    def meant(self, option: Option) -> OptionValue:
-        """The value that was typed so far, None while it is none or the one in force."""
+    def typed_value(self, option: Option) -> OptionValue:
+        """The typed value; None if it is not valid or equals the value in force."""
         try:
             value = None if self.text is None else self.value(option)
         except UsageError:
@@ -79,14 +84,14 @@ class Edit(Struct):
         return None if value == option.value else value
 
     def evicts(self, option: Option) -> bool:
-        """Whether what was typed would lower the batch, so that evicting is a question."""
+        """Whether the typed value lowers the batch limit, so that eviction is an option."""
         try:
             return self.text is not None and wants_eviction(option, self.value(option))
         except UsageError:
             return False
 
     def bounds(self, option: Option) -> str:
-        """The bounds in words, "" when there are none."""
+        """The bounds or choices in words; "" if there are none."""
         if option.spec.choices:
             return f"up down: {', '.join(option.spec.choices)}"
         low, high = option.minimum, option.maximum
@@ -96,7 +101,7 @@ class Edit(Struct):
 
 
 def editing_keys(view: View) -> tuple[tuple[str, str], ...]:
-    """The keys that change a value and leave it, with their words."""
+    """The keys to change a value and to leave the editor, with their labels."""
     return (
         (view.keys.label("options.change"), "change"),
         (view.keys.label("options.leave"), "back"),
@@ -104,7 +109,7 @@ def editing_keys(view: View) -> tuple[tuple[str, str], ...]:
 
 
 def wants_eviction(option: Option, value: OptionValue) -> bool:
-    """Whether ``value`` lowers the number of requests that may run."""
+    """Whether ``value`` lowers the limit of running requests."""
     return (
         option.name == EVICTING
         and isinstance(value, int)
@@ -114,7 +119,7 @@ def wants_eviction(option: Option, value: OptionValue) -> bool:
 
 
 def frozen(option: Option, view: View | None) -> str:
-    """Why this option cannot be changed from here, "" when it can."""
+    """Why this option cannot be changed from this screen; "" if it can."""
     if view is not None and view.readonly:
         return short_reason(view) if view.elsewhere else "read-only"
     owned = view is not None and view.engine is not None and view.engine.owned

@@ -1,4 +1,4 @@
-"""An expected effect in rows, and beside it what was measured. Pure."""
+"""Rows that show an expected effect and the measured one beside it. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmtop.tui.commands.effect_words import FIGURES, GOOD, Words, answers_of, measured_words
+from llmtop.tui.commands.effect_words import FIGURES, GOOD, Formatter, answers_of, measured_words
 from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, shorten
 from llmtop.tui.widgets.row import width as cells_of
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from llmtop.tui.commands.forecast_requests import EffectForecast
 
 NAME = 11  # cells of a figure's name
-ROOM = 6  # rows of the block: figures and what they rest on
+ROOM = 6  # rows of the block: the figures and their basis
 ROLES = {"more": "higher", "less": "lower"}
 
 
 def effect_rows(found: EffectForecast, cells: int, most: int, glyphs: Glyphs) -> list[Row]:
-    """At most ``most`` rows of ``cells`` cells, as many for an answer as while it is computed."""
+    """At most ``most`` rows of ``cells`` cells.
+
+    There are as many rows while the answer is computed as after it, so that nothing moves.
+    """
     if found.refused:
         lines = textwrap.wrap(f.clean(f"no forecast: {found.refused}", 300), max(10, cells - 2))
         if len(lines) > most:
@@ -34,9 +37,9 @@ def effect_rows(found: EffectForecast, cells: int, most: int, glyphs: Glyphs) ->
         return [waiting, *[fit((), cells)] * (min(ROOM - 1, most) - 1)]
     now, answer = answers
     rows = []
-    for title, name, worded in FIGURES:
+    for title, name, formatter in FIGURES:
         if _shown(name, now, answer):
-            rows.append(_figure(found, title, name, worded, cells, glyphs))
+            rows.append(_figure(found, title, name, formatter, cells, glyphs))
     basis = [(f" {shorten(_basis(found), cells - 2)}", MUTED)]
     return [*rows[:most], fit(basis, cells)][:most]
 
@@ -49,14 +52,14 @@ def _shown(name: str, now: Answer, answer: Answer) -> bool:
 
 
 def _figure(
-    found: EffectForecast, title: str, name: str, words: Words, cells: int, glyphs: Glyphs
+    found: EffectForecast, title: str, name: str, formatter: Formatter, cells: int, glyphs: Glyphs
 ) -> Row:
     forecast = found.forecast
     assert forecast is not None and forecast.now is not None and forecast.answer is not None
     one, other = forecast.now.expected.get(name), forecast.answer.expected.get(name)
     claim = forecast.claims.get(name, "")
-    before = words(one.value) if one is not None else f.ABSENT
-    after = words(other.value) if other is not None else f.ABSENT
+    before = formatter(one.value) if one is not None else f.ABSENT
+    after = formatter(other.value) if other is not None else f.ABSENT
     spans: list[Span] = [
         (f" {title}".ljust(NAME), MUTED),
         (before.rjust(6), TEXT),
@@ -64,22 +67,22 @@ def _figure(
         (after, STRONG),
     ]
     if other is not None and other.low != other.high:
-        spans.append((f" ({words(other.low)} to {words(other.high)})", MUTED))
-    said = measured_words(found.measured, name, words) if found.measured is not None else ""
+        spans.append((f" ({formatter(other.low)} to {formatter(other.high)})", MUTED))
+    measured = measured_words(found.measured, name, formatter) if found.measured is not None else ""
     end: list[Span] = []
-    if said:
-        end = [("  measured ", MUTED), (said, "mark")]
+    if measured:
+        end = [("  measured ", MUTED), (measured, "mark")]
     elif name == GOOD and forecast.answer.on_the_edge:
         end = [("  on the edge", "warn")]
     elif claim:
         end = [(f"  {ROLES.get(claim, 'about the same')}", MUTED)]
-    if cells_of(spans) + cells_of(end) > cells and len(spans) > 4 and said:
-        spans = spans[:4]  # what was measured matters more than the interval
+    if cells_of(spans) + cells_of(end) > cells and len(spans) > 4 and measured:
+        spans = spans[:4]  # the measurement matters more than the interval
     return fit([*spans, *end], cells)
 
 
 def _basis(found: EffectForecast) -> str:
-    """What the figures rest on."""
+    """The data that the figures are based on."""
     known = found.forecast.known if found.forecast is not None else None
     parts: Sequence[str] = ()
     if found.measured is not None:

@@ -1,4 +1,4 @@
-"""What the options panel says of an engine and of its answers, in words. Pure."""
+"""The texts of the options panel: restrictions of an engine and its answers. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def left_changed(engine: EngineTrack | None) -> str:
-    """What a killed comparison or tour left changed, "" as a rule."""
+    """The options that a killed comparison or tour did not restore; usually ""."""
     if engine is None or engine.status is None:
         return ""
     return f.clean(left_words(engine.name, engine.status.left), 200)
 
 
 def hold_spans(engine: EngineTrack | None) -> list[Ranked]:
-    """Who changes options by itself, where an engine is held."""
+    """The limits and the state of a hold; empty if the engine is not held."""
     if engine is None or engine.hold is None:
         return []
     hold = engine.hold
@@ -36,7 +36,7 @@ def hold_spans(engine: EngineTrack | None) -> list[Ranked]:
 
 
 def why_not(engine: EngineTrack) -> str:
-    """Why nothing can be changed as it runs; of one that has ended not what its socket did."""
+    """Why no option can be changed live; for an ended engine, its state."""
     status = engine.status
     if status is None or engine.runs:
         return engine.options_note
@@ -44,7 +44,7 @@ def why_not(engine: EngineTrack) -> str:
 
 
 def answer_words(change: Change) -> tuple[str, str]:
-    """What the engine said to a change, and its role."""
+    """The engine's answer to a change in words, and its colour role."""
     name, value = f.clean(change.option, 60), f.option(change.after)
     if change.outcome is Outcome.REFUSED:
         return f"{name}: refused, {f.clean(change.reason or 'no reason given', 200)}", "bad"
@@ -52,12 +52,12 @@ def answer_words(change: Change) -> tuple[str, str]:
         why = f.clean(change.reason or "no reason given", 200)
         return f"{name} = {value}: {outcome_words(change)}; {why}", "bad"
     when = f" after {change.ack_ms:.0f} ms" if change.ack_ms is not None else ""
-    evicted = f", {change.evicted} put back" if change.evicted else ""
+    evicted = f", {change.evicted} moved to the queue" if change.evicted else ""
     return f"{name} = {value}: {outcome_words(change)}{when}{evicted}", "good"
 
 
 def restarted_words(name: str, value: OptionValue, done: Restarted) -> tuple[str, str]:
-    """The result of a restart in words, and its role."""
+    """The result of a restart in words, and its colour role."""
     if done.rolled_back:
         return f"rolled back: {f.clean(done.failure, 200)}", "bad"
     return f"{name} = {f.option(value)}: restarted in {f.duration(done.took_s)}", "good"

@@ -1,4 +1,4 @@
-"""The blocks that a page of its own is put together from: title, sentence, progress, keys. Pure."""
+"""The parts of a full-screen page: title, sentences, progress, keys. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, sh
 from llmtop.tui.widgets.row import width as row_width
 from llmtop.wording import format as f
 
-BAR = 20  # cells of the bar of what is done
+BAR = 20  # cells of the progress bar
 Keys = Sequence[tuple[str, str]]
 
 
 def title_row(name: str, engine: EngineTrack | None, state: Span, view: View, width: int) -> Row:
-    """What this is, of which engine, and how it stands."""
+    """The title of a page: its name, the engine, and the state at the right."""
     groups: list[Ranked] = [(0, [("llmtop", "brand")]), (0, [(name, "title")])]
     if engine is not None:
         groups += [
@@ -32,7 +32,7 @@ def title_row(name: str, engine: EngineTrack | None, state: Span, view: View, wi
 
 
 def fitting(sentences: Sequence[str], width: int, most: int) -> str:
-    """The first of them that needs no more than ``most`` rows, else the last."""
+    """The first sentence that needs at most ``most`` rows, else the last one."""
     for words in sentences:
         if len(_wrapped(words, width)) <= most:
             return words
@@ -44,8 +44,7 @@ def _wrapped(words: str, width: int) -> list[str]:
 
 
 def sentence_rows(words: str, role: str, width: int, most: int, least: int = 1) -> list[Row]:
-    """A sentence in ``least`` to ``most`` rows, broken between words; cut at the end where it has
-    no room."""
+    """A sentence in ``least`` to ``most`` rows, wrapped between words; cut if it is too long."""
     lines = _wrapped(words, width)
     if len(lines) > most:
         lines = [*lines[: most - 1], shorten(" ".join(lines[most - 1 :]), width - 2)]
@@ -53,8 +52,8 @@ def sentence_rows(words: str, role: str, width: int, most: int, least: int = 1) 
     return [fit([(f" {line}", role)], width) for line in lines]
 
 
-def told_rows(paragraphs: Sequence[str], width: int) -> list[Row]:
-    """Paragraphs, broken between words, with a row between them."""
+def paragraph_rows(paragraphs: Sequence[str], width: int) -> list[Row]:
+    """Paragraphs, wrapped between words, with an empty row between them."""
     rows: list[Row] = []
     for words in paragraphs:
         rows += [fit((), width)] if rows else []
@@ -65,9 +64,10 @@ def told_rows(paragraphs: Sequence[str], width: int) -> list[Row]:
 def progress_row(
     words: Sequence[str], share: float | None, left: str, view: View, width: int
 ) -> Row:
-    """What is done now, how much of all is done, and how long it will take.
+    """The current work, a progress bar, and the time left.
 
-    words: the same ever shorter. share None: it is over, and a bar would say nothing.
+    words: the same text in decreasing length; the first that fits is used. share: the completed
+    share, 0 to 1; None: no bar, because the work is over. left: the time left, in words.
     """
     right: list[Span] = []
     if share is not None:
@@ -75,12 +75,12 @@ def progress_row(
     room = width - row_width(right) - 2
     if room <= 10:
         right, room = [], width - 2
-    told = next((each for each in words if len(each) <= room), words[-1])
-    return sides([(f" {shorten(told, room)}", TEXT)], right, width)
+    text = next((each for each in words if len(each) <= room), words[-1])
+    return sides([(f" {shorten(text, room)}", TEXT)], right, width)
 
 
 def keys_row(keys: Keys, width: int) -> Row:
-    """The keys that do something now; the last ones leave where it is narrow."""
+    """The keys that work now; if there is little room, the last ones are left out."""
     groups: list[Ranked] = [
         (rank, [(key, "key"), (f" {word}", MUTED)]) for rank, (key, word) in enumerate(keys)
     ]
@@ -93,7 +93,7 @@ def beside(left: Sequence[Row], right: Sequence[Row]) -> list[Row]:
 
 
 def form_keys(view: View) -> list[tuple[str, str]]:
-    """The keys while the form is open; the arrows are the form's own."""
+    """The keys while the form is open."""
     keys = view.keys
     return [
         (keys.label("experiment.start"), "start"),
@@ -103,7 +103,7 @@ def form_keys(view: View) -> list[tuple[str, str]]:
 
 
 def running_keys(view: View) -> list[tuple[str, str]]:
-    """The keys of what runs."""
+    """The keys while an experiment runs."""
     keys = view.keys
     return [
         (keys.label("experiment.stop"), "stop"),
@@ -112,7 +112,7 @@ def running_keys(view: View) -> list[tuple[str, str]]:
 
 
 def usual_keys(view: View) -> list[tuple[str, str]]:
-    """Those of every screen."""
+    """The keys of every screen."""
     return [(view.keys.label("theme"), "theme"), (view.keys.label("help"), "help")]
 
 

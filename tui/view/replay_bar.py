@@ -1,4 +1,4 @@
-"""The last line of a replay: that it is one, where it is, and its keys."""
+"""The last line of a replay: its label, its position and its keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from llmtop.tui.widgets.row import width as cells_of
 
 LEAST_BAR, MOST_BAR = 12, 60
 TITLE = 28
-OTHER = ("engine.next", "", "the other")  # of a pair, which a small screen shows one by one
+# For a pair of recordings, because a small screen shows only one of them.
+OTHER = ("engine.next", "", "the other")
 KEYS = (
     ("replay.slower", "replay.faster", "speed"),
     ("replay.back", "replay.on", "10 s"),
@@ -23,14 +24,14 @@ KEYS = (
 
 
 def moment(seconds: float) -> str:
-    """``2:14`` or ``1:02:14``."""
+    """A time as ``2:14`` or ``1:02:14``."""
     minutes, left = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
 
 
 def seconds_of(text: str) -> float | None:
-    """The seconds of ``2:14``, ``1:02:14`` or ``134``; None for anything else."""
+    """Parse ``2:14``, ``1:02:14`` or ``134`` to seconds; None for any other text."""
     parts = text.split(":")
     if not 1 <= len(parts) <= 3 or not all(p.isascii() and p.isdigit() for p in parts):
         return None
@@ -41,7 +42,7 @@ def seconds_of(text: str) -> float | None:
 
 
 def replay_row(at: ReplayPosition, view: View, width: int) -> Row:
-    """``REPLAY h200-overload  playing 2x  2:14 ====|---- 6:00`` and keys where there is room."""
+    """``REPLAY h200-overload  playing 2x  2:14 ====|---- 6:00``, and keys if there is room."""
     head: list[Span] = [(" REPLAY ", "badge-brand"), (f" {at.title[:TITLE]}  ", STRONG)]
     if at.typed is not None:
         words = f"go to {at.typed}{view.glyphs.cursor}"
@@ -68,7 +69,7 @@ def _key(view: View, one: str, other: str, words: str) -> list[Span]:
 
 
 def _bar(at: ReplayPosition, cells: int, glyphs: Glyphs) -> list[Span]:
-    """What was played is full; marks and events stand in it."""
+    """The position bar: full up to the position, with marks and events."""
     length = at.length or 1.0
     here = min(cells - 1, int(at.at / length * cells))
     marked = {min(cells - 1, int(one / length * cells)) for one in at.places}

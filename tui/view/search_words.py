@@ -1,4 +1,4 @@
-"""How a search stands: which one is shown, a word for it, its progress. Pure."""
+"""The state of a search in words, and its progress. Pure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from llmtop.wording.sentences import remaining
 
 
 def shown_state(view: View) -> SearchState | None:
-    """The search to show: the one that runs, else the selected engine's last one."""
+    """The search to show: the running one, else the selected engine's last one, else None."""
     state, engine = view.store.search, view.engine
     if state is None or (state.over and engine is not None and state.plan.engine != engine.name):
         return None
     return state
 
 
-def standing(state: SearchState | None) -> Span:
-    """How it stands, in a word."""
+def state_word(state: SearchState | None) -> Span:
+    """The state of a search in a few words, with its colour role."""
     if state is None:
         return ("no search yet", MUTED)
     if not state.over:
@@ -31,13 +31,13 @@ def standing(state: SearchState | None) -> Span:
     return ("done", "good") if state.result.complete else ("stopped", "warn")
 
 
-def spoilt(state: SearchState | None) -> bool:
-    """Whether a level is not used."""
+def has_invalid_level(state: SearchState | None) -> bool:
+    """Whether the search has a level that is not valid."""
     return state is not None and any(not level.valid for level in state.result.levels)
 
 
 def progress_of(state: SearchState, view: View, width: int) -> Row:
-    """What is done now, and how much of all."""
+    """The current level and phase, with a progress bar."""
     now = state.progress
     if now is not None:
         words = f"level {now.done + 1}: {streams(now.level)}, {now.phase}"

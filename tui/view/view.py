@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 
 class LifecycleView(StrEnum):
-    """What the screen shows, from the selected engine's state."""
+    """The form of the dashboard, derived from the selected engine's state."""
 
     EMPTY = "empty"  # no engine at all
     STARTING = "starting"
-    RUNNING = "running"  # also: unresponsive, stopping; its history is worth looking at
+    RUNNING = "running"  # also: unresponsive, stopping; the charts stay visible
     ENDED = "ended"
 
 
 class ReplayPosition(Struct, frozen=True):
-    """The position of a replay. at, length: seconds from its beginning. places: marks and events.
+    """The position of a replay. speed: a factor. at, length: seconds from its beginning.
 
-    typed: a time that is being typed, or None. remark: the problem of the file. pair: it is two
-    recordings.
+    places: seconds of marks and events. remark: a problem of the file, "" for none. typed: the time
+    that is being typed; None if none is. pair: two recordings are shown.
     """
 
     title: str
@@ -52,10 +52,11 @@ class ReplayPosition(Struct, frozen=True):
 
 
 class View(Struct, frozen=True):
-    """The view at one beat. zone: None for the operator's own.
+    """The input of all panels at one beat.
 
-    keys: the key bindings. mouse: whether the app uses it; else the terminal selects text with it.
-    caption: of a tour, or None.
+    now: unix seconds, on the screen's clock. interval: seconds between two beats. zone: for times
+    of day; None: the local time zone. keys: the key bindings. mouse: whether the app uses the
+    mouse; else the terminal selects text with it. caption: of a tour; None: no tour.
     """
 
     store: Store
@@ -64,32 +65,32 @@ class View(Struct, frozen=True):
     glyphs: Glyphs = UNICODE
     readonly: bool = False
     zone: tzinfo | None = None
-    gpu_hour: float | None = None  # what one GPU costs an hour
-    low_bandwidth: bool = False  # painted seldom
+    gpu_hour: float | None = None  # price of one GPU hour
+    low_bandwidth: bool = False  # paint less often
     keys: Keymap = DEFAULT
     mouse: bool = True
     caption: Caption | None = None
-    subject: str | None = None  # the engine it is about, None: the selected one
-    beside: str | None = None  # another one, that is shown beside it on the same axes
+    subject: str | None = None  # the engine to show; None: the selected one
+    beside: str | None = None  # a second engine, shown beside it on the same axes
     axis: ChartAxis = ChartAxis()
-    replay: ReplayPosition | None = None  # it is a recording; None: it is now
-    clock: Callable[[], float] = time.time  # unix seconds, which stamp the steps of engines
-    elsewhere: str = ""  # the host of an engine that is seen through a Prometheus; then readonly
+    replay: ReplayPosition | None = None  # of a recording; None: live data
+    clock: Callable[[], float] = time.time  # unix seconds, the clock of the engines' step times
+    elsewhere: str = ""  # the host of an engine whose data comes from a Prometheus; then readonly
 
     @property
     def wall(self) -> float:
-        """Unix seconds now: ``now`` is a clock of the screen's own, which is never stepped."""
+        """Unix seconds of the wall clock; ``now`` is the screen's clock, which is never stepped."""
         return self.clock()
 
     @property
     def engine(self) -> EngineTrack | None:
-        """The engine that it is about."""
+        """The engine to show; None if there is none."""
         name = self.subject or self.store.selected
         return self.store.engines.get(name) if name else None
 
     @property
     def other(self) -> View | None:
-        """The same look at the engine beside it; None when there is none."""
+        """The same view of the second engine; None if there is none."""
         engine = self.engine
         if engine is None or self.beside not in self.store.engines:
             return None
@@ -97,7 +98,7 @@ class View(Struct, frozen=True):
 
     @property
     def load(self) -> LoadSnapshot | None:
-        """The load, when it goes to the selected engine."""
+        """The load on the engine to show; None if there is none."""
         engine = self.engine
         if engine is not None and self.store.loads:
             return self.store.loads.get(engine.name)
@@ -107,13 +108,13 @@ class View(Struct, frozen=True):
 
     @property
     def client(self) -> LoadSnapshot | None:
-        """The load while its latencies are about now: it runs, or its last streams do."""
+        """The load while its latencies are current: it runs, or its last requests do."""
         load = self.load
         return load if load is not None and (load.running or load.in_flight) else None
 
     @property
     def stage(self) -> LifecycleView:
-        """What the dashboard shows."""
+        """The form of the dashboard."""
         engine = self.engine
         if engine is None:
             return LifecycleView.EMPTY
@@ -125,37 +126,37 @@ class View(Struct, frozen=True):
         return LifecycleView.RUNNING
 
     def series(self, name: SeriesName) -> Series | None:
-        """A series of the selected engine, None when there is none."""
+        """A series of the engine to show; None if there is none."""
         engine = self.engine
         return engine.series.get(name) if engine else None
 
     def points(self, name: SeriesName, since: float) -> Sequence[tuple[float, float | None]]:
-        """A series of the selected engine from ``since`` on; empty when there is none."""
+        """The points of a series at or after ``since``, unix seconds; empty if there is none."""
         series = self.series(name)
         return series.since(since) if series else ()
 
     @property
     def sample(self) -> EngineSample | None:
-        """The selected engine's newest sample; None for one that does not run: it would be old."""
+        """The newest sample of the engine to show; None if it does not run, as it would be old."""
         engine = self.engine
         return engine.sample if engine is not None and self.stage is LifecycleView.RUNNING else None
 
     def value(self, name: SeriesName) -> float | None:
-        """The newest value of a series of the selected engine, None when it does not run."""
+        """The newest value of a series; None if the engine to show does not run."""
         engine = self.engine if self.stage is LifecycleView.RUNNING else None
         series = engine.series.get(name) if engine else None
         return series.last if series else None
 
     @property
     def kv_tokens_used(self) -> int | None:
-        """Tokens in the KV cache; None while the share beside them is not known."""
+        """Tokens in the KV cache; None while the usage in per cent is not known."""
         sample = self.sample
         known = sample is not None and self.value(SeriesName.KV_USAGE) is not None
         return sample.kv_tokens_used if sample is not None and known else None
 
     @property
     def stale_s(self) -> float | None:
-        """How long the selected engine's numbers have been stale; None while they are fresh."""
+        """Seconds since the numbers of the engine to show are stale; None while they are fresh."""
         engine = self.engine
         if engine is None or engine.stale_since is None:
             return None

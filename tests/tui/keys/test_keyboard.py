@@ -38,7 +38,7 @@ class Keyboard(QuietDriver):
     def process_message(self, message: Message) -> None:
         self.heard.put(message)
 
-    def unseen(self) -> int:
+    def unprocessed(self) -> int:
         return self.behind
 
     def key(self) -> str:

@@ -68,7 +68,7 @@ def test_too_small_leaves_the_state_and_a_word_why() -> None:
 
 @given(st.integers(60, 300), st.integers(16, 120), st.integers(1, 9))
 def test_a_tour_speaks_right_below_the_state(width: int, height: int, engines: int) -> None:
-    boxes = arrange(width, height, Facts(engines=engines, told=True))
+    boxes = arrange(width, height, Facts(engines=engines, captioned=True))
     assert (boxes["state"].y, boxes["caption"].y) == (0, 1)
     assert boxes["caption"].width == width
     assert boxes["kv"].height >= 5

@@ -16,22 +16,22 @@ from llmtop.tui.store.store import Event, Store
 from llmtop.values import replace
 
 
-def painted(panel: str, *, seldom: bool) -> int:
+def painted(panel: str, *, slow_line: bool) -> int:
     """How often in a minute of beats of a second, the first ten of them not counted."""
     pace = Pace(["ttft"])
-    turns = [pace.due(panel, float(second), seldom=seldom) for second in range(70)]
+    turns = [pace.due(panel, float(second), slow_line=slow_line) for second in range(70)]
     return sum(turns[10:])
 
 
 def test_without_a_slow_line_everything_has_its_turn_at_every_beat() -> None:
-    assert painted("ttft", seldom=False) == painted("pulse", seldom=False) == 60
+    assert painted("ttft", slow_line=False) == painted("pulse", slow_line=False) == 60
 
 
 def test_on_a_slow_line_numbers_come_more_often_than_charts_and_events_at_once() -> None:
-    assert painted("ttft", seldom=True) == 60 / RARE_CHART
-    assert painted("ttft", seldom=True) < painted("load", seldom=True)
-    assert painted("load", seldom=True) < painted("pulse", seldom=True) < 60
-    assert painted("events", seldom=True) == painted("options", seldom=True) == 60
+    assert painted("ttft", slow_line=True) == 60 / RARE_CHART
+    assert painted("ttft", slow_line=True) < painted("load", slow_line=True)
+    assert painted("load", slow_line=True) < painted("pulse", slow_line=True) < 60
+    assert painted("events", slow_line=True) == painted("options", slow_line=True) == 60
 
 
 async def test_a_slow_screen_says_so_and_shows_events_at_once_and_charts_later(

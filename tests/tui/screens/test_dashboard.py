@@ -163,11 +163,11 @@ async def test_of_many_themes_only_the_newest_toast_stands(
 
     monkeypatch.setattr(app, "notify", lasting)
     async with app.run_test(size=WIDE, notifications=True) as pilot:
-        app.notify("no picture: no space left on device", severity="error", markup=False)
+        app.notify("no picture saved: no space left on device", severity="error", markup=False)
         await pilot.press(*"tttttttttt")
         await settle(pilot)
         shown = app.theme.removeprefix("llmtop-")
-        wanted = ["no picture: no space left on device", f"theme: {shown}"]
+        wanted = ["no picture saved: no space left on device", f"theme: {shown}"]
         deadline = time.monotonic() + 60
         while True:  # a toast is taken away behind the key that made it needless
             toasts = [str(toast.render()).strip() for toast in app.screen.query(Toast)]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtop.tui.app import LlmtopApp
-from llmtop.tui.terminal.driver import AHEAD, QuietDriver
+from llmtop.tui.terminal.driver import MAX_UNPROCESSED, QuietDriver
 from llmtop.tui.terminal.keyboard_bytes import KeyboardBytes
 from tests.tui.keys.test_keyboard import keyboard
 
@@ -44,7 +44,7 @@ def test_no_bytes_break_it(pieces: list[bytes]) -> None:
 
 def test_thousands_of_sequences_that_never_end_are_next_to_nothing() -> None:
     assert len(KeyboardBytes().feed(b"\x1b[" * 15_000)) == 2
-    assert AHEAD <= 500  # a signal to end waits behind as many
+    assert MAX_UNPROCESSED <= 500  # a signal to end waits behind as many
 
 
 @pytest.mark.parametrize("noise", [b"\xff", b"\x1b[M \xf0\xf1", b"\xc3\x28"])

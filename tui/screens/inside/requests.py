@@ -17,7 +17,7 @@ from llmtop.tui.layout.typing import TypedText
 from llmtop.tui.plots.request_rows import detail_rows, matches, table_rows, total_words
 from llmtop.tui.screens.inside.confirm import AbortScreen
 from llmtop.tui.screens.inside.inside_screen import InsideScreen, filled, foot
-from llmtop.tui.view.page import title_row, told_rows
+from llmtop.tui.view.page import paragraph_rows, title_row
 from llmtop.tui.view.view import View
 from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, fit
 from llmtop.wording import format as f
@@ -102,7 +102,7 @@ class RequestsScreen(TypedText, InsideScreen):
         rows = [title_row("requests", view.engine, state, view, width)]
         last = self._last_line(view, width)
         if self._table is None or self._note:
-            rows += [(), *told_rows([self._note or "asking the engine"], width)]
+            rows += [(), *paragraph_rows([self._note or "asking the engine"], width)]
             return filled(rows, last, height)
         total = total_words(self._table)
         sort = f"  sorted by {SORT_WORDS[self._sort]}"

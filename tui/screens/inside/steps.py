@@ -26,7 +26,7 @@ from llmtop.tui.plots.step_rows import (
 )
 from llmtop.tui.screens.inside.inside_screen import InsideScreen, filled, foot
 from llmtop.tui.store.store import EngineTrack
-from llmtop.tui.view.page import beside, title_row, told_rows
+from llmtop.tui.view.page import beside, paragraph_rows, title_row
 from llmtop.tui.view.view import View
 from llmtop.tui.widgets.axis import axis_maximum
 from llmtop.tui.widgets.braille import DOTS_ACROSS
@@ -77,7 +77,7 @@ class StepsScreen(InsideScreen):
             why = engine.steps_missing if engine is not None else "no engine"
             if view.replay is not None:
                 why = "the recording holds no steps of this time"
-            rows += [(), *told_rows([f.clean(why or "no step has ended yet", 200)], width)]
+            rows += [(), *paragraph_rows([f.clean(why or "no step has ended yet", 200)], width)]
             return filled(rows, last, height)
         now = looked_at(history, view)
         rows.append(_second(history, now, width))

@@ -16,7 +16,7 @@ from llmtop.tui.plots.why_rows import why_rows
 from llmtop.tui.screens.inside.confirm import ChangeScreen
 from llmtop.tui.screens.inside.inside_screen import InsideScreen, filled, foot
 from llmtop.tui.store.store import EngineTrack
-from llmtop.tui.view.page import told_rows
+from llmtop.tui.view.page import paragraph_rows
 from llmtop.tui.view.view import View
 from llmtop.tui.widgets.row import Row
 from llmtop.wording import format as f
@@ -52,7 +52,7 @@ class WhyScreen(InsideScreen):
             words = "no numbers yet" if engine is None else "the engine reports no numbers now"
             if view.replay is not None:
                 words = "the recording holds no causes of this time"
-            rows = [(), *told_rows([words], width)]
+            rows = [(), *paragraph_rows([words], width)]
             return filled(rows, foot(names, view, width), height)
         if self._knob(engine) is not None:
             names.insert(0, "why.change")

@@ -30,11 +30,11 @@ from llmtop.tui.screens.inside.hold import usual
 from llmtop.tui.view.page import (
     form_keys,
     keys_row,
+    paragraph_rows,
     progress_row,
     running_keys,
     sentence_rows,
     title_row,
-    told_rows,
     usual_keys,
 )
 from llmtop.tui.view.view import View
@@ -185,7 +185,7 @@ class TuneScreen(ExperimentScreen):
             return [*head, *self._table(state, view, width, room), *foot]
         form = min(room, len(self.form.fields) + 3)
         how = frame(
-            told_rows(HOW, width - 2), width, room - form, view.glyphs, title="how it tunes"
+            paragraph_rows(HOW, width - 2), width, room - form, view.glyphs, title="how it tunes"
         )
         rows = how if state is None else self._table(state, view, width, room - form)
         return [*head, *rows[: room - form], *self._form(view, width, form), *foot]
