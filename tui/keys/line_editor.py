@@ -29,9 +29,9 @@ def edited(
 def edited_filter(
     text: str, key: str, character: str | None, longest: int
 ) -> tuple[str, bool] | None:
-    """A filter after a key, and whether it is typed further. None when the key is not for it.
+    """The filter text after a key, and whether typing continues. None if the key edits nothing.
 
-    Enter keeps it, escape clears it.
+    Enter ends typing and keeps the text; escape ends it and clears the text.
     """
     if key == "enter":
         return text, False

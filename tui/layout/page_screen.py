@@ -1,4 +1,4 @@
-"""A screen with one page on one canvas, painted on a beat."""
+"""The base class of screens with one page on one canvas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from llmtop.tui.widgets.row import Row, fit
 
 
 class PageScreen(PeriodicScreen):
-    """Subclasses draw ``page``. It keeps no facts itself. look: makes the view of this moment."""
+    """A screen that draws one page at each beat. Subclasses implement ``page``.
+
+    look: returns the present view. beat_s: seconds between two paints.
+    """
 
     NAME: ClassVar[str] = ""
 
@@ -32,14 +35,14 @@ class PageScreen(PeriodicScreen):
         raise NotImplementedError
 
     def follow(self, view: View) -> None:
-        """Called before each painting: what the view changes in the screen itself."""
+        """Update the screen's own state from the view. Called before each painting."""
 
     def compose(self) -> ComposeResult:
         """One canvas."""
         yield Canvas(id="page")
 
     def on_mount(self) -> None:
-        """Begin the beat."""
+        """Start to paint."""
         self.begin_redraws()
         self.call_after_refresh(self.redraw)
 
@@ -48,7 +51,7 @@ class PageScreen(PeriodicScreen):
         self.call_after_refresh(self.redraw)
 
     def redraw(self) -> None:
-        """One look at the store; the cells that changed are painted."""
+        """Read the store and paint the changes."""
         if not self.is_mounted or not self.is_seen or self.away:
             return
         view, canvas = self._make_view(), self.query_one(Canvas)
@@ -59,6 +62,6 @@ class PageScreen(PeriodicScreen):
         small = width < SMALLEST[0] or height < SMALLEST[1]
         try:
             rows = small_rows(width, height) if small else self.page(view, width, height)
-        except Exception as error:  # a bug here must not take the screen down
+        except Exception as error:  # an error in a page must not end the screen
             rows = [fit([(f" ! {self.NAME}: {type(error).__name__}", "bad")], width)]
         canvas.put(rows, view.glyphs)

@@ -1,4 +1,4 @@
-"""Between app and screens: typed text, and the keys at the top of the help."""
+"""The interface of app and screens: typed text, and the keys at the top of the help."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class TypedAhead(Protocol):
 
 
 class TypedText:
-    """A part of a screen whose characters belong to a line of text while ``take_key`` says so."""
+    """Mix-in of a screen with a text field. It handles keys that ``take_key`` accepts."""
 
     def take_key(self, event: Key) -> bool:
-        """Accept the key as typed text; False if it is not."""
+        """Accept the key as typed text; return whether it was."""
         raise NotImplementedError
 
     async def on_key(self, event: Key) -> None:
-        """A key that is typed text triggers nothing else."""
+        """Stop a key that was typed text, so that it triggers nothing else."""
         if self.take_key(event):
             event.stop()
             event.prevent_default()

@@ -117,6 +117,6 @@ def usual_keys(view: View) -> list[tuple[str, str]]:
 
 
 def small_rows(width: int, height: int) -> list[Row]:
-    """What is said where nothing has room."""
+    """The rows for a terminal that is too small."""
     line: Row = ((shorten("llmtop needs 60x16 or more", width), "warn"),)
     return [*[()] * (height // 2), line]
