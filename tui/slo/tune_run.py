@@ -259,7 +259,7 @@ class TuneRun(Experiment):
 
     @property
     def _spent(self) -> float:
-        """Seconds since the tune began."""
+        """Seconds since the start of the tune."""
         return self.parts.now() - self._state.began
 
     def _tried(self) -> tuple[Tried, ...]:

@@ -15,7 +15,7 @@ from llmtop.values import replace
 from llmtop.wording.sentences import change_words, mark_words
 
 GRACE_S = 1.0  # changes from longer before the start of the screen are not reported
-SAME_S = 60.0  # within this time, one event that was posted for several engines is read
+SAME_S = 60.0  # for which shown events are remembered, to show an event of several engines once
 
 
 class ChangeHistory:
@@ -53,10 +53,11 @@ class ChangeHistory:
 
 
 class PostedEvents:
-    """A source of the screen: the events that commands post for the engines of llmtop.
+    """A source that reads the events that commands post for llmtop's engines.
 
-    An event that concerns several engines was posted for each of them, and is shown once. folder:
-    of an engine that llmtop started. now: the screen's clock. wall: the clock that processes share.
+    An event of several engines is posted for each of them and shown once. now: the screen's clock.
+    folder: the state folder of an engine that llmtop started. wall: unix seconds, the clock that
+    processes share.
     """
 
     def __init__(
@@ -68,19 +69,20 @@ class PostedEvents:
     ) -> None:
         self._store, self._now, self._folder, self._wall = store, now, folder, wall
         self._began = wall()
-        self._seen: dict[str, tuple[int, int]] = {}  # by engine: size and time of the file
-        self._newest: dict[str, float] = {}  # by engine: the time of the last one that was read
+        self._seen: dict[str, tuple[int, int]] = {}  # by engine: size and change time of the file
+        self._newest: dict[str, float] = {}  # by engine: time of the last event read
         self._shown: set[tuple[float, str]] = set()
 
     async def sample(self) -> None:
-        """Look at the files that have changed."""
+        """Read the files that have changed; report their new events."""
         found: list[Event] = []
         for track in list(self._store.engines.values()):
             if track.owned:
                 found += await self._read(track.name)
         if not found:
             return
-        shift = self._now() - self._wall()  # the screen's clock may have been started before a step
+        # Not zero if the wall clock was stepped after the start of the screen.
+        shift = self._now() - self._wall()
         for event in sorted(found, key=lambda one: one.time):
             if (event.time, event.text) not in self._shown:
                 self._shown.add((event.time, event.text))
@@ -89,7 +91,7 @@ class PostedEvents:
         self._shown = {one for one in self._shown if one[0] > newest - SAME_S}
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
     async def _read(self, name: str) -> list[Event]:
         folder = self._folder(name)

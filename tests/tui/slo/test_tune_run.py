@@ -125,7 +125,7 @@ async def test_one_with_a_limit_of_time_decides_by_what_was_measured_by_then(
 ) -> None:
     async with staged(wiring, engine, stop=False) as stage:
         before = await in_force(wiring, engine)
-        await stage.conductor.start_tune(replace(NEVER, most_s=3.0))
+        await stage.controller.start_tune(replace(NEVER, most_s=3.0))
         await until(lambda: over(stage), "its end")
         state = stage.store.tune
         assert state is not None and state.report is not None and state.report.result is not None
