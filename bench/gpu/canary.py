@@ -129,7 +129,7 @@ class Bench:
             said.append({"at_s": at, "said": line.strip()})
             if changed_at is None and "->" in line:
                 changed_at = at
-            reverted_at = at if re.search(r": put back$", line) else reverted_at
+            reverted_at = at if re.search(r": put back\b", line) else reverted_at
         document = json.loads(child.stdout.read() or "{}")
         child.wait()
         reverted = None
