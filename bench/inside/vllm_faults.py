@@ -21,7 +21,7 @@ from llmtop.engines.introspection.engine_inside import EngineInside
 
 PARTS = (
     *("plans", "planned", "launches", "launched", "updates", "updated", "added", "admitted"),
-    *("emitted", "removed", "row", "result", "launch", "look"),
+    *("emitted", "removed", "row", "result", "launch", "poll"),
 )
 WORDS, TOKENS = (10, 20), (20, 40)
 WITHIN_S = 60.0

@@ -127,7 +127,7 @@ def test_aborts_by_id_and_by_waiting_time(home: Home) -> None:
     late = home.run("abort", "one", "--waiting-longer-than", "0s", "--yes", "--json")
     assert len(late.json["aborted"]) >= 4  # the load sends new ones
     log = home.run("logs", "one").out
-    assert "requests aborted, asked by" in log
+    assert "requests aborted, requested by" in log
     assert "waited longer than" in log
 
 

@@ -114,7 +114,7 @@ def test_the_cap_may_rise_to_the_slots_that_the_engine_has(plugin: ModuleType) -
 
 
 @pytest.mark.parametrize(
-    "runner, told", [(True, "does not report outside preemptions"), (False, None)]
+    "runner, told", [(True, "does not report preemptions outside a step"), (False, None)]
 )
 def test_where_workers_do_not_hear_of_it_eviction_is_refused(
     plugin: ModuleType, runner: bool, told: str | None

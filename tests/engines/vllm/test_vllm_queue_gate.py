@@ -48,16 +48,16 @@ class Server:
     ) -> Any:
         """The application behind the gate of the first front end."""
         latency = importlib.import_module("llmtop_live.latency_histogram")
-        times = importlib.import_module("llmtop_vllm.answer_times")
+        ttft_recorder = importlib.import_module("llmtop_vllm.ttft_recorder")
         self.ttft = latency.LatencyHistogram()
-        self.times = times.AnswerTimes(
+        self.recorder = ttft_recorder.TtftRecorder(
             self.ttft,
             lambda work, where: work(),
             lambda: self.now,
             lambda: self.now + 1e9,
             flushed,
         )
-        return self.gates.gated(application, self.front_ends[0], self.times, guard)
+        return self.gates.gated(application, self.front_ends[0], self.recorder, guard)
 
     def limit(self, limit: int) -> None:
         for gate in self.front_ends:
@@ -156,10 +156,10 @@ def test_several_prompts_of_one_request_count_each(serve: Callable[..., Server])
     gate = server.front_ends[0]
     (claim,) = server.send()
     server.unfinished[0] = 3
-    token = server.gates.CLAIM.set(claim)
+    token = server.gates.CURRENT.set(claim)
     for _ in range(3):
         gate.submitted()
-    server.gates.CLAIM.reset(token)
+    server.gates.CURRENT.reset(token)
     assert let_in(server.send(many=5)) == 1
 
 
@@ -168,9 +168,9 @@ def test_what_was_lost_on_its_way_is_forgotten(serve: Callable[..., Server]) -> 
     server.limit(1)
     server.plan(waiting=0)
     (claim,) = server.send()
-    token = server.gates.CLAIM.set(claim)
+    token = server.gates.CURRENT.set(claim)
     server.front_ends[0].submitted()  # it was sent, and the engine could not read it
-    server.gates.CLAIM.reset(token)
+    server.gates.CURRENT.reset(token)
     server.front_ends[0].leave(claim)
     assert let_in(server.send()) == 1  # nothing is unfinished, so nothing waits
 
@@ -206,7 +206,7 @@ def test_in_a_folder_that_others_may_enter_nothing_is_shared(
 ) -> None:
     (tmp_path / "open").mkdir(mode=0o755)
     counters = importlib.import_module("llmtop_vllm.queue_counters")
-    with pytest.raises(OSError, match="not ours alone"):
+    with pytest.raises(OSError, match="accessible by other users"):
         counters.QueueCounters(str(tmp_path / "open" / "live"))
 
 
@@ -287,10 +287,12 @@ class Api:
         server = self.server
         server.now += 0.005  # reads and checks it
         for ident in self.idents:
-            server.times.submitted(SimpleNamespace(request_id=ident, arrival_time=1e9 + server.now))
+            server.recorder.submitted(
+                SimpleNamespace(request_id=ident, arrival_time=1e9 + server.now)
+            )
         server.now += 0.030
-        server.times.arrived([output("somebody's", 7)])
-        server.times.arrived(self.outputs)
+        server.recorder.outputs_received([output("somebody's", 7)])
+        server.recorder.outputs_received(self.outputs)
         kind = b"text/event-stream" if self.streams else b"application/json"
         headers = [(b"content-type", kind)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -326,8 +328,8 @@ async def test_a_request_counts_from_when_the_server_had_it_not_from_its_first_t
     monkeypatch.setitem(sys.modules, "uvicorn.protocols.http.h11_impl", module)
     for other in ("uvicorn", "uvicorn.protocols", "uvicorn.protocols.http"):
         monkeypatch.setitem(sys.modules, other, SimpleNamespace(__path__=[]))
-    door = importlib.import_module("llmtop_vllm.server_door")
-    undo = door.stamp_arrivals(lambda work, where: work(), lambda: server.now)
+    stamps = importlib.import_module("llmtop_vllm.arrival_stamps")
+    undo = stamps.stamp_arrivals(lambda work, where: work(), lambda: server.now)
     first, second = (RequestResponseCycle(dict(HTTP)).scope for _ in range(2))
     gated = server.gated(Api(server, ("a",), streams=True), no_guard)
     await gated(first, no_body, Answer().send)
@@ -344,7 +346,7 @@ async def test_a_request_counts_from_when_the_server_had_it_not_from_its_first_t
 def test_the_kernel_tells_for_how_long_a_request_has_waited_in_its_socket(
     plugin: ModuleType,
 ) -> None:
-    door = importlib.import_module("llmtop_vllm.server_door")
+    stamps = importlib.import_module("llmtop_vllm.arrival_stamps")
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())
         begun = time.monotonic()
@@ -352,13 +354,13 @@ def test_the_kernel_tells_for_how_long_a_request_has_waited_in_its_socket(
         taken, _ = server.accept()
     with client, taken:
         transport = SimpleNamespace(get_extra_info=lambda name: taken)
-        while not (waited := door.waited_s(transport)):
+        while not (waited := stamps.waited_s(transport)):
             assert time.monotonic() - begun < 60, "it never waits"
         assert 0.005 <= waited <= time.monotonic() - begun + 0.011  # a tick is 10 ms at most
     pair = socket.socketpair()
     with pair[0], pair[1]:
-        assert door.waited_s(SimpleNamespace(get_extra_info=lambda name: pair[0])) == 0.0
-    assert door.waited_s(None) == 0.0
+        assert stamps.waited_s(SimpleNamespace(get_extra_info=lambda name: pair[0])) == 0.0
+    assert stamps.waited_s(None) == 0.0
 
 
 async def test_a_stream_is_timed_when_its_first_bytes_have_left(
@@ -383,7 +385,7 @@ async def test_an_answer_without_a_token_is_not_timed(serve: Callable[..., Serve
     await server.gated(api, no_guard)(HTTP, no_body, Answer().send)
     api.outputs = []  # its client went away
     await server.gated(api, no_guard)(HTTP, no_body, Answer().send)
-    server.times.arrived([output("a", 7)])
+    server.recorder.outputs_received([output("a", 7)])
     assert server.ttft.read()["count"] == 0
 
 
@@ -392,9 +394,9 @@ async def test_a_request_that_did_not_come_through_the_gate_is_timed_by_its_stam
 ) -> None:
     server = serve()
     server.gated(application, no_guard)
-    server.times.submitted(SimpleNamespace(request_id="a", arrival_time=1e9 + server.now - 0.25))
+    server.recorder.submitted(SimpleNamespace(request_id="a", arrival_time=1e9 + server.now - 0.25))
     server.now += 0.5
-    server.times.arrived([output("a", 7)])
+    server.recorder.outputs_received([output("a", 7)])
     assert server.ttft.read()["max_s"] == pytest.approx(0.75)
 
 
@@ -447,7 +449,7 @@ async def test_an_abort_is_done_on_the_loop_of_the_server(plugin: ModuleType) ->
     aborts = importlib.import_module("llmtop_vllm.request_abort")
     not_done = importlib.import_module("llmtop_live.step_boundary").NotDone
     loop = aborts.EventLoop()
-    with pytest.raises(not_done, match="no request has come"):
+    with pytest.raises(not_done, match="has not received a request"):
         loop.call(lambda: 1)
     loop.loop = asyncio.get_running_loop()
     engine = Engine(a=False)

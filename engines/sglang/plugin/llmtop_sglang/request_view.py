@@ -1,4 +1,4 @@
-"""The requests of one SGLang scheduler, as the table shows them. Lengths, never contents."""
+"""The requests of one SGLang scheduler as rows of a table: lengths and times, never contents."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from llmtop_live.request_table import ID_LIMIT, IDS_LOOK, RequestView
+from llmtop_live.request_table import ID_LIMIT, IDS_LIMIT, RequestView
 from llmtop_live.tunables import clean
 
 from llmtop_sglang.request_times import arrived
 
-NO_FIELD = "this scheduler's requests do not say"
+NO_FIELD = "this scheduler's requests do not report it"
 
 
 class SchedulerRequests(RequestView):
-    """Called on the scheduler's thread, between two of its rounds."""
+    """Reads one scheduler. Called on its thread, between two rounds of its loop.
+
+    page: tokens of a KV page. seen: see ``Introspection.seen``.
+    """
 
     def __init__(
         self,
         scheduler: Any,
         page: int,
-        seen: Callable[[str, bool, str], None] = lambda *told: None,
+        seen: Callable[[str, bool, str], None] = lambda *_: None,
     ) -> None:
         self._scheduler = scheduler
         self._page = max(page, 1)
         self._seen = seen
 
     def running(self) -> Sequence[Any]:
-        """Those in the batch, and those of a prefill that has not joined it yet."""
+        """The requests of the batch, and those of a prefill that has not joined it yet."""
         scheduler = self._scheduler
         batches = (scheduler.running_batch, scheduler.last_batch)
         found = {
@@ -45,7 +48,7 @@ class SchedulerRequests(RequestView):
         return list(found.values())
 
     def waiting(self) -> Iterable[Any]:
-        """The queue, in the order of admission as it was last sorted."""
+        """The queue, in the order in which SGLang last sorted it."""
         queue: list[Any] = self._scheduler.waiting_queue
         return queue
 
@@ -58,15 +61,15 @@ class SchedulerRequests(RequestView):
         return next(iter(self.find_all([ident])), None)
 
     def find_all(self, idents: Sequence[str]) -> list[Any]:
-        """The unfinished requests with exactly these ids, of a long queue in its first part."""
+        """The unfinished requests with exactly these ids; searches only the first of the queue."""
         wanted = set(idents)
-        queue = itertools.islice(self._scheduler.waiting_queue, IDS_LOOK)
+        queue = itertools.islice(self._scheduler.waiting_queue, IDS_LIMIT)
         everyone = itertools.chain(self.running(), queue)
         found = {request.rid: request for request in everyone if request.rid in wanted}
         return [found[ident] for ident in idents if ident in found]
 
     def arrived(self, request: Any) -> float:
-        """When it arrived, by the clock of the scheduler's stamps."""
+        """Its arrival time, perf_counter seconds."""
         return arrived(request)
 
     def is_queued(self, request: Any) -> bool:
@@ -78,22 +81,23 @@ class SchedulerRequests(RequestView):
         return len(request.origin_input_ids) + len(request.output_ids)
 
     def kv_blocks(self, request: Any) -> int:
-        """The KV pages that it holds. 0.5.23 keeps the number apart, older ones in the request."""
+        """The KV pages that it holds."""
         return self._blocks(request) or 0
 
     def _blocks(self, request: Any) -> int | None:
+        # 0.5.23 has a separate object for it.
         held = getattr(getattr(request, "kv", None), "kv_committed_len", None)
         if held is None:
             held = getattr(request, "kv_committed_len", None)
-        # One that waits has none in some versions.
+        # In some versions a waiting request lacks the attribute.
         if not self.is_queued(request):
             self._seen("kv_blocks", held is not None, NO_FIELD)
         return None if held is None else -(-held // self._page)
 
     def row(self, request: Any, now: float) -> dict[str, Any]:
-        """The fields of the protocol. What is not known is None."""
+        """The fields of the protocol; None for unknown values. now is not used."""
         stamps = request.time_stats
-        # Stamps are of another clock than now.
+        # The scheduler's timestamps are perf_counter seconds, and now is unix seconds.
         clock = time.perf_counter()
         came, entry, first = (
             arrived(request),

@@ -23,7 +23,7 @@ PROTOCOL = 2
 ABILITIES = ("steps", "latencies", "requests", "abort")
 MOST_IDS = 256
 ID_LENGTH = 512
-CACHE_S = 0.2  # an answer is reused for other readers for so long
+CACHE_S = 0.2  # other readers get the same answer for this long
 CACHE_SIZE = 16
 BOUNDARY_S = 5.0  # below the client's time limit
 
@@ -84,8 +84,8 @@ class Introspection:
         """The present abilities, in the protocol's words."""
         if self.off is not None:
             return []
-        there = (self.steps, self.latencies, self.view, self.abort)
-        return [name for name, found in zip(ABILITIES, there, strict=True) if found is not None]
+        parts = (self.steps, self.latencies, self.view, self.abort)
+        return [name for name, part in zip(ABILITIES, parts, strict=True) if part is not None]
 
     def describe(self) -> dict[str, Any]:
         """The fields that ``get`` reports besides the options."""
@@ -134,18 +134,18 @@ class Introspection:
             reason = self.missing.get(op, "this engine's plugin does not have it")
             return _error(f"no {op} here: {clean(reason, REASON_LIMIT)}", missing=op)
         try:
-            told = getattr(self, f"_{op}")(request)
-        except (NotDone, _Wrong) as error:
+            fields = getattr(self, f"_{op}")(request)
+        except (NotDone, _InvalidRequest) as error:
             return _error(clean(str(error), REASON_LIMIT))
         about = {"ok": True, "protocol": PROTOCOL, "rank": self.rank}
-        return {**about, "missing": self._reasons(), **told}
+        return {**about, "missing": self._reasons(), **fields}
 
     def _steps(self, request: Mapping[str, Any]) -> dict[str, Any]:
         since, limit = request.get("since"), request.get("limit", MOST_STEPS)
         if since is not None and not _is_count(since):
-            raise _Wrong("since must be a sequence number or null")
+            raise _InvalidRequest("since must be a sequence number or null")
         if not _is_count(limit):
-            raise _Wrong("limit must be a whole number")
+            raise _InvalidRequest("limit must be a whole number")
         assert self.steps is not None
         return {"now": self._clock(), **self.steps.read(since, limit)}
 
@@ -161,16 +161,16 @@ class Introspection:
         sort, limit = request.get("sort", "age"), request.get("limit", MOST_ROWS)
         ids = request.get("ids")
         if sort not in SORTS:
-            raise _Wrong(f"sort must be one of {', '.join(SORTS)}")
+            raise _InvalidRequest(f"sort must be one of {', '.join(SORTS)}")
         if not _is_count(limit):
-            raise _Wrong("limit must be a whole number")
+            raise _InvalidRequest("limit must be a whole number")
         if ids is not None:
             ids = _ids(ids, MOST_ROWS)
         key = (sort, None if ids is None else tuple(ids))
-        told = self._request_answers.get(
+        fields = self._request_answers.get(
             key, lambda: self._at_boundary(lambda: self._table(sort, ids))
         )
-        return {**told, "requests": told["requests"][:limit]}
+        return {**fields, "requests": fields["requests"][:limit]}
 
     def _table(self, sort: str, ids: list[str] | None) -> dict[str, Any]:
         assert self.view is not None
@@ -180,15 +180,15 @@ class Introspection:
     def _abort(self, request: Mapping[str, Any]) -> dict[str, Any]:
         ids, by, reason = (request.get(name, "") for name in ("ids", "by", "reason"))
         if not isinstance(by, str) or not isinstance(reason, str):
-            raise _Wrong("by and reason must be text")
+            raise _InvalidRequest("by and reason must be text")
         ids = _ids(ids, MOST_IDS)
-        by, reason = clean(by, NAME_LIMIT) or "somebody", clean(reason, REASON_LIMIT)
+        by, reason = clean(by, NAME_LIMIT) or "an unknown user", clean(reason, REASON_LIMIT)
         abort = self.abort
         assert abort is not None
         aborted, before, refused = self._at_boundary(lambda: abort(ids, by, reason))
         self._request_answers.forget()  # the next answer must not contain them
         self._log.info(
-            "llmtop: %d requests aborted, asked by %s%s",
+            "llmtop: %d requests aborted, requested by %s%s",
             len(aborted),
             by,
             f" ({reason})" if reason else "",
@@ -203,12 +203,12 @@ class Introspection:
         return work() if self.boundary is None else self.boundary.call(work, BOUNDARY_S)
 
 
-class _Wrong(Exception):
-    """The fault of a request, in words."""
+class _InvalidRequest(Exception):
+    """Why a request is invalid, in words."""
 
 
 class _AnswerCache:
-    """Answers shared by several readers: the first reader creates it, the others wait for it."""
+    """Answers shared by several readers: the first reader creates one, the others wait for it."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -227,10 +227,10 @@ class _AnswerCache:
                 if len(self._kept) >= CACHE_SIZE:
                     self._kept.clear()
                 try:
-                    told: dict[str, Any] | NotDone = make()
+                    made: dict[str, Any] | NotDone = make()
                 except NotDone as error:
-                    told = error
-                kept = self._kept[key] = (self._monotonic(), told)
+                    made = error
+                kept = self._kept[key] = (self._monotonic(), made)
         if isinstance(kept[1], NotDone):
             raise kept[1]
         return kept[1]
@@ -238,9 +238,9 @@ class _AnswerCache:
 
 def _ids(value: object, most: int) -> list[str]:
     if not isinstance(value, list) or not 1 <= len(value) <= most:
-        raise _Wrong(f"ids must be a list of 1 to {most} ids")
+        raise _InvalidRequest(f"ids must be a list of 1 to {most} ids")
     if not all(isinstance(ident, str) and 0 < len(ident) <= ID_LENGTH for ident in value):
-        raise _Wrong("an id must be text")
+        raise _InvalidRequest("an id must be text")
     return list(dict.fromkeys(value))
 
 

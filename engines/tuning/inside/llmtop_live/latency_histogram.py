@@ -1,6 +1,7 @@
-"""Latencies of all requests since the engine started, in log-linear buckets of at most 0.8 %.
+"""Latencies of all requests since the engine started, in log-linear buckets.
 
-The buckets are those of an HDR histogram over whole microseconds: 128 to each power of two.
+The buckets are those of an HDR histogram over whole microseconds: 128 for each power of two. So a
+bucket is at most 0.8 % (1/128) wide, relative to its values.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class LatencyHistogram:
         self._most_s: float | None = None
 
     def add(self, seconds: float, times: int = 1) -> None:
-        """One observation, or several of the same length. Negative ones and NaN are left out."""
+        """Add one observation, or several with the same value. Ignores negative values and NaN."""
         if not seconds >= 0.0:
             return
         index = bucket_of(min(int(seconds * 1e6 + 0.5), MOST_US))
@@ -65,7 +66,7 @@ class LatencyHistogram:
 class LatencyHistograms:
     """The distributions that one engine measures, by name.
 
-    base: for ``ttft`` and the like, where the measurement begins, in words.
+    base: for each latency, the event at which its measurement begins, in words.
     """
 
     def __init__(self, names: tuple[str, ...] = NAMES, base: dict[str, str] | None = None) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 MOST_ROWS = 50
-QUEUE_LOOK = 2048  # queued requests that are read: less than a millisecond
-IDS_LOOK = 8192  # the same for a search by id, which is faster
+QUEUE_LIMIT = 2048  # queued requests that are read, in less than a millisecond
+IDS_LIMIT = 8192  # the same for a search by id, which is faster
 SORTS = ("age", "kv", "tokens", "wait")
 ID_LIMIT = 200
 
@@ -75,23 +75,27 @@ def table(
     limit: int = MOST_ROWS,
     ids: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The answer to ``requests``: counts, and at most ``limit`` rows, the largest first."""
+    """The answer to ``requests``: counts, and at most ``limit`` rows, the largest first.
+
+    now: unix seconds. step: the sequence number of the last step. sort: one of ``SORTS``. ids: only
+    these requests.
+    """
     running = view.running()
     waiting = view.waiting_count()
     limit = min(max(limit, 0), MOST_ROWS)
     if ids is None:
-        queue = itertools.islice(view.waiting(), QUEUE_LOOK)
+        queue = itertools.islice(view.waiting(), QUEUE_LIMIT)
         chosen = _largest(view, running, queue, sort, limit)
-        looked = min(waiting, QUEUE_LOOK)
+        read = min(waiting, QUEUE_LIMIT)
     else:
         chosen = view.find_all(ids[:MOST_ROWS])
-        looked = min(waiting, IDS_LOOK)
+        read = min(waiting, IDS_LIMIT)
     return {
         "now": now,
         "step": step,
         "running": len(running),
         "waiting": waiting,
-        "waiting_looked_at": looked,
+        "waiting_looked_at": read,
         "requests": [view.row(request, now) for request in chosen],
     }
 

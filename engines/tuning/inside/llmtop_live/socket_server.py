@@ -99,9 +99,9 @@ def answer(
     op = request.get("op")
     protocol = PROTOCOL
     if introspection is not None:
-        told = introspection.answer(request)
-        if told is not None:
-            return told
+        found = introspection.answer(request)
+        if found is not None:
+            return found
         if request.get("protocol") == INTROSPECTION_PROTOCOL:
             protocol = INTROSPECTION_PROTOCOL
     if op == "get":
@@ -132,12 +132,12 @@ def _set(
     results = tunables.submit(changes, evict, by, min(max(wait_s, 0.0), LONGEST_WAIT_S))
     for item in results:
         log.info(
-            "llmtop: %s %s -> %s %s%s, asked by %s",
+            "llmtop: %s %s -> %s %s%s, requested by %s",
             item["option"],
             *(tunables.words(item["option"], item[key]) for key in ("from", "to")),
             item["outcome"],
             f" ({item['reason']})" if item["reason"] else "",
-            clean(by, NAME_LIMIT) or "somebody",
+            clean(by, NAME_LIMIT) or "an unknown user",
         )
     return {
         "ok": True,
@@ -172,7 +172,7 @@ class SocketServer:
         self._tunables = tunables
         self._log = log
         self._introspection = introspection
-        self._open: dict[socket.socket, float] = {}  # since when each is idle
+        self._open: dict[socket.socket, float] = {}  # idle since, monotonic seconds; inf if busy
         self._lock = threading.Lock()
 
     def open(self) -> threading.Thread:
@@ -212,20 +212,20 @@ class SocketServer:
             raise
 
     def _make_room(self) -> bool:
-        """With too many connections, close the one that was idle longest."""
+        """At the limit, close the connection that was idle longest. False if all are busy."""
         with self._lock:
             if len(self._open) < CONNECTIONS:
                 return True
-            silent = [one for one, since in self._open.items() if since < math.inf]
-            if not silent:
+            idle = [one for one, since in self._open.items() if since < math.inf]
+            if not idle:
                 return False
-            oldest = min(silent, key=self._open.__getitem__)
+            oldest = min(idle, key=self._open.__getitem__)
             del self._open[oldest]
             with contextlib.suppress(OSError):
                 oldest.shutdown(socket.SHUT_RDWR)
             return True
 
-    def _mark(self, connection: socket.socket, since: float) -> None:
+    def _set_idle_since(self, connection: socket.socket, since: float) -> None:
         with self._lock:
             if connection in self._open:
                 self._open[connection] = since
@@ -257,20 +257,20 @@ class SocketServer:
                 return
             held += received
             *lines, held = held.split(b"\n")
-            self._mark(connection, math.inf)
+            self._set_idle_since(connection, math.inf)
             for line in lines:
                 if len(line) > LINE_LIMIT:
                     break
-                told = answer(self._tunables, line, self._log, self._introspection)
-                connection.sendall(_encode(told))
+                response = answer(self._tunables, line, self._log, self._introspection)
+                connection.sendall(_encode(response))
             else:
-                self._mark(connection, time.monotonic())
+                self._set_idle_since(connection, time.monotonic())
                 if len(held) <= LINE_LIMIT:
                     continue
             connection.sendall(_encode(_error("line longer than 64 KiB")))
             return
 
 
-def _encode(told: dict[str, Any]) -> bytes:
-    # A lone surrogate, which JSON may contain, must not end the connection.
-    return json.dumps(told, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+def _encode(response: dict[str, Any]) -> bytes:
+    # JSON may contain a lone surrogate, which UTF-8 cannot encode: replace it.
+    return json.dumps(response, ensure_ascii=False).encode("utf-8", "replace") + b"\n"

@@ -138,7 +138,7 @@ class Tunables:
         self._options = {option.name: option for option in options}
         self._counts = counts
         self._clock = clock
-        self._orders: dict[str, ChangeRequest] = {}
+        self._waiting: dict[str, ChangeRequest] = {}
         self._history: deque[ChangeRequest] = deque(maxlen=HISTORY)
         self._evicted = 0
         self._changed = threading.Condition()
@@ -154,7 +154,7 @@ class Tunables:
         with self._changed:
             options = {
                 option.name: option.described(
-                    self._orders[option.name].to if option.name in self._orders else None
+                    self._waiting[option.name].to if option.name in self._waiting else None
                 )
                 for option in self._options.values()
             }
@@ -182,8 +182,8 @@ class Tunables:
         with self._changed:
             for name, to in changes.items():
                 results.append(self._accept(name, to, evict, by))
-            self.attention = self.attention or bool(self._orders)
-            mine = [order for order in results if isinstance(order, ChangeRequest)]
+            self.attention = self.attention or bool(self._waiting)
+            mine = [change for change in results if isinstance(change, ChangeRequest)]
             if mine:
                 self.wake()
             self._changed.wait_for(lambda: all(o.outcome != "pending" for o in mine), wait_s)
@@ -209,46 +209,48 @@ class Tunables:
                 "reason": objection,
                 "evicted": 0,
             }
-        order = ChangeRequest(option, to, evict, clean(by, NAME_LIMIT), self._clock(), option.value)
-        earlier = self._orders.pop(name, None)
+        change = ChangeRequest(
+            option, to, evict, clean(by, NAME_LIMIT), self._clock(), option.value
+        )
+        earlier = self._waiting.pop(name, None)
         if earlier is not None:
             self._refuse(earlier, "replaced by a later change before the engine's next step")
-        self._orders[name] = order
-        self._history.append(order)
-        return order
+        self._waiting[name] = change
+        self._history.append(change)
+        return change
 
     # The engine's thread.
 
     def take(self) -> list[ChangeRequest]:
         """Take the waiting changes, oldest first; the caller must settle them."""
         with self._changed:
-            orders = list(self._orders.values())
-            self._orders.clear()
-            return orders
+            changes = list(self._waiting.values())
+            self._waiting.clear()
+            return changes
 
-    def settle(self, orders: Sequence[ChangeRequest], again: bool) -> None:
+    def settle(self, changes: Sequence[ChangeRequest], again: bool) -> None:
         """Mark changes as in force. again: the engine's thread needs a call at the next step."""
         with self._changed:
-            for order in orders:
-                order.before, order.option.value = order.option.value, order.to
-                order.outcome = "applied"
-                self._evicted += order.evicted
-            self.attention = again or bool(self._orders)
+            for change in changes:
+                change.before, change.option.value = change.option.value, change.to
+                change.outcome = "applied"
+                self._evicted += change.evicted
+            self.attention = again or bool(self._waiting)
             self._changed.notify_all()
 
-    def disable(self, reason: str, orders: Sequence[ChangeRequest] = ()) -> None:
-        """Switch off permanently: restore launch values, refuse ``orders`` and waiting changes."""
+    def disable(self, reason: str, changes: Sequence[ChangeRequest] = ()) -> None:
+        """Switch off permanently: restore launch values, refuse ``changes`` and waiting changes."""
         with self._changed:
             self.disabled = clean(reason, REASON_LIMIT)
             for option in self._options.values():
                 option.value = option.launch
-            for order in (*orders, *self._orders.values()):
-                self._refuse(order, self.disabled)
-            self._orders.clear()
+            for change in (*changes, *self._waiting.values()):
+                self._refuse(change, self.disabled)
+            self._waiting.clear()
             self.attention = False
             self._changed.notify_all()
 
-    def _refuse(self, order: ChangeRequest, reason: str) -> None:
-        order.outcome, order.reason = "refused", reason
-        self._evicted += order.evicted  # it may have failed after some evictions
+    def _refuse(self, change: ChangeRequest, reason: str) -> None:
+        change.outcome, change.reason = "refused", reason
+        self._evicted += change.evicted  # it may have failed after some evictions
         self._changed.notify_all()

@@ -1,15 +1,16 @@
 """Live options of a running vLLM engine: a plugin of the group ``vllm.general_plugins``.
 
-vLLM calls ``register`` in each of its processes; only those that make a scheduler (the engine core)
-or an ``AsyncLLM`` (an API server, see ``front_end``) are affected, and only where
-LLMTOP_LIVE_SOCKET is set. The scheduler becomes a subclass of
-the very class that vLLM chose, with one test at the head of ``schedule()``. That is between two
-steps, the only moment at which these values may change: inside a step vLLM asserts that neither
-the token budget nor the number of running requests is above its limit, and a failed assertion
-there ends the engine and every stream.
+vLLM calls ``register`` in each of its processes. It takes effect only if LLMTOP_LIVE_SOCKET is set,
+and only in a process that creates a scheduler (the engine core) or an ``AsyncLLM`` (an API server,
+see ``front_end``).
 
-What can be changed is found by looking at the scheduler, never by the version. Written against the
-schedulers of vLLM 0.20 to 0.32; docs/reference/vllm.md says which of them ran.
+The plugin replaces the scheduler class by a subclass of the class that vLLM chose. The subclass
+checks one flag at the start of ``schedule()``, between two steps. The values may change only there:
+inside a step, vLLM asserts that the token budget and the number of running requests are within
+their limits, and a failed assertion ends the engine and every stream.
+
+The plugin inspects the scheduler to find what can change; it never uses the version. It was written
+for the schedulers of vLLM 0.20 to 0.32; docs/reference/vllm.md lists those that were tested.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from llmtop_vllm.queue_counters import QueueCounters, RankCounters
 from llmtop_vllm.scheduler_control import SchedulerControl, rank_of
 
 SOCKET_VARIABLE = "LLMTOP_LIVE_SOCKET"
-# Processes of vLLM that have no AsyncLLM: what that imports would only slow their start.
+# vLLM's processes without an AsyncLLM. To import that class would only delay their start.
 WITHOUT_CLIENTS = ("EngineCore", "VllmWorker", "Worker", "DPCoordinator")
 
 log = logging.getLogger("vllm.llmtop")  # below "vllm", so that vLLM's own handler prints it
 
 
 def register() -> None:
-    """The entry point. A failure in here leaves a stock vLLM behind."""
+    """The entry point. After a failure here vLLM runs unmodified."""
     if not os.environ.get(SOCKET_VARIABLE):
         return
     try:
@@ -65,10 +66,10 @@ def register() -> None:
 
 
 def live_scheduler(chosen: Any) -> Any:
-    """A subclass of the scheduler class that vLLM chose, or whatever it chose if that is no class.
+    """A subclass of the scheduler class that vLLM chose; its choice itself if that is not a class.
 
-    A subclass, so that the asynchronous scheduler keeps its own ways, and so that vLLM's
-    ``isinstance`` questions get the same answers.
+    With a subclass, the asynchronous scheduler keeps its behaviour, and vLLM's ``isinstance``
+    checks have the same results.
     """
     if not isinstance(chosen, type) or not callable(getattr(chosen, "schedule", None)):
         return chosen
@@ -79,7 +80,7 @@ def live_scheduler(chosen: Any) -> Any:
             self._llmtop = attach(self)
 
         def schedule(self, *args: Any, **kwargs: Any) -> Any:
-            # All that is added while nothing is changed; docs/reference/vllm.md has what it costs.
+            # The only cost while no option is changed; docs/reference/vllm.md gives the figure.
             control = self._llmtop
             if control is not None and control.tunables.attention:
                 control.step()
@@ -91,7 +92,7 @@ def live_scheduler(chosen: Any) -> Any:
 
 
 def attach(scheduler: Any) -> SchedulerControl | None:
-    """Take control of a new scheduler and open the socket. On failure None: a stock engine."""
+    """Attach to a new scheduler and open the socket. None on failure: vLLM runs unmodified."""
     try:
         from vllm.version import __version__
 
@@ -108,7 +109,7 @@ def attach(scheduler: Any) -> SchedulerControl | None:
 def introspection(
     scheduler: Any, control: SchedulerControl, path: str, rank: int
 ) -> Introspection | None:
-    """What this scheduler shows of its inside; None where it has another structure."""
+    """Install the introspection hooks; None if this scheduler's structure is unknown."""
     try:
         from llmtop_vllm.engine_introspection import EngineIntrospection
 
@@ -122,15 +123,15 @@ def introspection(
 
 
 def rank_counters(path: str, rank: int) -> RankCounters | None:
-    """The queue's numbers for the front ends; None where the file cannot be had."""
+    """The queue counters for the front ends; None if their file cannot be created."""
     try:
         return QueueCounters(path).open_rank(rank)
     except Exception:
-        log.warning("llmtop: no queue limit: its numbers cannot be shared", exc_info=True)
+        log.warning("llmtop: no queue limit: the queue counters cannot be shared", exc_info=True)
         return None
 
 
 def socket_path(scheduler: Any, path: str) -> str:
-    """Where this scheduler's socket is: one for each data-parallel rank, rank 0 the plain path."""
+    """The socket of this scheduler: ``path`` for rank 0, ``path.N`` for data-parallel rank N."""
     rank = rank_of(scheduler)
     return f"{path}.{rank}" if rank else path

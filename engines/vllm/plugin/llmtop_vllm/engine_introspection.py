@@ -1,8 +1,8 @@
-"""Introspection of one scheduler: the hooks, what each of them records, and the guard.
+"""Introspection of one scheduler: its hooks, what they record, and the guard.
 
-What can be seen is found by looking at the scheduler and its engine core, never by the version.
-What cannot be seen is named in ``missing`` with the reason. Every hook runs under the guard: an
-exception of ours switches all of it off and puts vLLM's own methods back.
+The plugin inspects the scheduler and its engine core to find what it can report; it never uses the
+version. ``missing`` gives the reason for everything else. Every hook runs under the guard: if
+llmtop's code raises, all hooks are switched off and vLLM's own methods are restored.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ NO_BLOCKS = "this vLLM's KV cache manager has a different structure"
 
 
 class EngineIntrospection:
-    """Installs itself into one scheduler. counters: the queue's numbers for the front ends, None
-    where there are none."""
+    """Installs the hooks in one scheduler.
+
+    counters: the queue counters for the front ends, None if there are none. rank: the data-parallel
+    rank.
+    """
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class EngineIntrospection:
             scheduler,
             self._found,
             self._recorder.idle,
-            self._orders,
+            self._at_boundary,
             self._clocks.received,
             self._guarded,
         )
@@ -75,7 +78,7 @@ class EngineIntrospection:
         self.inside.missing["abort"] = ABORT_ELSEWHERE
 
     def install(self) -> None:
-        """Put the hooks in. Raises where this scheduler has other methods; nothing stays then."""
+        """Install the hooks. AttributeError if a method is missing; then no hook is left."""
         undo = self.inside.restore
         if self._queue is not None:
             undo.append(self._queue.close)
@@ -83,7 +86,7 @@ class EngineIntrospection:
             for name in ("schedule", "update_from_output", "add_request", "finish_requests"):
                 undo.append(patch(self._scheduler, name, getattr(self, f"_{name}")(name)))
             self._install_loop()
-            self._write_queue(planned=True)  # before the first step all slots are free
+            self._write_queue(planned=True)  # all slots are free before the first step
         except Exception:
             for one in reversed(undo):
                 one()
@@ -110,7 +113,7 @@ class EngineIntrospection:
         for undo in self._loop.undo:
             undo()
 
-    # What this scheduler has.
+    # What this scheduler can report.
 
     def _free_blocks(self) -> Callable[[], int] | None:
         pool = getattr(getattr(self._scheduler, "kv_cache_manager", None), "block_pool", None)
@@ -130,7 +133,7 @@ class EngineIntrospection:
         return lambda ident: sum(len(table.get(ident, ())) for table in tables)  # type: ignore[union-attr]
 
     def _found(self, core: Any) -> None:
-        """The engine core of this scheduler makes its first round."""
+        """The engine loop has found the engine core of this scheduler."""
         if hasattr(core, "batch_queue"):
             self._gap.core = core
         else:
@@ -171,13 +174,13 @@ class EngineIntrospection:
         except Exception as error:
             self.inside.switch_off(error, where)
 
-    def _orders(self) -> None:
+    def _at_boundary(self) -> None:
         if self._control.tunables.attention:
             self._control.step()
         if self._boundary.attention:
             self._boundary.run()
 
-    # The hooks. Each gets its original first, so that a missing one shows at the start.
+    # The hooks. Each first reads its original, so that a missing method raises at installation.
 
     def _schedule(self, name: str) -> Callable[..., Any]:
         original = getattr(self._scheduler, name)
@@ -227,12 +230,12 @@ class EngineIntrospection:
         original = getattr(self._scheduler, name)
 
         def add_request(request: Any, *args: Any, **kwargs: Any) -> Any:
-            def note() -> None:
+            def record() -> None:
                 if self._queue is not None:
                     self._queue.received()
                 self._clocks.added(request)
 
-            self._guarded(note, "add_request()")
+            self._guarded(record, "add_request()")
             return original(request, *args, **kwargs)
 
         return add_request
@@ -249,11 +252,11 @@ class EngineIntrospection:
                 ids = request_ids = list(request_ids)
             result = original(request_ids, *args, **kwargs)
 
-            def note() -> None:
+            def record() -> None:
                 for ident in ids:
                     self._clocks.removed(ident)
 
-            self._guarded(note, "finish_requests()")
+            self._guarded(record, "finish_requests()")
             return result
 
         return finish_requests

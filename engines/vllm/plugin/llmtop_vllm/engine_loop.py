@@ -1,7 +1,7 @@
-"""vLLM's engine core as far as introspection needs it: its idle time, its launches, its wake-up.
+"""Hooks in the loop of vLLM's engine core: idle time, received requests, wake-up.
 
-The plugin makes the scheduler, and the scheduler does not know its engine core. So the core is
-found when it first looks at its queue of requests, before its first step.
+The plugin creates the scheduler, and the scheduler has no reference to its engine core. So the
+plugin finds the core when the core first reads its input queue, before its first step.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from llmtop_vllm.patching import patch
 
 
 class EngineLoop:
-    """Follows the engine core of one scheduler. Everything runs on the engine's thread, but
-    ``wake`` and ``received``.
+    """Observes the engine core of one scheduler.
 
-    found: called once with the core. idle: there was no work since this moment. boundary: orders
-    may be carried out now. received: a front end's request came in. guarded: calls its first
-    argument under the guard, if it is still on; the second one says where that is.
+    found: called once with the core. idle: called after an idle time with its begin, monotonic
+    seconds. boundary: called between two steps when ``wake`` was called. received: called with each
+    request from a front end, on the thread that reads them. guarded: calls its first argument under
+    the guard, unless introspection is off; its second argument names the place for the error
+    message. All but ``received`` are called on the engine's thread.
     """
 
     def __init__(
@@ -44,13 +45,13 @@ class EngineLoop:
         self.undo: list[Callable[[], None]] = []
 
     def install(self) -> None:
-        """Wait for the core. AttributeError or ImportError where vLLM has another structure."""
+        """Find the core later. AttributeError or ImportError if vLLM's structure is unknown."""
         from vllm.v1.engine import EngineCoreRequestType
         from vllm.v1.engine.core import EngineCoreProc
 
         self._wake_up = getattr(EngineCoreRequestType, "WAKEUP", None)
         wait = EngineCoreProc._process_input_queue
-        EngineCoreProc.has_work  # noqa: B018 - looked at now, not in the middle of the loop
+        EngineCoreProc.has_work  # noqa: B018 - raises AttributeError now, not inside the loop
 
         def _process_input_queue(core: Any) -> Any:
             if core.scheduler is not self._scheduler:
@@ -67,14 +68,14 @@ class EngineLoop:
         self.undo.append(patch(EngineCoreProc, "_process_input_queue", _process_input_queue))
 
     def wake(self) -> None:
-        """Let an idle engine core come to its boundary. For any thread."""
+        """Make an idle engine core reach its step boundary. Thread-safe."""
         core = self._core
         if core is not None and self._wake_up is not None:
             core.input_queue.put_nowait((self._wake_up, None))
 
     @property
     def wakes(self) -> bool:
-        """Whether an idle engine can be woken."""
+        """Whether ``wake`` can wake an idle engine of this version."""
         return self._wake_up is not None
 
     def _adopt(self, core: Any) -> None:
@@ -85,7 +86,7 @@ class EngineLoop:
 
         def _handle_client_request(kind: Any, request: Any) -> Any:
             if kind is wake_up:
-                self._guarded(self._boundary, "carrying out orders")
+                self._guarded(self._boundary, "applying changes")
             return handle(kind, request)
 
         self.undo.append(patch(core, "_handle_client_request", _handle_client_request))
@@ -93,7 +94,7 @@ class EngineLoop:
         preprocess = getattr(core, "preprocess_add_request", None)
 
         def execute_dummy_batch(*args: Any, **kwargs: Any) -> Any:
-            # Another rank of a mixture of experts has work, and this one has none.
+            # With a mixture of experts, a rank without work steps while another rank has work.
             begun = self._clock()
             result = dummy(*args, **kwargs)
             self._guarded(lambda: self._idle(begun), "counting idle time")

@@ -1,7 +1,7 @@
-"""A front end of vLLM (a process of its API server): its socket, the queue limit, aborts, lag.
+"""A front end of vLLM (an API server process): its socket, the queue limit, aborts, latencies.
 
-vLLM makes one ``AsyncLLM`` in each of them. Only there is it known what a client was told, and
-only there can a request be refused before the engine has it.
+vLLM creates one ``AsyncLLM`` in each front end. Only a front end knows what it has sent to a
+client, and only a front end can refuse a request before the engine receives it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from llmtop_live.latency_histogram import LatencyHistograms
 from llmtop_live.socket_server import SocketServer
 from llmtop_live.tunables import TunableOption, Tunables
 
-from llmtop_vllm.answer_times import AnswerTimes, flushed_by_uvloop
+from llmtop_vllm.arrival_stamps import stamp_arrivals
 from llmtop_vllm.patching import patch
 from llmtop_vllm.queue_counters import FRONT_ENDS, QueueCounters
 from llmtop_vllm.queue_gate import QueueGate, gated
 from llmtop_vllm.request_abort import EventLoop, RequestAbort
-from llmtop_vllm.server_door import stamp_arrivals
+from llmtop_vllm.ttft_recorder import TtftRecorder, flushed_by_uvloop
 
 MOST_QUEUED = 1_000_000
 NOTE = (
-    "requests above it get 503 at once; waiting requests of each data-parallel rank, 0 is no limit"
-    " (vLLM's own --max-num-queued-reqs counts running requests too)"
+    "waiting requests of each data-parallel rank; requests above the limit get 503 at once, 0 is no"
+    " limit (vLLM's own --max-num-queued-reqs counts running requests too)"
 )
-NO_STAMP = "this vLLM's engine core does not stamp what it sends"
+NO_STAMP = "this vLLM's engine core does not timestamp its outputs"
 BASE = {
     "ttft": "arrival at the server, until the first bytes of the answer are sent",
     "output_lag": "the engine core's output, until the front end has it ready for its client",
@@ -39,7 +39,7 @@ BASE = {
 
 
 class FrontEndIntrospection(Introspection):
-    """With the number of requests that were refused."""
+    """Introspection that also reports the number of refused requests."""
 
     gate: QueueGate | None = None
 
@@ -50,7 +50,11 @@ class FrontEndIntrospection(Introspection):
 
 
 class FrontEnd:
-    """Puts the hooks into one ``AsyncLLM`` and opens its socket. path: the socket of rank 0."""
+    """Installs hooks in one ``AsyncLLM`` and opens the front end's socket.
+
+    engine: the ``AsyncLLM``. path: the socket of rank 0. number: of this front end, from 0. clock:
+    monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -78,38 +82,38 @@ class FrontEnd:
         self.inside = inside = FrontEndIntrospection(log, number, "front_end")
         inside.gate = self.gate
         inside.latencies = LatencyHistograms(tuple(BASE), BASE)
-        self.times = AnswerTimes(
+        self.ttft = TtftRecorder(
             inside.latencies["ttft"], self._guarded, clock, flushed=flushed_by_uvloop
         )
         inside.boundary = self._loop  # type: ignore[assignment]
         inside.abort = RequestAbort(engine)  # type: ignore[assignment]
 
     def install(self) -> None:
-        """Put the hooks in. Raises where this front end has another structure."""
+        """Install the hooks. AttributeError if this front end's structure is unknown."""
         undo = self.inside.restore
         undo.append(self._open_gate)
         client, processor = self._engine.engine_core, self._engine.output_processor
         send, process = client.add_request_async, processor.process_outputs
-        lag = self.inside.latencies
-        assert lag is not None
+        latencies = self.inside.latencies
+        assert latencies is not None
 
         async def add_request_async(request: Any, *args: Any, **kwargs: Any) -> Any:
-            def note() -> None:
+            def record() -> None:
                 self.gate.submitted()
-                self.times.submitted(request)
+                self.ttft.submitted(request)
 
-            self._guarded(note, "sending a request")
+            self._guarded(record, "sending a request")
             return await send(request, *args, **kwargs)
 
-        def process_outputs(outputs: Any, made: Any = None, *args: Any, **kwargs: Any) -> Any:
-            def note() -> None:
-                self.times.arrived(outputs)
-                self.inside.seen("output_lag", bool(made), NO_STAMP)
-                if made:
-                    lag["output_lag"].add(self._clock() - made, len(outputs))
+        def process_outputs(outputs: Any, stamp: Any = None, *args: Any, **kwargs: Any) -> Any:
+            def record() -> None:
+                self.ttft.outputs_received(outputs)
+                self.inside.seen("output_lag", bool(stamp), NO_STAMP)
+                if stamp:
+                    latencies["output_lag"].add(self._clock() - stamp, len(outputs))
 
-            result = process(outputs, made, *args, **kwargs)
-            self._guarded(note, "processing outputs")
+            result = process(outputs, stamp, *args, **kwargs)
+            self._guarded(record, "processing outputs")
             return result
 
         undo.append(patch(client, "add_request_async", add_request_async))
@@ -128,7 +132,7 @@ class FrontEnd:
             def guard(error: Exception) -> None:
                 self._switch_off(error, "the gate")
 
-            behind = gated(inner, self.gate, self.times, guard)
+            behind = gated(inner, self.gate, self.ttft, guard)
 
             async def answer(scope: Any, receive: Any, send: Any) -> None:
                 if self.inside.off is not None:
@@ -138,12 +142,12 @@ class FrontEnd:
 
             return answer
 
-        # Those that are built already stay behind the gate, which is open once this is off.
+        # Stacks that are already built keep the gate. It admits everything after the restore.
         self.inside.restore.append(patch(FastAPI, "build_middleware_stack", build_middleware_stack))
 
     def open(self, path: str) -> None:
-        """Answer on the front end's socket."""
-        with contextlib.suppress(RuntimeError):  # made before its loop runs: the gate sees it
+        """Open the front end's socket."""
+        with contextlib.suppress(RuntimeError):  # no running loop yet: the gate finds it later
             self._learn_loop()
         SocketServer(path, self.tunables, self._log, self.inside).open()
 
@@ -152,11 +156,11 @@ class FrontEnd:
             self._loop.loop = asyncio.get_running_loop()
 
     def _apply(self) -> None:
-        """A new limit holds from the next request on, without the engine's thread."""
-        orders = self.tunables.take()
-        for order in orders:
-            self.gate.limit = order.to
-        self.tunables.settle(orders, again=False)
+        """Apply a new limit at once: it needs no engine step and affects the next request."""
+        changes = self.tunables.take()
+        for change in changes:
+            self.gate.limit = change.to
+        self.tunables.settle(changes, again=False)
 
     def _guarded(self, work: Callable[[], None], where: str) -> None:
         if self.inside.off is not None:
@@ -175,11 +179,14 @@ class FrontEnd:
 
 
 def _no_counts() -> tuple[int, int]:
-    raise LookupError("a front end knows its own requests alone")
+    raise LookupError("a front end knows only its own requests")
 
 
 def hook(path: str, log: logging.Logger) -> None:
-    """Wait for the ``AsyncLLM`` of this process. ImportError where there can be none."""
+    """Attach to the ``AsyncLLM`` of this process when it is created.
+
+    path: the socket of rank 0. ImportError if this vLLM has no ``AsyncLLM``.
+    """
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.version import __version__
 
@@ -192,7 +199,7 @@ def hook(path: str, log: logging.Logger) -> None:
         try:
             number = getattr(engine.engine_core, "client_index", 0)
             if not isinstance(number, int) or not 0 <= number < FRONT_ENDS:
-                raise ValueError("the number of this front end is not known")
+                raise ValueError("the number of this front end is unknown")
             front_end = FrontEnd(engine, path, number, str(__version__), log)
             front_end.install()
             front_end.open(f"{path}.front.{number}")

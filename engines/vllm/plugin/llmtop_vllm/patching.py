@@ -1,4 +1,4 @@
-"""A method of one of vLLM's objects, replaced so that it can be put back."""
+"""Replaces a method of a vLLM object or class, and can restore it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def patch(owner: Any, name: str, replacement: Callable[..., Any]) -> Callable[[], None]:
-    """Set ``owner.name``. The result restores the original, unless other code replaced ours."""
+    """Set ``owner.name``. The returned function restores it, unless other code replaced ours."""
     had = name in vars(owner)
     before = vars(owner).get(name)
     setattr(owner, name, replacement)
 
     def undo() -> None:
         if vars(owner).get(name) is not replacement:
-            return  # another plugin has wrapped it; ours passes everything through by then
+            return  # another plugin has wrapped it; our function then only calls the original
         if had:
             setattr(owner, name, before)
         else:

@@ -1,12 +1,12 @@
-"""The queue limit: requests above it are refused before they reach the engine.
+"""The queue limit: refuses requests above it before they reach the engine.
 
-An ASGI gate around vLLM's HTTP server. It answers 503 with Retry-After at once, also to requests
-that stream. Refused from inside the scheduler instead, a stream would end as an empty success, and
-vLLM's own latency metrics would count the refusal.
+This is ASGI middleware around vLLM's HTTP server. It answers 503 with Retry-After at once, for
+streams too. The scheduler could refuse requests instead. But then a stream would end as an empty
+success, and vLLM's own latency metrics would count the refusal.
 
-What counts is the queue and what is on its way to it, not what runs. Free slots of the batch are
-room besides: what the next step admits need not wait. The last to come is refused, whatever its
-priority; the gate does not read what is asked for.
+The limit counts waiting requests and requests in transit to the queue, but not running ones. Free
+slots of the batch are added to the limit, because the next step admits that many requests. The gate
+refuses the newest request, whatever its priority, because it does not read request bodies.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from llmtop_vllm.answer_times import VISIT, AnswerTimes
+from llmtop_vllm import ttft_recorder
+from llmtop_vllm.arrival_stamps import ARRIVED
 from llmtop_vllm.queue_counters import (
-    LET_IN,
+    ADMITTED,
     RECEIVED,
     REFUSED,
     ROOM,
@@ -27,15 +28,15 @@ from llmtop_vllm.queue_counters import (
     WAITING,
     QueueCounters,
 )
-from llmtop_vllm.server_door import CAME
+from llmtop_vllm.ttft_recorder import TtftRecorder
 
 PATHS = (
     *("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages", "/generate"),
     *("/v1/embeddings", "/pooling", "/classify", "/score", "/rerank"),
 )
 RETRY_AFTER_S = 1
-LOOK_S = 1.0  # so long the list of processes is taken as it is
-SETTLED_S = 1.0
+REFRESH_S = 1.0  # interval between updates of the list of processes
+LOST_AFTER_S = 1.0  # requests in transit are lost if nothing is unfinished for this long
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -43,114 +44,125 @@ Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Claim:
-    """A request that was let in: counted, and on its way to the engine."""
+class AdmittedRequest:
+    """An admitted HTTP request. in_transit: the gate has counted it, the engine has not got it."""
 
-    __slots__ = ("on_its_way",)
+    __slots__ = ("in_transit",)
 
     def __init__(self) -> None:
-        self.on_its_way = True
+        self.in_transit = True
 
 
-CLAIM: contextvars.ContextVar[Claim | None] = contextvars.ContextVar("llmtop_claim", default=None)
+CURRENT: contextvars.ContextVar[AdmittedRequest | None] = contextvars.ContextVar(
+    "llmtop_admitted", default=None
+)
 
 
 class QueueGate:
-    """The gate of one front end. limit: requests that may wait on each rank; 0 is no limit.
-    unfinished: how many requests this front end has in the engine. All of it runs on the front
-    end's event loop, but ``limit`` is set from another thread."""
+    """The gate of one front end. Runs on the front end's event loop.
+
+    limit: requests that may wait on each rank, 0 for no limit; set from another thread. own: the
+    counters of this front end. unfinished: returns how many requests this front end has in the
+    engine. clock: monotonic seconds.
+    """
 
     def __init__(
         self,
         counters: QueueCounters,
-        mine: memoryview,
+        own: memoryview,
         unfinished: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limit = 0
         self._counters = counters
-        self._mine = mine
+        self._own = own
         self._unfinished = unfinished
         self._clock = clock
-        self._on_its_way = 0
-        self._looked: float | None = None
+        self._in_transit = 0
+        self._refreshed_at: float | None = None
         self._ranks: list[memoryview] = []
         self._front_ends: list[memoryview] = []
         self._quiet_since: float | None = None
 
     @property
     def refused(self) -> int:
-        """Requests that this front end refused so far."""
-        return self._mine[REFUSED]
+        """Requests that this front end has refused since its start."""
+        return self._own[REFUSED]
 
-    def enter(self) -> Claim | None:
-        """Let a request in, or refuse it."""
+    def enter(self) -> AdmittedRequest | None:
+        """Admit a request. Returns None if it is refused."""
         if self.limit > 0 and not self.has_room():
-            self._mine[REFUSED] += 1
+            self._own[REFUSED] += 1
             return None
-        self._on_its_way += 1
-        self._mine[LET_IN] += 1
-        self._count()
-        return Claim()
+        self._in_transit += 1
+        self._own[ADMITTED] += 1
+        self._count_unfinished()
+        return AdmittedRequest()
 
-    def leave(self, claim: Claim) -> None:
-        """Its answer is complete."""
-        if claim.on_its_way:  # it never reached the engine: a wrong request, or a lost client
-            claim.on_its_way = False
-            self._on_its_way -= 1
-            self._mine[LET_IN] -= 1
-        self._count()
+    def leave(self, admitted: AdmittedRequest) -> None:
+        """The response to an admitted request is complete."""
+        if admitted.in_transit:  # it did not reach the engine: it was invalid or its client left
+            admitted.in_transit = False
+            self._in_transit -= 1
+            self._own[ADMITTED] -= 1
+        self._count_unfinished()
 
     def submitted(self) -> None:
-        """A request goes to the engine: the one that was let in, or one more of the same."""
-        claim = CLAIM.get()
-        if claim is not None and claim.on_its_way:
-            claim.on_its_way = False
-            self._on_its_way -= 1
+        """The front end sends a request to the engine.
+
+        An HTTP request with several prompts or choices becomes several such requests.
+        """
+        admitted = CURRENT.get()
+        if admitted is not None and admitted.in_transit:
+            admitted.in_transit = False
+            self._in_transit -= 1
         else:
-            self._mine[LET_IN] += 1
-        self._count()
+            self._own[ADMITTED] += 1
+        self._count_unfinished()
 
     def has_room(self) -> bool:
         """Whether the queue is shorter than the limit. True if the queue is unknown."""
-        self._look()
+        self._refresh()
         if not self._ranks:
             return True
         waiting = sum(one[WAITING] for one in self._ranks)
         room = sum(one[ROOM] for one in self._ranks)
-        return waiting + self._coming() < self.limit * len(self._ranks) + room
+        return waiting + self._requests_in_transit() < self.limit * len(self._ranks) + room
 
-    def _coming(self) -> int:
-        let_in = sum(one[LET_IN] for one in self._front_ends)
+    def _requests_in_transit(self) -> int:
+        admitted = sum(one[ADMITTED] for one in self._front_ends)
         received = sum(one[RECEIVED] for one in self._ranks)
         unfinished = sum(one[UNFINISHED] for one in self._front_ends)
-        self._settle(let_in - received, unfinished)
-        return max(0, min(let_in - received, unfinished))
+        self._drop_lost(admitted - received, unfinished)
+        return max(0, min(admitted - received, unfinished))
 
-    def _settle(self, coming: int, unfinished: int) -> None:
-        """What is still on its way when nothing is unfinished was lost: count without it."""
-        if unfinished or not coming:
+    def _drop_lost(self, in_transit: int, unfinished: int) -> None:
+        """If no request is unfinished, those still in transit were lost: do not count them."""
+        if unfinished or not in_transit:
             self._quiet_since = None
         elif self._quiet_since is None:
             self._quiet_since = self._clock()
-        elif self._clock() - self._quiet_since >= SETTLED_S:
-            self._mine[LET_IN] -= coming
+        elif self._clock() - self._quiet_since >= LOST_AFTER_S:
+            self._own[ADMITTED] -= in_transit
             self._quiet_since = None
 
-    def _count(self) -> None:
-        self._mine[UNFINISHED] = self._on_its_way + self._unfinished()
+    def _count_unfinished(self) -> None:
+        self._own[UNFINISHED] = self._in_transit + self._unfinished()
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         now = self._clock()
-        if self._looked is None or now - self._looked >= LOOK_S:
-            self._looked = now
+        if self._refreshed_at is None or now - self._refreshed_at >= REFRESH_S:
+            self._refreshed_at = now
             self._ranks = self._counters.ranks()
             self._front_ends = self._counters.front_ends()
 
 
-def gated(app: App, gate: QueueGate, times: AnswerTimes, guard: Callable[[Exception], None]) -> App:
-    """The application behind the gate. times: measures who is let in. guard: takes an exception of
-    the gate, which then is open."""
+def gated(app: App, gate: QueueGate, ttft: TtftRecorder, guard: Callable[[Exception], None]) -> App:
+    """The application behind the gate.
+
+    ttft: measures the admitted requests. guard: called with an exception of the gate; the request
+    then passes.
+    """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -158,27 +170,28 @@ def gated(app: App, gate: QueueGate, times: AnswerTimes, guard: Callable[[Except
         if not scope["path"].endswith(PATHS):
             return await app(scope, receive, send)
         try:
-            visit = times.begin(scope.get(CAME))
-            claim = gate.enter()
+            http_request = ttft.begin(scope.get(ARRIVED))
+            admitted = gate.enter()
         except Exception as error:
             guard(error)
             return await app(scope, receive, send)
-        if claim is None:
+        if admitted is None:
             return await _refuse(send, gate.limit)
-        token, mine = CLAIM.set(claim), VISIT.set(visit)
+        admission_token = CURRENT.set(admitted)
+        ttft_token = ttft_recorder.CURRENT.set(http_request)
         try:
-            return await app(scope, receive, times.watched(visit, send))
+            return await app(scope, receive, ttft.observed(http_request, send))
         finally:
-            CLAIM.reset(token)
-            VISIT.reset(mine)
-            times.end(visit)
-            gate.leave(claim)
+            CURRENT.reset(admission_token)
+            ttft_recorder.CURRENT.reset(ttft_token)
+            ttft.end(http_request)
+            gate.leave(admitted)
 
     return answer
 
 
 async def _refuse(send: Send, limit: int) -> None:
-    words = f"The queue is full: {limit} requests wait already (max_queued_requests)."
+    words = f"The queue is full: {limit} requests are waiting (max_queued_requests)."
     error = {"message": words, "type": "ServiceUnavailableError", "param": None, "code": 503}
     body = json.dumps({"error": error}).encode()
     headers = [

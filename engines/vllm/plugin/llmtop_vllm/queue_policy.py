@@ -1,8 +1,8 @@
-"""The order of vLLM's queue, changed while it runs.
+"""Changes the scheduling policy of vLLM's queue while the engine runs.
 
-vLLM reads the policy at each step, but chose the class of its queues at launch, so they are
-rebuilt. Going back to first come, first served puts requests into the order of their arrival again,
-those that were preempted first, as vLLM itself would have them.
+vLLM reads the policy at each step, but it chose the class of its queues at launch. So a change
+rebuilds the queues. The policy fcfs (first come, first served) restores the order of arrival, with
+preempted requests first, as in vLLM itself.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any
 
 from llmtop_live.tunables import TunableOption
 
-# 0.24 and 0.26 have skipped_waiting beside the queue, 0.32 and later kv_holding_waiting.
+# 0.24 and 0.26 have skipped_waiting besides the queue, 0.32 and later kv_holding_waiting.
 QUEUES = ("waiting", "skipped_waiting", "kv_holding_waiting")
 
 
 class QueuePolicy:
-    """The queues of one scheduler. All of it runs on the engine's thread, between two steps."""
+    """The queues of one scheduler. Runs on the engine's thread, between two steps."""
 
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
         self._launch: Any = None
 
     def option(self) -> TunableOption | None:
-        """The choice of policies, None where this scheduler's queues cannot be rebuilt."""
+        """The option with its policies; None if this scheduler's queues cannot be rebuilt."""
         try:
             from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_queue
         except ImportError:
@@ -52,13 +52,13 @@ class QueuePolicy:
         )
 
     def apply(self, name: str) -> None:
-        """Order the waiting requests by another policy; nothing changes when it fails half way."""
+        """Order the waiting requests by another policy. If this raises, nothing has changed."""
         from vllm.v1.core.sched.request_queue import SchedulingPolicy
 
         self._rebuild(SchedulingPolicy(name))
 
     def restore(self) -> None:
-        """The policy of the launch again."""
+        """Restore the launch policy."""
         if self._launch is not None and self._scheduler.policy is not self._launch:
             self._rebuild(self._launch)
 

@@ -1,8 +1,8 @@
-"""Abort of requests in the API server that holds them.
+"""Aborts requests in the API server that received them.
 
-``AsyncLLM.abort`` ends the client's answer (finish reason ``abort``), frees the KV blocks at the
-next step, and leaves vLLM's own metrics alone. A request without any token yet gets an error
-instead: its stream would end as an empty success.
+``AsyncLLM.abort`` ends the response with the finish reason ``abort`` and frees the KV blocks at the
+next step. It does not change vLLM's own metrics. A request without a token gets an error instead,
+because its stream would end as an empty success.
 """
 
 from __future__ import annotations
@@ -15,88 +15,94 @@ from typing import Any
 
 from llmtop_live.step_boundary import NotDone
 
-NOT_YET = "no request has come to this front end yet"
+NOT_YET = "this front end has not received a request yet"
 Outcome = tuple[list[str], list[str], list[tuple[str, str]]]
 
 
 class EventLoop:
-    """The front end's event loop, as the place where aborts are done. It is known from the first
-    request on; before that there is nothing to abort."""
+    """Runs aborts on the front end's event loop.
+
+    loop: known after the first request; before that there is nothing to abort.
+    """
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._closed: str | None = None
 
     def call(self, work: Callable[[], Any], timeout_s: float = 1.0) -> Any:
-        """The result of ``work()`` on the loop, awaited where it can be. Raises NotDone."""
+        """Run ``work()`` on the loop and return its result; an awaitable is awaited.
+
+        Raises NotDone: without a loop, after ``close``, after ``timeout_s`` seconds, and for every
+        exception of ``work``.
+        """
         if self._closed is not None:
             raise NotDone(self._closed)
         if self.loop is None:
             raise NotDone(NOT_YET)
 
-        async def done() -> Any:
+        async def run() -> Any:
             result = work()
             return await result if inspect.isawaitable(result) else result
 
-        future = asyncio.run_coroutine_threadsafe(done(), self.loop)
+        future = asyncio.run_coroutine_threadsafe(run(), self.loop)
         try:
             return future.result(timeout_s)
         except NotDone:
             raise
-        except concurrent.futures.TimeoutError:  # before 3.11 not the built-in one
+        except concurrent.futures.TimeoutError:  # before Python 3.11 not the built-in TimeoutError
             future.cancel()
             raise NotDone(f"the front end did not answer within {timeout_s:g} s") from None
         except Exception as error:
             raise NotDone(f"{type(error).__name__}: {error}") from None
 
     def close(self, reason: str) -> None:
-        """Refuse everything from now on."""
+        """Refuse all later calls, with this reason."""
         self._closed = reason
 
 
 class RequestAbort:
-    """Aborts requests of one ``AsyncLLM``, on its event loop."""
+    """Aborts requests of one ``AsyncLLM``. Runs on its event loop."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
 
     def __call__(self, ids: Sequence[str], by: str, reason: str) -> Coroutine[Any, Any, Outcome]:
-        """The outcome of each id. The ids are those that clients know, exactly."""
+        """Abort the requests with exactly these client ids: (aborted, ended before, refused)."""
         return self._abort(ids, reason)
 
     async def _abort(self, ids: Sequence[str], reason: str) -> Outcome:
         aborted: list[str] = []
         ended: list[str] = []
         for ident in ids:
-            known = self._known(ident)
-            if not known:
+            external = self._external_ids(ident)
+            if not external:
                 ended.append(ident)
                 continue
-            for one in known:
-                self._tell(one, reason)
-            await self._engine.abort(known)
+            for one in external:
+                self._send_error(one, reason)
+            await self._engine.abort(external)
             aborted.append(ident)
         return aborted, ended, []
 
-    def _known(self, ident: str) -> list[str]:
-        """The engine's own names for a request: completions have one for each of their prompts."""
-        there = self._names()
-        if ident in there:
+    def _external_ids(self, ident: str) -> list[str]:
+        """vLLM's external ids of a client's request: a completion has one for each prompt."""
+        table = self._id_table()
+        if ident in table:
             return [ident]
-        known: list[str] = []
-        while (name := f"{ident}-{len(known)}") in there:
-            known.append(name)
-        return known
+        found: list[str] = []
+        while (one := f"{ident}-{len(found)}") in table:
+            found.append(one)
+        return found
 
-    def _names(self) -> Any:
+    def _id_table(self) -> Any:
         processor = self._engine.output_processor
         return getattr(processor, "external_req_ids", processor.request_states)
 
-    def _tell(self, name: str, reason: str) -> None:
-        """An error to those that have no token; abort() itself ends the others."""
+    def _send_error(self, external: str, reason: str) -> None:
+        """Send an error to requests without a token. ``abort`` ends the others."""
         processor = self._engine.output_processor
-        names = self._names()
-        internal = names[name] if names is not processor.request_states else [name]
+        table = self._id_table()
+        internal = table[external] if table is not processor.request_states else [external]
         for ident in internal:
             state = processor.request_states.get(ident)
             if state is not None and state.is_prefilling and state.queue is not None:
@@ -104,14 +110,14 @@ class RequestAbort:
 
 
 def _error(reason: str) -> Exception:
-    words = "The operator of this server aborted the request"
-    words += f": {reason}." if reason else "."
+    message = "The operator of this server aborted the request"
+    message += f": {reason}." if reason else "."
     try:
         from http import HTTPStatus
 
         from vllm.exceptions import GracefulHTTPError
 
-        error: Exception = GracefulHTTPError(words, HTTPStatus.INTERNAL_SERVER_ERROR)
+        error: Exception = GracefulHTTPError(message, HTTPStatus.INTERNAL_SERVER_ERROR)
     except ImportError:  # before 0.32
-        error = RuntimeError(words)
+        error = RuntimeError(message)
     return error

@@ -1,8 +1,8 @@
-"""When each request arrived, was admitted, got its first and its last token; latencies of these.
+"""Times of each request (arrival, admission, first and last token), and the resulting latencies.
 
-All on the engine core's monotonic clock. The arrival is stamped with the wall clock by the front
-end, and is moved to this clock when the request comes in. An operation on a whole step is done on
-sets, because a loop over hundreds of requests at each step would cost too much.
+All times are on the engine core's monotonic clock. The front end stamps the arrival with the wall
+clock; it is converted when the scheduler receives the request. Operations on a whole step use sets,
+because a Python loop over hundreds of requests at each step would cost too much.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ BASE = {
     "itl": "output before",
     "arrival_lag": "arrival at the server, until the engine core has the request",
 }
-COMPLETE = ("STOP", "LENGTH", "REPETITION")  # not those that were aborted or failed
-MOST_KNOWN = 1 << 17  # names of requests on their way into the scheduler
+COMPLETE = ("STOP", "LENGTH", "REPETITION")  # finish reasons other than abort and error
+MOST_KNOWN = 1 << 17  # external ids of requests that the scheduler has not received yet
 
 
 class RequestClock:
-    """One unfinished request. Times are monotonic seconds. ident: as the client knows it."""
+    """One unfinished request.
+
+    Times are monotonic seconds. ident: the client's id. cached: prompt tokens from the prefix
+    cache. last: the time of its latest output before a step without one.
+    """
 
     __slots__ = ("admitted", "arrival", "cached", "first", "ident", "last", "request")
 
@@ -43,7 +47,11 @@ class RequestClock:
 
 
 class RequestClocks:
-    """The unfinished requests of one scheduler, and the latencies of all so far."""
+    """The unfinished requests of one scheduler, and the latencies of all requests since its start.
+
+    open: by vLLM's internal id. internal: internal ids by the client's id. clock: monotonic
+    seconds. wall: unix seconds.
+    """
 
     def __init__(
         self,
@@ -52,37 +60,37 @@ class RequestClocks:
     ) -> None:
         self.latencies = LatencyHistograms(NAMES, BASE)
         self.open: dict[str, RequestClock] = {}
-        self.internal: dict[str, str] = {}  # by the id that the client knows
+        self.internal: dict[str, str] = {}
         self._clock = clock
         self._wall = wall
-        self._coming: dict[str, str] = {}
-        self._before: frozenset[str] | set[str] = frozenset()  # got a token in the step before
+        self._external: dict[str, str] = {}
+        self._before: frozenset[str] | set[str] = frozenset()  # with a token in the previous step
         self._before_at = 0.0
 
     # The thread that reads requests from the front ends.
 
     def received(self, request: Any) -> None:
-        """A request reached the engine core."""
+        """The engine core has received a request from a front end."""
         self.latencies["arrival_lag"].add(max(0.0, self._wall() - request.arrival_time))
         external = getattr(request, "external_req_id", None)
         if external and external != request.request_id:
-            if len(self._coming) >= MOST_KNOWN:  # what could not be read never comes further
-                self._coming.pop(next(iter(self._coming)), None)
-            self._coming[request.request_id] = external
+            if len(self._external) >= MOST_KNOWN:  # an invalid request never reaches the scheduler
+                self._external.pop(next(iter(self._external)), None)
+            self._external[request.request_id] = external
 
     # The engine's thread.
 
     def added(self, request: Any) -> None:
-        """The scheduler has it."""
-        ident = self._coming.pop(request.request_id, request.request_id)
+        """The scheduler has received a request."""
+        ident = self._external.pop(request.request_id, request.request_id)
         if request.request_id in self.open:
-            return  # another part of the input of a request that is open
+            return  # another part of the input of an open request
         ago = max(0.0, self._wall() - request.arrival_time)
         self.open[request.request_id] = RequestClock(request, ident, self._clock() - ago)
         self.internal[ident] = request.request_id
 
     def admitted(self, new: Sequence[Any], begun: float) -> None:
-        """These are in a step for the first time, which began to be planned at ``begun``."""
+        """A step has these requests for the first time. begun: when its ``schedule()`` began."""
         for request in new:
             clock = self.open.get(request.req_id)
             if clock is not None and clock.admitted is None:
@@ -91,27 +99,28 @@ class RequestClocks:
                 self.latencies["queue"].add(max(0.0, begun - clock.arrival))
 
     def emitted(self, outputs: Sequence[Any], finished: Iterable[Any], now: float) -> None:
-        """A step brought these outputs, at ``now``. finished: those of them that are the last."""
-        got = {one.request_id for one in outputs}
+        """A step that ended at ``now`` has these outputs. finished: the last ones of a request."""
+        with_token = {one.request_id for one in outputs}
         for output in finished:
             if not output.new_token_ids:
-                got.discard(output.request_id)
+                with_token.discard(output.request_id)
         before = self._before
-        came = got - before
-        if again := len(got) - len(came):
-            self.latencies["itl"].add(now - self._before_at, again)
-        if again != len(before):
-            for ident in before - got:
+        not_before = with_token - before
+        if in_both := len(with_token) - len(not_before):
+            self.latencies["itl"].add(now - self._before_at, in_both)
+        if in_both != len(before):
+            for ident in before - with_token:
                 if (clock := self.open.get(ident)) is not None:
                     clock.last = self._before_at
-        for ident in came:
-            self._came_back(ident, now)
+        for ident in not_before:
+            self._first_or_resumed(ident, now)
         for output in finished:
             self._finish(output, now)
-            got.discard(output.request_id)
-        self._before, self._before_at = got, now
+            with_token.discard(output.request_id)
+        self._before, self._before_at = with_token, now
 
-    def _came_back(self, ident: str, now: float) -> None:
+    def _first_or_resumed(self, ident: str, now: float) -> None:
+        """A request has its first token, or a token again after a step without one."""
         clock = self.open.get(ident)
         if clock is None:
             return
@@ -133,7 +142,7 @@ class RequestClocks:
             self.latencies["tpot"].add((now - clock.first) / (tokens - 1))
 
     def removed(self, ident: str) -> RequestClock | None:
-        """It has ended, however."""
+        """A request has ended, for any reason. Returns its times, None if it is unknown."""
         clock = self.open.pop(ident, None)
         if clock is not None and self.internal.get(clock.ident) == ident:
             del self.internal[clock.ident]

@@ -15,8 +15,11 @@ from llmtop_vllm.request_clocks import RequestClock, RequestClocks
 
 
 class RequestRows(RequestView):
-    """Looks at one scheduler between two of its steps. blocks: KV blocks of a request by its id,
-    None where they cannot be counted."""
+    """Reads one scheduler between two of its steps.
+
+    blocks: the KV blocks of a request by its internal id, None if they cannot be counted. counts:
+    the present (running, waiting). clock: monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -38,7 +41,7 @@ class RequestRows(RequestView):
         return running
 
     def waiting(self) -> Iterable[Any]:
-        """The queue. A heap is taken as it lies: making its order would take a step's time."""
+        """The queue. A heap is read in storage order: sorting it could take as long as a step."""
         queues = (getattr(self._scheduler, name, None) for name in reversed(QUEUES))
         return itertools.chain.from_iterable(
             getattr(queue, "_heap", queue) for queue in queues if queue is not None
@@ -49,11 +52,11 @@ class RequestRows(RequestView):
         return self._counts()[1]
 
     def find(self, ident: str) -> Any:
-        """The unfinished request with exactly this id, be it the client's or vLLM's own."""
+        """The unfinished request with exactly this client id or internal id, else None."""
         return self._scheduler.requests.get(self._clocks.internal.get(ident, ident))
 
     def arrived(self, request: Any) -> float:
-        """When it arrived, unix time."""
+        """Its arrival time, unix seconds."""
         arrived: float = request.arrival_time
         return arrived
 
@@ -71,7 +74,7 @@ class RequestRows(RequestView):
         return 0 if self._blocks is None else self._blocks(request.request_id)
 
     def row(self, request: Any, now: float) -> dict[str, Any]:
-        """The fields of the protocol."""
+        """The fields of the protocol. now: unix seconds."""
         clock: RequestClock | None = self._clocks.open.get(request.request_id)
         status = _status(request)
         state = {"RUNNING": "running", "PREEMPTED": "preempted"}.get(status, "waiting")

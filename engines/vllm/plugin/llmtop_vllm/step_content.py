@@ -1,7 +1,7 @@
-"""What one step of vLLM's scheduler holds, out of the plan that ``schedule()`` returns.
+"""The content of one step, from the plan (``SchedulerOutput``) that ``schedule()`` returns.
 
-A step with hundreds of requests is looked at in C loops (``sum``, ``max``, ``in``) as far as
-possible. Only a step with prompts in it is looked at request by request.
+A step can have hundreds of requests. So the code uses C loops (``sum``, ``max``, ``in``) where
+possible, and a Python loop over the requests only if the step has prompts.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from llmtop_live.step_ring import UNKNOWN
 
 
 class StepContent:
-    """One planned step. requests: how many are in it. prefills: those with prompt tokens, or with
-    tokens that are computed again after a preemption. context_tokens: of all of them, this step's
-    included. cached_tokens: prompt tokens that came from the prefix cache."""
+    """One planned step.
+
+    requests: the number of its requests. prefills: requests that compute prompt tokens, or
+    recompute tokens after a preemption. context_tokens: the sum of the requests' lengths after this
+    step. cached_tokens: prompt tokens from the prefix cache. schedule_s, launch_s: set by the
+    recorder.
+    """
 
     __slots__ = (
         "cached_tokens",
@@ -30,7 +34,7 @@ class StepContent:
     )
 
     def __init__(self, plan: Any, most_decode: int) -> None:
-        """most_decode: tokens of a decoding request at most, drafts included."""
+        """most_decode: maximum number of tokens of a decoding request, drafts included."""
         tokens = plan.num_scheduled_tokens
         cached, new = plan.scheduled_cached_reqs, plan.scheduled_new_reqs
         self.plan = plan
@@ -47,18 +51,18 @@ class StepContent:
 
 
 def _prefills(tokens: dict[str, int], cached: Any, new: Any, most_decode: int) -> tuple[int, int]:
-    """Requests with prompt tokens, and how many tokens those are."""
-    made, resumed = cached.num_output_tokens, cached.resumed_req_ids
-    decodes = not new and not resumed and 0 not in made
-    if decodes and (not tokens or max(tokens.values()) <= most_decode):
+    """The number of requests that prefill, and of their tokens in this step."""
+    output_tokens, resumed = cached.num_output_tokens, cached.resumed_req_ids
+    only_decodes = not new and not resumed and 0 not in output_tokens
+    if only_decodes and (not tokens or max(tokens.values()) <= most_decode):
         return 0, 0
     count = total = 0
     for request in new:
         count += 1
         total += tokens[request.req_id]
-    for ident, outputs in zip(cached.req_ids, made, strict=False):
-        here = tokens[ident]
-        if outputs == 0 or here > most_decode or ident in resumed:
+    for ident, outputs in zip(cached.req_ids, output_tokens, strict=False):
+        scheduled = tokens[ident]
+        if outputs == 0 or scheduled > most_decode or ident in resumed:
             count += 1
-            total += here
+            total += scheduled
     return count, total

@@ -1,9 +1,8 @@
-"""One row of the ring for each step of one scheduler.
+"""Writes one row into the step ring for each step of one scheduler.
 
-A step lasts from the moment at which the engine's thread has the result of the step before to the
-one at which it has its own. That holds for synchronous scheduling (plan, launch, result) and for
-asynchronous scheduling, where the next step is planned and launched before the result is there.
-Time in which there was no work is not part of a step.
+A step lasts from the result of the previous step to its own result, both as received by the
+engine's thread. This definition also fits asynchronous scheduling, where vLLM plans and launches
+the next step before the result arrives. Time without work is not part of a step.
 """
 
 from __future__ import annotations
@@ -19,16 +18,17 @@ from llmtop_vllm.host_gap import HostGap
 from llmtop_vllm.request_clocks import RequestClocks
 from llmtop_vllm.step_content import StepContent
 
-NO_PREEMPTED = "this scheduler's plans do not say which requests were preempted"
-MOST_PLANNED = 64  # steps whose result is awaited: two, or as many as there are pipeline stages
+NO_PREEMPTED = "this scheduler's plans do not report preempted requests"
+MOST_PLANNED = 64  # steps without a result: at most two, or one for each pipeline stage
 
 
 class StepRecorder:
-    """Follows one scheduler on the engine's thread.
+    """Observes one scheduler. Runs on the engine's thread.
 
-    counts: (running, waiting). free_blocks: KV blocks that are free. refused: requests that were
-    refused at the queue limit, in all. most_decode: tokens of a decoding request at most. seen:
-    told of a column that may stay empty whether it was known, and else the reason.
+    counts: the present (running, waiting). free_blocks: the number of free KV blocks. refused:
+    requests refused at the queue limit since the start. most_decode: maximum number of tokens of a
+    decoding request, drafts included. clock: monotonic seconds. wall: unix seconds. seen: see
+    ``Introspection.seen``.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class StepRecorder:
         most_decode: int,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        seen: Callable[[str, bool, str], None] = lambda *told: None,
+        seen: Callable[[str, bool, str], None] = lambda *_: None,
     ) -> None:
         self._seen = seen
         self._ring = ring
@@ -56,14 +56,14 @@ class StepRecorder:
         self._clock = clock
         self._wall = wall
         self._planned: deque[StepContent] = deque(maxlen=MOST_PLANNED)
-        self._begun = 0.0  # the present schedule(), execute_model() or update_from_output()
-        self._ended: float | None = None  # when the last step ended
-        self._idle_s = 0.0  # since then
+        self._begun = 0.0  # when the last schedule() or execute_model() began
+        self._ended: float | None = None  # when the previous step ended
+        self._idle_s = 0.0  # time without work since then
 
     # The hooks, in the order of a step.
 
     def idle(self, begun: float) -> None:
-        """There was no work since ``begun``."""
+        """The engine had no work from ``begun`` until now."""
         now = self._clock()
         self._idle_s += now - begun
         self._gap.idle_s += now - begun
@@ -71,10 +71,10 @@ class StepRecorder:
     def plans(self) -> None:
         """``schedule()`` begins."""
         self._begun = now = self._clock()
-        self._gap.look(now)
+        self._gap.poll(now)
 
     def planned(self, plan: Any) -> None:
-        """``schedule()`` has made this plan."""
+        """``schedule()`` returned this plan."""
         content = StepContent(plan, self._most_decode)
         self._planned.append(content)
         self._seen("preempted", content.preempted == content.preempted, NO_PREEMPTED)
@@ -82,7 +82,7 @@ class StepRecorder:
         now = self._clock()
         content.schedule_s = now - self._begun
         if self._ended is None:
-            self._ended = self._begun  # the first step of all has none before it
+            self._ended = self._begun  # there is no step before the first one
             self._idle_s = 0.0
 
     def launches(self) -> None:
@@ -98,17 +98,17 @@ class StepRecorder:
             self._planned[-1].launch_s = now - self._begun
 
     def sampled(self) -> None:
-        """``sample_tokens()`` returned: the device has all of the step now."""
+        """``sample_tokens()`` returned: the whole step is submitted to the device."""
         self._gap.launched(self._clock())
 
     def updates(self) -> float:
-        """``update_from_output()`` begins: the step is over. The result is when."""
+        """``update_from_output()`` begins: the step has ended. Returns the time of its end."""
         now = self._clock()
         self._gap.result(now)
         return now
 
     def updated(self, plan: Any, result: Any, ended: float) -> None:
-        """``update_from_output()`` has taken in the result of ``plan``."""
+        """``update_from_output()`` returned ``result`` for ``plan``."""
         content = self._content_of(plan)
         batches = [batch.outputs for batch in result.values()]
         outputs = batches[0] if len(batches) == 1 else [one for batch in batches for one in batch]
@@ -138,7 +138,7 @@ class StepRecorder:
         before, idle_s = self._ended, self._idle_s
         self._ended, self._idle_s = ended, 0.0
         if before is None:
-            return  # it was under way when we came: how long it took is not known
+            return  # it began before the hooks were installed: its duration is unknown
         running, waiting = self._counts()
         refused = UNKNOWN
         if self._refused is not None:
@@ -171,7 +171,7 @@ class StepRecorder:
 
 
 def _drafts(result: Any) -> tuple[float, float]:
-    """Draft tokens that were checked and those that were accepted, as vLLM itself counts them."""
+    """Verified and accepted draft tokens, as counted by vLLM."""
     for batch in result.values():
         stats = batch.scheduler_stats
         if stats is not None:

@@ -1,9 +1,9 @@
-"""When a request reached the HTTP server's machine, before its application had a turn.
+"""The time at which a request arrived at the HTTP server's socket.
 
-uvicorn makes a ``RequestResponseCycle`` as soon as it has read the headers of a request. The
-application begins when the event loop comes to it: in a burst, after every request before it. A
-busy event loop reads late, too. The kernel knows for how long the bytes have waited in the socket.
-On one H200 the last of 64 requests that came at once waited 60 ms there.
+uvicorn creates a ``RequestResponseCycle`` when it has read the headers of a request. The
+application begins later, when the event loop schedules it: in a burst, after all earlier requests.
+A busy event loop also reads late. But the kernel reports how long the bytes have waited in the
+socket. On one H200 the last of 64 simultaneous requests waited 60 ms there.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 
 from llmtop_vllm.patching import patch
 
-CAME = "llmtop.came"  # in the scope of a request: when it came, on the monotonic clock
-SERVERS = ("httptools_impl", "h11_impl")  # uvicorn's two parsers of HTTP/1.1
-# ``tcpi_last_data_recv`` of linux/tcp.h: the twelfth 32-bit number, behind eight bytes. In ms, with
-# the resolution of the kernel's clock tick (1, 4 or 10 ms).
+ARRIVED = "llmtop.arrived"  # key in the ASGI scope of a request: monotonic seconds
+SERVERS = ("httptools_impl", "h11_impl")  # uvicorn's two HTTP/1.1 parsers
+# Offset in bytes of ``tcpi_last_data_recv`` (linux/tcp.h): the twelfth 32-bit number, after eight
+# bytes. Its unit is ms, its resolution the kernel's clock tick (1, 4 or 10 ms).
 LAST_RECEIVED = 8 + 11 * 4
-SHORTEST_S = 0.005  # less may be the clock tick alone
-LONGEST_S = 60.0  # a connection that waits longer than this was not read on purpose
+SHORTEST_S = 0.005  # a shorter wait can be the clock tick alone
+LONGEST_S = 60.0  # after a longer wait, the server did not read the connection on purpose
 
 Guarded = Callable[[Callable[[], None], str], None]
 
@@ -31,10 +31,10 @@ Guarded = Callable[[Callable[[], None], str], None]
 def stamp_arrivals(
     guarded: Guarded, clock: Callable[[], float] = time.monotonic
 ) -> list[Callable[[], None]]:
-    """Stamp the requests of this process from now on. The result: what takes the stamps back.
+    """Stamp all later requests of this process. Returns functions that restore uvicorn.
 
-    Servers that are not installed, or have another structure, are left out. Then a request counts
-    from the first turn of its application.
+    It skips parsers that are not installed or have an unknown structure. Then a request's arrival
+    is the moment at which the application begins with it. clock: monotonic seconds.
     """
     undo = []
     for name in SERVERS:
@@ -47,7 +47,7 @@ def stamp_arrivals(
 
 
 def waited_s(transport: Any) -> float:
-    """Seconds for which the newest bytes of a connection have been here; 0.0 where unknown."""
+    """How long the newest bytes of a connection have waited, in seconds; 0.0 if unknown."""
     connection = transport.get_extra_info("socket") if transport is not None else None
     option = getattr(socket, "TCP_INFO", None)
     if connection is None or option is None:
@@ -68,9 +68,9 @@ def _stamp(cycle: Any, guarded: Guarded, clock: Callable[[], float]) -> Callable
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         make(self, *args, **kwargs)
 
-        def note() -> None:
-            self.scope[CAME] = clock() - waited_s(getattr(self, "transport", None))
+        def stamp() -> None:
+            self.scope[ARRIVED] = clock() - waited_s(getattr(self, "transport", None))
 
-        guarded(note, "the arrival of a request")
+        guarded(stamp, "stamping the arrival of a request")
 
     return patch(cycle, "__init__", __init__)
