@@ -110,12 +110,12 @@ def main() -> None:
     sys.path[:0] = [str(folder) for folder in PLUGIN_FOLDERS]
     from llmtop_live.request_table import table  # type: ignore[import-not-found]
     from llmtop_sglang.ranks import Ranks  # type: ignore[import-not-found]
-    from llmtop_sglang.scheduler_inside import SchedulerInside  # type: ignore[import-not-found]
+    from llmtop_sglang.scheduler_introspection import SchedulerIntrospection  # type: ignore[import-not-found]
 
     log = logging.getLogger("bench")
     for rows in given.rows:
         bare, watched = Scheduler(rows, 0), Scheduler(rows, 0)
-        inside = SchedulerInside(watched, Ranks(watched), log)
+        inside = SchedulerIntrospection(watched, Ranks(watched), log)
         costs = [steps(watched, inside) - steps(bare, None) for _ in range(TURNS)]
         assert inside.introspection.off is None, inside.introspection.off
         low, high = min(costs) * 1e6, max(costs) * 1e6
@@ -123,7 +123,7 @@ def main() -> None:
             f"{rows:5} rows: {statistics.median(costs) * 1e6:6.1f} us a step ({low:.1f}-{high:.1f})"
         )
     scheduler = Scheduler(256, given.waiting)
-    told = SchedulerInside(scheduler, Ranks(scheduler), log).introspection
+    told = SchedulerIntrospection(scheduler, Ranks(scheduler), log).introspection
     view = told.view
     ids = [one.rid for one in scheduler.waiting_queue[:5000:100]]
     begun = time.thread_time()

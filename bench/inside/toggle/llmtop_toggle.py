@@ -11,24 +11,24 @@ from typing import Any
 def register() -> None:
     """The entry point."""
     import llmtop_sglang  # type: ignore[import-not-found]
-    from llmtop_sglang.scheduler_inside import (  # type: ignore[import-not-found]
+    from llmtop_sglang.scheduler_introspection import (  # type: ignore[import-not-found]
         LOOP,
-        SchedulerInside,
+        SchedulerIntrospection,
     )
 
-    begins = SchedulerInside.round_begins
+    begins = SchedulerIntrospection.round_begins
     off: dict[str, Any] = {}
 
     def round_begins(self: Any) -> None:
         scheduler = self._scheduler
         if scheduler.max_prefill_tokens % 2 and not off:
             off.update({name: vars(scheduler).pop(name) for name in LOOP})
-            llmtop_sglang.INSIDE.clear()
+            llmtop_sglang.ATTACHED.clear()
         elif off and not scheduler.max_prefill_tokens % 2:
             vars(scheduler).update(off)
             off.clear()
-            llmtop_sglang.INSIDE[:] = [self]
+            llmtop_sglang.ATTACHED[:] = [self]
         if not off:
             begins(self)
 
-    SchedulerInside.round_begins = round_begins
+    SchedulerIntrospection.round_begins = round_begins

@@ -69,8 +69,8 @@ class Front:
 
     def __init__(self, path: Path) -> None:
         modules = sys.modules
-        boards = modules["llmtop_sglang.queue_board"]
-        self.board = boards.QueueBoard(f"{path}{boards.SUFFIX}", lambda: 8)
+        boards = modules["llmtop_sglang.shared_queue"]
+        self.board = boards.QueueWriter(f"{path}{boards.SUFFIX}", lambda: 8)
         self.server = Server()
         self.end = modules["llmtop_sglang.front_end"].FrontEnd(str(path), self.server, "0.0.test")
         self.server.manager = modules["sglang.srt.managers.tokenizer_manager"].TokenizerManager()
@@ -177,8 +177,8 @@ def test_those_that_never_got_to_the_scheduler_leave_no_trace(front: Front) -> N
 
 
 def test_the_ranks_of_an_engine_count_together(front: Front, path: Path) -> None:
-    boards = sys.modules["llmtop_sglang.queue_board"]
-    other = boards.QueueBoard(f"{path}.1{boards.SUFFIX}", lambda: 8)
+    boards = sys.modules["llmtop_sglang.shared_queue"]
+    other = boards.QueueWriter(f"{path}.1{boards.SUFFIX}", lambda: 8)
     front.limit(2)
     front.queue(waiting=3, running=8)
     other.publish(0, 8, front.time)
@@ -203,10 +203,10 @@ def test_when_no_scheduler_shows_its_queue_nobody_is_refused(front: Front) -> No
 
 
 def test_a_folder_where_others_may_write_is_not_believed(plugin: ModuleType, path: Path) -> None:
-    boards = sys.modules["llmtop_sglang.queue_board"]
+    boards = sys.modules["llmtop_sglang.shared_queue"]
     path.parent.chmod(0o755)
-    with pytest.raises(PermissionError, match="open to others"):
-        boards.QueueBoard(f"{path}{boards.SUFFIX}", lambda: 8)
+    with pytest.raises(PermissionError, match="accessible by other users"):
+        boards.QueueWriter(f"{path}{boards.SUFFIX}", lambda: 8)
 
 
 def test_taking_the_limit_off_lets_everybody_in_again(front: Front) -> None:

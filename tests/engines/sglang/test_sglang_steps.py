@@ -25,7 +25,7 @@ class Watched:
         modules = sys.modules
         ranks = modules["llmtop_sglang.ranks"].Ranks(loop)
         self.loop = loop
-        self.inside = modules["llmtop_sglang.scheduler_inside"].SchedulerInside(
+        self.inside = modules["llmtop_sglang.scheduler_introspection"].SchedulerIntrospection(
             loop, ranks, logging.getLogger("watched"), clock=lambda: loop.time
         )
         loop.released = self.inside.released
@@ -236,7 +236,7 @@ def test_one_that_already_answered_ends_without_an_error(watch: Callable[..., Wa
     assert "status_code" not in loop.sent[0][1]
 
 
-@pytest.mark.parametrize("where", ["launching", "launched", "taking_up", "taken_up", "scheduled"])
+@pytest.mark.parametrize("where", ["launching", "launched", "processing", "processed", "scheduled"])
 def test_a_failure_in_any_hook_leaves_a_stock_scheduler(
     watch: Callable[..., Watched], where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -265,7 +265,7 @@ def test_what_cannot_be_seen_is_named(plugin: ModuleType) -> None:
     loop.disaggregation_mode.value = "prefill"
     apart = Watched(plugin, loop).told
     assert apart.abilities == ["requests", "abort"]
-    assert "apart" in apart.missing["steps"] and "apart" in apart.missing["latencies"]
+    assert all("disaggregated" in apart.missing[name] for name in ("steps", "latencies"))
     loop = Loop()
     del loop.token_to_kv_pool_allocator
     assert "kv_free_blocks" in Watched(plugin, loop).told.missing

@@ -15,10 +15,10 @@ HOOKS = (
     ("StepRecorder", "scheduled"),
     ("StepRecorder", "launching"),
     ("StepRecorder", "launched"),
-    ("StepRecorder", "taking_up"),
-    ("StepRecorder", "taken_up"),
+    ("StepRecorder", "processing"),
+    ("StepRecorder", "processed"),
     ("RequestTimes", "released"),
-    ("RequestTimes", "taken_up"),
+    ("RequestTimes", "processed"),
 )
 
 
@@ -41,7 +41,7 @@ def sabotage_hooks() -> None:
     """Each of the hooks raises as long as the scheduler has its number."""
     from llmtop_sglang import (  # type: ignore[import-not-found]
         request_times,
-        scheduler_inside,
+        scheduler_introspection,
         step_recorder,
     )
 
@@ -49,7 +49,7 @@ def sabotage_hooks() -> None:
     for number, (owner, name) in enumerate(HOOKS):
         module = step_recorder if owner == "StepRecorder" else request_times
         _sabotage(getattr(module, owner), name, FATAL_HOOK + number, wanted)
-    inside: Any = scheduler_inside.SchedulerInside
+    inside: Any = scheduler_introspection.SchedulerIntrospection
     init, begins = inside.__init__, inside.round_begins
 
     def remembered(self: Any, *args: Any) -> None:

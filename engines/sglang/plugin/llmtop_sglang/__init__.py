@@ -1,14 +1,14 @@
 """llmtop inside a running SGLang: a plugin of the group ``sglang.srt.plugins``.
 
-SGLang calls ``register`` in each of its processes, and it does something only where
-LLMTOP_LIVE_SOCKET is set. In a process that runs a scheduler it shows steps, latencies and
-requests, ends requests, and changes options between two batches (``scheduler_inside``,
-``scheduler_control``). In the one that serves HTTP it refuses requests above a limit
+SGLang calls ``register`` in each of its processes. It takes effect only if LLMTOP_LIVE_SOCKET is
+set. In a process that runs a scheduler, the plugin reports steps, latencies and requests, aborts
+requests, and changes options between two batches (``scheduler_introspection``,
+``scheduler_control``). In the process that serves HTTP, it refuses requests above a limit
 (``front_end``).
 
-What can be shown and changed is found by looking at the scheduler, never by the version. Written
-against the schedulers of SGLang 0.5.12 to 0.5.23; docs/reference/sglang.md says which of them ran.
-What knows nothing of SGLang belongs into ``llmtop_live``.
+The plugin inspects the scheduler to find what it can report and change; it never uses the version.
+It was written for the schedulers of SGLang 0.5.12 to 0.5.23; docs/reference/sglang.md lists those
+that were tested. Code that does not depend on SGLang is in ``llmtop_live``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any
 from llmtop_live.socket_server import SocketServer
 
 from llmtop_sglang.front_end import around_stack
-from llmtop_sglang.queue_board import REFUSED_SUFFIX, SUFFIX, QueueBoard, refused_reader
 from llmtop_sglang.ranks import Ranks, socket_path
-from llmtop_sglang.request_times import carry_arrival
+from llmtop_sglang.request_times import propagate_arrival
 from llmtop_sglang.scheduler_control import SchedulerControl
-from llmtop_sglang.scheduler_inside import SchedulerInside
+from llmtop_sglang.scheduler_introspection import SchedulerIntrospection
+from llmtop_sglang.shared_queue import REFUSED_SUFFIX, SUFFIX, QueueWriter, refused_reader
 
 SOCKET_VARIABLE = "LLMTOP_LIVE_SOCKET"
 MODULE = "sglang.srt.managers.scheduler"
@@ -38,20 +38,20 @@ log = logging.getLogger("sglang.llmtop")
 
 
 def register() -> None:
-    """The entry point. A failure in here leaves a stock SGLang behind."""
+    """The entry point. After a failure here SGLang runs unmodified."""
     if not os.environ.get(SOCKET_VARIABLE):
         return
     try:
         from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
-        # The process that was started by hand serves HTTP.
+        # The process without a parent in multiprocessing serves HTTP.
         if multiprocessing.parent_process() is None:
             HookRegistry.register(
                 "fastapi.applications.FastAPI.build_middleware_stack", around_stack, HookType.AROUND
             )
         if CONTROLLER in sys.modules:
-            carry_arrival()
-        # Where that module is not loaded, no scheduler will run: nothing else need import it.
+            propagate_arrival()
+        # A process that has not loaded this module runs no scheduler.
         if MODULE not in sys.modules:
             return
         for target, hook, kind in (
@@ -77,7 +77,7 @@ def register() -> None:
         log.exception("llmtop: no live options: this SGLang has a different structure")
 
 
-INSIDE: list[SchedulerInside] = []  # of this process: one at most
+ATTACHED: list[SchedulerIntrospection] = []  # of this process; at most one
 
 
 def between_batches(scheduler: Any, *_: Any, **__: Any) -> None:
@@ -95,21 +95,21 @@ def between_batches(scheduler: Any, *_: Any, **__: Any) -> None:
 def around_set_internal_state(
     original: Any, scheduler: Any, request: Any, *rest: Any, **more: Any
 ) -> Any:
-    """Around ``set_internal_state``, which SGLang hands to all ranks in the same round.
+    """Around ``set_internal_state``, which SGLang sends to all ranks in the same round.
 
-    Where there are several ranks it is the way for our values too. Else somebody may have used it
-    to set what we show.
+    With several ranks, llmtop's own changes use it too. With one rank, another program may use it
+    to change an option that llmtop reports.
     """
     control = getattr(scheduler, "llmtop_control", None)
     if control is None:
         return original(scheduler, request, *rest, **more)
-    answer = original(scheduler, control.take_on_every_rank(request) or request, *rest, **more)
-    control.after_foreign_change(request, answer)
+    answer = original(scheduler, control.apply_on_every_rank(request) or request, *rest, **more)
+    control.after_native_change(request, answer)
     return answer
 
 
 def after_get_internal_state(answer: Any, scheduler: Any, *_: Any, **__: Any) -> None:
-    """After ``get_internal_state``: SGLang itself reports launch values here, after a change."""
+    """After ``get_internal_state``: add the values in force, as SGLang reports launch values."""
     control = getattr(scheduler, "llmtop_control", None)
     if control is not None:
         control.report_values(answer)
@@ -118,36 +118,36 @@ def after_get_internal_state(answer: Any, scheduler: Any, *_: Any, **__: Any) ->
 def around_abort_request(
     original: Any, scheduler: Any, request: Any, *rest: Any, **more: Any
 ) -> Any:
-    """Around ``abort_request``: one of ours came to all ranks in this round."""
+    """Around ``abort_request``: handle llmtop's aborts, which SGLang sent to all ranks."""
     inside = getattr(scheduler, "llmtop_inside", None)
-    if inside is not None and inside.carried(request):
+    if inside is not None and inside.handle_broadcast(request):
         return None
     return original(scheduler, request, *rest, **more)
 
 
 def after_poll_timeout_aborts(aborts: Any, scheduler: Any, *_: Any, **__: Any) -> Any:
-    """After ``_poll_timeout_aborts``, what it returns on the lead rank goes to all ranks."""
+    """After ``_poll_timeout_aborts``: SGLang sends the lead rank's result to all ranks."""
     inside = getattr(scheduler, "llmtop_inside", None)
     extra = inside.extra_aborts() if inside is not None else []
     return [*aborts, *extra] if extra else None
 
 
 def after_retract_decode(answer: Any, *_: Any, **__: Any) -> None:
-    """After running requests were put back because the KV cache was full."""
-    for inside in INSIDE:
+    """After running requests were retracted because the KV cache was full."""
+    for inside in ATTACHED:
         inside.retracted(answer)
 
 
 def before_release_kv_cache(request: Any, *_: Any, **__: Any) -> None:
-    """Before a request gives its KV cache back."""
-    for inside in INSIDE:
+    """Before a request releases its KV cache."""
+    for inside in ATTACHED:
         inside.released(request)
 
 
 def attach(scheduler: Any) -> SchedulerControl | None:
-    """Take control of a scheduler and open the socket. On failure None: a stock engine."""
+    """Attach to a scheduler and open the socket. None on failure: SGLang runs unmodified."""
     try:
-        scheduler.llmtop_control = None  # first: what fails once is not tried in each round
+        scheduler.llmtop_control = None  # first, so that a failure is not retried in each round
         from sglang.version import __version__
 
         ranks = Ranks(scheduler)
@@ -164,9 +164,9 @@ def attach(scheduler: Any) -> SchedulerControl | None:
         return None
 
 
-def _board(path: str, control: SchedulerControl) -> QueueBoard | None:
+def _queue_writer(path: str, control: SchedulerControl) -> QueueWriter | None:
     try:
-        return QueueBoard(path, control.cap)
+        return QueueWriter(path, control.cap)
     except OSError as error:
         log.warning("llmtop: no queue limit: %s", error)
         return None
@@ -178,20 +178,20 @@ def _unknown() -> int | None:
 
 def _inside(
     scheduler: Any, ranks: Ranks, control: SchedulerControl, path: str
-) -> SchedulerInside | None:
-    """What is shown of a scheduler; on ranks that only follow, what they do in step with others."""
+) -> SchedulerIntrospection | None:
+    """Install the introspection; on a rank that is not the lead, only what it does in lockstep."""
     try:
-        board: QueueBoard | None = None
+        writer: QueueWriter | None = None
         refused: Callable[[], int | None] = _unknown
         if ranks.lead:
-            board = _board(socket_path(path, ranks.data) + SUFFIX, control)
+            writer = _queue_writer(socket_path(path, ranks.data) + SUFFIX, control)
             if ranks.data == 0:
                 refused = refused_reader(f"{path}.front.0{REFUSED_SUFFIX}")
-        inside = SchedulerInside(scheduler, ranks, log, board, refused)
+        inside = SchedulerIntrospection(scheduler, ranks, log, writer, refused)
         control.tunables.wake = inside.wake.wake
         scheduler.llmtop_inside = inside
-        INSIDE[:] = [inside]
+        ATTACHED[:] = [inside]
         return inside
     except Exception:
-        log.exception("llmtop: this scheduler shows nothing of its inside")
+        log.exception("llmtop: no introspection of this scheduler")
         return None

@@ -1,8 +1,9 @@
-"""How SGLang's scheduler chooses who is admitted next, changed while it runs.
+"""Changes how SGLang's scheduler admits requests while it runs: the policy, the reservation.
 
-The order of the queue is read at each admission. SGLang sorts the queue in place, so first come,
-first served puts it into the order of arrival again. Conservativeness, how much of the longest
-answer is reserved for a request, is read at launch only; what it is turned into is set here.
+SGLang reads the policy at each admission. It sorts the queue in place, so a change to fcfs (first
+come, first served) must restore the order of arrival. The conservativeness is the share of a
+request's maximum output that SGLang reserves. SGLang reads it only at launch and computes ratios
+from it; this module sets these ratios.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ POLICIES = "sglang.srt.managers.schedule_policy"
 FCFS = "fcfs"
 AWARE = "CacheAwarePolicy"
 KINDS = (AWARE, "CacheAgnosticPolicy")
-WITH_PRIORITY = (FCFS, "lof")  # SGLang refuses the others at its launch then
-ONLY_AT_LAUNCH = ("shortest-prefill-first",)  # other parts ask for it at launch too
+WITH_PRIORITY = (FCFS, "lof")  # with priority scheduling, SGLang refuses the others at launch
+ONLY_AT_LAUNCH = ("shortest-prefill-first",)  # other parts of SGLang check it at launch
 MOST_POLICIES = 32
-PARTS = 100
-MOST_CONSERVATIVE = 1000  # ten times
+PARTS = 100  # the protocol has whole numbers: hundredths
+MOST_CONSERVATIVE = 1000  # hundredths: 10.0
 FIELDS = ("init", "min", "decay", "current")
 OLD_FIELDS = (
     "init_new_token_ratio",
@@ -31,16 +32,16 @@ OLD_FIELDS = (
 
 
 class QueueOrder:
-    """The policy of one scheduler. On its thread. together: so many ranks must choose alike."""
+    """The policy of one scheduler. Runs on its thread. lockstep_ranks: see ``Ranks``."""
 
-    def __init__(self, scheduler: Any, together: int = 1) -> None:
+    def __init__(self, scheduler: Any, lockstep_ranks: int = 1) -> None:
         self._scheduler = scheduler
-        self._together = together
+        self._lockstep_ranks = lockstep_ranks
         self._policies: dict[str, Any] = {}
         self._launch: Any = None
 
     def option(self) -> TunableOption | None:
-        """The choice of policies; None where this scheduler's cannot be changed."""
+        """The option with its policies; None if this scheduler's policy cannot change."""
         holder = getattr(self._scheduler, "policy", None)
         policy = getattr(holder, "policy", None)
         if not isinstance(policy, enum.Enum):
@@ -48,14 +49,14 @@ class QueueOrder:
         import importlib
 
         module = importlib.import_module(POLICIES)
-        # Without a prefix cache SGLang itself takes fcfs for what goes by prefixes.
+        # Without a prefix cache, SGLang replaces cache-aware policies by fcfs.
         cached = not getattr(getattr(holder, "tree_cache", None), "disable", True)
         kinds = [getattr(module, name, ()) for name in KINDS if cached or name != AWARE]
         found = {str(one.value): one for kind in kinds for one in kind}
         if getattr(self._scheduler, "enable_priority_scheduling", False):
             found = {name: one for name, one in found.items() if name in WITH_PRIORITY}
-        # Ranks that were started together draw the same random numbers, and only then.
-        for name in (*ONLY_AT_LAUNCH, *(("random",) if self._together > 1 else ())):
+        # After a live change, ranks would draw different random numbers.
+        for name in (*ONLY_AT_LAUNCH, *(("random",) if self._lockstep_ranks > 1 else ())):
             if policy.value != name:
                 found.pop(name, None)
         self._policies = found
@@ -63,7 +64,7 @@ class QueueOrder:
         if FCFS not in names or policy.value not in names or len(names) > MOST_POLICIES:
             return None
         self._launch = policy
-        note = "of long queues only the first are matched with the prefix cache"
+        note = "in a long queue, SGLang matches only the first requests with the prefix cache"
         return TunableOption(
             "schedule_policy",
             names.index(policy.value),
@@ -75,18 +76,18 @@ class QueueOrder:
         )
 
     def apply(self, name: str) -> None:
-        """Order the queue by this from the next admission on."""
+        """Order the queue by this policy from the next admission on."""
         self._set(self._policies[name])
 
     def restore(self) -> None:
-        """The policy of the launch again."""
+        """Restore the launch policy."""
         if self._launch is not None and self._scheduler.policy.policy is not self._launch:
             self._set(self._launch)
 
     def _set(self, policy: Any) -> None:
         scheduler = self._scheduler
         if policy.value == FCFS:
-            # Those that were put back while they ran came before all that never ran.
+            # Retracted requests were admitted earlier than all that never ran.
             scheduler.waiting_queue.sort(key=_arrival)
         scheduler.policy.policy = policy
 
@@ -100,7 +101,7 @@ def _arrival(request: Any) -> tuple[bool, float]:
 
 
 class Conservativeness:
-    """How much of a request's longest answer one scheduler reserves. On its thread."""
+    """The share of a request's maximum output that one scheduler reserves. Runs on its thread."""
 
     def __init__(self, scheduler: Any) -> None:
         tracker = getattr(scheduler, "new_token_ratio_tracker", None)
@@ -111,7 +112,7 @@ class Conservativeness:
         self._base: tuple[float, float, float] | None = None
 
     def option(self) -> TunableOption | None:
-        """In hundredths; None where this scheduler keeps its ratio otherwise."""
+        """The option, in hundredths; None if this scheduler's structure is unknown."""
         values = {name: getattr(self._holder, name, None) for name in self._names}
         if not all(_is_ratio(value) for value in values.values()):
             return None
@@ -119,16 +120,17 @@ class Conservativeness:
         if base is None:
             return None
         first = float(values[self._names[0]] or 0.0)
-        given = getattr(self._args, "schedule_conservativeness", None)
-        # What SGLang itself makes of the flag, for data-parallel attention; at the top it is cut.
+        flag = getattr(self._args, "schedule_conservativeness", None)
+        # From the ratio, because SGLang scales the flag for data-parallel attention. It limits the
+        # ratio to 1; then the flag is used.
         launch = first / base[0]
-        if first >= 1.0 and isinstance(given, (int, float)):
-            launch = float(given)
+        if first >= 1.0 and isinstance(flag, (int, float)):
+            launch = float(flag)
         self._launch = {name: float(value or 0.0) for name, value in values.items()}
         self._base = base
         note = (
-            "requests with ignore_eos are reserved in full whatever it is; a lower value admits "
-            "more and retracts more"
+            "a lower value admits more requests and retracts more; the output of requests with "
+            "ignore_eos is always reserved in full"
         )
         at_launch = round(launch * PARTS)
         return TunableOption(
@@ -142,7 +144,7 @@ class Conservativeness:
         )
 
     def apply(self, hundredths: int) -> None:
-        """As SGLang turns it into ratios at its launch. What it learned meanwhile starts again."""
+        """Set the ratios as SGLang computes them at launch. Its adapted ratio starts again."""
         assert self._base is not None
         ratio, factor, steps = self._base
         first = min(ratio * hundredths / PARTS, 1.0)
@@ -152,13 +154,13 @@ class Conservativeness:
             setattr(self._holder, name, value)
 
     def restore(self) -> None:
-        """The ratios of the launch; the one in force starts again."""
+        """Restore the launch ratios. The adapted ratio starts again."""
         for name, value in self._launch.items():
             setattr(self._holder, name, value)
 
 
 def _constants() -> tuple[float, float, float] | None:
-    """SGLang's: first ratio, share of the least one, steps from one to the other."""
+    """SGLang's constants: initial ratio, share of it that is the minimum, steps of the decay."""
     try:
         from sglang.srt.environ import envs
 

@@ -1,8 +1,8 @@
-"""Ends requests by their exact ids. SGLang itself takes an id for the beginning of others.
+"""Aborts requests by their exact ids. SGLang itself also aborts ids that begin with the given one.
 
-SGLang's ``abort_request`` stays what it is: it knows all the queues and gives back what a request
-holds. While it runs, it sees a queue with the wanted request only, and the others whose ids merely
-begin with the wanted one have another id.
+The plugin calls SGLang's own ``abort_request``, because that knows all the queues and releases what
+a request holds. During the call, the queue contains only the wanted request, and other requests
+whose ids begin with the wanted id have a temporary id.
 """
 
 from __future__ import annotations
@@ -13,110 +13,119 @@ from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
-CARRIER = "\x01llmtop-abort:"  # in front of a request of ours that goes to all ranks
-HIDDEN = "\x01"
+BROADCAST = "\x01llmtop-abort:"  # prefix of an abort that SGLang sends to all ranks
+HIDDEN = "\x01"  # prefix of a temporary id
 
 
 class ExactAbort:
-    """Aborts on one scheduler, on its thread.
+    """Aborts requests of one scheduler. Runs on its thread.
 
-    everywhere: whether several ranks must end a request in the same round. Then what we want goes
-    out with what SGLang's lead rank broadcasts (``extra``), and each rank does it in ``carried``.
+    broadcasts: whether several ranks must abort a request in the same round. If so, SGLang's lead
+    rank broadcasts the aborts of ``take_outgoing``, and each rank runs them in
+    ``handle_broadcast``.
     """
 
-    def __init__(self, scheduler: Any, everywhere: bool) -> None:
+    def __init__(self, scheduler: Any, broadcasts: bool) -> None:
         self._scheduler = scheduler
-        self._everywhere = everywhere
+        self._broadcasts = broadcasts
         self._outgoing: list[Any] = []
 
     def abort(
         self, ids: Sequence[str], by: str, reason: str
     ) -> tuple[list[str], list[str], list[tuple[str, str]]]:
-        """End these. The ids that are ended, those that were not there, and those refused."""
-        found = {request.rid for request in self._wanted(set(ids))}
-        there = [ident for ident in ids if ident in found]
-        before = [ident for ident in ids if ident not in found]
+        """Abort requests. Returns the ids (aborted, not found, refused with reasons)."""
+        unfinished = {request.rid for request in self._wanted(set(ids))}
+        found = [ident for ident in ids if ident in unfinished]
+        not_found = [ident for ident in ids if ident not in unfinished]
         message = f"aborted by {by} through llmtop" + (f": {reason}" if reason else "")
-        if self._everywhere and there:
-            self._outgoing.append(self._request(CARRIER + json.dumps([there, message])))
-        elif there:
-            self._end(there, message)
-        return there, before, []
+        if self._broadcasts and found:
+            self._outgoing.append(self._request(BROADCAST + json.dumps([found, message])))
+        elif found:
+            self._abort(found, message)
+        return found, not_found, []
 
-    def extra(self) -> list[Any]:
-        """What the lead rank is to broadcast with this round's own aborts."""
+    def take_outgoing(self) -> list[Any]:
+        """The aborts that the lead rank must broadcast in this round."""
         outgoing, self._outgoing = self._outgoing, []
         return outgoing
 
-    def carried(self, request: Any) -> bool:
-        """Do what came by broadcast, on this rank. False: the request is none of ours."""
+    def handle_broadcast(self, request: Any) -> bool:
+        """Run an abort that came by broadcast. False if the request is not one of llmtop."""
         text = getattr(request, "rid", None)
-        if not isinstance(text, str) or not text.startswith(CARRIER):
+        if not isinstance(text, str) or not text.startswith(BROADCAST):
             return False
-        ids, message = json.loads(text[len(CARRIER) :])
-        self._end(ids, message)
+        ids, message = json.loads(text[len(BROADCAST) :])
+        self._abort(ids, message)
         return True
 
-    def _end(self, ids: Sequence[str], message: str) -> None:
+    def _abort(self, ids: Sequence[str], message: str) -> None:
         scheduler, wanted = self._scheduler, set(ids)
         queued = [request for request in scheduler.waiting_queue if request.rid in wanted]
         rest = wanted - {request.rid for request in queued}
-        # Where nothing was answered yet an error, for an empty success is no answer.
-        untold = {
+        # A request without a token ends with an error: an empty success would mislead its client.
+        without_token = {
             "type": "abort",
             "message": message,
             "status_code": HTTPStatus.SERVICE_UNAVAILABLE,
         }
-        told = {"type": "abort", "message": message}
+        with_token = {"type": "abort", "message": message}
         for reason, requests in (
-            (untold, [request for request in queued if not len(request.output_ids)]),
-            (told, [request for request in queued if len(request.output_ids)]),
+            (without_token, [request for request in queued if not len(request.output_ids)]),
+            (with_token, [request for request in queued if len(request.output_ids)]),
         ):
             if requests:
-                self._end_queued(requests, reason)
+                self._abort_queued(requests, reason)
         for ident in rest:
-            with self._alone(ident), self._queue([]):
+            with self._unique(ident), self._queue([]):
                 scheduler.abort_request(self._request(ident))
-            self._explain(ident, message)
+            self._set_reason(ident, message)
 
-    def _end_queued(self, requests: list[Any], reason: dict[str, Any]) -> None:
-        """SGLang looks at these alone: at a hundred thousand, once for each would take too long."""
-        gone = {id(request) for request in requests}
-        left = [one for one in self._scheduler.waiting_queue if id(one) not in gone]
+    def _abort_queued(self, requests: list[Any], reason: dict[str, Any]) -> None:
+        """Abort queued requests.
+
+        SGLang searches the whole queue for each abort, which takes too long with 100,000 requests.
+        So it gets a queue with only the wanted request.
+        """
+        removed = {id(request) for request in requests}
+        kept = [one for one in self._scheduler.waiting_queue if id(one) not in removed]
         for request in requests:
-            with self._alone(request.rid), self._queue([request]), self._told(request.rid, reason):
-                self._scheduler.abort_request(self._request(request.rid, reason))
-        self._scheduler.waiting_queue = left
+            ident = request.rid
+            with self._unique(ident), self._queue([request]), self._with_reason(ident, reason):
+                self._scheduler.abort_request(self._request(ident, reason))
+        self._scheduler.waiting_queue = kept
 
     @contextlib.contextmanager
     def _queue(self, requests: list[Any]) -> Iterator[None]:
-        """The queue holds these only."""
+        """Replace the queue by these requests."""
         queue, self._scheduler.waiting_queue = self._scheduler.waiting_queue, requests
         try:
             yield
         finally:
             self._scheduler.waiting_queue = queue
 
-    def _explain(self, ident: str, message: str) -> None:
-        """A running one ends with finish_reason "abort"; the message is for the engine's log. One
-        without a token yet ends with an error."""
+    def _set_reason(self, ident: str, message: str) -> None:
+        """Set the message of a running request that SGLang has aborted.
+
+        Its finish_reason is "abort"; the message is for the engine's log. A request without a token
+        ends with an error.
+        """
         for request in self._running():
             if request.rid != ident:
                 continue
-            untold = not len(request.output_ids)
-            end = getattr(request, "to_finish", None)
-            if end is not None and hasattr(end, "message"):
-                end.message = message
-                if untold and hasattr(end, "status_code"):
-                    end.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-            # In the middle of a prompt that is computed in pieces SGLang looks here.
+            without_token = not len(request.output_ids)
+            finish = getattr(request, "to_finish", None)
+            if finish is not None and hasattr(finish, "message"):
+                finish.message = message
+                if without_token and hasattr(finish, "status_code"):
+                    finish.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+            # SGLang uses this attribute if the request is between two chunks of its prompt.
             between = getattr(self._scheduler, "_pending_chunked_abort_req", None) is request
-            if untold and between and hasattr(request, "discard_output_reason"):
+            if without_token and between and hasattr(request, "discard_output_reason"):
                 request.discard_output_reason = _error(message)
 
     @contextlib.contextmanager
-    def _told(self, ident: str, reason: Any) -> Iterator[None]:
-        """Before 0.5.20 the HTTP process does not get the reason of an abort from the queue."""
+    def _with_reason(self, ident: str, reason: Any) -> Iterator[None]:
+        """Add the reason to SGLang's answer: before 0.5.20, an abort in the queue sends none."""
         holder = getattr(self._scheduler, "ipc_channels", self._scheduler)
         sender = getattr(holder, "send_to_tokenizer", None)
         if reason is None or sender is None or hasattr(self._scheduler, "send_abort_output"):
@@ -136,8 +145,8 @@ class ExactAbort:
             del sender.send_output
 
     @contextlib.contextmanager
-    def _alone(self, ident: str) -> Iterator[None]:
-        """No other request outside the queue has an id that begins with this one."""
+    def _unique(self, ident: str) -> Iterator[None]:
+        """Hide other requests outside the queue whose ids begin with this id."""
         others = [
             request
             for request in self._running()
@@ -156,7 +165,7 @@ class ExactAbort:
         return [r for r in (*self._running(), *queue) if r.rid in ids and r.finished_reason is None]
 
     def _running(self) -> list[Any]:
-        """All outside the queue that SGLang's own abort looks at."""
+        """All requests outside the queue that SGLang's own abort searches."""
         scheduler = self._scheduler
         batches = (scheduler.running_batch, scheduler.last_batch)
         grammar = getattr(getattr(scheduler, "grammar_manager", None), "grammar_queue", None)

@@ -1,7 +1,7 @@
-"""llmtop's part of SGLang's HTTP process: the queue limit, and what requests wait for there.
+"""llmtop's part of SGLang's HTTP process: the queue limit, and the latencies measured there.
 
-The process that serves HTTP has a socket of its own, ``PATH.front.0``. With several tokenizer
-workers the HTTP processes load no plugins, and there is none.
+The process that serves HTTP has its own socket, ``PATH.front.0``. With several tokenizer workers
+the HTTP processes load no plugins, so there is no such socket.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from llmtop_live.latency_histogram import LatencyHistograms
 from llmtop_live.socket_server import SocketServer
 from llmtop_live.tunables import TunableOption, Tunables
 
-from llmtop_sglang.queue_board import (
+from llmtop_sglang.queue_gate import CURRENT, Admission, App, QueueGate
+from llmtop_sglang.request_times import SERVER, propagate_arrival
+from llmtop_sglang.shared_queue import (
     REFUSED_SUFFIX,
     SUFFIX,
-    BoardReader,
-    Queue,
-    RefusedCount,
+    QueueReader,
+    QueueState,
+    RefusedCounter,
 )
-from llmtop_sglang.queue_gate import CURRENT, Admission, App, QueueGate
-from llmtop_sglang.request_times import SERVER, carry_arrival
 
 log = logging.getLogger("sglang.llmtop")
 
@@ -36,22 +36,25 @@ MANAGER = "sglang.srt.managers.tokenizer_manager"
 LOGGER = "sglang.srt.utils.request_logger"
 NAMES = ("ttft", "e2e", "output_lag")
 MOST_WAITING = 1_000_000
-LOOK_S = 1.0  # so often new ranks are looked for
-NO_TIMES = "this SGLang does not say when an answer left"
-NO_FIRST = "this SGLang does not tell its HTTP process when the first token was made"
+SEARCH_S = 1.0  # interval between searches for new ranks
+NO_TIMES = "this SGLang does not report when an answer was sent"
+NO_FIRST = "this SGLang does not report the time of the first token to its HTTP process"
 
 
 class FrontEnd:
-    """Everything of ours in the HTTP process. path: the socket of the scheduler's rank 0."""
+    """All of llmtop's code in the HTTP process.
+
+    path: the socket of rank 0. app: SGLang's application. version: of SGLang.
+    """
 
     def __init__(self, path: str, app: App, version: str) -> None:
         self._path = path
-        self._boards: dict[str, BoardReader] = {}
-        self._looked = 0.0
-        self._refused = RefusedCount(f"{path}.front.0{REFUSED_SUFFIX}")
-        self.introspection = told = Introspection(log, role="front_end")
-        told.latencies = LatencyHistograms(NAMES, dict.fromkeys(NAMES[:2], SERVER))
-        told.counts["refused_total"] = lambda: self._refused.value
+        self._readers: dict[str, QueueReader] = {}
+        self._searched = 0.0
+        self._refused = RefusedCounter(f"{path}.front.0{REFUSED_SUFFIX}")
+        self.introspection = shown = Introspection(log, role="front_end")
+        shown.latencies = LatencyHistograms(NAMES, dict.fromkeys(NAMES[:2], SERVER))
+        shown.counts["refused_total"] = lambda: self._refused.value
         self._admission = Admission(self._queues, self._refused.add)
         self.gate = QueueGate(app, self._admission, self.fail, self._timed)
         self._option = _option()
@@ -60,11 +63,11 @@ class FrontEnd:
         self._observe()
 
     def open(self) -> None:
-        """Answer on the socket from now on."""
+        """Open the front end's socket."""
         SocketServer(f"{self._path}.front.0", self.tunables, log, self.introspection).open()
 
     def fail(self, error: Exception, where: str) -> None:
-        """The guard: nothing is refused or measured any more."""
+        """The guard: stop refusing and measuring requests, permanently."""
         self.gate.active = False
         self._admission.limit = 0
         self.introspection.switch_off(error, where)
@@ -73,29 +76,29 @@ class FrontEnd:
     # The queue limit.
 
     def _apply(self) -> None:
-        """On a socket thread: a new limit needs no step, it holds for the next request."""
-        orders = self.tunables.take()
+        """Apply a new limit at once, on a socket thread: it needs no step of the engine."""
+        changes = self.tunables.take()
         try:
-            for order in orders:
-                # The launch value is SGLang's own limit, which the scheduler keeps.
-                self._admission.limit = 0 if order.to == self._option.launch else order.to
-            self.tunables.settle(orders, False)
+            for change in changes:
+                # The launch value is SGLang's own limit, which the scheduler enforces.
+                self._admission.limit = 0 if change.to == self._option.launch else change.to
+            self.tunables.settle(changes, False)
         except Exception as error:
             self.fail(error, "the queue limit")
 
-    def _queues(self) -> list[Queue] | None:
-        """What each rank shows of its queue; None when one of them shows nothing."""
+    def _queues(self) -> list[QueueState] | None:
+        """The known queues of the ranks; None if all are unknown."""
         now = time.monotonic()
-        if now - self._looked >= LOOK_S:
-            self._looked = now
+        if now - self._searched >= SEARCH_S:
+            self._searched = now
             for path in glob.glob(f"{glob.escape(self._path)}*{SUFFIX}"):
-                if path not in self._boards:
-                    self._boards[path] = BoardReader(path)
-        found = [board.read() for board in self._boards.values()]
+                if path not in self._readers:
+                    self._readers[path] = QueueReader(path)
+        found = [reader.read() for reader in self._readers.values()]
         known = [queue for queue in found if queue is not None]
         return known or None
 
-    # What is measured.
+    # Measurements.
 
     def _timed(self, first: float | None, last: float) -> None:
         histograms = self.introspection.latencies
@@ -105,7 +108,7 @@ class FrontEnd:
         histograms["e2e"].add(last)
 
     def _observe(self) -> None:
-        undo = carry_arrival()
+        undo = propagate_arrival()
         if undo is not None:
             self.introspection.restore.append(undo)
         manager = getattr(sys.modules.get(MANAGER), "TokenizerManager", None)
@@ -116,7 +119,7 @@ class FrontEnd:
             self.introspection.seen("output_lag", False, NO_TIMES)
 
     def _patch(self, cls: Any, name: str, before: Callable[..., None]) -> bool:
-        """Call ``before`` with a method's arguments, each time that it is called."""
+        """Call ``before`` with the arguments of each call of a method. False without the method."""
         original = getattr(cls, name, None)
         if original is None:
             return False
@@ -139,35 +142,35 @@ class FrontEnd:
         return True
 
     def _sending(self, *_: Any, **__: Any) -> None:
-        ticket = CURRENT.get()
-        if ticket is not None:
-            self._admission.send(ticket)
+        admitted = CURRENT.get()
+        if admitted is not None:
+            self._admission.send(admitted)
 
     def _finished(self, obj: Any, out: Any, *_: Any, **__: Any) -> None:
-        """An answer is complete. SGLang's own times of it are in there, where it has metrics."""
-        told = out.get("meta_info") if isinstance(out, dict) else None
+        """A response is complete. SGLang's own times are in ``out`` if its metrics are enabled."""
+        meta = out.get("meta_info") if isinstance(out, dict) else None
         histograms = self.introspection.latencies
-        if not isinstance(told, dict) or histograms is None:
+        if not isinstance(meta, dict) or histograms is None:
             return
-        made, left = told.get("prefill_finished_time"), told.get("response_sent_to_client_ts")
-        came = told.get("request_received_ts")
-        aborted = (told.get("finish_reason") or {}).get("type") == "abort"
+        first, sent = meta.get("prefill_finished_time"), meta.get("response_sent_to_client_ts")
+        received = meta.get("request_received_ts")
+        aborted = (meta.get("finish_reason") or {}).get("type") == "abort"
         if getattr(obj, "stream", False):
-            if made and left:
-                histograms["output_lag"].add(left - made)
+            if first and sent:
+                histograms["output_lag"].add(sent - first)
             if not aborted:
-                reason = NO_FIRST if left else NO_TIMES
-                self.introspection.seen("output_lag", bool(made and left), reason)
-        elif made and came and not aborted:
-            histograms["ttft"].add(made - came)  # their first token is not observed
+                reason = NO_FIRST if sent else NO_TIMES
+                self.introspection.seen("output_lag", bool(first and sent), reason)
+        elif first and received and not aborted:
+            histograms["ttft"].add(first - received)  # its bytes do not show its first token
 
 
 def _unknown() -> tuple[int, int]:
-    raise LookupError("the scheduler counts its requests")
+    raise LookupError("only the scheduler knows its requests")
 
 
 def _option() -> TunableOption:
-    """The queue limit. 0 is none of ours; SGLang's own, given at launch, is never touched."""
+    """The queue limit. 0 is no limit of llmtop; SGLang's own launch limit is never changed."""
     launch = 0
     try:
         from sglang.srt.runtime_context import get_schedule
@@ -179,12 +182,12 @@ def _option() -> TunableOption:
         launch = getattr(args, "max_queued_requests", None) or 0
     note = "requests above it get 503 and Retry-After; 0 is no limit"
     if launch:
-        note = f"refused with 503 below SGLang's own {launch}, which stays"
+        note = f"requests above it get 503 and Retry-After; SGLang's own limit {launch} stays"
     return TunableOption("max_queued_requests", launch, 0, launch or MOST_WAITING, "live", note)
 
 
 def around_stack(original: Callable[..., Any], app: Any, *rest: Any, **more: Any) -> Any:
-    """Around ``FastAPI.build_middleware_stack``: our gate goes around SGLang's application."""
+    """Around ``FastAPI.build_middleware_stack``: wrap SGLang's application in the gate."""
     stack = original(app, *rest, **more)
     if app is not getattr(sys.modules.get(HTTP), "app", None):
         return stack

@@ -1,4 +1,4 @@
-"""Wakes a scheduler that sleeps until a request comes (``--sleep-on-idle``)."""
+"""Wakes a scheduler that sleeps until a request arrives (``--sleep-on-idle``)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 
 class IdleWake:
-    """One more descriptor in the poll that an idle scheduler sleeps in, up to a second.
+    """Adds a pipe to the poll in which an idle scheduler sleeps for up to a second.
 
-    Without ``--sleep-on-idle`` the scheduler never sleeps, and nothing is done.
+    Without ``--sleep-on-idle`` the scheduler never sleeps, and this class does nothing. pending:
+    whether the pipe must be read.
     """
 
     def __init__(self, scheduler: Any) -> None:
         self._poller: Any = getattr(getattr(scheduler, "idle_sleeper", None), "poller", None)
-        self.pending = False  # something woke it: to be read on its thread
+        self.pending = False
         self._reader = self._writer = -1
         register = getattr(self._poller, "register", None)
         if register is None:
@@ -24,21 +25,21 @@ class IdleWake:
         register(self._reader, 1)  # zmq.POLLIN
 
     def wake(self) -> None:
-        """From a socket thread: the scheduler's next round comes at once."""
+        """Start the scheduler's next round at once. Called from socket threads."""
         if self._writer >= 0:
-            with contextlib.suppress(OSError):  # full: it has been woken already
+            with contextlib.suppress(OSError):  # the pipe is full: it is awake already
                 os.write(self._writer, b"\0")
             self.pending = True
 
     def woken(self) -> None:
-        """On the scheduler's thread: what woke it is read, so that it can sleep again."""
+        """Read the pipe, so that the scheduler can sleep again. Called on its thread."""
         self.pending = False
         if self._reader >= 0:
             with contextlib.suppress(OSError):
                 os.read(self._reader, 4096)
 
     def undo(self) -> None:
-        """Leave the poll. The descriptors stay open: a socket thread may be writing."""
+        """Remove the pipe from the poll. It stays open, because a socket thread may write to it."""
         if self._reader >= 0:
             self._poller.unregister(self._reader)
             self._reader = -1

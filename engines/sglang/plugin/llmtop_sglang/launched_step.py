@@ -1,4 +1,4 @@
-"""One step of SGLang's scheduler while it is under way, and what is measured around its result."""
+"""A step of SGLang's scheduler that is in progress, and the processing of its result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llmtop_live.step_ring import UNKNOWN
 
 
 class LaunchedStep:
-    """A step that was launched and is not yet in the ring."""
+    """A step that was launched and is not yet in the ring. Times are perf_counter seconds."""
 
     __slots__ = (
         "accepted",
@@ -42,11 +42,11 @@ class LaunchedStep:
     def __init__(self, started: float) -> None:
         self.started = started
         self.finish: float | None = None  # the next launch, or the end of its own result
-        self.done: float | None = None  # its result was taken up
-        self.device_done: float | None = None  # when it was first seen that the device had it done
-        self.ready: Callable[[], bool] | None = None  # asks the device for that
+        self.done: float | None = None  # when its result was processed
+        self.device_done: float | None = None  # when the plugin first saw that the device finished
+        self.ready: Callable[[], bool] | None = None  # whether the device has finished
         self.empty = False
-        self.middle: Any = None  # the request of which it computes a middle piece of the prompt
+        self.middle: Any = None  # the request whose prompt chunk in this step is not the last one
         self.prefills = self.prefill_tokens = self.decodes = self.requests = 0
         self.running = self.waiting = self.preempted = 0
         self.output = self.drafts = self.accepted = 0
@@ -55,8 +55,8 @@ class LaunchedStep:
         self.idle = 0.0
 
 
-class Waited:
-    """Stands in for a result's event: how long the scheduler waited for the device."""
+class TimedEvent:
+    """Replaces the event of a result, and measures how long the scheduler waits for the device."""
 
     __slots__ = ("clock", "ended", "event", "seconds")
 
@@ -67,7 +67,7 @@ class Waited:
         self.ended: float | None = None
 
     def synchronize(self) -> Any:
-        """Wait, as the event does."""
+        """Wait for the event."""
         begun = self.clock()
         answer = self.event.synchronize()
         self.ended = self.clock()
@@ -78,13 +78,16 @@ class Waited:
         return getattr(self.event, name)
 
 
-class Taking:
-    """A result that is being taken up. live: rows that get a token. tokens: what its requests had
-    before, where it may be several a step. begun: when."""
+class ResultProcessing:
+    """The processing of one result.
+
+    live: rows that get a token. tokens: output tokens of its requests before it, 0 without
+    speculation. begun: when it began, perf_counter seconds.
+    """
 
     __slots__ = ("begun", "live", "tokens", "waited")
 
-    def __init__(self, live: int, tokens: int, waited: Waited | None, begun: float) -> None:
+    def __init__(self, live: int, tokens: int, waited: TimedEvent | None, begun: float) -> None:
         self.live = live
         self.tokens = tokens
         self.waited = waited

@@ -1,8 +1,8 @@
-"""Refuses requests in the HTTP process, before SGLang reads them, when the queue is full.
+"""Refuses requests in the HTTP process, before SGLang reads them, if the queue is full.
 
-SGLang's own limit refuses in the scheduler: a stream is then a 200 with an error in it, and running
-requests that were put back into the queue are cut. This gate answers 503 with Retry-After, stream
-or not, and running requests never pass it.
+SGLang's own limit refuses requests in the scheduler. Then a stream has status 200 and contains an
+error, and retracted requests can be refused too. This gate answers 503 with Retry-After, for
+streams too. Retracted requests do not pass it again.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from llmtop_sglang.queue_board import Queue
+from llmtop_sglang.shared_queue import QueueState
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-# What makes the scheduler compute. The paths of SGLang 0.5.12 to 0.5.23.
+# Paths of requests for the scheduler, in SGLang 0.5.12 to 0.5.23.
 GENERATING = (
     "/generate",
     "/v1/completions",
@@ -41,14 +41,16 @@ GENERATING = (
 )
 ANTHROPIC = "/v1/messages"
 RETRY_AFTER_S = 1
-MARGIN_S = 0.002  # a message may be that long under way to the scheduler
-BODY_LIMIT = 1 << 20  # of a refused request, read before it is answered
+MARGIN_S = 0.002  # maximum time of a message between the HTTP process and the scheduler
+BODY_LIMIT = 1 << 20  # bytes of a refused request that are read before the answer
 
-CURRENT: contextvars.ContextVar[Ticket | None] = contextvars.ContextVar("llmtop", default=None)
+CURRENT: contextvars.ContextVar[AdmittedRequest | None] = contextvars.ContextVar(
+    "llmtop", default=None
+)
 
 
-class Ticket:
-    """One request that was let in. sent: it is on its way to the scheduler, or will never be."""
+class AdmittedRequest:
+    """One admitted request. sent: it was sent to the scheduler, or ended before that."""
 
     __slots__ = ("sent",)
 
@@ -57,15 +59,16 @@ class Ticket:
 
 
 class Admission:
-    """Whether one more request may come in. All of it runs on the server's event loop.
+    """Decides whether one more request is admitted. Runs on the server's event loop.
 
-    queues: what each data-parallel rank shows. limit: requests that may wait on each rank, 0 for
-    no limit; set from any thread.
+    queues: returns the queue of each data-parallel rank. refused: called for each refused request.
+    clock: perf_counter seconds. limit: requests that may wait on each rank, 0 for no limit; set
+    from any thread.
     """
 
     def __init__(
         self,
-        queues: Callable[[], list[Queue] | None],
+        queues: Callable[[], list[QueueState] | None],
         refused: Callable[[], None],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -73,30 +76,30 @@ class Admission:
         self._queues = queues
         self._refused = refused
         self._clock = clock
-        self._reading = 0  # let in, not yet sent to the scheduler
-        self._sent: deque[float] = deque()  # sent, and perhaps not yet taken in by it
+        self._not_sent = 0  # admitted, but not yet sent to the scheduler
+        self._sent: deque[float] = deque()  # times of requests that it may not have received yet
 
-    def enter(self) -> Ticket | None:
-        """A ticket, or None when the request is refused."""
+    def enter(self) -> AdmittedRequest | None:
+        """Admit a request. Returns None if it is refused."""
         if self.limit and self._is_full():
             self._refused()
             return None
-        self._reading += 1
-        return Ticket()
+        self._not_sent += 1
+        return AdmittedRequest()
 
-    def send(self, ticket: Ticket) -> None:
-        """A request, or one of several of this ticket, is now sent to the scheduler."""
-        if not ticket.sent:
-            ticket.sent = True
-            self._reading -= 1
+    def send(self, admitted: AdmittedRequest) -> None:
+        """The server sends a request to the scheduler; an HTTP request can become several."""
+        if not admitted.sent:
+            admitted.sent = True
+            self._not_sent -= 1
         if self.limit:
             self._sent.append(self._clock())
 
-    def leave(self, ticket: Ticket) -> None:
-        """The request is over, or never got to the scheduler."""
-        if not ticket.sent:
-            ticket.sent = True
-            self._reading -= 1
+    def leave(self, admitted: AdmittedRequest) -> None:
+        """The HTTP request has ended."""
+        if not admitted.sent:
+            admitted.sent = True
+            self._not_sent -= 1
 
     def _is_full(self) -> bool:
         queues = self._queues()
@@ -106,16 +109,18 @@ class Admission:
         received = min(queue.received for queue in queues) - MARGIN_S
         while self._sent and self._sent[0] < received:
             self._sent.popleft()
-        # Without a queue, requests on their way first fill the batch.
+        # Without a queue, requests in transit first fill the free slots of the batch.
         room = 0 if waiting else sum(max(q.limit - q.running, 0) for q in queues)
-        under_way = self._reading + len(self._sent) + 1
-        return waiting + max(under_way - room, 0) > self.limit * len(queues)
+        in_transit = self._not_sent + len(self._sent) + 1
+        return waiting + max(in_transit - room, 0) > self.limit * len(queues)
 
 
 class QueueGate:
-    """Around SGLang's application. fail: the guard, for a failure in here.
+    """ASGI middleware around SGLang's application.
 
-    timed: called with a request's (first, last) seconds since it came, None for what there was not.
+    fail: the guard, called with an exception of the gate and its place. timed: called with the
+    seconds from the arrival of a request to the first and to the last bytes of its response; the
+    first is None if the response is not streamed.
     """
 
     def __init__(
@@ -134,57 +139,57 @@ class QueueGate:
         self._clock = clock
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """One ASGI scope."""
+        """Handle one ASGI scope."""
         if not self.active or not _generates(scope):
             await self._app(scope, receive, send)
             return
-        ticket: Ticket | None = None
+        admitted: AdmittedRequest | None = None
         refused = False
         try:
-            ticket = self._admission.enter()
-            refused = ticket is None
+            admitted = self._admission.enter()
+            refused = admitted is None
         except Exception as error:
             self._fail(error, "the queue gate")
         if refused:
             await _refuse(scope, receive, send)
             return
-        if ticket is None:
+        if admitted is None:
             await self._app(scope, receive, send)
             return
-        token = CURRENT.set(ticket)
+        token = CURRENT.set(admitted)
         try:
-            await self._app(scope, receive, self._watched(send))
+            await self._app(scope, receive, self._observed(send))
         finally:
             CURRENT.reset(token)
-            self._admission.leave(ticket)
+            self._admission.leave(admitted)
 
-    def _watched(self, send: Send) -> Send:
-        """``send``, with the times of the first and the last bytes of an answer."""
+    def _observed(self, send: Send) -> Send:
+        """``send``, which also measures when the first and the last bytes are sent."""
         begun, clock = self._clock(), self._clock
-        streams = fine = False
+        streams = succeeded = False
         first: float | None = None
 
-        async def watched(message: Message) -> None:
-            nonlocal streams, fine, first
+        async def observing(message: Message) -> None:
+            nonlocal streams, succeeded, first
             kind = message["type"]
             if kind == "http.response.start":
-                fine = message["status"] == 200
-                streams = fine and _is_event_stream(message.get("headers") or ())
+                succeeded = message["status"] == 200
+                streams = succeeded and _is_event_stream(message.get("headers") or ())
             await send(message)
-            if not fine or kind != "http.response.body" or not self.active:
+            if not succeeded or kind != "http.response.body" or not self.active:
                 return
             if streams and first is None and message.get("body"):
                 if b'"error"' in message["body"][:64]:
-                    fine = False  # refused or failed in there
+                    succeeded = False  # the scheduler refused or failed the request
                     return
                 first = clock() - begun
             if not message.get("more_body", False):
                 try:
                     self._timed(first, clock() - begun)
                 except Exception as error:
-                    self._fail(error, "the times of an answer")
+                    self._fail(error, "measuring a response")
 
-        return watched
+        return observing
 
 
 def _generates(scope: MutableMapping[str, Any]) -> bool:
@@ -202,23 +207,23 @@ def _is_event_stream(headers: Any) -> bool:
 
 
 async def _refuse(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-    """503, in the shape that SGLang gives to its own refusals at this path."""
+    """Answer 503 with the body that SGLang itself uses for a refusal at this path."""
     size = 0
     while size < BODY_LIMIT:
         message = await receive()
         size += len(message.get("body") or b"")
         if message["type"] != "http.request" or not message.get("more_body", False):
             break
-    words = "The request queue is full."
+    text = "The request queue is full."
     body: dict[str, Any] = {
         "object": "error",
-        "message": words,
+        "message": text,
         "type": "503",
         "param": None,
         "code": 503,
     }
     if scope["path"].rstrip("/").endswith(ANTHROPIC):
-        body = {"type": "error", "error": {"type": "overloaded_error", "message": words}}
+        body = {"type": "error", "error": {"type": "overloaded_error", "message": text}}
     content = json.dumps(body).encode()
     headers = [
         (b"content-type", b"application/json"),

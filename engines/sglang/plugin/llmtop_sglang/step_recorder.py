@@ -1,10 +1,10 @@
-"""The steps of one SGLang scheduler: what each computed and where its time went.
+"""The steps of one SGLang scheduler: their content and duration.
 
-A step lasts from its launch to the next one. Under SGLang's overlap loop the result of a step is
-taken up only behind the launch of the next, so from launch to result would be two steps. Results
-come in the order of the launches, in all of SGLang's loops.
+A step lasts from its launch to the next launch. SGLang's overlap loop processes the result of a
+step only after the launch of the next one, so the time from launch to result would be two steps. In
+all of SGLang's loops, results are processed in the order of the launches.
 
-Everything here runs on the scheduler's thread. Times are those of ``perf_counter``.
+Everything here runs on the scheduler's thread. Times are perf_counter seconds.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import Any
 
 from llmtop_live.step_ring import UNKNOWN, StepRing
 
-from llmtop_sglang.launched_step import LaunchedStep, Taking, Waited
+from llmtop_sglang.launched_step import LaunchedStep, ResultProcessing, TimedEvent
 
 CPU = "cpu"
-NO_LENGTHS = "this scheduler keeps no lengths of a batch on the CPU"
-NO_CACHED = "this scheduler does not say what a batch found in the prefix cache"
-NO_DRAFTS = "this scheduler does not say how many tokens are drafted"
-NO_ACCEPTED = "this scheduler does not say how many drafts were accepted"
-NO_GAP = "this scheduler's results do not say when the device was done"
-NO_REFUSED = "no HTTP process of this engine counts what it refuses"
+NO_LENGTHS = "this scheduler does not keep the lengths of a batch on the CPU"
+NO_CACHED = "this scheduler does not report the prefix cache hits of a batch"
+NO_DRAFTS = "this scheduler does not report the number of draft tokens"
+NO_ACCEPTED = "this scheduler does not report the number of accepted draft tokens"
+NO_GAP = "this scheduler's results do not show when the device finished"
+NO_REFUSED = "no HTTP process of this engine counts refused requests"
 
 
 class StepRecorder:
     """Writes a ring of steps. Its methods are called around the parts of SGLang's loop.
 
-    refused: the requests that the HTTP process has refused so far, None where that is not known.
-    seen: told of each column that may stay empty whether it was known, and else the reason.
+    refused: the requests that the HTTP process has refused, None if unknown. clock: perf_counter
+    seconds. now: unix seconds. seen: see ``Introspection.seen``.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class StepRecorder:
         refused: Callable[[], int | None] = lambda: None,
         clock: Callable[[], float] = time.perf_counter,
         now: Callable[[], float] = time.time,
-        seen: Callable[[str, bool, str], None] = lambda *told: None,
+        seen: Callable[[str, bool, str], None] = lambda *_: None,
     ) -> None:
         self._seen = seen
         self._scheduler = scheduler
@@ -57,45 +57,45 @@ class StepRecorder:
         self._steps: deque[LaunchedStep] = deque()
         self._last: LaunchedStep | None = None
         self._round = clock()
-        self._scheduled = True  # in this round: else the engine is paused
-        self._nothing = False  # the round made no batch
+        self._scheduled = True  # whether this round chose a batch or none; a paused engine does not
+        self._nothing = False  # whether this round has no batch
         self._idle_since: float | None = self._round
         self._scheduling = UNKNOWN
         self._retracted = 0
 
     def _free_tokens(self) -> Callable[[], float]:
-        """Free and evictable KV cache, from this scheduler's pools."""
+        """Returns a function for the free and evictable KV cache of this scheduler, in pages."""
         pool = getattr(self._scheduler, "token_to_kv_pool_allocator", None)
         tree = getattr(self._scheduler, "tree_cache", None)
         page = self._page
         try:
             int(pool.available_size() + tree.evictable_size())  # type: ignore[union-attr]
         except Exception as error:
-            reason = f"this KV pool does not say what is free ({type(error).__name__})"
+            reason = f"this KV pool does not report its free pages ({type(error).__name__})"
             self._seen("kv_free_blocks", False, reason)
             return lambda: UNKNOWN
         assert pool is not None and tree is not None
         return lambda: (pool.available_size() + tree.evictable_size()) // page
 
-    # The loop, in its order.
+    # The parts of the loop, in their order.
 
     def round_begins(self) -> None:
         """A round of the loop begins."""
         self._round = now = self._clock()
         last = self._last
         if not self._scheduled and last is not None and last.finish is None:
-            last.finish = now  # paused: that is not the step's time
+            last.finish = now  # the engine is paused, and the pause is not part of the step
         self._scheduled = self._nothing = False
 
     def scheduled(self, seconds: float, nothing: bool) -> None:
-        """The scheduler has chosen a batch, or nothing, in this time."""
+        """The scheduler has chosen a batch, or nothing. seconds: how long that took."""
         self._scheduling = seconds
         self._scheduled, self._nothing = True, nothing
         if nothing:
-            self._rest()
+            self._finish_last_step()
 
-    def _rest(self) -> None:
-        """Nothing is launched in this round: the last step ends with its own result."""
+    def _finish_last_step(self) -> None:
+        """Without a launch in this round, the last step ends when its result is processed."""
         if any(step.done is None for step in self._steps):
             return
         if self._last is not None and self._last.finish is None:
@@ -105,11 +105,11 @@ class StepRecorder:
             self._idle_since = self._clock()
 
     def retracted(self, requests: int) -> None:
-        """So many running requests were put back into the queue."""
+        """This number of running requests was retracted into the queue."""
         self._retracted += requests
 
     def launching(self, batch: Any) -> None:
-        """A batch is about to be handed to the device."""
+        """A batch is about to be launched on the device."""
         now = self._clock()
         last = self._last
         step = LaunchedStep(now)
@@ -127,7 +127,7 @@ class StepRecorder:
         self._steps.append(step)
 
     def launched(self, batch: Any, result: Any) -> None:
-        """It has been handed over."""
+        """The batch was launched."""
         step = self._last
         assert step is not None
         now = self._clock()
@@ -138,54 +138,54 @@ class StepRecorder:
         if self._speculates and not step.prefills:
             self._count_drafts(step, result)
         if self._on_cpu:
-            step.device_done = now  # there it has been computed by then
-        elif getattr(result, "delay_sample_func", None) is None:  # else not even recorded yet
+            step.device_done = now  # a launch on a CPU computes the batch
+        elif getattr(result, "delay_sample_func", None) is None:  # else there is no event yet
             query = getattr(getattr(result, "copy_done", None), "query", None)
             step.ready = query if callable(query) else None
 
-    def taking_up(self, batch: Any, result: Any) -> Taking:
-        """A result is about to be taken up."""
+    def processing(self, batch: Any, result: Any) -> ResultProcessing:
+        """A result is about to be processed."""
         event = getattr(result, "copy_done", None)
-        waited = None if event is None else Waited(event, self._clock)
+        waited = None if event is None else TimedEvent(event, self._clock)
         if waited is not None:
             result.copy_done = waited
-        # Rows that had ended when this was launched (a step too many, under overlap) give no token.
-        # Nor does the middle piece of a prompt.
-        middle = step.middle if (step := self._taken_up_next()) is not None else None
+        # A row gets no token if its request had ended before the launch (the overlap loop computes
+        # one step too many), or if its prompt chunk is not the last one.
+        middle = step.middle if (step := self._next_without_result()) is not None else None
         live = sum(
             r.finished_reason is None and not r.is_retracted and r is not middle for r in batch.reqs
         )
         tokens = _visible(batch.reqs) if self._speculates else 0
-        return Taking(live, tokens, waited, self._clock())
+        return ResultProcessing(live, tokens, waited, self._clock())
 
-    def taken_up(self, batch: Any, result: Any, taking: Taking) -> None:
-        """It has been taken up."""
-        step = self._taken_up_next()
+    def processed(self, batch: Any, result: Any, processing: ResultProcessing) -> None:
+        """The result was processed."""
+        step = self._next_without_result()
         if step is None:
             return
         step.done = now = self._clock()
-        waited = taking.waited
-        step.update = now - taking.begun - (waited.seconds if waited is not None else 0.0)
+        waited = processing.waited
+        step.update = now - processing.begun - (waited.seconds if waited is not None else 0.0)
         if waited is not None and step.device_done is None:
             step.device_done = waited.ended
         if self._speculates:
-            step.output = _visible(batch.reqs) - taking.tokens
-            told = hasattr(result, "num_correct_drafts")
-            self._seen("accepted_tokens", told, NO_ACCEPTED)
-            step.accepted = int(result.num_correct_drafts or 0) if told else UNKNOWN
+            step.output = _visible(batch.reqs) - processing.tokens
+            reported = hasattr(result, "num_correct_drafts")
+            self._seen("accepted_tokens", reported, NO_ACCEPTED)
+            step.accepted = int(result.num_correct_drafts or 0) if reported else UNKNOWN
         else:
-            step.output = taking.live
+            step.output = processing.live
         step.free = self._free()
-        self._look(now)
+        self._poll_device(now)
         self._record()
         if self._nothing:
-            self._rest()
+            self._finish_last_step()
 
-    def _taken_up_next(self) -> LaunchedStep | None:
-        """The first step that is open: results come in order."""
+    def _next_without_result(self) -> LaunchedStep | None:
+        """The step of the next result: the first one without a result, as results are in order."""
         return next((one for one in self._steps if one.done is None), None)
 
-    # What is in a step.
+    # The content of a step.
 
     def _contents(self, step: LaunchedStep, batch: Any) -> None:
         scheduler = self._scheduler
@@ -196,7 +196,7 @@ class StepRecorder:
             mixed = len(batch.decoding_reqs or ()) if mode.is_mixed() else 0
             step.prefills, step.decodes = rows - mixed, mixed
             step.prefill_tokens = max((batch.extend_num_tokens or 0) - mixed, 0)
-            # Asked now: when its result comes, the next piece is the chunked one.
+            # Read now: when the result arrives, this attribute belongs to the next chunk.
             step.middle = getattr(batch, "chunked_req", None)
             stats = getattr(batch, "prefill_stats", None)
             step.cached = getattr(stats, "log_hit_tokens", UNKNOWN)
@@ -209,7 +209,7 @@ class StepRecorder:
         step.waiting = len(scheduler.waiting_queue)
 
     def _count_drafts(self, step: LaunchedStep, result: Any) -> None:
-        """A step verifies for each request its drafts and one token more."""
+        """A step verifies the draft tokens of each request and one more token."""
         args = self._scheduler.server_args
         numbers = (
             getattr(holder, "speculative_num_draft_tokens", None) for holder in (result, args)
@@ -222,13 +222,13 @@ class StepRecorder:
         step.drafts = step.requests * max(found - 1, 0)
         step.decodes += step.drafts
 
-    # When the device was done. It is seen only when we ask, so the gap can be longer than recorded.
+    # When the device finished. The plugin polls for it, so the true gap can be longer.
 
-    def look(self) -> None:
-        """See whether the device has finished the last launch, at a moment that costs nothing."""
-        self._look(self._clock())
+    def poll_device(self) -> None:
+        """Check whether the device has finished the last launch."""
+        self._poll_device(self._clock())
 
-    def _look(self, now: float) -> None:
+    def _poll_device(self, now: float) -> None:
         last = self._last
         if (
             last is not None
@@ -239,19 +239,19 @@ class StepRecorder:
             last.device_done = now
 
     def _gap(self, step: LaunchedStep, last: LaunchedStep, now: float) -> None:
-        self._look(now)
+        self._poll_device(now)
         if last.device_done is not None:
             step.gap = now - last.device_done
         elif last.ready is not None:
-            step.gap = 0.0  # it still computes
+            step.gap = 0.0  # the device is still busy
         elif last.done is not None:
-            step.gap = now - last.done  # the normal loop: since its result at least
+            step.gap = now - last.done  # the loop without overlap: a lower bound, since the result
         self._seen("host_gap_s", step.gap == step.gap, NO_GAP)
 
     # Into the ring.
 
     def _record(self) -> None:
-        """Record what is complete, in order."""
+        """Write the complete steps into the ring, in order."""
         steps = self._steps
         while steps and steps[0].done is not None and steps[0].finish is not None:
             step = steps.popleft()
@@ -288,7 +288,7 @@ class StepRecorder:
 
 
 def _visible(requests: Sequence[Any]) -> int:
-    """Tokens that the requests have given so far, without those behind their end."""
+    """Output tokens of the requests, without those after the end of a request."""
     total = 0
     for request in requests:
         ended = getattr(request, "finished_len", None)

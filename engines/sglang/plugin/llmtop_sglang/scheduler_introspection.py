@@ -1,7 +1,7 @@
-"""What one scheduler shows of its inside, and the hooks that observe it.
+"""Introspection of one scheduler: its hooks, and the guard.
 
-The hooks are attributes of the scheduler object itself, so that they can be taken off again. Each
-calls SGLang's own method whatever happens in ours: a failure there switches all of it off.
+The hooks are attributes of the scheduler object, so that they can be removed again. Each hook
+always calls SGLang's own method. If llmtop's code raises, all hooks are switched off.
 """
 
 from __future__ import annotations
@@ -17,32 +17,36 @@ from llmtop_live.step_ring import StepRing
 
 from llmtop_sglang.exact_abort import ExactAbort
 from llmtop_sglang.idle_wake import IdleWake
-from llmtop_sglang.launched_step import Taking
-from llmtop_sglang.queue_board import QueueBoard
+from llmtop_sglang.launched_step import ResultProcessing
 from llmtop_sglang.ranks import Ranks
-from llmtop_sglang.request_times import RequestTimes, carry_arrival
+from llmtop_sglang.request_times import RequestTimes, propagate_arrival
 from llmtop_sglang.request_view import SchedulerRequests
+from llmtop_sglang.shared_queue import QueueWriter
 from llmtop_sglang.step_recorder import StepRecorder
 
 LOOP = ("get_next_batch_to_run", "run_batch", "process_batch_result")
-PLAIN = ("null", "none", "")  # of disaggregation modes: the one that computes everything itself
+NOT_DISAGGREGATED = ("null", "none", "")  # disaggregation modes with prefill and decode in one
 
 
-class SchedulerInside:
-    """The introspection of one scheduler. Everything runs on its thread, but for the socket's."""
+class SchedulerIntrospection:
+    """The introspection of one scheduler. Runs on its thread.
+
+    writer: publishes the queue for the HTTP process. refused: the requests that the HTTP process
+    has refused, None if unknown. clock: perf_counter seconds.
+    """
 
     def __init__(
         self,
         scheduler: Any,
         ranks: Ranks,
         log: logging.Logger,
-        board: QueueBoard | None = None,
+        writer: QueueWriter | None = None,
         refused: Callable[[], int | None] = lambda: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.introspection = told = Introspection(log, ranks.data)
+        self.introspection = shown = Introspection(log, ranks.data)
         self._scheduler = scheduler
-        self._board = board
+        self._writer = writer
         self._refused = refused
         self._clock = clock
         self._recorder: StepRecorder | None = None
@@ -50,52 +54,53 @@ class SchedulerInside:
         self._abort: ExactAbort | None = None
         self._received = clock()
         self.wake = IdleWake(scheduler)
-        told.boundary = StepBoundary(self.wake.wake)
-        told.restore.append(self.wake.undo)
-        if not ranks.lead:  # it does as the lead rank does, which is looked at
+        shown.boundary = StepBoundary(self.wake.wake)
+        shown.restore.append(self.wake.undo)
+        if not ranks.lead:  # its steps are those of the lead rank, which reports them
             self._requests(ranks)
             return
         obstacle = _obstacle(scheduler, ranks)
         if obstacle is not None:
-            told.missing.update(dict.fromkeys(("steps", "latencies"), obstacle))
+            shown.missing.update(dict.fromkeys(("steps", "latencies"), obstacle))
         else:
             self._observe(ranks)
         self._requests(ranks)
 
-    # What is found.
+    # What this scheduler can report.
 
     def _observe(self, ranks: Ranks) -> None:
-        scheduler, told = self._scheduler, self.introspection
-        told.steps = StepRing()
+        scheduler, shown = self._scheduler, self.introspection
+        shown.steps = StepRing()
         self._recorder = StepRecorder(
-            scheduler, told.steps, self._refused, self._clock, seen=told.seen
+            scheduler, shown.steps, self._refused, self._clock, seen=shown.seen
         )
-        undo = carry_arrival()
+        undo = propagate_arrival()
         if undo is not None:
-            told.restore.append(undo)
-        self._times = RequestTimes(self._clock, told.seen)
-        told.latencies = self._times.histograms
-        wrapped = (self._choosing, self._launching, self._taking_up)
+            shown.restore.append(undo)
+        self._times = RequestTimes(self._clock, shown.seen)
+        shown.latencies = self._times.histograms
+        wrapped = (self._around_get_next_batch, self._around_run_batch, self._around_process_result)
         for name, around in zip(LOOP, wrapped, strict=True):
             self._wrap(name, around)
 
     def _requests(self, ranks: Ranks) -> None:
-        scheduler, told = self._scheduler, self.introspection
+        scheduler, shown = self._scheduler, self.introspection
         needed = ("running_batch", "last_batch", "waiting_queue")
         lacking = [name for name in needed if not hasattr(scheduler, name)]
         if lacking or ranks.stages > 1:
             reason = f"this scheduler has no {lacking[0]}" if lacking else "pipeline parallel"
-            told.missing.update(dict.fromkeys(("requests", "abort"), reason))
+            shown.missing.update(dict.fromkeys(("requests", "abort"), reason))
             return
-        told.view = SchedulerRequests(scheduler, getattr(scheduler, "page_size", 1) or 1, told.seen)
-        everywhere = ranks.together > 1
+        page = getattr(scheduler, "page_size", 1) or 1
+        shown.view = SchedulerRequests(scheduler, page, shown.seen)
+        broadcasts = ranks.lockstep_ranks > 1
         if not callable(getattr(scheduler, "abort_request", None)):
-            told.missing["abort"] = "this scheduler has no abort_request"
-        elif everywhere and not callable(getattr(scheduler, "_poll_timeout_aborts", None)):
-            told.missing["abort"] = "this SGLang does not bring an abort to all ranks at once"
+            shown.missing["abort"] = "this scheduler has no abort_request"
+        elif broadcasts and not callable(getattr(scheduler, "_poll_timeout_aborts", None)):
+            shown.missing["abort"] = "this SGLang cannot send an abort to all ranks in one round"
         else:
-            self._abort = ExactAbort(scheduler, everywhere)
-            told.abort = self._abort.abort
+            self._abort = ExactAbort(scheduler, broadcasts)
+            shown.abort = self._abort.abort
 
     def _wrap(self, name: str, around: Callable[..., Any]) -> None:
         original = getattr(self._scheduler, name)
@@ -114,9 +119,9 @@ class SchedulerInside:
     # The hooks.
 
     def round_begins(self) -> None:
-        """Before each round takes in what came. Orders from the socket are done here."""
-        told = self.introspection
-        if told.off is not None:
+        """A round begins, before it receives messages. Runs the work of socket threads."""
+        shown = self.introspection
+        if shown.off is not None:
             return
         try:
             self._received = self._clock()
@@ -124,13 +129,13 @@ class SchedulerInside:
                 self._recorder.round_begins()
             if self.wake.pending:
                 self.wake.woken()
-            if told.boundary is not None and told.boundary.attention:
-                told.boundary.run()
+            if shown.boundary is not None and shown.boundary.attention:
+                shown.boundary.run()
         except Exception as error:
             self.fail(error, "the scheduler's loop")
 
     def released(self, request: Any) -> None:
-        """Before a request's KV cache is given back."""
+        """A request is about to release its KV cache."""
         if self._times is not None and self.introspection.off is None:
             try:
                 self._times.released(request)
@@ -138,42 +143,42 @@ class SchedulerInside:
                 self.fail(error, "release_kv_cache")
 
     def retracted(self, answer: Any) -> None:
-        """After ``retract_decode``: the requests that were put back stand first in its answer."""
+        """``retract_decode`` returned ``answer``, whose first item is the retracted requests."""
         if self._recorder is not None and self.introspection.off is None:
             try:
                 self._recorder.retracted(len(answer[0]))
             except Exception as error:
                 self.fail(error, "retract_decode")
 
-    def carried(self, request: Any) -> bool:
-        """Whether an abort that came to all ranks was one of ours, which is then done.
+    def handle_broadcast(self, request: Any) -> bool:
+        """Run an abort that came to all ranks. False if it is not one of llmtop.
 
-        Also when all else was switched off: the other ranks do it too.
+        This works also when introspection is off, because the other ranks do the same.
         """
         if self._abort is None:
             return False
         try:
-            return self._abort.carried(request)
+            return self._abort.handle_broadcast(request)
         except Exception as error:
             self.fail(error, "abort_request")
             return True
 
     def extra_aborts(self) -> list[Any]:
-        """What this rank brings to all ranks in this round."""
-        return [] if self._abort is None or self.introspection.off else self._abort.extra()
+        """The aborts that this rank must broadcast in this round."""
+        return [] if self._abort is None or self.introspection.off else self._abort.take_outgoing()
 
     def fail(self, error: Exception, where: str) -> None:
-        """The guard: off for good, everything as SGLang made it."""
+        """The guard: switch introspection off permanently and restore SGLang's own methods."""
         self.introspection.switch_off(error, where)
-        if self._board is not None:
-            self._board.close()
+        if self._writer is not None:
+            self._writer.close()
 
-    def _choosing(self, original: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    def _around_get_next_batch(self, original: Callable[..., Any], *args: Any, **named: Any) -> Any:
         recorder = self._recorder
         begun = self._clock()
         try:
             assert recorder is not None
-            recorder.look()
+            recorder.poll_device()
         except Exception as error:
             self.fail(error, LOOP[0])
         found = original(*args, **named)
@@ -181,13 +186,15 @@ class SchedulerInside:
             if self.introspection.off is None:
                 batch = getattr(found, "batch_to_run", found)
                 recorder.scheduled(self._clock() - begun, not batch)  # type: ignore[union-attr]
-                if self._board is not None:
+                if self._writer is not None:
                     self._publish(batch, getattr(found, "running_batch", None))
         except Exception as error:
             self.fail(error, LOOP[0])
         return found
 
-    def _launching(self, original: Callable[..., Any], batch: Any, *rest: Any, **named: Any) -> Any:
+    def _around_run_batch(
+        self, original: Callable[..., Any], batch: Any, *rest: Any, **named: Any
+    ) -> Any:
         recorder = self._recorder
         try:
             assert recorder is not None
@@ -202,50 +209,50 @@ class SchedulerInside:
             self.fail(error, LOOP[1])
         return result
 
-    def _taking_up(
+    def _around_process_result(
         self, original: Callable[..., Any], batch: Any, result: Any, *rest: Any, **named: Any
     ) -> Any:
         recorder = self._recorder
-        taking: Taking | None = None
+        processing: ResultProcessing | None = None
         try:
             assert recorder is not None
-            taking = recorder.taking_up(batch, result)
+            processing = recorder.processing(batch, result)
         except Exception as error:
             self.fail(error, LOOP[2])
         answer = original(batch, result, *rest, **named)
         try:
-            if taking is not None and self.introspection.off is None:
+            if processing is not None and self.introspection.off is None:
                 assert recorder is not None and self._times is not None
-                self._times.taken_up(batch, taking.begun, taking.live)
-                recorder.taken_up(batch, result, taking)
+                self._times.processed(batch, processing.begun, processing.live)
+                recorder.processed(batch, result, processing)
         except Exception as error:
             self.fail(error, LOOP[2])
         return answer
 
     def _publish(self, batch: Any, running: Any) -> None:
-        """For the HTTP process: the queue as it is, now that a batch was chosen from it, or none.
+        """Publish the queue for the HTTP process, after a batch or none was chosen.
 
-        running: the batch that decodes, in versions that say so with the choice.
+        running: the decode batch, in versions that return it with the chosen batch; else None.
         """
-        scheduler, board = self._scheduler, self._board
-        assert board is not None
+        scheduler, writer = self._scheduler, self._writer
+        assert writer is not None
         running = running if running is not None else scheduler.running_batch
         count = len(running.reqs) if running is not None else 0
         if batch and batch is not running:
             count += len(batch.reqs)
-        board.publish(len(scheduler.waiting_queue), count, self._received)
+        writer.publish(len(scheduler.waiting_queue), count, self._received)
 
 
 def _obstacle(scheduler: Any, ranks: Ranks) -> str | None:
     """Why the loop cannot be observed, or None."""
     mode = getattr(scheduler, "disaggregation_mode", None)
     name = str(getattr(mode, "value", mode or "")).lower()
-    if name not in PLAIN:
-        return f"prefill and decode are apart ({name}): this loop is another one"
+    if name not in NOT_DISAGGREGATED:
+        return f"disaggregated prefill and decode ({name}) use a different loop"
     if ranks.stages > 1:
-        return "pipeline parallel: batches of several stages are under way at once"
+        return "pipeline parallel: batches of several stages run at the same time"
     if getattr(scheduler, "dllm_config", None) is not None:
-        return "a diffusion model: its batches are others"
+        return "a diffusion model has a different kind of batches"
     for method in LOOP:
         if not callable(getattr(scheduler, method, None)):
             return f"this scheduler has no {method}"

@@ -1,8 +1,8 @@
-"""SGLang's own way to change options while it runs, where it takes more than it used to.
+"""Options that SGLang itself can change while it runs, by ``set_internal_state``.
 
-``set_internal_state`` takes a few keys up to 0.5.23. A proposal (sglang#37661) adds more, among
-them ours. What this version takes is asked of it; where it takes a key, it is set that way, and
-SGLang sees to all that depends on it.
+Up to 0.5.23 it accepts a few keys. A proposal (sglang#37661) adds more, among them llmtop's
+options. The plugin asks this version for its keys. It sets such a key by SGLang, because SGLang
+then updates everything that depends on it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 from typing import Any
 
 
-class OwnDoor:
-    """What one scheduler's ``set_internal_state`` takes. On its thread."""
+class NativeOptions:
+    """The keys of one scheduler's ``set_internal_state``. Runs on the scheduler's thread."""
 
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
         self.keys = _keys(scheduler)
 
     def takes(self, name: str) -> bool:
-        """Whether this key is SGLang's own to set."""
+        """Whether SGLang itself can set this key."""
         return name in self.keys
 
     def set(self, name: str, value: Any) -> None:
-        """Set it. Raises RuntimeError when SGLang refuses."""
+        """Set the key. RuntimeError if SGLang refuses."""
         from sglang.srt.managers.io_struct import SetInternalStateReq
 
         request = SetInternalStateReq(server_args={name: value})
@@ -31,7 +31,7 @@ class OwnDoor:
 
 
 def _keys(scheduler: Any) -> frozenset[str]:
-    """0.5.22 and later keep a table of them; older ones take only what llmtop knows of."""
+    """The keys, from the table in 0.5.22 and later; none for earlier versions."""
     table = getattr(getattr(scheduler, "internal_state", None), "_update_handlers", None)
     if not callable(table):
         return frozenset()
