@@ -16,7 +16,7 @@ from llmtop.engines.simulated.simulator.model.request import Request
 from llmtop.engines.simulated.simulator.model.roofline import FRONT_END_REQUEST_S, Roofline
 from llmtop.engines.simulated.simulator.model.scheduler import Plan, Scheduler
 from llmtop.engines.simulated.simulator.model.speculation import affinity
-from llmtop.engines.simulated.simulator.model.tokens import Token, Writing
+from llmtop.engines.simulated.simulator.model.tokens import GeneratedText, Token
 
 FIRST_TOKEN, TOKENS = 1000, 99_000  # of prompts
 TOKEN_BITS = TOKENS.bit_length()
@@ -111,7 +111,7 @@ class ClosedLoop:
             self._serial,
             prompt,
             self._rng.randint(*self.lengths.output),
-            Writing(self._rng.randrange(1 << 16)),
+            GeneratedText(self._rng.randrange(1 << 16)),
             affinity=affinity(prompt, self._rng.choice(self.lengths.temperatures)),
         )
         stream = Stream(self.now)

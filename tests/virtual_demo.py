@@ -14,7 +14,7 @@ from llmtop.engines.simulated.simulator.model.request import Request
 from llmtop.engines.simulated.simulator.model.roofline import FRONT_END_REQUEST_S, Roofline
 from llmtop.engines.simulated.simulator.model.scheduler import Scheduler
 from llmtop.engines.simulated.simulator.model.speculation import affinity
-from llmtop.engines.simulated.simulator.model.tokens import Token, Writing
+from llmtop.engines.simulated.simulator.model.tokens import GeneratedText, Token
 from llmtop.loadgen.workload.prompts import PATTERN
 from llmtop.loadgen.workload.shape import parse
 from llmtop.operations.demonstration import ENGINE, PROMPTS, SHAPE
@@ -32,7 +32,11 @@ class Repeating(ClosedLoop):
         prompt = (pattern * (length // PATTERN + 1))[:length]
         target = self._rng.randint(*self.lengths.output)
         request = Request(
-            self._serial, prompt, target, Writing(0), affinity=affinity(prompt, temperature=1.0)
+            self._serial,
+            prompt,
+            target,
+            GeneratedText(0),
+            affinity=affinity(prompt, temperature=1.0),
         )
         stream = Stream(self.now)
         self.streams.append(stream)

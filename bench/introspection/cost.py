@@ -27,7 +27,7 @@ from llmtop.engines.simulated.simulator.model.hardware import GPUS, MODELS
 from llmtop.engines.simulated.simulator.model.request import Request
 from llmtop.engines.simulated.simulator.model.roofline import Roofline, StepLoad
 from llmtop.engines.simulated.simulator.model.scheduler import Limits, Scheduler
-from llmtop.engines.simulated.simulator.model.tokens import Writing
+from llmtop.engines.simulated.simulator.model.tokens import GeneratedText
 from llmtop.engines.tuning.inside.llmtop_live.latency_histogram import LatencyHistogram
 from llmtop.engines.tuning.inside.llmtop_live.request_table import RequestView, table
 from llmtop.engines.tuning.inside.llmtop_live.step_ring import COLUMNS, StepRing
@@ -109,7 +109,7 @@ def engine(streams: int, watched: bool) -> Seconds:
     scheduler = Scheduler(limits, BlockPool(80_000, 16, caching=False), random.Random(0))
     recorder = StepRecorder(scheduler, StepRing())
     for serial in range(streams):
-        scheduler.add(Request(serial, [serial] * 16, STEPS * 4, Writing(serial)))
+        scheduler.add(Request(serial, [serial] * 16, STEPS * 4, GeneratedText(serial)))
     for _ in range(8):  # prefills
         plan = scheduler.schedule()
         assert plan is not None

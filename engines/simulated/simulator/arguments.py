@@ -19,10 +19,11 @@ PROGRAM = "llmtop-simulator"
 
 
 class Config(Struct, frozen=True):
-    """What was asked for, checked. ``speed`` 2.0 runs the virtual GPU twice as fast as the clock.
+    """The validated command line.
 
-    startup_s: how long the start takes in all. blocks: KV blocks, or None to size the cache by the
-    card's memory. utilization: share of that memory the engine may take.
+    limits: the launch values. max_model_len: tokens. blocks: KV blocks; None sizes the cache by the
+    GPU's memory. utilization: share of that memory that the engine may use. speed: virtual seconds
+    per real second. startup_s: duration of the start.
     """
 
     host: str
@@ -45,7 +46,7 @@ class Config(Struct, frozen=True):
 
 
 def parse(argv: Sequence[str] | None = None) -> Config:
-    """Read the command line. Unknown flags and impossible values end the program with code 2."""
+    """Parse the command line. Unknown flags and invalid values end the program with code 2."""
     parser = _parser()
     given = parser.parse_args(argv)
     gpu = GPUS[given.gpu]
@@ -95,13 +96,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--version", action="version", version=__version__)
     add("--host", default="127.0.0.1")
     add("--port", type=_whole(0, 65535), default=8000, help="0: a free port, shown in the log")
-    add("--gpu", choices=sorted(GPUS), default="h200", help="the virtual card (%(default)s)")
+    add("--gpu", choices=sorted(GPUS), default="h200", help="the virtual GPU (%(default)s)")
     add("--model", choices=sorted(MODELS), default="llama-3.1-8b", help="its shape (%(default)s)")
     add("--served-model-name", default="", help="the name that requests must give")
     add("--tensor-parallel-size", "-tp", type=_whole(1, 64), default=1)
     add("--data-parallel-size", "-dp", type=_whole(1, 64), default=1)
-    add("--max-num-seqs", type=_whole(1, 1 << 16), help="default: vLLM's for the card")
-    add("--max-num-batched-tokens", type=_whole(1, 1 << 20), help="default: vLLM's for the card")
+    add("--max-num-seqs", type=_whole(1, 1 << 16), help="default: vLLM's for the GPU")
+    add("--max-num-batched-tokens", type=_whole(1, 1 << 20), help="default: vLLM's for the GPU")
     add("--max-queued-requests", type=_whole(0, 1 << 16), default=0, help="0: no limit")
     add("--max-model-len", type=_whole(16, 131072), default=8192)
     add("--num-gpu-blocks-override", type=_whole(1, 1 << 24), help="KV blocks of 16 tokens")
@@ -113,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         "--acceptance",
         type=_number(0.0, 1.0),
         default=0.6,
-        help="most accepted draft tokens",
+        help="highest probability that a draft token is accepted (%(default)s)",
     )
     add("--speed", type=_number(0.01, 1000.0), default=1.0, help="virtual seconds per real second")
     add("--seed", type=_whole(0, 1 << 62), default=0)
@@ -151,7 +152,7 @@ def _number(least: float, most: float) -> type[float]:
 
 
 def kv_blocks(config: Config) -> int:
-    """KV blocks of this configuration: the override, or what the card's memory leaves."""
+    """KV blocks of this configuration: the override, or as many as fit into the GPU's memory."""
     if config.blocks is not None:
         return config.blocks
     gib = hardware.kv_cache_gib(

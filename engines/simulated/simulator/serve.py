@@ -1,4 +1,4 @@
-"""The process: from the command line to the last stream, with one exit."""
+"""The process of the simulator: its start, its service and its shutdown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llmtop.engines.simulated.simulator.http.metrics import CacheFacts, Metrics
 from llmtop.engines.simulated.simulator.http.protocol import Rules
 from llmtop.engines.simulated.simulator.http.ranks import Ranks, Sockets
 from llmtop.engines.simulated.simulator.http.server import Server
-from llmtop.engines.simulated.simulator.inside.inspection import Inspection
+from llmtop.engines.simulated.simulator.inside.introspection import SimulatorIntrospection
 from llmtop.engines.simulated.simulator.model.blocks import BlockPool
 from llmtop.engines.simulated.simulator.model.engine import REPORT_EVERY_S, Engine, Slowness
 from llmtop.engines.simulated.simulator.model.hardware import BLOCK_SIZE
@@ -28,23 +28,23 @@ from llmtop.engines.simulated.simulator.model.log import log
 from llmtop.engines.simulated.simulator.model.roofline import Roofline
 from llmtop.engines.simulated.simulator.model.scheduler import Scheduler
 from llmtop.engines.simulated.simulator.model.telemetry import Telemetry
-from llmtop.engines.simulated.simulator.startup import StartFailed, greet, start
+from llmtop.engines.simulated.simulator.startup import StartFailed, log_configuration, start
 from llmtop.engines.tuning.inside.llmtop_live.introspection import Introspection
 
 SOCKET_VARIABLE = "LLMTOP_LIVE_SOCKET"
-API_KEY_VARIABLE = "LLMTOP_SIMULATOR_API_KEY"  # not vLLM's: that may be set for a real one
-LAST_WORDS_S = 0.05  # for handlers to end by themselves; no more tokens will come for them
+API_KEY_VARIABLE = "LLMTOP_SIMULATOR_API_KEY"  # not vLLM's, which may be set for a real vLLM
+SHUTDOWN_TIMEOUT_S = 0.05  # short, because handlers get no more tokens after the engine's stop
 BACKLOG = 2048
-LIVE_MANNERS = ("live-mute", "live-nonsense", "live-old", "live-half")
+LIVE_FAULTS = ("live-mute", "live-nonsense", "live-old", "live-half")
 
 
 async def serve(config: Config, environ: Mapping[str, str]) -> int:
-    """Start, serve until a signal says otherwise, and stop. The exit code."""
+    """Start, serve until SIGTERM or SIGINT, and stop. Returns the exit code."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    greet(config)
+    log_configuration(config)
     try:
         listener = _bind(config.host, config.port)
     except OSError as error:
@@ -52,7 +52,7 @@ async def serve(config: Config, environ: Mapping[str, str]) -> int:
         return 1
     with listener:
         try:
-            blocks = await _unless(stop, start(config))
+            blocks = await _result_unless_stopped(stop, start(config))
         except StartFailed as error:
             log(str(error), "ERROR")
             log("RuntimeError: Engine core initialization failed. See root cause above.", "ERROR")
@@ -78,29 +78,29 @@ async def _run(
     server = Server(ranks, metrics, rules, rng, misbehaviours, api_key)
     runner = web.AppRunner(
         server.application(),
-        handler_cancellation=True,  # a client that leaves frees its blocks
+        handler_cancellation=True,  # frees the blocks of a client that disconnects
         access_log=None,
-        shutdown_timeout=LAST_WORDS_S,
+        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
     )
     await runner.setup()
     site = web.SockSite(runner, listener, backlog=BACKLOG)
-    live = Sockets(ranks, _watched(ranks), _manners(config))
+    live = Sockets(ranks, _introspections(ranks), _socket_faults(config))
     if path := environ.get(SOCKET_VARIABLE):
         await live.open(path)
     stepping = asyncio.create_task(ranks.run())
     stepping.add_done_callback(lambda _: stop.set())
     reporting = asyncio.create_task(_report(ranks))
-    # Connections inherit it, and would else hold the port against the next engine for a minute.
+    # Connections inherit it. Without it they would block the port for a minute after the end.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     await site.start()
     host, port = listener.getsockname()[:2]
     log(f"Serving on http://{host}:{port}")
     log("Application startup complete.")
-    _arm(config, site)
+    _schedule_faults(config, site)
 
     await stop.wait()
     failed = stepping.done()
-    if failed:  # the engine is dead: what is left is to say so
+    if failed:  # the engine has died: log its exception
         with contextlib.suppress(asyncio.CancelledError):
             if error := stepping.exception():
                 log("".join(traceback.format_exception(error)), "ERROR")
@@ -116,11 +116,11 @@ async def _run(
     return 1 if failed else 0
 
 
-def _manners(config: Config) -> list[str]:
-    """How the live-option socket of each rank behaves."""
-    asked = config.misbehaviours
-    every = next((kind for kind in LIVE_MANNERS if kind in asked), "")
-    last = "live-mute" if "rank-mute" in asked else every
+def _socket_faults(config: Config) -> list[str]:
+    """The fault of each rank's live-option socket, "" for none."""
+    wanted = config.misbehaviours
+    every = next((kind for kind in LIVE_FAULTS if kind in wanted), "")
+    last = "live-mute" if "rank-mute" in wanted else every
     return [*[every] * (config.data_parallel - 1), last]
 
 
@@ -136,25 +136,26 @@ def _engine(config: Config, blocks: int, rank: int) -> Engine:
     roofline = Roofline.of(config.gpu, config.model, config.tensor_parallel, method)
     live = LiveOptions(scheduler)
     if "rank-off" in config.misbehaviours and rank == config.data_parallel - 1:
-        live.disabled = "switched off on this rank (asked for)"
+        live.disabled = "switched off on this rank (--misbehave)"
     slow = (config.misbehaviours.get(kind) for kind in ("slow-host", "slow-front"))
     slowness = Slowness(*(found.seconds if found else 0.0 for found in slow))
     return Engine(scheduler, roofline, live, Telemetry(), config.speed, slowness=slowness)
 
 
-def _watched(ranks: Ranks) -> list[Introspection]:
-    shown = []
+def _introspections(ranks: Ranks) -> list[Introspection]:
+    found = []
     for rank, engine in enumerate(ranks.engines):
-        engine.watcher = inspection = Inspection(engine, rank)
-        shown.append(inspection.shown)
-    return shown
+        engine.observer = observer = SimulatorIntrospection(engine, rank)
+        found.append(observer.introspection)
+    return found
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """A bound socket that does not listen yet: connections are refused, and the port is ours.
+    """A bound socket that does not listen yet: it reserves the port and refuses connections.
 
-    Linux lets two sockets bind one address when both have SO_REUSEADDR and neither listens yet, so
-    the first try goes without it. It is needed where connections of the last engine linger.
+    The first attempt is without SO_REUSEADDR: with it, Linux lets two sockets bind one address if
+    neither listens yet. The second attempt has it, for connections of an earlier engine that remain
+    in TIME_WAIT. Raises OSError.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     for shared in (False, True):
@@ -171,8 +172,10 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[None, None, int]) -> int | None:
-    """What a coroutine gives, or None when the stop came first."""
+async def _result_unless_stopped(
+    stop: asyncio.Event, work: Coroutine[None, None, int]
+) -> int | None:
+    """The result of a coroutine; None if the stop came first."""
     task = asyncio.create_task(work)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -189,7 +192,7 @@ async def _report(ranks: Ranks) -> None:
         ranks.report()
 
 
-def _arm(config: Config, site: web.SockSite) -> None:
+def _schedule_faults(config: Config, site: web.SockSite) -> None:
     loop = asyncio.get_running_loop()
     refusing: set[asyncio.Task[None]] = set()
     for kind, act in (
@@ -197,8 +200,8 @@ def _arm(config: Config, site: web.SockSite) -> None:
         ("hang", _hang),
         ("refuse", lambda: refusing.add(asyncio.ensure_future(site.stop()))),
     ):
-        if asked := config.misbehaviours.get(kind):
-            loop.call_later(asked.seconds, act)
+        if fault := config.misbehaviours.get(kind):
+            loop.call_later(fault.seconds, act)
 
 
 def _crash() -> None:
@@ -207,5 +210,5 @@ def _crash() -> None:
 
 
 def _hang() -> None:
-    while True:  # signals included: only SIGKILL ends this
+    while True:  # blocks the signal handlers too, so only SIGKILL ends it
         time.sleep(3600)

@@ -1,4 +1,4 @@
-"""The start: its phases and its failures, reported in log lines that carry vLLM's facts."""
+"""The start of the engine: its phases and failures, with vLLM's log lines."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from llmtop.engines.simulated.simulator.model.hardware import (
 )
 from llmtop.engines.simulated.simulator.model.log import log
 
-# Shares of the whole start. An H200 with Llama-3.1-8B takes 96 s: most of it imports and
-# compilation, 1.5 s weights (random ones), 4 s graphs. Here each phase is long enough to be seen.
+# Shares of the whole start. They are not those of vLLM, so that each phase is long enough to be
+# seen: a start with Llama-3.1-8B on an H200 took 96 s, mostly imports and compilation, with 1.5 s
+# for (random) weights and 4 s for CUDA graphs.
 WEIGHTS, CACHE, GRAPHS, SERVER = 0.4, 0.2, 0.25, 0.15
 
 
 class StartFailed(Exception):
-    """The engine cannot start; the text is the root cause, as the log has it."""
+    """The engine cannot start; the text is the root cause for the log."""
 
 
 async def start(config: Config) -> int:
-    """Go through the phases; the number of KV blocks. Raises StartFailed."""
+    """Run the phases of the start. Returns the number of KV blocks. Raises StartFailed."""
     seconds = config.startup_s
     if slow := config.misbehaviours.get("slow-start"):
         seconds = max(seconds, slow.seconds)
@@ -53,8 +54,8 @@ async def start(config: Config) -> int:
     return blocks
 
 
-def greet(config: Config) -> None:
-    """The first lines: that this is a simulation, and of what."""
+def log_configuration(config: Config) -> None:
+    """Log the first lines: that this is a simulation, and its configuration."""
     log(f"llmtop simulated engine {__version__}: a virtual GPU, no model; simulated numbers only")
     limits = config.limits
     log(
@@ -68,7 +69,7 @@ def greet(config: Config) -> None:
 
 
 def _report(config: Config, weights: float) -> None:
-    """What the memory of a card went to, as vLLM 0.26 sums it up."""
+    """Log the use of the GPU's memory, with the summary line of vLLM 0.26."""
     total, share = config.gpu.memory_gib, config.utilization
     log(
         f"Free memory on device ({total}/{total} GiB) on startup. Desired GPU memory utilization "

@@ -1,1 +1,1 @@
-"""What the simulated engine sends and receives: API, metrics page, option socket, faults."""
+"""The interfaces of the simulated engine: API, metrics page, live socket, deliberate faults."""

@@ -1,11 +1,11 @@
-"""What goes over the wire: answers in OpenAI's shape, and their events made of ready-made bytes."""
+"""Responses in OpenAI's format, and stream events that are assembled from prepared bytes."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from llmtop.engines.simulated.simulator.model.tokens import CHARACTERS, Writing
+from llmtop.engines.simulated.simulator.model.tokens import CHARACTERS, GeneratedText
 
 DONE = b"data: [DONE]\n\n"
 
@@ -13,22 +13,29 @@ DONE = b"data: [DONE]\n\n"
 class Frames:
     """The events of one stream.
 
-    Everything that all events of a stream share is encoded once; an event in the middle is three
-    byte strings put together. framed: with HTTP/1.1's chunk sizes, for writing past aiohttp.
+    The parts that all events of a stream share are encoded once, so an event is a concatenation of
+    three byte strings. framed: with the chunk sizes of HTTP/1.1, for writes that bypass aiohttp.
     """
 
-    __slots__ = ("_base", "_chat", "_end", "_framed", "_head", "_one", "_opening", "_writing")
+    __slots__ = ("_base", "_chat", "_end", "_framed", "_head", "_one", "_opening", "_output")
 
     def __init__(
-        self, ident: str, created: int, model: str, writing: Writing, *, chat: bool, framed: bool
+        self,
+        ident: str,
+        created: int,
+        model: str,
+        output: GeneratedText,
+        *,
+        chat: bool,
+        framed: bool,
     ) -> None:
         kind = "chat.completion.chunk" if chat else "text_completion"
         self._base = {"id": ident, "object": kind, "created": created, "model": model}
         self._chat = chat
-        self._writing = writing
+        self._output = output
         self._framed = framed
         event = _event({**self._base, "choices": [self._choice("\0", None)]})
-        head, end = event.rsplit(b"\\u0000", 1)  # the last: a model's name may look like it
+        head, end = event.rsplit(b"\\u0000", 1)  # the last one: the model's name can contain it
         self._head = head
         self._end = end + b"\r\n" if framed else end
         self._one = self._size(1) + head
@@ -39,10 +46,10 @@ class Frames:
             self._opening = _event({**self._base, "choices": [choice]})
 
     def tokens(self, begin: int, count: int) -> bytes:
-        """The bytes for ``count`` tokens from ``begin`` on: one event, however many they are."""
+        """One event with ``count`` tokens, starting at token ``begin``."""
         if count == 1 and begin:
-            return self._one + self._writing.piece_bytes(begin) + self._end
-        text = self._writing.text(begin, begin + count).encode()
+            return self._one + self._output.piece_bytes(begin) + self._end
+        text = self._output.text(begin, begin + count).encode()
         event = self._size(count) + self._head + text + self._end
         if begin or not self._opening:
             return event
@@ -53,7 +60,7 @@ class Frames:
 
     def last(self, begin: int, count: int, reason: str, usage: dict[str, Any] | None) -> bytes:
         """The rest of the stream, without chunk sizes."""
-        text = self._writing.text(begin, begin + count)
+        text = self._output.text(begin, begin + count)
         parts = [b"" if begin else self._opening]
         parts.append(_event({**self._base, "choices": [self._choice(text, reason)]}))
         if usage is not None:
@@ -62,13 +69,13 @@ class Frames:
         return b"".join(parts)
 
     def failed(self, error: dict[str, Any]) -> bytes:
-        """The end of a stream that got no token: an error, which no client takes for an answer."""
+        """The end of a stream without a token: an error, so that no client sees it as a success."""
         return _event(error) + DONE
 
     def _choice(self, text: str, reason: str | None) -> dict[str, Any]:
-        said: dict[str, Any] = {"delta": {"content": text}} if self._chat else {"text": text}
+        content: dict[str, Any] = {"delta": {"content": text}} if self._chat else {"text": text}
         stop = {"logprobs": None, "finish_reason": reason, "stop_reason": None}
-        return {"index": 0, **said, **stop}
+        return {"index": 0, **content, **stop}
 
     def _size(self, count: int) -> bytes:
         if not self._framed:
@@ -77,7 +84,7 @@ class Frames:
 
 
 def usage(prompt: int, generated: int, cached: int) -> dict[str, Any]:
-    """The usage object: tokens."""
+    """The usage object of a response; the arguments are numbers of tokens."""
     return {
         "prompt_tokens": prompt,
         "total_tokens": prompt + generated,
@@ -89,11 +96,11 @@ def usage(prompt: int, generated: int, cached: int) -> dict[str, Any]:
 def whole(
     ident: str, created: int, model: str, text: str, reason: str, used: dict[str, Any], chat: bool
 ) -> dict[str, Any]:
-    """An answer that is not streamed."""
-    said: dict[str, Any] = {"text": text}
+    """A response that is not streamed."""
+    content: dict[str, Any] = {"text": text}
     if chat:
-        said = {"message": {"role": "assistant", "content": text}}
-    choice = {"index": 0, **said, "logprobs": None, "finish_reason": reason, "stop_reason": None}
+        content = {"message": {"role": "assistant", "content": text}}
+    choice = {"index": 0, **content, "logprobs": None, "finish_reason": reason, "stop_reason": None}
     return {
         "id": ident,
         "object": "chat.completion" if chat else "text_completion",

@@ -24,10 +24,10 @@ NONSENSE = b'\xff\x00{"ok": tru\x1b[2J\n'
 
 
 class LiveSocket:
-    """Answers on a Unix socket; what it is asked to change goes to ``LiveOptions``.
+    """Answers on a Unix socket, and passes changes to ``LiveOptions``.
 
-    manner: "" for a proper one, or a kind of ``misbehaviour``. rank: of the data-parallel ranks.
-    inside: answers protocol 2, in threads as the plugins do; None: protocol 1 alone.
+    inside: answers protocol 2, in threads as the plugins do; None: only protocol 1. fault: a kind
+    of ``misbehaviour``, "" for none. rank: the data-parallel rank.
     """
 
     def __init__(
@@ -36,24 +36,24 @@ class LiveSocket:
         scheduler: Scheduler,
         inside: Introspection | None = None,
         threads: Executor | None = None,
-        manner: str = "",
+        fault: str = "",
         rank: int = 0,
     ) -> None:
-        self._inside = None if manner == "live-old" else inside
+        self._inside = None if fault == "live-old" else inside
         self._threads = threads
         self._rank = rank
         self._options = options
         self._scheduler = scheduler
-        self._manner = manner
+        self._fault = fault
         self._server: asyncio.Server | None = None
         self._path: str | None = None
         self._connections: set[asyncio.StreamWriter] = set()
 
     async def open(self, path: str) -> None:
-        """Listen at a path, mode 0600. If that fails, the engine runs without the socket."""
+        """Listen at ``path``, with mode 0600. On failure the engine runs without the socket."""
         try:
             with contextlib.suppress(FileNotFoundError):
-                if stat.S_ISSOCK(os.lstat(path).st_mode):  # left behind by an engine that died
+                if stat.S_ISSOCK(os.lstat(path).st_mode):  # left by an engine that died
                     os.unlink(path)
             before = os.umask(0o177)
             try:
@@ -80,7 +80,7 @@ class LiveSocket:
             while await self._answer_line(reader, writer):
                 await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
-            pass  # the other side left, or the engine stops
+            pass  # the peer disconnected, or the engine stops
         finally:
             self._connections.discard(writer)
             writer.close()
@@ -88,7 +88,7 @@ class LiveSocket:
     async def _answer_line(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        """Whether the connection stays open."""
+        """Read one line and answer it. Returns whether the connection stays open."""
         try:
             line = await reader.readuntil(b"\n")
         except asyncio.IncompleteReadError:
@@ -96,45 +96,45 @@ class LiveSocket:
         except asyncio.LimitOverrunError:
             writer.write(_line({"error": f"line longer than {LIMIT} bytes"}, ok=False))
             return False
-        if self._manner == "live-mute":
+        if self._fault == "live-mute":
             return True
-        if self._manner == "live-nonsense":
+        if self._fault == "live-nonsense":
             writer.write(NONSENSE)
             return True
         try:
             answer = await self.answer(line)
-        except BadLine as error:
+        except InvalidRequest as error:
             writer.write(_line({"error": str(error)}, ok=False))
         else:
             line = _line(answer, ok=True)
-            if self._manner == "live-half" and "columns" in answer:
+            if self._fault == "live-half" and "columns" in answer:
                 writer.write(line[: len(line) // 2])
                 return False
             writer.write(line)
         return True
 
     async def answer(self, line: bytes) -> dict[str, Any]:
-        """What to answer to one request. Raises BadLine."""
+        """The answer to one request. Raises InvalidRequest."""
         begun = time.perf_counter()
         try:
-            asked = json.loads(line)
+            request = json.loads(line)
         except (ValueError, RecursionError):
-            raise BadLine("not JSON") from None
-        if not isinstance(asked, dict):
-            raise BadLine("not a JSON object")
+            raise InvalidRequest("not JSON") from None
+        if not isinstance(request, dict):
+            raise InvalidRequest("not a JSON object")
         if self._inside is not None:
-            told = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._inside.answer, asked
+            found = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._inside.answer, request
             )
-            if told is not None:
-                return told
-        newer = self._inside is not None and asked.get("protocol") == PROTOCOL
+            if found is not None:
+                return found
+        newer = self._inside is not None and request.get("protocol") == PROTOCOL
         protocol = PROTOCOL if newer else 1
-        if asked.get("op") == "get":
+        if request.get("op") == "get":
             return {**self._get(), "protocol": protocol}
-        if asked.get("op") == "set":
-            return {**await self._set(asked, begun), "protocol": protocol}
-        raise BadLine('op must be "get" or "set"')
+        if request.get("op") == "set":
+            return {**await self._set(request, begun), "protocol": protocol}
+        raise InvalidRequest('op must be "get" or "set"')
 
     def _get(self) -> dict[str, Any]:
         return {
@@ -146,18 +146,18 @@ class LiveSocket:
             "running": len(self._scheduler.running),
             "waiting": self._scheduler.queued,
             "evicted_total": self._scheduler.totals.evictions,
-            "history": [entry.told() for entry in self._options.history],
+            "history": [entry.as_history() for entry in self._options.history],
             "disabled": self._options.disabled,
             **({} if self._inside is None else self._inside.describe()),
         }
 
-    async def _set(self, asked: dict[str, Any], begun: float) -> dict[str, Any]:
-        changes = _field(asked, "changes", lambda v: isinstance(v, dict) and len(v) <= 16, {})
-        evict = _field(asked, "evict", lambda v: isinstance(v, bool), False)
-        by = _field(asked, "by", lambda v: isinstance(v, str), "")[:100]
-        wait_s = _field(asked, "wait_s", _is_wait, 1.0)
+    async def _set(self, request: dict[str, Any], begun: float) -> dict[str, Any]:
+        changes = _field(request, "changes", lambda v: isinstance(v, dict) and len(v) <= 16, {})
+        evict = _field(request, "evict", lambda v: isinstance(v, bool), False)
+        by = _field(request, "by", lambda v: isinstance(v, str), "")[:100]
+        wait_s = _field(request, "wait_s", _is_wait, 1.0)
         if not changes:
-            raise BadLine("changes must be an object with at least one option")
+            raise InvalidRequest("changes must be an object with at least one option")
         ticket = self._options.ask(changes, evict, by)
         if ticket.pending:
             settled = asyncio.Event()
@@ -167,12 +167,12 @@ class LiveSocket:
         return {
             "evicted": ticket.evicted,
             "ack_ms": round((time.perf_counter() - begun) * 1e3, 3),
-            "changes": [entry.answered() for entry in ticket.entries],
+            "changes": [entry.as_answer() for entry in ticket.entries],
         }
 
 
-class BadLine(Exception):
-    """A request that is not one; the text says what is wrong with it."""
+class InvalidRequest(Exception):
+    """Why a request is invalid, in words."""
 
 
 def _line(answer: dict[str, Any], *, ok: bool) -> bytes:
@@ -185,8 +185,8 @@ def _is_wait(value: object) -> bool:
     return 0 <= value <= LONGEST_WAIT_S
 
 
-def _field(asked: dict[str, Any], name: str, good: Callable[[Any], bool], default: Any) -> Any:
-    value = asked.get(name, default)
-    if value is not default and not good(value):
-        raise BadLine(f"{name} is not what it must be")
+def _field(request: dict[str, Any], name: str, valid: Callable[[Any], bool], default: Any) -> Any:
+    value = request.get(name, default)
+    if value is not default and not valid(value):
+        raise InvalidRequest(f"{name} is invalid")
     return value

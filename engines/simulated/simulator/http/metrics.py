@@ -1,4 +1,4 @@
-"""/metrics: vLLM V1's names, labels and buckets, so that a reader of vLLM can read this."""
+"""The /metrics page, with the names, labels and buckets of vLLM V1."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from llmtop.engines.simulated.simulator.model.telemetry import Telemetry
 
 
 class CacheFacts(Struct, frozen=True):
-    """What ``cache_config_info`` reports beside the block pool."""
+    """Values of ``cache_config_info`` that the block pool does not have.
+
+    overridden: the number of blocks given at launch, None if it follows from the memory.
+    """
 
     utilization: float
     overridden: int | None
@@ -24,7 +27,7 @@ class CacheFacts(Struct, frozen=True):
 
 
 class Rank(Protocol):
-    """One scheduler and what is measured of it."""
+    """One scheduler with its measurements."""
 
     scheduler: Scheduler
     telemetry: Telemetry
@@ -32,9 +35,10 @@ class Rank(Protocol):
 
 
 class Metrics:
-    """Makes the page from what schedulers and telemetry hold at the moment of the scrape.
+    """Creates the page from the present state of the schedulers and their telemetry.
 
-    ranks: the data-parallel ranks, one as a rule. created: unix seconds when the counters began.
+    ranks: the data-parallel ranks, normally one. created: unix seconds of the start of counters.
+    http_requests: by (route, method, status class).
     """
 
     def __init__(
@@ -112,7 +116,7 @@ class Metrics:
         page.gauge("vllm:kv_cache_usage_perc", "Share of KV blocks in use, 0 to 1.", usage)
         preempted = scheduler.totals.preemptions
         page.counter("vllm:num_preemptions", "Times a request was preempted.", preempted)
-        text = "Requests refused because max_queued_requests waited."
+        text = "Requests refused because the queue was full (max_queued_requests)."
         page.counter("llmtop_simulator_requests_refused", text, scheduler.totals.refused)
 
     def _about_tokens(self, page: Page) -> None:
@@ -145,9 +149,9 @@ class Metrics:
         for name, text, histogram in (
             ("request_prompt_tokens", "Prompt length.", telemetry.prompt_lengths),
             ("request_generation_tokens", "Answer length.", telemetry.generation_lengths),
-            ("request_max_num_generation_tokens", "Most asked for.", telemetry.max_tokens),
-            ("request_params_n", "The n asked for.", telemetry.samples_asked),
-            ("request_params_max_tokens", "The max_tokens asked for.", telemetry.max_tokens),
+            ("request_max_num_generation_tokens", "Requested limit.", telemetry.max_tokens),
+            ("request_params_n", "The requested n.", telemetry.samples_asked),
+            ("request_params_max_tokens", "The requested max_tokens.", telemetry.max_tokens),
             ("time_to_first_token_seconds", "TTFT.", telemetry.time_to_first_token),
             ("inter_token_latency_seconds", "ITL.", telemetry.inter_token_latency),
             ("request_time_per_output_token_seconds", "TPOT.", telemetry.time_per_output_token),
@@ -194,12 +198,12 @@ class Metrics:
     def _about_simulation(self, page: Page) -> None:
         page.gauge(
             "llmtop_simulator_lag_seconds",
-            "How far the simulation is behind its own schedule; above some milliseconds the "
-            "numbers are this machine's.",
+            "Lag of the simulation behind its schedule; above some milliseconds the numbers show "
+            "the speed of this machine, not of the virtual GPU.",
             self._pacer.lag,
         )
         page.counter(
             "llmtop_simulator_lost_seconds",
-            "Schedule given up because this machine could not keep up.",
+            "Seconds dropped from the schedule because this machine could not keep up.",
             self._pacer.lost,
         )

@@ -26,7 +26,7 @@ KINDS = {
     "slow-host": 0.01,
     "slow-front": 0.2,
 }
-"""Kind -> seconds after ready by default (slow-...: seconds that it takes), None: no seconds.
+"""Kind -> default seconds after ready (slow-...: seconds of delay); None: without seconds.
 
 slow-start: a long start. fail-start: no memory for the KV cache, exit code 1. crash: exits while it
 serves and breaks streams. hang: no answers, and it ignores SIGTERM. refuse: closes its port and
@@ -48,7 +48,7 @@ class Misbehaviour(Struct, frozen=True):
 
 
 def parse(texts: Sequence[str]) -> dict[str, Misbehaviour]:
-    """``KIND[:SECONDS]`` each, by kind. Raises ValueError in words."""
+    """Parse texts ``KIND[:SECONDS]``. Raises ValueError with a message for users."""
     found: dict[str, Misbehaviour] = {}
     for text in texts:
         kind, _, argument = text.partition(":")
@@ -68,7 +68,7 @@ def parse(texts: Sequence[str]) -> dict[str, Misbehaviour]:
 
 
 def impossible(page: str) -> str:
-    """A page with impossible gauges and counters, in valid syntax."""
+    """The page with impossible values of gauges and counters, in valid syntax."""
     lines = page.split("\n")
     wrong = itertools.cycle(("NaN", "-7", "1e300", "+Inf"))
     spoilt = [

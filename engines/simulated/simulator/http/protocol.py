@@ -1,4 +1,4 @@
-"""The OpenAI-shaped requests: read, checked, and refused in vLLM's shape."""
+"""Requests in OpenAI's format: parsing, validation, and errors in vLLM's format."""
 
 from __future__ import annotations
 
@@ -11,19 +11,27 @@ import msgspec
 from msgspec import Struct
 
 from llmtop.engines.simulated.simulator.model.speculation import affinity
-from llmtop.engines.simulated.simulator.model.tokens import Token, Writing, chat_tokens, tokenize
+from llmtop.engines.simulated.simulator.model.tokens import (
+    GeneratedText,
+    Token,
+    chat_tokens,
+    tokenize,
+)
 
-NATURAL_MEDIAN = 180  # tokens of an answer that ends by itself; spread: lognormal, sigma 0.6
+NATURAL_MEDIAN = 180  # tokens of an answer that ends by itself: a lognormal distribution
 NATURAL_SIGMA = 0.6
-REPETITIVE = 0.5  # from this affinity on, an answer goes round in a circle
-CIRCLE = 16  # of so many tokens
+REPETITIVE = 0.5  # with at least this affinity, an answer repeats itself
+PERIOD = 16  # tokens after which it repeats
 
 Body = TypeVar("Body")
 
 
 class ApiError(Exception):
-    """A request that is answered with an error. param: the field at fault, when there is one.
-    retry_after_s: when to ask again; None: the answer would be the same."""
+    """A request that is answered with an error.
+
+    param: the invalid field, "" for none. retry_after_s: when to retry; None if the answer would be
+    the same.
+    """
 
     def __init__(
         self,
@@ -41,7 +49,7 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
 
     def body(self) -> dict[str, Any]:
-        """The JSON that goes with the status."""
+        """The JSON body of the error."""
         return {
             "error": {
                 "message": self.message,
@@ -53,13 +61,13 @@ class ApiError(Exception):
 
 
 class StreamOptions(msgspec.Struct):
-    """How to stream; other fields than this one have no effect."""
+    """Options of a stream. Other fields are ignored."""
 
     include_usage: bool = False
 
 
 class Sampling(msgspec.Struct, kw_only=True):
-    """What both kinds of request share. Fields that are not named here have no effect."""
+    """Fields that both kinds of request share. Other fields are ignored."""
 
     model: str | None = None
     max_tokens: int | None = None
@@ -72,13 +80,13 @@ class Sampling(msgspec.Struct, kw_only=True):
 
 
 class CompletionBody(Sampling, kw_only=True):
-    """POST /v1/completions. prompt: a text, a list of token ids, or a list of one of these."""
+    """POST /v1/completions. prompt: a text, a list of token ids, or a list with one of these."""
 
     prompt: str | list[int | str | list[int]]
 
 
 class Part(msgspec.Struct):
-    """A part of a message; only text counts."""
+    """A part of a message. Only its text is used."""
 
     text: str = ""
 
@@ -91,7 +99,7 @@ class Message(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """All its text."""
+        """The text of the whole message."""
         if isinstance(self.content, list):
             return "".join(part.text for part in self.content)
         return self.content or ""
@@ -104,21 +112,21 @@ class ChatBody(Sampling, kw_only=True):
     max_completion_tokens: int | None = None
 
 
-class Asked(Struct, frozen=True):
-    """A checked request. target: tokens it will get; reason: why it will end there."""
+class CheckedRequest(Struct, frozen=True):
+    """A validated request. target: tokens that it will generate. reason: finish reason."""
 
     prompt: Sequence[Token]
     max_tokens: int
     target: int
     reason: str
     affinity: float
-    writing: Writing
+    output: GeneratedText
     stream: bool
     include_usage: bool
 
 
 class Rules(Struct, frozen=True):
-    """What this engine takes."""
+    """The limits that a request must satisfy. max_model_len: tokens. vocabulary: token ids."""
 
     served_name: str
     max_model_len: int
@@ -126,21 +134,24 @@ class Rules(Struct, frozen=True):
 
 
 def decode(raw: bytes, kind: type[Body]) -> Body:
-    """JSON to a body. Raises ApiError."""
+    """Parse a JSON body. Raises ApiError."""
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(f"Cannot read the request: {error}") from None
 
 
-def check_completion(body: CompletionBody, rules: Rules, rng: random.Random) -> Asked:
-    """A completion: 16 tokens unless given, as OpenAI's. Raises ApiError."""
+def check_completion(body: CompletionBody, rules: Rules, rng: random.Random) -> CheckedRequest:
+    """Validate a completion. The default of max_tokens is 16, as in OpenAI's API.
+
+    Raises ApiError.
+    """
     prompt = _prompt(body.prompt, rules.vocabulary)
     return _check(body, prompt, 16 if body.max_tokens is None else body.max_tokens, rules, rng)
 
 
-def check_chat(body: ChatBody, rules: Rules, rng: random.Random) -> Asked:
-    """A chat: as many tokens as fit unless given. Raises ApiError."""
+def check_chat(body: ChatBody, rules: Rules, rng: random.Random) -> CheckedRequest:
+    """Validate a chat. By default it generates as many tokens as fit. Raises ApiError."""
     if not body.messages:
         raise ApiError("messages must not be empty", param="messages")
     prompt = chat_tokens([(message.role, message.text) for message in body.messages])
@@ -154,12 +165,12 @@ def check_chat(body: ChatBody, rules: Rules, rng: random.Random) -> Asked:
 
 def _check(
     body: Sampling, prompt: Sequence[Token], most: int, rules: Rules, rng: random.Random
-) -> Asked:
+) -> CheckedRequest:
     if body.model is not None and body.model != rules.served_name:
         text = f"The model `{body.model[:200]}` does not exist."
         raise ApiError(text, 404, "NotFoundError", "model")
     if body.n not in (None, 1):
-        raise ApiError("This engine answers once: n must be 1", param="n")
+        raise ApiError("This engine supports only n=1", param="n")
     if most < 1:
         raise ApiError(f"max_tokens must be at least 1, got {most}", param="max_tokens")
     if not 0 <= body.min_tokens <= most:
@@ -172,7 +183,7 @@ def _check(
     if len(prompt) + most > rules.max_model_len:
         raise ApiError(
             f"This model's maximum context length is {rules.max_model_len} tokens; "
-            f"{len(prompt)} in the prompt and {most} to generate are more than that.",
+            f"{len(prompt)} in the prompt and {most} to generate exceed it.",
             param="prompt",
         )
     target, reason = most, "length"
@@ -183,13 +194,13 @@ def _check(
         if natural < most:
             target, reason = natural, "stop"
     guessable = affinity(prompt, temperature)
-    return Asked(
+    return CheckedRequest(
         prompt,
         most,
         target,
         reason,
         guessable,
-        Writing(rng.randrange(1 << 16), CIRCLE if guessable >= REPETITIVE else None),
+        GeneratedText(rng.randrange(1 << 16), PERIOD if guessable >= REPETITIVE else None),
         bool(body.stream),
         bool(body.stream_options and body.stream_options.include_usage),
     )
@@ -200,11 +211,11 @@ def _prompt(given: str | list[int | str | list[int]], vocabulary: int) -> Sequen
         return tokenize(given)
     if given and not isinstance(given[0], int):
         if len(given) > 1:
-            raise ApiError("This engine takes one prompt a request", param="prompt")
+            raise ApiError("This engine accepts one prompt per request", param="prompt")
         return _prompt(given[0], vocabulary)  # type: ignore[arg-type]
     ids = [token for token in given if type(token) is int]
     if len(ids) < len(given):
-        raise ApiError("A prompt of token ids must hold nothing else", param="prompt")
+        raise ApiError("A prompt of token ids must contain nothing else", param="prompt")
     if ids and not 0 <= min(ids) <= max(ids) < vocabulary:
         raise ApiError(f"A token id is not within 0..{vocabulary - 1}", param="prompt")
     return ids

@@ -1,4 +1,4 @@
-"""The HTTP side: vLLM's routes over the engine."""
+"""The HTTP server of the simulator, with vLLM's routes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from llmtop.engines.simulated.simulator.http.metrics import Metrics
 from llmtop.engines.simulated.simulator.http.misbehaviour import Misbehaviour, impossible
 from llmtop.engines.simulated.simulator.http.protocol import (
     ApiError,
-    Asked,
     ChatBody,
+    CheckedRequest,
     CompletionBody,
     Rules,
 )
 from llmtop.engines.simulated.simulator.http.ranks import Ranks
-from llmtop.engines.simulated.simulator.http.streams import Tally, TokenStream
+from llmtop.engines.simulated.simulator.http.streams import TokenCounter, TokenStream
 from llmtop.engines.simulated.simulator.model import exposition
 from llmtop.engines.simulated.simulator.model.log import log
 from llmtop.engines.simulated.simulator.model.request import Request
@@ -34,16 +34,16 @@ from llmtop.engines.simulated.simulator.model.request import Request
 ID_LIMIT = 200  # characters of a client's own request id
 BODY_LIMIT = 32 * 1024 * 1024  # bytes; a prompt of 131,072 token ids is 1 MiB
 
-RETRY_AFTER_S = 1  # a queue that is full now is served within seconds
+RETRY_AFTER_S = 1  # a full queue normally has room again within seconds
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Server:
-    """Routes, and what each answers.
+    """The routes and their handlers.
 
-    rng: lengths and texts of answers. misbehaviours: those of /metrics matter here. idle: set while
-    no answer is under way. api_key: asked for under /v1, as vLLM does; "" for none.
+    rng: for lengths and texts of answers. misbehaviours: only those of /metrics are used here.
+    idle: set while no answer is in progress. api_key: required under /v1, as in vLLM; "" for none.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Server:
         return app
 
     async def _guard(self, http: web.Request, handler: Handler) -> web.StreamResponse:
-        """Count every answer, and give every error the shape that clients of vLLM expect."""
+        """Count every response, and return errors in vLLM's format."""
         response: web.StreamResponse
         try:
             self._check_key(http)
@@ -102,7 +102,7 @@ class Server:
             headers = {"Allow": refusal.headers["Allow"]} if "Allow" in refusal.headers else None
             body = {"detail": refusal.reason}
             response = web.json_response(body, status=refusal.status, headers=headers)
-        except Exception:  # a fault of ours: the client gets an error, the engine continues
+        except Exception:  # an error in the simulator: the engine continues
             log(traceback.format_exc(), "ERROR")
             response = _refusal(ApiError("Internal error", 500, "InternalServerError"))
         resource = http.match_info.route.resource
@@ -128,7 +128,7 @@ class Server:
 
     async def _exposition(self, http: web.Request) -> web.Response:
         if self._misbehaves("metrics-500"):
-            raise ApiError("Internal error (asked for)", 500, "InternalServerError")
+            raise ApiError("Internal error (--misbehave)", 500, "InternalServerError")
         text = self._frozen or self._metrics.page()
         if self._misbehaves("metrics-frozen"):
             self._frozen = text
@@ -151,54 +151,56 @@ class Server:
 
     async def _completions(self, http: web.Request) -> web.StreamResponse:
         body = protocol.decode(await http.read(), CompletionBody)
-        asked = protocol.check_completion(body, self._rules, self._rng)
-        return await self._answer(http, asked, chat=False)
+        checked = protocol.check_completion(body, self._rules, self._rng)
+        return await self._answer(http, checked, chat=False)
 
     async def _chat(self, http: web.Request) -> web.StreamResponse:
         body = protocol.decode(await http.read(), ChatBody)
-        asked = protocol.check_chat(body, self._rules, self._rng)
-        return await self._answer(http, asked, chat=True)
+        checked = protocol.check_chat(body, self._rules, self._rng)
+        return await self._answer(http, checked, chat=True)
 
-    async def _answer(self, http: web.Request, asked: Asked, *, chat: bool) -> web.StreamResponse:
+    async def _answer(
+        self, http: web.Request, checked: CheckedRequest, *, chat: bool
+    ) -> web.StreamResponse:
         if self._ranks.refuse():
-            words = "The queue is full: max_queued_requests requests wait already."
-            raise ApiError(words, 503, "ServiceUnavailableError", retry_after_s=RETRY_AFTER_S)
+            text = "The queue is full (max_queued_requests)."
+            raise ApiError(text, 503, "ServiceUnavailableError", retry_after_s=RETRY_AFTER_S)
         request = Request(
             next(self._serial),
-            asked.prompt,
-            asked.target,
-            asked.writing,
-            asked.reason,
-            asked.affinity,
+            checked.prompt,
+            checked.target,
+            checked.output,
+            checked.reason,
+            checked.affinity,
         )
         request.ident = self._ident(http, request, chat)
         self._open += 1
         self.idle.clear()
-        try:  # a client that leaves cancels this, and with it the request
-            if asked.stream:
-                return await self._stream(http, asked, request, chat)
-            return await self._whole(asked, request, chat)
+        try:  # a client that disconnects cancels this coroutine and its request
+            if checked.stream:
+                return await self._stream(http, checked, request, chat)
+            return await self._whole(checked, request, chat)
         finally:
             self._open -= 1
             if not self._open:
                 self.idle.set()
             self._ranks.cancel(request)
 
-    async def _whole(self, asked: Asked, request: Request, chat: bool) -> web.Response:
-        tally = Tally()
-        self._ranks.submit(request, asked.max_tokens, tally)
-        await tally.done.wait()
-        if tally.aborted and not tally.tokens:
+    async def _whole(self, checked: CheckedRequest, request: Request, chat: bool) -> web.Response:
+        counter = TokenCounter()
+        self._ranks.submit(request, checked.max_tokens, counter)
+        await counter.done.wait()
+        if counter.aborted and not counter.tokens:
             raise _aborted()
-        ident, text = request.ident, asked.writing.text(0, tally.tokens)
-        reason = "abort" if tally.aborted else asked.reason
-        used = frames.usage(len(asked.prompt), tally.tokens, request.hits or 0)
+        ident, text = request.ident, checked.output.text(0, counter.tokens)
+        reason = "abort" if counter.aborted else checked.reason
+        used = frames.usage(len(checked.prompt), counter.tokens, request.hits or 0)
         name = self._rules.served_name
         answer = frames.whole(ident, int(time.time()), name, text, reason, used, chat)
         return web.json_response(answer)
 
     async def _stream(
-        self, http: web.Request, asked: Asked, request: Request, chat: bool
+        self, http: web.Request, checked: CheckedRequest, request: Request, chat: bool
     ) -> web.StreamResponse:
         headers = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
         response = web.StreamResponse(headers=headers)
@@ -208,41 +210,41 @@ class Server:
         with contextlib.suppress(ConnectionError):
             await response.prepare(http)
         transport = http.transport
-        if transport is None:  # left while the headers were on their way
+        if transport is None:  # the client disconnected before the headers were sent
             return response
         events = Frames(
             request.ident,
             int(time.time()),
             self._rules.served_name,
-            asked.writing,
+            checked.output,
             chat=chat,
             framed=framed,
         )
         stream = TokenStream(transport, events)
-        self._ranks.submit(request, asked.max_tokens, stream)
+        self._ranks.submit(request, checked.max_tokens, stream)
         await stream.done.wait()
         if stream.aborted and not stream.tokens:
             with contextlib.suppress(ConnectionError):
                 await response.write_eof(events.failed(_aborted().body()))
             return response
-        reason = "abort" if stream.aborted else asked.reason
+        reason = "abort" if stream.aborted else checked.reason
         used = None
-        if asked.include_usage:
-            used = frames.usage(len(asked.prompt), stream.tokens, request.hits or 0)
+        if checked.include_usage:
+            used = frames.usage(len(checked.prompt), stream.tokens, request.hits or 0)
         rest = stream.tokens - stream.sent
-        with contextlib.suppress(ConnectionError):  # left at the last moment
+        with contextlib.suppress(ConnectionError):  # the client disconnected just before the end
             await response.write_eof(events.last(stream.sent, rest, reason, used))
         return response
 
     def _ident(self, http: web.Request, request: Request, chat: bool) -> str:
-        """As vLLM: the client's own id, where it gave one in the header."""
+        """The id of a request: as in vLLM, with the client's own id from the header."""
         given = http.headers.get("X-Request-Id", "")[:ID_LIMIT]
         named = given if given.isprintable() else ""
         return f"{'chatcmpl' if chat else 'cmpl'}-{named or f'simulated-{request.serial}'}"
 
     def _misbehaves(self, kind: str) -> bool:
-        asked = self._misbehaviours.get(kind)
-        return asked is not None and time.monotonic() - self._began >= asked.seconds
+        fault = self._misbehaviours.get(kind)
+        return fault is not None and time.monotonic() - self._began >= fault.seconds
 
 
 def _aborted() -> ApiError:

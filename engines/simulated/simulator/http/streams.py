@@ -1,4 +1,4 @@
-"""Where a request's tokens go: into a socket as they come, or into a count."""
+"""Sinks for a request's tokens: a stream that writes to a socket, and a counter."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import asyncio
 from llmtop.engines.simulated.simulator.http.frames import Frames
 
 HIGH_WATER = 64 * 1024
-"""Bytes that may wait in a connection. Beyond, tokens are only counted, and follow in one event
-when the client reads again: memory stays bounded however slow a reader is (vLLM merges too)."""
+"""Bytes that may wait in a connection. Above it, tokens are only counted; they are sent in one
+event when the client reads again. This bounds the memory for a slow client (vLLM does the same)."""
 
 
-class Tally:
-    """Counts tokens. done: set when the last one has come, or when an operator ended it."""
+class TokenCounter:
+    """Counts tokens. done: set after the last token, or after an abort by an operator."""
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -31,11 +31,11 @@ class Tally:
         self.done.set()
 
 
-class TokenStream(Tally):
-    """Writes each step's tokens straight into the transport, without a task or an await.
+class TokenStream(TokenCounter):
+    """Writes each step's tokens directly into the transport, without a task or an await.
 
-    The last step's tokens are left to whoever waits for ``done``: they go out with the reason of
-    the end, from token ``sent`` on.
+    It does not write the tokens of the last step. The code that waits for ``done`` sends them with
+    the finish reason, starting at token ``sent``.
     """
 
     def __init__(self, transport: asyncio.WriteTransport, frames: Frames) -> None:

@@ -1,4 +1,4 @@
-"""What the live socket shows of the simulated engine's inside, under protocol 2; no socket here.
+"""Introspection of the simulated engine for protocol 2 of the live socket; no socket here.
 
-The ring, the histograms and the table are those of the real engines (``llmtop_live``).
+The step ring, the histograms and the request table are those of real engines (``llmtop_live``).
 """

@@ -1,4 +1,4 @@
-"""The requests of a simulated engine, for the table of the live socket."""
+"""The requests of a simulated engine, for the request table of the live socket."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from llmtop.engines.tuning.inside.llmtop_live.request_table import RequestView
 
 
 class EngineRequests(RequestView):
-    """The requests that the scheduler knows: those still in the front end are not among them."""
+    """The requests of the scheduler, without those that are still in the front end."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._scheduler = engine.scheduler
 
     def running(self) -> Sequence[Request]:
-        """The batch."""
+        """The requests of the batch."""
         return self._scheduler.running
 
     def waiting(self) -> Iterable[Request]:
-        """The queue, preempted ones first."""
+        """The queue, preempted requests first."""
         return itertools.chain(self._scheduler.waiting, self._scheduler.late)
 
     def waiting_count(self) -> int:
-        """How many wait."""
+        """The number of waiting requests."""
         return self._scheduler.queued
 
     def find(self, ident: str) -> Request | None:
-        """The request of this id, once the scheduler knows it."""
+        """The unfinished request with this id, else None; not those in the front end."""
         found = self._engine.find(ident)
         return None if found is None or found.stage is Stage.ARRIVING else found
 
     def arrived(self, request: Request) -> float:
-        """Monotonic seconds: only the order matters."""
+        """Its arrival time, monotonic seconds."""
         return self._engine.track(request).arrived
 
     def tokens(self, request: Request) -> int:
@@ -44,11 +44,11 @@ class EngineRequests(RequestView):
         return request.total
 
     def kv_blocks(self, request: Request) -> int:
-        """The blocks that it holds."""
+        """The KV blocks that it holds."""
         return len(request.blocks)
 
     def row(self, request: Request, now: float) -> dict[str, Any]:
-        """Its row."""
+        """The fields of the protocol. now is not used: the engine has its own clock."""
         track = self._engine.track(request)
         now = self._engine.now()
         running = request.stage is Stage.RUNNING

@@ -1,4 +1,4 @@
-"""What each step contained and how long it took, for the ring of the live socket."""
+"""Writes the content and the duration of each step into the step ring of the live socket."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class StepRecorder:
         self._ring = ring
         self._wall = wall
         self._began = 0.0
-        self._ended: float | None = None  # the step before
+        self._ended: float | None = None  # end of the previous step
         self._idle_s = 0.0
         self._content = (0, 0, 0)
         self._drafted = (0, 0)
         self._refused = 0
 
-    def worked(self, now: float) -> None:
-        """There is work again after an idle time, which is no part of the next step."""
+    def resumed(self, now: float) -> None:
+        """There is work again after an idle time, which is not part of the next step."""
         self._idle_s = 0.0 if self._ended is None else now - self._ended
         self._began = now
 
     def planned(self, plan: Plan) -> None:
-        """A step begins: its content, before its results move the requests on."""
+        """A step begins. Reads its content now, because its results change the requests."""
         prefills = prompt = 0
         for request, tokens, drafts in plan.work:
             if tokens - drafts > 1 or not request.generated:
@@ -57,7 +57,7 @@ class StepRecorder:
         update_s: float,
         host_gap_s: float,
     ) -> None:
-        """The step ended."""
+        """The step has ended. schedule_s, update_s, host_gap_s: columns of the step ring."""
         scheduler = self._scheduler
         totals = scheduler.totals
         prefills, prompt, decode = self._content

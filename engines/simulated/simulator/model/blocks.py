@@ -1,4 +1,4 @@
-"""The paged KV cache: blocks with owners, a prefix cache over them, an LRU of the free ones."""
+"""The paged KV cache: blocks with use counts, a prefix cache, and an LRU list of free blocks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 
 class BlockPool:
-    """Blocks of KV cache, counted by how many requests use each.
+    """The blocks of the KV cache, with the number of requests that use each.
 
-    An unused block is free, and keeps its content until it is assigned to another request:
-    the least recently freed one first. A free block whose content is known can be claimed again by
-    its key, which is what prefix caching is.
+    An unused block is free. It keeps its content until it is allocated again; the least recently
+    freed block is allocated first. Prefix caching: a free block with known content can be claimed
+    by its key.
     """
 
     def __init__(self, total: int, block_size: int, caching: bool = True) -> None:
@@ -30,23 +30,23 @@ class BlockPool:
 
     @property
     def used(self) -> int:
-        """Blocks that some request uses."""
+        """Blocks that at least one request uses."""
         return self.total - len(self._free)
 
     def cached(self, key: int) -> bool:
-        """Whether a block with this content is there, used or free."""
+        """Whether a block with this key exists, used or free."""
         return key in self._by_key
 
     def allocate(self, count: int) -> list[int] | None:
-        """That many blocks of unknown content for one user, or None when there are too few."""
+        """Allocate ``count`` blocks for one request; None if too few are free."""
         if count > len(self._free):
             return None
         return [self._take_oldest() for _ in range(count)]
 
     def claim(self, keys: Sequence[int], count: int) -> list[int] | None:
-        """The cached blocks of these keys and ``count`` new ones; None, and nothing taken, if not.
+        """Claim the cached blocks of these keys and allocate ``count`` new ones.
 
-        Every key must be ``cached``.
+        Returns None and changes nothing if too few are free. Every key must be ``cached``.
         """
         hits = [self._by_key[key] for key in keys]
         idle = sum(1 for block in hits if not self._users[block])
@@ -59,13 +59,16 @@ class BlockPool:
         return hits + [self._take_oldest() for _ in range(count)]
 
     def publish(self, block: int, key: int) -> None:
-        """Make a full block findable. A second block of the same content stays private."""
+        """Add a full block to the prefix cache. A second block with the same key is not added."""
         if self.caching and key not in self._by_key:
             self._by_key[key] = block
             self._key[block] = key
 
     def release(self, blocks: Sequence[int]) -> None:
-        """Give blocks back. The end of a sequence goes first: beginnings are found again more."""
+        """Release the blocks of a sequence, the last block first.
+
+        So the end of a sequence is reallocated first: other prompts reuse beginnings more often.
+        """
         for block in reversed(blocks):
             self._users[block] -= 1
             if not self._users[block]:

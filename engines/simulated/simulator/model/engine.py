@@ -1,4 +1,4 @@
-"""The engine: the scheduler in real time, and what comes out of its steps."""
+"""The engine: runs the scheduler in real time and delivers the results of its steps."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ REPORT_EVERY_S = 10.0
 
 
 class Sink(Protocol):
-    """Where a request's tokens go."""
+    """Receives the tokens of one request."""
 
     def take(self, tokens: int, finished: bool) -> None:
-        """So many more tokens, at the end of a step; finished: these were the last."""
+        """A step produced this number of tokens. finished: these were the last."""
 
     def abort(self) -> None:
-        """No more tokens will come: an operator ended the request."""
+        """An operator aborted the request; there are no more tokens."""
 
 
-class Watcher(Protocol):
-    """Who is called at each step. now: monotonic seconds."""
+class StepObserver(Protocol):
+    """Is called at each step. now: monotonic seconds."""
 
     def between_steps(self) -> None:
-        """No step is under way; an idle engine comes here when it is woken up."""
+        """The engine is between two steps. ``Engine.wake_up`` makes an idle engine call this."""
 
-    def worked(self, now: float) -> None:
+    def resumed(self, now: float) -> None:
         """There is work again after an idle time."""
 
     def planned(self, plan: Plan) -> None:
@@ -43,11 +43,11 @@ class Watcher(Protocol):
     def completed(
         self, plan: Plan, emissions: Sequence[Emission], now: float, taken: tuple[float, ...]
     ) -> None:
-        """It ended. taken: seconds in schedule, in update, and of the host with the GPU idle."""
+        """A step has ended. taken: seconds of schedule, of update, and of the host gap."""
 
 
 class Slowness(NamedTuple):
-    """What is slow on purpose, in seconds: the host in each step, the front end in each request."""
+    """Additional delays in seconds: host_s in each step (GPU idle), front_s in each request."""
 
     host_s: float = 0.0
     front_s: float = 0.0
@@ -57,9 +57,9 @@ NOT_SLOW = Slowness()
 
 
 class Engine:
-    """Runs steps one after the other for as long as there is work.
+    """Runs steps in sequence while there is work.
 
-    speed: virtual seconds in a second. clock: monotonic seconds. watcher: None for none.
+    speed: virtual seconds per real second. clock: monotonic seconds. observer: None for none.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Engine:
         self.telemetry = telemetry
         self.speed = speed
         self.pacer = Pacer(clock, asyncio.sleep, lambda text: log(text, "WARNING"))
-        self.watcher: Watcher | None = None
+        self.observer: StepObserver | None = None
         self.now = clock
         self._slowness = slowness
         self._by_ident: dict[str, Request] = {}
@@ -87,24 +87,26 @@ class Engine:
         live.wake = self.wake_up
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reported = (clock(), 0, 0)
-        self._arriving = 0  # requests that are in the front end
+        self._arriving = 0  # requests in the front end
 
     @property
     def open(self) -> int:
-        """Requests that are not finished."""
+        """The number of unfinished requests."""
         return len(self._tracks)
 
     @property
     def has_room(self) -> bool:
-        """Whether one more request may come. Those in the front end wait already; free places of
-        the batch are room besides, as at vLLM's gate."""
+        """Whether one more request is admitted, by the same rule as in llmtop's gate for vLLM.
+
+        Requests in the front end count as waiting. Free slots of the batch add to the limit.
+        """
         limits, scheduler = self.scheduler.limits, self.scheduler
         most = limits.max_queued_requests
         room = max(0, limits.max_num_seqs - len(scheduler.running))
         return not most or scheduler.queued + self._arriving < most + room
 
     def submit(self, request: Request, max_tokens: int, sink: Sink) -> None:
-        """Take a request in. The scheduler sees it after what the front end takes for it."""
+        """Accept a request. The scheduler receives it after the front end's delay."""
         self._arriving += 1
         track = Track(request, self.now(), max_tokens)
         self._tracks[request.serial] = (track, sink)
@@ -114,46 +116,46 @@ class Engine:
         loop.call_later(front_s, self._arrive, request)
 
     def cancel(self, request: Request) -> None:
-        """Drop a request and free its blocks; nothing happens when it is finished."""
+        """Remove a request and free its blocks. Does nothing for a finished request."""
         entry = self._forget(request)
         if entry is None:
             return
-        if request.stage is Stage.ARRIVING:  # ``_arrive`` counts it out
+        if request.stage is Stage.ARRIVING:  # ``_arrive`` decreases the count later
             request.stage = Stage.FINISHED
         else:
             self.scheduler.abort(request)
         self.telemetry.ended(entry[0], "abort")
 
     def abort(self, request: Request) -> None:
-        """Drop a request between two steps, and let its client know."""
+        """Remove a request between two steps, and report this to its sink."""
         entry = self._tracks.get(request.serial)
         self.cancel(request)
         if entry is not None:
             entry[1].abort()
 
     def find(self, ident: str) -> Request | None:
-        """The unfinished request that its client calls this."""
+        """The unfinished request with this client id, else None."""
         return self._by_ident.get(ident)
 
     def track(self, request: Request) -> Track:
-        """The moments of an unfinished request."""
+        """The times of an unfinished request."""
         return self._tracks[request.serial][0]
 
     def wake_up(self) -> None:
-        """Come to the next boundary between steps, also when idle. For any thread."""
+        """Make an idle engine reach its step boundary. Thread-safe."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._work.set)
 
     async def run(self) -> None:
-        """Step until cancelled."""
+        """Run steps until cancelled."""
         self._loop = asyncio.get_running_loop()
         self.pacer.restart()
         idle = True
         while True:
             self._work.clear()
             self.live.apply()
-            if self.watcher is not None:
-                self.watcher.between_steps()
+            if self.observer is not None:
+                self.observer.between_steps()
             begun = time.perf_counter()
             plan = self.scheduler.schedule()
             if plan is None:
@@ -163,13 +165,13 @@ class Engine:
             schedule_s = time.perf_counter() - begun
             if idle:
                 self.pacer.restart()
-                if self.watcher is not None:
-                    self.watcher.worked(self.now())
+                if self.observer is not None:
+                    self.observer.resumed(self.now())
             idle = False
             await self._step(plan, schedule_s)
 
     def report(self, rank: int = 0) -> None:
-        """A log line like vLLM's for the last interval, if there was activity."""
+        """Log a line like vLLM's about the last interval, if there was activity."""
         now, telemetry = self.now(), self.telemetry
         then, prompt, generated = self._reported
         seconds = max(now - then, 1e-9)
@@ -199,7 +201,7 @@ class Engine:
             self._work.set()
 
     def _forget(self, request: Request) -> tuple[Track, Sink] | None:
-        if self._by_ident.get(request.ident) is request:  # clients may use an id twice
+        if self._by_ident.get(request.ident) is request:  # clients can use an id twice
             del self._by_ident[request.ident]
         return self._tracks.pop(request.serial, None)
 
@@ -208,8 +210,8 @@ class Engine:
         now = self.now()
         for request in plan.admitted:
             self.telemetry.admitted(tracks[request.serial][0], now)
-        if self.watcher is not None:
-            self.watcher.planned(plan)
+        if self.observer is not None:
+            self.observer.planned(plan)
         await self.pacer.step(self.roofline.seconds(plan.load) / self.speed + host_s)
         now = self.now()
         telemetry = self.telemetry
@@ -217,8 +219,8 @@ class Engine:
         begun = time.perf_counter()
         emissions = self.scheduler.complete(plan)
         taken = (schedule_s, time.perf_counter() - begun, host_s)
-        if self.watcher is not None:
-            self.watcher.completed(plan, emissions, now, taken)
+        if self.observer is not None:
+            self.observer.completed(plan, emissions, now, taken)
         for request, tokens, _, _ in emissions:
             entry = tracks.get(request.serial)
             if entry is None:

@@ -1,4 +1,4 @@
-"""Prometheus exposition text, written by hand: a scrape must not hold a step up for long."""
+"""Prometheus exposition text, without a library: a scrape must not delay a step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Histogram:
-    """Observations by bucket. bounds: upper bounds, ascending, without infinity."""
+    """Observations by bucket. bounds: upper bounds, ascending, without infinity. total: the sum."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -25,10 +25,10 @@ class Histogram:
 
 
 class Page:
-    """Collects families and makes the text of them.
+    """Collects metric families and returns their text.
 
-    labels: those that every series carries. created: unix seconds for the ``_created`` series that
-    prometheus_client writes beside every counter and histogram.
+    labels: labels of every series. created: unix seconds for the ``_created`` series that
+    prometheus_client writes for every counter and histogram.
     """
 
     def __init__(self, labels: Mapping[str, str], created: float) -> None:
@@ -38,24 +38,24 @@ class Page:
         self._lines: list[str] = []
 
     def relabel(self, labels: Mapping[str, str]) -> None:
-        """Series from here on carry these labels: another engine on the same page."""
+        """Use these labels for the next series: another engine on the same page."""
         self._labels = dict(labels)
 
     def gauge(self, name: str, help_text: str, value: float) -> None:
-        """One gauge with the page's labels alone."""
+        """Add a gauge with only the page's labels."""
         self.family(name, "gauge", help_text, [({}, value)])
 
     def counter(
         self, name: str, help_text: str, value: float | Sequence[tuple[Mapping[str, str], float]]
     ) -> None:
-        """A counter ``name``_total, of one series or of several with labels of their own."""
+        """Add a counter ``name``_total with one series, or with several that have own labels."""
         series = [({}, value)] if isinstance(value, int | float) else list(value)
         self.family(f"{name}_total", "counter", help_text, series)
         created = [(labels, self._created) for labels, _ in series]
         self.family(f"{name}_created", "gauge", help_text, created)
 
     def histogram(self, name: str, help_text: str, histogram: Histogram) -> None:
-        """A histogram with cumulative buckets, count and sum."""
+        """Add a histogram with cumulative buckets, count and sum."""
         self._head(name, "histogram", help_text)
         bounds = [repr(float(bound)) for bound in histogram.bounds] + ["+Inf"]
         cumulative = 0
@@ -74,18 +74,18 @@ class Page:
         series: Sequence[tuple[Mapping[str, str], float]],
         bare: bool = False,
     ) -> None:
-        """Any family; bare: without the page's labels."""
+        """Add a family of any kind. bare: without the page's labels."""
         self._head(name, kind, help_text)
         for labels, value in series:
             self._line(name, labels, value, bare)
 
     def text(self) -> str:
-        """All of it."""
+        """The text of the page."""
         lines = (line for family in self._families.values() for line in family)
         return "\n".join(lines) + "\n"
 
     def _head(self, name: str, kind: str, help_text: str) -> None:
-        # Once a family, however many engines have series of it: they stand together.
+        # Once for each family: the series of several engines must be together.
         head = [f"# HELP {name} {help_text}", f"# TYPE {name} {kind}"]
         self._lines = self._families.setdefault(name, head)
 

@@ -1,4 +1,4 @@
-"""The virtual GPUs and the model shapes, with the source of each figure."""
+"""The virtual GPUs and the dimensions of the models, with the source of each figure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ GIB = 1 << 30
 class Gpu(Struct, frozen=True):
     """A GPU with the figures of its datasheet.
 
-    bandwidth: peak memory bandwidth, bytes/s. flops: peak dense bf16, FLOP/s. memory_gib: what the
-    driver reports as total. max_num_seqs, max_num_batched_tokens: what vLLM's API server takes by
-    default on such a card (it distinguishes cards by memory size and by the name A100).
+    memory_gib: total memory that the driver reports. bandwidth: peak memory bandwidth, bytes/s.
+    flops: peak dense bf16, FLOP/s. max_num_seqs, max_num_batched_tokens: the defaults of vLLM's API
+    server on such a GPU (they depend on the memory size, and on whether the name contains A100).
     """
 
     name: str
@@ -38,7 +38,7 @@ GPUS = {
 
 
 class ModelShape(Struct, frozen=True):
-    """What a transformer costs: parameters, layers, attention heads, heads of keys and values."""
+    """The dimensions of a transformer that determine its costs. kv_heads: heads of keys, values."""
 
     name: str
     parameters: float
@@ -56,19 +56,19 @@ class ModelShape(Struct, frozen=True):
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """A key and a value of every KV head in every layer, bytes."""
+        """Bytes of one token's keys and values, over all KV heads and layers."""
         return 2 * self.layers * self.kv_heads * self.head_dim * self.bytes_per_value
 
     @property
     def attention_flops_per_pair(self) -> int:
-        """One query token against one context token: two products, two FLOPs a multiply-add."""
+        """FLOPs of one query token with one context token: two products, 2 FLOPs per element."""
         return 4 * self.layers * self.heads * self.head_dim
 
 
 MODELS = {
     model.name: model
     for model in (
-        # "The Llama 3 Herd of Models" (arXiv 2407.21783), table 3; parameter counts of the cards.
+        # "The Llama 3 Herd of Models" (arXiv 2407.21783), table 3; parameters: the model cards.
         ModelShape("llama-3.1-8b", 8.03e9, 32, 32, 8, 128, 128256),
         ModelShape("llama-3.1-70b", 70.55e9, 80, 64, 8, 128, 128256),
     )
@@ -77,10 +77,11 @@ MODELS = {
 # Llama 3.2 1B, the usual draft model of this family: 1.24e9 parameters (its model card).
 DRAFT_MODEL_BYTES = 1.24e9 * 2
 
-# Beside weights and KV cache: peak activations and the runtime. On an H200 with Llama-3.1-8B vLLM
-# 0.26 asked for 0.92 x 139.8 GiB, loaded 15.0 GiB and had 112.28 GiB left for the KV cache.
+# Memory for other purposes than weights and KV cache: peak activations and the runtime. Measured:
+# with Llama-3.1-8B on an H200, vLLM 0.26 requested 0.92 x 139.8 GiB, loaded 15.0 GiB of weights and
+# had 112.28 GiB left for the KV cache.
 RESERVED_GIB = 0.92 * 139.8 - 15.0 - 112.28
-# Of that, the peak of a step's activations, reported by the same vLLM; graphs are additional.
+# The part of it for peak activations, reported by the same vLLM. CUDA graphs are additional.
 ACTIVATIONS_GIB = 1.1
 GRAPHS_GIB = 0.98
 
@@ -88,12 +89,12 @@ BLOCK_SIZE = 16  # tokens; vLLM's default on CUDA
 
 
 def kv_cache_gib(gpu: Gpu, model: ModelShape, utilization: float, tensor_parallel: int) -> float:
-    """GiB for the KV cache on one card; zero or less when the model leaves no room."""
+    """GiB for the KV cache on one GPU; 0 or negative if the model does not fit."""
     weights = model.weight_bytes / tensor_parallel / GIB
     return gpu.memory_gib * utilization - weights - RESERVED_GIB
 
 
 def kv_blocks(kv_gib: float, model: ModelShape, tensor_parallel: int) -> int:
-    """How many blocks fit into that much memory a card; each card holds its share of the heads."""
+    """The number of blocks in ``kv_gib`` per GPU; each GPU stores its share of the heads."""
     per_block = model.kv_bytes_per_token * BLOCK_SIZE / tensor_parallel
     return max(0, int(kv_gib * GIB // per_block))

@@ -31,14 +31,14 @@ class Entry(Struct):
     reason: str | None = None
     evicted: int = 0
 
-    def told(self) -> dict[str, Any]:
-        """In the form of the protocol's history."""
-        told = asdict(self)
-        told["from"] = told.pop("before")
-        return told
+    def as_history(self) -> dict[str, Any]:
+        """The change in the form of the protocol's history."""
+        fields = asdict(self)
+        fields["from"] = fields.pop("before")
+        return fields
 
-    def answered(self) -> dict[str, Any]:
-        """In the form of the ``set`` answer."""
+    def as_answer(self) -> dict[str, Any]:
+        """The change in the form of the ``set`` answer."""
         return {
             "option": self.option,
             "from": self.before,
@@ -76,7 +76,7 @@ class LiveOptions:
         self.disabled: str | None = None
         self.history: deque[Entry] = deque(maxlen=HISTORY)
         self._tickets: list[Ticket] = []
-        self.wake: Callable[[], None] = lambda: None  # an idle engine steps only when asked to
+        self.wake: Callable[[], None] = lambda: None  # makes an idle engine apply changes
         drafts = scheduler.limits.num_speculative_tokens
         self.minimum = {"max_num_seqs": 1, "max_num_batched_tokens": 1 + drafts}
         if scheduler.speculation is not None:
@@ -125,7 +125,7 @@ class LiveOptions:
             self.disabled = f"{type(error).__name__}: {error}"
             for ticket in tickets:
                 for entry in ticket.entries:
-                    self._refuse(entry, f"switched off after a fault: {self.disabled}")
+                    self._refuse(entry, f"switched off after an error: {self.disabled}")
         for ticket in tickets:
             ticket.settled()
 
@@ -153,7 +153,7 @@ class LiveOptions:
 
     def _check(self, option: str, value: object, by: str) -> Entry:
         before = getattr(self._scheduler.limits, option) if option in self.minimum else None
-        entry = Entry(self._wall(), by, option[:64], before, _kept(value), "pending")
+        entry = Entry(self._wall(), by, option[:64], before, _bounded(value), "pending")
         if self.disabled is not None:
             self._refuse(entry, f"live options are switched off: {self.disabled}")
         elif option not in self.minimum:
@@ -167,7 +167,7 @@ class LiveOptions:
         return entry
 
 
-def _kept(value: object) -> object:
+def _bounded(value: object) -> object:
     """A bounded value for the history: a wrong request may contain anything."""
     if isinstance(value, int) and abs(value) < 1 << 63:
         return value

@@ -1,4 +1,4 @@
-"""Log lines on standard output, in the shape of vLLM's."""
+"""Log lines on standard output, in vLLM's format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 
 def log(text: str, level: str = "INFO") -> None:
-    """One line, flushed at once. A full disk or a closed pipe is no reason for an engine to die."""
+    """Write one line and flush it. Ignores errors: a full disk must not end the engine."""
     stamp = time.strftime("%m-%d %H:%M:%S")
     line = f"(Simulator pid={os.getpid()}) {level} {stamp} [simulator] {text}\n"
     try:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 MOST_LAG_S = 0.1
-"""Lag beyond this is dropped with a warning: catching up with a burst of steps would be as wrong as
-the stall."""
+"""Lag above this is dropped with a warning: a burst of steps to catch up would distort the
+simulation as much as the stall."""
 
 WARN_EVERY_S = 10.0
 
 
 class Pacer:
-    """Ends each step when it is due, not when the last one happened to end.
+    """Ends each step at its scheduled time, independent of the lag of earlier steps.
 
-    lag: seconds that the latest step ended after it was due. lost: seconds of schedule given up
-    since the start because this machine could not keep up. Below a millisecond, lag is the timer's
-    grain and is made up for by the next step.
+    lag: seconds by which the last step ended too late. Below a millisecond this is the resolution
+    of the timer, and the next step compensates for it. lost: seconds that were dropped from the
+    schedule since the start. clock: monotonic seconds.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class Pacer:
         self.lag = 0.0
 
     async def step(self, seconds: float) -> None:
-        """Return when a step of that length, begun when the last one was due, is due itself.
+        """Wait until the scheduled end of a step, which is ``seconds`` after that of the last one.
 
-        Gives way to other tasks at least once, however late it is.
+        Yields to other tasks at least once, even if it is late.
         """
         self._due += seconds
         await self._sleep(max(0.0, self._due - self._clock()))
@@ -50,14 +50,14 @@ class Pacer:
         if self.lag > MOST_LAG_S:
             self.lost += self.lag - MOST_LAG_S
             self._due = now - MOST_LAG_S
-            self._complain(now)
+            self._warn_of_lag(now)
 
-    def _complain(self, now: float) -> None:
+    def _warn_of_lag(self, now: float) -> None:
         if self._warned is not None and now - self._warned < WARN_EVERY_S:
             return
         self._warned = now
         self._warn(
             f"This machine is too slow for the simulation: {self.lag:.2f} s behind, "
-            f"{self.lost:.2f} s given up so far. The numbers are this machine's, "
-            "not the virtual GPU's."
+            f"{self.lost:.2f} s dropped so far. The numbers show the speed of this machine, "
+            "not of the virtual GPU."
         )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from llmtop.engines.simulated.simulator.model.tokens import Token, Writing
+from llmtop.engines.simulated.simulator.model.tokens import GeneratedText, Token
 
 
 class Stage(Enum):
-    """Where a request is."""
+    """The state of a request."""
 
     ARRIVING = "arriving"  # still in the front end, unknown to the scheduler
     WAITING = "waiting"
@@ -18,13 +18,13 @@ class Stage(Enum):
 
 
 class Request:
-    """One sequence and how far it has come. The scheduler alone changes it.
+    """One sequence and its progress. Only the scheduler changes it.
 
-    serial: order of arrival. target: tokens that it will generate. reason: why it will end there.
-    affinity: how well its tokens can be guessed, 0..1, see ``speculation``.
-    generated: tokens sampled so far; they stay when it is preempted, and are not sent again.
-    computed: tokens whose keys and values are in its blocks. hits: prompt tokens found in the
-    prefix cache at its first admission. ident: what its client calls it.
+    serial: order of arrival. target: number of tokens that it will generate. output: their text.
+    reason: finish reason. affinity: see ``speculation.affinity``. generated: tokens sampled so far;
+    a preempted request keeps them and does not send them again. computed: tokens whose keys and
+    values are in its blocks. published: full blocks in the prefix cache. hits: prompt tokens found
+    in the prefix cache at its first admission. ident: the client's id.
     """
 
     __slots__ = (
@@ -35,6 +35,7 @@ class Request:
         "generated",
         "hits",
         "ident",
+        "output",
         "preemptions",
         "prompt",
         "published",
@@ -42,7 +43,6 @@ class Request:
         "serial",
         "stage",
         "target",
-        "writing",
     )
 
     def __init__(
@@ -50,7 +50,7 @@ class Request:
         serial: int,
         prompt: Sequence[Token],
         target: int,
-        writing: Writing,
+        output: GeneratedText,
         reason: str = "length",
         affinity: float = 0.0,
         ident: str = "",
@@ -58,7 +58,7 @@ class Request:
         self.serial = serial
         self.prompt = prompt
         self.target = target
-        self.writing = writing
+        self.output = output
         self.reason = reason
         self.affinity = affinity
         self.ident = ident
@@ -73,13 +73,13 @@ class Request:
 
     @property
     def total(self) -> int:
-        """Tokens known so far: the prompt and what was sampled."""
+        """The length: prompt and sampled tokens."""
         return len(self.prompt) + self.generated
 
     def key(self, block: int, block_size: int) -> int:
-        """The key of a full block: a hash of its tokens and of all tokens before it.
+        """The key of a full block: a 64-bit hash of its tokens and of all tokens before it.
 
-        Two different prefixes of one hash would share a block; at 64 bits that is left to chance.
+        Two prefixes with the same hash would share a block. This is not checked, as it is unlikely.
         """
         keys = self._keys
         while len(keys) <= block:
@@ -91,5 +91,5 @@ class Request:
     def _tokens(self, begin: int, end: int) -> list[Token]:
         tokens = list(self.prompt[begin:end])
         first = max(begin - len(self.prompt), 0)
-        tokens += [self.writing.piece(i) for i in range(first, end - len(self.prompt))]
+        tokens += [self.output.piece(i) for i in range(first, end - len(self.prompt))]
         return tokens

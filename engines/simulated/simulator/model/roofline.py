@@ -1,4 +1,4 @@
-"""How long one step takes on the virtual GPU."""
+"""The duration of one step on the virtual GPU (roofline model)."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ from msgspec import Struct
 
 from llmtop.engines.simulated.simulator.model.hardware import DRAFT_MODEL_BYTES, Gpu, ModelShape
 
-# Share of the datasheet's bandwidth that real kernels reach: a copy on an H200 moves 4.3 of its
-# 4.8 TB/s. Taken over unmeasured for the other cards.
+# Share of the datasheet's bandwidth that real kernels reach. Measured: a copy on an H200 moves 4.3
+# of 4.8 TB/s. Other GPUs use the same share; it was not measured there.
 BANDWIDTH_EFFICIENCY = 4.3 / 4.8
-# Share of the peak FLOP/s in large steps: five steps a second of 8,192 tokens each, Llama-3.1-8B
-# on an H200 at its power limit (engine counters, the steps with 512 and 1,024 streams). A bare
-# product reaches 0.78 to 0.81 of the peak; norms, activations and sampling are in this figure.
+# Share of the peak FLOP/s in large steps. Measured: five steps a second of 8,192 tokens each with
+# Llama-3.1-8B on an H200 at its power limit (engine counters, 512 and 1,024 streams). It includes
+# norms, activations and sampling; a matrix product alone reaches 0.78 to 0.81.
 COMPUTE_EFFICIENCY = 0.70
-# Launches, scheduling and sampling of a step however small. Fitted: one stream on the H200 has an
+# Fixed time of a step for launches, scheduling and sampling. Fitted: one stream on the H200 has an
 # ITL of 5.0 ms, of which reading 16.06 GB of weights at 4.3 TB/s takes 3.7 ms.
 STEP_OVERHEAD_S = 1.2e-3
-# Per token that leaves the engine: sampling its row, detokenising, streaming it. First 12 us, from
-# the length of decode steps with 8 to 848 sequences in the engine's counters; then lowered to
-# 10 us, for which the calibration's throughput came out closer (8, 9, 12, 15 us were tried too).
+# Time per output token for sampling, detokenising and streaming. Fitted: decode steps with 8 to 848
+# sequences (engine counters) gave 12 us; 10 us fits the calibration's throughput better (8, 9, 12
+# and 15 us were compared).
 FRONT_END_TOKEN_S = 10e-6
-# From the request's arrival to the scheduler, and of the first token back: HTTP, tokenising, two
-# hops between processes. Fitted to the TTFT p50 at one stream (19.5 ms with a prompt of 512): 5 ms
-# gave 18.5 ms, 6 ms 19.5 ms.
+# Time of a request for HTTP, tokenising and two hops between processes, until the scheduler and
+# back. Fitted to the TTFT p50 at one stream (19.5 ms with a prompt of 512 tokens): 5 ms gave
+# 18.5 ms, 6 ms gave 19.5 ms.
 FRONT_END_REQUEST_S = 6e-3
-# n-gram proposals need the sampled tokens on the host, so vLLM turns asynchronous scheduling off:
-# ITL p50 at one stream 6.4 ms instead of 5.0 ms, whether or not anything is proposed.
+# n-gram proposals need the sampled tokens on the host, so vLLM disables asynchronous scheduling.
+# Measured: ITL p50 at one stream is 6.4 ms instead of 5.0 ms, even if nothing is proposed.
 NGRAM_STEP_S = 1.4e-3
 
 
 class StepLoad(Struct, frozen=True):
-    """What a step has to do.
+    """The work of one step.
 
-    tokens: computed in it, drafts included. context: KV tokens read by its attention, summed over
-    the sequences. pairs: query-context pairs of its attention. emitted: tokens that leave the
-    engine (at most one before speculation is counted). drafts: longest draft proposed.
+    tokens: computed tokens, drafts included. context: KV tokens that attention reads, summed over
+    the sequences. pairs: query-context pairs of attention. emitted: sequences that emit tokens.
+    drafts: length of the longest draft.
     """
 
     tokens: int
@@ -45,11 +45,11 @@ class StepLoad(Struct, frozen=True):
 
 
 class Roofline(Struct, frozen=True):
-    """Seconds for each thing that a step does, on one GPU (or a group) and one model.
+    """The costs of a step on one GPU (or a group) with one model, in seconds.
 
-    The dense layers take the longer of reading the weights and computing the tokens. Attention
-    comes on top: decodes read the KV cache, prefills compute, so both are added up. Then the
-    fixed costs.
+    Formula: step = fixed + max(weights, tokens * token) + attention + drafts + output. The dense
+    layers take the longer of reading the weights and computing the tokens. Attention takes the sum
+    of reading the KV cache (decodes) and computing pairs (prefills).
     """
 
     weights_s: float
@@ -64,10 +64,10 @@ class Roofline(Struct, frozen=True):
     def of(
         cls, gpu: Gpu, model: ModelShape, tensor_parallel: int = 1, method: str = ""
     ) -> Roofline:
-        """The roofline of a model on a card.
+        """The costs of a model on a GPU.
 
-        tensor_parallel: a plain division of the work; the all-reduces between cards are left out,
-        so more than one card is flattered. method: "", "ngram" or "draft".
+        tensor_parallel: divides the work. All-reduces are not modelled, so the results for several
+        GPUs are too good. method: of speculation: "", "ngram" or "draft".
         """
         bandwidth = gpu.bandwidth * BANDWIDTH_EFFICIENCY * tensor_parallel
         flops = gpu.flops * COMPUTE_EFFICIENCY * tensor_parallel

@@ -1,11 +1,12 @@
-"""The scheduler: which tokens of which requests each step computes. No clock, no sockets.
+"""The scheduler: decides which tokens of which requests each step computes. No clock, no sockets.
 
-It works like vLLM V1: first decodes and unfinished prefills in order of arrival; then the queue,
-first come first served, within the token budget, the sequence limit and the free blocks; prefills
-in chunks; preemption by recompute, the latest arrival first.
+It works like vLLM V1. A step first has decodes and unfinished prefills, in order of arrival. Then
+it admits requests from the queue, first come first served, within the token budget, the sequence
+limit and the free blocks. Prefills are chunked. Preempted requests are recomputed; the latest
+arrival is preempted first.
 
-``schedule`` plans a step, ``complete`` applies its results; the step's time passes between the two.
-Invariant: each running request arrived before each waiting one.
+``schedule`` plans a step and ``complete`` applies its results; the duration of the step passes
+between the two calls. Invariant: every running request arrived before every waiting one.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from llmtop.engines.simulated.simulator.model.speculation import Speculation
 
 
 class Limits(Struct, frozen=True):
-    """The options that can change while it runs; num_speculative_tokens 0 is speculation off.
+    """The options that can change while the engine runs.
 
-    max_queued_requests: so many may wait; 0 is no limit. The front end reads it
-    (``engine.Engine.has_room``): a request is refused before it gets here.
+    num_speculative_tokens: 0 is speculation off. max_queued_requests: requests that may wait, 0 for
+    no limit. The front end enforces it (``engine.Engine.has_room``), before the scheduler receives
+    a request.
     """
 
     max_num_seqs: int
@@ -36,7 +38,7 @@ class Limits(Struct, frozen=True):
 
 
 class Work(NamedTuple):
-    """One request's part of a step: tokens computed, of which the last ``drafts`` are guesses."""
+    """The tokens of one request in a step; the last ``drafts`` of them are draft tokens."""
 
     request: Request
     tokens: int
@@ -44,7 +46,7 @@ class Work(NamedTuple):
 
 
 class Plan(Struct, frozen=True):
-    """One step. admitted: requests that left the queue for it. preempted: that went back."""
+    """One step. admitted: requests that left the queue. preempted: requests that returned to it."""
 
     work: list[Work]
     load: StepLoad
@@ -53,7 +55,7 @@ class Plan(Struct, frozen=True):
 
 
 class Emission(NamedTuple):
-    """New tokens of one request after a step. first: the step that finished its prefill."""
+    """New tokens of one request after a step. first: whether the step finished its prefill."""
 
     request: Request
     tokens: int
@@ -62,27 +64,27 @@ class Emission(NamedTuple):
 
 
 class Totals(Struct):
-    """Counters since the start, in tokens unless said otherwise."""
+    """Counters since the start. Their unit is tokens unless noted."""
 
     prefix_queries: int = 0
     prefix_hits: int = 0
-    preemptions: int = 0  # times
-    refused: int = 0  # requests that came when the queue was full
-    evictions: int = 0  # times, on an operator's word; part of preemptions
-    drafts: int = 0  # times something was proposed
+    preemptions: int = 0  # events
+    refused: int = 0  # requests that arrived at a full queue
+    evictions: int = 0  # events requested by an operator; part of preemptions
+    drafts: int = 0  # drafts with at least one token
     draft_tokens: int = 0
     accepted_tokens: int = 0
     accepted_at: list[int] = field(default_factory=list)  # by position in the draft
 
 
 class Scheduler:
-    """Requests, blocks and limits; see the module.
+    """The scheduler; see the module.
 
-    asynchronous: as vLLM by default, a step is planned while the one before it runs, so a request
-    that arrives meanwhile is taken into the step after. (n-gram speculation switches that off.)
-    limits: may be replaced between steps. Lowering max_num_seqs stops admissions until enough
-    requests have finished; ``evict`` puts the rest back at once. late: requests that arrived after
-    the next step was planned; they wait behind those of ``waiting``.
+    asynchronous: as in vLLM by default, the next step is planned while a step runs. So a request
+    that arrives during a step joins the step after the next. n-gram speculation disables this.
+    limits: can be replaced between steps. A lower max_num_seqs stops admissions until enough
+    requests have finished; ``evict`` preempts the others at once. late: requests that arrived after
+    the next step was planned; they wait behind ``waiting``.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class Scheduler:
         return len(self.waiting) + len(self.late)
 
     def add(self, request: Request) -> None:
-        """Queue a request. Its prompt and target together must fit into the whole pool."""
+        """Queue a request. Its prompt and its target together must fit into the pool."""
         request.stage = Stage.WAITING
         if self._asynchronous and self.running:
             self.late.append(request)
@@ -117,7 +119,7 @@ class Scheduler:
             self.waiting.append(request)
 
     def abort(self, request: Request) -> None:
-        """Drop a request wherever it is, and free its blocks. Does nothing when it is finished."""
+        """Remove a running or waiting request and free its blocks."""
         if request.stage is Stage.RUNNING:
             self.running.remove(request)
         elif request in self.late:
@@ -127,7 +129,7 @@ class Scheduler:
         self._finish(request)
 
     def evict(self) -> int:
-        """Put running requests above max_num_seqs back into the queue; how many these were."""
+        """Preempt running requests above max_num_seqs. Returns their number."""
         evicted = 0
         while len(self.running) > self.limits.max_num_seqs:
             self._preempt(self.running.pop())
@@ -136,7 +138,7 @@ class Scheduler:
         return evicted
 
     def schedule(self) -> Plan | None:
-        """The next step, or None when there is nothing to do."""
+        """Plan the next step; None without work."""
         if not self.running:
             self._catch_up()
             if not self.waiting:
@@ -149,12 +151,12 @@ class Scheduler:
         return Plan(work, _load(work), admitted, preempted)
 
     def complete(self, plan: Plan) -> list[Emission]:
-        """Take in the results of a step: what each request got, in the order of the plan."""
+        """Apply the results of a step. Returns the new tokens, in the order of the plan."""
         emissions: list[Emission] = []
         finished = False
         for item in plan.work:
             request = item.request
-            if request.stage is Stage.FINISHED:  # aborted while the step was on the GPU
+            if request.stage is Stage.FINISHED:  # aborted during the step
                 continue
             before, total = request.computed, request.total
             sampled = before + item.tokens - item.drafts == total
@@ -196,7 +198,10 @@ class Scheduler:
         return budget
 
     def _grow(self, request: Request, count: int, preempted: list[Request]) -> bool:
-        """Blocks for a running request; the latest arrivals give theirs up, itself at the last."""
+        """Allocate blocks for a running request, if necessary by preempting the latest arrivals.
+
+        Returns False if the request itself was preempted.
+        """
         while (blocks := self.pool.allocate(count)) is None:
             victim = self.running.pop()
             self._preempt(victim)
@@ -222,7 +227,7 @@ class Scheduler:
             request.blocks = blocks
             request.computed = computed
             request.published = len(keys)
-            if request.hits is None:  # a preempted one that finds itself again is no hit
+            if request.hits is None:  # blocks that a preempted request finds again are no hits
                 request.hits = computed
                 if self.pool.caching:
                     self.totals.prefix_queries += request.total
@@ -238,7 +243,7 @@ class Scheduler:
         if not self.pool.caching:
             return keys
         size = self.pool.block_size
-        for block in range((request.total - 1) // size):  # one token at least must be computed
+        for block in range((request.total - 1) // size):  # at least one token must be computed
             key = request.key(block, size)
             if not self.pool.cached(key):
                 break

@@ -1,4 +1,4 @@
-"""Speculative decoding: what is proposed and what of it is accepted."""
+"""Speculative decoding: how many tokens are proposed and accepted."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from msgspec import Struct
 
 from llmtop.engines.simulated.simulator.model.tokens import Token, repetition
 
-LEAST_AFFINITY = 0.05  # something is found by chance even in random text at temperature 1
+LEAST_AFFINITY = 0.05  # chance matches in random text at temperature 1
 
 
 def affinity(prompt: Sequence[Token], temperature: float) -> float:
-    """How well a request's next tokens can be guessed, 0..1.
+    """How predictable a request's next tokens are, 0 to 1.
 
-    The better of two reasons: the prompt repeats itself (share of its token pairs that were there
-    before), or sampling is greedy (1 at temperature 0, 0 from temperature 1 up; on an H200 with
-    random weights greedy text was accepted to 100 %, text at temperature 1 never).
+    It is the maximum of two values: the repetition of the prompt, and 1 - temperature. Source of
+    the second: on an H200 with random weights, all drafts of greedy text were accepted, and none at
+    temperature 1.
     """
     return min(1.0, max(LEAST_AFFINITY, repetition(prompt), 1.0 - temperature))
 
 
 class Speculation(Struct, frozen=True):
-    """How drafts are made. Armed at launch; the number of draft tokens can go down live.
+    """The speculation of an engine, configured at launch. The number of tokens can be lowered live.
 
-    method "ngram": looks the last tokens up in the text so far, so it proposes something only as
-    often as the request's affinity says. "draft": a small model that always proposes.
-    acceptance: chance of a draft token of a perfectly guessable request, each in its turn; the
-    first one refused ends the draft.
+    method: "ngram" looks up the last tokens in the text so far, and proposes with the probability
+    of the request's affinity. "draft" is a small model that always proposes. tokens: draft tokens
+    per step and request. acceptance: probability that a draft token of a request with affinity 1 is
+    accepted; the first rejected token ends the draft.
     """
 
     method: str
@@ -36,15 +36,15 @@ class Speculation(Struct, frozen=True):
     acceptance: float
 
     def propose(self, affinity: float, limit: int, rng: random.Random) -> int:
-        """Draft tokens for one request in one step, at most ``limit``."""
+        """The number of draft tokens for one request in one step: ``limit`` or 0."""
         if limit < 1 or (self.method == "ngram" and rng.random() >= affinity):
             return 0
         return limit
 
     def accept(self, affinity: float, drafts: int, rng: random.Random) -> int:
-        """How many of the draft tokens the model agrees with.
+        """The number of accepted draft tokens.
 
-        A draft model is right half as often on text that cannot be guessed as on text that can.
+        A draft model is accepted half as often at affinity 0 as at affinity 1 (an assumption).
         """
         share = affinity if self.method == "ngram" else 0.5 + 0.5 * affinity
         chance = self.acceptance * share
@@ -55,7 +55,7 @@ class Speculation(Struct, frozen=True):
 
 
 def parse(text: str, acceptance: float) -> Speculation:
-    """``METHOD:TOKENS`` as in ``ngram:4``. Raises ValueError in words."""
+    """Parse ``METHOD:TOKENS`` as in ``ngram:4``. Raises ValueError with a message for users."""
     method, _, count = text.partition(":")
     if method not in ("ngram", "draft"):
         raise ValueError(f"unknown method {method!r} (choose from ngram, draft)")

@@ -1,4 +1,4 @@
-"""What the engine measures of itself while it works: the observations behind /metrics."""
+"""The engine's own measurements, which /metrics and the live socket report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llmtop.engines.simulated.simulator.model.exposition import Histogram
 from llmtop.engines.simulated.simulator.model.request import Request
 from llmtop.engines.tuning.inside.llmtop_live.latency_histogram import LatencyHistograms
 
-# Bounds of the buckets as vLLM 0.32 exposes them (0.20 to 0.32 alike).
+# Bucket bounds of vLLM (the same in 0.20 to 0.32).
 _LENGTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 _STEP_TOKENS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _TTFT = (
@@ -30,9 +30,10 @@ _SERVER = "arrival at the server"
 
 
 class Track(Struct):
-    """One request's moments on the monotonic clock, seconds; None: not yet.
+    """The times of one request, monotonic seconds; None: not yet.
 
-    arrived: at the server. queued: at the scheduler.
+    arrived: at the server. queued: at the scheduler. scheduled: in its first step. first, last: its
+    first and its last token.
     """
 
     request: Request
@@ -45,9 +46,10 @@ class Track(Struct):
 
 
 class Telemetry(Struct):
-    """Counters and histograms since the start, in vLLM's terms; see its metrics of these names.
+    """Counters and histograms since the start, with the definitions of vLLM's metrics.
 
-    exact: the latencies again, in the fine buckets of the live socket.
+    exact: the latencies in the fine buckets of the live socket. now in the methods: monotonic
+    seconds.
     """
 
     prompt_tokens: int = 0
@@ -83,15 +85,16 @@ class Telemetry(Struct):
         self.exact["arrival_lag"].add(now - track.arrived)
 
     def admitted(self, track: Track, now: float) -> None:
-        """A request left the queue; only its first time counts."""
+        """A request left the queue. Only the first time counts."""
         if track.scheduled is None:
             track.scheduled = now
             self.exact["queue"].add(now - track.arrived)
 
     def emitted(self, track: Track, tokens: int, now: float) -> None:
-        """New tokens of a request came out of a step.
+        """A step produced tokens of a request.
 
-        The gap is counted once a step, however many tokens speculation gave it, as vLLM does.
+        The inter-token latency is counted once per step, as in vLLM, even if speculation produced
+        several tokens.
         """
         self.generation_tokens += tokens
         if track.first is None:
@@ -108,7 +111,7 @@ class Telemetry(Struct):
         track.last = now
 
     def ended(self, track: Track, reason: str) -> None:
-        """A request is over; the distributions take only those that ran to their end."""
+        """A request has ended. Aborted requests are not in the histograms."""
         self.finished[reason] += 1
         if reason == "abort" or track.first is None or track.scheduled is None:
             return

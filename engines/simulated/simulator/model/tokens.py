@@ -1,4 +1,4 @@
-"""Text and tokens: a rule in place of a tokenizer, and the words that the engine answers with."""
+"""Text and tokens: a simple rule instead of a tokenizer, and the vocabulary of the answers."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import random
 from collections.abc import Sequence
 
 Token = int | str
-"""A prompt given as ids keeps them; text becomes pieces of four characters."""
+"""A token id from a prompt of ids, or a piece of four characters from a text."""
 
 CHARACTERS = 4
-"""Characters a token: the usual rule of thumb for English text and Llama's vocabulary."""
+"""Characters per token: the usual rule of thumb for English text and Llama's vocabulary."""
 
 
 def tokenize(text: str) -> list[Token]:
-    """Pieces of four characters, the last one shorter: len = ceil(characters / 4)."""
+    """Split a text into pieces of four characters; the number is ceil(characters / 4)."""
     return [text[i : i + CHARACTERS] for i in range(0, len(text), CHARACTERS)]
 
 
 def chat_tokens(messages: Sequence[tuple[str, str]]) -> list[Token]:
-    """A conversation of (role, content): each message its own pieces between two marks.
+    """The tokens of a conversation of (role, content), with marker tokens around each message.
 
-    Tokenised message by message, so that an answer of ours, sent back as history, falls into the
-    same pieces again and is found in the prefix cache.
+    Each message is tokenised separately. So an answer that a client sends back as history has the
+    same tokens again, and the prefix cache finds it.
     """
     tokens: list[Token] = []
     for role, content in messages:
@@ -34,7 +34,7 @@ def chat_tokens(messages: Sequence[tuple[str, str]]) -> list[Token]:
 
 
 def repetition(tokens: Sequence[Token]) -> float:
-    """How much of a prompt an n-gram lookup would find again: share of repeated pairs, 0..1."""
+    """The share of token pairs that repeat earlier pairs, 0 to 1, which an n-gram lookup finds."""
     pairs = len(tokens) - 1
     if pairs < 1:
         return 0.0
@@ -49,15 +49,16 @@ def _vocabulary() -> tuple[str, ...]:
 
 
 VOCABULARY = _vocabulary()
-"""Words of exactly four ASCII characters, none of which JSON must escape."""
+"""Words of exactly four ASCII characters that need no JSON escapes."""
 
 VOCABULARY_BYTES = tuple(word.encode() for word in VOCABULARY)
 
 
-class Writing:
-    """What a request will be answered with: token i of it, for any i, from two numbers.
+class GeneratedText:
+    """The text of an answer: any token of it can be computed from two numbers.
 
-    start: where in the vocabulary it begins. period: after how many tokens it repeats itself.
+    start: index of its first word in the vocabulary. period: number of tokens after which it
+    repeats.
     """
 
     __slots__ = ("period", "start")

@@ -14,8 +14,8 @@ from llmtop.engines.core.steps import Step
 from llmtop.engines.introspection.engine_inside import EngineInside
 from llmtop.engines.introspection.errors import NotShown, OlderPlugin
 from llmtop.engines.simulated.simulator.http.ranks import Ranks, Sockets
-from llmtop.engines.simulated.simulator.http.streams import Tally
-from llmtop.engines.simulated.simulator.inside.inspection import Inspection
+from llmtop.engines.simulated.simulator.http.streams import TokenCounter
+from llmtop.engines.simulated.simulator.inside.introspection import SimulatorIntrospection
 from llmtop.engines.simulated.simulator.inside.request_view import EngineRequests
 from llmtop.engines.simulated.simulator.model.blocks import BlockPool
 from llmtop.engines.simulated.simulator.model.engine import NOT_SLOW, Engine, Slowness
@@ -26,7 +26,7 @@ from llmtop.engines.simulated.simulator.model.roofline import Roofline
 from llmtop.engines.simulated.simulator.model.scheduler import Limits, Scheduler
 from llmtop.engines.simulated.simulator.model.speculation import Speculation
 from llmtop.engines.simulated.simulator.model.telemetry import Telemetry
-from llmtop.engines.simulated.simulator.model.tokens import Writing
+from llmtop.engines.simulated.simulator.model.tokens import GeneratedText
 from llmtop.engines.tuning.inside.llmtop_live.request_table import table
 
 PATIENCE_S = 60.0
@@ -49,18 +49,18 @@ class Lab:
     ) -> None:
         self.wall = wall
         self.engines = [self._engine(blocks, budget, drafts, slowness) for _ in range(ranks)]
-        self.watchers = [
-            Inspection(engine, rank, wall=lambda: self.wall())
+        self.observers = [
+            SimulatorIntrospection(engine, rank, wall=lambda: self.wall())
             for rank, engine in enumerate(self.engines)
         ]
-        for engine, watcher in zip(self.engines, self.watchers, strict=True):
-            engine.watcher = watcher
+        for engine, observer in zip(self.engines, self.observers, strict=True):
+            engine.observer = observer
         self.ranks = Ranks(self.engines)
-        shown = [watcher.shown for watcher in self.watchers]
+        shown = [observer.introspection for observer in self.observers]
         self.sockets = Sockets(self.ranks, shown, [manner] * ranks)
         self.path = path
         self.inside = EngineInside(path, timeout_s=PATIENCE_S)
-        self.clients: dict[str, Tally] = {}
+        self.clients: dict[str, TokenCounter] = {}
         self.requests: dict[str, Request] = {}
 
     def _engine(self, blocks: int, budget: int, drafts: int, slowness: Slowness) -> Engine:
@@ -82,11 +82,11 @@ class Lab:
         await asyncio.gather(self._running, return_exceptions=True)
         await self.sockets.close()
 
-    def send(self, ident: str, prompt: int = 40, target: int = 30) -> Tally:
+    def send(self, ident: str, prompt: int = 40, target: int = 30) -> TokenCounter:
         serial = len(self.requests) + 1
         tokens = [serial * 1000 + i for i in range(prompt)]
-        request = Request(serial, tokens, target, Writing(serial), affinity=0.5, ident=ident)
-        self.requests[ident], self.clients[ident] = request, Tally()
+        request = Request(serial, tokens, target, GeneratedText(serial), affinity=0.5, ident=ident)
+        self.requests[ident], self.clients[ident] = request, TokenCounter()
         self.ranks.submit(request, target, self.clients[ident])
         return self.clients[ident]
 
@@ -230,7 +230,7 @@ async def aborted(lab: Lab, *ids: str) -> None:
     assert (done.ended_before, done.refused) == ((), ())
 
 
-def others(lab: Lab, *ids: str) -> list[Tally]:
+def others(lab: Lab, *ids: str) -> list[TokenCounter]:
     return [client for ident, client in lab.clients.items() if ident not in ids]
 
 
@@ -336,7 +336,7 @@ async def test_a_slow_host_and_a_slow_front_end_show_where_they_are(tmp_path: Pa
 async def test_a_failing_recorder_costs_no_token(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     client = lab.send("only", target=400)
     await lab.until(lambda: client.tokens > 5)
-    monkeypatch.setattr(lab.watchers[0], "_recorder", None)
+    monkeypatch.setattr(lab.observers[0], "_recorder", None)
     await lab.all_done()
     assert client.tokens == 400
     assert lab.nothing_leaked()

@@ -17,7 +17,7 @@ from llmtop.engines.simulated.simulator.model.live_options import LiveOptions
 from llmtop.engines.simulated.simulator.model.request import Request
 from llmtop.engines.simulated.simulator.model.scheduler import Limits, Scheduler
 from llmtop.engines.simulated.simulator.model.speculation import Speculation
-from llmtop.engines.simulated.simulator.model.tokens import Writing
+from llmtop.engines.simulated.simulator.model.tokens import GeneratedText
 
 LAUNCH = Limits(16, 256, 4)
 
@@ -32,7 +32,7 @@ def make(armed: bool = True) -> tuple[Scheduler, LiveOptions]:
 
 def load(scheduler: Scheduler, requests: int) -> None:
     for serial in range(requests):
-        scheduler.add(Request(serial, [serial] * 8, 50, Writing(serial)))
+        scheduler.add(Request(serial, [serial] * 8, 50, GeneratedText(serial)))
     plan = scheduler.schedule()
     assert plan is not None
     scheduler.complete(plan)
@@ -59,7 +59,7 @@ def test_a_change_is_pending_until_the_next_step() -> None:
         "applies": "live, up to the launch value",
         "pending": None,
     }
-    assert options.history[0].told() == {
+    assert options.history[0].as_history() == {
         "time": 1000.0,
         "by": "ann@pts/3",
         "option": "max_num_seqs",
@@ -128,7 +128,7 @@ def test_what_cannot_be_is_refused_in_words(option: str, value: object, because:
     assert ticket.entries[0].outcome == "refused"
     assert because in (ticket.entries[0].reason or "")
     assert scheduler.limits == LAUNCH
-    json.dumps(options.history[0].told(), allow_nan=False)
+    json.dumps(options.history[0].as_history(), allow_nan=False)
 
 
 def test_speculation_that_was_not_armed_is_no_option() -> None:

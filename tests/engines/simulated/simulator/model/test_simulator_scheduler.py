@@ -13,7 +13,7 @@ from llmtop.engines.simulated.simulator.model.blocks import BlockPool
 from llmtop.engines.simulated.simulator.model.request import Request, Stage
 from llmtop.engines.simulated.simulator.model.scheduler import Emission, Limits, Plan, Scheduler
 from llmtop.engines.simulated.simulator.model.speculation import Speculation
-from llmtop.engines.simulated.simulator.model.tokens import Token, Writing
+from llmtop.engines.simulated.simulator.model.tokens import GeneratedText, Token
 
 SIZE = 4  # tokens a block
 WIDE = Limits(max_num_seqs=64, max_num_batched_tokens=1000)
@@ -39,7 +39,7 @@ def ask(
         tokens = [1000 * serial + i for i in range(prompt)]
     if not isinstance(prompt, int):
         tokens = list(prompt)
-    return Request(serial, tokens, target, Writing(serial), affinity=affinity)
+    return Request(serial, tokens, target, GeneratedText(serial), affinity=affinity)
 
 
 def step(scheduler: Scheduler) -> tuple[Plan, list[Emission]]:
@@ -184,7 +184,7 @@ def test_an_answer_sent_back_as_history_is_found_too() -> None:
     first = ask(1, list("abcdefgh"), target=9)
     scheduler.add(first)
     drain(scheduler)
-    answer: list[Token] = [first.writing.piece(i) for i in range(9)]
+    answer: list[Token] = [first.output.piece(i) for i in range(9)]
     second = ask(2, [*"abcdefgh", *answer, "next"])
     scheduler.add(second)
     step(scheduler)

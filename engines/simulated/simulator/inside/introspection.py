@@ -1,4 +1,4 @@
-"""The inside of one simulated engine: written by its steps, asked by its live socket."""
+"""Introspection of one simulated engine: its steps write it, its live socket reads it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from llmtop.engines.tuning.inside.llmtop_live.step_boundary import StepBoundary
 from llmtop.engines.tuning.inside.llmtop_live.step_ring import StepRing
 
 
-class Inspection:
-    """See ``engine.Watcher``: what it does on the engine's side, under the guard of the plugins.
+class SimulatorIntrospection:
+    """Observes the steps of one engine, under the same guard as the plugins of real engines.
 
-    shown: what the live socket asks. wall: unix seconds.
+    introspection: answers the live socket. wall: unix seconds.
     """
 
     def __init__(
@@ -33,40 +33,40 @@ class Inspection:
         self._engine = engine
         self._recorder = StepRecorder(engine.scheduler, ring, wall)
         self._boundary = StepBoundary(engine.wake_up)
-        self.shown = Introspection(_logger(), rank, clock=wall)
-        self.shown.steps = ring
-        self.shown.latencies = engine.telemetry.exact
-        self.shown.view = EngineRequests(engine)
-        self.shown.abort = self._abort
-        self.shown.boundary = self._boundary
-        self.shown.missing.update(MISSING)
+        self.introspection = Introspection(_logger(), rank, clock=wall)
+        self.introspection.steps = ring
+        self.introspection.latencies = engine.telemetry.exact
+        self.introspection.view = EngineRequests(engine)
+        self.introspection.abort = self._abort
+        self.introspection.boundary = self._boundary
+        self.introspection.missing.update(MISSING)
 
     def between_steps(self) -> None:
-        """Do what socket threads wait for."""
+        """Run the work of socket threads."""
         if self._boundary.attention:
             self._guarded(self._boundary.run)
 
-    def worked(self, now: float) -> None:
-        """See ``engine.Watcher``."""
-        self._guarded(lambda: self._recorder.worked(now))
+    def resumed(self, now: float) -> None:
+        """See ``engine.StepObserver``."""
+        self._guarded(lambda: self._recorder.resumed(now))
 
     def planned(self, plan: Plan) -> None:
-        """See ``engine.Watcher``."""
+        """See ``engine.StepObserver``."""
         self._guarded(lambda: self._recorder.planned(plan))
 
     def completed(
         self, plan: Plan, emissions: Sequence[Emission], now: float, taken: tuple[float, ...]
     ) -> None:
-        """See ``engine.Watcher``."""
+        """See ``engine.StepObserver``."""
         self._guarded(lambda: self._recorder.completed(plan, emissions, now, *taken))
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        if self.shown.off is not None:
+        if self.introspection.off is not None:
             return
         try:
             work()
         except Exception as error:
-            self.shown.switch_off(error, "a step")
+            self.introspection.switch_off(error, "a step")
 
     def _abort(self, ids: Sequence[str], by: str, reason: str) -> Aborted:
         aborted: list[str] = []
