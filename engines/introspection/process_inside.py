@@ -134,4 +134,4 @@ def _refusal(answer: Mapping[str, Any]) -> LiveError:
     text = text_of(told) if isinstance(told, str) else "no reason given"
     if isinstance(ability, str):
         return NotShown(f"the engine cannot do this: {text}", text_of(ability))
-    return LiveError(f"the engine did not take the request: {text}")
+    return LiveError(f"the engine refused the request: {text}")

@@ -13,7 +13,7 @@ from llmtop.engines.sglang.loads import STEP_SUMS
 from llmtop.engines.sglang.log_patterns import EFFECTIVE, MEMORY, PHASES
 from llmtop.engines.sglang.metrics import SERIES, read
 from llmtop.engines.sglang.options import OPTIONS, launch_options, long_flag, with_options
-from llmtop.engines.tuning.argv_parser import given
+from llmtop.engines.tuning.argv_parser import has_flag
 from llmtop.engines.tuning.nodes import refuse_other_nodes
 from llmtop.engines.tuning.plugin_environment import INSIDE, plugin_environment
 from llmtop.engines.tuning.tls_flags import certificate_of
@@ -27,11 +27,11 @@ MODULE = "sglang.launch_server"  # takes the flags directly; the program ``sglan
 # Gauges and log lines are updated at each prefill and after this number of decode steps. SGLang's
 # default of 40 takes more than a second at 256 streams on an H200 (ITL 31 ms).
 LOG_INTERVAL = ("--decode-log-interval", "10")
-# The scraper asks once a second, which would bury the log. In every version since 0.5.12.
+# Every version since 0.5.12 has it. Without it, a log line for each scrape would flood the log.
 QUIET = ("--uvicorn-access-log-exclude-prefixes", "/metrics", "/health", "/server_info")
 
-# /health generates a token, which takes a second or more, unless configured otherwise.
-# /health_generate always does. /ready gives the quick answer too, but exists only since 0.5.20.
+# By default /health generates a token, which takes a second or more. /health_generate always does.
+# /ready does not, but exists only since 0.5.20.
 QUICK_HEALTH = "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION"
 
 
@@ -40,24 +40,24 @@ def command(spec: LaunchSpec) -> tuple[str, ...]:
 
     spec.program comes first: ("sglang",), a path to it, or (PYTHON, "-m", MODULE).
     """
-    if given(spec.args, "--host", "--port", "--model-path", "--model"):
+    if has_flag(spec.args, "--host", "--port", "--model-path", "--model"):
         raise UsageError(
             "llmtop must know where the engine listens and what it serves",
-            "give the model and --port to llmtop itself, before the --",
+            "put the model and --port before the --, as arguments of llmtop",
         )
     refuse_other_nodes(spec.args)
     if spec.model.startswith("-"):
-        raise UsageError(f"{spec.model} is a flag, not a model", "flags go behind a --")
+        raise UsageError(f"{spec.model} is a flag, not a model", "put the engine's flags after --")
     program = spec.program or ADAPTER.program
     verb = () if program[-1] == MODULE else ("serve",)
     added: list[str] = []
-    if not given(spec.args, "--enable-metrics"):
+    if not has_flag(spec.args, "--enable-metrics"):
         added.append("--enable-metrics")
     for flag in (LOG_INTERVAL, QUIET):
-        if not given(spec.args, flag[0]):
+        if not has_flag(spec.args, flag[0]):
             added += flag
-    where = ("--model-path", spec.model, "--host", spec.host, "--port", str(spec.port))
-    return (*program, *verb, *where, *added, *spec.args)
+    served = ("--model-path", spec.model, "--host", spec.host, "--port", str(spec.port))
+    return (*program, *verb, *served, *added, *spec.args)
 
 
 def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) -> dict[str, str]:
@@ -72,7 +72,7 @@ def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) ->
 
 
 def stock_live(url: str, api_key: str, trust: Trust) -> Live:
-    """The live options of every SGLang, over HTTP with its API key."""
+    """The live options of any SGLang engine, over HTTP with its API key."""
     from llmtop.engines.sglang.http_options import StockLive
 
     return StockLive(url, api_key, trust)
@@ -88,7 +88,7 @@ ADAPTER = Adapter(
     environment=environment,
     read=read,
     prefixes=("sglang:",),
-    # The names from 0.5.4 to 0.5.9, and those that collectors write.
+    # Names in 0.5.4 to 0.5.9, and names that some collectors write.
     renamed={"sglang_": "sglang:"},
     without_metrics="start SGLang with --enable-metrics",
     options=OPTIONS,

@@ -1,8 +1,8 @@
 """Causes of failure that only SGLang reports: its limits, with flag and value.
 
-Those marked "recorded" were seen in a log of 0.5.16 on a GPU, or of 0.5.21 or 0.5.23 on a CPU; the
-others are after the text in SGLang's source or in public reports. What every engine may write is in
-the tables of ``failures``.
+Patterns marked "recorded" were seen in a log of 0.5.16 on a GPU, or of 0.5.21 or 0.5.23 on a CPU.
+The others follow the text in SGLang's source or in public reports. Messages that any engine can
+write are in the tables of ``failures``.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ HISTORY = 50
 
 
 class Exchange(Protocol):
-    """One HTTP request. Raises LiveError when no answer comes."""
+    """Sends HTTP requests. Raises LiveError if there is no answer."""
 
     async def __call__(
         self, method: str, path: str, body: Mapping[str, Any] | None
@@ -41,9 +41,9 @@ class Exchange(Protocol):
 
 
 class StockLive:
-    """The options of one SGLang engine, as LiveClient offers them. Every failure is a LiveError.
+    """The options of one SGLang engine, with LiveClient's interface. Every failure is a LiveError.
 
-    Only this object remembers the changes and their authors: the engine keeps no such list.
+    Only this object keeps the history of changes and their authors; the engine keeps none.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class StockLive:
         self._clock = clock
         self._now = now
         self._history: deque[Change] = deque(maxlen=HISTORY)
-        self._taken: set[str] = set()  # of OTHERS, those that this engine took
+        self._accepted: set[str] = set()  # options of OTHERS that this engine has changed
 
     async def get(self) -> LiveState:
         """The options that the engine can change, with the values in force."""
         info = await self._info()
-        return understood(lambda told: self._state(told), info)
+        return understood(self._state, info)
 
     async def set(
         self,
@@ -97,9 +97,9 @@ class StockLive:
         """Close the connections."""
         await self._exchange.close()
 
-    def _state(self, told: Mapping[str, Any]) -> LiveState:
-        info = ServerInfo(told)
-        names = (CAP, *(name for name in OTHERS if name in self._taken | info.offered))
+    def _state(self, answer: Mapping[str, Any]) -> LiveState:
+        info = ServerInfo(answer)
+        names = (CAP, *(name for name in OTHERS if name in self._accepted | info.offered))
         options = {name: option for name in names if (option := info.option(name)) is not None}
         return LiveState(
             engine="sglang",
@@ -118,25 +118,25 @@ class StockLive:
             "POST", "/set_internal_state", {"server_args": {key: value}}
         )
         _check(status, "/set_internal_state")
-        said = understood(_list_of_bool, body)
-        # Its answer is not reliable: 0.5.12 answers true for keys that it refuses.
+        confirmed = understood(_list_of_bool, body)
+        # This answer is not reliable: 0.5.12 answers true for keys that it refuses.
         after = understood(ServerInfo, await self._info())
         unknown = name != CAP and name not in before.offered
         ranks = _ranks(before, after, name, to)
         if ranks:
             outcome = merged_outcome([one.outcome for one in ranks])
         else:
-            fine = all(said) and after.values(name) == {to}
-            outcome = Outcome.APPLIED if fine else Outcome.REFUSED
+            applied = all(confirmed) and after.values(name) == {to}
+            outcome = Outcome.APPLIED if applied else Outcome.REFUSED
         if outcome is Outcome.APPLIED:
             if name != CAP:
-                self._taken.add(name)
+                self._accepted.add(name)
             return Change(name, was, to, outcome, ranks=ranks)
         if outcome is Outcome.PARTIAL:
-            return Change(name, was, to, outcome, _part_words(after, ranks), ranks=ranks)
+            return Change(name, was, to, outcome, _partial_reason(after, ranks), ranks=ranks)
         reason = "SGLang refused it; its log shows the reason"
         if unknown:
-            reason = f"SGLang {before.version} does not change this while it runs"
+            reason = f"SGLang {before.version} cannot change this while it runs"
         return Change(name, was, to, outcome, reason, ranks=ranks)
 
     async def _info(self) -> Mapping[str, Any]:
@@ -146,7 +146,7 @@ class StockLive:
 
 
 class HttpExchange:
-    """The real ``Exchange``, with the server at ``url``. api_key: never shown."""
+    """The ``Exchange`` with the server at ``url``. api_key: never in a message or log."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class HttpExchange:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         if url.startswith("https:"):
-            trust.context()  # a file that cannot be used is reported before anything is asked
+            trust.context()  # reports an unusable certificate file before the first request
         self._url = url.rstrip("/")
         self._timeout_s = timeout_s
         self._client = HttpClient(
@@ -166,7 +166,7 @@ class HttpExchange:
     async def __call__(
         self, method: str, path: str, body: Mapping[str, Any] | None
     ) -> tuple[int, bytes]:
-        """Send one request and read a bounded answer. The body is empty unless it is a 200."""
+        """Send one request and read a bounded answer; without status 200, an empty body."""
         content = None if body is None else json.dumps(body).encode()
         try:
             answer = await self._client.request(method, self._url + path, body=content)
@@ -181,8 +181,8 @@ class HttpExchange:
             ) from None
         except (NoConnection, BrokenAnswer, ValueError) as error:
             raise LiveError(
-                f"the engine could not be asked for {path} ({type(error).__name__})",
-                "is it running, and is this its URL?",
+                f"the request to {path} of the engine failed ({type(error).__name__})",
+                "check whether the engine runs, and whether this is its URL",
             ) from None
         return answer.status, answer.body
 
@@ -192,14 +192,14 @@ class HttpExchange:
 
 
 def _objection(before: ServerInfo, name: str, to: int, evict: bool) -> str | None:
-    """Why a change is not even sent."""
+    """Why a change is refused before it is sent; None if it may be sent."""
     option = before.option(name)
     if name != CAP and name not in OTHERS:
         return f"not a live option of this engine; it has: {CAP}"
     if option is None:
         return f"the engine does not report its {name}"
     if evict:
-        return "cannot evict: SGLang can put back all running requests or none"
+        return "cannot evict: SGLang can retract all running requests or none"
     if not option.minimum <= to <= option.maximum:
         return f"must lie between {option.minimum} and {option.maximum}"
     if name == CAP and to % before.stages:
@@ -218,10 +218,10 @@ def _ranks(before: ServerInfo, after: ServerInfo, name: str, to: int) -> tuple[R
     )
 
 
-def _part_words(after: ServerInfo, ranks: tuple[RankChange, ...]) -> str | None:
+def _partial_reason(after: ServerInfo, ranks: tuple[RankChange, ...]) -> str | None:
     if after.numbered:
         return reason_words(ranks)
-    # SGLang's answers come in the order in which the ranks gave them.
+    # Without numbers, the order of the answers does not identify the ranks.
     refused = sum(one.outcome is Outcome.REFUSED for one in ranks)
     return f"{refused} of {len(ranks)} ranks refused it; SGLang's log shows which and why"
 

@@ -2,8 +2,8 @@
 
 Source: SGLang 0.5.23, managers/load_snapshot.py (``LoadSnapshot``), managers/scheduler.py
 (``_record_step_counters``). ``decode_moments`` is [steps, sum of requests, of microseconds, of
-requests squared, of requests times microseconds, of tokens]. A decode step counts where the step
-before was a decode too. The sums are renewed every 15 decode steps and at each prefill.
+requests squared, of requests times microseconds, of tokens]. A decode step counts only if the
+previous step was a decode too. SGLang updates the sums every 15 decode steps and at each prefill.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _MOST = 1e18
 
 
 def moments(text: str) -> tuple[StepMoments, ...]:
-    """The sums of each data-parallel rank; () where the answer has none. Never raises."""
+    """The sums of each data-parallel rank; () if the answer has none. Never raises."""
     try:
-        told = json.loads(text)["loads"][:_MOST_RANKS]
-        return tuple(_moments(load) for load in told if "decode_moments" in load)
+        loads = json.loads(text)["loads"][:_MOST_RANKS]
+        return tuple(_moments(load) for load in loads if "decode_moments" in load)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return ()
 

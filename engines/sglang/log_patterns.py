@@ -1,8 +1,8 @@
 """Patterns of SGLang's log: start-up phases, memory, chosen option values.
 
-Each pattern matches within one line. Those marked "recorded" were seen in a log of 0.5.16 on a GPU,
-or of 0.5.21 or 0.5.23 on a CPU; the others are written after the text in SGLang's, PyTorch's or
-Hugging Face's source.
+Each pattern matches within one line. Patterns marked "recorded" were seen in a log of 0.5.16 on a
+GPU, or of 0.5.21 or 0.5.23 on a CPU. The others follow the text in the source of SGLang, PyTorch or
+Hugging Face.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import re
 from llmtop.engines.core.adapter import Phase
 from llmtop.engines.logs.startup import DOWNLOAD
 
-# "ready" is not a phase here: the server's answer on the port decides it. The log's "fired up and
-# ready to roll" also appears if another server on the port answered the warm-up.
+# "ready" is not a phase here: the server's answer on the port decides it. The log line "fired up
+# and ready to roll" also appears if another server on the port answered the warm-up.
 PHASES = (
     Phase("configuring", re.compile(r"\bserver_args=")),
     Phase("scheduler process", re.compile(r"Init (?:torch distributed|parallel) begin")),

@@ -1,8 +1,8 @@
 """Reads SGLang's metrics. Names and labels: SGLang 0.5.12 to 0.5.23, observability/.
 
-A server's gauges come from its schedulers, one series for each rank. Latencies of requests come
-from the front end, one series for streamed and one for other requests. The latter series appear at
-their first observation, so a missing one beside the schedulers' gauges means zero.
+The gauges come from the schedulers, with one series for each rank. Latencies of requests come from
+the front end, with one series for streamed and one for other requests. These series appear at their
+first observation. So if one is missing while the gauges are present, its value is zero.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FRONT_END = {
 QUEUE = "sglang:queue_time_seconds"
 RUNNING = "sglang:num_running_reqs"
 TOKENS = "sglang:realtime_tokens_total"
-# Counters of the front end, which count a request's tokens at its end; the only ones before 0.5.12.
+# Counters of the front end: they count a request's tokens at its end. Before 0.5.12 only these.
 OUTPUT = "sglang:generation_tokens_total"
 PROMPT = "sglang:prompt_tokens_total"
 CACHED = "sglang:cached_tokens_total"
@@ -64,7 +64,10 @@ Labels = Mapping[str, str]
 
 
 def read(text: MetricText, time: float, elapsed: float) -> Reading:
-    """One moment of the whole server: its data-parallel ranks combined."""
+    """The reading of the whole server: its data-parallel ranks combined.
+
+    time: unix seconds. elapsed: monotonic seconds.
+    """
     ranks = _Ranks(text)
     running = ranks.total(RUNNING)
     used, total = ranks.total(USED), ranks.total(CAPACITY)
@@ -73,7 +76,7 @@ def read(text: MetricText, time: float, elapsed: float) -> Reading:
     acceptance, length = _speculation(ranks) if running else (None, None)
     full = ranks.each(USAGE)
     names = Names(text, {})
-    counters = _counters(text, ranks, names)  # before the findings, which say what it had to do
+    counters = _counters(text, ranks, names)  # before the conditions, which read what it looked up
     return Reading(
         time=time,
         elapsed=elapsed,
@@ -108,7 +111,7 @@ class _Ranks:
         self.model = self.models[0] if self.models else None
         for labels, _ in series:
             group = labels.get("dp_rank", "")
-            if group not in first or _place(labels) < _place(first[group]):
+            if group not in first or _rank_order(labels) < _rank_order(first[group]):
                 first[group] = labels
         self.all = [
             {rank: labels[rank] for rank in RANKS if rank in labels} for labels in first.values()
@@ -122,7 +125,7 @@ class _Ranks:
             values = [
                 value
                 for labels, value in by_engine(self._text.series(name))
-                # With priority scheduling, each priority has a series beside the total.
+                # With priority scheduling, each priority has its own series besides the total.
                 if wanted <= labels.items() and not labels.get("priority")
             ]
             if values:
@@ -135,18 +138,18 @@ class _Ranks:
         return sum(found) if found else None
 
 
-def _place(labels: Labels) -> tuple[int, ...]:
+def _rank_order(labels: Labels) -> tuple[int, ...]:
     return tuple(_number(labels.get(rank, "0")) for rank in RANKS)
 
 
 def _kv_usage(ranks: _Ranks, used: float | None, total: float | None) -> float | None:
-    """Share of the KV cache in use, without tokens kept only for reuse (evictable).
+    """The share of the KV cache in use, without evictable tokens (kept only for reuse).
 
-    token_usage is rounded, and belongs to the fuller of several pools (sliding window, Mamba). So
-    the share is computed from tokens if both agree.
+    token_usage is rounded. With several pools (sliding window, Mamba) it belongs to the fullest. So
+    the share from the token counts is used if it agrees with token_usage, otherwise token_usage.
     """
-    told = ranks.each(USAGE)
-    usage = sum(told) / len(told) if told else None
+    reported = ranks.each(USAGE)
+    usage = sum(reported) / len(reported) if reported else None
     exact = used / total if used is not None and total else None
     if usage is None or (exact is not None and abs(exact - usage) <= ROUNDING):
         return exact
@@ -155,9 +158,9 @@ def _kv_usage(ranks: _Ranks, used: float | None, total: float | None) -> float |
 
 def _lost(text: MetricText, ranks: _Ranks) -> bool:
     """Whether tokens are generated although their counter is missing on the page."""
-    made = (ranks.total(THROUGHPUT) or 0.0) > 0
+    generating = (ranks.total(THROUGHPUT) or 0.0) > 0
     bare = any(text.series(name.removesuffix(TOTAL)) for name in (TOKENS, OUTPUT))
-    return made and not bare and not text.series(TOKENS) and not text.series(OUTPUT)
+    return generating and not bare and not text.series(TOKENS) and not text.series(OUTPUT)
 
 
 def _conditions(text: MetricText, ranks: _Ranks, names: Names) -> tuple[Condition, ...]:
@@ -210,7 +213,7 @@ def _histograms(text: MetricText, ranks: _Ranks) -> dict[Latency, BucketHistogra
     found = {latency: histogram(text, name) for latency, name in FRONT_END.items()}
     parts = [histogram(text, QUEUE, **rank) for rank in ranks.all]
     found[Latency.QUEUE] = merge(part for part in parts if part is not None)
-    return {latency: told for latency, told in found.items() if told is not None}
+    return {latency: one for latency, one in found.items() if one is not None}
 
 
 def _speculation(ranks: _Ranks) -> tuple[float | None, float | None]:
@@ -221,10 +224,10 @@ def _speculation(ranks: _Ranks) -> tuple[float | None, float | None]:
     """
     lengths = ranks.each(ACCEPTED_LENGTH)
     rates = ranks.each(ACCEPTED_RATE)
-    told = [pair for pair in zip(rates, lengths, strict=False) if pair[1] >= 1.0]
-    if not told:
+    pairs = [pair for pair in zip(rates, lengths, strict=False) if pair[1] >= 1.0]
+    if not pairs:
         return None, None
-    return sum(rate for rate, _ in told) / len(told), sum(one for _, one in told) / len(told)
+    return sum(rate for rate, _ in pairs) / len(pairs), sum(one for _, one in pairs) / len(pairs)
 
 
 def _number(text: str) -> int:

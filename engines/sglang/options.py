@@ -1,11 +1,11 @@
-"""SGLang's options: its own names and flags, and what was given for them at launch."""
+"""SGLang's options: names, flags, and their values in a launch command."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from llmtop.engines.core.options import Applies, OptionSpec, OptionValue
-from llmtop.engines.tuning.argv_editor import rewritten
+from llmtop.engines.tuning.argv_editor import with_changed_flags
 from llmtop.engines.tuning.argv_parser import launch_values
 
 _RESTART = Applies.RESTART
@@ -176,7 +176,7 @@ OPTIONS = (
     ),
 )
 
-# The first three are beginnings of the flag, which SGLang's parser takes for it.
+# The first three are prefixes of the flag, which SGLang's parser accepts.
 ALIASES = {
     "--tp": "--tp-size",
     "--dp": "--dp-size",
@@ -202,10 +202,10 @@ def with_options(args: Sequence[str], changes: Mapping[str, OptionValue]) -> tup
         name: None if name == "max_queued_requests" and value == 0 else value
         for name, value in changes.items()
     }
-    return rewritten(OPTIONS, args, kept, long_flag)
+    return with_changed_flags(OPTIONS, args, kept, long_flag)
 
 
 def long_flag(argument: str) -> str:
-    """An argument with the name of its flag that this table uses."""
+    """The argument, with an alias of a flag replaced by the flag's name in this table."""
     name, equals, value = argument.partition("=")
     return f"{ALIASES.get(name, name)}{equals}{value}"

@@ -1,4 +1,4 @@
-"""The simulated engine: its adapter, and the program that plays it.
+"""The simulated engine: its adapter, and the simulator program.
 
-The adapter builds on that of vLLM, whose interface the program speaks.
+The program has vLLM's interface, so the adapter reuses parts of vLLM's adapter.
 """

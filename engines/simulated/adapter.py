@@ -1,4 +1,4 @@
-"""The simulated engine as llmtop sees it: an engine like any other, that says so everywhere."""
+"""The adapter of the simulated engine. llmtop marks its numbers as simulated everywhere."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from llmtop import UsageError
 from llmtop.engines.core.adapter import Adapter, FailurePattern, Phase
 from llmtop.engines.core.options import Applies, OptionSpec, OptionValue
 from llmtop.engines.core.records import LaunchSpec
-from llmtop.engines.tuning.argv_editor import placed, rewritten
-from llmtop.engines.tuning.argv_parser import given, last_value, launch_values, read_value
+from llmtop.engines.tuning.argv_editor import replace_flags, with_changed_flags
+from llmtop.engines.tuning.argv_parser import has_flag, last_value, launch_values, read_value
 from llmtop.engines.vllm import adapter, failures, log_patterns, metrics, options, ranks
 from llmtop.interpreter import for_own_code
 from llmtop.values import replace
@@ -24,27 +24,27 @@ _DRAFTING = ("num_speculative_tokens", "speculative_method")
 
 
 def command(spec: LaunchSpec) -> tuple[str, ...]:
-    """Run the simulator with this very Python, or with ``spec.program``."""
-    if given(spec.args, "--host", "--port"):
+    """The command of the simulator: with llmtop's own Python, or with ``spec.program``."""
+    if has_flag(spec.args, "--host", "--port"):
         raise UsageError(
             "llmtop must know where the engine listens",
-            "give --port to llmtop itself, before the --",
+            "put --port before the --, as an option of llmtop",
         )
     program = spec.program or (sys.executable, "-P", "-m", "llmtop.engines.simulated.simulator")
-    place = ("--model", spec.model, "--host", spec.host, "--port", str(spec.port))
-    return (*program, *place, *spec.args)
+    served = ("--model", spec.model, "--host", spec.host, "--port", str(spec.port))
+    return (*program, *served, *spec.args)
 
 
 def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) -> dict[str, str]:
-    """The live-option socket, and output that is not held back."""
-    told = {"LLMTOP_LIVE_SOCKET": str(live_socket), "PYTHONUNBUFFERED": "1"}
-    return told if spec.program else {**told, **for_own_code(base)}
+    """Variables to add to ``base``: the live-option socket, and unbuffered output."""
+    added = {"LLMTOP_LIVE_SOCKET": str(live_socket), "PYTHONUNBUFFERED": "1"}
+    return added if spec.program else {**added, **for_own_code(base)}
 
 
 def launch_options(command: Sequence[str]) -> Mapping[str, OptionValue]:
-    """Launch values that the command line reports."""
+    """Launch values by option name, from the simulator's arguments."""
     found = dict(launch_values(OPTIONS, command))
-    if given(command, "--speculative"):
+    if has_flag(command, "--speculative"):
         method, _, tokens = (last_value(command, "--speculative") or "").partition(":")
         found["speculative_method"] = method
         found["num_speculative_tokens"] = read_value(tokens, int) if tokens else None
@@ -54,7 +54,7 @@ def launch_options(command: Sequence[str]) -> Mapping[str, OptionValue]:
 def with_options(args: Sequence[str], changes: Mapping[str, OptionValue]) -> tuple[str, ...]:
     """The arguments for a restart with these options changed; None leaves one to the simulator."""
     plain = {name: value for name, value in changes.items() if name not in _DRAFTING}
-    new = rewritten(OPTIONS, args, plain, long_flag)
+    new = with_changed_flags(OPTIONS, args, plain, long_flag)
     drafting = {name: value for name, value in changes.items() if name in _DRAFTING}
     if not drafting:
         return new
@@ -65,7 +65,7 @@ def with_options(args: Sequence[str], changes: Mapping[str, OptionValue]) -> tup
             "speculation needs a number of draft tokens too", "add num_speculative_tokens=4"
         )
     words = ("--speculative", f"{method or 'ngram'}:{tokens}") if tokens else ()
-    return placed(new, ("--speculative",), words)
+    return replace_flags(new, ("--speculative",), words)
 
 
 def long_flag(name: str) -> str:
@@ -73,7 +73,7 @@ def long_flag(name: str) -> str:
     return "--tensor-parallel-size" if name == "-tp" else name
 
 
-# What it shares with vLLM, with the simulator's own defaults; None: it depends on the GPU.
+# Options shared with vLLM, with the simulator's defaults; None: the default depends on the GPU.
 _SHARED: dict[str, OptionValue] = {
     "max_num_seqs": None,
     "max_num_batched_tokens": None,
@@ -109,7 +109,7 @@ OPTIONS = (
     OptionSpec(
         "speculative_method",
         "--speculative",
-        "Who drafts: n-grams of the prompt, or a small model.",
+        "Source of draft tokens: n-grams of the prompt, or a small model.",
         Applies.RESTART,
         str,
         choices=("ngram", "draft"),
@@ -126,7 +126,7 @@ PHASES = (
 FAILURES = (
     FailurePattern(
         r"error: (?P<what>(?:argument|unrecognized arguments|ambiguous).*)",
-        "the simulated engine was given a flag that it does not take: {what}",
+        "the simulated engine does not accept a flag: {what}",
         "see `python -m llmtop.engines.simulated.simulator --help`",
     ),
     *failures.FAILURES,

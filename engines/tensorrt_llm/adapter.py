@@ -1,6 +1,6 @@
-"""TensorRT-LLM 1.0 and later: how trtllm-serve is started, and what is written beside it.
+"""TensorRT-LLM 1.0 and later: the command line, the environment and the configuration file.
 
-Built from its source and documentation; it was never run by us on real hardware.
+Written from its source and documentation. llmtop was never tested with TensorRT-LLM on hardware.
 """
 
 from __future__ import annotations
@@ -17,37 +17,38 @@ from llmtop.engines.tensorrt_llm.failures import FAILURES, WORDS
 from llmtop.engines.tensorrt_llm.log_patterns import MEMORY, PHASES
 from llmtop.engines.tensorrt_llm.options import OPTIONS, launch_options, with_options
 from llmtop.engines.tensorrt_llm.reader import TensorRtReader
-from llmtop.engines.tuning.argv_parser import given
+from llmtop.engines.tuning.argv_parser import has_flag
 
 
 def command(spec: LaunchSpec) -> tuple[str, ...]:
-    """``trtllm-serve MODEL --host --port``, the operator's flags, and our file unless theirs.
+    """``trtllm-serve MODEL --host --port``, the operator's flags, and llmtop's configuration file.
 
-    No subcommand: the oldest versions have none, in the later ones serving is the default.
+    The file is omitted if the operator names one. There is no subcommand: the oldest versions have
+    none, and in later ones ``serve`` is the default.
     """
-    if given(spec.args, "--host", "--port"):
+    if has_flag(spec.args, "--host", "--port"):
         raise UsageError(
             "llmtop must know where the engine listens",
-            "give --port to llmtop itself, before the --",
+            "put --port before the --, as an option of llmtop",
         )
     if spec.model.startswith("-"):
-        raise UsageError(f"{spec.model} is a flag, not a model", "flags go behind a --")
-    told = config.told(spec.args)
-    where = ("--host", spec.host, "--port", str(spec.port))
-    # The older of the two names of this flag; the newer versions take both.
+        raise UsageError(f"{spec.model} is a flag, not a model", "put the engine's flags after --")
+    split = config.split_arguments(spec.args)
+    address = ("--host", spec.host, "--port", str(spec.port))
+    # The older of this flag's two names; newer versions accept both.
     file = ("--extra_llm_api_options", str(Path(spec.folder) / config.FILE))
-    ours = file if told.settings is not None else ()
-    return (*(spec.program or ADAPTER.program), spec.model, *where, *told.flags, *ours)
+    own_file = file if split.settings is not None else ()
+    return (*(spec.program or ADAPTER.program), spec.model, *address, *split.flags, *own_file)
 
 
 def files(spec: LaunchSpec) -> dict[str, str]:
-    """The configuration file, unless the operator named one of their own."""
-    settings = config.told(spec.args).settings
+    """llmtop's configuration file by name; {} if the operator names one."""
+    settings = config.split_arguments(spec.args).settings
     return {config.FILE: config.text(settings)} if settings is not None else {}
 
 
 def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) -> dict[str, str]:
-    """What the engine's environment needs besides ``base``. It has no live options."""
+    """Variables to add to ``base``. There is no plugin, because there are no live options."""
     return {"PYTHONUNBUFFERED": "1"}  # the log is a file, and its last lines show why it died
 
 
@@ -60,9 +61,9 @@ ADAPTER = Adapter(
     command=command,
     environment=environment,
     files=files,
-    # Refused while it loads: the port is bound at once and listened on once the model is there.
+    # It binds the port at once but listens only after the model is loaded.
     ready_path="/health",
-    # The page that may be asked by anybody; /metrics is the reader's alone.
+    # Any program may read this page. A read of /metrics removes its data, so only one may.
     metrics_path=prometheus.PATH,
     read=prometheus.read,
     make_reader=TensorRtReader,

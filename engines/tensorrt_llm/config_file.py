@@ -1,9 +1,9 @@
-"""What trtllm-serve gets: flags on its command line, everything else in a YAML file of ours.
+"""Splits the arguments of trtllm-serve into flags and the settings of a YAML file.
 
-Flags cover little of what TensorRT-LLM can be told. The rest is written ``--set PATH=VALUE``, as
-the newest trtllm-serve spells it (``--set kv_cache_config.enable_block_reuse=false``); llmtop puts
-it into the file, which 1.0 reads as well. No option is set twice: versions differ in whether
-the file or the flag wins.
+TensorRT-LLM has flags for only a few of its settings. The others are written ``--set PATH=VALUE``,
+which is the syntax of the newest trtllm-serve (``--set kv_cache_config.enable_block_reuse=false``).
+llmtop writes them into a file, because 1.0 can read that too. No setting may be in both: whether
+the file or the flag has precedence differs between versions.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ FILE = "trtllm-serve.yaml"
 OWN_FILE = ("--extra-llm-api-options", "--config")
 SET = "--set"
 
-# Without the first /metrics is always empty, without the second there is no /prometheus/metrics.
+# Without the first, /metrics is always empty. Without the second, /prometheus/metrics is missing.
 DEFAULTS: Mapping[str, Any] = {"enable_iter_perf_stats": True, "return_perf_metrics": True}
 
 KV_CACHE = "kv_cache_config"
 KV_FRACTION = f"{KV_CACHE}.free_gpu_memory_fraction"
 
-# Flags and the place of the same knob in the file (serve.py, 1.0 to 1.3).
+# Flags, and the path of the same setting in the file (serve.py, 1.0 to 1.3).
 FLAG_PATHS = {
     "--max-batch-size": "max_batch_size",
     "--max-num-tokens": "max_num_tokens",
@@ -54,22 +54,22 @@ _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _WORDS = {"true": True, "false": False, "null": None, "none": None, "~": None}
 
 
-class Told(Struct, frozen=True):
-    """flags: what goes on the command line. settings: what goes into our file.
+class SplitArguments(Struct, frozen=True):
+    """flags: for the command line. settings: for llmtop's file.
 
-    settings is None when the operator named a file: trtllm-serve takes one only, and theirs stays
-    exactly as they wrote it.
+    settings is None if the operator names a file: trtllm-serve accepts only one, and llmtop never
+    changes the operator's file.
     """
 
     flags: tuple[str, ...]
     settings: Mapping[str, Any] | None
 
 
-def told(args: Sequence[str]) -> Told:
-    """Sort the operator's arguments. UsageError when they cannot be meant."""
+def split_arguments(args: Sequence[str]) -> SplitArguments:
+    """Split the operator's arguments. UsageError for invalid or contradictory settings."""
     if any(flag_name(argument) in OWN_FILE for argument in args):
-        return Told(tuple(args), None)
-    flags, paths = separate(args)
+        return SplitArguments(tuple(args), None)
+    flags, paths = split_settings(args)
     by_flag = {
         FLAG_PATHS[name]: argument.partition("=")[0]
         for argument in flags
@@ -79,25 +79,25 @@ def told(args: Sequence[str]) -> Told:
         if path in by_flag:
             raise UsageError(
                 f"{path} is given twice: as {by_flag[path]} and as {SET} {path}",
-                "leave one of them out",
+                "omit one of them",
             )
     if KV_FRACTION in by_flag and any(_within(path, KV_CACHE) for path in paths):
-        # Up to 1.1 the file's whole section takes the place of the one made from the flag.
-        flags, fraction = _take_out(flags, KV_FRACTION)
+        # Up to 1.1, a section in the file replaces the whole section, including the flag's value.
+        flags, fraction = _pop_flag(flags, KV_FRACTION)
         paths = {**paths, KV_FRACTION: fraction}
     settings: dict[str, Any] = dict(DEFAULTS)
     for path, value in paths.items():
-        _put(settings, path, value)
-    return Told(tuple(flags), settings)
+        _set_path(settings, path, value)
+    return SplitArguments(tuple(flags), settings)
 
 
 def kept_requests(args: Sequence[str]) -> int:
-    """How many requests that ended the server keeps the latencies of, for one reader; 0: none.
+    """The number of finished requests whose latencies the server keeps for one reader.
 
-    The operator decides: 1.0 does not know the setting, and would not start with it.
+    0 unless the operator sets it: 1.0 does not know the setting and would not start with it.
     """
     try:
-        settings = told(args).settings or {}
+        settings = split_arguments(args).settings or {}
     except UsageError:
         return 0
     kept = settings.get("perf_metrics_max_requests")
@@ -105,8 +105,11 @@ def kept_requests(args: Sequence[str]) -> int:
     return kept if on and isinstance(kept, int) and kept > 0 else 0
 
 
-def separate(args: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """The arguments without ``--set``, and what was set, by path; of one path the last counts."""
+def split_settings(args: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The arguments without ``--set``, and the settings by path; the last value of a path counts.
+
+    UsageError if a setting is not PATH=VALUE.
+    """
     flags: list[str] = []
     paths: dict[str, Any] = {}
     rest = iter(args)
@@ -130,7 +133,7 @@ def separate(args: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
 
 def read(text: str) -> Any:
-    """A value as it is typed: JSON, one of YAML's words for true, false and null, or plain text."""
+    """Parse a typed value: JSON, one of YAML's words for true, false and null, or plain text."""
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     try:
@@ -140,7 +143,7 @@ def read(text: str) -> Any:
 
 
 def text(settings: Mapping[str, Any]) -> str:
-    """The file. JSON is YAML, so only the nesting of our own paths is written YAML's way."""
+    """The text of the file. JSON is valid YAML, so only nested sections need YAML syntax."""
     head = f"# Written by llmtop at each start of this engine. To change it: {SET} PATH=VALUE\n"
     return head + "".join(line + "\n" for line in _lines(settings, ""))
 
@@ -156,7 +159,7 @@ def _lines(settings: Mapping[str, Any], indent: str) -> Iterator[str]:
 
 def _leaf(value: object) -> str:
     shown = json.dumps(value, ensure_ascii=False)
-    # YAML refuses control characters that JSON lets through.
+    # YAML does not allow all control characters that JSON allows.
     return shown if shown.isprintable() else json.dumps(value)
 
 
@@ -164,30 +167,31 @@ def _within(path: str, section: str) -> bool:
     return path == section or path.startswith(section + ".")
 
 
-def _take_out(flags: Sequence[str], path: str) -> tuple[list[str], Any]:
-    left: list[str] = []
+def _pop_flag(flags: Sequence[str], path: str) -> tuple[list[str], Any]:
+    """The flags without the one for ``path``, and its value."""
+    kept: list[str] = []
     value: Any = None
     rest = iter(flags)
     for argument in rest:
         if FLAG_PATHS.get(flag_name(argument) or "") == path:
             value = read(argument.partition("=")[2] if "=" in argument else next(rest, ""))
         else:
-            left.append(argument)
-    return left, value
+            kept.append(argument)
+    return kept, value
 
 
-def _put(settings: dict[str, Any], path: str, value: Any) -> None:
+def _set_path(settings: dict[str, Any], path: str, value: Any) -> None:
     *sections, name = path.split(".")
-    where = settings
+    parent = settings
     for section in sections:
-        inner = where.setdefault(section, {})
+        inner = parent.setdefault(section, {})
         if not isinstance(inner, dict):
             raise UsageError(
                 f"{path} cannot be set: {section} is set to {_leaf(inner)[:100]}",
-                "leave one of the two out",
+                "omit one of the two",
             )
-        where = inner
-    if isinstance(value, dict) and isinstance(where.get(name), dict):
-        where[name].update(value)
+        parent = inner
+    if isinstance(value, dict) and isinstance(parent.get(name), dict):
+        parent[name].update(value)
     else:
-        where[name] = value
+        parent[name] = value

@@ -1,7 +1,8 @@
-"""Why TensorRT-LLM failed, where it says more than any engine would.
+"""Causes of failure that only TensorRT-LLM reports.
 
-After the text in TensorRT-LLM's, click's and pydantic's source and in public reports. None of it
-was seen on a machine of ours. What every engine may write is in the tables of ``failures``.
+The patterns follow the text in the source of TensorRT-LLM, click and pydantic, and public reports.
+They were never tested with a running TensorRT-LLM. Messages that any engine can write are in the
+tables of ``failures``.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ WORDS: Mapping[str, str] = MappingProxyType(
 FAILURES = (
     FailurePattern(
         r"No such option:? '?--set\b",
-        "this trtllm-serve does not take --set beside a configuration file of yours",
-        "put the setting into that file, or leave the file out and let llmtop write one",
+        "trtllm-serve does not accept --set together with your own configuration file",
+        "put the setting into that file, or omit the file and let llmtop write one",
     ),
     FailurePattern(
         r"No such option:? '?(?P<flag>-[\w-]{1,80})",
         "trtllm-serve does not know the flag {flag}",
-        "check it against `trtllm-serve serve --help`; settings without a flag go as "
+        "check it against `trtllm-serve serve --help`; give a setting without a flag as "
         "--set PATH=VALUE",
     ),
     FailurePattern(
@@ -59,23 +60,23 @@ FAILURES = (
     FailurePattern(
         r"(?P<key>[\w.]{1,100})\n\s{0,8}Extra inputs are not permitted",
         "the configuration has a key that this TensorRT-LLM does not know: {key}",
-        "correct or remove it; keys come and go between versions",
+        "correct or remove it; keys differ between versions",
     ),
     FailurePattern(
         r"Extra inputs are not permitted",
         "the configuration has a key that this TensorRT-LLM does not know",
-        "the line before in the log names the key; keys come and go between versions",
+        "the previous line in the log names the key; keys differ between versions",
     ),
     FailurePattern(
         r"Failed to bind socket to (?P<where>[^\n]{1,100}?): ",
-        "it cannot have its port ({where})",
-        "another process may hold it, or it lies below 1024: try another one with --port",
+        "the port cannot be opened ({where})",
+        "another process may use it, or it is below 1024: choose another one with --port",
     ),
-    # It prints the component and what to turn on lines of their own, after the first.
+    # The component and the advice are on separate lines after the first.
     FailurePattern(
         r"The following component could not be created: (?P<what>[^\n]{1,120})",
-        "out of GPU memory while making: {what}",
-        _LESS + "; read in the log's next lines how much was free, and keep the need below it",
+        "out of GPU memory while creating: {what}",
+        _LESS + "; the next lines of the log show how much memory was free",
     ),
     *any_of(
         "out of GPU memory",
@@ -88,8 +89,8 @@ FAILURES = (
         r"context tokens|max_num_tokens|maxNumTokens)[^\n]{0,200}?)"
         r"(?: \(/[^()\n]{1,200}:\d{1,6}\))?(?:\n|$)",
         "an assertion failed: {what}",
-        "change --max_num_tokens, --max_seq_len or --kv_cache_free_gpu_memory_fraction so that it "
-        "holds",
+        "change --max_num_tokens, --max_seq_len or --kv_cache_free_gpu_memory_fraction so that the "
+        "condition is true",
     ),
     *any_of(
         "the KV cache is too small for one sequence",
@@ -104,7 +105,7 @@ FAILURES = (
     ),
     FailurePattern(
         r"The engine plan file is (?P<what>[^\n]{1,120})",
-        "the TensorRT engine file does not fit: it is {what}",
-        "build it again with this TensorRT on this kind of GPU",
+        "the TensorRT engine file cannot be used: it is {what}",
+        "build it again with this TensorRT version on this type of GPU",
     ),
 )

@@ -1,7 +1,7 @@
-"""TensorRT-LLM's /metrics: a queue of what each iteration did, which every reading empties.
+"""TensorRT-LLM's /metrics: a queue of iteration statistics, which every read empties.
 
-What was read is gone, so what the iterations did is added up here. Each statistic and its meaning
-is that of tensorrt_llm/_torch/pyexecutor/py_executor.py; every one of them may be missing.
+The server does not keep what was read, so this module sums it up. Source of the statistics:
+tensorrt_llm/_torch/pyexecutor/py_executor.py. Each of them may be missing.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from llmtop.engines.tensorrt_llm.record import Record, number, part
 
 PATH = "/metrics"
 
-# After a hole in the iterations sums are not reported until it is older than any window over them.
-HOLE_S = 15.0
-# The counter is read when an iteration's results are, one step later: it may skip one (or repeat).
+# After a gap in the iterations, sums are omitted until the gap is older than any rate window.
+GAP_S = 15.0
+# The engine reads the iteration number one step later, with the results. So a number may be skipped
+# or repeated.
 _STEPS = 2
-_FELL = 16  # and micro-batches come back out of order; a new engine begins far below
-_MOST_RANKS = 1024  # an answer is not to be trusted with our memory
+# Micro-batches can be out of order by less than this. A larger decrease means a new engine process.
+_RESTART = 16
+_MOST_RANKS = 1024  # bounds the memory that a hostile answer can take
 
 
 class Occupancy(Struct, frozen=True):
-    """How full the engine was after its last iteration. None: unknown."""
+    """The engine's load after its last iteration. kv_usage: 0 to 1. None: unknown."""
 
     running: int | None = None
     waiting: int | None = None
@@ -35,14 +37,14 @@ class Occupancy(Struct, frozen=True):
 
 
 class _Rank(Struct):
-    """One attention-parallel rank (there is one, unless attention is data-parallel)."""
+    """One attention rank; there are several only with data-parallel attention."""
 
     iteration: float | None = None
     last: Record = field(default_factory=dict)
 
 
 def decode(text: str) -> list[Record]:
-    """The iterations in an answer. ScrapeError when it is something else."""
+    """The iterations in an answer. ScrapeError if the answer is not a list."""
     try:
         found = msgspec.json.decode(text.encode(errors="replace") or b"[]")
     except (msgspec.DecodeError, RecursionError):
@@ -56,26 +58,26 @@ def decode(text: str) -> list[Record]:
 
 
 class Iterations:
-    """Adds up what the iterations of one engine did."""
+    """Sums up the statistics of one engine's iterations."""
 
     def __init__(self) -> None:
         self._ranks: dict[float, _Rank] = {}
         self._sums: dict[Counter, float] = {}
-        self._hole_at: float | None = None
+        self._gap_at: float | None = None
 
     def add(self, records: list[Record], elapsed: float) -> None:
-        """Take in the iterations of one answer, oldest first, read at ``elapsed``."""
+        """Add the iterations of one answer, oldest first. elapsed: monotonic s."""
         for record in records:
             rank = self._rank(record)
             if rank is None:
                 continue
             iteration, before = number(record, "iter"), rank.iteration
             if iteration is not None:
-                if before is not None and iteration < before - _FELL:  # another engine process
+                if before is not None and iteration < before - _RESTART:
                     rank = _Rank()
                     self._ranks, self._sums = {_which(record): rank}, {}
                 elif before is not None and iteration > before + _STEPS:
-                    self._hole_at = elapsed
+                    self._gap_at = elapsed
                 rank.iteration = iteration
             rank.last = record
             for counter, value in _done(record).items():
@@ -88,7 +90,7 @@ class Iterations:
         return self._ranks.get(which)
 
     def occupancy(self) -> Occupancy:
-        """The engine after the last iteration that was read; ranks are laid together."""
+        """The engine's load after the last iteration that was read, summed over the ranks."""
         last = [rank.last for rank in self._ranks.values()]
         used, most = _total(last, _used_tokens), _total(last, _kv_tokens)
         return Occupancy(
@@ -99,14 +101,14 @@ class Iterations:
         )
 
     def totals(self, elapsed: float) -> dict[Counter, float]:
-        """Counters since this reading began. Sums with a recent hole in them are left out."""
+        """Counters since the first read. Sums are omitted for ``GAP_S`` after a gap."""
         found = self._cache()
-        if self._hole_at is None or elapsed - self._hole_at > HOLE_S:
+        if self._gap_at is None or elapsed - self._gap_at > GAP_S:
             found |= self._sums
         return found
 
     def _cache(self) -> dict[Counter, float]:
-        # These the engine itself counts from its start, in blocks.
+        # The engine itself counts these since its start, in blocks.
         last = [rank.last for rank in self._ranks.values()]
         hits = _total(last, lambda record: _kv_blocks(record, "reusedBlocks"))
         missed = _total(last, lambda record: _kv_blocks(record, "missedBlocks"))
@@ -116,7 +118,7 @@ class Iterations:
 
 
 def _done(record: Record) -> dict[Counter, float]:
-    """What one iteration did."""
+    """The counts of one iteration."""
     found: dict[Counter, float] = {}
     completed = number(record, "numCompletedRequests")
     batch = part(record, "inflightBatchingStats")
@@ -124,11 +126,11 @@ def _done(record: Record) -> dict[Counter, float]:
     accepted = number(spec, "numAcceptedTokens") or 0.0
     generating = number(batch, "numGenRequests")
     if generating is not None:
-        # One token for each request that decodes, and its accepted drafts. The first token of a
-        # request comes out of its prefill, which may take several iterations: it is counted when
-        # the request completes.
+        # Each decoding request gets one token and its accepted drafts. The first token of a request
+        # comes from its prefill, which may take several iterations. So it is counted when the
+        # request completes.
         found[Counter.OUTPUT_TOKENS] = generating + accepted + (completed or 0.0)
-    # The PyTorch backend of most versions leaves it 0, which is no fact about prompts.
+    # In most versions the PyTorch backend always reports 0 here, so 0 means unknown.
     if context := number(batch, "numCtxTokens"):
         found[Counter.PROMPT_TOKENS] = context
     paused = number(batch, "numPausedRequests")
@@ -154,8 +156,8 @@ def _which(record: Record) -> float:
 
 
 def _running(record: Record) -> float | None:
-    # The active ones are counted before the iteration, the completed ones after it: without the
-    # difference an engine that went idle would show its last request running for ever.
+    # Active requests are counted before the iteration, completed ones after it. Without the
+    # subtraction, an idle engine would show its last request as running forever.
     active = number(record, "numActiveRequests")
     if active is None:
         return None
@@ -171,14 +173,14 @@ def _used_tokens(record: Record) -> float | None:
 
 
 def _kv_blocks(record: Record, name: str) -> float | None:
-    """So many blocks of the KV cache, in tokens."""
+    """A number of KV cache blocks, converted to tokens."""
     kv = part(record, "kvCacheStats")
     blocks, size = number(kv, name), number(kv, "tokensPerBlock")
     return blocks * size if blocks is not None and size else None
 
 
 def _total(records: list[Record], read: Callable[[Record], float | None]) -> float | None:
-    """Sum over the ranks, None as soon as one of them does not report it."""
+    """The sum over the ranks; None if a rank does not report it."""
     values = [read(record) for record in records]
     known = [value for value in values if value is not None]
     return sum(known) if known and len(known) == len(values) else None

@@ -1,4 +1,4 @@
-"""TensorRT-LLM's iterations as steps. What they do not report is unknown.
+"""Converts TensorRT-LLM's iterations to steps. Values that are not reported are unknown.
 
 Source of the fields: tensorrt_llm/_torch/pyexecutor/py_executor.py (``_update_iter_stats``) and the
 keys that tests/unittest/llmapi/apps/_test_openai_metrics.py asserts.
@@ -16,7 +16,7 @@ from llmtop.engines.core.steps import Step, Steps
 from llmtop.engines.tensorrt_llm.record import number, part
 
 KEPT = 4096
-SKIPPED = 2  # the number of an iteration may skip one
+SKIPPED = 2  # iteration numbers that count as lost: a single one can be skipped normally
 MISSING = {
     "schedule_s": "TensorRT-LLM does not report it",
     "update_s": "TensorRT-LLM does not report it",
@@ -24,7 +24,7 @@ MISSING = {
     "host_gap_s": "TensorRT-LLM does not report it",
     "idle_s": "TensorRT-LLM does not report it",
     "refused": "TensorRT-LLM does not report it",
-    "requests": "TensorRT-LLM does not show its requests",
+    "requests": "TensorRT-LLM does not report its requests",
 }
 NO_PROMPT_TOKENS = "this version reports 0 prompt tokens in every iteration"
 
@@ -32,17 +32,20 @@ Record = Mapping[str, Any]
 
 
 class IterationSteps:
-    """The last steps of one engine, out of the answers of its queue."""
+    """The last steps of one engine, from the answers of its queue.
+
+    lost: iterations that another reader received.
+    """
 
     def __init__(self) -> None:
         self._steps: deque[Step] = deque(maxlen=KEPT)
         self._ranks: set[int] = set()
         self._no_prompt_tokens = False
         self._last: dict[float, float] = {}  # by rank: the number of the last iteration
-        self.lost = 0  # iterations that another reader got
+        self.lost = 0
 
     def add(self, records: Sequence[Record], now: float) -> None:
-        """Take in the iterations of one answer, oldest first. now: unix seconds, of the newest."""
+        """Add the iterations of one answer, oldest first. now: unix seconds, for the newest."""
         self._count_lost(records)
         found = [(record, step) for record in records if (step := _step(record)) is not None]
         if not found:
@@ -50,7 +53,7 @@ class IterationSteps:
         stamps = [_stamp(record) for record, _ in found]
         last = stamps[-1]
         for (record, step), stamp in zip(found, stamps, strict=True):
-            # Its clock has no time zone: only differences are used.
+            # The timestamp has no time zone, so only differences are used.
             ago = last - stamp if last is not None and stamp is not None else 0.0
             self._steps.append(_at(step, now - min(max(ago, 0.0), 86_400.0)))
             self._ranks.add(step.rank)
@@ -59,7 +62,7 @@ class IterationSteps:
                 self._no_prompt_tokens = True
 
     def take(self, steps: Sequence[Step]) -> None:
-        """Take in what another reader read; steps that are known are left out."""
+        """Add the steps that another reader shares, except known ones."""
         known = self._steps[-1].end if self._steps else float("-inf")
         for step in steps:
             if step.end > known:
@@ -68,7 +71,7 @@ class IterationSteps:
         self._last.clear()
 
     def since(self, end: float) -> list[Step]:
-        """The steps that ended after a moment, unix seconds."""
+        """The steps that ended after ``end``, unix seconds."""
         found = list(takewhile(lambda step: step.end > end, reversed(self._steps)))
         return found[::-1]
 
@@ -83,7 +86,7 @@ class IterationSteps:
             self._last[rank] = iteration
 
     def steps(self, time: float) -> Steps:
-        """What is kept. lost: since the first answer."""
+        """The steps that are kept. time: unix seconds."""
         missing = dict(MISSING)
         if self._no_prompt_tokens:
             missing["prefill_tokens"] = NO_PROMPT_TOKENS
@@ -95,7 +98,7 @@ def _at(step: Step, end: float) -> Step:
 
 
 def _step(record: Record) -> Step | None:
-    """None for an iteration that did nothing, or does not report how long it took."""
+    """The step; None if the iteration had no requests or does not report its duration."""
     iteration, took_ms = number(record, "iter"), number(record, "iterLatencyMS")
     batch, kv = part(record, "inflightBatchingStats"), part(record, "kvCacheStats")
     contexts, generating = number(batch, "numContextRequests"), number(batch, "numGenRequests")
@@ -115,7 +118,7 @@ def _step(record: Record) -> Step | None:
         prefills=_whole(contexts),
         prefill_tokens=round(number(batch, "numCtxTokens") or 0.0),
         decode_tokens=round(decoding + (drafts or 0.0)),
-        # A prefill that ends here emits a token too, and it is not reported how many end.
+        # A completed prefill emits a token too, but the number of completed prefills is unknown.
         output_tokens=None if contexts else round(decoding + (accepted or 0.0)),
         draft_tokens=_whole(drafts),
         accepted_tokens=_whole(accepted),
@@ -136,10 +139,10 @@ def _step(record: Record) -> Step | None:
 
 
 def _stamp(record: Record) -> float | None:
-    """Seconds on the engine's own clock, without its time zone."""
-    told = record.get("timestamp")
+    """The timestamp in seconds, in the engine's unknown time zone; None if it is invalid."""
+    text = str(record.get("timestamp"))[:32]
     try:
-        return datetime.strptime(str(told)[:32], "%m-%d-%Y %H:%M:%S.%f").timestamp()
+        return datetime.strptime(text, "%m-%d-%Y %H:%M:%S.%f").timestamp()
     except (ValueError, OverflowError, OSError):
         return None
 

@@ -1,7 +1,7 @@
-"""What TensorRT-LLM's log reports: how far a start has come, and what it decided.
+"""Patterns of TensorRT-LLM's log: start-up phases and memory.
 
-The phases are after a published log of trtllm-serve 1.1.0rc3, the failures after the text in
-TensorRT-LLM's, click's and pydantic's source. None of it was seen on a machine of ours.
+They follow a published log of trtllm-serve 1.1.0rc3 and the text in TensorRT-LLM's source. They
+were never tested with a running TensorRT-LLM.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import re
 
 from llmtop.engines.core.adapter import Phase
 
-# It measures memory with a short KV cache, tunes and records graphs, then does both again with the
-# whole one: that second round is the last phase.
+# TensorRT-LLM first measures memory with a short KV cache, tunes kernels and captures graphs. Then
+# it repeats this with the full KV cache: the phase "second round".
 PHASES = (
     Phase("importing", re.compile(r"TensorRT-LLM version:")),
     Phase("workers", re.compile(r"to spawn MPI processes|Refreshed the MPI local session")),
@@ -31,8 +31,8 @@ PHASES = (
 )
 
 
-# What a start reports of its memory; its GB are GiB (2^30 bytes). Of the KV cache the estimate, as
-# that is reported once: a short cache to measure with comes first, in the words of the whole one.
+# Memory at a start; its GB are GiB (2^30 bytes). For the KV cache, the estimate is used, because it
+# appears once. The lines of the short and of the full KV cache have the same text.
 MEMORY = (
     re.compile(r"Use (?P<weights>[\d.]{1,12}) GB for model weights\."),
     re.compile(

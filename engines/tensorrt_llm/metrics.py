@@ -1,7 +1,8 @@
-"""TensorRT-LLM's /prometheus/metrics: names with and without ``trtllm_``, whatever of it is there.
+"""Reads TensorRT-LLM's /prometheus/metrics. Names may have the prefix ``trtllm_``.
 
-1.0 and 1.1 have latencies and finished requests, later versions the KV cache's gauges as well, the
-newest everything. A series appears with its first value. There is no gap-between-tokens histogram.
+1.0 and 1.1 report latencies and finished requests. Later versions add gauges of the KV cache, and
+the newest report all names below. A series appears with its first value. No version has a histogram
+of inter-token latency.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ HISTOGRAMS = {
     Latency.E2E: "e2e_request_latency_seconds",
     Latency.QUEUE: "request_queue_time_seconds",
 }
-FINISHED = "request_success_total"  # despite its name it counts every ending, by reason
-FINISHED_WELL = frozenset({"stop", "length", "tool_calls"})
+FINISHED = "request_success_total"  # counts all finished requests, by reason
+SUCCESS_REASONS = frozenset({"stop", "length", "tool_calls"})
 ERRORS = "request_error_total"
 RUNNING = "num_requests_running"
 WAITING = "num_requests_waiting"
@@ -40,7 +41,7 @@ KV_USAGE = "kv_cache_utilization"
 KV_BLOCKS = "kv_cache_max_blocks"
 KV_BLOCK_TOKENS = "kv_cache_tokens_per_block"
 
-# Bare names are so general that only those that are read are let in.
+# Names without the prefix are so general that the parser accepts only those used here.
 PREFIXES = (
     PREFIX,
     *{*COUNTERS.values(), *HISTOGRAMS.values(), FINISHED, ERRORS},
@@ -52,8 +53,8 @@ _BARE = looked_up(
     (*COUNTERS.values(), FINISHED, ERRORS),
     HISTOGRAMS,
 )
-# Names without the prefix could be those of any program. A query by name to a collector uses the
-# prefixed ones alone.
+# Names without the prefix could belong to any program. So a query to a collector uses only prefixed
+# names.
 SERIES = SeriesNames(
     running=tuple(PREFIX + name for name in (RUNNING, FINISHED)),
     values=(*(PREFIX + name for name in _BARE.values), "process_start_time_seconds"),
@@ -65,7 +66,7 @@ SERIES = SeriesNames(
 
 
 def read(text: MetricText, time: float, elapsed: float) -> Reading:
-    """What this page alone reports of one moment."""
+    """The reading from this page alone. time: unix seconds. elapsed: monotonic seconds."""
     text = _Unprefixed(text)
     blocks, tokens = _gauge(text, KV_BLOCKS), _gauge(text, KV_BLOCK_TOKENS)
     return Reading(
@@ -87,7 +88,7 @@ def read(text: MetricText, time: float, elapsed: float) -> Reading:
 
 
 class _Unprefixed:
-    """Looks a bare name up with the prefix first."""
+    """Looks up a name, first with the prefix and then without it."""
 
     def __init__(self, text: MetricText) -> None:
         self._text = text
@@ -101,7 +102,7 @@ class _Unprefixed:
 
 
 def _gauge(text: MetricText, name: str) -> float | None:
-    # With several server processes each has a series, and only one of them writes it.
+    # Several server processes have a series each, but only one process writes its value.
     return max((value for _, value in text.series(name) if value >= 0), default=None)
 
 
@@ -111,18 +112,18 @@ def _counters(text: MetricText) -> dict[Counter, float]:
         for counter, name in COUNTERS.items()
         if (value := text.value(name)) is not None
     }
-    if Counter.PREFIX_HITS not in found:  # queries alone would read as a cache that never hits
+    if Counter.PREFIX_HITS not in found:  # queries without hits would mean a hit rate of 0
         found.pop(Counter.PREFIX_QUERIES, None)
     finished, errors = text.series(FINISHED), text.value(ERRORS)
     if finished or errors is not None:
-        well = sum(n for labels, n in finished if labels.get("finished_reason") in FINISHED_WELL)
-        found[Counter.REQUESTS_OK] = well
-        found[Counter.REQUESTS_FAILED] = sum(n for _, n in finished) - well + (errors or 0.0)
+        ok = sum(n for labels, n in finished if labels.get("finished_reason") in SUCCESS_REASONS)
+        found[Counter.REQUESTS_OK] = ok
+        found[Counter.REQUESTS_FAILED] = sum(n for _, n in finished) - ok + (errors or 0.0)
     return found
 
 
 def _model(text: MetricText) -> str | None:
-    # Some versions write the word "undefined" into both of their labels.
+    # Some versions write "undefined" into their labels.
     names = (labels.get("model_name") for labels, _ in text.series(FINISHED))
     return next((name for name in names if name and name != "undefined"), None)
 

@@ -1,7 +1,7 @@
-"""TensorRT-LLM's options, all of them by restart: no version read so far changes one at run time.
+"""TensorRT-LLM's options. All need a restart: no known version changes one at run time.
 
-Those with a flag of their own are given by it, the others by ``--set PATH=VALUE``, which goes into
-the file that llmtop writes (``tensorrt_llm_config``).
+An option is set by its own flag, or else by ``--set PATH=VALUE`` in the file that llmtop writes
+(``config_file``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ from typing import Any
 
 from llmtop import UsageError
 from llmtop.engines.core.options import Applies, OptionSpec, OptionValue
-from llmtop.engines.tensorrt_llm.config_file import FLAG_PATHS, OWN_FILE, SET, read, told
+from llmtop.engines.tensorrt_llm.config_file import (
+    FLAG_PATHS,
+    OWN_FILE,
+    SET,
+    read,
+    split_arguments,
+)
 from llmtop.engines.tuning.argv_parser import flag_name, pairs, read_value
 
 _OFF = "off"
@@ -75,11 +81,11 @@ OPTIONS = (
         int,
         1,
     ),
-    _flag("tp_size", "--tp_size", "GPUs that each layer is split over.", int, 1, None, 1),
+    _flag("tp_size", "--tp_size", "GPUs over which each layer is split.", int, 1, None, 1),
     _flag(
         "kv_cache_free_gpu_memory_fraction",
         "--kv_cache_free_gpu_memory_fraction",
-        "Share of the memory left free by the weights that the KV cache may take.",
+        "Share of the memory that the weights leave free, for the KV cache.",
         float,
         0.0,
         1.0,
@@ -88,7 +94,7 @@ OPTIONS = (
     _flag(
         "enable_chunked_prefill",
         "--enable_chunked_prefill",
-        "Cut long prompts into pieces that share a step with decoding.",
+        "Split long prompts into chunks that share a step with decoding.",
         bool,
     ),
     _set(
@@ -125,28 +131,28 @@ OPTIONS = (
     _set(
         "cuda_graphs",
         _CUDA_GRAPHS,
-        "Replay recorded CUDA graphs when decoding; off starts sooner and decodes slower.",
+        "Use CUDA graphs for decoding; without them: faster start, slower decoding.",
         bool,
         default=True,
     ),
     _set(
         "cuda_graph_max_batch_size",
         f"{_CUDA_GRAPHS}.max_batch_size",
-        "Largest batch that a CUDA graph is recorded for; larger ones run without.",
+        "Largest batch with a CUDA graph; larger batches run without one.",
         int,
         1,
     ),
     _set(
         "disable_overlap_scheduler",
         "disable_overlap_scheduler",
-        "Do not prepare the next step while this one runs; some drafting methods ask for it.",
+        "Do not prepare the next step while this one runs; some drafting methods need this.",
         bool,
         default=False,
     ),
     _set(
         "capacity_scheduler_policy",
         "scheduler_config.capacity_scheduler_policy",
-        "Admit only what surely finishes, or fill the KV cache and pause requests when it is full.",
+        "Admit only requests that can finish, or fill the KV cache and pause requests when full.",
         str,
         choices=("GUARANTEED_NO_EVICT", "MAX_UTILIZATION", "STATIC_BATCH"),
         default="GUARANTEED_NO_EVICT",
@@ -156,12 +162,12 @@ _BY_NAME = {spec.name: spec for spec in OPTIONS}
 
 
 def launch_options(args: Sequence[str]) -> dict[str, OptionValue]:
-    """Launch values by option name, as far as the operator's arguments say.
+    """Launch values by option name, from the operator's arguments.
 
-    Nothing of what stands in a file of the operator's own is known.
+    Values in the operator's own configuration file are unknown.
     """
     try:
-        arguments = told(args)
+        arguments = split_arguments(args)
     except UsageError:
         return {}
     flags = {
@@ -187,8 +193,7 @@ def launch_options(args: Sequence[str]) -> dict[str, OptionValue]:
 def with_option(args: Sequence[str], name: str, value: OptionValue) -> tuple[str, ...]:
     """The arguments for a restart with one option changed; None leaves it to the engine.
 
-    UsageError for an option that is not in the table, or where a file of the operator's own
-    decides it.
+    UsageError for an unknown option, and if the operator's own configuration file sets it.
     """
     spec = _BY_NAME.get(name)
     if spec is None:
@@ -212,7 +217,7 @@ def with_option(args: Sequence[str], name: str, value: OptionValue) -> tuple[str
 
 
 def with_options(args: Sequence[str], changes: Mapping[str, OptionValue]) -> tuple[str, ...]:
-    """The same for several options."""
+    """The arguments for a restart with several options changed; see ``with_option``."""
     changed = tuple(args)
     for name, value in changes.items():
         changed = with_option(changed, name, value)
@@ -220,22 +225,22 @@ def with_options(args: Sequence[str], changes: Mapping[str, OptionValue]) -> tup
 
 
 def _without(args: Sequence[str], path: str) -> tuple[str, ...]:
-    """The arguments without all that sets ``path``, or something inside it."""
-    left: list[str] = []
+    """The arguments without those that set ``path`` or a setting inside it."""
+    kept: list[str] = []
     rest = iter(args)
     for argument in rest:
         name, equals, setting = argument.partition("=")
         if name == SET:
             pair = (argument,) if equals else (argument, next(rest, ""))
-            where, _, word = (setting if equals else pair[-1]).partition("=")
-            above = path.startswith(where + ".") and not isinstance(read(word), dict)
-            if where != path and not where.startswith(path + ".") and not above:
-                left += pair
+            own_path, _, word = (setting if equals else pair[-1]).partition("=")
+            replaces_section = path.startswith(own_path + ".") and not isinstance(read(word), dict)
+            if own_path != path and not own_path.startswith(path + ".") and not replaces_section:
+                kept += pair
         elif FLAG_PATHS.get(flag_name(argument) or "") != path:
-            left.append(argument)
+            kept.append(argument)
         elif not equals and path not in _SWITCHES:
             next(rest, None)
-    return tuple(left)
+    return tuple(kept)
 
 
 def _path(spec: OptionSpec) -> str:
@@ -248,12 +253,13 @@ _SWITCHES = {_path(spec) for spec in OPTIONS if spec.kind is bool}
 
 
 def _find(settings: Mapping[str, Any], path: str) -> tuple[Any] | None:
-    where: Any = settings
+    """The value at ``path`` in a tuple, because the value may be None; None if it is not set."""
+    found: Any = settings
     for key in path.split("."):
-        if not isinstance(where, Mapping) or key not in where:
+        if not isinstance(found, Mapping) or key not in found:
             return None
-        where = where[key]
-    return (where,)
+        found = found[key]
+    return (found,)
 
 
 def _as(value: object, kind: type) -> OptionValue:

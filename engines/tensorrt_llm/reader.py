@@ -1,12 +1,13 @@
-"""Reads TensorRT-LLM: the queue of iterations that one reader alone may empty, and Prometheus.
+"""Reads TensorRT-LLM from two sources: the queue of iterations, and Prometheus metrics.
 
-The reader of the queue publishes its numbers, and the other llmtops of this user show those. The
-recorder of the history reads the queue only while no other llmtop does.
+Each read of the queue empties it, so only one llmtop may read it. That reader publishes its
+numbers, and the user's other llmtops show these. The recorder of the history reads the queue only
+while no other llmtop does.
 
-The two complete each other. The queue reports running, waiting, KV cache, speculation and tokens
-step by step, Prometheus reports latencies and how requests ended; the newest versions report all
-of it in both, the oldest have no Prometheus. Where both report a thing the queue
-comes first: it is of the last iteration, while Prometheus moves only when a request ends.
+The queue reports running and waiting requests, KV cache, speculation and tokens, step by step.
+Prometheus reports latencies and how requests ended. The newest versions report everything in both;
+the oldest have no Prometheus metrics. If both report a value, the queue is used: it describes the
+last iteration, while Prometheus changes only when a request ends.
 """
 
 from __future__ import annotations
@@ -43,18 +44,18 @@ from llmtop.values import replace
 _T = TypeVar("_T")
 _Answer = list[Record] | ScrapeError  # of the queue
 
-# An empty queue answers after 2 s. The request stays under way meanwhile: given up, it would take
-# iterations off the queue, which would be lost.
+# An empty queue answers after 2 s. A reading does not wait that long. It keeps the request open,
+# because a cancelled request would remove iterations from the queue, and they would be lost.
 PATIENCE_S = 0.5
-SHARED_S = 5.0  # of steps, for the other llmtops: they look once a second
+SHARED_S = 5.0  # seconds of steps for the other llmtops, which read them once a second
 
-# Two answers in a row without an iteration, although requests ended: another reader gets them.
+# Answers in succession without an iteration although requests ended: another reader receives them.
 _STARVED = 2
 
 _NOT_OURS = "another llmtop reads this engine's iterations"
 _DRAINED = (
     "/metrics reports no iterations: enable_iter_perf_stats is off, another program reads them, "
-    "or this version's own Prometheus page takes them first"
+    "or this version's own Prometheus page reads them first"
 )
 _NO_LATENCIES = (
     "no latencies: /prometheus/metrics does not exist "
@@ -62,49 +63,50 @@ _NO_LATENCIES = (
 )
 
 
-class _Told(Struct):
-    """A counter as it is passed on, and the number behind it at the last reading."""
+class _ContinuousCounter(Struct):
+    """total: the continuous value. source, value: the source at the last read, and its value."""
 
     total: float
     source: str
-    behind: float
+    value: float
 
 
-class Totals:
-    """Counters that go on where they were when another source takes over.
+class ContinuousCounters:
+    """Counters that stay continuous when the source of a counter changes.
 
-    The two sources count from different beginnings: passed on as they are, a change of source
-    would look like a burst or like a restarted engine.
+    The two sources count from different starts. Without this class, a change of the source would
+    look like a burst or like a restart of the engine.
     """
 
     def __init__(self) -> None:
-        self._told: dict[Counter, _Told] = {}
+        self._counters: dict[Counter, _ContinuousCounter] = {}
 
-    def take(self, sources: Mapping[str, Mapping[Counter, float]]) -> dict[Counter, float]:
-        """The counters now. sources: by name, the better one first."""
+    def update(self, sources: Mapping[str, Mapping[Counter, float]]) -> dict[Counter, float]:
+        """The continuous values. sources: counters by source, the preferred source first."""
         found: dict[Counter, float] = {}
         for source, counters in sources.items():
             for counter, value in counters.items():
                 if counter not in found:
-                    found[counter] = self._go_on(counter, source, value)
+                    found[counter] = self._continue(counter, source, value)
         return found
 
-    def _go_on(self, counter: Counter, source: str, value: float) -> float:
-        told = self._told.get(counter)
-        if told is None:
-            told = self._told[counter] = _Told(value, source, value)
-        elif told.source == source:
-            # A fall is a restart, and is passed on as one.
-            told.total = told.total + value - told.behind if value >= told.behind else value
-        told.source, told.behind = source, value
-        return told.total
+    def _continue(self, counter: Counter, source: str, value: float) -> float:
+        last = self._counters.get(counter)
+        if last is None:
+            last = self._counters[counter] = _ContinuousCounter(value, source, value)
+        elif last.source == source:
+            # A decrease means that the engine was restarted, and must remain visible.
+            last.total = last.total + value - last.value if value >= last.value else value
+        last.source, last.value = source, value
+        return last.total
 
 
 class TensorRtReader:
     """The ``Reader`` of one TensorRT-LLM server.
 
-    get: GET of a text; its time-out should be 3 s or more. locks: see ``ExclusiveLock``.
-    patience_s: how long a reading waits for the queue when Prometheus has answered.
+    get: HTTP GET of a text; its timeout should be at least 3 s. locks: see ``ExclusiveLock``.
+    patience_s: how long a reading waits for the queue after Prometheus has answered. clock: unix
+    seconds. monotonic: CLOCK_MONOTONIC seconds.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class TensorRtReader:
         self._queue_url = base + queue.PATH
         self._prometheus_url = base + prometheus.PATH
         self._get = get
-        self._claim = ExclusiveLock(locks, base)
+        self._lock = ExclusiveLock(locks, base)
         self._patience_s = patience_s
         self._clock = clock
         self._monotonic = monotonic
@@ -132,64 +134,66 @@ class TensorRtReader:
         self._requests_url = base + request_latencies.PATH
         self._latencies = request_latencies.RequestLatencies()
         self._with_latency: float | None = None  # requests in the histogram of the last page
-        self._totals = Totals()
-        self._ended: float | None = None  # requests, from Prometheus at the last queue answer
+        self._counters = ContinuousCounters()
+        self._ended: float | None = None  # finished requests in Prometheus at the last queue answer
         self._starved = 0
         self._notes: tuple[str, ...] = ()
-        self._name = ""  # of what was read since the queue is this reader's
+        self._name = ""  # new each time when this reader takes the lock
 
     def give_way(self) -> None:
         """Read the queue only while no other llmtop wants to."""
-        self._claim.background = True
+        self._lock.background = True
 
     @property
     def note(self) -> str:
-        """What cannot be read just now and why, "" when all is well."""
+        """What cannot be read now, with the reason; "" if everything can."""
         return "; ".join(self._notes)
 
     async def read(self) -> Reading:
-        """One moment, as far as either page reports. Raises ScrapeError when neither does."""
-        ours = self._may_read()
-        if ours and self._pending is None:
+        """The reading from both pages, or from the one that answers. ScrapeError if none does."""
+        holds_lock = self._may_read()
+        if holds_lock and self._pending is None:
             self._pending = asyncio.create_task(self._drain())
         page = await self._page()
         if self._pending is not None:
-            # Without an answer from the other page, this one shows whether the server answers.
+            # If Prometheus did not answer, only the queue shows whether the server answers.
             answered = isinstance(page, Reading) or page.status is not None
             await asyncio.wait((self._pending,), timeout=self._patience_s if answered else None)
         answer = self._answer()
         now, elapsed = self._clock(), self._monotonic()
-        shared = None if ours else decode(self._claim.published(), elapsed)
-        if shared is not None and not self._claim.background:
+        shared = None if holds_lock else decode(self._lock.published(), elapsed)
+        if shared is not None and not self._lock.background:
             self._steps.take(shared.steps())
         if isinstance(page, ScrapeError):
             if isinstance(answer, ScrapeError):
                 raise answer if page.status == 404 else page
-            if not ours and shared is None:
+            if not holds_lock and shared is None:
                 raise ScrapeError(f"{_NOT_OURS}, and {page.message}", page.hint, page.status)
         if isinstance(answer, list):
-            self._take_in(answer, page, elapsed)
-        self._notes = tuple(self._trouble(ours or shared is not None, page, answer))
-        if ours and not isinstance(answer, ScrapeError) and self._starved < _STARVED:
-            shared = self._own(elapsed)
-            if not self._claim.background:  # else no other llmtop waits for it
-                self._claim.publish(encode(shared))
+            self._add(answer, page, elapsed)
+        self._notes = tuple(self._problems(holds_lock or shared is not None, page, answer))
+        if holds_lock and not isinstance(answer, ScrapeError) and self._starved < _STARVED:
+            shared = self._numbers(elapsed)
+            if not self._lock.background:  # in the background, no other llmtop waits for them
+                self._lock.publish(encode(shared))
         return self._merge(page, shared, now, elapsed)
 
     def _may_read(self) -> bool:
-        """Whether the queue is this reader's. In the background it is given up on demand, but not
-        before the answer that is under way."""
-        if self._claim.background and self._claim.held and self._claim.wanted():
-            if self._pending is None:
-                self._claim.release()
-            return self._claim.held
-        goes_on = self._claim.held and self._name
-        ours = self._claim.take()
-        if ours and not goes_on:  # what another one read before is no hole in what this one reads
-            self._iterations, self._name = queue.Iterations(), os.urandom(8).hex()
-        return ours
+        """Whether this reader holds the lock of the queue.
 
-    def _own(self, elapsed: float) -> SharedIterations:
+        In the background it releases the lock on demand, but not before a pending answer.
+        """
+        if self._lock.background and self._lock.held and self._lock.wanted():
+            if self._pending is None:
+                self._lock.release()
+            return self._lock.held
+        held_before = self._lock.held and self._name
+        holds_lock = self._lock.take()
+        if holds_lock and not held_before:  # iterations of another reader are not a gap
+            self._iterations, self._name = queue.Iterations(), os.urandom(8).hex()
+        return holds_lock
+
+    def _numbers(self, elapsed: float) -> SharedIterations:
         totals = {name.value: value for name, value in self._iterations.totals(elapsed).items()}
         steps = rows_of(self._steps.since(self._clock() - SHARED_S))
         return SharedIterations(self._name, elapsed, self._iterations.occupancy(), totals, steps)
@@ -200,9 +204,9 @@ class TensorRtReader:
         return self._steps.steps(self._clock())
 
     async def latencies(self, kept: int) -> Latencies:
-        """Exact latencies of the requests that ended. kept: so many the server keeps for us.
+        """Exact latencies of the requests that ended. kept: how many the server keeps.
 
-        Raises LiveError where they cannot be read, or some may be lost.
+        Raises LiveError if they cannot be read, or if some may be lost.
         """
         if not self._may_read():
             raise LiveError(_NOT_OURS)
@@ -215,13 +219,13 @@ class TensorRtReader:
         return self._latencies.latencies(self._clock())
 
     async def close(self) -> None:
-        """Let go of the queue, so that another llmtop can have it."""
+        """Release the queue, so that another llmtop can read it."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await pending
-        self._claim.release()
+        self._lock.release()
 
     async def _drain(self) -> _Answer:
         try:
@@ -245,9 +249,9 @@ class TensorRtReader:
         pending, self._pending = self._pending, None
         return pending.result()
 
-    def _take_in(self, records: list[Record], page: Reading | ScrapeError, elapsed: float) -> None:
+    def _add(self, records: list[Record], page: Reading | ScrapeError, elapsed: float) -> None:
         self._iterations.add(records, elapsed)
-        if not self._claim.background:  # the history holds no steps
+        if not self._lock.background:  # the history does not contain steps
             self._steps.add(records, self._clock())
         ended = _ended(page) if isinstance(page, Reading) else None
         if records:
@@ -256,14 +260,14 @@ class TensorRtReader:
             self._starved += 1
         self._ended = ended
 
-    def _trouble(
+    def _problems(
         self,
-        ours: bool,
+        has_numbers: bool,
         page: Reading | ScrapeError,
         answer: _Answer | None,
     ) -> list[str]:
         notes = []
-        if not ours:
+        if not has_numbers:
             notes.append(_NOT_OURS)
         elif isinstance(answer, ScrapeError):
             notes.append(answer.message)
@@ -283,10 +287,10 @@ class TensorRtReader:
         base = page if isinstance(page, Reading) else Reading(now, elapsed)
         steps = {} if queue_ is None else queue_.totals()
         if isinstance(page, Reading) or page.status != 404:
-            # The queue does not report how a request ended, and Prometheus does.
+            # Only Prometheus reports how a request ended.
             steps.pop(Counter.REQUESTS_OK, None)
         source = "queue" if queue_ is None else f"queue of {queue_.reader}"
-        counters = self._totals.take({source: steps, "prometheus": base.counters})
+        counters = self._counters.update({source: steps, "prometheus": base.counters})
         full = queue.Occupancy() if queue_ is None else queue_.occupancy
         return replace(
             base,

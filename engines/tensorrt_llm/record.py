@@ -1,4 +1,4 @@
-"""One iteration of TensorRT-LLM as JSON has it: parts and numbers that may be missing."""
+"""Reads objects and numbers that may be missing in the JSON record of one iteration."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Record = Mapping[str, Any]
 
 
 def part(record: Record, name: str) -> Record:
-    """An object inside; an empty one where it is missing, or something else."""
+    """The nested object ``name``; an empty one if it is missing or not an object."""
     found = record.get(name)
     return found if isinstance(found, dict) else {}
 
 
 def number(record: Record, name: str) -> float | None:
-    """A number that can be a statistic; None where it is missing, or something else."""
+    """The number ``name``; None if it is missing, not finite, negative or above 2^53."""
     value = record.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None

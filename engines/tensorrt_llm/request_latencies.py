@@ -1,9 +1,9 @@
-"""TensorRT-LLM's /perf_metrics: moments of each request that ended, which every reading empties.
+"""TensorRT-LLM's /perf_metrics: timestamps of each finished request; every read empties it.
 
 Source of the fields: tensorrt_llm/serve/openai_server.py (``get_perf_metrics``) and the keys that
-tests/unittest/llmapi/apps/_test_openai_perf_metrics.py asserts. Every one may be missing. Moments
-are seconds of one steady clock. The server keeps the last ``perf_metrics_max_requests`` of them,
-in some versions not those of chats.
+tests/unittest/llmapi/apps/_test_openai_perf_metrics.py asserts. Each may be missing. Timestamps are
+seconds of one steady clock. The server keeps the last ``perf_metrics_max_requests`` requests; some
+versions do not keep chat requests.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ PATH = "/perf_metrics"
 SETTING = "perf_metrics_max_requests"
 SERVER = "arrival at the server"
 SCHEDULER = "arrival at the scheduler"
-_LONGEST_S = 86_400.0  # a longer one is no measurement
-SOME, PART = 10, 0.05  # requests that may be missing: the two pages are not of one moment
+_LONGEST_S = 86_400.0  # a longer latency is invalid
+SOME, PART = 10, 0.05  # number and share of requests that may differ: the pages are read in turn
 _FIRST_TOKEN = "first_token_time"
-# Name of the latency: moments at which it begins and ends. Those of the server come first.
+# Latency: timestamps of its begin and end. The server's timestamps are preferred.
 _SPANS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "ttft": (("server_arrival_time", "server_first_token_time"), ("arrival_time", _FIRST_TOKEN)),
     "e2e": (("server_arrival_time", "last_token_time"), ("arrival_time", "last_token_time")),
@@ -29,34 +29,35 @@ _SPANS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "prefill": (("first_scheduled_time", _FIRST_TOKEN),),
 }
 MISSING = {
-    "tpot": "TensorRT-LLM reports no number of tokens for a request",
+    "tpot": "TensorRT-LLM does not report the number of tokens of a request",
     "itl": "TensorRT-LLM does not report it",
 }
 
 
 class RequestLatencies:
-    """Exact latencies of the requests that ended since it was read first."""
+    """Exact latencies of the requests that ended since the first read."""
 
     def __init__(self) -> None:
         self._counts: dict[str, dict[int, int]] = {}
         self._sums: dict[str, float] = {}
         self._from_server = True
         self._seen = 0
-        self._begin: tuple[float, int] | None = None  # ended and seen, when both were known first
+        self._begin: tuple[float, int] | None = None  # (ended, seen) when both were first known
 
     def add(self, records: Sequence[Record], kept: int, ended: float | None) -> None:
-        """Take in one answer. kept: at most so many the server keeps. ended: how many ended by
-        Prometheus before it was asked for; None: unknown.
+        """Add the requests of one answer.
 
-        Raises LiveError where it is not all requests. Percentiles of a part are not the engine's.
+        kept: how many requests the server keeps. ended: requests that had ended before the read,
+        according to Prometheus; None: unknown. Raises LiveError if requests are missing, because
+        percentiles of a part are not those of the engine.
         """
         lost = self._seen > 0 and len(records) >= kept
-        self._take(records)
+        self._add(records)
         if lost:
             self._begin = None
             raise LiveError(
-                f"more than {kept} requests ended between two looks",
-                f"give a larger one: --set {SETTING}={kept * 10}",
+                f"more than {kept} requests ended between two reads",
+                f"give a larger number: --set {SETTING}={kept * 10}",
             )
         if ended is None or not self._seen:
             return
@@ -66,7 +67,7 @@ class RequestLatencies:
         if since - seen > max(SOME, PART * since):
             raise LiveError(f"{PATH} has only {seen} of {since:.0f} requests")
 
-    def _take(self, records: Sequence[Record]) -> None:
+    def _add(self, records: Sequence[Record]) -> None:
         self._seen += len(records)
         for record in records:
             times = part(part(record, "perf_metrics"), "timing_metrics")
@@ -85,7 +86,7 @@ class RequestLatencies:
         self._sums[name] = self._sums.get(name, 0.0) + seconds
 
     def latencies(self, time: float) -> Latencies:
-        """What was read so far. Nothing is known before the first request."""
+        """The latencies of all requests that were read. time: unix seconds."""
         histograms = {
             name: LatencyHistogram(sum(counts.values()), self._sums[name], buckets=dict(counts))
             for name, counts in self._counts.items()
@@ -96,7 +97,7 @@ class RequestLatencies:
 
 def _between(times: Record, begin: str, end: str) -> float | None:
     start, stop = number(times, begin), number(times, end)
-    # A moment that did not come is 0.
+    # 0 means that the event did not happen.
     if not start or not stop or not 0 <= stop - start < _LONGEST_S:
         return None
     return stop - start

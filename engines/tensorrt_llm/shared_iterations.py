@@ -1,4 +1,4 @@
-"""What the one reader of the iterations lets the other llmtops of its user know."""
+"""The numbers that the only reader of the iterations shares with the user's other llmtops."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from llmtop.engines.core.samples import Counter
 from llmtop.engines.core.steps import COLUMNS, Step
 from llmtop.engines.tensorrt_llm.iteration_stats import Occupancy
 
-FRESH_S = 10.0  # the reader may show its numbers every few seconds only
+FRESH_S = 10.0  # maximum age; the reader may publish only every few seconds
 MOST_STEPS = 1024
 Row = tuple[int | float | None, ...]
 
 
 class SharedIterations(Struct, frozen=True):
-    """Numbers of the queue at one moment, and the steps of the last seconds.
+    """Numbers from the queue at one moment, and the steps of the last seconds.
 
-    reader: who read them; its counters begin with it. elapsed: CLOCK_MONOTONIC, in seconds, which
-    all processes of the machine share. counters: by their names. rows: of each step its columns
-    and its rank.
+    reader: identifies the reader; its counters start at its first read. elapsed: CLOCK_MONOTONIC in
+    seconds, the same in all processes of the machine. counters: by name. rows: for each step its
+    ``COLUMNS`` and its rank.
     """
 
     reader: str
@@ -31,11 +31,11 @@ class SharedIterations(Struct, frozen=True):
     rows: tuple[Row, ...] = ()
 
     def totals(self) -> dict[Counter, float]:
-        """The counters that this version knows."""
+        """The counters that this version of llmtop knows."""
         return {one: self.counters[one] for one in Counter if one in self.counters}
 
     def steps(self) -> list[Step]:
-        """The steps, oldest first; none of a version with other columns."""
+        """The steps, oldest first; [] from a version of llmtop with other columns."""
         return [Step(*row) for row in self.rows if len(row) == len(COLUMNS) + 1]  # type: ignore[arg-type]
 
 
@@ -43,18 +43,18 @@ _decode = msgspec.json.Decoder(SharedIterations).decode
 
 
 def rows_of(steps: Sequence[Step]) -> tuple[Row, ...]:
-    """The newest steps as they are shared."""
+    """The newest ``MOST_STEPS`` steps as rows."""
     names = (*COLUMNS, "rank")
     return tuple(tuple(getattr(step, name) for name in names) for step in steps[-MOST_STEPS:])
 
 
 def encode(found: SharedIterations) -> bytes:
-    """As the lock file holds it."""
+    """The content of the lock file."""
     return msgspec.json.encode(found)
 
 
 def decode(data: bytes, elapsed: float) -> SharedIterations | None:
-    """What was published; None when it is none, or not of the last seconds before ``elapsed``."""
+    """The published numbers; None if they are invalid or older than ``FRESH_S`` at ``elapsed``."""
     try:
         found = _decode(data)
     except (ValueError, RecursionError):

@@ -20,20 +20,20 @@ def with_options(
     """
     if adapter.with_options is not None:
         return adapter.with_options(args, changes)
-    return rewritten(adapter.options, args, changes)
+    return with_changed_flags(adapter.options, args, changes)
 
 
-def rewritten(
+def with_changed_flags(
     table: Iterable[OptionSpec],
     args: Sequence[str],
     changes: Mapping[str, OptionValue],
     long: Callable[[str], str] = lambda name: name,
 ) -> tuple[str, ...]:
-    """The same for options that each have their own flag.
+    """The same for a table of options that each have their own flag.
 
     A boolean option is a switch; the prefix ``--no-`` turns it off. If the engine's default is off,
-    the switch is omitted, because some engines do not have the other form. long: the full name of a
-    flag, for engines whose flags have aliases.
+    the switch is omitted, because some engines do not have the other form. long: returns the full
+    name of a flag, for engines whose flags have aliases.
     """
     specs = {spec.name: spec for spec in table}
     changed = tuple(args)
@@ -44,14 +44,14 @@ def rewritten(
         flag = spec.flag.replace("_", "-")
         if spec.kind is bool:
             both = {flag, "--no-" + flag.removeprefix("--")}
-            changed = placed(changed, both, _switch(spec, value), long=long, switches=both)
+            changed = replace_flags(changed, both, _switch(spec, value), long=long, switches=both)
         else:
-            new = () if value is None else said(spec.flag, str(value))
-            changed = placed(changed, {flag}, new, long=long)
+            new = () if value is None else flag_with_value(spec.flag, str(value))
+            changed = replace_flags(changed, {flag}, new, long=long)
     return changed
 
 
-def placed(
+def replace_flags(
     args: Sequence[str],
     flags: Iterable[str],
     new: Sequence[str],
@@ -59,29 +59,29 @@ def placed(
     long: Callable[[str], str] = lambda name: name,
     switches: Iterable[str] = (),
 ) -> tuple[str, ...]:
-    """The arguments without these flags, with ``new`` at the first one's place, else at the end.
+    """The arguments without these flags; ``new`` replaces the first one, or is appended.
 
     A flag is removed with all its values, unless it is one of ``switches``, which have none. A flag
     that ends in a dot means all flags with this prefix.
     """
     names = tuple(flags)
-    alone = set(switches)
-    left: list[str] = []
-    at: int | None = None
-    following = False
+    without_value = set(switches)
+    kept: list[str] = []
+    first: int | None = None
+    in_removed_flag = False
     for argument in args:
         name = flag_name(argument)
-        if following and name is None:
+        if in_removed_flag and name is None:
             continue
         full = long(name) if name is not None else None
         if full is None or not _among(full, names):
-            following = False
-            left.append(argument)
+            in_removed_flag = False
+            kept.append(argument)
             continue
-        at = len(left) if at is None else at
-        following = "=" not in argument and full not in alone
-    where = len(left) if at is None else at
-    return (*left[:where], *new, *left[where:])
+        first = len(kept) if first is None else first
+        in_removed_flag = "=" not in argument and full not in without_value
+    at = len(kept) if first is None else first
+    return (*kept[:at], *new, *kept[at:])
 
 
 def with_flags(args: Sequence[str], extra: Sequence[str]) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ def with_flags(args: Sequence[str], extra: Sequence[str]) -> tuple[str, ...]:
         after = extra[position + 1] if position + 1 < len(extra) else None
         if "=" not in argument and (after is None or flag_name(after) is not None):
             bare |= both
-    return (*placed(args, names, (), switches=bare), *extra)
+    return (*replace_flags(args, names, (), switches=bare), *extra)
 
 
 def without_flags(
@@ -119,7 +119,7 @@ def without_flags(
         name = long(written)
         plain = name.removeprefix("--no-").removeprefix("--")
         names = {name, f"--{plain}", f"--no-{plain}", f"--{plain}."} if plain[:1] != "-" else {name}
-        kept = placed(left, names, (), long=long)
+        kept = replace_flags(left, names, (), long=long)
         if kept == left:
             there = sorted({found for found in map(flag_name, left) if found is not None})
             raise UsageError(
@@ -130,7 +130,7 @@ def without_flags(
     return left
 
 
-def said(flag: str, value: str) -> tuple[str, ...]:
+def flag_with_value(flag: str, value: str) -> tuple[str, ...]:
     """A flag with its value; joined with ``=`` if the value looks like a flag."""
     return (f"{flag}={value}",) if value.startswith("-") else (flag, value)
 

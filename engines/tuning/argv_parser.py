@@ -21,7 +21,7 @@ def flag_name(argument: str) -> str | None:
     return argument.partition("=")[0].replace("_", "-")
 
 
-def given(args: Sequence[str], *flags: str) -> bool:
+def has_flag(args: Sequence[str], *flags: str) -> bool:
     """Whether one of these flags is among the arguments, in either form."""
     return any(flag_name(argument) in flags for argument in args)
 

@@ -36,8 +36,8 @@ def propose(
             settled.append(name)
         elif resolution.refusal(option, value) is None:
             live[name] = value
-        elif why := resolution.unfit(option.spec, value):
-            refused.append(resolution.refused(option, value, why, by))
+        elif why := resolution.launch_refusal(option.spec, value):
+            refused.append(resolution.refused_change(option, value, why, by))
         else:
             restart[name] = value
     if restart:

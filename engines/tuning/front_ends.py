@@ -33,18 +33,18 @@ class FrontEnds:
         self._offered: frozenset[str] = frozenset()
 
     async def options(self) -> dict[str, LiveOption]:
-        """Their options, {} without front ends. Never raises."""
+        """The options of all front ends, {} without front ends. Never raises."""
         answers = await self._each(lambda live: live.get())
-        states = {n: told for n, told in answers.items() if isinstance(told, LiveState)}
+        states = {n: answer for n, answer in answers.items() if isinstance(answer, LiveState)}
         found: dict[str, LiveOption] = {}
         for name in dict.fromkeys(name for state in states.values() for name in state.options):
-            told = {n: s.options[name] for n, s in states.items() if name in s.options}
-            found[name] = _merged(told, silent=len(answers) - len(told))
+            reported = {n: s.options[name] for n, s in states.items() if name in s.options}
+            found[name] = _merged(reported, silent=len(answers) - len(reported))
         self._offered = frozenset(found)
         return found
 
     async def offered(self) -> frozenset[str]:
-        """The names of their options."""
+        """The names of these options."""
         if not self._offered and front_end_sockets(self._path):
             await self.options()
         return self._offered
@@ -52,7 +52,7 @@ class FrontEnds:
     async def set(
         self, changes: Mapping[str, int], by: str, wait_s: float
     ) -> dict[str, Change | LiveError]:
-        """Request changes on all of them; one outcome for each option."""
+        """Request changes on all front ends; returns one outcome for each option."""
         answers = await self._each(lambda live: live.set(changes, by=by, wait_s=wait_s))
         if not answers:
             gone = LiveGone("the engine's front ends are gone")
@@ -64,21 +64,21 @@ class FrontEnds:
         return outcomes
 
     async def close(self) -> None:
-        """Cancel pending calls."""
+        """Cancel pending requests."""
         for live in self._clients.values():
             await live.close()
 
     async def _each(
-        self, ask: Callable[[Live], Awaitable[Answer]]
+        self, request: Callable[[Live], Awaitable[Answer]]
     ) -> dict[int, Answer | LiveError]:
         paths = {int(p.suffix.removeprefix(".")): p for p in front_end_sockets(self._path)}
         for number, path in paths.items():
             if number not in self._clients:
                 self._clients[number] = self._client(path)
-        answers = await asyncio.gather(*(_answer(ask, self._clients[n]) for n in paths))
+        answers = await asyncio.gather(*(_answer(request, self._clients[n]) for n in paths))
         found = dict(zip(paths, answers, strict=True))
-        # An ended front end leaves its socket behind.
-        return {n: told for n, told in found.items() if not isinstance(told, LiveGone)}
+        # A front end that has ended leaves its socket file.
+        return {n: answer for n, answer in found.items() if not isinstance(answer, LiveGone)}
 
 
 class WithFrontEnds:
@@ -115,10 +115,10 @@ class WithFrontEnds:
         made = await self._front_ends.set(in_front, by, wait_s)
         done = await self._inner.set(inside, evict=evict, by=by, wait_s=wait_s) if inside else ()
         outcomes = {**made, **{change.option: change for change in done}}
-        for told in made.values():
-            if isinstance(told, LiveError) and not done:
-                raise told
-        return tuple(_known(name, changes[name], outcomes[name], by) for name in changes)
+        for outcome in made.values():
+            if isinstance(outcome, LiveError) and not done:
+                raise outcome
+        return tuple(_as_change(name, changes[name], outcomes[name], by) for name in changes)
 
     async def close(self) -> None:
         """Cancel pending requests; later requests fail."""
@@ -126,51 +126,51 @@ class WithFrontEnds:
         await self._front_ends.close()
 
 
-def _known(name: str, to: int, told: Change | LiveError, by: str) -> Change:
-    if isinstance(told, Change):
-        return told
-    return Change(name, None, to, Outcome.REFUSED, told.message, by=by)
+def _as_change(name: str, to: int, outcome: Change | LiveError, by: str) -> Change:
+    if isinstance(outcome, Change):
+        return outcome
+    return Change(name, None, to, Outcome.REFUSED, outcome.message, by=by)
 
 
-async def _answer(ask: Callable[[Live], Awaitable[Answer]], live: Live) -> Answer | LiveError:
+async def _answer(request: Callable[[Live], Awaitable[Answer]], live: Live) -> Answer | LiveError:
     try:
-        return await ask(live)
+        return await request(live)
     except LiveError as error:
         return error
 
 
-def _merged(told: Mapping[int, LiveOption], silent: int) -> LiveOption:
-    """One option from those of the front ends. If they differ, each value is shown."""
-    first = next(iter(told.values()))
+def _merged(reported: Mapping[int, LiveOption], silent: int) -> LiveOption:
+    """Merge one option of the front ends. If they differ, the note shows each value."""
+    first = next(iter(reported.values()))
     notes = [first.note]
     if silent:
-        notes.append(f"{silent} of {silent + len(told)} front ends do not answer")
-    values = {one.value for one in told.values()}
+        notes.append(f"{silent} of {silent + len(reported)} front ends do not answer")
+    values = {one.value for one in reported.values()}
     if len(values) == 1:
         return replace(first, note="; ".join(filter(None, notes)))
-    each = ", ".join(f"{one.value} on front end {number}" for number, one in told.items())
+    each = ", ".join(f"{one.value} on front end {number}" for number, one in reported.items())
     notes.append(f"the front ends differ: {each}")
     return replace(
         first,
         note="; ".join(filter(None, notes)),
-        ranks=tuple(RankValue(number, one.value, one.pending) for number, one in told.items()),
+        ranks=tuple(RankValue(number, one.value, one.pending) for number, one in reported.items()),
     )
 
 
 def _outcome(each: Mapping[int, Change | LiveError]) -> Change | LiveError:
-    """One outcome from those of the front ends; it names those that refused."""
-    made = [told for told in each.values() if isinstance(told, Change)]
+    """Merge the outcomes of the front ends. The reason names those that refused."""
+    made = [one for one in each.values() if isinstance(one, Change)]
     if not made:
-        return next(told for told in each.values() if isinstance(told, LiveError))
+        return next(one for one in each.values() if isinstance(one, LiveError))
     if len(each) == 1:
         return made[0]
     outcome = merged_outcome(
-        [told.outcome if isinstance(told, Change) else None for told in each.values()]
+        [one.outcome if isinstance(one, Change) else None for one in each.values()]
     )
-    bad = {
-        number: told.message if isinstance(told, LiveError) else told.reason
-        for number, told in each.items()
-        if isinstance(told, LiveError) or told.outcome is Outcome.REFUSED
+    failed = {
+        number: one.message if isinstance(one, LiveError) else one.reason
+        for number, one in each.items()
+        if isinstance(one, LiveError) or one.outcome is Outcome.REFUSED
     }
-    reason = "; ".join(f"front end {number}: {why}" for number, why in bad.items()) or None
+    reason = "; ".join(f"front end {number}: {why}" for number, why in failed.items()) or None
     return replace(made[0], outcome=outcome, reason=reason)

@@ -30,11 +30,11 @@ PROTOCOLS = (1, 2)  # get and set are the same in both
 
 
 class LiveClient:
-    """Talks to the socket at ``path``. Every failure is a LiveError.
+    """A client of the socket at ``path``. Every failure raises LiveError.
 
-    connect: opens a connection. clock: monotonic seconds, for the duration of an answer. now: unix
-    seconds, the time of a change. timeout_s: time limit; for an engine that is stopped by a signal
-    it is a second.
+    connect: opens a connection. clock: monotonic seconds, for the duration of a request. now: unix
+    seconds, for the time of a change. timeout_s: time limit of a request; it is 1 s if the engine
+    is stopped by a signal.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LiveClient:
         request = {"op": "set", "changes": dict(changes), "evict": evict, "by": by}
         answer, took_s = await self._ask({**request, "wait_s": wait_s}, self._timeout_s + wait_s)
         return understood(
-            lambda told: changes_of(told, tuple(changes), by, asked, took_s * 1e3), answer
+            lambda found: changes_of(found, tuple(changes), by, asked, took_s * 1e3), answer
         )
 
     async def close(self) -> None:
@@ -88,6 +88,6 @@ class LiveClient:
             raise nonsense("another protocol version")
         if answer.get("ok") is not True:
             error_text = answer.get("error")
-            told = text_of(error_text) if isinstance(error_text, str) else "no reason given"
-            raise LiveError(f"the engine did not take the request: {told}")
+            reason = text_of(error_text) if isinstance(error_text, str) else "no reason given"
+            raise LiveError(f"the engine refused the request: {reason}")
         return answer, took_s

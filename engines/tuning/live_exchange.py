@@ -22,8 +22,8 @@ from llmtop.engines.core.live_protocol import LiveError, LiveGone, nonsense, obj
 from llmtop.engines.host.ownership import is_trusted
 from llmtop.engines.host.processes import parse_stat
 
-# For an answer that does not wait for a step. It takes milliseconds; on two cores with forty busy
-# programs more than two seconds were measured.
+# For an answer that does not wait for a step. It takes milliseconds, but on two cores with forty
+# busy programs more than 2 s were measured.
 TIMEOUT_S = 10.0
 STOPPED_S = 1.0  # interval to check whether a silent engine is stopped by a signal
 ANSWER_LIMIT = 256 * 1024  # bytes: four times the limit of protocol 1
@@ -52,8 +52,8 @@ async def open_own(path: str, *, limit: int) -> Streams:
 class LiveExchange:
     """Sends requests to the socket at ``path``. Every failure raises LiveError.
 
-    connect: opens a connection. clock: monotonic seconds. answer_limit: bytes of an answer. For an
-    engine that is stopped by a signal the time limit is a second.
+    connect: opens a connection. clock: monotonic seconds. answer_limit: maximum bytes of an answer.
+    If the engine is stopped by a signal, the time limit is 1 s.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LiveExchange:
     async def ask(
         self, request: Mapping[str, Any], timeout_s: float
     ) -> tuple[Mapping[str, Any], float]:
-        """The answered object, not validated, and the seconds that it took."""
+        """Send one request. Returns the answered object, not validated, and the duration in s."""
         if self._closed:
             raise LiveError("this live-option client was closed")
         sent = self._clock()

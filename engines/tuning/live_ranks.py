@@ -18,7 +18,7 @@ from llmtop.engines.core.live_protocol import LiveError, LiveGone, LiveState
 from llmtop.engines.core.options import Change
 from llmtop.engines.host.rank_sockets import rank_sockets, socket_of
 from llmtop.engines.tuning.live_client import LiveClient
-from llmtop.engines.tuning.rank_merge import merged_change, merged_state, nobody
+from llmtop.engines.tuning.rank_merge import merged_change, merged_state, no_answer_error
 from llmtop.values import replace
 
 Answer = TypeVar("Answer")
@@ -47,11 +47,11 @@ class RankedLive:
         """The options that the engine can change, with the values in force on each rank."""
         answers = await self._each(lambda live: live.get())
         state = merged_state(answers)
-        for rank, told in answers.items():
-            if isinstance(told, LiveState):
-                self._evicted[rank] = told.evicted_total
+        for rank, answer in answers.items():
+            if isinstance(answer, LiveState):
+                self._evicted[rank] = answer.evicted_total
         # For a silent rank the last count is used, so that the sum does not decrease.
-        silent = [rank for rank, told in answers.items() if isinstance(told, LiveError)]
+        silent = [rank for rank, answer in answers.items() if isinstance(answer, LiveError)]
         missing = sum(self._evicted.get(rank, 0) for rank in silent)
         return replace(state, evicted_total=state.evicted_total + missing) if missing else state
 
@@ -69,16 +69,16 @@ class RankedLive:
         answers = await self._each(
             lambda live: live.set(changes, evict=evict, by=by, wait_s=wait_s)
         )
-        if not any(isinstance(told, tuple) for told in answers.values()):
-            raise nobody(answers)
-        answers = {rank: _late(told) for rank, told in answers.items()}
+        if not any(isinstance(answer, tuple) for answer in answers.values()):
+            raise no_answer_error(answers)
+        answers = {rank: _may_apply_later(answer) for rank, answer in answers.items()}
         return tuple(
             merged_change(
                 name,
                 to,
                 {
-                    rank: told if isinstance(told, LiveError) else told[at]
-                    for rank, told in answers.items()
+                    rank: answer if isinstance(answer, LiveError) else answer[at]
+                    for rank, answer in answers.items()
                 },
             )
             for at, (name, to) in enumerate(changes.items())
@@ -90,22 +90,22 @@ class RankedLive:
             await live.close()
 
     async def _each(
-        self, ask: Callable[[Live], Awaitable[Answer]]
+        self, request: Callable[[Live], Awaitable[Answer]]
     ) -> dict[int, Answer | LiveError]:
         lives = self._opened(self._ranks())
-        answers = await asyncio.gather(*(_answer(ask, live) for live in lives.values()))
+        answers = await asyncio.gather(*(_answer(request, live) for live in lives.values()))
         found = dict(zip(lives, answers, strict=True))
-        # A rank that was removed at run time leaves its socket behind: ignore it. A missing rank
-        # that was started with the engine is reported.
-        left = {
-            rank: told
-            for rank, told in found.items()
-            if rank in self._expected or not isinstance(told, LiveGone)
+        # A rank that was removed at run time leaves its socket file: ignore it. Report a missing
+        # rank that was started with the engine.
+        present = {
+            rank: answer
+            for rank, answer in found.items()
+            if rank in self._expected or not isinstance(answer, LiveGone)
         }
-        return left or found
+        return present or found
 
     def _ranks(self) -> list[int]:
-        """The expected ranks and those with a socket. Normally one scheduler: rank 0."""
+        """The expected ranks and those with a socket; rank 0 if there are none."""
         return sorted({*self._expected, *rank_sockets(self._path)}) or [0]
 
     def _opened(self, ranks: Sequence[int]) -> dict[int, Live]:
@@ -115,16 +115,16 @@ class RankedLive:
         return {rank: self._clients[rank] for rank in ranks}
 
 
-def _late(told: Answer | LiveError) -> Answer | LiveError:
-    """The request to a stopped rank stays in its socket. The rank reads it when it continues."""
-    if isinstance(told, LiveError) and not isinstance(told, LiveGone):
-        return LiveError(f"{told.message}; it may take the change later", told.hint)
-    return told
+def _may_apply_later(answer: Answer | LiveError) -> Answer | LiveError:
+    """A stopped rank keeps the request in its socket and reads it when it continues."""
+    if isinstance(answer, LiveError) and not isinstance(answer, LiveGone):
+        return LiveError(f"{answer.message}; it may apply the change later", answer.hint)
+    return answer
 
 
-async def _answer(ask: Callable[[Live], Awaitable[Answer]], live: Live) -> Answer | LiveError:
-    # Create the coroutine inside the task: cancelled before its start, it leaves none unawaited.
+async def _answer(request: Callable[[Live], Awaitable[Answer]], live: Live) -> Answer | LiveError:
+    # The task creates the coroutine. So a task that is cancelled early leaves none unawaited.
     try:
-        return await ask(live)
+        return await request(live)
     except LiveError as error:
         return error

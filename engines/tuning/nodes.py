@@ -1,4 +1,4 @@
-"""Refuses launches without an API server: a worker node of another node answers no HTTP.
+"""Refuses launches without an API server: the worker node of a multi-node engine has no HTTP.
 
 llmtop would wait for it until the time limit, and could not check its health.
 """
@@ -11,7 +11,6 @@ from llmtop import UsageError
 from llmtop.engines.tuning.argv_parser import last_value, pairs
 
 RANK = ("--node-rank", "-r")
-# vLLM's flags and their configuration keys: without an API server there is no port to watch.
 _OFF = ("false", "0", "no")
 
 
@@ -29,6 +28,6 @@ def refuse_other_nodes(args: Sequence[str]) -> None:
 
 def _refused(flag: str) -> UsageError:
     return UsageError(
-        f"with {flag} this node answers no requests, so llmtop cannot watch it",
-        "start it by hand, and the node of rank 0 with llmtop",
+        f"with {flag} this node answers no requests, so llmtop cannot monitor it",
+        "start this node by hand, and the node of rank 0 with llmtop",
     )

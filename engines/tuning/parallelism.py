@@ -1,4 +1,4 @@
-"""The number of GPUs of a launch, from its arguments: the model's parts times its copies.
+"""The number of GPUs of a launch, from its arguments: parts of the model times its copies.
 
 Names: vLLM 0.32 (engine/arg_utils.py), SGLang 0.5.23 (server_args.py, whose parser also accepts
 prefixes of flags, such as ``--tp``), TensorRT-LLM 1.0 (commands/serve.py).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmtop.engines.tuning.argv_parser import given, last_value, read_value
+from llmtop.engines.tuning.argv_parser import has_flag, last_value, read_value
 
 TENSOR = ("--tensor-parallel-size", "-tp", "--tp-size", "--tp")
 PIPELINE = ("--pipeline-parallel-size", "-pp", "--pp-size", "--pp")
@@ -26,7 +26,7 @@ def gpus_needed(args: Sequence[str], tensor: object = None) -> int:
     """
     parts = _count(args, TENSOR) or (tensor if isinstance(tensor, int) and tensor > 0 else 1)
     copies = _count(args, COPIES_HERE) or _count(args, COPIES) or 1
-    whole = parts * (_count(args, PIPELINE) or 1) * (1 if given(args, SHARED) else copies)
+    whole = parts * (_count(args, PIPELINE) or 1) * (1 if has_flag(args, SHARED) else copies)
     return max(1, min(whole // (_count(args, NODES) or 1), _MOST))
 
 

@@ -12,8 +12,8 @@ from llmtop.engines.core.live_protocol import LiveError, LiveOption, LiveState, 
 from llmtop.engines.core.options import Change, OptionValue, Outcome, RankChange, RankValue
 from llmtop.values import replace
 
-# The same request reaches the ranks' histories at different times: the socket thread waits for the
-# interpreter lock while the scheduler works.
+# The same request enters the ranks' histories at different times: a socket thread waits for the
+# interpreter lock while its scheduler works.
 SAME_REQUEST_S = 5.0
 OLD_NOTE = "this data-parallel rank alone, one of"  # from older plugins that know only one rank
 
@@ -25,9 +25,9 @@ def merged_state(answers: RankAnswers) -> LiveState:
 
     The counts exclude ranks that do not answer; ``ranks`` names them.
     """
-    found = {rank: told for rank, told in answers.items() if isinstance(told, LiveState)}
+    found = {rank: answer for rank, answer in answers.items() if isinstance(answer, LiveState)}
     if not found:
-        raise nobody(answers)
+        raise no_answer_error(answers)
     if len(answers) == 1:
         return next(iter(found.values()))
     first = next(iter(found.values()))
@@ -43,19 +43,19 @@ def merged_state(answers: RankAnswers) -> LiveState:
         evicted_total=sum(state.evicted_total for state in found.values()),
         history=_history(found),
         disabled=disabled[0] if all(disabled) else None,
-        ranks=tuple(_rank(rank, told) for rank, told in answers.items()),
+        ranks=tuple(_rank(rank, answer) for rank, answer in answers.items()),
     )
 
 
 def merged_change(option: str, to: int, answers: Mapping[int, Change | LiveError]) -> Change:
     """One outcome from those by rank; at least one rank answered."""
     parts = tuple(
-        RankChange(rank, told.before, told.outcome, told.reason, told.evicted)
-        if isinstance(told, Change)
-        else RankChange(rank, None, None, told.message)
-        for rank, told in answers.items()
+        RankChange(rank, answer.before, answer.outcome, answer.reason, answer.evicted)
+        if isinstance(answer, Change)
+        else RankChange(rank, None, None, answer.message)
+        for rank, answer in answers.items()
     )
-    made = [told for told in answers.values() if isinstance(told, Change)]
+    made = [answer for answer in answers.values() if isinstance(answer, Change)]
     if len(answers) == 1:
         return made[0]
     # A rank may round the value (SGLang's chunks of prompts); all round in the same way.
@@ -102,7 +102,7 @@ def reason_words(parts: Sequence[RankChange]) -> str | None:
 
 
 def lowest(values: Sequence[OptionValue]) -> OptionValue:
-    """The lowest known value, for names the first; None without one."""
+    """The lowest known number, else the first name, else None."""
     known = [value for value in values if isinstance(value, int)]
     return min(known, default=next((value for value in values if isinstance(value, str)), None))
 
@@ -125,9 +125,9 @@ def rank_words(ranks: Sequence[int]) -> str:
     return f"ranks {', '.join(map(str, ranks[:-1]))} and {ranks[-1]}"
 
 
-def nobody(answers: Mapping[int, object]) -> LiveError:
+def no_answer_error(answers: Mapping[int, object]) -> LiveError:
     """The error for an engine without an answering rank."""
-    errors = {rank: told for rank, told in answers.items() if isinstance(told, LiveError)}
+    errors = {rank: answer for rank, answer in answers.items() if isinstance(answer, LiveError)}
     first = next(iter(errors.values()))
     if len(errors) == 1:
         return first
@@ -138,13 +138,13 @@ def nobody(answers: Mapping[int, object]) -> LiveError:
 
 
 def _option(name: str, answers: RankAnswers) -> LiveOption:
-    told = {r: s.options[name] for r, s in answers.items() if isinstance(s, LiveState)}
-    first = next(iter(told.values()))
-    pending = [one.pending for one in told.values() if one.pending is not None]
+    by_rank = {r: s.options[name] for r, s in answers.items() if isinstance(s, LiveState)}
+    first = next(iter(by_rank.values()))
+    pending = [one.pending for one in by_rank.values() if one.pending is not None]
     notes = [first.note.partition(OLD_NOTE)[0].rstrip("; ")]
     ranks = tuple(
-        RankValue(rank, told[rank].value, told[rank].pending)
-        if rank in told
+        RankValue(rank, by_rank[rank].value, by_rank[rank].pending)
+        if rank in by_rank
         else RankValue(rank, None)
         for rank in answers
     )
@@ -152,10 +152,10 @@ def _option(name: str, answers: RankAnswers) -> LiveOption:
     if differs := difference_words([RankValue(r.rank, first.named(r.value)) for r in ranks]):
         notes.append(f"the ranks differ: {differs}")
     return LiveOption(
-        value=min(one.value for one in told.values()),
+        value=min(one.value for one in by_rank.values()),
         launch=first.launch,
-        minimum=max(one.minimum for one in told.values()),
-        maximum=min(one.maximum for one in told.values()),
+        minimum=max(one.minimum for one in by_rank.values()),
+        maximum=min(one.maximum for one in by_rank.values()),
         applies=first.applies,
         pending=pending[0] if pending else None,
         note="; ".join(filter(None, notes)),
@@ -170,10 +170,10 @@ def _sum(counts: Sequence[int | None]) -> int | None:
     return sum(known) if len(known) == len(counts) else None
 
 
-def _rank(rank: int, told: LiveState | LiveError) -> RankState:
-    if isinstance(told, LiveError):
-        return RankState(rank, trouble=told.message)
-    return RankState(rank, told.pid, told.running, told.waiting, told.disabled)
+def _rank(rank: int, answer: LiveState | LiveError) -> RankState:
+    if isinstance(answer, LiveError):
+        return RankState(rank, trouble=answer.message)
+    return RankState(rank, answer.pid, answer.running, answer.waiting, answer.disabled)
 
 
 def _history(found: Mapping[int, LiveState]) -> tuple[Change, ...]:

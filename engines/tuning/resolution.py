@@ -1,4 +1,4 @@
-"""An engine's present options, from the adapter's table, the command line and its live answer."""
+"""An engine's present options, from the adapter's table, the command line and the live answer."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def assemble(
                     maximum=_bound(now, now.maximum),
                     applies=now.applies,
                     pending=now.named(now.pending),
-                    note="; ".join(filter(None, (now.note, draining(live, spec.name)))),
+                    note="; ".join(filter(None, (now.note, draining_words(live, spec.name)))),
                     ranks=tuple(_named(now, one) for one in now.ranks),
                 )
             )
@@ -83,7 +83,7 @@ def _named(option: LiveOption, one: RankValue) -> RankValue:
     return RankValue(one.rank, option.named(one.value), option.named(one.pending))
 
 
-def draining(live: LiveState, name: str) -> str:
+def draining_words(live: LiveState, name: str) -> str:
     """The number of requests still running above a lowered batch limit, in words; "" for none."""
     option = live.options.get(name)
     if option is None or name not in BATCH_LIMITS:
@@ -111,7 +111,7 @@ def drains(change: Change) -> bool:
 
 
 def find(options: Sequence[_Named], name: str) -> _Named:
-    """The option called ``name``. Raises UsageError, which suggests similar names."""
+    """The option ``name``. UsageError if there is none; it suggests a similar name."""
     for option in options:
         if option.name == name:
             return option
@@ -134,7 +134,7 @@ def parse(option: Option, text: str) -> OptionValue:
             return word in WORDS_ON
         raise UsageError(f"{option.name} is on or off, not {text!r}")
     if kind is int:
-        # The unit of speculation is draft tokens; people write off and on.
+        # 0 draft tokens means no speculation, so users write off and on.
         if word == "off" and option.minimum == 0:
             return 0
         if word == "on" and option.minimum == 0 and isinstance(option.launch, int):
@@ -174,7 +174,7 @@ def refusal(option: Option, value: OptionValue) -> str | None:
     return None
 
 
-def unfit(spec: OptionSpec, value: OptionValue) -> str | None:
+def launch_refusal(spec: OptionSpec, value: OptionValue) -> str | None:
     """Why a launch with a value is impossible, in words; None if the engine decides."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = spec.minimum, spec.maximum
@@ -183,8 +183,8 @@ def unfit(spec: OptionSpec, value: OptionValue) -> str | None:
     return None
 
 
-def refused(option: Option, value: OptionValue, reason: str, by: str = "") -> Change:
-    """The outcome of a change that was not sent."""
+def refused_change(option: Option, value: OptionValue, reason: str, by: str = "") -> Change:
+    """The outcome of a change that llmtop refused to send."""
     return Change(
         option=option.name,
         before=option.value,

@@ -16,9 +16,9 @@ CLIENTS = "--ssl-cert-reqs"  # a number of Python's ssl module: 0 none, 1 option
 
 
 def certificate_of(args: Sequence[str]) -> str:
-    """The engine's certificate file; "" when it serves plain HTTP.
+    """The engine's certificate file; "" for plain HTTP.
 
-    UsageError for flags that cannot work, and for those that llmtop cannot watch.
+    UsageError for a key without a certificate, and if the engine requires client certificates.
     """
     certificate, key = last_value(args, CERTIFICATE), last_value(args, KEY)
     if certificate is None and key is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from llmtop import UsageError
 from llmtop.engines.core.adapter import Adapter
 from llmtop.engines.core.records import LaunchSpec
-from llmtop.engines.tuning.argv_parser import given
+from llmtop.engines.tuning.argv_parser import has_flag
 from llmtop.engines.tuning.nodes import refuse_other_nodes
 from llmtop.engines.tuning.plugin_environment import INSIDE, plugin_environment
 from llmtop.engines.tuning.tls_flags import certificate_of
@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 PLUGIN_FOLDERS = (HERE / "plugin", INSIDE)
 PLUGIN_NAME = "llmtop"  # in entry_points.txt of the plugin
 
-# Both are in every version since 0.20. The scraper asks once a second, which would bury the log.
+# Every version since 0.20 has it. Without it, a log line for each scrape would flood the log.
 QUIET = ("--disable-access-log-for-endpoints", "/metrics,/health,/version,/v1/models")
 ACCESS_LOG_FLAGS = (
     "--disable-access-log-for-endpoints",
@@ -37,18 +37,18 @@ def command(spec: LaunchSpec) -> tuple[str, ...]:
 
     spec.program is everything before ``serve``: ("vllm",), a path to it, or (PYTHON, "-m", MODULE).
     """
-    if given(spec.args, "--host", "--port", "--uds"):
+    if has_flag(spec.args, "--host", "--port", "--uds"):
         raise UsageError(
             "llmtop must know where the engine listens",
-            "give --port to llmtop itself, before the --",
+            "put --port before the --, as an option of llmtop",
         )
     refuse_other_nodes(spec.args)
     if spec.model.startswith("-"):
-        raise UsageError(f"{spec.model} is a flag, not a model", "flags go behind a --")
-    quiet = () if given(spec.args, *ACCESS_LOG_FLAGS) else QUIET
+        raise UsageError(f"{spec.model} is a flag, not a model", "put the engine's flags after --")
+    quiet = () if has_flag(spec.args, *ACCESS_LOG_FLAGS) else QUIET
     program = spec.program or ADAPTER.program
-    where = ("--host", spec.host, "--port", str(spec.port))
-    return (*program, "serve", spec.model, *where, *quiet, *spec.args)
+    address = ("--host", spec.host, "--port", str(spec.port))
+    return (*program, "serve", spec.model, *address, *quiet, *spec.args)
 
 
 def environment(spec: LaunchSpec, live_socket: Path, base: Mapping[str, str]) -> dict[str, str]:
@@ -67,12 +67,12 @@ ADAPTER = Adapter(
     default_port=8000,
     program=("vllm",),
     module="vllm.entrypoints.cli.main",
-    api_key_variable="VLLM_API_KEY",  # api_server.py: used where --api-key is not given
+    api_key_variable="VLLM_API_KEY",  # api_server.py: used without --api-key
     command=command,
     environment=environment,
     read=read,
     prefixes=("vllm:", "process_start_time_seconds"),
-    # A collector may write no colon; the rest of the names stays.
+    # Some collectors replace the colon; the rest of the name is unchanged.
     renamed={"vllm_": "vllm:"},
     without_metrics="start vLLM without --disable-log-stats",
     options=OPTIONS,

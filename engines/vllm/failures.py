@@ -1,7 +1,7 @@
 """Causes of failure that only vLLM reports: its limits, with flag and value.
 
-Those marked "recorded" were seen in a log, the others are after the text in vLLM's source (0.8 to
-0.32) or in public reports. What every engine may write is in the tables of ``failures``.
+Patterns marked "recorded" were seen in a log. The others follow the text in vLLM's source (0.8 to
+0.32) or in public reports. Messages that any engine can write are in the tables of ``failures``.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ ARGUMENTS = (
         r"max_num_batched_tokens \((?P<tokens>\d{1,12})\) must be greater than or equal to "
         r"max_num_seqs \((?P<seqs>\d{1,12})\)",
         "--max-num-batched-tokens {tokens} is less than --max-num-seqs {seqs}",
-        "each running request needs a token of each step: raise the first or lower the second",
+        "each running request needs one token in each step: raise the first or lower the second",
     ),
     FailurePattern(
         r"max_num_batched_tokens \((?P<tokens>\d{1,12})\) is smaller than max_model_len "
@@ -156,7 +156,7 @@ MEMORY = (
         "the KV cache holds {most} tokens, and --max-model-len is {length}",
         "lower --max-model-len to {most}, or raise --gpu-memory-utilization",
     ),
-    FailurePattern(  # the simulated engine's
+    FailurePattern(  # of the simulated engine
         r"max seq len \((?P<length>\d{1,12})\), \d{1,12} tokens of KV cache are needed, which is "
         r"larger than the available KV cache memory \((?P<most>\d{1,12}) tokens\)",
         "the KV cache holds {most} tokens, and --max-model-len is {length}",
@@ -170,7 +170,7 @@ MEMORY = (
     ),
     FailurePattern(
         r"Cannot auto-fit max_model_len",
-        "the GPU's memory does not hold the KV cache of a single token beside the weights",
+        "the GPU's memory does not hold the KV cache of a single token in addition to the weights",
         "raise --gpu-memory-utilization, split the model over more GPUs, or quantise it",
     ),
     FailurePattern(  # recorded

@@ -1,8 +1,8 @@
 """Patterns of vLLM's log: start-up phases, memory, chosen option values.
 
 Each pattern matches within one line and skips a bounded length: a log line may be a megabyte long
-and contain users' text. Those marked "recorded" were seen in a log, the others are based on the
-text in the source of vLLM, PyTorch or Hugging Face.
+and contain users' text. Patterns marked "recorded" were seen in a log. The others follow the text
+in the source of vLLM, PyTorch or Hugging Face.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PHASES = (
             r".{0,60}?\b(?P<done>\d{1,7})/(?P<total>\d{1,7}) \["
         ),
     ),
-    # Loading takes seconds, and 7 to 12 more pass before the next line (H200, 0.26).
+    # The next line follows 7 to 12 s later (H200, 0.26).
     Phase("profiling", re.compile(r"Model loading took")),
     Phase(
         "compile",
@@ -49,7 +49,7 @@ PHASES = (
         re.compile(r"DeepGEMM warmup: .{0,80}?\b(?P<done>\d{1,7})/(?P<total>\d{1,7}) \["),
     ),
     Phase("autotuning", AUTOTUNING),
-    # Twice or more, for each kind of graph.
+    # Appears at least twice: once for each kind of graph.
     Phase(
         "CUDA graphs",
         re.compile(
@@ -90,7 +90,7 @@ _CONFIG = r"Initializing a V1 LLM engine .{1,3000}?, "
 EFFECTIVE = (
     re.compile(_CONFIG + r"max_seq_len=(?P<max_model_len>\d{1,12}),"),
     re.compile(_CONFIG + r"tensor_parallel_size=(?P<tensor_parallel_size>\d{1,6}),"),
-    # The word None is what vLLM itself calls it, and takes.
+    # vLLM writes None for no quantization, and accepts this word as a value.
     re.compile(_CONFIG + r"quantization=(?P<quantization>[\w-]{1,40}),"),
     re.compile(_CONFIG + r"enforce_eager=(?P<enforce_eager>True|False),"),
     re.compile(_CONFIG + r"kv_cache_dtype=(?P<kv_cache_dtype>\w{1,40}),"),

@@ -1,4 +1,4 @@
-"""Reads vLLM's metrics: the names of 0.20 to 0.32, and earlier names."""
+"""Reads vLLM's metrics. Names: 0.20 to 0.32, and earlier names."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ HISTOGRAMS = {
     Latency.E2E: "vllm:e2e_request_latency_seconds",
     Latency.QUEUE: "vllm:request_queue_time_seconds",
 }
-FINISHED = "vllm:request_success_total"  # despite its name it counts every ending, by reason
-FINISHED_BADLY = frozenset({"abort", "error"})
+FINISHED = "vllm:request_success_total"  # counts all finished requests, by reason
+FAILED_REASONS = frozenset({"abort", "error"})
 ACCEPTED_BY_POSITION = "vllm:spec_decode_num_accepted_tokens_per_pos_total"
 RUNNING = "vllm:num_requests_running"
 KV_USAGE = "vllm:kv_cache_usage_perc"
@@ -39,9 +39,9 @@ WAITING = "vllm:num_requests_waiting"
 SLEEP = "vllm:engine_sleep_state"
 CACHE = "vllm:cache_config_info"
 START = "process_start_time_seconds"
-# Written at the start and so always present: if missing, a collector changed the page.
+# vLLM exposes them from its start. If they are missing, a collector has changed the page.
 TOTALS = (COUNTERS[Counter.OUTPUT_TOKENS], COUNTERS[Counter.PROMPT_TOKENS])
-# Names up to 0.10. time_per_output_token then was the gap between two tokens.
+# Names up to 0.10. There, time_per_output_token is the latency between two tokens.
 OLD_NAMES = {
     KV_USAGE: ("vllm:gpu_cache_usage_perc",),
     COUNTERS[Counter.PREFIX_QUERIES]: ("vllm:gpu_prefix_cache_queries_total",),
@@ -58,7 +58,10 @@ SERIES = looked_up(
 
 
 def read(text: MetricText, time: float, elapsed: float) -> Reading:
-    """One moment of the whole server: its data-parallel engines, each a label, combined."""
+    """The reading of the whole server: its data-parallel engines, combined.
+
+    time: unix seconds. elapsed: monotonic seconds.
+    """
     names = Names(text, OLD_NAMES)
     capacity = _capacity(text)
     usage, fullest = _kv_usage(text, names.name(KV_USAGE), capacity)
@@ -109,7 +112,7 @@ def _conditions(text: MetricText, names: Names, models: tuple[str, ...]) -> list
 
 
 def _models(text: MetricText) -> tuple[str, ...]:
-    """The models that the page speaks of, in its order."""
+    """The model names on the page, in its order."""
     series = text.series(RUNNING)
     return tuple(
         dict.fromkeys(labels["model_name"] for labels, _ in series if "model_name" in labels)
@@ -117,7 +120,7 @@ def _models(text: MetricText) -> tuple[str, ...]:
 
 
 def _capacity(text: MetricText) -> dict[str, int]:
-    """Capacity of each engine's KV cache, tokens. Values are labels, and may be the word None."""
+    """The capacity of each engine's KV cache in tokens. Labels give it; a label may be "None"."""
     found: dict[str, int] = {}
     for labels, _ in text.series(CACHE):
         tokens = _label_count(labels, "kv_cache_size_tokens")
@@ -135,8 +138,10 @@ def _capacity(text: MetricText) -> dict[str, int]:
 def _kv_usage(
     text: MetricText, name: str, capacity: Mapping[str, int]
 ) -> tuple[float | None, float | None]:
-    """Mean over the engines, weighted by capacity if all are known; and the value of the fullest
-    one, None with one engine."""
+    """The mean over the engines, and the highest value (None with one engine).
+
+    The mean is weighted by capacity if all capacities are known.
+    """
     usage = [(labels.get("engine", "0"), value) for labels, value in by_engine(text.series(name))]
     if not usage:
         return None, None
@@ -157,8 +162,8 @@ def _counters(text: MetricText, names: Names) -> dict[Counter, float]:
     if finished:
         found[Counter.REQUESTS_OK] = found[Counter.REQUESTS_FAILED] = 0.0
     for labels, value in finished:
-        badly = labels.get("finished_reason") in FINISHED_BADLY
-        found[Counter.REQUESTS_FAILED if badly else Counter.REQUESTS_OK] += value
+        failed = labels.get("finished_reason") in FAILED_REASONS
+        found[Counter.REQUESTS_FAILED if failed else Counter.REQUESTS_OK] += value
     return found
 
 

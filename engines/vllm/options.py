@@ -1,4 +1,4 @@
-"""vLLM's options: its own names and flags, and what was given for them at launch."""
+"""vLLM's options: names, flags, and their values in a launch command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from llmtop import UsageError
 from llmtop.engines.core.options import Applies, OptionSpec, OptionValue
-from llmtop.engines.tuning.argv_editor import placed, rewritten, said
+from llmtop.engines.tuning.argv_editor import flag_with_value, replace_flags, with_changed_flags
 from llmtop.engines.tuning.argv_parser import launch_values, pairs, read_value
 
 _LIVE = Applies.LIVE_UP_TO_LAUNCH
@@ -170,20 +170,21 @@ def with_options(args: Sequence[str], changes: Mapping[str, OptionValue]) -> tup
         )
     elsewhere = (*_DRAFTING, _QUEUE_LIMIT)
     plain = {name: value for name, value in changes.items() if name not in elsewhere}
-    new = rewritten(OPTIONS, args, plain, long_flag)
+    new = with_changed_flags(OPTIONS, args, plain, long_flag)
     drafting = {name: value for name, value in changes.items() if name in _DRAFTING}
     if not drafting:
         return new
     config = drafted(_speculation_settings([long_flag(argument) for argument in args]), drafting)
-    words = said(_SPECULATIVE, json.dumps(config)) if config else ()
-    return placed(new, (_SPECULATIVE, _SPECULATIVE + "."), words, long=long_flag)
+    words = flag_with_value(_SPECULATIVE, json.dumps(config)) if config else ()
+    return replace_flags(new, (_SPECULATIVE, _SPECULATIVE + "."), words, long=long_flag)
 
 
 def drafted(config: Mapping[str, object], changes: Mapping[str, OptionValue]) -> dict[str, object]:
-    """A speculative configuration with another method or number of tokens; {} means none.
+    """A speculative configuration with another method or number of tokens; {} for no speculation.
 
-    With only a number, the method is n-grams, which needs nothing else. Settings of another method
-    (its draft model, its bounds) are dropped.
+    If only a number is given, the method is n-grams, because it needs nothing else. A change of the
+    method drops the settings of the old one (its draft model, its bounds). UsageError if the number
+    or the draft model is missing.
     """
     method = changes.get("speculative_method", config.get("method"))
     tokens = changes.get("num_speculative_tokens", config.get("num_speculative_tokens"))
@@ -200,7 +201,7 @@ def drafted(config: Mapping[str, object], changes: Mapping[str, OptionValue]) ->
     else:
         new = {"num_speculative_tokens": tokens}
     if method == "ngram" and config.get("method") != "ngram":
-        # vLLM's own bounds (5 and 5) find only long repetitions.
+        # vLLM's default bounds (5 and 5) find only long repetitions.
         new |= {"prompt_lookup_min": 1, "prompt_lookup_max": 4}
     if method in _WITH_MODEL and "model" not in new:
         raise UsageError(
@@ -212,32 +213,32 @@ def drafted(config: Mapping[str, object], changes: Mapping[str, OptionValue]) ->
 
 
 def long_flag(argument: str) -> str:
-    """An argument with its flag's full name; what is no short name stays as it is."""
+    """The argument, with an alias of a flag replaced by the flag's full name."""
     name, equals, value = argument.partition("=")
     head, dot, key = name.partition(".")
     return f"{_ALIASES.get(head, head)}{dot}{key}{equals}{value}"
 
 
 def _speculation_settings(args: Sequence[str]) -> dict[str, object]:
-    """Out of ``--speculative-config JSON`` or ``--speculative-config.key value``."""
-    told: dict[str, object] = {}
+    """The settings in ``--speculative-config JSON`` or ``--speculative-config.key value``."""
+    settings: dict[str, object] = {}
     for name, value in pairs(args):
         if name == _SPECULATIVE:
             try:
-                whole = json.loads(value)
+                config = json.loads(value)
             except (ValueError, RecursionError):
                 continue
-            told.update(whole if isinstance(whole, dict) else {})
+            settings.update(config if isinstance(config, dict) else {})
         elif name.startswith(_SPECULATIVE + "."):
             key = name.removeprefix(_SPECULATIVE + ".").replace("-", "_")
-            told[key] = read_value(value, int) if key == "num_speculative_tokens" else value
-    return told
+            settings[key] = read_value(value, int) if key == "num_speculative_tokens" else value
+    return settings
 
 
 def _speculation(args: Sequence[str]) -> dict[str, OptionValue]:
-    told = _speculation_settings(args)
+    settings = _speculation_settings(args)
     found: dict[str, OptionValue] = {}
-    drafts, method = told.get("num_speculative_tokens"), told.get("method")
+    drafts, method = settings.get("num_speculative_tokens"), settings.get("method")
     if isinstance(drafts, int) and not isinstance(drafts, bool):
         found["num_speculative_tokens"] = drafts
     if isinstance(method, str):

@@ -212,7 +212,7 @@ class EngineSession:
             option = resolution.find(options, name)
             reason = self._refusal(option, value, why_not, trouble)
             if reason:
-                outcomes[name] = resolution.refused(option, value, reason, self.who)
+                outcomes[name] = resolution.refused_change(option, value, reason, self.who)
             elif name in offered and (number := offered[name].number(value)) is not None:
                 ask[name], notes[name] = number, option.note
         if ask and self.live is not None:

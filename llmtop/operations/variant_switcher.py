@@ -75,7 +75,7 @@ def sort(
     for arm in ARMS:
         for name, value in wanted[arm].items():
             option = found[name]
-            if why := resolution.unfit(option.spec, value):
+            if why := resolution.launch_refusal(option.spec, value):
                 raise UsageError(why)
             if option.applies is Applies.RESTART:
                 if value != option.value:

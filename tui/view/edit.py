@@ -67,7 +67,9 @@ class Edit(Struct):
         value = resolution.parse(option, (self.text or "").strip())
         restarts = option.applies is Applies.RESTART  # needs a confirmation, is not refused
         why = (
-            resolution.unfit(option.spec, value) if restarts else resolution.refusal(option, value)
+            resolution.launch_refusal(option.spec, value)
+            if restarts
+            else resolution.refusal(option, value)
         )
         if why is None and isinstance(value, float) and not math.isfinite(value):
             why = f"{option.name} takes a number, not {value}"  # a NaN passes every check of bounds

@@ -67,7 +67,7 @@ def perform(
     """
     from llmtop.engines.supervision.restart import Wanted
     from llmtop.engines.tuning.change_plan import propose
-    from llmtop.engines.tuning.resolution import refused
+    from llmtop.engines.tuning.resolution import refused_change
     from llmtop.operations.wiring import Wiring
 
     wiring = Wiring()
@@ -85,7 +85,7 @@ def perform(
         bad = {change.option: change for change in proposal.refused}
         why = f"left as it is, since {', '.join(bad)} was refused"
         changes = [
-            bad.get(key) or refused(before[key], value, why) for key, value in wanted.items()
+            bad.get(key) or refused_change(before[key], value, why) for key, value in wanted.items()
         ]
         return finish(name, changes, None, as_json=as_json)
     flags = (*free, *flags)

@@ -163,7 +163,7 @@ def launch_line(endpoint: Endpoint, settings: Mapping[str, int]) -> str:
     import shlex
 
     from llmtop.engines.host.redaction import redact
-    from llmtop.engines.tuning.argv_editor import rewritten
+    from llmtop.engines.tuning.argv_editor import with_changed_flags
 
     record, adapter = endpoint.record, endpoint.adapter
     if record is None or not settings:
@@ -175,7 +175,7 @@ def launch_line(endpoint: Endpoint, settings: Mapping[str, int]) -> str:
         if edit is not None:
             args = edit(record.spec.args, kept)
         else:
-            args = rewritten(adapter.options, record.spec.args, kept, adapter.long_flag)
+            args = with_changed_flags(adapter.options, record.spec.args, kept, adapter.long_flag)
     except LlmtopError:
         return ""
     words = ["llmtop", "run", record.spec.kind, record.spec.model, "--", *redact(args)]

@@ -250,7 +250,7 @@ def test_phases_of_a_start() -> None:
         ),
         (["ValueError: No GPU devices found on the node"], "no usable NVIDIA GPU"),
         (["Error: No such option: --max-batch-size"], "does not know the flag --max-batch-size"),
-        (["Error: No such option '--set'."], "does not take --set"),
+        (["Error: No such option '--set'."], "does not accept --set"),
         (
             ["Error: Invalid value for '--tp_size': 'x' is not a valid integer."],
             "refused '--tp_size': 'x' is not a valid integer",
@@ -261,7 +261,7 @@ def test_phases_of_a_start() -> None:
         ),
         (
             ["RuntimeError: Failed to bind socket to 0.0.0.0:80: [Errno 13] Permission denied"],
-            "it cannot have its port (0.0.0.0:80)",
+            "the port cannot be opened (0.0.0.0:80)",
         ),
         (["RuntimeError: Executor worker returned error"], "one of its processes died"),
         (["enable_typo", "  Extra inputs are not permitted [type=extra_forbidden]"], "has a key"),
@@ -271,7 +271,7 @@ def test_phases_of_a_start() -> None:
         ),
         (
             ["The following component could not be created: KV cache manager", "memory_usage: 1"],
-            "out of GPU memory while making: KV cache manager",
+            "out of GPU memory while creating: KV cache manager",
         ),
         (["Executor creation failed with NCCL error: unhandled"], "(NCCL)"),
         (
@@ -371,7 +371,7 @@ async def test_load_is_seen_through_the_reader_and_a_restart_is_one(
 @pytest.mark.parametrize(
     ("args", "cause", "excerpt"),
     [
-        (("--fake_oom",), "out of GPU memory while making: KV cache", "Total GPU memory"),
+        (("--fake_oom",), "out of GPU memory while creating: KV cache", "Total GPU memory"),
         (("--set", "kv_cache_config.blocks=1"), "a key that this TensorRT-LLM", "config.blocks"),
         (("--max-batch-size", "8"), "does not know the flag --max-batch-size", "No such option"),
     ],

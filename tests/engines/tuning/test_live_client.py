@@ -246,7 +246,7 @@ async def test_an_error_answer_carries_the_engines_words(path: Path) -> None:
     async with FakeLiveServer(path, [{"ok": False, "protocol": 1, "error": "not\x1b[31m JSON"}]):
         with pytest.raises(LiveError) as told:
             await client(path).get()
-    assert told.value.message == "the engine did not take the request: not JSON"
+    assert told.value.message == "the engine refused the request: not JSON"
 
 
 async def test_text_from_the_engine_cannot_reach_a_terminal(path: Path) -> None:

@@ -170,7 +170,7 @@ def _check(
         text = f"The model `{body.model[:200]}` does not exist."
         raise ApiError(text, 404, "NotFoundError", "model")
     if body.n not in (None, 1):
-        raise ApiError("This engine supports only n=1", param="n")
+        raise ApiError("n must be 1: this engine returns one answer", param="n")
     if most < 1:
         raise ApiError(f"max_tokens must be at least 1, got {most}", param="max_tokens")
     if not 0 <= body.min_tokens <= most:
