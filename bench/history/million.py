@@ -26,7 +26,7 @@ from llmtop.history.facts import (
     Head,
     SampleFact,
     SeriesFact,
-    Spread,
+    SeriesSummary,
     StepsFact,
     SummaryFact,
 )
@@ -69,7 +69,7 @@ def steps_at(time: float) -> StepsFact:
 
 def record(path: Path, samples: int, *, steps: bool = False) -> None:
     def keyframe(time: float) -> list[Fact]:
-        spreads = {name.value: Spread(0.0, 1.0, 2.0, 60) for name in SeriesName}
+        spreads = {name.value: SeriesSummary(0.0, 1.0, 2.0, 60) for name in SeriesName}
         return [EngineFact(time, "llama", "vllm"), SummaryFact(time, "llama", spreads)]
 
     writer = RecordingWriter(path, Head(BEGAN, began=BEGAN), keyframe)

@@ -1,6 +1,6 @@
-"""What was seen of engines, kept: the history of this machine, and recordings as files.
+"""Stored measurements of engines: the history of this machine, and recordings as files.
 
-Here: the SQLite history with its one writer, the recording format with its writer and reader, and
-the values that both hold. Not here: the process that records (``llmtop.recorder``), and what a
-screen makes of either (``tui.sources``).
+Belongs here: the SQLite history with its single writer, the recording format with its writer and
+reader, and the values that both store. Does not belong here: the process that records
+(``llmtop.recorder``), and how a screen shows either of them (``tui.sources``).
 """

@@ -1,16 +1,17 @@
-"""The file of the history: SQLite in WAL mode, one writer, many readers; its schema and version.
+"""The history file: its schema, its version, and how it is opened.
 
-``history.db`` in the folder ``history`` of the state directory, mode 0600. Version 1 (the pragma
-``user_version``) has these tables; times are unix seconds:
+It is a SQLite database in WAL mode with one writer and many readers: ``history.db`` in the folder
+``history`` of the state directory, mode 0600. Schema version 1 (the pragma ``user_version``) has
+these tables. Times are unix seconds:
 
-- ``engines``: a row for each name and kind that was seen.
-- ``series``: the names of the charts' series; its id is the place in the rows of ``points``.
-- ``points``: ``tier`` 1 has a row a second: a 64 bit float for each series, NaN for unknown.
-  Tiers 10 and 60 have a row for each stretch of so many seconds: low, mean and high of each.
-- ``marks``, ``events``: what was changed, and what was reported.
-- ``options``: each value that an option took, as JSON.
+- ``engines``: one row for each pair of engine name and kind.
+- ``series``: the names of the chart series. ``id`` - 1 is the column of the series in ``points``.
+- ``points``: ``tier`` is the interval of a row in seconds. A row of tier 1 has one 64-bit float for
+  each series, NaN for unknown. A row of tier 10 or 60 has three: lowest, mean and highest value.
+- ``marks``: changes of an engine or its load. ``events``: the lines of the event list.
+- ``options``: each value that an option had, as JSON.
 
-Scheduler steps and GPUs are not in it (docs/guide/recordings.md).
+Scheduler steps and GPUs are not stored (docs/guide/recordings.md).
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from llmtop.engines.host.ownership import is_trusted
 from llmtop.engines.host.private_files import make_private
 
 VERSION = 1
-APPLICATION = 0x6C6C6D74  # "llmt": what file(1) and a reader know it by
+APPLICATION = 0x6C6C6D74  # "llmt": the application id, by which file(1) and readers identify it
 FILE = "history.db"
 PAGE = 4096
-FAULTS = (sqlite3.Error, TypeError, ValueError)  # what reading a damaged file can raise
+FAULTS = (sqlite3.Error, TypeError, ValueError)  # the errors that reading a damaged file can raise
 _TABLES = """
 CREATE TABLE engines (
   id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, title TEXT, url TEXT, model TEXT,
@@ -48,31 +49,34 @@ CREATE TABLE options (
 """
 
 
-# Words of SQLite about a file whose tables are not those that were made.
+# Parts of SQLite's messages about a file whose tables are not those of the schema.
 _DAMAGED = ("malformed", "no such table", "no such column", "Could not decode to UTF-8")
 
 
 class HistoryError(LlmtopError):
-    """The history cannot be used. llmtop works without it."""
+    """The history cannot be used. llmtop continues without it."""
 
 
 class DamagedHistory(HistoryError):
-    """The file is no history, or it is damaged."""
+    """The file is not a history, or it is damaged."""
 
 
 class NewerHistory(HistoryError):
-    """A newer llmtop wrote it."""
+    """A newer llmtop wrote the file, in a later schema version."""
 
 
 def open_for_writing(folder: Path) -> sqlite3.Connection:
-    """The one writer's connection; makes folder and file. HistoryError when that cannot be."""
+    """The connection of the single writer. Creates the folder and the file.
+
+    Raises HistoryError where they cannot be created or the file cannot be used.
+    """
     path = folder / FILE
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not make_private(folder):
             raise HistoryError(f"{folder} is not a private folder of this user")
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        os.close(os.open(path, flags, 0o600))  # SQLite would make it readable for all
+        os.close(os.open(path, flags, 0o600))  # SQLite would create it readable for all users
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
@@ -83,12 +87,15 @@ def open_for_writing(folder: Path) -> sqlite3.Connection:
             found.close()
             raise
     except FAULTS as error:
-        raise trouble(path, error) from error
+        raise history_error(path, error) from error
     return found
 
 
 def open_for_reading(folder: Path) -> sqlite3.Connection | None:
-    """A reader's connection; None where there is no history yet. HistoryError otherwise."""
+    """The connection of a reader; None where no history exists yet.
+
+    Raises HistoryError where the file belongs to another user, cannot be read or is damaged.
+    """
     path = folder / FILE
     try:
         if not is_trusted(path.lstat().st_uid) or path.is_symlink():
@@ -108,13 +115,16 @@ def open_for_reading(folder: Path) -> sqlite3.Connection | None:
             raise
         found.execute("PRAGMA query_only = 1")
     except FAULTS as error:
-        raise trouble(path, error) from error
+        raise history_error(path, error) from error
     return found
 
 
 def _readable(path: Path) -> sqlite3.Connection:
-    """A connection that only reads. Where nothing can be written, SQLite cannot make the files
-    beside a WAL that it needs; nor can anybody change the file, and it is read as it is."""
+    """A read-only connection.
+
+    In WAL mode, SQLite needs to create files beside the database. On a read-only folder it cannot.
+    Nobody can change the database there either, so it is opened as ``immutable``.
+    """
     address = f"{path.absolute().as_uri()}?mode=ro"
     found = sqlite3.connect(address, uri=True, timeout=0.5)
     try:
@@ -131,7 +141,7 @@ def _readable(path: Path) -> sqlite3.Connection:
 
 
 def set_aside(folder: Path) -> Path:
-    """Keep a damaged history under another name, so that a new one can begin."""
+    """Rename a damaged history, so that a new one can be created. Returns the new path."""
     path = folder / FILE
     kept = path.with_name(f"{FILE}.damaged")
     path.replace(kept)
@@ -140,8 +150,8 @@ def set_aside(folder: Path) -> Path:
     return kept
 
 
-def trouble(path: Path, error: Exception) -> HistoryError:
-    """An error of SQLite, or of reading what it gave, in plain words."""
+def history_error(path: Path, error: Exception) -> HistoryError:
+    """The HistoryError for an error of SQLite, or for an error while its rows were decoded."""
     code = getattr(error, "sqlite_errorname", "")
     if (
         not isinstance(error, sqlite3.Error)
@@ -157,9 +167,9 @@ def trouble(path: Path, error: Exception) -> HistoryError:
 def _prepare(found: sqlite3.Connection, path: Path) -> None:
     version = _version(found, path)
     if version == 0:
-        found.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table
+        found.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has an effect before the first table
     found.execute("PRAGMA journal_mode = WAL")
-    found.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing by it
+    found.execute("PRAGMA synchronous = NORMAL")  # loses commits at a power cut, not at a kill
     found.execute("PRAGMA cache_size = -512")
     found.execute("PRAGMA wal_autocheckpoint = 256")
     found.execute("PRAGMA journal_size_limit = 2097152")
@@ -172,7 +182,7 @@ def _prepare(found: sqlite3.Connection, path: Path) -> None:
 
 
 def _version(found: sqlite3.Connection, path: Path) -> int:
-    """0: nothing is in it yet."""
+    """The schema version; 0 where the file has no table yet."""
     version = int(found.execute("PRAGMA user_version").fetchone()[0])
     tables = found.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if version > VERSION:

@@ -1,4 +1,4 @@
-"""Recordings of real engines that come with llmtop."""
+"""Recordings of real engines that are installed with llmtop."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ FOLDER = Path(__file__).parent / "examples"
 
 
 def names() -> list[str]:
-    """The examples, by name."""
+    """The names of the examples, sorted."""
     return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
 
 
 def locate(text: str) -> Path:
-    """A file, or an example by its name. UsageError when it is neither."""
+    """The path that ``text`` names: a file, or an example by its name.
+
+    A text with a slash or the suffix of a recording is a path, whether or not the file exists.
+    Raises UsageError for any other text that is neither.
+    """
     path = Path(text)
     if path.suffix == SUFFIX or "/" in text or path.is_file():
         return path

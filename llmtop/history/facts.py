@@ -1,6 +1,6 @@
-"""The lines of a recording as values (docs/reference/recording.md). One value is one line.
+"""The lines of a recording as values (docs/reference/recording.md). One fact is one line.
 
-Times are unix seconds on the clock of the screen that recorded. ``None`` is unknown.
+Times are unix seconds on the clock of the process that recorded. ``None`` means unknown.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ FORMAT = 1
 
 
 class Fact(Struct, frozen=True, tag_field="kind", omit_defaults=True):
-    """One line. time: when it was so."""
+    """One line. time: the moment at which it was true."""
 
     time: float
 
 
 class Host(Struct, frozen=True):
-    """The machine that recorded. driver: of its GPUs."""
+    """The machine that recorded. driver: the version of its GPU driver."""
 
     system: str = ""
     cores: int | None = None
@@ -42,8 +42,11 @@ class Host(Struct, frozen=True):
 
 
 class Head(Fact, frozen=True, tag="head"):
-    """The first line of each member. began: when the recording began. source: where the numbers
-    come from, "" for llmtop's own sampling. interval: seconds between two samples."""
+    """The first line of each member.
+
+    llmtop: the version that wrote the file. began: when the recording began. interval: seconds
+    between two samples. source: where the numbers come from, "" for llmtop's own sampling.
+    """
 
     format: int = FORMAT
     llmtop: str = ""
@@ -55,7 +58,7 @@ class Head(Fact, frozen=True, tag="head"):
 
 
 class OptionFact(Struct, frozen=True, omit_defaults=True):
-    """One option of an engine. type: int, float, bool or str."""
+    """One option of an engine. launch: its value at the launch. type: int, float, bool or str."""
 
     name: str
     value: OptionValue = None
@@ -75,7 +78,7 @@ class OptionFact(Struct, frozen=True, omit_defaults=True):
 
 
 class EngineFact(Fact, frozen=True, tag="engine"):
-    """Who an engine is, and its options. engine: its kind, such as vllm."""
+    """The identity of an engine, and its options. engine: its kind, such as vllm."""
 
     name: str
     engine: str
@@ -97,21 +100,21 @@ class StatusFact(Fact, frozen=True, tag="status"):
 
 
 class SampleFact(Fact, frozen=True, tag="sample"):
-    """What one beat shows of an engine; None: it gives no numbers any more."""
+    """One sample of an engine. sample None: the engine no longer reports numbers."""
 
     name: str
     sample: EngineSample | None
 
 
 class SeriesFact(Fact, frozen=True, tag="series"):
-    """Points of an engine's charts, by the name of the series; None is a gap."""
+    """One point of each series of an engine's charts, by series name. None is a gap."""
 
     name: str
     values: Mapping[str, float | None]
 
 
 class StateFact(Fact, frozen=True, tag="state"):
-    """How an engine stands: its diagnosis, what is wrong, since when its numbers are stale."""
+    """The state of an engine: its diagnosis, its errors, and since when its numbers are stale."""
 
     name: str
     finding: LoadState | None = None
@@ -124,14 +127,14 @@ class StateFact(Fact, frozen=True, tag="state"):
 
 
 class GpusFact(Fact, frozen=True, tag="gpus"):
-    """All GPUs of the machine. note: why there are none."""
+    """All GPUs of the machine. note: why no GPU is shown."""
 
     gpus: tuple[GpuSample, ...] = ()
     note: str = ""
 
 
 class LoadFact(Fact, frozen=True, tag="load"):
-    """The load that one engine gets, ``target``."""
+    """The load that llmtop sends. target: the name of the engine that gets it."""
 
     load: LoadRow
     target: str | None = None
@@ -151,24 +154,25 @@ class EventFact(Fact, frozen=True, tag="event"):
 
 
 class LogFact(Fact, frozen=True, tag="log"):
-    """Lines of an engine's log, secrets hidden."""
+    """Lines of an engine's log, with secrets redacted."""
 
     name: str
     lines: tuple[str, ...]
 
 
 class SelectFact(Fact, frozen=True, tag="select"):
-    """The engine in the middle of the screen."""
+    """The engine that the screen shows in detail."""
 
     name: str | None
 
 
 class StepsFact(Fact, frozen=True, tag="steps"):
-    """Scheduler steps of one rank, by column; a column that is absent is unknown.
+    """Scheduler steps of one rank, by column. All columns have the same length.
 
-    lost: steps since the line before that were not read. read: when the engine was asked,
-    seconds from ``time``. coded, same: how a file stores the columns (``step_columns``); a reader
-    gets them as they were, with 0 and {}.
+    A column that is absent is unknown. lost: steps since the previous line that were not read.
+    read: when the engine was asked, in seconds relative to ``time``. coded, same: how the file
+    stores the columns (``step_columns``). ``decode`` restores the columns and returns the fact with
+    coded 0 and same {}.
     """
 
     name: str
@@ -181,7 +185,7 @@ class StepsFact(Fact, frozen=True, tag="steps"):
 
 
 class CausesFact(Fact, frozen=True, tag="causes"):
-    """The causes of an engine's state. since: the main cause is the same since then."""
+    """The causes of an engine's state. since: when the present main cause became the main one."""
 
     name: str
     why: Explanation | None = None
@@ -189,8 +193,11 @@ class CausesFact(Fact, frozen=True, tag="causes"):
 
 
 class OtherProcessesFact(Fact, frozen=True, tag="company"):
-    """What other processes do with an engine: its hold, the load of another llmtop, as each
-    reports itself. steps_missing: why its steps are not shown."""
+    """What other processes do with an engine.
+
+    hold: the status of a ``hold``, as that process reports it. shared_load: the load of another
+    llmtop, as that process reports it. steps_missing: why the engine's steps are not shown.
+    """
 
     name: str
     hold: Mapping[str, Any] | None = None
@@ -198,8 +205,8 @@ class OtherProcessesFact(Fact, frozen=True, tag="company"):
     steps_missing: str = ""
 
 
-class Spread(Struct, frozen=True, array_like=True):
-    """A minute of one series: lowest, mean, highest, and of how many points."""
+class SeriesSummary(Struct, frozen=True, array_like=True):
+    """The values of one series in one minute: lowest, mean, highest. n: the number of points."""
 
     low: float
     mean: float
@@ -208,18 +215,19 @@ class Spread(Struct, frozen=True, array_like=True):
 
 
 class SummaryFact(Fact, frozen=True, tag="summary"):
-    """The minute before ``time`` of an engine's charts."""
+    """An engine's charts in the ``span_s`` seconds before ``time``, by series name."""
 
     name: str
-    values: Mapping[str, Spread]
+    values: Mapping[str, SeriesSummary]
     span_s: float = 60.0
 
 
 class OutcomeFact(Fact, frozen=True, tag="outcome"):
-    """What a command reported at its end: the document that its ``--json`` prints.
+    """The result of a command: the document that its ``--json`` prints.
 
-    command: load, saturate, compare, tune or hold. histograms: of the answered requests of a load
-    by ``ttft``, ``tpot`` and ``e2e``, as pairs of a bucket's upper bound in seconds and a count.
+    command: load, saturate, compare, tune or hold. name: the engine. histograms: the latencies of
+    the answered requests of a load, by ``ttft``, ``tpot`` and ``e2e``. Each is a list of pairs: the
+    upper bound of a bucket in seconds, and its count.
     """
 
     command: str
@@ -229,7 +237,7 @@ class OutcomeFact(Fact, frozen=True, tag="outcome"):
 
 
 class EndFact(Fact, frozen=True, tag="end"):
-    """The recording was ended. reason: in a few words."""
+    """The last line of a complete recording. reason: why it ended, in a few words."""
 
     reason: str = ""
 

@@ -1,4 +1,4 @@
-"""Reads the history: what the charts of an engine held before this screen opened."""
+"""Reads the history: the values of an engine's charts from before this screen opened."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from msgspec import Struct
 from llmtop.analysis.events import Event
 from llmtop.analysis.marks import Mark
 from llmtop.history import database
-from llmtop.history.database import FAULTS, trouble
+from llmtop.history.database import FAULTS, history_error
 from llmtop.history.history_writer import FINE, KEPT_S, MINUTE, TEN
 from llmtop.printable import printable
 
 MOST_MARKS, MOST_EVENTS = 50, 200
 TEXT_CHARS = 1000
-_FAR = 1e15  # no number of a chart is larger
+_LARGEST = 1e15  # a larger absolute value in a chart is read as unknown
 
 
 class Column(NamedTuple):
-    """One series: a time and a value each; NaN is unknown."""
+    """One series: times in unix seconds and values, of equal length; NaN is unknown."""
 
     times: array[float]
     values: array[float]
 
 
 class Thinned(NamedTuple):
-    """One series in stretches: their starts, lowest, mean and highest values."""
+    """One downsampled series: the starts of its intervals in unix seconds, and the lowest, mean and
+    highest value in each. All four have the same length."""
 
     times: array[float]
     low: array[float]
@@ -40,9 +41,10 @@ class Thinned(NamedTuple):
 
 
 class Past(Struct, frozen=True):
-    """What is known of an engine before now, by the names of series.
+    """The stored charts and marks of one engine.
 
-    thinned: by seconds of a stretch, 10 and 60.
+    fine: one value a second, by series name. thinned: the downsampled series by the length of
+    their intervals in seconds (10 and 60), then by series name.
     """
 
     fine: Mapping[str, Column] = {}
@@ -51,7 +53,8 @@ class Past(Struct, frozen=True):
 
 
 class HistoryReader:
-    """Reads the history in ``folder``. Every failure is a HistoryError; usable in ``with``."""
+    """Reads the history in ``folder``. Usable in ``with``. Every method raises HistoryError when it
+    fails. Without a history file, the answers are empty."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / database.FILE
@@ -65,7 +68,11 @@ class HistoryReader:
             self._db.close()
 
     def past(self, name: str, kind: str, until: float, fine_s: float) -> Past:
-        """The charts of an engine: ``fine_s`` seconds second by second, thinned a day back."""
+        """The charts and marks of the engine ``name`` of this ``kind`` before ``until``.
+
+        until: unix seconds. fine_s: how many seconds to read at one value a second. The downsampled
+        series reach back as far as they are kept (``KEPT_S``).
+        """
         if self._db is None:
             return Past()
         try:
@@ -91,10 +98,11 @@ class HistoryReader:
                 self._marks(engine, until),
             )
         except FAULTS as error:
-            raise trouble(self._path, error) from error
+            raise history_error(self._path, error) from error
 
     def events(self, until: float) -> list[Event]:
-        """The newest events before ``until``, oldest first."""
+        """The newest events before ``until`` (unix seconds), oldest first, ``MOST_EVENTS`` of them
+        at most."""
         if self._db is None:
             return []
         query = "SELECT time, level, text, parts FROM events WHERE time < ? ORDER BY time DESC "
@@ -105,7 +113,7 @@ class HistoryReader:
                 for time, level, text, parts in reversed(rows)
             ]
         except FAULTS as error:
-            raise trouble(self._path, error) from error
+            raise history_error(self._path, error) from error
 
     def _marks(self, engine: int, until: float) -> tuple[Mark, ...]:
         assert self._db is not None
@@ -136,7 +144,10 @@ class HistoryReader:
 def _columns(
     rows: list[tuple[float, bytes]], names: list[str], parts: int
 ) -> dict[str, tuple[array[float], list[array[float]]]]:
-    """Rows of packed floats as columns; a series without a value is left out."""
+    """Convert rows of packed floats to times and columns, by series name.
+
+    parts: values of a series in a row. A series without any value is left out.
+    """
     width = parts * len(names)
     empty = array("d", [math.nan]) * width
     whole = array("d")
@@ -147,19 +158,19 @@ def _columns(
             whole += empty[len(got) :]
     times = array("d", [time for time, _ in rows])
     found = {}
-    for place, name in enumerate(names):
-        columns = [whole[parts * place + part :: width] for part in range(parts)]
+    for position, name in enumerate(names):
+        columns = [whole[parts * position + part :: width] for part in range(parts)]
         if all(math.isnan(value) for value in columns[0]):
             continue
-        found[printable(name)] = times[:], [_possible(one) for one in columns]
+        found[printable(name)] = times[:], [_bounded(one) for one in columns]
     return found
 
 
-def _possible(column: array[float]) -> array[float]:
-    """Nothing in it is larger than a number of a chart."""
-    if all(not abs(value) > _FAR for value in column):
+def _bounded(column: array[float]) -> array[float]:
+    """The column with NaN in place of values that are too large."""
+    if all(not abs(value) > _LARGEST for value in column):
         return column
-    return array("d", (value if abs(value) <= _FAR else math.nan for value in column))
+    return array("d", (value if abs(value) <= _LARGEST else math.nan for value in column))
 
 
 def _text(text: object) -> str:

@@ -1,4 +1,4 @@
-"""Writes the history: a row a second for each engine, thinned rows, and a bound on the whole."""
+"""Writes the history: one row a second for each engine, downsampled rows, and a size limit."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from llmtop.analysis.marks import Mark
 from llmtop.analysis.thinning import Stretch, Thinner
 from llmtop.engines.core.options import OptionValue
 from llmtop.history import database
-from llmtop.history.database import FAULTS, PAGE, trouble
+from llmtop.history.database import FAULTS, PAGE, history_error
 
-FINE, TEN, MINUTE = 1, 10, 60
-KEPT_S = {FINE: 2 * 3600.0, TEN: 12 * 3600.0, MINUTE: 24 * 3600.0}
+FINE, TEN, MINUTE = 1, 10, 60  # the tiers: seconds of one row
+KEPT_S = {FINE: 2 * 3600.0, TEN: 12 * 3600.0, MINUTE: 24 * 3600.0}  # age at which rows are deleted
 MOST_BYTES = 200 * 2**20
 MOST_EVENTS = 20_000
 PRUNE_EVERY_S = 60.0
-REDO_S = 120.0  # of the newest rows, thinned again after a start: a kill lost what was collected
+# After a start, this many seconds of the newest rows are downsampled again. A killed process loses
+# the intervals that it had not finished.
+REDO_S = 120.0
 
 
 class Identity(Struct, frozen=True):
-    """Who an engine is in the history. Name and kind tell engines apart."""
+    """The identity of an engine in the history. Name and kind together are its key."""
 
     name: str
     kind: str
@@ -41,59 +43,66 @@ class Identity(Struct, frozen=True):
 
 
 class HistoryWriter:
-    """The one writer. Not for several threads. Every failure is a HistoryError.
+    """The single writer of the history in ``folder``. Not thread-safe.
 
-    Facts are in the file after ``commit``. most_bytes: of the whole file.
+    Every method raises HistoryError when it fails. Data is in the file only after ``commit``.
+    most_bytes: the size limit of the file.
     """
 
     def __init__(self, folder: Path, most_bytes: int = MOST_BYTES) -> None:
         self._path = folder / database.FILE
         self._db = database.open_for_writing(folder)
         self._most = most_bytes
-        self._places: dict[str, int] = {}
+        self._columns: dict[str, int] = {}  # position in a row, by series name
         self._engines: dict[tuple[str, str], tuple[int, Identity]] = {}
         self._thinners: dict[tuple[int, int, str], Thinner] = {}
-        self._stretches: dict[tuple[int, int], float] = {}
+        self._intervals: dict[tuple[int, int], float] = {}  # start, by engine and tier
         self._pruned = -math.inf
         try:
             rows = self._db.execute("SELECT name, id FROM series").fetchall()
-            self._places = {str(name): int(place) - 1 for name, place in rows}
+            self._columns = {str(name): int(series) - 1 for name, series in rows}
             self._db.execute("BEGIN")
-            self._thin_again()
+            self._redo_downsampling()
         except FAULTS as error:
             self._db.close()
-            raise trouble(self._path, error) from error
+            raise history_error(self._path, error) from error
 
     def add(self, who: Identity, time: float, values: Mapping[str, float | None]) -> None:
-        """A row of an engine's charts; one at the same moment is replaced."""
+        """Add one row of an engine's charts: values by series name, None for unknown.
+
+        time: unix seconds. A row with the same time is replaced.
+        """
         with self._guard():
             engine = self._engine(who, time)
             self._row(engine, FINE, time, self._pack(values))
-            self._thin(engine, time, values)
+            self._downsample(engine, time, values)
 
     def mark(self, who: Identity, mark: Mark) -> None:
-        """A change of an engine or its load."""
+        """Add a change of an engine or its load."""
         with self._guard():
             values = (self._engine(who, mark.time), mark.time, mark.label, mark.effect, mark.load)
             query = "INSERT OR IGNORE INTO marks VALUES (?, ?, ?, ?, ?, ?)"
             self._db.execute(query, (*values, mark.since))
 
     def event(self, event: Event) -> None:
-        """A line of the event list."""
+        """Add a line of the event list."""
         with self._guard():
             parts = msgspec.json.encode(event.parts).decode() if event.parts else None
             values = (event.time, event.text, event.level, parts)
             self._db.execute("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)", values)
 
     def option(self, who: Identity, time: float, name: str, value: OptionValue) -> None:
-        """A value that an option took."""
+        """Add a value that the option ``name`` got at ``time`` (unix seconds)."""
         with self._guard():
             text = msgspec.json.encode(value).decode()
             values = (self._engine(who, time), time, name, text)
             self._db.execute("INSERT OR IGNORE INTO options VALUES (?, ?, ?, ?)", values)
 
     def commit(self, now: float) -> None:
-        """Put what was added into the file; now and then forget what is old."""
+        """Write the added data to the file. Once in ``PRUNE_EVERY_S``, delete what is too old.
+
+        now: unix seconds.
+        """
         with self._guard():
             self._db.execute("COMMIT")
             if not 0 <= now - self._pruned < PRUNE_EVERY_S:
@@ -102,7 +111,7 @@ class HistoryWriter:
             self._db.execute("BEGIN")
 
     def close(self) -> None:
-        """Write what is left and close the file."""
+        """Commit and close the file."""
         with contextlib.suppress(sqlite3.Error):
             self._db.execute("COMMIT")
         self._db.close()
@@ -112,7 +121,7 @@ class HistoryWriter:
         try:
             yield
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise trouble(self._path, error) from error
+            raise history_error(self._path, error) from error
 
     def _engine(self, who: Identity, time: float) -> int:
         known = self._engines.get((who.name, who.kind))
@@ -133,53 +142,53 @@ class HistoryWriter:
         self._engines[who.name, who.kind] = engine, who
         return engine
 
-    def _place(self, name: str) -> int:
-        place = self._places.get(name)
-        if place is None:
-            place = len(self._places)
-            self._db.execute("INSERT INTO series VALUES (?, ?)", (place + 1, name))
-            self._places[name] = place
-        return place
+    def _column(self, name: str) -> int:
+        column = self._columns.get(name)
+        if column is None:
+            column = len(self._columns)
+            self._db.execute("INSERT INTO series VALUES (?, ?)", (column + 1, name))
+            self._columns[name] = column
+        return column
 
     def _pack(self, values: Mapping[str, float | None]) -> bytes:
-        places = {self._place(name): value for name, value in values.items()}
-        row = array("d", [math.nan]) * (max(places, default=-1) + 1)
-        for place, value in places.items():
-            row[place] = math.nan if value is None else value
+        by_column = {self._column(name): value for name, value in values.items()}
+        row = array("d", [math.nan]) * (max(by_column, default=-1) + 1)
+        for column, value in by_column.items():
+            row[column] = math.nan if value is None else value
         return row.tobytes()
 
-    def _thin(self, engine: int, time: float, values: Mapping[str, float | None]) -> None:
+    def _downsample(self, engine: int, time: float, values: Mapping[str, float | None]) -> None:
         for tier in (TEN, MINUTE):
             began = time // tier * tier
-            before = self._stretches.get((engine, tier))
+            before = self._intervals.get((engine, tier))
             if before is not None and began != before:
-                self._end_stretch(engine, tier, before)
-            self._stretches[engine, tier] = began
+                self._end_interval(engine, tier, before)
+            self._intervals[engine, tier] = began
             for name, value in values.items():
                 thinner = self._thinners.get((engine, tier, name))
                 if thinner is None:
                     thinner = self._thinners[engine, tier, name] = Thinner(tier)
                 thinner.add(time, value)
 
-    def _end_stretch(self, engine: int, tier: int, began: float) -> None:
+    def _end_interval(self, engine: int, tier: int, began: float) -> None:
         found: dict[int, Stretch] = {}
-        for name in self._places:
+        for name in self._columns:
             thinner = self._thinners.get((engine, tier, name))
-            stretch = thinner.take() if thinner is not None else None
-            if stretch is not None and stretch.n:
-                found[self._place(name)] = stretch
+            summary = thinner.take() if thinner is not None else None
+            if summary is not None and summary.n:
+                found[self._column(name)] = summary
         row = array("d", [math.nan]) * (3 * (max(found, default=-1) + 1))
-        for place, one in found.items():
-            row[3 * place : 3 * place + 3] = array("d", (one.low, one.mean, one.high))
+        for column, one in found.items():
+            row[3 * column : 3 * column + 3] = array("d", (one.low, one.mean, one.high))
         self._row(engine, tier, began, row.tobytes())
 
     def _row(self, engine: int, tier: int, time: float, row: bytes) -> None:
         query = "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?)"
         self._db.execute(query, (engine, tier, time, row))
 
-    def _thin_again(self) -> None:
-        """Collect once more what the process before had not yet written thinned."""
-        names = {place: name for name, place in self._places.items()}
+    def _redo_downsampling(self) -> None:
+        """Downsample again the newest rows, whose intervals the previous process did not finish."""
+        names = {column: name for name, column in self._columns.items()}
         newest = self._db.execute("SELECT engine, max(time) FROM points WHERE tier = 1 GROUP BY 1")
         for engine, last in newest.fetchall():
             since = (last - REDO_S) // MINUTE * MINUTE
@@ -187,27 +196,27 @@ class HistoryWriter:
             for time, packed in self._db.execute(query, (engine, since)).fetchall():
                 row = array("d", packed)
                 values = {
-                    names[place]: None if math.isnan(value) else value
-                    for place, value in enumerate(row)
-                    if place in names
+                    names[column]: None if math.isnan(value) else value
+                    for column, value in enumerate(row)
+                    if column in names
                 }
-                self._thin(engine, time, values)
+                self._downsample(engine, time, values)
 
     def _prune(self, now: float) -> None:
         for tier, kept in KEPT_S.items():
-            self._forget("points", f"tier = {tier} AND time < ?", now - kept)
+            self._delete("points", f"tier = {tier} AND time < ?", now - kept)
         for table in ("marks", "events", "options"):
-            self._forget(table, "time < ?", now - KEPT_S[MINUTE])
+            self._delete(table, "time < ?", now - KEPT_S[MINUTE])
         query = "SELECT time FROM events ORDER BY time DESC LIMIT 1 OFFSET ?"
         oldest = self._db.execute(query, (MOST_EVENTS,)).fetchone()
         if oldest is not None:
-            self._forget("events", "time <= ?", oldest[0])
-        self._bound()
+            self._delete("events", "time <= ?", oldest[0])
+        self._limit_size()
         self._db.execute("PRAGMA incremental_vacuum(256)")
         self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
-    def _bound(self) -> None:
-        """Above the bound the oldest tenth goes: first rows a second, then thinned ones."""
+    def _limit_size(self) -> None:
+        """While the file is too large, delete the oldest tenth of a tier, the finest tier first."""
         for tier in KEPT_S:
             while self._used() > self._most:
                 query = "SELECT min(time), max(time) FROM points WHERE tier = ?"
@@ -215,12 +224,12 @@ class HistoryWriter:
                 if first is None or last <= first:
                     break
                 before = first + (last - first) / 10
-                self._forget("points", f"tier = {tier} AND time < ?", before)
+                self._delete("points", f"tier = {tier} AND time < ?", before)
 
     def _used(self) -> int:
         pages = self._db.execute("PRAGMA page_count").fetchone()[0]
         free = self._db.execute("PRAGMA freelist_count").fetchone()[0]
         return int(pages - free) * PAGE
 
-    def _forget(self, table: str, where: str, before: float) -> None:
+    def _delete(self, table: str, where: str, before: float) -> None:
         self._db.execute(f"DELETE FROM {table} WHERE {where}", (before,))

@@ -1,4 +1,5 @@
-"""The figures of a load as a recording holds them, to and from the load's own values."""
+"""The figures of a load as a recording stores them, and the conversion from and to the load's
+values."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from llmtop.loadgen.core.results import NOTHING, ClientHealth, LatencySummary, L
 
 
 class HealthRow(Struct, frozen=True, omit_defaults=True):
-    """``ClientHealth`` without what its verdicts were made of."""
+    """``ClientHealth`` without the data that its verdicts were computed from."""
 
     verdict: str = "valid"
     clock: str = ""
@@ -27,7 +28,10 @@ class HealthRow(Struct, frozen=True, omit_defaults=True):
 
 
 class LoadRow(Struct, frozen=True, omit_defaults=True):
-    """``LoadSnapshot``: the load at one moment. Latencies in seconds over ``window_s``."""
+    """A stored ``LoadSnapshot``: the load at one moment. The fields mean the same.
+
+    Times and latencies are in seconds. Latencies and rates are over the last ``window_s`` seconds.
+    """
 
     time: float
     loop: str
@@ -61,7 +65,7 @@ class LoadRow(Struct, frozen=True, omit_defaults=True):
 
 
 def row_of(load: LoadSnapshot) -> LoadRow:
-    """A snapshot as a row."""
+    """Convert a snapshot to a row."""
     values = {name: getattr(load, name) for name in LoadRow.__struct_fields__}
     health = load.health
     kept = {name: getattr(health, name) for name in HealthRow.__struct_fields__}
@@ -71,7 +75,7 @@ def row_of(load: LoadSnapshot) -> LoadRow:
 
 
 def snapshot_of(row: LoadRow) -> LoadSnapshot:
-    """A row as the snapshot that it was."""
+    """Convert a row back to a snapshot."""
     values = {name: getattr(row, name) for name in LoadRow.__struct_fields__}
     health = row.health
     kept = {name: getattr(health, name) for name in HealthRow.__struct_fields__}
@@ -80,7 +84,7 @@ def snapshot_of(row: LoadRow) -> LoadSnapshot:
 
 
 def _finite(verdict: Verdict) -> Verdict:
-    """JSON has no infinity: an unbounded error is an unknown one."""
+    """The verdict with an infinite bound replaced by None, because JSON has no infinity."""
     if verdict.bound is None or math.isfinite(verdict.bound):
         return verdict
     from llmtop.values import replace

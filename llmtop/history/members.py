@@ -1,6 +1,6 @@
-"""The members of a recording: gzip (RFC 1952), each with its own length and start in its header.
+"""The gzip members of a recording (RFC 1952). Each header holds the member's length and start.
 
-A reader finds a moment by hopping over the headers; ``zcat`` sees one text.
+A reader finds a moment by skipping from header to header. ``zcat`` reads the file as one text.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ import zlib
 
 from msgspec import Struct
 
-from llmtop.history.fact_codec import FAR, RecordingError
+from llmtop.history.fact_codec import LATEST_TIME, RecordingError
 
-# ID1 ID2, deflate, FEXTRA, no time, no hint, unknown system, length of the extra field; then one
+# RFC 1952: ID1 ID2, CM 8 (deflate), FLG FEXTRA, MTIME 0, XFL 0, OS 255 (unknown), XLEN. Then one
 # subfield "LT" of 16 bytes: the length of the member (0: not ended) and the unix time of its start.
 _HEADER = struct.Struct("<4sIBBH2sHQd")
 _START = b"\x1f\x8b\x08\x04"
 _EXTRA = 20
 HEADER_BYTES = _HEADER.size
 _TRAILER = struct.Struct("<II")
-TEXT_BYTES = 64 * 2**20  # of one member: more is no recording, but a bomb
+TEXT_BYTES = 64 * 2**20  # of one member: a limit against decompression bombs
 MOST_MEMBERS = 600_000  # more than a year of minutes
-LEVEL = 6
+LEVEL = 6  # of the compression
 
 
 class Member(Struct, frozen=True):
-    """One member. offset, length: bytes in the file; start: unix seconds. whole: it was ended."""
+    """One member. offset, length: bytes in the file. start: unix seconds. whole: its end was
+    written; only the last member can lack it."""
 
     offset: int
     length: int
@@ -35,19 +36,20 @@ class Member(Struct, frozen=True):
 
 
 def header(length: int, start: float) -> bytes:
-    """The header of a member."""
+    """The header of a member. length: in bytes, 0 while it is written. start: unix seconds."""
     return _HEADER.pack(_START, 0, 0, 255, _EXTRA, b"LT", 16, length, start)
 
 
 def trailer(crc: int, size: int) -> bytes:
-    """The end of a member: the checksum and the length of its text."""
+    """The end of a member: the CRC-32 and the length in bytes of its text."""
     return _TRAILER.pack(crc, size & 0xFFFFFFFF)
 
 
 def index(fd: int) -> list[Member]:
-    """All members of a file, in its order; the last one may not have been ended.
+    """All members of a file, in its order. The last one may not be whole.
 
-    RecordingError when the file does not begin with one.
+    Stops at the first damaged header. Raises RecordingError when the file does not begin with a
+    member.
     """
     size = os.fstat(fd).st_size
     found: list[Member] = []
@@ -56,8 +58,8 @@ def index(fd: int) -> list[Member]:
         begun = _HEADER.unpack(os.pread(fd, HEADER_BYTES, at))
         start, time = begun[0], begun[8]
         if (start, begun[4], begun[5], begun[6]) != (_START, _EXTRA, b"LT", 16):
-            break  # damaged: what is before it can be read
-        if not 0 <= time < FAR:
+            break  # damaged: the members before it can be read
+        if not 0 <= time < LATEST_TIME:
             break
         length = begun[7]
         whole = HEADER_BYTES < length <= size - at
@@ -71,10 +73,12 @@ def index(fd: int) -> list[Member]:
 
 
 def text(fd: int, member: Member, limit: int = TEXT_BYTES) -> bytes:
-    """The text of a member, as much of it as there is; RecordingError when it is damaged or
-    larger than ``limit`` bytes."""
-    # Deflate never enlarges a text by so much: further bytes of the file are not part of this
-    # member.
+    """The text of a member. Of a member that is not whole, the part that can be read.
+
+    Raises RecordingError when it is damaged or larger than ``limit`` bytes.
+    """
+    # A bound on the bytes to read. Deflate enlarges a text by less, so bytes beyond the bound
+    # cannot belong to a text of ``limit`` bytes.
     size = min(member.length - HEADER_BYTES, limit + limit // 8 + 65_536)
     data = os.pread(fd, size, member.offset + HEADER_BYTES)
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -83,7 +87,7 @@ def text(fd: int, member: Member, limit: int = TEXT_BYTES) -> bytes:
     except zlib.error as error:
         if member.whole:
             raise RecordingError("the recording is damaged") from error
-        return _until_the_damage(data, limit)
+        return _readable_part(data, limit)
     if inflate.unconsumed_tail:
         raise RecordingError(f"a minute of the recording is larger than {limit // 2**20} MiB")
     if member.whole and inflate.unused_data[:8] != trailer(zlib.crc32(made), len(made)):
@@ -92,7 +96,8 @@ def text(fd: int, member: Member, limit: int = TEXT_BYTES) -> bytes:
 
 
 def beginning(fd: int, member: Member, size: int = 64 * 1024) -> bytes:
-    """The first ``size`` bytes of a member's text, without reading all of it."""
+    """At most the first ``size`` bytes of a member's text, without reading all of it; b"" where it
+    is damaged."""
     data = os.pread(fd, min(member.length, size) - HEADER_BYTES, member.offset + HEADER_BYTES)
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size)
@@ -100,8 +105,9 @@ def beginning(fd: int, member: Member, size: int = 64 * 1024) -> bytes:
         return b""
 
 
-def _until_the_damage(data: bytes, limit: int) -> bytes:
-    """What can be read of a member that was cut off: each second was written on its own."""
+def _readable_part(data: bytes, limit: int) -> bytes:
+    """The text of a truncated member up to the damage. The writer flushes each second, so all of
+    it but the last second can be decompressed."""
     inflate, made = zlib.decompressobj(-zlib.MAX_WBITS), bytearray()
     for at in range(0, len(data), 256):
         try:

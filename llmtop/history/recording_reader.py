@@ -1,4 +1,4 @@
-"""Reads a recording: what it holds, and its facts between two moments."""
+"""Reads a recording: its engines, its duration, and its facts between two moments."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from llmtop.history.fact_codec import RecordingError, check_format, decode, kind
 from llmtop.history.facts import EngineFact, Fact, Head
 from llmtop.history.members import Member
 
-_SURVEYED = frozenset({"summary", "mark", "event"})
-_MOVING = frozenset({"series", "steps"})
+_OVERVIEW_KINDS = frozenset({"summary", "mark", "event"})
+_DATA_KINDS = frozenset({"series", "steps"})  # the first one ends the keyframe of a member
 _STEPS = re.compile(rb'^\{"kind":"steps","time":(\d{1,12}(?:\.\d{1,20})?),')
-KEPT = 40  # members whose text is kept: a seek reads the twenty minutes before it
+KEPT = 40  # members whose text stays in memory: a seek reads the twenty minutes before its target
 
 
 class Recording:
-    """One recording, open. Close it at the end; usable in ``with``.
+    """One open recording. The caller closes it; usable in ``with``.
 
-    UsageError when there is no such file; RecordingError when it is none of ours, or of a newer
-    format. ``remark``: what is wrong with it, "" as a rule; the rest of it can be used.
+    Raises UsageError where the file cannot be opened, and RecordingError where it is not a
+    recording or has a newer format. began, ended: unix seconds. remark: what is wrong with the
+    file, "" where nothing is; the part that can be read is still usable.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,11 +40,11 @@ class Recording:
             self.head = self._read_head()
         except LlmtopError as error:
             os.close(self._fd)
-            raise _about(path, error) from None
+            raise _with_path(path, error) from None
         self._starts = [one.start for one in self._members]
         if sorted(self._starts) != self._starts:
             os.close(self._fd)
-            raise RecordingError(f"{path}: the times of the recording are in disorder")
+            raise RecordingError(f"{path}: the times of the recording are not in order")
         self.began = self._members[0].start
         self.ended = self._find_end()
 
@@ -60,16 +61,16 @@ class Recording:
 
     @property
     def member_count(self) -> int:
-        """How many members it has: about one a minute."""
+        """The number of its members: about one a minute."""
         return len(self._members)
 
     @property
     def duration_s(self) -> float:
-        """From its first fact to its last one."""
+        """Seconds from its first fact to its last one."""
         return max(0.0, self.ended - self.began)
 
     def engines(self) -> dict[str, EngineFact]:
-        """The engines by name, as the last member that has them reports."""
+        """The engines of the first and the last member by name, each as reported last."""
         found: dict[str, EngineFact] = {}
         for number in dict.fromkeys((0, len(self._members) - 1)):
             for line in self._lines(number):
@@ -86,10 +87,11 @@ class Recording:
         kinds: Collection[str] = (),
         steps_since: float = 0.0,
     ) -> Iterator[Fact]:
-        """The facts of ``since <= time <= until`` in the order of the file; kinds: only these.
+        """The facts with ``since <= time <= until`` (unix seconds), in the order of the file.
 
-        steps_since: earlier steps are passed over: they are most of a recording.
-        A member begins with what holds at its start. RecordingError for a damaged part.
+        kinds: only facts of these kinds; all where it is empty. steps_since: steps before this time
+        are skipped without decoding them, because they are most of a recording. Raises
+        RecordingError at a damaged part.
         """
         for line in self.lines(since, until, kinds):
             if steps_since and _is_steps_before(line, steps_since):
@@ -99,7 +101,10 @@ class Recording:
                 yield fact
 
     def lines(self, since: float, until: float, kinds: Collection[str] = ()) -> Iterator[bytes]:
-        """The lines of all members that have a part of this time; they are not decoded yet."""
+        """The undecoded lines of all members that overlap this time, of these kinds only.
+
+        since, until: unix seconds. The lines of a member can lie outside this time.
+        """
         first = max(0, bisect_right(self._starts, since) - 1)
         for number in range(first, bisect_right(self._starts, until)):
             for line in self._lines(number):
@@ -107,26 +112,31 @@ class Recording:
                     yield line
 
     def start_before(self, time: float) -> float:
-        """The start of the member that holds ``time``: all that is true then is said from there."""
+        """The start of the member that holds ``time``, unix seconds. Its keyframe gives the full
+        state, so a reader that wants the state at ``time`` begins here."""
         return self._starts[max(0, bisect_right(self._starts, time) - 1)]
 
     def beginnings(self) -> Iterator[Fact]:
-        """Summaries, marks and events that the members begin with, as far as each is new."""
+        """The summaries, marks and events in the keyframes of all members, without repetitions.
+
+        They give an overview of the whole recording without reading all of it.
+        """
         seen: set[bytes] = set()
         for member in self._members:
             for line in members.beginning(self._fd, member).split(b"\n")[:-1]:
                 kind = kind_of(line)
-                if kind not in _SURVEYED:
-                    if kind in _MOVING:
-                        break  # the beginning is over
+                if kind not in _OVERVIEW_KINDS:
+                    if kind in _DATA_KINDS:
+                        break
                     continue
-                what = (
+                # A repeated mark or event differs only in the time of its line.
+                key = (
                     line if kind == "summary" else line.partition(b'"time":')[2].partition(b",")[2]
                 )
-                if what in seen:
+                if key in seen:
                     continue
                 if kind != "summary" and len(seen) < 10_000:
-                    seen.add(what)
+                    seen.add(key)
                 try:
                     fact = decode(line)
                 except RecordingError:
@@ -149,7 +159,7 @@ class Recording:
             return known
         member = self._members[number]
         made = members.text(self._fd, member).split(b"\n")
-        last = made.pop()  # after the last line end: nothing, or a line that was cut off
+        last = made.pop()  # after the last line end: b"", or a truncated line
         if last:
             self.remark = "the recording ends in the middle of a line: it was cut off"
         self._texts[number] = made
@@ -158,7 +168,7 @@ class Recording:
         return made
 
     def _find_end(self) -> float:
-        """The last time of the file, as far as its end can be read."""
+        """The last time in the file, unix seconds. Drops members at the end that are damaged."""
         if not self._members[-1].whole:
             self.remark = "the recording was not ended: what recorded it was killed"
         for number in range(len(self._members) - 1, -1, -1):
@@ -192,7 +202,7 @@ def _open(path: Path) -> int:
     return fd
 
 
-def _about(path: Path, error: LlmtopError) -> LlmtopError:
+def _with_path(path: Path, error: LlmtopError) -> LlmtopError:
     if error.message.startswith(str(path)):
         return error
     return RecordingError(f"{path}: {error.message}", error.hint)

@@ -1,4 +1,4 @@
-"""Writes a recording: a line for each fact, a gzip member for each minute."""
+"""Writes a recording: one line for each fact, one gzip member for each minute."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from llmtop.history.fact_codec import RecordingError, encode
 from llmtop.history.facts import EndFact, Fact, Head
 from llmtop.history.members import LEVEL, header, trailer
 
-MEMBER_S = 60.0  # of time in one member: what is read at least to jump to a moment
-MEMBER_BYTES = 8 * 2**20  # of text in one
+MEMBER_S = 60.0  # seconds in one member: a reader that seeks decompresses at least one member
+MEMBER_BYTES = 8 * 2**20  # of text, before compression, at which the next member begins
 MOST_BYTES = 4 * 2**30  # of a whole recording, to protect the disk
 SUFFIX = ".llmtop"
 
 
 class RecordingWriter:
-    """One recording that grows. Not for several threads.
+    """Writes one new recording. Not thread-safe.
 
-    keyframe: the facts that each member begins with, so that it can be read without those before
-    it. UsageError where the file is there already or cannot be made. After each ``write`` all is
-    with the kernel: what ends this process loses nothing of it.
+    keyframe: returns the full state at a time in unix seconds. Each member begins with it, so that
+    a reader needs no earlier member. Raises UsageError where the file exists or cannot be created.
+    After ``write`` the kernel has all data, so the end of this process loses none of it.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class RecordingWriter:
         try:
             self._fd = os.open(path, flags, 0o600)
         except FileExistsError:
-            raise UsageError(f"{path} is there already", "choose another file name") from None
+            raise UsageError(f"{path} exists already", "choose another file name") from None
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {_why(error)}") from None
         self._deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -45,7 +45,11 @@ class RecordingWriter:
         self._open_member = self._closed = False
 
     def write(self, time: float, facts: Iterable[Fact]) -> None:
-        """Add facts; RecordingError when they cannot be written, or nothing more may be."""
+        """Append facts. time: unix seconds; it decides when the next member begins.
+
+        Raises RecordingError when they cannot be written, the recording was closed, or it has
+        reached ``MOST_BYTES``.
+        """
         full = time - self._began >= MEMBER_S or self._text_bytes >= MEMBER_BYTES
         if self._closed:
             raise RecordingError(f"{self.path} was ended")
@@ -58,7 +62,10 @@ class RecordingWriter:
         self._put(facts)
 
     def close(self, time: float, reason: str = "") -> None:
-        """End it. Raises RecordingError when not all of it could be written."""
+        """Write the last line and end the recording. reason: why it ends, in a few words.
+
+        A second call does nothing. Raises RecordingError when not all of it could be written.
+        """
         if self._closed:
             return
         try:
@@ -96,7 +103,8 @@ class RecordingWriter:
         self._emit(self._deflate.compress(text) + self._deflate.flush(zlib.Z_SYNC_FLUSH))
 
     def _emit(self, data: bytes) -> None:
-        """All of it, or none: a part of it would hide what is written after it."""
+        """Write all of ``data`` at the end of the file. After an error nothing more is written: a
+        reader could not decompress what follows a partial write."""
         done = 0
         try:
             while done < len(data):

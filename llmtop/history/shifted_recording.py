@@ -1,4 +1,4 @@
-"""A recording on another one's clock, so that both are seen at the same time of their course."""
+"""A recording with shifted times, so that two recordings can be replayed side by side."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _Shifted = TypeVar("_Shifted", bound=Struct)
 
 
 class ShiftedRecording(Recording):
-    """The recording in ``path``, with all of its times moved so that it begins at ``begins_at``."""
+    """The recording in ``path``, with all its times shifted so that it begins at ``begins_at``
+    (unix seconds)."""
 
     def __init__(self, path: Path, begins_at: float) -> None:
         super().__init__(path)
@@ -35,25 +36,25 @@ class ShiftedRecording(Recording):
         kinds: Collection[str] = (),
         steps_since: float = 0.0,
     ) -> Iterator[Fact]:
-        """As of ``Recording``, in moved times."""
+        """As in ``Recording``, in shifted times."""
         by = self._by
         early = steps_since - by if steps_since else 0.0
         for fact in super().facts(since - by, until - by, kinds, early):
-            yield moved(fact, by)
+            yield shifted(fact, by)
 
     def beginnings(self) -> Iterator[Fact]:
-        """As of ``Recording``, in moved times."""
+        """As in ``Recording``, in shifted times."""
         for fact in super().beginnings():
-            yield moved(fact, self._by)
+            yield shifted(fact, self._by)
 
     def start_before(self, time: float) -> float:
-        """As of ``Recording``, in moved times."""
+        """As in ``Recording``, in shifted times."""
         return super().start_before(time - self._by) + self._by
 
 
-def moved(fact: Fact, by: float) -> Fact:
-    """A fact, so many seconds later."""
-    if isinstance(fact, SeriesFact | StepsFact):  # most of them, and their time is the only one
+def shifted(fact: Fact, by: float) -> Fact:
+    """The fact with ``by`` seconds added to all its times."""
+    if isinstance(fact, SeriesFact | StepsFact):  # the most frequent kinds have only one time
         return replace(fact, time=fact.time + by)
     if isinstance(fact, SampleFact):
         sample = fact.sample
@@ -63,10 +64,10 @@ def moved(fact: Fact, by: float) -> Fact:
     if isinstance(fact, OtherProcessesFact) and fact.hold is not None:
         hold = {key: _time(key, value, by) for key, value in fact.hold.items()}
         return replace(fact, time=fact.time + by, hold=hold)
-    return _moved(fact, by)
+    return _shifted(fact, by)
 
 
-def _moved(value: _Shifted, by: float) -> _Shifted:
+def _shifted(value: _Shifted, by: float) -> _Shifted:
     changes = {}
     for name in value.__struct_fields__:
         before = getattr(value, name)
@@ -80,7 +81,7 @@ def _time(name: str, value: Any, by: float) -> Any:
     if name in _TIMES and isinstance(value, float | int) and not isinstance(value, bool):
         return value + by
     if isinstance(value, Struct):
-        return _moved(value, by)
+        return _shifted(value, by)
     if isinstance(value, tuple) and value and isinstance(value[0], Struct):
-        return tuple(_moved(one, by) if isinstance(one, Struct) else one for one in value)
+        return tuple(_shifted(one, by) if isinstance(one, Struct) else one for one in value)
     return value

@@ -1,7 +1,8 @@
-"""Scheduler steps as a recording stores them: columns of small whole numbers, which compress well.
+"""How a recording stores scheduler steps: columns of small whole numbers, which compress well.
 
-Measured on an H200's steps: 13 bytes a step, 22 as they are. docs/reference/recording.md has the
-rules. ``unpacked`` does not believe what it reads.
+Measured on the steps of an H200: 13 bytes a step, 22 without this encoding
+(``bench.history.step_bytes``). docs/reference/recording.md describes the encoding. ``unpacked``
+checks its input, because a file is untrusted.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from itertools import pairwise
 from llmtop.history.facts import StepsFact
 from llmtop.values import replace
 
-CODED = 1
-LARGEST = 1e15
+CODED = 1  # the version of the encoding
+LARGEST = 1e15  # absolute values must not be above it
 Column = Sequence[float | None]
-_END, _END_S = "end", 1e-5  # what one unit of the column is
-_S = 1e-6  # of each column of seconds
-_CHANGES = ("context_tokens", "kv_free_blocks")  # stored as changes from step to step
+_END, _END_S = "end", 1e-5  # the column of the ends of steps, and its unit in seconds
+_S = 1e-6  # the unit of every other column of seconds, in seconds
+_CHANGES = ("context_tokens", "kv_free_blocks")  # stored as differences from step to step
 
 
 def packed(fact: StepsFact) -> StepsFact:
-    """The fact as it is stored. One that cannot be stored so stays as it is."""
+    """The fact with encoded columns. A fact with an unknown end of a step is returned unchanged."""
     ends = fact.columns.get(_END, ())
     if fact.coded or not ends or None in ends:
         return fact
@@ -32,9 +33,9 @@ def packed(fact: StepsFact) -> StepsFact:
     same: dict[str, float | None] = {}
     for name, column in columns.items():
         if name == _END:
-            moved = [b - a for a, b in pairwise(_known(column))]
-            left = [a - b for a, b in zip(moved, expected[1:], strict=True)]
-            kept[name] = (column[0], *left)
+            changes = [b - a for a, b in pairwise(_known(column))]
+            errors = [a - b for a, b in zip(changes, expected[1:], strict=True)]
+            kept[name] = (column[0], *errors)
         elif all(value == column[0] for value in column):
             same[name] = column[0]
         elif name in _CHANGES and None not in column:
@@ -45,7 +46,7 @@ def packed(fact: StepsFact) -> StepsFact:
 
 
 def unpacked(fact: StepsFact) -> StepsFact:
-    """The fact as it was. ValueError or OverflowError for one that cannot have been."""
+    """The fact with decoded columns. Raises ValueError or OverflowError for impossible values."""
     if not fact.coded:
         return fact
     ends = fact.columns.get(_END, ())
@@ -61,12 +62,13 @@ def unpacked(fact: StepsFact) -> StepsFact:
             column = _summed(column, expected)
         elif name in _CHANGES and name in fact.columns and None not in column:
             column = _summed(column, [0.0] * rows)
-        found[name] = tuple(None if value is None else _out_of(name, value) for value in column)
+        found[name] = tuple(None if value is None else _from_units(name, value) for value in column)
     return replace(fact, columns=found, same={}, coded=0)
 
 
 def _expected(columns: Mapping[str, Column], rows: int) -> list[float]:
-    """How far each end lies behind the one before, by duration and idle time, in its units."""
+    """The expected distance of each step's end from the previous one, in units of ``end``: its
+    duration plus its idle time."""
     nothing: Column = (0,) * rows
     pairs = zip(columns.get("duration_s", nothing), columns.get("idle_s", nothing), strict=True)
     return [round(((long or 0) + (idle or 0)) * _S / _END_S) for long, idle in pairs]
@@ -74,8 +76,8 @@ def _expected(columns: Mapping[str, Column], rows: int) -> list[float]:
 
 def _summed(column: Column, more: Sequence[float]) -> Column:
     found: list[float] = []
-    for place, value in enumerate(_known(column)):
-        found.append(value if not place else found[-1] + value + more[place])
+    for row, value in enumerate(_known(column)):
+        found.append(value if not row else found[-1] + value + more[row])
     return found
 
 
@@ -94,7 +96,7 @@ def _in_units(name: str, column: Column) -> Column:
     return [value if value is None or not unit else round(value / unit) for value in column]
 
 
-def _out_of(name: str, value: float) -> float:
+def _from_units(name: str, value: float) -> float:
     if not math.isfinite(value) or abs(value) > LARGEST:
         raise ValueError("an impossible number")
     unit = _unit(name)

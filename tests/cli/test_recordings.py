@@ -110,4 +110,4 @@ def test_a_load_is_recorded_with_its_result(home: Home) -> None:
         marks = [one.mark.label for one in recording.facts(kinds={"mark"})]  # type: ignore[attr-defined]
     assert "load" in marks
     again = home.run("load", "one", *shape)
-    assert again.code == 2 and "is there already" in again.err
+    assert again.code == 2 and "exists already" in again.err

@@ -119,7 +119,7 @@ def test_a_full_disk_ends_it_with_one_line_and_all_before_is_there(path: Path) -
 
 def test_a_recording_is_never_written_over(path: Path) -> None:
     path.write_text("mine")
-    with pytest.raises(UsageError, match="there already"):
+    with pytest.raises(UsageError, match="exists already"):
         write(path)
     assert path.read_text() == "mine"
 
@@ -254,10 +254,10 @@ def test_a_line_that_is_cut_is_an_error() -> None:
 
 
 def test_each_minute_begins_with_its_summary(path: Path) -> None:
-    from llmtop.history.facts import Spread, SummaryFact
+    from llmtop.history.facts import SeriesSummary, SummaryFact
 
     def keyframe(time: float) -> Iterator[Fact]:
-        yield SummaryFact(time, "llama", {"running": Spread(1.0, 2.0, 3.0, 60)})
+        yield SummaryFact(time, "llama", {"running": SeriesSummary(1.0, 2.0, 3.0, 60)})
 
     writer = RecordingWriter(path, Head(BEGAN, began=BEGAN), keyframe)
     for second in range(SECONDS):

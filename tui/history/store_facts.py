@@ -25,7 +25,7 @@ from llmtop.history.facts import (
     SampleFact,
     SelectFact,
     SeriesFact,
-    Spread,
+    SeriesSummary,
     StateFact,
     StatusFact,
     SummaryFact,
@@ -75,7 +75,7 @@ class StoreFacts:
         """The complete state, for the start of a member, with a summary of the minute before."""
         for name, minutes in self._minutes.items():
             values = {
-                series: Spread(found.low, found.mean, found.high, found.n)
+                series: SeriesSummary(found.low, found.mean, found.high, found.n)
                 for series, thinner in minutes.items()
                 if (found := thinner.take()) is not None and found.n
             }

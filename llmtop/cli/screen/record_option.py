@@ -25,12 +25,12 @@ def record_flag(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def path_of(text: str | None, flag: str = "--record") -> Path | None:
-    """The file to record into. UsageError where it is there already, or has another suffix."""
+    """The file to record into. UsageError where it exists already, or has another suffix."""
     if text is None:
         return None
     path = Path(text)
     if path.suffix != SUFFIX:
         raise UsageError(f"{text} does not end in {SUFFIX}", f"for example {flag} run{SUFFIX}")
     if path.exists():
-        raise UsageError(f"{text} is there already", "choose another file name")
+        raise UsageError(f"{text} exists already", "choose another file name")
     return path
