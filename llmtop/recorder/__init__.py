@@ -1,5 +1,6 @@
-"""The recorder: a dashboard without a screen, which writes what it sees into the history.
+"""The recorder: a background process that samples engines and writes the samples to the history.
 
-Here: the process and what it writes. Not here: the file (``llmtop.history``), the start of the
-process (``llmtop.operations.recorder_process``), what it looks at (``llmtop.tui.sources``).
+Belongs here: the process, and which engines and values it records. Does not belong here: the file
+(``llmtop.history``), the start of the process (``llmtop.operations.recorder_process``), and the
+sampling itself (``llmtop.tui.sources``).
 """

@@ -1,4 +1,4 @@
-"""``python -m llmtop.recorder``: started by llmtop itself, with the first engine."""
+"""``python -m llmtop.recorder``: llmtop starts it itself when the first engine runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engines at URLs: read for the history while a screen shows them."""
+"""Engines at URLs: the recorder samples them while a screen shows them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring
     from llmtop.recorder.recorded_engines import RecordedEngines
 
-AGAIN_S = 30.0  # after an engine did not answer
-PATIENCE_S = 5.0
+RETRY_S = 30.0  # after an engine did not answer
+CONNECT_TIMEOUT_S = 5.0
 
 
 class AttachedSources:
-    """Adds them to a runtime, and takes them away."""
+    """Adds engines at URLs to the recorded engines, and removes them.
+
+    steady: a monotonic clock, in seconds.
+    """
 
     def __init__(
         self,
@@ -33,7 +36,11 @@ class AttachedSources:
         self._not_before: dict[str, float] = {}
 
     async def refresh(self) -> list[str]:
-        """The URLs that screens show; each that answers is read from now on."""
+        """Add engines that screens show now, remove those that no screen shows any more.
+
+        Returns the URLs that screens show. An engine that does not answer is tried again after
+        ``RETRY_S`` seconds.
+        """
         urls = await asyncio.to_thread(self._engines.fresh)
         for url in urls:
             if url not in self._names and self._steady() >= self._not_before.get(url, 0.0):
@@ -45,13 +52,13 @@ class AttachedSources:
         return urls
 
     async def _add(self, url: str) -> None:
-        self._not_before[url] = self._steady() + AGAIN_S
+        self._not_before[url] = self._steady() + RETRY_S
         try:
-            endpoint = await asyncio.wait_for(self._wiring.endpoint(url), PATIENCE_S)
+            endpoint = await asyncio.wait_for(self._wiring.endpoint(url), CONNECT_TIMEOUT_S)
         except (LlmtopError, TimeoutError):
             return
         if endpoint.owned:
-            self._names[url] = ""  # it is recorded by its name
+            self._names[url] = ""  # the recorder records it already, by its name
             return
         self._runtime.add(endpoint)
         self._names[url] = endpoint.name

@@ -1,4 +1,4 @@
-"""Writes what is new in a store since the last beat into the history."""
+"""Writes the values that are new in a store since the last sample to the history."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from llmtop.history.database import HistoryError
 from llmtop.history.history_writer import HistoryWriter, Identity
 from llmtop.tui.store.store import EngineTrack, Store, newer
 
-# The numbers of a beat are there within this time: they are written in the second they belong to,
-# so that a kill loses no more than that one.
+# The other sources have read their engines within this time, so their values are written in the
+# same second. A killed recorder loses that second at most.
 READ_S = 0.4
 
 
 class HistorySource:
-    """The last source of a runtime. trouble: why nothing more can be written, None while it can."""
+    """Writes new values of ``store`` to ``writer``. It is the last source of a sampling.
+
+    now: the time in unix seconds. error: why nothing more can be written, None while it can.
+    """
 
     def __init__(self, store: Store, writer: HistoryWriter, now: Callable[[], float]) -> None:
         self._store, self._writer, self._now = store, writer, now
-        self.trouble: HistoryError | None = None
+        self.error: HistoryError | None = None
         self._marks: dict[str, Mark] = {}
         self._event: Event | None = None
         self._options: dict[tuple[str, str], OptionValue] = {}
 
     async def sample(self) -> None:
-        """Write what is new, as one transaction."""
-        if self.trouble is not None:
+        """Write the new values, as one transaction."""
+        if self.error is not None:
             return
         await asyncio.sleep(READ_S)
         try:
@@ -40,10 +43,10 @@ class HistorySource:
                 self._writer.event(event)
             self._writer.commit(self._now())
         except HistoryError as error:
-            self.trouble = error
+            self.error = error
 
     async def close(self) -> None:
-        """What is left goes with the writer."""
+        """Do nothing: the owner of the writer closes it."""
 
     def _write_track(self, track: EngineTrack) -> None:
         who = identity_of(track)
@@ -62,7 +65,7 @@ class HistorySource:
 
 
 def identity_of(track: EngineTrack) -> Identity:
-    """Who an engine is, in the history."""
+    """The identity of an engine in the history."""
     return Identity(
         track.name,
         track.kind,

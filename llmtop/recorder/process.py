@@ -1,4 +1,4 @@
-"""The recorder's life: one of a user, for as long as an engine lives."""
+"""The recorder process. Each user has one at most; it runs while an engine runs."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from llmtop.recorder.attached_sources import AttachedSources
 from llmtop.recorder.history_source import HistorySource
 from llmtop.recorder.recorded_engines import RecordedEngines
 
-ALONE_S = 10.0  # without a living engine: a restart takes less
+EXIT_AFTER_S = 10.0  # without a running engine. The restart of an engine takes less.
 LOCK_WAIT_S = 1.0
-LOOK_S = 3.0  # at the records, for engines that have ended
-SETTLED_S = 20.0
-GARBAGE = 10_000  # objects more before the collector looks: one answer has thousands
+CHECK_S = 3.0  # interval of the check for engines that have ended
+FREEZE_AFTER_S = 20.0  # when all modules are imported
+GC_THRESHOLD = 10_000  # new objects before a collection: one answer of an engine has thousands
 
 
 def main() -> int:
-    """Record until no engine lives; the exit code. What goes wrong is one line on stderr."""
+    """Record until no engine runs. Returns the exit code. An error is one line on stderr."""
     os.umask(0o077)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -42,7 +42,7 @@ def main() -> int:
         folder = wiring.history
         lock = take_lock(folder, LOCK_WAIT_S)
         if lock is None:
-            return 0  # another one records
+            return 0  # another process records
         try:
             writer = HistoryWriter(folder)
         except DamagedHistory:
@@ -52,7 +52,7 @@ def main() -> int:
             asyncio.run(record(wiring, writer))
         except DamagedHistory:
             writer.close()
-            set_aside(folder)  # or the next recorder would end in the same way
+            set_aside(folder)  # otherwise the next recorder would fail on the same file
             raise
         finally:
             writer.close()
@@ -67,7 +67,10 @@ def main() -> int:
 async def record(
     wiring: Wiring, writer: HistoryWriter, steady: Callable[[], float] = time.monotonic
 ) -> None:
-    """Write what the engines do, until none has lived for ``ALONE_S`` seconds."""
+    """Write samples of the engines until none has run for ``EXIT_AFTER_S`` seconds.
+
+    steady: a monotonic clock, in seconds. Raises HistoryError when the history cannot be written.
+    """
     export = recorder_export.wanted(wiring.state.root)
     runtime = RecordedEngines(wiring)
     attached = AttachedSources(runtime, wiring, AttachedEngines(wiring.state.root))
@@ -75,33 +78,33 @@ async def record(
         runtime.serve(export)
     source = HistorySource(runtime.store, writer, runtime.timeline.now)
     runtime.sampling.sources.append(source)
-    beats = asyncio.create_task(runtime.sampling.run())
-    asyncio.get_running_loop().call_later(SETTLED_S, _settle)
-    alone_since = steady()
+    sampling = asyncio.create_task(runtime.sampling.run())
+    asyncio.get_running_loop().call_later(FREEZE_AFTER_S, _freeze_imports)
+    idle_since = steady()
     try:
-        while not beats.done():
-            await asyncio.sleep(LOOK_S)
-            if source.trouble is not None:
-                raise source.trouble
+        while not sampling.done():
+            await asyncio.sleep(CHECK_S)
+            if source.error is not None:
+                raise source.error
             living = await asyncio.to_thread(living_engines, wiring)
             urls = await attached.refresh()
             if living or urls:
-                alone_since = steady()
+                idle_since = steady()
                 runtime.drop_ended({one.name for one in living})
                 if recorder_export.wanted(wiring.state.root) != export:
-                    again()
-            elif steady() - alone_since > ALONE_S:
+                    restart_recorder()
+            elif steady() - idle_since > EXIT_AFTER_S:
                 return
     finally:
-        beats.cancel()
+        sampling.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await beats
+            await sampling
         await runtime.sampling.close()
         await wiring.fetch.close()
 
 
 def living_engines(wiring: Wiring) -> list[EngineRecord]:
-    """The engines of llmtop whose process is there."""
+    """The records of the engines that llmtop started and whose process runs."""
     return [
         one
         for one in wiring.state.scan()[0]
@@ -109,20 +112,26 @@ def living_engines(wiring: Wiring) -> list[EngineRecord]:
     ]
 
 
-def again() -> None:
-    """Become another recorder. The lock goes with this image and is taken again."""
+def restart_recorder() -> None:
+    """Replace this process by a new recorder (execv), to apply a changed export of metrics.
+
+    The lock is released with the old process image; the new one takes it again.
+    """
     os.execv(sys.executable, [sys.executable, "-X", "no_debug_ranges", "-m", MODULE])
 
 
-def _settle() -> None:
-    """What was imported stays: the collector need not look at it again."""
+def _freeze_imports() -> None:
+    """Exclude the imported modules from garbage collection, and return free memory to the system.
+
+    Both keep the CPU time and the memory of the recorder low.
+    """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE, 20, 20)
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
     import ctypes
 
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        ctypes.CDLL(None).malloc_trim(0)  # what the imports left goes back to the system
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has malloc_trim
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _fail(message: str) -> int:

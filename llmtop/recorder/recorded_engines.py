@@ -1,4 +1,4 @@
-"""What the recorder looks at: engines, their state, and the loads that other llmtops send."""
+"""What the recorder samples: engines, their state, and the loads that other llmtops send."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from llmtop.tui.sources.shared_load import SharedLoadSource
 if TYPE_CHECKING:
     from llmtop.operations.monitoring.recorder_export import RecorderExport
 
-SCAN_S = 0.9  # no second of a new engine is lost
+SCAN_S = 0.9  # interval of the search for new engines: below 1 s, so that no second is lost
 
 
 class RecordedEngines(ObservedEngines):
-    """The recorder's part of a dashboard: no load, no experiment, no GPU."""
+    """The engines that the recorder samples. It sends no load and runs no experiment.
+
+    GPUs and steps are read only after ``serve``.
+    """
 
     def __init__(self, wiring: Wiring) -> None:
         super().__init__(wiring, recorder=True)
@@ -37,13 +40,16 @@ class RecordedEngines(ObservedEngines):
         self.sampling.sources.append(found)
 
     def drop_ended(self, living: Collection[str]) -> None:
-        """Look no longer at engines of llmtop that have ended: it may run for weeks."""
+        """Stop sampling engines of llmtop that have ended. living: the names of those that run.
+
+        A recorder can run for weeks, so ended engines would use more and more memory.
+        """
         for track in list(self.store.engines.values()):
             if track.name not in living and not track.runs and track.status is not None:
                 self.drop(track.name)
 
     def drop(self, name: str) -> None:
-        """Look no longer at an engine."""
+        """Stop sampling an engine. An unknown name is ignored."""
         source = self.named(name)
         if source is None:
             return
@@ -53,7 +59,7 @@ class RecordedEngines(ObservedEngines):
         asyncio.get_running_loop().create_task(source.close())
 
     def serve(self, export: RecorderExport) -> None:
-        """Serve metrics too: GPUs, steps and causes are then read as well."""
+        """Also export metrics. GPUs, scheduler steps and causes are then read as well."""
         from llmtop.tui.monitoring.export_source import ExportSource
         from llmtop.tui.monitoring.watches import Watches
         from llmtop.tui.sources.cost import CostSource
