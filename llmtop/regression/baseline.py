@@ -43,14 +43,14 @@ def kept(run: Mapping[str, Any]) -> dict[str, Any]:
 def runs_of(found: Run) -> list[Mapping[str, Any]]:
     """The runs in a file: of a baseline or a check its runs, of a load the load itself."""
     if found.kind == "load":
-        return [found.found]
-    return items(found.found, "runs")
+        return [found.document]
+    return items(found.document, "runs")
 
 
 def load_of(found: Run) -> Mapping[str, Any]:
     """The load that the file recorded. Raises LlmtopError when it cannot be repeated."""
-    sent = at(found.found, "setup", "load")
-    if not isinstance(sent, Mapping) or not text(found.found, "setup", "load", "shape"):
+    sent = at(found.document, "setup", "load")
+    if not isinstance(sent, Mapping) or not text(found.document, "setup", "load", "shape"):
         raise LlmtopError(
             "the baseline does not record its load, so it cannot be repeated",
             "make one with: llmtop check NAME --write-baseline FILE, or llmtop load --json",

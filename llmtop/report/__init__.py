@@ -1,5 +1,5 @@
 """Reports of measurements: one document from saved results, as HTML, Markdown, JSON or CSV.
 
-Belongs here: reading saved results, what can be compared, the sections of a report, and how they
-are written. Does not belong here: measuring, engines, processes, the screen.
+Belongs here: reading saved results, deciding which of them can be compared, building the sections
+of a report, and writing it. Does not belong here: measuring, engines, processes, the screen.
 """

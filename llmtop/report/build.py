@@ -1,4 +1,4 @@
-"""A report out of saved results: the answer first, then the setup, then the evidence."""
+"""Builds a report from saved results: the answer first, then the sections of each run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def build(runs: Sequence[Run], made_at: float) -> Report:
 
 
 def answer(runs: Sequence[Run]) -> str:
-    """The result in one sentence; of several runs, each run's own, one after another."""
+    """The result in one sentence. For several runs: one sentence for each, with its label."""
     if len(runs) == 1:
         return _answer(runs[0])
     return " ".join(f"{run.label}: {_answer(run).removesuffix('.')}." for run in runs)
@@ -55,8 +55,11 @@ def _answer(run: Run) -> str:
         return run.summary
     if run.kind != "load":
         return f"{_title(run)}: the file does not hold the result in one sentence."
-    tokens, ttft = number(run.found, "output_tokens_per_s"), number(run.found, "ttft_s", "p95")
-    ok = number(run.found, "requests", "ok") or 0
+    tokens, ttft = (
+        number(run.document, "output_tokens_per_s"),
+        number(run.document, "ttft_s", "p95"),
+    )
+    ok = number(run.document, "requests", "ok") or 0
     return (
         f"{rate(tokens)} output tokens per second over {ok:,.0f} answered requests,"
         f" TTFT p95 {latency(ttft)}."
@@ -74,12 +77,11 @@ def _title(run: Run) -> str:
         "baseline": "Baseline of",
         "recording": "Recording of",
     }
-    return (
-        f"{names[run.kind]} {text(run.found, 'name') or text(run.found, 'a', 'name') or 'engine'}"
-    )
+    engine = text(run.document, "name") or text(run.document, "a", "name") or "engine"
+    return f"{names[run.kind]} {engine}"
 
 
-# What a kind of result is shown with: its sections, and what limits its use.
+# By kind of result: the function that builds its sections, and the one that lists its cautions.
 _KINDS: dict[str, tuple[Callable[[Run], list[Section]], Callable[[Run], list[str]]]] = {
     "saturation": (saturation_sections, saturation_cautions),
     "comparison": (comparison_sections, comparison_cautions),

@@ -14,10 +14,11 @@ RECORDED = "The new runs are compared with recorded runs. Intervals are Welch's.
 
 
 def check_sections(run: Run) -> list[Section]:
-    """The measures with their budgets, and every run."""
-    found = run.found
+    """The measures with their budgets, and the latencies of every run. Also for a baseline, which
+    has runs only."""
+    document = run.document
     rows = []
-    for one in items(found, "measures"):
+    for one in items(document, "measures"):
         name, noise = text(one, "measure"), number(one, "noise_ratio")
         shown = rate if name in ("tok_s", "req_s") else latency
         low, high = number(one, "low"), number(one, "high")
@@ -37,11 +38,11 @@ def check_sections(run: Run) -> list[Section]:
                "Verdict")  # fmt: skip
     measures = Table("Each measure against its budget", columns, tuple(rows),
                      frozenset(range(1, 7)))  # fmt: skip
-    words = (IN_TURN if flag(found, "in_turn") else RECORDED,) if rows else ()
+    words = (IN_TURN if flag(document, "in_turn") else RECORDED,) if rows else ()
     tables: tuple[Table, ...] = (measures,) if rows else ()
     sections = [Section(f"Check: {run.label}", paragraphs=words, tables=tables)]
     for name, title in (("baseline_runs", "Runs of the baseline"), ("runs", "Runs of this engine")):
-        if runs := items(found, name):
+        if runs := items(document, name):
             tables = tuple(
                 latency_table(one, f"Run {place}: {rate(number(one, 'output_tokens_per_s'))} tok/s")
                 for place, one in enumerate(runs, 1)

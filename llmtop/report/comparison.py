@@ -25,13 +25,16 @@ NAMES = {
 
 
 def comparison_sections(run: Run) -> list[Section]:
-    """What was found of B against A, with intervals, and every pair."""
-    findings = items(run.found, "findings")
+    """The change of each measure from A to B with its interval, and every pair of runs."""
+    findings = items(run.document, "findings")
     sides = tuple(
-        (side.upper(), text(run.found, side, "label") or text(run.found, side, "name") or "--")
+        (
+            side.upper(),
+            text(run.document, side, "label") or text(run.document, side, "name") or "--",
+        )
         for side in ("a", "b")
     )
-    streams = count(number(run.found, "streams"))
+    streams = count(number(run.document, "streams"))
     return [
         Section(
             f"Comparison: {run.label}",
@@ -47,29 +50,29 @@ def comparison_sections(run: Run) -> list[Section]:
 def comparison_cautions(run: Run) -> list[str]:
     """What limits the use of a comparison."""
     found = []
-    if flag(run.found, "complete") is False:
+    if flag(run.document, "complete") is False:
         found.append("The comparison ended early.")
-    if left := whole(run.found, "pairs_left_out"):
+    if left := whole(run.document, "pairs_left_out"):
         found.append(f"{left:,} pairs do not count: this client was the limit.")
     return found
 
 
 def load_sections(run: Run) -> list[Section]:
     """Percentiles and outcomes of one load."""
-    found = run.found
+    document = run.document
     facts = [
-        ("Requests", f"{count(number(found, 'requests', 'ok'))} answered"),
-        ("Not answered", failures(found) or "none"),
-        ("Output tok/s", rate(number(found, "output_tokens_per_s"))),
-        ("Requests a second", rate(number(found, "requests_per_s"))),
-        ("Duration", f"{plain(number(found, 'duration_s'))} s"),
-        ("Client", verdict(found)),
+        ("Requests", f"{count(number(document, 'requests', 'ok'))} answered"),
+        ("Not answered", failures(document) or "none"),
+        ("Output tok/s", rate(number(document, "output_tokens_per_s"))),
+        ("Requests a second", rate(number(document, "requests_per_s"))),
+        ("Duration", f"{plain(number(document, 'duration_s'))} s"),
+        ("Client", verdict(document)),
     ]
-    cached, prompt = number(found, "cached_tokens"), number(found, "prompt_tokens")
+    cached, prompt = number(document, "cached_tokens"), number(document, "prompt_tokens")
     if cached is not None and prompt:
         facts.append(("Prompt tokens from the prefix cache", percent(cached / prompt)))
-    errors = tuple((f"{many:,g} x", reason) for reason, many in _errors(found))
-    tables = [latency_table(found, "Latencies, as this client measured them")]
+    errors = tuple((f"{many:,g} x", reason) for reason, many in _errors(document))
+    tables = [latency_table(document, "Latencies, as this client measured them")]
     if errors:
         tables.append(Table("Errors", ("Requests", "Reason"), errors))
     return [Section(f"Load: {run.label}", facts=tuple(facts), tables=tuple(tables))]
@@ -78,21 +81,21 @@ def load_sections(run: Run) -> list[Section]:
 def load_cautions(run: Run) -> list[str]:
     """What limits the use of a load's figures."""
     found = []
-    if flag(run.found, "oversaturated"):
-        found.append("More was asked than the engine served. Latencies grew with time.")
-    ok, failed = number(run.found, "requests", "ok"), number(run.found, "requests", "failed")
+    if flag(run.document, "oversaturated"):
+        found.append("The load was higher than the engine could serve. Latencies grew with time.")
+    ok, failed = number(run.document, "requests", "ok"), number(run.document, "requests", "failed")
     if ok is not None and failed and failed > ok:
         found.append("More than half of the requests failed.")
-    repeated = number(run.found, "repeated_prompts", "cached_share")
+    repeated = number(run.document, "repeated_prompts", "cached_share")
     if repeated:
         found.append(f"Prompts were repeated: {percent(repeated)} of their tokens were cached.")
     return found
 
 
-def _errors(found: Any) -> list[tuple[str, float]]:
+def _errors(document: Any) -> list[tuple[str, float]]:
     return [
         (reason, float(many))
-        for reason, many in entries(found, "errors")
+        for reason, many in entries(document, "errors")
         if isinstance(many, int) and not isinstance(many, bool)
     ]
 
@@ -121,16 +124,16 @@ def _findings(findings: list[Any]) -> Table:
         )
     columns = ("Measure", "A", "B", "B against A", "95 % interval", "Noise, A with A", "Pairs",
                "B is")  # fmt: skip
-    return Table("What was found", columns, tuple(rows), frozenset(range(1, 7)))
+    return Table("B against A, by measure", columns, tuple(rows), frozenset(range(1, 7)))
 
 
 def change(ratio: float | None) -> str:
-    """A ratio as a change: ``+12.0 %``."""
+    """A ratio as a change in percent: ``+12.0 %`` for 1.12; ``--`` for unknown."""
     return "--" if ratio is None else f"{(ratio - 1) * 100:+.1f} %"
 
 
 def _ratios(run: Run, findings: list[Any]) -> Chart:
-    """Each measure's change of B against A with its interval; the line at 0 is no change."""
+    """The change of each measure from A to B with its interval. The line at 0 means no change."""
     points, spans, words = [], [], []
     for place, one in enumerate(findings, 1):
         ratio, low, high = (number(one, name) for name in ("ratio", "low", "high"))
@@ -140,20 +143,20 @@ def _ratios(run: Run, findings: list[Any]) -> Chart:
             words.append(f"{place} {name} {change(ratio)}")
             if low is not None and high is not None:
                 spans.append((float(place), (low - 1) * 100, (high - 1) * 100))
-    none = Series("no change", ((0.5, 0.0), (len(findings) + 0.5, 0.0)), role="limit")
-    found = Series("B against A, %", tuple(points), tuple(spans), "dots")
+    zero = Series("no change", ((0.5, 0.0), (len(findings) + 0.5, 0.0)), role="limit")
+    changes = Series("B against A, %", tuple(points), tuple(spans), "dots")
     return Chart(
         f"B against A with 95 % intervals, {run.label}",
         "measure: " + ", ".join(words),
         "change, %",
-        (found, none),
+        (changes, zero),
         "Change of B against A: " + ", ".join(words) + ".",
     )
 
 
 def _pairs(run: Run) -> Table:
     rows = []
-    for place, pair in enumerate(items(run.found, "pairs"), 1):
+    for place, pair in enumerate(items(run.document, "pairs"), 1):
         runs = items(pair, "runs")
         order = text(pair, "order", limit=8)
         counted = flag(pair, "counted")

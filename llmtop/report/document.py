@@ -1,4 +1,4 @@
-"""A report as plain values: what every format is written from."""
+"""A report as plain values. Every output format is written from them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from msgspec import Struct
 
 
 class Series(Struct, frozen=True):
-    """One line of a chart. points: (x, y), None for a gap. spans: (x, low, high), intervals.
+    """One line of a chart. points: (x, y); y is None for a gap. spans: intervals as (x, low, high).
 
-    role: what it stands for, which decides its colour: ``main``, ``other``, ``limit``,
-    ``rejected``, ``forecast``.
+    role: the meaning of the line, which decides its style: ``main``, ``other``, ``limit``,
+    ``rejected``, ``forecast``, ``change``, ``dots`` (points without a line), or ``run0`` to
+    ``run3`` for the runs of a comparison.
     """
 
     name: str
@@ -19,7 +20,7 @@ class Series(Struct, frozen=True):
 
 
 class Chart(Struct, frozen=True):
-    """One drawing. description: what a reader who cannot see it must know."""
+    """One chart. description: its content in words, for readers who cannot see it."""
 
     title: str
     x_title: str
@@ -30,7 +31,7 @@ class Chart(Struct, frozen=True):
 
 
 class Table(Struct, frozen=True):
-    """Rows of text under columns. numeric: the columns that hold numbers, by position."""
+    """A table of text. numeric: the positions of the columns that hold numbers."""
 
     caption: str
     columns: tuple[str, ...]
@@ -50,7 +51,8 @@ class Section(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """A whole report. answer: the result in one sentence. cautions: what limits its use."""
+    """A whole report. answer: the result in one sentence. cautions: what limits the use of the
+    result, one sentence each. made_at: unix seconds."""
 
     title: str
     answer: str

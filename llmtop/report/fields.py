@@ -1,7 +1,8 @@
-"""Fields of saved JSON documents, read without believing them.
+"""Reads fields of saved JSON documents. The documents are untrusted.
 
-A file may come from another version, another program or another person. A field of a wrong type is
-unknown, text is one clean line of bounded length, and a list is read up to a limit.
+A file may come from another version, another program or another person. So a field of a wrong type
+is read as unknown. Text is reduced to one printable line of bounded length. A list is read up to a
+limit.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ LIST_LIMIT = 2000
 
 
 def at(document: Any, *path: str) -> Any:
-    """The value under a path of names; None where there is none."""
+    """The value under a path of names in nested objects; None where it is missing."""
     for name in path:
         if not isinstance(document, Mapping):
             return None
@@ -44,7 +45,7 @@ def whole(document: Any, *path: str) -> int | None:
 
 
 def text(document: Any, *path: str, limit: int = TEXT_LIMIT) -> str:
-    """One clean line of text; "" for anything else."""
+    """One printable line of text, at most ``limit`` characters; "" for anything else."""
     value = at(document, *path)
     return clean(value, limit) if isinstance(value, str) else ""
 
@@ -56,7 +57,7 @@ def flag(document: Any, *path: str) -> bool | None:
 
 
 def items(document: Any, *path: str) -> list[Any]:
-    """The entries of a list that are objects, up to a limit."""
+    """The objects among the first ``LIST_LIMIT`` entries of a list; [] for anything else."""
     value = at(document, *path)
     if not isinstance(value, list):
         return []
@@ -64,7 +65,7 @@ def items(document: Any, *path: str) -> list[Any]:
 
 
 def entries(document: Any, *path: str) -> Iterator[tuple[str, Any]]:
-    """The names of an object, cleaned, with their values, up to a limit."""
+    """The first ``LIST_LIMIT`` pairs of an object: printable name, unchecked value."""
     value = at(document, *path)
     if isinstance(value, Mapping):
         for name, one in list(value.items())[:LIST_LIMIT]:

@@ -1,4 +1,4 @@
-"""Tables of latencies and levels: every percentile with its number of requests."""
+"""Tables of latencies and of load levels. Every percentile has its number of requests (n)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from llmtop.wording.format import count, latency, percent, rate
 MEASURES = (("ttft_s", "TTFT"), ("tpot_s", "TPOT"), ("itl_s", "ITL"), ("e2e_s", "End to end"))
 
 
-def latency_table(found: Any, caption: str) -> Table:
-    """The latencies of one run: percentiles, mean, spread and n."""
+def latency_table(document: Any, caption: str) -> Table:
+    """The latencies of one run: percentiles, mean, standard deviation and n."""
     rows = []
     for field, name in MEASURES:
-        values = [number(found, field, one) for one in ("p50", "p95", "p99", "mean", "std")]
-        rows.append((name, *map(latency, values), count(number(found, field, "n"))))
+        values = [number(document, field, one) for one in ("p50", "p95", "p99", "mean", "std")]
+        rows.append((name, *map(latency, values), count(number(document, field, "n"))))
     columns = ("Latency", "p50", "p95", "p99", "mean", "std. dev.", "n")
     return Table(caption, columns, tuple(rows), frozenset(range(1, 7)))
 
 
 def level_table(levels: list[Any], caption: str) -> Table:
-    """The levels of a search, in the order of their streams, rejected ones marked."""
+    """The levels of a saturation search by number of streams, with the client's verdict on each."""
     rows = []
     for level in sorted(levels, key=lambda one: number(one, "streams") or 0):
         error = number(level, "output_tokens_error")
@@ -51,22 +51,22 @@ def level_table(levels: list[Any], caption: str) -> Table:
 
 
 def verdict(level: Any) -> str:
-    """Whether this client could have moved the values of a level."""
+    """The client's verdict: whether the load generator can have influenced the values."""
     return text(level, "client", "verdict", limit=160) or "not judged"
 
 
 def valid(level: Any) -> bool:
-    """Whether the client's verdict lets a level count."""
+    """Whether a level counts: its client's verdict is valid, partly valid or missing."""
     return text(level, "client", "verdict") in ("valid", "") or text(
         level, "client", "verdict"
     ).startswith("partly valid")
 
 
-def failures(found: Any) -> str:
-    """``3 failed, 1 refused`` of a run's requests; "" when all went well."""
+def failures(document: Any) -> str:
+    """The requests of a run that were not answered: ``3 failed, 1 refused``; "" without any."""
     parts = []
     for name in ("failed", "refused", "cut"):
-        many = whole(found, "requests", name)
+        many = whole(document, "requests", name)
         if many:
             parts.append(f"{many:,} {name}")
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""Saved results as a report reads them: one file, one run."""
+"""Reads saved results for a report. One file is one run."""
 
 from __future__ import annotations
 
@@ -18,35 +18,44 @@ KINDS = ("saturation", "comparison", "load", "tuning", "hold", "check", "baselin
 
 
 class Run(Struct, frozen=True):
-    """One saved result. label: its name among the others. found: its document."""
+    """One saved result. kind: one of ``KINDS``, or "recording". label: its name in the report.
+
+    document: the JSON object, unchecked; read it with ``report.fields``.
+    """
 
     kind: str
     label: str
-    found: Mapping[str, Any]
+    document: Mapping[str, Any]
 
     @property
     def summary(self) -> str:
         """The result in one sentence, as the command wrote it; "" where it wrote none."""
-        return text(self.found, "summary")
+        return text(self.document, "summary")
 
     @property
     def simulated(self) -> bool:
         """Whether a simulated engine was measured."""
-        return self.found.get("simulated") is True
+        return self.document.get("simulated") is True
 
 
-def kind_of(found: Mapping[str, Any]) -> str | None:
-    """The kind of a result; the JSON of a load has no ``kind``."""
-    kind = found.get("kind")
+def kind_of(document: Mapping[str, Any]) -> str | None:
+    """The kind of a result, None for no known kind. The JSON of a load has no field ``kind``; its
+    other fields identify it."""
+    kind = document.get("kind")
     if isinstance(kind, str):
         return kind if kind in KINDS else None
-    if isinstance(found.get("requests"), Mapping) and "loop" in found and "ttft_s" in found:
+    if (
+        isinstance(document.get("requests"), Mapping)
+        and "loop" in document
+        and "ttft_s" in document
+    ):
         return "load"
     return None
 
 
 def read_result(path: Path, label: str = "") -> Run:
-    """The result in a file. Raises LlmtopError with one clear line when it is none."""
+    """The result in a file. label: "" for the name of the file. Raises LlmtopError when the file
+    cannot be read, is too large, or holds no result."""
     name = clean(path.name, 80)
     try:
         with path.open("rb") as file:
@@ -59,15 +68,15 @@ def read_result(path: Path, label: str = "") -> Run:
     if len(data) > SIZE_LIMIT:
         raise LlmtopError(f"{name} is larger than 64 MiB", "give the JSON of one result")
     try:
-        found = msgspec.json.decode(data)
+        document = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError):
         raise LlmtopError(
             f"{name} is not JSON", "give a file that --json or --save FILE.json wrote"
         ) from None
-    kind = kind_of(found) if isinstance(found, dict) else None
+    kind = kind_of(document) if isinstance(document, dict) else None
     if kind is None:
         raise LlmtopError(
             f"{name} holds no result that a report can show",
             "a report reads the JSON of load, saturate, compare, tune, hold and check",
         )
-    return Run(kind, label or clean(path.stem, 40) or name, found)
+    return Run(kind, label or clean(path.stem, 40) or name, document)

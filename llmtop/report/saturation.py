@@ -1,4 +1,4 @@
-"""The sections of a search for the saturation point."""
+"""The sections of a saturation search."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SHARES_NOTE = (
 
 
 def saturation_sections(run: Run) -> list[Section]:
-    """Curve, answers, levels, percentiles and cost of one search."""
-    levels = items(run.found, "levels")
+    """Throughput curve, answers, levels, percentiles and cost of one search."""
+    levels = items(run.document, "levels")
     counted = [level for level in levels if valid(level)]
     sections = [
         Section(
@@ -44,7 +44,10 @@ def saturation_sections(run: Run) -> list[Section]:
         sections.append(
             Section(
                 f"Rejected levels: {run.label}",
-                paragraphs=("This client may have moved these values. They do not count.", *words),
+                paragraphs=(
+                    "This client may have influenced these values. They do not count.",
+                    *words,
+                ),
             )
         )
     return sections
@@ -53,28 +56,28 @@ def saturation_sections(run: Run) -> list[Section]:
 def saturation_cautions(run: Run) -> list[str]:
     """What limits the use of a search."""
     found = []
-    if flag(run.found, "client_limited"):
-        limit = whole(run.found, "client_limit_streams")
+    if flag(run.document, "client_limited"):
+        limit = whole(run.document, "client_limit_streams")
         found.append(
             "This client was the limit before the engine was"
             + (f", at {limit:,} streams" if limit else "")
-            + ". The engine may hold more."
+            + ". The engine may serve more."
         )
-    elif flag(run.found, "complete") is False:
+    elif flag(run.document, "complete") is False:
         found.append("The search ended early. Higher levels were not measured.")
-    if any(flag(level, "steady") is False for level in items(run.found, "levels")):
+    if any(flag(level, "steady") is False for level in items(run.document, "levels")):
         found.append("Some levels did not reach a steady state.")
     return found
 
 
 def _answers(run: Run) -> Table:
     limits = ", ".join(
-        f"{name.removesuffix('_s').upper()} <= {latency(number(run.found, 'slo', name))}"
+        f"{name.removesuffix('_s').upper()} <= {latency(number(run.document, 'slo', name))}"
         for name in ("ttft_s", "tpot_s", "e2e_s")
-        if number(run.found, "slo", name) is not None
+        if number(run.document, "slo", name) is not None
     )
     rows = []
-    for answer in items(run.found, "answers"):
+    for answer in items(run.document, "answers"):
         rows.append(
             (
                 percent(number(answer, "share")),
@@ -83,7 +86,7 @@ def _answers(run: Run) -> Table:
                 text(answer, "end"),
             )
         )
-    knee = at(run.found, "knee")
+    knee = at(run.document, "knee")
     if knee is not None:
         low, high = number(knee, "low"), number(knee, "high")
         rows.append(
@@ -100,14 +103,14 @@ def _answers(run: Run) -> Table:
 
 
 def _between(low: float | None, high: float | None) -> str:
-    """The interval of a knee; an end that the search did not find is left out."""
+    """The interval of the knee. high is None where the search did not find the upper end."""
     if high is None:
         return f"at least {count(low)}"
     return f"between {count(low)} and {count(high)}"
 
 
 def _throughput(run: Run, levels: list[Any]) -> Chart:
-    """Output tokens a second against streams, with standard errors and rejected levels."""
+    """Output tokens per second against streams, with standard errors and rejected levels."""
     series = []
     for name, role, kept in (("counted", "main", True), ("rejected", "rejected", False)):
         chosen = sorted(
@@ -123,7 +126,7 @@ def _throughput(run: Run, levels: list[Any]) -> Chart:
             points = tuple((streams, tokens) for streams, tokens, _ in chosen)
             spans = tuple((x, y * (1 - error), y * (1 + error)) for x, y, error in chosen if error)
             series.append(Series(f"output tok/s ({name})", points, spans, role))
-    knee = number(run.found, "knee", "streams")
+    knee = number(run.document, "knee", "streams")
     top = max((y for one in series for _, y in one.points if y is not None), default=0.0)
     if knee is not None:
         series.append(Series("knee", ((knee, 0.0), (knee, top)), role="limit"))
@@ -139,7 +142,7 @@ def _throughput(run: Run, levels: list[Any]) -> Chart:
 
 
 def _curve(run: Run, levels: list[Any]) -> Chart:
-    """TTFT p95 against throughput: the throughput-latency curve, with the limit where one is."""
+    """TTFT p95 against throughput, with the TTFT limit if one was given."""
     points = sorted(
         (streams, tokens, ttft)
         for level in levels
@@ -148,7 +151,7 @@ def _curve(run: Run, levels: list[Any]) -> Chart:
         and (ttft := number(level, "ttft_s", "p95")) is not None
     )
     series = [Series("TTFT p95", tuple((tokens, ttft) for _, tokens, ttft in points))]
-    limit = number(run.found, "slo", "ttft_s")
+    limit = number(run.document, "slo", "ttft_s")
     if limit is not None and points:
         right = max(tokens for _, tokens, _ in points)
         series.append(Series("TTFT limit", ((0.0, limit), (right, limit)), role="limit"))
@@ -176,7 +179,7 @@ def _cost(run: Run, levels: list[Any]) -> Section | None:
     )
     if not rows:
         return None
-    price = number(run.found, "dollars_per_hour")
+    price = number(run.document, "dollars_per_hour")
     words = (f"The GPUs cost {price:,.2f} dollars an hour together.",) if price is not None else ()
     table = Table("Cost by level", ("Streams", "Dollars per million output tokens",
                   "Output tokens per joule"), rows, frozenset({0, 1, 2}))  # fmt: skip

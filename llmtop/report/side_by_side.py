@@ -1,4 +1,4 @@
-"""Several results in one report: a table of all of them, and what cannot be compared."""
+"""Several results in one report: a table of all of them, and why some cannot be compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmtop.report.runs import Run
 from llmtop.report.setup import engine_words, gpu_words, lengths_words, model_words
 from llmtop.wording.format import count, latency, rate
 
-# What must be the same for the numbers of two runs to be compared, and how it is named.
+# Fields that must be equal in comparable runs: path in the document, and name in the report.
 _SAME = (
     (("setup", "load", "prompts", "prompt_tokens"), "prompt lengths"),
     (("setup", "load", "prompts", "output_tokens"), "answer lengths"),
@@ -26,56 +26,52 @@ _SAME = (
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
-    """Why the numbers of these runs cannot be compared; [] where nothing is known against it."""
+    """Why the numbers of these runs cannot be compared, one sentence each; [] for none."""
     found = []
     kinds = sorted({run.kind for run in runs})
     if len(kinds) > 1:
         found.append(f"The files hold different kinds of results: {', '.join(kinds)}.")
     for path, name in _SAME:
-        values = [at(run.found, *path) for run in runs]
-        told = [
+        values = [at(run.document, *path) for run in runs]
+        labelled = [
             f"{run.label}: {lengths_words(value)}"
             for run, value in zip(runs, values, strict=True)
             if value is not None
         ]
-        if len({plain_key(value) for value in values if value is not None}) > 1:
-            found.append(f"Not comparable, other {name}: {'; '.join(told)}.")
-    if any(at(run.found, "setup", "load", "prompts") is None for run in runs):
-        found.append("Some files do not record their prompts. They may have sent other prompts.")
+        if len({repr(value) for value in values if value is not None}) > 1:
+            found.append(f"Not comparable, different {name}: {'; '.join(labelled)}.")
+    if any(at(run.document, "setup", "load", "prompts") is None for run in runs):
+        found.append("Some files do not record their prompts. Their prompts may differ.")
     if len({run.simulated for run in runs}) > 1:
         found.append("Not comparable: some runs are of a simulated engine.")
     return found
 
 
 def not_counted(runs: Sequence[Run]) -> list[str]:
-    """The levels that this client may have moved: they are in no figure of the table."""
+    """The levels that the table leaves out, because the load generator may have influenced them."""
     found = []
     for run in runs:
-        levels = items(run.found, "levels")
+        levels = items(run.document, "levels")
         rejected = [one for one in levels if not valid(one)]
         if rejected:
             streams = ", ".join(count(number(one, "streams")) for one in rejected)
             found.append(
                 f"{run.label}: {len(rejected)} of {len(levels)} levels do not count ({streams}"
-                " streams). This client may have moved them."
+                " streams). This client may have influenced them."
             )
     return found
 
 
-def plain_key(value: object) -> str:
-    """A value as a key that is equal for equal values."""
-    return repr(value)
-
-
 def side_by_side(runs: Sequence[Run]) -> Section:
-    """One row for each run. Nothing is averaged over runs."""
+    """The table with one row for each run, and the throughput curves. Nothing is averaged over
+    runs."""
     best = [_best(run) for run in runs]
     rows = tuple(
         (run.label, run.kind, engine_words(run), model_words(run), gpu_words(run), *figures)
         for run, figures in zip(runs, best, strict=True)
     )
     columns = ("Run", "Kind", "Engine", "Model", "GPUs", "Streams", "Output tok/s", "TTFT p95",
-               "TPOT p95", "n", "In time req/s")  # fmt: skip
+               "TPOT p95", "n", "Goodput req/s")  # fmt: skip
     table = Table("The runs, each with its highest throughput that counts", columns, rows,
                   frozenset({5, 6, 7, 8, 9, 10}))  # fmt: skip
     words = (*differences(runs), *not_counted(runs))
@@ -83,9 +79,9 @@ def side_by_side(runs: Sequence[Run]) -> Section:
 
 
 def _best(run: Run) -> tuple[str, ...]:
-    levels = [one for one in items(run.found, "levels") if valid(one)]
+    levels = [one for one in items(run.document, "levels") if valid(one)]
     found = max(levels, key=lambda one: number(one, "output_tokens_per_s") or 0.0, default=None)
-    found = found if found is not None else run.found
+    found = found if found is not None else run.document
     return (
         count(number(found, "streams")),
         rate(number(found, "output_tokens_per_s")),
@@ -97,12 +93,12 @@ def _best(run: Run) -> tuple[str, ...]:
 
 
 def _curves(runs: Sequence[Run]) -> tuple[Chart, ...]:
-    """The throughput curves of all searches on the same axes; none where there are fewer than 2."""
+    """One chart with the throughput curves of all searches; none for fewer than two searches."""
     series: list[Series] = []
     for run in runs:
         points = sorted(
             (streams, tokens)
-            for level in items(run.found, "levels")
+            for level in items(run.document, "levels")
             if valid(level)
             and (streams := number(level, "streams")) is not None
             and (tokens := number(level, "output_tokens_per_s")) is not None

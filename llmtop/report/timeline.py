@@ -1,4 +1,4 @@
-"""The sections of a recording: charts over time, and what was changed when."""
+"""The sections of a recording: charts over time, and a table of changes and events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmtop.report.runs import Run
 from llmtop.wording.format import duration, latency, percent, rate
 
 MOST_MARKS = 200  # drawn in a chart
-# title, y axis, (series, name in the legend, role), factor
+# title, title of the y axis, (series, name in the legend, role)
 _CHARTS: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
     ("Output tokens", "tokens per second", (("output_tokens_per_s", "output tok/s", "main"),)),
     (
@@ -31,18 +31,18 @@ _CHARTS: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
     ("KV cache", "share in use", (("kv_usage", "KV cache", "main"),)),
 )  # fmt: skip
 
-_WORDS = {"seconds": latency, "share in use": percent}  # how a value of an axis is written
+_FORMATS = {"seconds": latency, "share in use": percent}  # by y axis; ``rate`` for any other
 
 
 def recording_sections(run: Run) -> list[Section]:
-    """The charts of each engine, then marks and events."""
+    """The charts of each engine, then a table of marks and events."""
     sections = []
-    for engine, lines in entries(run.found, "series"):
+    for engine, lines in entries(run.document, "series"):
         charts = tuple(
             chart for one in _CHARTS if (chart := _chart(run, engine, lines, *one)) is not None
         )
         sections.append(Section(f"{engine} over time: {run.label}", charts=charts))
-    rows = tuple(_rows(run.found))
+    rows = tuple(_rows(run.document))
     if rows:
         table = Table("Changes and events, by time", ("Time", "Kind", "What"), rows)
         sections.append(Section(f"Changes and events: {run.label}", tables=(table,)))
@@ -52,18 +52,18 @@ def recording_sections(run: Run) -> list[Section]:
 def recording_cautions(run: Run) -> list[str]:
     """What limits the use of a recording."""
     found = []
-    if source := text(run.found, "source"):
+    if source := text(run.document, "source"):
         found.append(f"Source of the numbers: {source}.")
-    if remark := text(run.found, "remark"):
+    if remark := text(run.document, "remark"):
         found.append(f"The recording is incomplete: {remark}.")
     return found
 
 
-def _rows(found: Any) -> list[tuple[str, str, str]]:
-    told = [("change", one) for one in items(found, "marks")]
-    told += [("event", one) for one in items(found, "events")]
-    told.sort(key=lambda pair: number(pair[1], "at_s") or 0.0)
-    return [(duration(number(one, "at_s")), kind, text(one, "text")) for kind, one in told]
+def _rows(document: Any) -> list[tuple[str, str, str]]:
+    rows = [("change", one) for one in items(document, "marks")]
+    rows += [("event", one) for one in items(document, "events")]
+    rows.sort(key=lambda pair: number(pair[1], "at_s") or 0.0)
+    return [(duration(number(one, "at_s")), kind, text(one, "text")) for kind, one in rows]
 
 
 def _chart(
@@ -82,17 +82,17 @@ def _chart(
     if not series:
         return None
     known = [value for _, value in series[0].points if value is not None]
-    said = _WORDS.get(unit, rate)
+    shown = _FORMATS.get(unit, rate)
     words = (
-        f"{series[0].name}: lowest {said(min(known))}, mean {said(sum(known) / len(known))},"
-        f" highest {said(max(known))}."
+        f"{series[0].name}: lowest {shown(min(known))}, mean {shown(sum(known) / len(known))},"
+        f" highest {shown(max(known))}."
     )
     moments = [
         when
-        for one in items(run.found, "marks")
+        for one in items(run.document, "marks")
         if (when := number(one, "at_s")) is not None and text(one, "text").startswith(f"{engine}: ")
     ][:MOST_MARKS]
-    # One line with gaps: the drawing keeps room for the name of each line.
+    # All marks are one line with gaps, because each line takes room in the legend.
     strokes = [(when, top) for when in moments for top in (0.0, max(known), None)]
     marks = (Series("change", tuple(strokes), role="change"),) if strokes else ()
     return Chart(f"{title}, {engine}", "seconds since the start", unit, (*series, *marks), words)

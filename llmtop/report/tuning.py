@@ -1,4 +1,5 @@
-"""The sections of a tune: what was tried, the settings that it names, how an engine gets them."""
+"""The sections of a tune: the settings that were tried, the best ones, and the commands that set
+them."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from llmtop.report.runs import Run
 from llmtop.wording.format import count, duration, percent, rate
 
 FORECAST = "A forecast chose the settings to try."
-SPREAD = "There was no forecast: the settings to try are spread over what can be set."
+SPREAD = "There was no forecast. The settings to try were spread over the possible values."
 METHOD = (
     "They were measured in rounds together with the engine's own settings, until the difference was"
     " certain. The runs of a round meet the same arrivals, with new prompts. The verdict comes from"
@@ -23,18 +24,21 @@ GOODPUT = "requests a second within limits"
 
 def tuning_sections(run: Run) -> list[Section]:
     """The verdict, every setting that was tried, and the commands that set the best one."""
-    found = run.found
-    tried = items(found, "tried")
-    better = text(found, "verdict") == "better"
+    document = run.document
+    tried = items(document, "tried")
+    better = text(document, "verdict") == "better"
     foreseen = any(number(one, "expected_goodput_per_s") is not None for one in tried)
-    own, best = settings_words(at(found, "own_settings")), settings_words(at(found, "settings"))
+    own, best = (
+        settings_words(at(document, "own_settings")),
+        settings_words(at(document, "settings")),
+    )
     facts = (
-        ("Limits", text(found, "slo") or "--"),
-        ("Verdict", text(found, "verdict") or "not decided"),
+        ("Limits", text(document, "slo") or "--"),
+        ("Verdict", text(document, "verdict") or "not decided"),
         ("Best settings", best if better else f"the engine's own: {own}"),
         ("The engine's own settings", own),
-        ("Requests within limits, against its own settings", ratio_words(found)),
-        ("Runs", f"{count(number(found, 'runs'))} in {duration(number(found, 'seconds'))}"),
+        ("Requests within limits, against its own settings", ratio_words(document)),
+        ("Runs", f"{count(number(document, 'runs'))} in {duration(number(document, 'seconds'))}"),
     )
     sections = [
         Section(
@@ -46,10 +50,10 @@ def tuning_sections(run: Run) -> list[Section]:
         )
     ]
     if better:
-        words = [shlex.quote(f"{name}={value}") for name, value in _settings(found)]
-        line = f"llmtop set {shlex.quote(text(found, 'name') or 'NAME')} {' '.join(words)}"
+        words = [shlex.quote(f"{name}={value}") for name, value in _settings(document)]
+        line = f"llmtop set {shlex.quote(text(document, 'name') or 'NAME')} {' '.join(words)}"
         sections.append(Section(f"Set it now: {run.label}", code=line))
-        if launch := text(found, "launch_line", limit=2000):
+        if launch := text(document, "launch_line", limit=2000):
             sections.append(Section(f"At each launch: {run.label}", code=launch))
     return sections
 
@@ -57,19 +61,20 @@ def tuning_sections(run: Run) -> list[Section]:
 def tuning_cautions(run: Run) -> list[str]:
     """What limits the use of a tune."""
     found = []
-    if flag(run.found, "stopped"):
+    if flag(run.document, "stopped"):
         found.append("The search was stopped before its end.")
-    if flag(run.found, "restored") is False:
-        found.append("The engine does not have its own settings again.")
-    if text(run.found, "verdict") == "cannot tell":
+    if flag(run.document, "restored") is False:
+        found.append("The engine's own settings were not restored.")
+    if text(run.document, "verdict") == "cannot tell":
         found.append("No setting is known to be better. The runs differ too much, or are too few.")
-    if any(one == 0 for run_ in items(run.found, "tried") for one in _list(run_, "requests")):
+    if any(one == 0 for run_ in items(run.document, "tried") for one in _list(run_, "requests")):
         found.append("Some runs broke the limits at once, or got no request. They count as 0.")
     return found
 
 
 def settings_words(settings: Any) -> str:
-    """``max_num_seqs 128, max_queued_requests none``: a queue limit of 0 is none."""
+    """Settings in words: ``max_num_seqs 128, max_queued_requests none``. A queue limit of 0 means
+    no limit."""
     parts = [
         f"{name} {'none' if value == 0 and 'queue' in name else plain(value)}"
         for name, value in entries({"settings": settings}, "settings")
@@ -77,10 +82,12 @@ def settings_words(settings: Any) -> str:
     return ", ".join(parts) or "--"
 
 
-def ratio_words(found: Any) -> str:
-    """``1.50 times (1.21 to 1.86), 3 pairs``."""
-    value, low, high = (number(found, "goodput_ratio", name) for name in ("value", "low", "high"))
-    pairs = whole(found, "goodput_ratio", "pairs")
+def ratio_words(document: Any) -> str:
+    """The ratio of goodput with its interval: ``1.50 times (1.21 to 1.86), 3 pairs``."""
+    value, low, high = (
+        number(document, "goodput_ratio", name) for name in ("value", "low", "high")
+    )
+    pairs = whole(document, "goodput_ratio", "pairs")
     if value is None or not pairs:
         return "not measured in pairs"
     span = ""
@@ -89,14 +96,14 @@ def ratio_words(found: Any) -> str:
     return f"{value:.2f} times{span}, {pairs:,} pairs"
 
 
-def _settings(found: Any) -> list[tuple[str, int]]:
-    """The best settings, as far as they are whole numbers."""
-    named = [(name, whole({"x": value}, "x")) for name, value in entries(found, "settings")]
+def _settings(document: Any) -> list[tuple[str, int]]:
+    """The best settings that are whole numbers. Any other value is invalid and left out."""
+    named = [(name, whole({"x": value}, "x")) for name, value in entries(document, "settings")]
     return [(name, value) for name, value in named if value is not None]
 
 
-def _list(found: Any, name: str) -> list[float | None]:
-    value = at(found, name)
+def _list(document: Any, name: str) -> list[float | None]:
+    value = at(document, name)
     return [number({"x": one}, "x") for one in value[:200]] if isinstance(value, list) else []
 
 
@@ -111,12 +118,12 @@ def _interval(one: Any) -> tuple[float, float] | None:
 
 
 def _use(run: Run, one: Any) -> str:
-    """``own`` and ``best``, as the settings of a row are."""
+    """``own`` for the engine's own settings, ``best`` for the best ones, "" for others."""
     words = settings_words(at(one, "settings"))
-    if words == settings_words(at(run.found, "own_settings")):
+    if words == settings_words(at(run.document, "own_settings")):
         return "own"
-    better = text(run.found, "verdict") == "better"
-    return "best" if better and words == settings_words(at(run.found, "settings")) else ""
+    better = text(run.document, "verdict") == "better"
+    return "best" if better and words == settings_words(at(run.document, "settings")) else ""
 
 
 def _tried(run: Run, tried: list[Any]) -> Table:
@@ -124,7 +131,7 @@ def _tried(run: Run, tried: list[Any]) -> Table:
     for place, one in enumerate(tried, 1):
         interval = _interval(one)
         shares = [share for share in _list(one, "in_time_share") if share is not None]
-        asked = [many for many in _list(one, "requests") if many is not None]
+        requests = [n for n in _list(one, "requests") if n is not None]
         rows.append(
             (
                 str(place),
@@ -134,12 +141,12 @@ def _tried(run: Run, tried: list[Any]) -> Table:
                 f"{rate(interval[0])} to {rate(interval[1])}" if interval is not None else "--",
                 rate(number(one, "expected_goodput_per_s")),
                 count(float(len(_list(one, "goodput_per_s")))),
-                count(sum(asked)) if asked else "--",
+                count(sum(requests)) if requests else "--",
                 _span([percent(share) for share in (min(shares), max(shares))] if shares else []),
             )
         )
     columns = ("No.", "Settings", "Which", "Measured", "95 % interval", "Forecast", "Runs",
-               "Requests", "In time")  # fmt: skip
+               "Requests", "Within limits")  # fmt: skip
     caption = f"Settings that were tried; forecast and measured: {GOODPUT}"
     return Table(caption, columns, tuple(rows), frozenset({0, 3, 4, 5, 6, 7, 8}))
 
@@ -151,7 +158,7 @@ def _span(ends: list[str]) -> str:
 
 
 def _chart(run: Run, tried: list[Any]) -> tuple[Chart, ...]:
-    """Each setting's mean with its interval, and what the forecast expected of it."""
+    """The mean of each setting with its interval, and its forecast."""
     points, spans, expected, words = [], [], [], []
     for place, one in enumerate(tried, 1):
         mean, interval = _mean(one), _interval(one)

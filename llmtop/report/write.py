@@ -1,4 +1,4 @@
-"""Writes a report in the format that a file's name asks for."""
+"""Writes a report to a file. The suffix of the file name selects the format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from llmtop.report.runs import Run
 
 
 def as_json(report: Report, made: str) -> str:
-    """The report as JSON: its sentences, tables and the points of its charts."""
+    """The report as JSON: its sentences, its tables and the points of its charts. made: when it
+    was made, in words."""
     found: Any = msgspec.to_builtins(report)
     return json.dumps({"kind": "report", "made": made, **found}, indent=1, allow_nan=False) + "\n"
 
@@ -36,7 +37,7 @@ _FORMATS: dict[str, Callable[[Report, str], str]] = {
 
 
 def check_name(path: str) -> None:
-    """Refuse a file that could not be written, before anything is measured."""
+    """Raise UsageError for a path that cannot be written, before anything is measured."""
     target = Path(path)
     if target.suffix.lower() not in _FORMATS:
         raise UsageError(
@@ -48,7 +49,8 @@ def check_name(path: str) -> None:
 
 
 def write_report(path: str, runs: Sequence[Run], now: float) -> None:
-    """Write the report of these runs. now: unix seconds. Raises LlmtopError."""
+    """Write the report of these runs to ``path``. now: unix seconds. Raises LlmtopError where it
+    cannot be written."""
     check_name(path)
     made = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M UTC")
     written = _FORMATS[Path(path).suffix.lower()](build(runs, now), made)

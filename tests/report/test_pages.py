@@ -178,7 +178,7 @@ def test_a_tune_that_decided_nothing_names_no_command(tmp_path: Path) -> None:
     unsure = tuning(verdict="cannot tell", goodput_ratio=None, restored=False, stopped=True)
     text = written(tmp_path, "r.md", unsure).replace("\\", "")
     assert "llmtop set" not in text and "No setting is known to be better" in text
-    assert "The engine does not have its own settings again." in text
+    assert "The engine's own settings were not restored." in text
     assert "not measured in pairs" in text
 
 
@@ -188,24 +188,24 @@ def test_a_hold_shows_its_actions_with_reasons_and_what_was_refused(tmp_path: Pa
     assert {"1,280 (20%)", "41 (0.8%)", "41.4"} <= set(page.all("dd"))
     assert {"a token takes 46 ms with 258 streams", "none", "16"} <= set(page.all("td"))
     cautions = page.all("li")
-    assert "1,280 requests were refused. Their clients had to ask again." in cautions
+    assert "1,280 requests were refused. Their clients had to retry." in cautions
     assert "For a time no setting kept the limits." in cautions
     drawn = [str(attributes["aria-label"]) for tag, attributes in page.found if tag == "svg"]
     assert [one.split(" over time")[0] for one in drawn] == ["max_num_seqs", "max_queued_requests"]
-    assert "lowest 16, highest 16. A gap is no limit." in drawn[1]
+    assert "lowest 16, highest 16. A gap means no limit." in drawn[1]
 
 
 def test_a_hold_that_did_nothing_has_no_chart(tmp_path: Path) -> None:
     quiet = hold(actions=[], refused=0, restored=False, not_restored={"max_num_seqs": 64})
     text = written(tmp_path, "r.md", quiet).replace("\\", "")
     assert "over time" not in text and "were refused" not in text
-    assert "does not have its own settings again: max_num_seqs 64." in text
+    assert "own settings were not restored: max_num_seqs 64." in text
 
 
 def test_what_cannot_be_compared_is_said_and_nothing_is_averaged(tmp_path: Path) -> None:
     other = saturation(setup=setup(prompt_tokens=2048))
     text = written(tmp_path, "r.md", saturation(), other).replace("\\", "")
-    assert "Not comparable, other prompt lengths: run 0: 512; run 1: 2,048." in text
+    assert "Not comparable, different prompt lengths: run 0: 512; run 1: 2,048." in text
     assert text.count("4,200") >= 2
     assert "run 1: 1 of 4 levels do not count (128 streams)." in text
     same = written(tmp_path, "s.md", saturation(), saturation()).replace("\\", "")

@@ -80,7 +80,7 @@ def test_the_answer_is_what_the_seconds_say(tmp_path: Path) -> None:
     writer.close(BEGAN + 4)
     summary = read_recording(path, "run")[0].summary
     assert "200 output tokens per second on average and 500 at most" in summary
-    assert "TTFT p95 up to 300ms, SATURATED at the worst, failed: out of memory" in summary
+    assert "TTFT p95 up to 300ms, worst state SATURATED, failed: out of memory" in summary
     assert "more is in the log" not in summary and "HUNG" not in summary
     write_report(str(tmp_path / "r.html"), read_recording(path, "run"), BEGAN)
     assert "<script" not in (tmp_path / "r.html").read_text()
@@ -88,11 +88,11 @@ def test_the_answer_is_what_the_seconds_say(tmp_path: Path) -> None:
 
 def test_long_recordings_are_thinned_by_means(path: Path) -> None:
     run = read_recording(path, "run")[0]
-    points = run.found["series"]["llama"]["output_tokens_per_s"]
+    points = run.document["series"]["llama"]["output_tokens_per_s"]
     assert POINTS / 2 <= len(points) <= 2 * POINTS
     assert points[0] == [0.0, 100.0] and points[-1][1] == 300.0
     assert points[-1][0] > SECONDS * 0.95
-    assert run.found["series"]["llama"]["kv_usage"][-1][1] == 0.5
+    assert run.document["series"]["llama"]["kv_usage"][-1][1] == 0.5
 
 
 def test_changes_events_and_results_appear_once(path: Path, tmp_path: Path) -> None:

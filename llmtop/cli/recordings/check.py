@@ -221,7 +221,7 @@ def _other(
         if other.target.url == found.target.url:
             raise UsageError("--against names the same engine", "omit it, or name another one")
         return other
-    name, began = text(old.found, "name"), number(old.found, "setup", "engine", "started_at")
+    name, began = text(old.document, "name"), number(old.document, "setup", "engine", "started_at")
     for record in wiring.supervisor.records():
         if record.name == name and record.started_at == began and record.ended_at is None:
             other = find_target(wiring, name, asked, highest)

@@ -1,4 +1,4 @@
-"""A report as text: the HTML page with its drawings and style sheet, Markdown, CSV.
+"""The output formats of a report: HTML with its charts and style sheet, Markdown, CSV.
 
-Does not belong here: what a report says.
+Does not belong here: the content of a report.
 """

@@ -1,7 +1,7 @@
-"""Charts as SVG inside a page: drawn by pygal, coloured by the page.
+"""Draws charts as SVG with pygal. The style sheet of the page colours them.
 
-The page's style sheet decides colours, so that one drawing suits a light and a dark page: pygal
-draws with placeholder colours, and each is replaced by a CSS variable.
+pygal draws with placeholder colours. Each is replaced by a CSS variable, so that one drawing works
+on a light and on a dark page.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 860, 400
 LEGEND_COLUMNS, LEGEND_FONT, MARGIN = 3, 13, 12
-DOT, SMALL_DOT, FEW = 3, 1.2, 60  # many points are a line; one alone between gaps is still seen
+# A line of more than FEW points gets small dots. A single point between two gaps stays visible.
+DOT, SMALL_DOT, FEW = 3, 1.2, 60
 _WITHOUT_DOTS = ("limit", "change")
 _DASHES = {"limit": "6, 4", "forecast": "6, 4", "change": "2, 4"}
-# Placeholder of pygal -> variable of the page. Any colours do that appear nowhere else.
+# Placeholder colours, replaced by CSS variables. Any colours that appear nowhere else would do.
 _FOREGROUND, _SUBTLE = "#010203", "#040506"
 _ROLES = {
     "main": "#a10001", "rejected": "#a10002", "limit": "#a10003", "forecast": "#a10004",
@@ -38,7 +39,7 @@ _VARIABLES = {
 
 
 def svg(chart: Chart, number: int) -> str:
-    """The drawing as one <svg> element. number: its place on the page, for its id."""
+    """The chart as one <svg> element. number: unique on the page, for the id of the element."""
     XY = _library().XY
     shown = [one for one in chart.series if one.points]
     drawing: Any = XY(
@@ -78,10 +79,10 @@ def svg(chart: Chart, number: int) -> str:
 
 @cache
 def _library() -> Any:
-    """pygal, without the import hook that it installs.
+    """The pygal module, without the import hook that it installs.
 
-    pygal 3.1 appends a finder of an old kind to ``sys.meta_path``, for its packages of maps. Each
-    later import of this process would then warn. Charts need no maps.
+    pygal 3.1 appends a finder with a deprecated interface to ``sys.meta_path``, to import its map
+    packages. Python would then warn at each later import of this process. The charts need no maps.
     """
     before = list(sys.meta_path)
     import pygal  # type: ignore[import-untyped]
@@ -95,7 +96,7 @@ def _library() -> Any:
 
 
 def _lines(series: list[Series]) -> list[Series]:
-    """The series, each followed by its intervals as broken vertical strokes without a name."""
+    """Each series, followed by its intervals as one unnamed line of vertical strokes."""
     found = []
     for one in series:
         found.append(one)
@@ -109,9 +110,10 @@ def _lines(series: list[Series]) -> list[Series]:
 
 
 def _below(lines: list[Series]) -> float:
-    """The lower margin that leaves the names of the lines their rows.
+    """The lower margin that makes room for the legend.
 
-    pygal 3.1 counts lines without a name too, and rounds their rows down.
+    pygal 3.1 reserves rows for all lines, also for those without a name, and rounds the number of
+    rows down. This corrects the difference.
     """
     rows = -(-sum(bool(one.name) for one in lines) // LEGEND_COLUMNS)
     return MARGIN + (rows - len(lines) // LEGEND_COLUMNS) * 1.5 * LEGEND_FONT
@@ -127,7 +129,7 @@ def _range(series: list[Series]) -> tuple[float, float] | None:
 
 
 def _near_zero(series: list[Series]) -> bool:
-    """Whether the y axis begins at 0: for values that are all positive and not far from it."""
+    """Whether the y axis begins at 0: where no value is negative."""
     ys = [y for one in series for _, y in one.points if y is not None]
     return bool(ys) and min(ys) >= 0
 
@@ -174,7 +176,7 @@ def _without_scripts(tree: Element) -> str:
 
 
 def _adapted(drawn: str, uuid: str, chart: Chart, number: int) -> str:
-    """pygal's drawing with an id of ours, our colours, and a description for screen readers."""
+    """pygal's drawing with our id, our colours, and a description for screen readers."""
     drawn = drawn.replace(f"chart-{uuid}", f"chart-{number}")
     drawn = drawn.replace(uuid, f"c{number}")
     for placeholder, variable in _VARIABLES.items():

@@ -1,4 +1,8 @@
-"""A report as one self-contained HTML page: no script, no network, light and dark, prints on A4."""
+"""Writes a report as one self-contained HTML page.
+
+The page has no script and needs no network. It follows the light or dark theme of the browser, and
+prints on A4.
+"""
 
 from __future__ import annotations
 

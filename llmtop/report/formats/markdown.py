@@ -1,4 +1,4 @@
-"""A report as Markdown, for a pull request or a wiki, and as rows for a spreadsheet."""
+"""Writes a report as Markdown, for a pull request or a wiki, and its tables as CSV."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from llmtop.report.document import Report, Section, Table
 from llmtop.wording.format import ABSENT
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~&])")
-# A cell that begins with one of these is a formula to a spreadsheet.
+# A spreadsheet reads a cell that begins with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t")
 _NUMBER = re.compile(r"[-+]?[\d.,]+(?:e[-+]?\d+)?(?: ?%)?")
 
 
 def markdown(report: Report, made: str) -> str:
-    """The report without its drawings; each drawing leaves its description."""
+    """The report with the description of each chart in place of the chart."""
     parts = [f"# {plain(report.title)}", f"**{plain(report.answer)}**"]
     if report.cautions:
         parts.append("\n".join(f"- {plain(one)}" for one in report.cautions))
@@ -27,7 +27,7 @@ def markdown(report: Report, made: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that no Markdown reader takes for anything but text."""
+    """The text with all characters escaped that Markdown would interpret."""
     return _SPECIAL.sub(r"\\\1", text)
 
 
@@ -45,7 +45,8 @@ def rows(report: Report) -> str:
 
 
 def _cell(text: str) -> str:
-    """A cell that no spreadsheet runs as a formula."""
+    """The text of a cell, with an apostrophe before one that a spreadsheet would run as a formula.
+    Numbers keep their sign."""
     harmless = text == ABSENT or not text.startswith(_FORMULA) or _NUMBER.fullmatch(text)
     return text if harmless else f"'{text}"
 

@@ -1,4 +1,4 @@
-"""The style sheet of a report's page. Contrast of text is at least 7 to 1, light and dark."""
+"""The style sheet of the HTML report. Text has a contrast of at least 7:1 in both themes."""
 
 from __future__ import annotations
 
