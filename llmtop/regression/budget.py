@@ -1,4 +1,4 @@
-"""How much worse an engine may be: ``ttft_p95=+5%,tok_s=-3%``."""
+"""Budgets: how much worse an engine may become, such as ``ttft_p95=+5%,tok_s=-3%``."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _PART = re.compile(r"\s*(\w+)\s*=\s*([+-]?\d+(?:\.\d+)?)\s*%\s*", re.ASCII)
 
 
 class Budget(Struct, frozen=True):
-    """One measure and how far it may get worse. share: 0.05 is 5 %, always above 0."""
+    """How much worse one measure may become. share: 0.05 for 5 %, always above 0."""
 
     measure: str
     share: float
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether a larger value is a better one: rates; a latency is not."""
+        """Whether a larger value is better: true for rates, false for latencies."""
         return self.measure in _RATES
 
     @property
@@ -38,13 +38,13 @@ class Budget(Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """As it is written on the command line: ``ttft_p95=+5%``."""
+        """The budget as it is written on the command line: ``ttft_p95=+5%``."""
         sign = "-" if self.higher_is_better else "+"
         return f"{self.measure}={sign}{self.share * 100:g}%"
 
 
 def parse_budget(text: str) -> tuple[Budget, ...]:
-    """The budgets in a text. Raises UsageError."""
+    """The budgets in a text of comma-separated parts. Raises UsageError for an invalid text."""
     found: dict[str, Budget] = {}
     for part in text.split(","):
         read = _PART.fullmatch(part)
@@ -56,10 +56,10 @@ def parse_budget(text: str) -> tuple[Budget, ...]:
         name, percent = read[1], float(read[2])
         share = percent / 100 if name not in _RATES else -percent / 100
         if not 0.001 <= share <= (0.9 if name in _RATES else 10.0):
-            way = "-3%" if name in _RATES else "+5%"
+            example = "-3%" if name in _RATES else "+5%"
             raise UsageError(
-                f"the budget of {name} is how much worse it may be, such as {way}",
-                "a latency may rise, a rate may fall",
+                f"the budget of {name} must be a change to the worse, such as {example}",
+                "write + for a latency, which may rise, and - for a rate, which may fall",
             )
         if name in found:
             raise UsageError(f"{name} has two budgets", "give each measure once")
@@ -67,16 +67,16 @@ def parse_budget(text: str) -> tuple[Budget, ...]:
     return tuple(found.values())
 
 
-def place_of(measure: str) -> tuple[str, ...]:
-    """Where the JSON of a load holds the value of a measure."""
+def value_path(measure: str) -> tuple[str, ...]:
+    """The path of a measure's value in the JSON of a load."""
     if measure in _RATES:
         return (_RATES[measure],)
     name, quantile = _LATENCIES[measure]
     return (f"{name}_s", quantile)
 
 
-def verdict_place(measure: str) -> tuple[str, ...] | None:
-    """Where the JSON of a load says whether this client can have moved the value."""
+def verdict_path(measure: str) -> tuple[str, ...] | None:
+    """The path of the client's verdict on a measure in the JSON of a load; None: there is none."""
     if measure == "req_s":
         return None
     if measure == "tok_s":

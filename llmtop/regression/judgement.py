@@ -1,9 +1,13 @@
-"""Is the new engine worse than the old one by more than the budget? Runs are the unit.
+"""Judges whether the new engine is worse than the old one by more than the budget.
 
-Each measure is judged on the logarithm of its values, so that intervals are ratios. Runs in turn
-(old, new, new, old) give a paired t interval. Runs of a baseline that was recorded before give
-Welch's interval (B. L. Welch, Biometrika 34, 1947); a baseline of a single run borrows the spread
-of the new runs. The error of 5 % is shared out over all measures (Bonferroni), one-sided.
+One run gives one value. Each measure is judged on the logarithm of its values, so its interval is
+an interval of the ratio new / old. Two designs are possible:
+
+- Runs in turn (old, new, new, old) give a paired t interval.
+- Runs of a baseline that was recorded before give Welch's interval (B. L. Welch, Biometrika 34,
+  1947). For a baseline of a single run, the standard deviation of the new runs is used.
+
+The one-sided error probability of 5 % is divided by the number of measures (Bonferroni).
 """
 
 from __future__ import annotations
@@ -18,13 +22,15 @@ from msgspec import Struct
 from llmtop.loadgen.statistics.student import t_quantile
 from llmtop.regression.budget import Budget
 
-ERROR = 0.05  # of the answer "worse" and of the answer "as good", over all measures together
-MOST_RUNS = 100  # to ask for more would be no advice
-LEAST_SPREAD = 1e-4  # of log values: 3 runs that agree to the last digit are luck
+ERROR = 0.05  # probability of a wrong "worse", and of a wrong "as good", over all measures together
+MOST_RUNS = 100  # more runs are not recommended to anybody
+# Lower bound of the standard deviation of log values. A few runs can agree by chance to the last
+# digit; a standard deviation of 0 would then give an interval of no width.
+LEAST_SPREAD = 1e-4
 
 
 class Verdict(StrEnum):
-    """What can be said of one measure, or of all together."""
+    """The verdict on one measure, or on all together."""
 
     GOOD = "as good"
     WORSE = "worse"
@@ -32,10 +38,12 @@ class Verdict(StrEnum):
 
 
 class Judgement(Struct, frozen=True):
-    """One measure. old, new: geometric means. ratio: new / old with its interval, None: not known.
+    """The judgement of one measure. None means unknown.
 
-    old_runs, new_runs: runs that count. noise: the spread of one run as a ratio of at least 1.
-    runs_needed: new runs that would settle it at this spread; None: settled, or more than 100.
+    old, new: geometric means over the runs. ratio: new / old. low, high: the ends of its interval.
+    old_runs, new_runs: runs that count. noise: the standard deviation of one run as a ratio of at
+    least 1, exp(s) of the log values. runs_needed: how many new runs would decide at this noise;
+    None where the verdict is decided, or more than ``MOST_RUNS`` would be needed.
     """
 
     budget: Budget
@@ -52,7 +60,8 @@ class Judgement(Struct, frozen=True):
 
 
 class _Estimate(Struct, frozen=True):
-    """The mean log ratio, its standard error, and its degrees of freedom. spread: of one run."""
+    """An estimate of the log ratio: mean, standard error, degrees of freedom. spread: the standard
+    deviation of one run."""
 
     middle: float
     error: float
@@ -60,8 +69,10 @@ class _Estimate(Struct, frozen=True):
     spread: float
 
 
-def judge_pairs(budget: Budget, pairs: Sequence[tuple[float, float]], among: int) -> Judgement:
-    """Judge runs in turn. pairs: (old, new). among: measures judged together."""
+def judge_pairs(
+    budget: Budget, pairs: Sequence[tuple[float, float]], measure_count: int
+) -> Judgement:
+    """Judge runs in turn. pairs: (old, new). measure_count: of the measures judged together."""
     logs = [math.log(new / old) for old, new in pairs]
     if len(logs) < 2:
         return Judgement(budget, Verdict.CANNOT_TELL, old_runs=len(logs), new_runs=len(logs))
@@ -69,11 +80,14 @@ def judge_pairs(budget: Budget, pairs: Sequence[tuple[float, float]], among: int
     found = _Estimate(
         fmean(logs), spread / math.sqrt(len(logs)), len(logs) - 1, spread / math.sqrt(2)
     )
-    return _judged(budget, found, among, [p[0] for p in pairs], [p[1] for p in pairs], paired=True)
+    old, new = [p[0] for p in pairs], [p[1] for p in pairs]
+    return _judged(budget, found, measure_count, old, new, paired=True)
 
 
-def judge_runs(budget: Budget, old: Sequence[float], new: Sequence[float], among: int) -> Judgement:
-    """Judge new runs against recorded ones."""
+def judge_runs(
+    budget: Budget, old: Sequence[float], new: Sequence[float], measure_count: int
+) -> Judgement:
+    """Judge new runs against recorded ones. measure_count: of the measures judged together."""
     if not old or len(new) < 2:
         return Judgement(budget, Verdict.CANNOT_TELL, old_runs=len(old), new_runs=len(new))
     ours = [math.log(value) for value in new]
@@ -89,11 +103,11 @@ def judge_runs(budget: Budget, old: Sequence[float], new: Sequence[float], among
         freedom = (a + b) ** 2 / (a**2 / (len(ours) - 1) + b**2 / (len(theirs) - 1))
         pooled = math.sqrt((spread**2 + other**2) / 2)
         found = _Estimate(middle, math.sqrt(a + b), freedom, pooled)
-    return _judged(budget, found, among, old, new, paired=False)
+    return _judged(budget, found, measure_count, old, new, paired=False)
 
 
 def overall(judgements: Sequence[Judgement]) -> Verdict:
-    """One measure that is worse makes all worse; all must be as good for the engine to be."""
+    """The verdict on all measures: worse if one is worse, as good if all are as good."""
     verdicts = {one.verdict for one in judgements}
     if Verdict.WORSE in verdicts:
         return Verdict.WORSE
@@ -103,13 +117,13 @@ def overall(judgements: Sequence[Judgement]) -> Verdict:
 def _judged(
     budget: Budget,
     found: _Estimate,
-    among: int,
+    measure_count: int,
     old: Sequence[float],
     new: Sequence[float],
     *,
     paired: bool,
 ) -> Judgement:
-    probability = 1 - ERROR / among
+    probability = 1 - ERROR / measure_count
     reach = t_quantile(probability, found.freedom) * found.error
     low, high = found.middle - reach, found.middle + reach
     limit = math.log(budget.limit)
@@ -133,9 +147,11 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _needed(distance: float, spread: float, probability: float, old: int | None) -> int | None:
-    """New runs after which the interval would exclude the limit, were the difference as seen.
+    """How many new runs would make the interval exclude the limit.
 
-    old: recorded runs, which stay as many; None: an old run for each new one.
+    Assumes that the difference and the spread stay as measured. distance: from the estimate to the
+    limit, in log values. old: the number of recorded runs; None where each new run is paired with
+    an old one. Returns None for more than ``MOST_RUNS``.
     """
     for runs in range(3, MOST_RUNS + 1):
         error = spread * math.sqrt(1 / runs + 1 / (runs if old is None else old))

@@ -1,4 +1,4 @@
-"""The result of a check for people and for CI: a sentence, Markdown, JUnit XML, JSON."""
+"""Writes the result of a check for people and for CI: a sentence, Markdown, JUnit XML, JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from llmtop.printable import clean
-from llmtop.regression.judgement import Judgement, Verdict
+from llmtop.regression.judgement import MOST_RUNS, Judgement, Verdict
 from llmtop.report.comparison import change
 from llmtop.wording.format import latency, rate
 
@@ -26,15 +26,15 @@ def sentence(name: str, verdict: Verdict, judgements: Sequence[Judgement]) -> st
         return f"{name} is worse than the baseline: {', '.join(map(_found, worse))}."
     open_ = [one for one in judgements if one.verdict is Verdict.CANNOT_TELL]
     needed = [one.runs_needed for one in open_]
-    told = [one for one in needed if one is not None]
-    ways = (
-        f"about {max(told)} runs would tell"
-        if told and len(told) == len(needed)
-        else "no reasonable number of runs would tell"
+    known = [one for one in needed if one is not None]
+    advice = (
+        f"about {max(known)} runs would decide"
+        if known and len(known) == len(needed)
+        else f"more than {MOST_RUNS} runs would be needed"
         if any(one.ratio is not None for one in open_)
         else "too few runs count"
     )
-    return f"cannot tell whether {name} is as good: {', '.join(map(_found, open_))}; {ways}."
+    return f"cannot tell whether {name} is as good: {', '.join(map(_found, open_))}; {advice}."
 
 
 def _found(one: Judgement) -> str:
@@ -52,7 +52,7 @@ def _shown(one: Judgement, value: float | None) -> str:
 
 
 def markdown(answer: str, judgements: Sequence[Judgement]) -> str:
-    """A summary for a pull request."""
+    """The answer and a table of the measures as Markdown, for a pull request."""
     from llmtop.report.formats.markdown import plain
 
     lines = [
@@ -71,7 +71,11 @@ def markdown(answer: str, judgements: Sequence[Judgement]) -> str:
 
 
 def junit(name: str, judgements: Sequence[Judgement], seconds: float) -> str:
-    """JUnit XML: a test case for each measure. "Cannot tell" is skipped, "worse" has failed."""
+    """JUnit XML with one test case for each measure.
+
+    "Worse" is a failure, "cannot tell" is skipped. name: the engine. seconds: the duration of the
+    check.
+    """
     suite = Element(
         "testsuite",
         name=_text(f"llmtop check {name}"),
@@ -95,7 +99,7 @@ def _text(words: str) -> str:
 
 
 def entry(one: Judgement) -> dict[str, Any]:
-    """One measure as JSON."""
+    """The judgement of one measure as a JSON object, for ``check --json``."""
     return {
         "measure": one.budget.measure,
         "budget": one.budget.words,

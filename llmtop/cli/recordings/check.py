@@ -243,7 +243,7 @@ def _document(
     began: float,
 ) -> dict[str, Any]:
     from llmtop.operations.run_setup import run_setup
-    from llmtop.regression.baseline import kept, load_of, runs_of
+    from llmtop.regression.baseline import load_of, runs_of, stored_fields
     from llmtop.regression.judgement import overall
     from llmtop.regression.summary import entry, sentence
 
@@ -263,8 +263,8 @@ def _document(
         "against": other.name if other is not None else None,
         "in_turn": other is not None,
         "measures": [entry(one) for one in judgements],
-        "baseline_runs": [kept(one) for one in (theirs or runs_of(old))],
-        "runs": [kept(one) for one in ours],
+        "baseline_runs": [stored_fields(one) for one in (theirs or runs_of(old))],
+        "runs": [stored_fields(one) for one in ours],
         "setup": setup,
     }
 
