@@ -1,5 +1,5 @@
-"""Keeps a service level objective: the controller of ``hold``, the search of ``tune``.
+"""Keeps a service level objective (SLO): the controller of ``hold``, the search of ``tune``.
 
-What belongs here: decisions, as pure functions and objects without a clock. What does not:
-sockets, files and timers; ``llmtop.operations`` carries the decisions out.
+Belongs here: decisions, as pure functions and objects without a clock. Does not belong here:
+sockets, files and timers; ``llmtop.operations`` applies the decisions.
 """

@@ -1,23 +1,29 @@
-"""The candidates of ``tune``: a grid that a forecast narrows, and what only a measurement shows."""
+"""The candidates of ``tune``.
+
+A forecast selects some from a grid. Others have options whose effect no forecast predicts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-SCREENED = 4
-QUEUES = (8, 16, 32, 64)
-BATCH_SHARES = (1.0, 0.5, 0.25, 0.125, 0.0625)
-BUDGETS = (8192, 4096, 2048, 1024)
-LEAST_PIECE = 256  # prompt tokens of a step: smaller pieces cost more steps than they save
+SCREENED = 4  # candidates that a forecast selects
+QUEUES = (8, 16, 32, 64)  # queue limits, requests
+BATCH_SHARES = (1.0, 0.5, 0.25, 0.125, 0.0625)  # of the operator's batch limit
+BUDGETS = (8192, 4096, 2048, 1024)  # tokens in a step
+LEAST_CHUNK = 256  # prompt tokens in a step: smaller chunks need too many steps
 
 Settings = Mapping[str, int]
+"""Values by role: ``batch_limit``, ``queue_limit`` (0: no limit), ``token_budget``,
+``draft_tokens``, ``prefill_threshold``."""
 
 
 def grid(own: Settings, open_roles: Sequence[str]) -> list[Settings]:
-    """Candidates around the operator's settings, with those of their roles that may change.
+    """All combinations of limits below the operator's, without the operator's own settings.
 
-    A batch limit without a queue limit moves the wait from the batch into the queue, so both are
-    tried together as well as alone.
+    own: the operator's settings. open_roles: the roles that may change; the others keep their
+    value. A lower batch limit alone only moves the wait from the batch to the queue. So the grid
+    has both limits, alone and together.
     """
     batches = [own.get("batch_limit", 0)]
     if "batch_limit" in open_roles:
@@ -43,9 +49,13 @@ def grid(own: Settings, open_roles: Sequence[str]) -> list[Settings]:
 def narrowed(
     candidates: Sequence[Settings], expected: Sequence[float | None], most: int = SCREENED
 ) -> list[Settings]:
-    """The most promising of a grid by their expected goodput; among equals the first, which change
-    least. Without a forecast: settings at equal distances in the grid. Settings that differ only in
-    the token budget come last, because they usually perform alike."""
+    """The ``most`` candidates with the highest expected goodput, in requests per second.
+
+    expected: by candidate, None for no forecast. Among equals the first is chosen, which changes
+    least. Settings that differ from a chosen one only in the token budget come last, because they
+    usually perform alike. With forecasts for fewer than half of the candidates, every n-th
+    one is chosen.
+    """
     known = [value for value in expected if value is not None]
     if len(known) < len(expected) / 2 or not known:
         step = max(1, len(candidates) // most)
@@ -55,10 +65,10 @@ def narrowed(
         key=lambda i: -(expected[i] if expected[i] is not None else -1.0),  # type: ignore[operator]
     )
     chosen: list[int] = []
-    for unlike in (True, False):
+    for different_limits in (True, False):
         for i in order:
-            alike = any(_limits(candidates[i]) == _limits(candidates[j]) for j in chosen)
-            if len(chosen) < most and i not in chosen and not (unlike and alike):
+            same = any(_limits(candidates[i]) == _limits(candidates[j]) for j in chosen)
+            if len(chosen) < most and i not in chosen and not (different_limits and same):
                 chosen.append(i)
     return [candidates[i] for i in chosen]
 
@@ -67,11 +77,14 @@ def _limits(settings: Settings) -> tuple[int | None, int | None]:
     return settings.get("batch_limit"), settings.get("queue_limit")
 
 
-def beside(best: Settings, own: Settings, most: Settings, prompt: float | None) -> list[Settings]:
-    """``best`` with another draft length or prefill threshold, which no forecast knows.
+def unforecast_variants(
+    best: Settings, own: Settings, most: Settings, prompt: float | None
+) -> list[Settings]:
+    """``best`` with another draft length or prefill threshold. No forecast predicts their effect.
 
-    most: the highest value of each role. prompt: the mean length of prompts; only longer ones than
-    the threshold are cut.
+    own: the operator's settings; a role that is not in them is not changed. most: the highest value
+    of each role. prompt: the mean prompt length in tokens, None for unknown. A prefill threshold
+    splits only longer prompts.
     """
     found: list[Settings] = []
     if "draft_tokens" in own:
@@ -79,9 +92,9 @@ def beside(best: Settings, own: Settings, most: Settings, prompt: float | None) 
         wanted = [0, drafts // 2] if drafts else [top]
         found += [{**best, "draft_tokens": value} for value in dict.fromkeys(wanted)]
     if "prefill_threshold" in own:
-        piece = max(LEAST_PIECE, best.get("token_budget", 4 * LEAST_PIECE) // 4)
+        chunk = max(LEAST_CHUNK, best.get("token_budget", 4 * LEAST_CHUNK) // 4)
         if own["prefill_threshold"]:
             found.append({**best, "prefill_threshold": 0})
-        elif prompt is not None and prompt > piece:
-            found.append({**best, "prefill_threshold": piece})
+        elif prompt is not None and prompt > chunk:
+            found.append({**best, "prefill_threshold": chunk})
     return [one for one in found if one != dict(own)]

@@ -1,16 +1,16 @@
-"""The controller of ``hold``: which limits an engine should have now, and why.
+"""The controller of ``hold``: decides which limits an engine should have now, and why.
 
-Below the knee it does nothing. Above, three limits work together, each against one cause:
+Below the knee it does nothing. Above the knee it sets three limits, each against one cause:
 
-- The token budget bounds the time of a step, so a prompt delays no token for longer than the limit
-  of TPOT.
-- The batch limit bounds the mean gap between two tokens. It follows from what a request costs
-  (``step_costs``), not from the gap of this second: that gap is low while a batch drains and high
-  while it fills. A controller that follows it goes down to the smallest batch and stays there.
-- The queue limit bounds the wait. What cannot be served in time is refused at once.
+- The token budget bounds the time of a step. So a prompt delays no token for longer than the TPOT
+  limit.
+- The batch limit bounds the mean gap between two tokens. It is computed from the cost of a request
+  (``step_costs``), not from the gap measured in the last second. That gap is low while a batch
+  drains and high while it fills, and a controller that follows it ends at the smallest batch.
+- The queue limit bounds the wait. A request that cannot be served in time is refused at once.
 
-It looks at TTFT and TPOT: a controller that looked at the gaps alone starved the prefills, and TTFT
-rose from 0.34 to 2.6 s (measured on an H200).
+The controller uses TTFT and TPOT. A controller that used TPOT alone starved the prefills: TTFT rose
+from 0.34 to 2.6 s (measured on an H200).
 """
 
 from __future__ import annotations
@@ -26,26 +26,27 @@ from llmtop.slo_control.limits import (
     Goal,
     LimitValues,
     Range,
-    Wanted,
+    TargetLimits,
     limits_of,
 )
 from llmtop.slo_control.pressure import Pressure
 
-ENGAGE_WAIT = 0.35  # of the TTFT limit, as the expected wait
-ENGAGE_TPOT = 0.85  # of the TPOT limit
-LEAST_SHARE, MOST_SHARE = 0.15, 0.80  # of the TTFT limit, in the queue
-EARLY_TTFT = 0.50  # of the limit, as the p95: the queue may be longer
-RELEASE = 3.0  # time scales of calm before the operator's values return
-CALM = 0.90  # of what can be served in time, as arrivals
+# A time scale is ``Goal.time_scale_s`` seconds.
+ENGAGE_WAIT = 0.35  # expected wait, as a share of the TTFT limit, above which limits are set
+ENGAGE_TPOT = 0.85  # measured gap, as a share of the TPOT limit, above which limits are set
+LEAST_SHARE, MOST_SHARE = 0.15, 0.80  # bounds of the share of the TTFT limit spent in the queue
+EARLY_TTFT = 0.50  # TTFT p95, as a share of its limit, below which the queue may become longer
+RELEASE = 3.0  # time scales of low load, after which the operator's values are restored
+CALM = 0.90  # arrivals, as a share of the requests that can be served in time, for low load
 EVERY = 1.0  # time scales between two changes
-DEAD_BAND = 0.15  # smaller changes are not worth one
-LARGE = 0.40  # such changes are made together, others one at a time
-CONFIRM = 0.3  # time scales for which the wait of a few requests must last before anything is set
-FEW_WAIT = 8
+DEAD_BAND = 0.15  # relative change of a limit below which it is not set
+LARGE = 0.40  # relative changes above it are made together, others one at a time
+CONFIRM = 0.3  # time scales for which a few requests must wait before limits are set
+FEW_WAIT = 8  # fewer waiting requests than this are few
 
 
 class Decision(Struct, frozen=True):
-    """The limits to be in force, and the reason. restored: they are the operator's own."""
+    """The limits to set, and the reason. restored: they are the operator's own values."""
 
     held: LimitValues
     why: str
@@ -53,7 +54,11 @@ class Decision(Struct, frozen=True):
 
 
 class Controller:
-    """Ask ``decide`` on every beat. own: the operator's values."""
+    """Decides which limits to set. Call ``decide`` at each sample.
+
+    goal: the SLO. own: the operator's values. allowed: the range for each limit. held: the limits
+    now in force. engaged: whether they are the controller's, not the operator's.
+    """
 
     def __init__(self, goal: Goal, own: LimitValues, allowed: Range) -> None:
         self._goal, self._own, self._range = goal, own, allowed
@@ -66,8 +71,11 @@ class Controller:
         self._failing_since: float | None = None
 
     def decide(self, ranks: Sequence[Pressure]) -> Decision | None:
-        """What to change now; None: nothing. Limits are the same for all ranks of an engine, so the
-        rank that needs the lowest decides."""
+        """The change to make now; None for none.
+
+        ranks: the pressure of each data-parallel rank. All ranks of an engine have the same limits,
+        so each limit is the lowest that a rank needs.
+        """
         self._watch(ranks)
         if not ranks:
             return None
@@ -87,11 +95,12 @@ class Controller:
         return self._set(wanted, _words(_worst(ranks)), now)
 
     def failing_for(self, now: float) -> float:
-        """Seconds for which TPOT or TTFT has been above its limit although all limits are set."""
+        """Seconds for which TPOT or TTFT has been above its limit. now: on the clock of the ranks'
+        ``time``."""
         return 0.0 if self._failing_since is None else now - self._failing_since
 
     def forget(self, own: LimitValues) -> None:
-        """The engine has its operator's values again."""
+        """Start again with the operator's values ``own``, which are in force now."""
         self._own = self.held = own
         self.engaged = False
         self._calm_since = self._pressed_since = None
@@ -103,7 +112,7 @@ class Controller:
             return None
         if self._pressed_since is None:
             self._pressed_since = now
-        # One long step with a few requests behind it is no overload.
+        # A few requests that wait for one long step are no overload.
         mild = all(seen.waiting < FEW_WAIT and not self._slow(seen) for seen, _ in reasons)
         if mild and now - self._pressed_since < CONFIRM * self._goal.time_scale_s:
             return None
@@ -131,33 +140,37 @@ class Controller:
         limit = self._goal.tpot_s
         return limit is not None and seen.tpot_s is not None and seen.tpot_s > ENGAGE_TPOT * limit
 
-    def _wanted(self, ranks: Sequence[Pressure]) -> Wanted:
+    def _wanted(self, ranks: Sequence[Pressure]) -> TargetLimits:
         each = [
             limits_of(seen, self._goal, self._own, self.held, self._range, self._share)
             for seen in ranks
         ]
-        return Wanted(
+        return TargetLimits(
             min(one.batch for one in each),
             min(one.queue for one in each),
             min(one.budget for one in each),
         )
 
-    def _chosen(self, wanted: Wanted) -> LimitValues:
-        """The changes that are worth one: large ones together, else the largest alone."""
+    def _chosen(self, wanted: TargetLimits) -> LimitValues:
+        """The limits in force with all large changes, or with the largest one if none is large.
+        Changes within the dead band are not made."""
         held, new = structs.asdict(self.held), structs.asdict(_rounded(wanted))
-        off = {
+        changes = {
             name: abs(value - held[name]) / max(held[name], 1)
             for name, value in new.items()
             if abs(value - held[name]) >= max(1.0, DEAD_BAND * held[name])
         }
-        if not off:
+        if not changes:
             return self.held
-        most = max(off, key=lambda name: off[name])
-        chosen = {name: new[name] for name, share in off.items() if share > LARGE or name == most}
+        largest = max(changes, key=lambda name: changes[name])
+        chosen = {
+            name: new[name] for name, share in changes.items() if share > LARGE or name == largest
+        }
         return structs.replace(self.held, **chosen)
 
     def _learn(self, ranks: Sequence[Pressure]) -> None:
-        """The share of the TTFT limit that may pass in the queue, by the TTFTs that followed."""
+        """Adapt the share of the TTFT limit that a request may spend in the queue to the measured
+        TTFT."""
         limit, ttft = self._goal.ttft_s, ranks[0].ttft_s
         if limit is None or ttft is None:
             return
@@ -167,14 +180,14 @@ class Controller:
             self._share = min(MOST_SHARE, self._share * 1.05)
 
     def _calm(self, ranks: Sequence[Pressure], now: float) -> bool:
-        if not all(map(self._at_ease, ranks)):
+        if not all(map(self._has_low_load, ranks)):
             self._calm_since = None
             return False
         if self._calm_since is None:
             self._calm_since = now
         return now - self._calm_since >= RELEASE * self._goal.time_scale_s
 
-    def _at_ease(self, seen: Pressure) -> bool:
+    def _has_low_load(self, seen: Pressure) -> bool:
         held, costs = self.held, seen.costs
         if costs is not None and seen.arrivals_per_s > CALM * costs.served_per_s(held.batch_limit):
             return False
@@ -202,12 +215,12 @@ class Controller:
         return Decision(held, why, restored)
 
 
-def _rounded(wanted: Wanted) -> LimitValues:
+def _rounded(wanted: TargetLimits) -> LimitValues:
     return LimitValues(round(wanted.batch), round(wanted.queue), round(wanted.budget))
 
 
 def _worst(ranks: Sequence[Pressure]) -> Pressure:
-    """The rank whose new requests wait longest."""
+    """The rank in which a new request waits longest."""
     return max(ranks, key=lambda seen: (seen.wait_s, seen.steady_tpot_s or 0.0))
 
 

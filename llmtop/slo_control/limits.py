@@ -1,4 +1,4 @@
-"""Which limits keep the SLO on one scheduler, from what its requests cost. Pure."""
+"""Computes the limits that keep the SLO on one scheduler, from the cost of its requests. Pure."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ from msgspec import Struct
 from llmtop.slo_control.pressure import Pressure
 
 UNLIMITED = 1 << 20
-LEAST_BATCH, LEAST_QUEUE, LEAST_BUDGET = 4, 2, 256
-TARGET_TPOT = 0.70  # of the TPOT limit, as the mean gap
-FULL_STEP = 0.95  # of the TPOT limit, as the time of a step with the whole token budget
-SPARE_BUDGET = 1.3  # times the prompt tokens that a full batch needs in a step: none may starve
-TARGET_WAIT = 0.45  # of the TTFT limit, in the queue
-SLACK = 3.0  # times as many free places are left as they are
-LATE_TTFT = 0.75  # of the TTFT limit, as the p95: first tokens are about to be late
-LEAST_ROOM = 0.08  # of the TTFT limit, for the queue however long a step takes
+LEAST_BATCH, LEAST_QUEUE, LEAST_BUDGET = 4, 2, 256  # requests, requests, tokens in a step
+TARGET_TPOT = 0.70  # target of the mean gap, as a share of the TPOT limit
+FULL_STEP = 0.95  # time of a step with the whole token budget, as a share of the TPOT limit
+# The token budget is at least this many times the mean number of prompt tokens that a full batch
+# needs in a step. Otherwise prefills would starve.
+SPARE_BUDGET = 1.3
+TARGET_WAIT = 0.45  # time in the queue, as a share of the TTFT limit, to begin with
+SLACK = 3.0  # a batch limit in force is kept while it leaves at most so many times the free slots
+LATE_TTFT = 0.75  # TTFT p95, as a share of its limit, above which the queue must become shorter
+LEAST_ROOM = 0.08  # share of the TTFT limit that the queue gets however long a step takes
 
 
 class Goal(Struct, frozen=True):
-    """The SLO of accepted requests, seconds; None: no limit."""
+    """The SLO of accepted requests, in seconds; None for no limit."""
 
     ttft_s: float | None
     tpot_s: float | None
 
     @property
     def time_scale_s(self) -> float:
-        """The controller's unit of time, seconds: 1 for a TPOT limit of up to 50 ms, in proportion
-        above."""
+        """The controller's unit of time, in seconds. It is 1 s for a TPOT limit of up to 50 ms, and
+        20 times a larger limit. Without a TPOT limit it is the TTFT limit, at least 1 s."""
         return max(1.0, 20 * self.tpot_s if self.tpot_s is not None else self.ttft_s or 0.0)
 
 
 class LimitValues(Struct, frozen=True):
-    """The options that the controller sets. queue_limit 0: no limit."""
+    """The options that the controller sets. batch_limit, queue_limit: requests; queue_limit 0 means
+    no limit. token_budget: tokens in a step."""
 
     batch_limit: int
     queue_limit: int
@@ -39,8 +42,8 @@ class LimitValues(Struct, frozen=True):
 
 
 class Range(Struct, frozen=True):
-    """What the operator allows it to set, and what the engine takes. Where least and most are the
-    same, the option stays as it is."""
+    """The values that the operator allows and the engine accepts. An option whose least and most
+    value are equal is not changed."""
 
     least_batch: int = LEAST_BATCH
     most_batch: int = UNLIMITED
@@ -50,8 +53,8 @@ class Range(Struct, frozen=True):
     most_budget: int = UNLIMITED
 
 
-class Wanted(Struct, frozen=True):
-    """Limits before they are rounded."""
+class TargetLimits(Struct, frozen=True):
+    """Computed limits, not yet rounded to whole numbers."""
 
     batch: float
     queue: float
@@ -60,13 +63,17 @@ class Wanted(Struct, frozen=True):
 
 def limits_of(
     seen: Pressure, goal: Goal, own: LimitValues, now: LimitValues, allowed: Range, share: float
-) -> Wanted:
-    """The limits for one scheduler. now: in force. share: of the TTFT limit, for the queue."""
+) -> TargetLimits:
+    """The limits for one scheduler.
+
+    own: the operator's values. now: the limits in force. share: the part of the TTFT limit that a
+    request may spend in the queue, 0..1.
+    """
     most = min(own.batch_limit, allowed.most_batch)
     steady = _within(_steady_batch(seen, goal, now, most), allowed.least_batch, most)
     budget = _budget(seen, goal, own, allowed, steady)
     if goal.ttft_s is None:
-        return Wanted(steady, now.queue_limit, budget)
+        return TargetLimits(steady, now.queue_limit, budget)
     costs, running = seen.costs, seen.running
     room_s = max(share * goal.ttft_s - min(seen.longest_s, 0.5 * goal.ttft_s), 0.0)
     served = max(seen.first_tokens_per_s, 0.5)
@@ -74,25 +81,28 @@ def limits_of(
     if costs is not None:
         prompt_s = max(costs.prefill_s(running, budget), 1e-6)
         served = costs.served_per_s(steady)
-        # A free place of the batch is a place in the queue, too: who gets it waits for the prompt.
-        # So there are no more than prompts that can be computed in time.
+        # A request in a free slot of the batch also waits: for the prefills before its own. So the
+        # batch gets no more free slots than prompts can be computed in time.
         ended = costs.served_per_s(max(running, 1.0))
         growth = max(0.0, min(seen.arrivals_per_s, 1 / prompt_s) - ended) * goal.time_scale_s
         free = max(2.0, room_s / prompt_s) + growth
         batch = min(steady, running + free)
-        if now.batch_limit <= steady:  # a load that falls by a little changes nothing
+        if now.batch_limit <= steady:  # a small fall of the load does not change the limit
             batch = max(batch, min(now.batch_limit, running + SLACK * free))
         batch = max(batch, allowed.least_batch)
         served = costs.served_per_s(batch)
         room_s -= 0.5 * min(room_s, max(0.0, batch - running) * prompt_s)
     queue = served * max(room_s, LEAST_ROOM * goal.ttft_s)
     longest = min(own.queue_limit or allowed.most_queue, allowed.most_queue)
-    return Wanted(batch, _within(queue, allowed.least_queue, longest), budget)
+    return TargetLimits(batch, _within(queue, allowed.least_queue, longest), budget)
 
 
 def _steady_batch(seen: Pressure, goal: Goal, now: LimitValues, most: int) -> float:
-    """The batch whose mean gap is the target. ``most`` where TPOT is not limited, or no batch is
-    quick enough: a smaller one would serve fewer requests, and none in time."""
+    """The batch whose mean gap is the target. It is ``most`` where TPOT has no limit.
+
+    It is also ``most`` where even one request exceeds the target: a smaller batch would serve fewer
+    requests, and none of them in time.
+    """
     if goal.tpot_s is None:
         return most
     if seen.costs is None:

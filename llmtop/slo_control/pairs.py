@@ -1,9 +1,10 @@
-"""What rounds say of two settings: the ratio of their goodput, with an interval.
+"""The ratio of the goodput of two settings, with a confidence interval.
 
-Settings that were measured in one round met the same arrivals, so they are compared by pairs. The
-ratio is that of the means, by Fieller's theorem: a mean counts a run that served hardly anything as
-what it cost, and a ratio of logarithms would not. Three pairs show little of how much runs differ,
-so the spread of all settings that are still in the search counts as well.
+Settings that were measured in the same round had the same arrivals. So they are compared in pairs.
+The ratio is the ratio of the means. Its interval follows from Fieller's theorem (E. C. Fieller,
+J. R. Stat. Soc. B 16, 1954). A ratio of logarithms would give too much weight to a run with almost
+no goodput. Three pairs give a poor estimate of the variance, so the variance over all settings that
+are still in the search is used as well.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ from msgspec import Struct
 from llmtop.loadgen.statistics.student import t_quantile
 
 CONFIDENCE = 0.90
-"""Of the interval. So each end is a one-sided limit of 95 %, as in an equivalence test."""
-SMOOTH_PER_S = 0.5  # added to both sides: a goodput of 0 has no ratio
+"""Of the interval. Each end is then a one-sided limit of 95 %, as in an equivalence test."""
+SMOOTH_PER_S = 0.5  # requests per second added to both sides, so that a goodput of 0 has a ratio
 
 Round = Mapping[int, float]
-"""Goodput by candidate."""
+"""Goodput in requests per second, by the index of the candidate."""
 
 
 class Ratio(Struct, frozen=True):
-    """One setting over another; None where no limit is known. high is None, too, where the other
-    may serve nothing. confidence: of the interval."""
+    """The goodput of one setting over that of another, with its interval from low to high.
+
+    None: that end of the interval is not known. high is also None where the goodput of the other
+    setting may be 0. pairs: rounds that measured both. confidence: of the interval, 0..1.
+    """
 
     value: float
     low: float | None
@@ -36,25 +40,27 @@ class Ratio(Struct, frozen=True):
 
 
 class Spread(Struct, frozen=True):
-    """The variance of a run around its settings and its round. freedom: degrees of freedom."""
+    """The residual variance of a run, without the effects of its settings and its round. freedom:
+    its degrees of freedom."""
 
     variance: float
     freedom: int
 
 
 def spread(rounds: Sequence[Round], members: Sequence[int]) -> Spread:
-    """Of the rounds that measured all members: what their settings and their round leave over."""
+    """The residual variance in the rounds that measured all ``members`` (two-way analysis of
+    variance: settings and rounds). 0 degrees of freedom where fewer than two rounds did."""
     whole = [one for one in rounds if all(i in one for i in members)]
     if len(whole) < 2 or len(members) < 2:
         return Spread(0.0, 0)
     middle = {i: fmean(one[i] for one in whole) for i in members}
     every = fmean(middle.values())
-    left = 0.0
+    residual = 0.0
     for one in whole:
         shift = fmean(one[i] for i in members) - every
-        left += sum((one[i] - middle[i] - shift) ** 2 for i in members)
+        residual += sum((one[i] - middle[i] - shift) ** 2 for i in members)
     freedom = (len(whole) - 1) * (len(members) - 1)
-    return Spread(left / freedom, freedom)
+    return Spread(residual / freedom, freedom)
 
 
 def ratio(
@@ -64,8 +70,11 @@ def ratio(
     common: Spread | None = None,
     confidence: float = CONFIDENCE,
 ) -> Ratio:
-    """``index`` over ``other``, by the rounds in which both were measured. common: of all settings;
-    it counts as much as the pairs themselves."""
+    """The goodput of candidate ``index`` over that of ``other``, from rounds that measured both.
+
+    common: the residual variance over all settings. It gets at most the weight of the variance of
+    the pairs.
+    """
     pairs = [
         (one[other] + SMOOTH_PER_S, one[index] + SMOOTH_PER_S)
         for one in rounds
@@ -91,11 +100,15 @@ def ratio(
 def _fieller(
     a: float, b: float, var_a: float, var_b: float, both: float
 ) -> tuple[float, float | None]:
-    """The ratios x of means for which (b - x a)^2 is at most its variance times the reach."""
+    """Fieller's interval: all ratios x for which (b - x a)^2 is at most t^2 times its variance.
+
+    var_a, var_b, both: the variances and the covariance of the means, each times t^2. The upper end
+    is None where ``a`` may be 0.
+    """
     square, half, rest = a * a - var_a, a * b - both, b * b - var_b
     root = math.sqrt(max(0.0, half * half - square * rest))
     if square > 0:
         return max(0.0, (half - root) / square), (half + root) / square
     if rest <= 0:
         return 0.0, None
-    return max(0.0, (half - root) / square), None  # ``a`` may be nothing
+    return max(0.0, (half - root) / square), None

@@ -1,4 +1,4 @@
-"""The pressure on an engine, from its newest steps: the input of the controller of ``hold``."""
+"""The pressure on an engine, computed from its newest steps. It is the input of ``hold``."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from msgspec import Struct
 from llmtop.engines.core.steps import Step
 from llmtop.slo_control.step_costs import CostMeter, StepCosts, first_tokens
 
-SHORT_S = 1.0  # the window for what must be seen at once
-LONG_S = 4.0  # the window for rates, and for what must not follow every prefill
+SHORT_S = 1.0  # window for values that must react at once
+LONG_S = 4.0  # window for rates, and for values that must not react to each single prefill
 
 
 class Pressure(Struct, frozen=True):
-    """The state of one scheduler, a data-parallel rank, at ``time``.
+    """The load of one scheduler (one data-parallel rank) at ``time``. Rates are per second.
 
-    waiting, running: requests now. first_tokens_per_s: how fast the queue is served.
-    arrivals_per_s: with the refused ones. refused_per_s: at the queue limit.
-    tpot_s, steady_tpot_s: the mean gap between the tokens of a stream, over the last second and
-    over the last four. longest_s: the longest step of the last second. ttft_s, late_tpot_s: the p95
-    of the TTFTs and of the TPOTs of the last seconds, of all ranks; None: not known. quiet_s: since
-    the last step. costs: of a request; None: too little was seen.
+    waiting, running: requests now. first_tokens_per_s: requests that got their first token, which
+    is how fast the queue is served. arrivals_per_s: new requests, including refused ones.
+    refused_per_s: requests refused at the queue limit. tpot_s, steady_tpot_s: the mean gap between
+    two tokens of a stream, over the short and over the long window (``SHORT_S`` and ``LONG_S`` time
+    scales). longest_s: the longest step in the short window. ttft_s: the p95 of the newest TTFTs of
+    all ranks, None for unknown. quiet_s: seconds since the last step. costs: the costs of a
+    request, None while too few steps are known. rank: its number.
     """
 
     time: float
@@ -41,16 +42,18 @@ class Pressure(Struct, frozen=True):
 
     @property
     def wait_s(self) -> float:
-        """What a request that comes now will wait: the queue before it, and the step that runs."""
+        """The expected wait of a request that arrives now, in seconds: for the queue before it and
+        for the running step."""
         if self.waiting < 1:
             return self.longest_s
         return self.waiting / max(self.first_tokens_per_s, 0.1) + self.longest_s
 
 
 class PressureGauge:
-    """Collects steps and reports the pressure of each rank. Steps may come in any portions.
+    """Collects steps and reports the pressure of each rank.
 
-    A rank is one scheduler with limits of its own: a mean over ranks would hide a slow one.
+    Each rank has its own scheduler and its own limits. A mean over ranks would hide a slow one.
+    time_scale_s: the length of the short window in seconds.
     """
 
     def __init__(self, time_scale_s: float = SHORT_S) -> None:
@@ -58,7 +61,7 @@ class PressureGauge:
         self._ranks: dict[int, _Rank] = {}
 
     def add(self, steps: Iterable[Step]) -> None:
-        """Take new steps in, oldest first."""
+        """Add new steps, oldest first. A call can add any number of them."""
         for step in steps:
             rank = self._ranks.get(step.rank)
             if rank is None:
@@ -66,11 +69,14 @@ class PressureGauge:
             rank.add(step)
 
     def clear(self) -> None:
-        """The engine was restarted: its old steps no longer count."""
+        """Remove all steps. Call it when the engine was restarted."""
         self._ranks.clear()
 
     def read(self, now: float, ttft_s: float | None = None) -> list[Pressure]:
-        """The pressure of each rank; empty before the first step."""
+        """The pressure of each rank by rank number; [] before the first step.
+
+        now: on the clock of the steps. ttft_s: the p95 of the newest TTFTs, None for unknown.
+        """
         return [rank.read(now, ttft_s) for _, rank in sorted(self._ranks.items())]
 
 
@@ -117,18 +123,18 @@ class _Rank:
 
 
 def mean_gap(steps: Sequence[Step]) -> float | None:
-    """The mean time between two tokens of a stream; None where none decoded."""
+    """The mean time between two tokens of a stream, in seconds; None where no request decoded."""
     decoded = sum(step.decode_tokens for step in steps)
     if not decoded:
         return None
     gap = sum(step.duration_s * _streams(step) for step in steps) / decoded
     drafting = [step for step in steps if step.draft_tokens and step.output_tokens]
     emitted = sum(step.output_tokens or 0 for step in drafting)
-    asked = sum(step.requests for step in drafting)
-    return gap / max(1.0, emitted / asked) if asked else gap
+    requests = sum(step.requests for step in drafting)
+    return gap / max(1.0, emitted / requests) if requests else gap
 
 
 def _streams(step: Step) -> int:
-    """How many tokens of streams a step lets wait: those it computes. SGLang computes prompts in
-    steps of their own, and all other running requests wait meanwhile."""
+    """How many streams wait for a step: those that decode in it. In a step without decoding, all
+    running requests wait: SGLang computes prompts in separate steps."""
     return step.decode_tokens or max(0, step.running - (step.prefills or 0))

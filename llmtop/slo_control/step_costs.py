@@ -1,14 +1,14 @@
-"""What a request costs an engine, from its own steps: how far a batch may grow before its tokens
-come too late.
+"""The cost of a request in step time, learned from the engine's own steps.
 
-A step with ``r`` requests that decode takes ``base_s + request_s * r``, and each prompt token in it
-adds ``token_s``. A batch that is always full gets a new request for each that ends. So one decode
-step brings ``r / steps`` new prompts, and the mean time between two tokens of a stream is
+It shows how large a batch may become before its tokens are too late. A step with ``r`` decoding
+requests takes ``base_s + request_s * r``. Each prompt token in it adds ``token_s``. A batch that is
+always full gets a new request for each one that ends. So a decode step brings ``r / steps`` new
+prompts, and the mean time between two tokens of a stream is linear in r:
 
     gap(r) = base_s + r * (request_s + token_s * prompt / steps)
 
-a straight line in r. Its two numbers hold for any batch, so they are known before the batch
-changes, and they do not depend on whether the batch grows or shrinks at the moment.
+Both coefficients are the same for every batch size. So the gap of another batch size is known
+before the batch changes. It does not depend on whether the batch grows or shrinks now.
 """
 
 from __future__ import annotations
@@ -19,18 +19,23 @@ from msgspec import Struct
 
 from llmtop.engines.core.steps import Step
 
-MEMORY = 10.0  # time scales, after which a step counts for a third
-PRIOR = 0.5  # the weight of an assumed step without requests, in steps
-PRIOR_SHARE = 0.7  # of the shortest decode step: what it would take without requests
-LEAST_STEPS = 5  # before costs are known
-LEAST_ENDED = 3.0  # requests, before the length of answers is known
-USUAL_STEPS = 128.0  # of a request, until then
+MEMORY = 10.0  # time scales after which the weight of a step has fallen to 1 / e
+# A fictitious step without requests takes part in the fit, with a weight of PRIOR steps. Its time
+# is PRIOR_SHARE of the shortest decode step. It keeps the fit stable while all batches are alike.
+PRIOR = 0.5
+PRIOR_SHARE = 0.7
+LEAST_STEPS = 5  # for known costs
+LEAST_ENDED = 3.0  # ended requests for a known length of answers
+USUAL_STEPS = 128.0  # assumed decode steps of a request, at least, until then
 
 
 class StepCosts(Struct, frozen=True):
-    """Seconds; see the module. prompt: prompt tokens that a request makes the engine compute.
-    steps: decode steps of a request. emitted: tokens that a stream gets in one of them, more than
-    one with speculation."""
+    """The costs in the formula of this module.
+
+    base_s, request_s, token_s: seconds. prompt: prompt tokens that the engine computes for a
+    request. steps: decode steps of a request. emitted: tokens that a stream gets in a decode step,
+    more than 1 with speculative decoding.
+    """
 
     base_s: float
     request_s: float
@@ -41,34 +46,38 @@ class StepCosts(Struct, frozen=True):
 
     @property
     def each_s(self) -> float:
-        """By how much one more request in the batch lengthens the mean step."""
+        """The seconds by which one more request in the batch lengthens the mean step."""
         return max(1e-7, self.request_s + self.token_s * self.prompt / self.steps)
 
     def batch_of(self, gap_s: float) -> float:
-        """The batch with this mean time between two tokens of a stream; 0: none is so quick."""
+        """The batch size with this mean time between two tokens of a stream, in seconds; 0 where
+        every batch has a longer one."""
         return max(0.0, (gap_s * self.emitted - self.base_s) / self.each_s)
 
     def served_per_s(self, batch: float) -> float:
-        """Requests that end in a second when the batch is always full."""
+        """The requests that end per second when the batch is always full."""
         return batch / (self.steps * (self.base_s + batch * self.each_s))
 
     def step_s(self, running: float) -> float:
-        """A step without prompts."""
+        """The seconds of a step without prompt tokens."""
         return self.base_s + self.request_s * running
 
     def budget_of(self, step_s: float, running: float) -> float:
-        """Tokens of a step that takes so long."""
+        """The tokens, prompt and decode, of a step that takes ``step_s`` seconds."""
         spare = step_s - self.step_s(running)
         return running + max(0.0, spare) / max(self.token_s, 1e-9)
 
     def prefill_s(self, running: float, budget: float) -> float:
-        """How long the engine is busy with one prompt, when prompts wait for the token budget."""
+        """The seconds that the engine needs for one prompt while the token budget limits prefill.
+
+        budget: tokens in a step.
+        """
         room = max(1.0, budget - running)
         return self.prompt * (self.token_s + self.step_s(running) / room)
 
 
 class CostMeter:
-    """Learns the costs of one rank. time_scale_s: see ``controller.Goal``."""
+    """Learns the costs of one rank from its steps. time_scale_s: see ``limits.Goal``."""
 
     def __init__(self, time_scale_s: float = 1.0) -> None:
         self._memory_s = MEMORY * time_scale_s
@@ -80,7 +89,7 @@ class CostMeter:
         self._firsts = self._ended = self._decoded = self._tokens = 0.0
 
     def add(self, step: Step) -> None:
-        """The next step of the rank."""
+        """Add the next step of the rank."""
         before, self._last = self._last, step
         if before is None:
             return
@@ -92,15 +101,15 @@ class CostMeter:
         self._decoded += decoding(step)
         if step.output_tokens is not None:
             self._tokens += max(0, step.output_tokens - firsts)
-        # Under asynchronous scheduling the launch of a prefill delays the end of the step before.
+        # With asynchronous scheduling, the launch of a prefill delays the end of the step before.
         self._time(before, launched=bool(step.prefill_tokens))
 
     def costs(self) -> StepCosts | None:
-        """What is known; None: too little."""
+        """The costs as known now; None while too few steps are known."""
         if self._seen < LEAST_STEPS or not self._prompts or not self._decoded:
             return None
         base, slope = self._line()
-        # While a batch grows, more requests begin than end; for a steady growth the mean is exact.
+        # While a batch grows, more requests begin than end. Their mean is exact at steady growth.
         steps = self._decoded / max(0.5 * (self._firsts + self._ended), 0.5)
         if self._ended < LEAST_ENDED:
             steps = max(steps, USUAL_STEPS)
@@ -117,9 +126,10 @@ class CostMeter:
         running = float(decoding(step))
         if step.prefill_tokens or launched:
             base, slope = self._line()
-            # SGLang computes prompts in steps of their own: other streams wait for all of it.
-            alone = not running and step.running > (step.prefills or 0)
-            self._excess += step.duration_s - (0.0 if alone else base + slope * running)
+            # SGLang computes prompts in separate steps, for which all other streams wait. The whole
+            # time of such a step is a cost of its prompts.
+            separate = not running and step.running > (step.prefills or 0)
+            self._excess += step.duration_s - (0.0 if separate else base + slope * running)
             self._prompts += step.prefill_tokens
             return
         self._n += 1
@@ -130,7 +140,7 @@ class CostMeter:
         self._shortest = min(self._shortest, step.duration_s)
 
     def _line(self) -> tuple[float, float]:
-        """(seconds of a step without requests, seconds that each adds)."""
+        """The least-squares line: (seconds of a step without requests, seconds of each request)."""
         if not self._n:
             return (PRIOR_SHARE * self._shortest if self._shortest < math.inf else 0.0), 0.0
         assumed = PRIOR_SHARE * self._shortest
@@ -154,14 +164,14 @@ class CostMeter:
 
 
 def first_tokens(step: Step) -> int:
-    """Requests that got their first token in a step."""
+    """The number of requests that got their first token in a step."""
     if step.output_tokens is None or step.draft_tokens:
         return step.prefills or 0
     return max(0, step.output_tokens - step.decode_tokens)
 
 
 def decoding(step: Step) -> int:
-    """Requests of a step that got a further token."""
+    """The number of requests that decoded in a step, after their first token."""
     if step.prefills is None:
         return step.decode_tokens
     return max(0, step.requests - step.prefills)

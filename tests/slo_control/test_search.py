@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from llmtop.slo_control.candidates import beside, grid, narrowed
+from llmtop.slo_control.candidates import grid, narrowed, unforecast_variants
 from llmtop.slo_control.pairs import ratio, spread
-from llmtop.slo_control.search import SURE, WORTH, Measured, Search, Verdict
+from llmtop.slo_control.search import BETTER_CONFIDENCE, LEAST_GAIN, Measured, Search, Verdict
 
 OWN = {"batch_limit": 1024, "queue_limit": 0, "token_budget": 8192}
 ROLES = ("batch_limit", "queue_limit", "token_budget")
@@ -153,18 +153,20 @@ def test_candidates_that_differ_in_the_budget_alone_are_the_last() -> None:
 def test_what_no_forecast_knows_is_measured_beside_the_best() -> None:
     own = {**OWN, "draft_tokens": 4, "prefill_threshold": 0}
     best = {**own, "batch_limit": 128, "queue_limit": 16, "token_budget": 8192}
-    found = beside(best, own, {"draft_tokens": 4}, 4096.0)
+    found = unforecast_variants(best, own, {"draft_tokens": 4}, 4096.0)
     assert [one["draft_tokens"] for one in found] == [0, 2, 4]
     assert [one["prefill_threshold"] for one in found] == [0, 0, 2048]
     assert all(one["batch_limit"] == 128 for one in found)
-    assert beside(best, own, {"draft_tokens": 4}, 300.0) == found[:2]  # no prompt is that long
-    assert beside(OWN, OWN, {}, 4096.0) == []  # an engine without either
+    assert (
+        unforecast_variants(best, own, {"draft_tokens": 4}, 300.0) == found[:2]
+    )  # no prompt is that long
+    assert unforecast_variants(OWN, OWN, {}, 4096.0) == []  # an engine without either
 
 
 def test_drafts_that_are_off_are_tried_as_launched() -> None:
     own = {**OWN, "draft_tokens": 0}
-    assert beside(own, own, {"draft_tokens": 6}, None) == [{**own, "draft_tokens": 6}]
-    assert beside(own, own, {"draft_tokens": 0}, None) == []
+    assert unforecast_variants(own, own, {"draft_tokens": 6}, None) == [{**own, "draft_tokens": 6}]
+    assert unforecast_variants(own, own, {"draft_tokens": 0}, None) == []
 
 
 def test_a_goodput_of_nothing_has_a_ratio() -> None:
@@ -216,7 +218,7 @@ def test_a_search_without_more_time_decides_by_what_it_has() -> None:
     assert search.next() is None and search.result is not None
     assert search.result.verdict is Verdict.BETTER
     assert search.result.settings["queue_limit"] == 16
-    assert search.result.ratio is not None and search.result.ratio.confidence == SURE
+    assert search.result.ratio is not None and search.result.ratio.confidence == BETTER_CONFIDENCE
 
 
 @pytest.mark.parametrize("runs", [0, 1, 2, 3])
@@ -224,7 +226,7 @@ def test_a_search_that_is_ended_after_a_few_runs_cannot_tell(runs: int) -> None:
     search = Search(OWN, [{**OWN, "queue_limit": 8 * n} for n in (1, 2)])
     for _ in range(runs):
         search.next()
-        search.take(Measured(30.0 * WORTH, 0.5, 400))
+        search.take(Measured(30.0 * LEAST_GAIN, 0.5, 400))
     search.finish()
     assert search.result is not None and search.result.verdict is Verdict.UNKNOWN
     assert search.result.settings == OWN and search.result.ratio is not None

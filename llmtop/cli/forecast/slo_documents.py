@@ -32,7 +32,7 @@ def tune_document(
     from msgspec import to_builtins
 
     from llmtop.operations.slo.words import tune_sentence
-    from llmtop.slo_control.search import WORTH
+    from llmtop.slo_control.search import LEAST_GAIN
 
     result = report.result
     ratio = result.ratio if result is not None else None
@@ -42,7 +42,7 @@ def tune_document(
         "summary": tune_sentence(name, slo, report),
         "slo": slo,
         "verdict": result.verdict.value if result is not None else None,
-        "margin": round(WORTH - 1, 6),
+        "margin": round(LEAST_GAIN - 1, 6),
         "time_up": report.time_up,
         "settings": dict(report.settings),
         "own_settings": dict(report.own),

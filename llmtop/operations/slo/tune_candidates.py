@@ -13,7 +13,7 @@ from llmtop.forecast.questions import Question, ask
 from llmtop.forecast.twin import Run, simulate
 from llmtop.operations.slo.fitted_engine import FittedEngine
 from llmtop.operations.slo.limits import ROLES
-from llmtop.slo_control.candidates import Settings, beside, grid, narrowed
+from llmtop.slo_control.candidates import Settings, grid, narrowed, unforecast_variants
 
 FEW_DRAWS, DRAWS = 2, 8  # of each candidate of the grid, and of the most promising
 LOOKED_AT = 16
@@ -54,7 +54,7 @@ def choose(
             values[place] = value
     settings: list[Settings] = [{**one, **other} for one in best]
     prompt = load.prompt.mean if load is not None else None
-    settings += beside(settings[0] if settings else own, own, most, prompt)
+    settings += unforecast_variants(settings[0] if settings else own, own, most, prompt)
     return Chosen(settings, values, len(candidates))
 
 

@@ -11,7 +11,7 @@ from llmtop import LlmtopError
 from llmtop.engines.core.options import Change, Option
 from llmtop.engines.state.temporary_changes import Purpose
 from llmtop.operations.slo.limits import MEASURED, ROLES, Names, live_names, settings_of
-from llmtop.slo_control.search import FULL, Measured
+from llmtop.slo_control.search import ALL_IN_TIME, Measured
 
 if TYPE_CHECKING:
     from llmtop.engines.core.endpoint import Endpoint
@@ -89,7 +89,7 @@ def in_time(
 def next_length(first: Measured, seconds: float) -> float | None:
     """Seconds of a longer first run. None where this one tells enough: requests were late in it, or
     it would have shown a queue that grows."""
-    if first.settled or first.share < FULL or seconds >= LONGEST_RUN_S:
+    if first.settled or first.share < ALL_IN_TIME or seconds >= LONGEST_RUN_S:
         return None
     return min(2 * seconds, LONGEST_RUN_S)
 

@@ -10,7 +10,7 @@ from llmtop.operations.slo.ask import Forecast
 from llmtop.operations.slo.holder import HoldReport
 from llmtop.operations.slo.limits import UNLIMITED
 from llmtop.operations.slo.tuner import TuneReport
-from llmtop.slo_control.search import WORTH, Verdict
+from llmtop.slo_control.search import LEAST_GAIN, Verdict
 from llmtop.wording.format import count, duration, latency, percent, rate
 
 Words = Callable[[float | None], str]
@@ -128,9 +128,8 @@ def tune_sentence(name: str, slo: str, report: TuneReport) -> str:
             f" {slo}, in {ratio.pairs} pairs"
         )
     if result.verdict is Verdict.NOTHING:
-        return (
-            f"{name}: nothing to gain within {slo} under this load: no gain of {percent(WORTH - 1)}"
-        )
+        margin = percent(LEAST_GAIN - 1)
+        return f"{name}: nothing to gain within {slo} under this load: no gain of {margin}"
     if ratio is None:
         return f"{name}: cannot tell: no request came in the first run; send load, or give --rate"
     if report.time_up:
