@@ -1,6 +1,6 @@
-"""What the numbers of an engine show of its state, and why. Pure.
+"""Diagnoses an engine from its numbers: its state under load, and the causes. Pure.
 
-Belongs here: the state of an engine under its load, the causes behind it with their evidence, and
-what the steps of its scheduler are made of. Does not belong here: reading an engine
-(``engines.introspection``), forecasts of other settings (``forecast``), layout of screens.
+Belongs here: the state, the causes with their evidence, and the model of step times. Does not
+belong here: reading an engine (``engines.introspection``), forecasts of other settings
+(``forecast``), and the layout of screens.
 """

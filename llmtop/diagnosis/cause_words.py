@@ -1,4 +1,4 @@
-"""The causes in words and numbers: a clause, the evidence, what was found to be no limit."""
+"""Describes causes in words and numbers: a clause, the evidence, and what is not the limit."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from llmtop.engines.core.options import TOKEN_BUDGETS
 from llmtop.wording import format as f
 
 Numbers = dict[str, float | int | str | bool | None]
-Told = tuple[str, Evidence, tuple[str, ...], str]  # clause, evidence, details, advice
-ID_CHARS = 40
+Description = tuple[str, Evidence, tuple[str, ...], str]  # clause, evidence, details, advice
+ID_CHARS = 40  # of a request's id
 
 
-def told(cause: Cause, seen: Observation, shares: Shares) -> Told:
-    """A cause that was found, in words."""
-    return _WORDS[cause](seen, shares)
+def describe(cause: Cause, seen: Observation, shares: Shares) -> Description:
+    """The clause, evidence, details and advice of a cause, as in ``CauseFound``."""
+    return _DESCRIBE[cause](seen, shares)
 
 
-def _batch(seen: Observation, shares: Shares) -> Told:
+def _batch(seen: Observation, shares: Shares) -> Description:
     cap = seen.cap
     waiting = f.count(seen.waiting)
     words = f"batch limit {f.count(cap)} reached, {waiting} waiting"
@@ -35,7 +35,7 @@ def _batch(seen: Observation, shares: Shares) -> Told:
     return words, evidence, tuple(details), ""
 
 
-def _kv(seen: Observation, shares: Shares) -> Told:
+def _kv(seen: Observation, shares: Shares) -> Description:
     window = seen.window
     usage = f.percent(seen.kv_usage)
     words = f"KV cache {usage} used, {f.count(seen.waiting)} waiting"
@@ -57,7 +57,7 @@ def _kv(seen: Observation, shares: Shares) -> Told:
     return words, evidence, tuple(details), "shorter prompts or answers, more GPU memory"
 
 
-def _prefill(seen: Observation, shares: Shares) -> Told:
+def _prefill(seen: Observation, shares: Shares) -> Description:
     window = seen.window
     assert window is not None
     share = window.parts.prefill / max(1e-9, window.parts.busy)
@@ -73,19 +73,19 @@ def _prefill(seen: Observation, shares: Shares) -> Told:
     return words, evidence, details, advice
 
 
-def _budget(seen: Observation, shares: Shares) -> Told:
+def _budget(seen: Observation, shares: Shares) -> Description:
     budget = seen.number(TOKEN_BUDGETS)
     words = f"token budget {f.count(budget)} is too small"
     evidence: Numbers = {"token_budget": budget, "at_budget_share": shares.at_budget,
                 "fixed_share": shares.fixed, "waiting": seen.waiting}  # fmt: skip
     details = (
         f"steps at the budget: {f.percent(shares.at_budget)} of step time",
-        f"of these, {f.percent(shares.fixed)} is spent again in every step, for any budget",
+        f"of these, {f.percent(shares.fixed)} is a fixed cost of each step, for any budget",
     )
     return words, evidence, details, ""
 
 
-def _decode(seen: Observation, shares: Shares) -> Told:
+def _decode(seen: Observation, shares: Shares) -> Description:
     window, fitted = seen.window, seen.fitted
     assert window is not None
     mean_s = window.parts.busy / len(window.steps)
@@ -109,7 +109,7 @@ def _decode(seen: Observation, shares: Shares) -> Told:
     return words, evidence, tuple(details), advice
 
 
-def _host(seen: Observation, shares: Shares) -> Told:
+def _host(seen: Observation, shares: Shares) -> Description:
     window = seen.window
     assert window is not None
     share = window.parts.host / max(1e-9, window.parts.busy)
@@ -127,7 +127,7 @@ def _host(seen: Observation, shares: Shares) -> Told:
     return words, evidence, details, advice
 
 
-def _front(seen: Observation, shares: Shares) -> Told:
+def _front(seen: Observation, shares: Shares) -> Description:
     advice = "more API server processes (vLLM: --api-server-count), a less crowded CPU"
     found, client = seen.front_end, seen.client
     if found is not None:
@@ -150,27 +150,27 @@ def _front(seen: Observation, shares: Shares) -> Told:
     return words, evidence, (), advice
 
 
-def _speculation(seen: Observation, shares: Shares) -> Told:
+def _speculation(seen: Observation, shares: Shares) -> Description:
     window = seen.window
     assert window is not None
     rate = f.percent(window.acceptance)
     words = f"speculation does not pay: {rate} of the drafts accepted"
     evidence: Numbers = {"acceptance": window.acceptance, "draft_tokens": window.draft_tokens,
                 "accepted_tokens": window.accepted_tokens, "speedup": shares.speedup}  # fmt: skip
-    details = [f"drafts: {f.count(window.rejected_tokens)} tokens computed in vain"]
+    details = [f"drafts: {f.count(window.rejected_tokens)} tokens computed and rejected"]
     if shares.speedup is not None:
         details.append(f"tokens/s with drafts: about {shares.speedup:.2f} times those without")
     return words, evidence, tuple(details), ""
 
 
-def _throttled(seen: Observation, shares: Shares) -> Told:
+def _throttled(seen: Observation, shares: Shares) -> Description:
     reasons = sorted({word for gpu in seen.gpus for word in gpu.throttle or ()})
     clocks = [gpu.sm_clock_mhz for gpu in seen.gpus if gpu.sm_clock_mhz is not None]
     clock = min(clocks) if clocks else None
     slow = f"steps take {seen.slowdown:.2g}x as long as before" if seen.slowdown else ""
     parts = [*([", ".join(reasons)] if reasons else []), *([slow] if slow else [])]
     parts += [f"shared with {name}" for name in seen.foreign[:2]]
-    words = "GPU slowed: " + ", ".join(parts or ["its clock is low"])
+    words = "GPU slowed: " + ", ".join(parts or ["low clock"])
     hidden = bool(slow) and not reasons and not seen.foreign
     evidence: Numbers = {"slowdown": seen.slowdown, "throttle": ", ".join(reasons) or None,
                 "sm_clock_mhz": clock, "sm_clock_highest_mhz": seen.sm_clock_highest,
@@ -180,18 +180,18 @@ def _throttled(seen: Observation, shares: Shares) -> Told:
         details.append(f"SM clock: {f.count(clock)} MHz of {f.count(seen.sm_clock_highest)} MHz")
     if hidden:
         details.append("no other process is visible; one in another container would not be")
-    advice = "raise the power limit, cool the GPU, or end what shares it"
+    advice = "raise the power limit, cool the GPU, or end the other processes on it"
     return words, evidence, tuple(details), advice
 
 
-def _client(seen: Observation, shares: Shares) -> Told:
+def _client(seen: Observation, shares: Shares) -> Description:
     reasons = seen.client.bound if seen.client is not None else ()
     words = "the client is the limit" + (f": {f.clean(reasons[0], 80)}" if reasons else "")
     evidence: Numbers = {"reasons": "; ".join(f.clean(one, 80) for one in reasons)}
     return words, evidence, (), "send from another machine, or with more --workers"
 
 
-def _long(seen: Observation, shares: Shares) -> Told:
+def _long(seen: Observation, shares: Shares) -> Description:
     names = [f.clean(row.id, ID_CHARS) for row in shares.held]
     requests = "request holds" if len(names) == 1 else "requests hold"
     words = (
@@ -208,7 +208,7 @@ def _long(seen: Observation, shares: Shares) -> Told:
     return words, evidence, details, "abort them if they are not needed: llmtop abort NAME ID"
 
 
-def _unknown(seen: Observation, shares: Shares) -> Told:
+def _unknown(seen: Observation, shares: Shares) -> Description:
     words = f"cannot tell: {f.count(seen.waiting)} waiting, and no limit is seen to be reached"
     if seen.waiting < 1:
         words = "cannot tell what limits it"
@@ -221,7 +221,7 @@ def _unknown(seen: Observation, shares: Shares) -> Told:
     return words, evidence, details, ""
 
 
-_WORDS = {
+_DESCRIBE = {
     Cause.BATCH_LIMIT: _batch,
     Cause.KV_CACHE: _kv,
     Cause.PREFILL: _prefill,
@@ -238,26 +238,29 @@ _WORDS = {
 
 
 def no_limits(seen: Observation, shares: Shares, found: frozenset[Cause]) -> tuple[str, ...]:
-    """What was looked at and is no limit, for a reader who suspects it."""
-    out, beside = [], []
+    """What is not the limit, one clause each, for a reader who suspects it.
+
+    found: the causes that were found; they are left out. What is nearly full comes first.
+    """
+    clear, near = [], []
     if Cause.BATCH_LIMIT not in found and seen.cap:
         words = f"batch: {f.count(seen.running)} of {f.count(seen.cap)} running"
         if seen.running < CAP_NEAR * seen.cap:
-            out.append(words)
+            clear.append(words)
         elif shares.gain is not None:
             more = f.percent(max(0.0, shares.gain - 1))
-            beside.append(f"{words}, half as many more would add ~{more} tok/s")
+            near.append(f"{words}, half as many more would add ~{more} tok/s")
     if not found & {Cause.KV_CACHE, Cause.LONG_REQUESTS} and seen.kv_usage is not None:
         words = f"KV cache: {f.percent(seen.kv_usage)} used"
         if seen.kv_usage < KV_NEAR:
-            out.append(words)
+            clear.append(words)
         else:
-            beside.append(f"{words}, nearly full, and not what takes the time now")
+            near.append(f"{words}, nearly full, but not the cause now")
     window = seen.window
     if window is not None and window.parts.busy > 0:
         busy = window.parts.busy
         if Cause.PREFILL not in found:
-            out.append(f"prefill: {f.percent(window.parts.prefill / busy)} of step time")
+            clear.append(f"prefill: {f.percent(window.parts.prefill / busy)} of step time")
         if Cause.HOST not in found and window.host_known:
-            out.append(f"host: {f.percent(window.parts.host / busy)} of step time")
-    return (*beside, *(f"{words}: not the limit" for words in out))
+            clear.append(f"host: {f.percent(window.parts.host / busy)} of step time")
+    return (*near, *(f"{words}: not the limit" for words in clear))

@@ -1,4 +1,4 @@
-"""Why an engine is slow: the causes, their evidence, and what would change them."""
+"""Why an engine is slow: the causes, their evidence, and the options that would change them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Evidence = Mapping[str, float | int | str | bool | None]
 
 
 class Cause(StrEnum):
-    """What takes the time of requests, in the words of ``why --json``."""
+    """What takes the time of requests. The values are those of ``why --json``."""
 
     NONE = "none"
     BATCH_LIMIT = "batch_limit"
@@ -33,9 +33,10 @@ class Cause(StrEnum):
 
 
 class Knob(Struct, frozen=True):
-    """An option that would change a cause. expected: what it would change, by name; {}: unknown.
+    """An option that would change a cause. before, after: its present and its proposed value.
 
-    applies: how a change of it applies on this engine.
+    applies: how a change of it takes effect on this engine. expected: the numbers after the change,
+    by name with unit (such as ``ttft_s``); {} for unknown.
     """
 
     option: str
@@ -43,15 +44,15 @@ class Knob(Struct, frozen=True):
     after: OptionValue
     applies: Applies
     expected: Mapping[str, float] = field(default_factory=dict)
-    basis: str = ""  # what the expected values are computed from, in words
+    basis: str = ""  # in words: what the expected values are computed from
 
 
 class CauseFound(Struct, frozen=True):
-    """One cause. share: of the time that requests spend from the client's send to their end, 0..1;
-    None where only its presence is known.
+    """One cause.
 
-    words: the cause in a short clause. details: its evidence, one sentence each. advice: what
-    helps where no option does, "" when nothing is known.
+    share: its share of the time from the send of a request to its end, 0..1; None where only its
+    presence is known. words: the cause in a short clause. evidence: its numbers by name. details:
+    the evidence in words, one clause each. advice: what else helps, "" for nothing known.
     """
 
     cause: Cause
@@ -66,9 +67,10 @@ class CauseFound(Struct, frozen=True):
 class Explanation(Struct, frozen=True):
     """The state of one engine and its causes, the largest first; there is at least one cause.
 
-    window_s: of the steps or samples that the shares are computed from. steps: how many steps, 0
-    without any. missing: what could not be seen, with reasons. not_limits: what was looked at and
-    found to be no limit, one sentence each.
+    time: unix seconds. window_s: the seconds of steps or samples that the shares are computed from.
+    steps: their number of steps, 0 without any. missing: numbers that could not be read, with the
+    reasons. not_limits: what was checked and is not the limit, one clause each. idle: the engine
+    has no requests.
     """
 
     time: float

@@ -1,11 +1,11 @@
-"""The state of an engine with its causes: what ``why`` shows, on every screen and in JSON. Pure."""
+"""Explains the state of an engine by its causes, for ``why``, the screens and JSON. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmtop.diagnosis.cause_rules import Shares, in_front, shares_of
-from llmtop.diagnosis.cause_words import no_limits, told
+from llmtop.diagnosis.cause_rules import Shares, front_end_requests, shares_of
+from llmtop.diagnosis.cause_words import describe, no_limits
 from llmtop.diagnosis.causes import Cause, CauseFound, Explanation, Knob
 from llmtop.diagnosis.headroom import headroom_of
 from llmtop.diagnosis.knobs import knob_for
@@ -15,8 +15,8 @@ from llmtop.diagnosis.step_moments import marginal
 from llmtop.values import replace
 from llmtop.wording import format as f
 
-WORTH = 0.15  # share of the time of requests from which on a cause is named
-# With headroom, nothing is a limit yet. What costs speed at any load is named from these shares on.
+LEAST_SHARE = 0.15  # share of the time of requests from which a cause is named
+# With headroom no limit is reached. Causes that cost speed at any load are named from these shares.
 AT_ANY_LOAD = {
     Cause.HOST: 0.35,
     Cause.FRONT_END: 0.35,
@@ -24,12 +24,13 @@ AT_ANY_LOAD = {
     Cause.GPU_THROTTLED: 0.2,
     Cause.LONG_REQUESTS: 0.3,
 }
-# No limit is reached, and the engine is full: this share of the time explains it.
+# Share of the time of requests from which decode or prefill explains a full engine without a limit.
 MOST_OF_IT = 0.5
-LAG_S = 0.1  # of the front end: less is no trouble, whatever its share
-# Share of a request's time in the front end. On one H200 448 streams waited 9 s there for each
-# request while the batch had room: the engine core's own numbers showed headroom.
+LAG_S = 0.1  # a shorter delay in the front end is no cause, whatever its share
+# Share of a request's time in the front end from which the state is near knee, or saturated. On one
+# H200 with 448 streams each request waited 9 s there, while the engine core showed headroom.
 FRONT_NEAR, FRONT_FULL = 0.35, 0.5
+# Numbers that the causes need: only these are reported as missing.
 NEEDED = (
     "steps",
     "latencies",
@@ -39,12 +40,14 @@ NEEDED = (
     "kv_free_blocks",
     "prefills",
 )
-LEAST_STEPS = 20  # in the window, for shares
+LEAST_STEPS = 20  # in the window, for reliable shares
 
 
 def explain(seen: Observation) -> Explanation:
-    """The causes, the largest first. There is always one: "none" with the headroom, or "unknown"
-    with what is missing."""
+    """The explanation of what was observed, with at least one cause, the largest first.
+
+    Without a cause it is "none", with the headroom, or "unknown", with what is missing.
+    """
     finding = seen.finding
     if finding.level is Level.HUNG:
         return _explanation(seen, finding, (_hung(seen),))
@@ -54,7 +57,7 @@ def explain(seen: Observation) -> Explanation:
     if finding.idle and not client:
         return _explanation(seen, finding, (_none(seen),))
     shares = shares_of(seen)
-    chosen = [(share, cause) for cause, share in shares.of.items() if share >= _least(cause, seen)]
+    chosen = [(s, c) for c, s in shares.by_cause.items() if s >= _least_share(c, seen)]
     chosen = [(s, c) for s, c in chosen if c is not Cause.FRONT_END or _lag(seen) >= LAG_S]
     chosen.sort(key=lambda pair: (-pair[0], pair[1].value))
     causes = [_found(cause, share, seen, shares) for share, cause in chosen]
@@ -66,24 +69,25 @@ def explain(seen: Observation) -> Explanation:
     return _explanation(seen, finding, tuple(causes), shares)
 
 
-def _least(cause: Cause, seen: Observation) -> float:
-    """From which share on a cause is named in this state."""
+def _least_share(cause: Cause, seen: Observation) -> float:
+    """The share from which a cause is named in this state; above 1 for never."""
     level = seen.finding.level
     if level is Level.HEADROOM:
         return AT_ANY_LOAD.get(cause, 2.0)
     if cause in (Cause.PREFILL, Cause.DECODE) and not _full_steps(seen):
-        return 2.0  # each step has its prefill and decode; more load still brings more tokens
-    return WORTH
+        return 2.0  # every step has prefill and decode. More load still gives more tokens.
+    return LEAST_SHARE
 
 
 def _full_steps(seen: Observation) -> bool:
-    """Whether steps grow so much with the load that more of it brings few more tokens."""
+    """Whether step times grow so much with the load that more load gives few more tokens."""
     window = seen.window
     grows = marginal(window.steps, seen.fitted) if window is not None else None
     return seen.finding.level >= Level.SATURATED if grows is None else grows >= MARGINAL_NEAR
 
 
 def _lag(seen: Observation) -> float:
+    """The seconds of a request in the front end, from the engine's or the client's times."""
     found, client = seen.front_end, seen.client
     if found is not None:
         return found.arrival_s + found.output_s
@@ -93,7 +97,7 @@ def _lag(seen: Observation) -> float:
 
 
 def _remainder(seen: Observation, shares: Shares) -> CauseFound:
-    """No cause has a large share: there is headroom, or the cause is unknown."""
+    """The cause to report when none has a large share."""
     level = seen.finding.level
     if level is Level.HEADROOM:
         return _none(seen)
@@ -102,14 +106,16 @@ def _remainder(seen: Observation, shares: Shares) -> CauseFound:
         return _found(waits, shares.queue * shares.waits[waits], seen, shares)
     if level is Level.NEAR_KNEE:
         return _none(seen)
-    share, largest = max((shares.of.get(one, 0.0), one) for one in (Cause.DECODE, Cause.PREFILL))
+    share, largest = max(
+        (shares.by_cause.get(one, 0.0), one) for one in (Cause.DECODE, Cause.PREFILL)
+    )
     if share >= MOST_OF_IT:
         return _found(largest, share, seen, shares)
     return _found(Cause.UNKNOWN, None, seen, shares)
 
 
 def _found(cause: Cause, share: float | None, seen: Observation, shares: Shares) -> CauseFound:
-    words, evidence, details, advice = told(cause, seen, shares)
+    words, evidence, details, advice = describe(cause, seen, shares)
     knob = knob_for(cause, seen, shares)
     if share is not None:
         share = min(1.0, max(0.0, share))
@@ -143,8 +149,8 @@ def _none(seen: Observation) -> CauseFound:
 
 def _hung(seen: Observation) -> CauseFound:
     sample = seen.sample
-    still = sample.unchanged_s if sample is not None else None
-    evidence = {"running": seen.running, "waiting": seen.waiting, "unchanged_s": still}
+    unchanged_s = sample.unchanged_s if sample is not None else None
+    evidence = {"running": seen.running, "waiting": seen.waiting, "unchanged_s": unchanged_s}
     words = seen.finding.reasons[0]
     advice = "read its log, then restart it"
     return CauseFound(Cause.HUNG, 1.0, words, evidence, (), None, advice)
@@ -159,9 +165,9 @@ def _explanation(
     window = seen.window
     missing = {name: why for name, why in seen.missing.items() if name in NEEDED}
     if window is not None and len(window.steps) < LEAST_STEPS:
-        missing["more steps"] = f"{len(window.steps)} steps in the window are few"
+        missing["more steps"] = f"the window has only {len(window.steps)} steps"
     if window is not None and seen.fitted is None:
-        missing["step fit"] = "the steps differ too little to estimate the cost of load"
+        missing["step fit"] = "the steps are too similar to estimate the cost of load"
     limits = (
         no_limits(seen, shares or Shares({}, 0.0, {}), frozenset(one.cause for one in causes))
         if not finding.idle
@@ -181,11 +187,12 @@ def _explanation(
 
 
 def _front_level(seen: Observation, main: CauseFound) -> Level:
-    """How full the front end is, where it is the main cause: a server before the engine core, whose
-    queue no number of the engine core shows."""
-    if main.cause is not Cause.FRONT_END or main.share is None or in_front(seen) < 2:
+    """The state of the front end, if it is the main cause. The front end is the server before the
+    engine core. The numbers of the engine core do not show its queue."""
+    queued = front_end_requests(seen)
+    if main.cause is not Cause.FRONT_END or main.share is None or queued < 2:
         return Level.UNKNOWN
-    if main.share >= FRONT_FULL and in_front(seen) > MOST_QUEUED:
+    if main.share >= FRONT_FULL and queued > MOST_QUEUED:
         return Level.SATURATED
     return Level.NEAR_KNEE if main.share >= FRONT_NEAR else Level.UNKNOWN
 
@@ -196,7 +203,7 @@ def _samples_s(seen: Observation) -> float:
 
 
 def state_reasons(found: Explanation) -> tuple[str, ...]:
-    """The reasons of the state line: the main cause, and what the rules of the state say. Under
+    """The reasons for the state line: the main cause, then the reasons of the state rules. Under
     overload the queue comes first."""
     main = found.main
     first, *rest = found.reasons
@@ -205,23 +212,23 @@ def state_reasons(found: Explanation) -> tuple[str, ...]:
     if main.cause is Cause.NONE:
         return (main.words, *found.reasons) if found.level is Level.HEADROOM else found.reasons
     if main.cause in (Cause.BATCH_LIMIT, Cause.KV_CACHE):
-        return found.reasons  # the rule names the limit and the queue itself
+        return found.reasons  # the state rule already names the limit and the queue
     if found.level >= Level.OVERLOADED:
         return (first, main.words, *rest)
     return (main.words, first, *rest)
 
 
 def with_reasons(finding: LoadState, found: Explanation) -> LoadState:
-    """The finding with the words of its explanation: one state, one set of reasons.
+    """The finding with the reasons of its explanation, so that all screens show the same reasons.
 
-    It is worse than the finding where the front end is full.
+    Its level is worse than the finding's where the front end is full.
     """
     level = max(finding.level, found.level)
     return replace(finding, level=level, reasons=state_reasons(found))
 
 
 def change_words(found: Explanation) -> str:
-    """What the knob of the main cause would do: ``max_num_seqs 128 -> 192: TTFT ~1.3s``."""
+    """The change proposed for the main cause: ``max_num_seqs 128 -> 192: TTFT ~1.3s``; or ""."""
     knob = found.main.knob
     if knob is None:
         return ""
@@ -231,7 +238,7 @@ def change_words(found: Explanation) -> str:
 
 
 def effect_words(expected: object) -> list[str]:
-    """Expected values, each in a few words."""
+    """The known values of ``Knob.expected``, each in a few words."""
     assert isinstance(expected, dict)
     out = []
     for name, value in expected.items():
@@ -252,14 +259,15 @@ _EFFECTS = {
 
 
 def with_knobs(found: Explanation, knobs: Sequence[Knob]) -> Explanation:
-    """The explanation with later forecasts of its changes in place of its own estimates."""
+    """The explanation with ``knobs``, which have forecasts, in place of its own knobs for the same
+    changes, which have estimates."""
     if not knobs:
         return found
-    told = {(knob.option, knob.before, knob.after): knob for knob in knobs}
+    by_change = {(knob.option, knob.before, knob.after): knob for knob in knobs}
 
-    def told_of(cause: CauseFound) -> CauseFound:
+    def with_forecast(cause: CauseFound) -> CauseFound:
         own = cause.knob
-        knob = told.get((own.option, own.before, own.after)) if own is not None else None
+        knob = by_change.get((own.option, own.before, own.after)) if own is not None else None
         return replace(cause, knob=knob) if knob is not None else cause
 
-    return replace(found, causes=tuple(map(told_of, found.causes)))
+    return replace(found, causes=tuple(map(with_forecast, found.causes)))

@@ -1,4 +1,4 @@
-"""How much more load fits before the knee, and what is reached first. Pure."""
+"""How much more load an engine can take before the knee, and which limit it reaches first. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from msgspec import Struct
 from llmtop.diagnosis.observation import Observation
 from llmtop.diagnosis.state_rules import KV_FULL, MARGINAL_FLAT, MARGINAL_NEAR
 
-KNEE = (MARGINAL_NEAR + MARGINAL_FLAT) / 2  # of a step's time that grows with the load
-MOST = 100.0  # times the load: larger factors are not shown as a number
+KNEE = (MARGINAL_NEAR + MARGINAL_FLAT) / 2  # share of a step's time that grows with the load
+MOST = 100.0  # times the load: a larger factor is reported as this
 
 
 class Headroom(Struct, frozen=True):
-    """factor: requests in the engine at the knee over those of now. running: these requests.
+    """The distance to the knee. None means unknown.
 
-    first: what is reached first, "steps", "batch" or "kv". None: not known.
+    factor: running requests at the knee over those now. running: requests at the knee. first: the
+    limit that is reached first: "steps" (their time), "batch" or "kv".
     """
 
     factor: float | None = None
@@ -23,7 +24,8 @@ class Headroom(Struct, frozen=True):
 
 
 def headroom_of(seen: Observation) -> Headroom:
-    """The minimum that batch limit, KV cache and step times leave; it needs running requests."""
+    """The smallest headroom of batch limit, KV cache and step times. Unknown while no request
+    runs."""
     running = seen.running
     if running < 0.5:
         return Headroom()
@@ -37,13 +39,13 @@ def headroom_of(seen: Observation) -> Headroom:
         each = fitted.per_stream_s(window.per_request)
         if each > 0:
             knee = KNEE / (1 - KNEE) * fitted.fixed_s / each
-            # While the engine is partly idle, the batch is smaller than at a continuous load.
+            # While the engine is partly idle, its batches are smaller than under continuous load.
             limits.append((max(1, window.ranks) * knee / running, "steps"))
     if not limits:
         return Headroom()
     factor, first = min(limits)
     if first != "steps" and not any(name == "steps" for _, name in limits):
-        # Without step times only limits are known: the knee may be far below them.
+        # Only the limits are known. Without step times, the knee may be far below them.
         return Headroom(None, None, first)
     factor = max(1.0, min(MOST, factor))
     return Headroom(factor, factor * running, first)

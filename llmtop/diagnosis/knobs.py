@@ -1,7 +1,7 @@
-"""Which option would change a cause, its present and its new value, and the effect. Pure.
+"""Proposes a change of an option for a cause, with its expected effect. Pure.
 
-The expected values come from the step fit and Little's law for the present load: a fixed number of
-requests with the same lengths. They are an estimate; ``llmtop forecast`` gives intervals.
+The expected values come from the step fit and Little's law. They assume the present load: a fixed
+number of requests with the same lengths. They are estimates; ``llmtop forecast`` gives intervals.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from llmtop.diagnosis.observation import (
 from llmtop.engines.core.options import BATCH_LIMITS, TOKEN_BUDGETS, Applies, Option, OptionValue
 
 BASIS = "estimate from the engine's own step times, at this load"
-STEP = 1.5  # how much further a limit is moved at once: an estimate near what was seen
-WIDE_BUDGET, LEAST_BUDGET = 8192, 512
-STALL = 2.0  # times the median step: from there on a smaller budget shortens the gaps
-FULL_CACHE = 0.92
-LEAST_GAIN = 1.02  # of tokens a second: a larger batch that brings less only makes tokens slower
+STEP = 1.5  # factor of one change of a limit: an estimate far from the measured range is not good
+WIDE_BUDGET, LEAST_BUDGET = 8192, 512  # bounds of a proposed token budget, tokens
+STALL = 2.0  # longest step over the median from which a smaller budget shortens the gaps
+FULL_CACHE = 0.92  # proposed share of the GPU memory for the engine
+LEAST_GAIN = 1.02  # ratio of tokens per second: with less, a larger batch only makes tokens slower
 
 
 def knob_for(cause: Cause, seen: Observation, shares: Shares) -> Knob | None:
-    """The option for a cause; None where no option of this engine is known to help."""
+    """The proposed change for a cause; None where no option of this engine is known to help."""
     if cause is Cause.BATCH_LIMIT:
         return _batch(seen)
     if cause is Cause.KV_CACHE:
@@ -60,7 +60,7 @@ def _knob(
 
 
 def _round(value: float) -> int:
-    """A round number."""
+    """The nearest multiple of 1, 8, 16 or 64, by the size of the value."""
     step = 1 if value < 16 else 8 if value < 128 else 16 if value < 512 else 64
     return max(1, round(value / step) * step)
 
@@ -75,7 +75,7 @@ def _batch(seen: Observation) -> Knob | None:
         wanted = min(wanted, 0.9 * option.value / max(0.05, seen.kv_usage))
     maximum = option.maximum
     if maximum is not None and option.value < maximum < wanted:
-        wanted = maximum  # the most without a restart
+        wanted = maximum  # the largest value without a restart
     after = _round(wanted)
     if maximum is not None and after > maximum > option.value:
         after = int(maximum)
@@ -83,7 +83,7 @@ def _batch(seen: Observation) -> Knob | None:
         return None
     expected = _with_batch(seen, ranks * after)
     if not expected and maximum is not None and after > maximum:
-        return None  # do not advise a restart based on a guess
+        return None  # a restart is not proposed without an estimate
     tokens, more = _tokens_per_s(seen), expected.get("output_tokens_per_s")
     if tokens and more is not None and more < LEAST_GAIN * tokens:
         return None
@@ -91,13 +91,13 @@ def _batch(seen: Observation) -> Knob | None:
 
 
 def _with_batch(seen: Observation, limit: float) -> dict[str, float]:
-    """The effect of another batch limit on the present requests."""
+    """The expected values with another batch limit, for the present requests; {} for unknown."""
     window, fitted = seen.window, seen.fitted
     if window is None or fitted is None or seen.running < 1:
         return {}
     ranks = max(1, window.ranks)
-    there = seen.running + seen.waiting
-    running = min(limit, there)
+    requests = seen.running + seen.waiting
+    running = min(limit, requests)
     now, then = (
         fitted.throughput(value / ranks, window.per_request) for value in (seen.running, running)
     )
@@ -109,9 +109,9 @@ def _with_batch(seen: Observation, limit: float) -> dict[str, float]:
         found["output_tokens_per_s"] = tokens * then / now
     seconds = running / ranks / then
     found["tpot_s"] = seconds
-    requests = seen.sample.requests_per_s if seen.sample is not None else None
-    if requests and not seen.finding.growth:
-        found["ttft_s"] = (there - running) / (requests * then / now) + seconds
+    rate = seen.sample.requests_per_s if seen.sample is not None else None
+    if rate and not seen.finding.growth:
+        found["ttft_s"] = (requests - running) / (rate * then / now) + seconds
     return found
 
 
@@ -128,7 +128,7 @@ def _cache(seen: Observation) -> Knob | None:
     batch = seen.option(BATCH_LIMITS)
     window = seen.window
     if window is not None and window.preempted and batch is not None:
-        # As many as found room: the rest is computed, put back and computed again.
+        # As many requests as fit in the cache. Any more are preempted and computed again.
         fitting = _round(0.9 * seen.running / max(1, window.ranks))
         if isinstance(batch.value, int) and fitting < batch.value:
             lost = window.recomputed * window.parts.prefill / max(1e-9, window.parts.busy)

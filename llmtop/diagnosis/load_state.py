@@ -1,8 +1,8 @@
-"""The state of an engine under its load: headroom, near knee, saturated, overloaded, hung. Pure.
+"""Keeps the displayed state of an engine: headroom, near knee, saturated, overloaded, hung. Pure.
 
-Input: numbers. Output: a state and its reasons. ``diagnosis.state_rules`` evaluates the newest
-numbers. This module decides the state: it becomes worse at once, and better only after the numbers
-were better for a while and no number became worse meanwhile.
+``diagnosis.state_rules`` evaluates the newest numbers. This module adds hysteresis. The displayed
+state becomes worse at once. It becomes better only after the numbers were better for some time and
+no number became worse during it.
 """
 
 from __future__ import annotations
@@ -14,30 +14,31 @@ from llmtop.diagnosis.moments import Moment, mean
 from llmtop.diagnosis.state_rules import KV_NEAR, RECENT_S, Level, LoadState, finding
 from llmtop.diagnosis.throughput_knee import Bend, bend_of
 
-KEPT_S = 40.0  # what the rules look back on
+KEPT_S = 40.0  # the period that the rules use
 KEPT = 250  # moments at most: 40 s at the shortest interval
-# A better state is shown after its evidence lasted this long. With a time shorter than a burst and
-# its queue, the state would change with each burst.
+# A better state is shown after its evidence lasted this long. It is longer than a burst and its
+# queue, so that the state does not change with each burst.
 CALM_S = 8.0
-CALM_MOMENTS = 4  # and that many moments, where the interval is long
-# The same with a longer queue than when the worse state was last seen: it may still grow, slowly.
+CALM_MOMENTS = 4  # and after at least so many moments, for a long interval
+# The same when the queue is longer than when the worse state was last confirmed. Such a queue may
+# still grow slowly.
 LONG_CALM_S = 30.0
 
 
 class LoadStates:
-    """Keeps the state of one engine. Each ``note`` takes one moment and returns what is shown."""
+    """Keeps the displayed state of one engine. ``note`` adds a moment and returns the state."""
 
     def __init__(self) -> None:
         self._moments: deque[Moment] = deque(maxlen=KEPT)
         self._shown: LoadState | None = None
-        self._calm: deque[tuple[float, Level]] = deque(maxlen=KEPT)  # since it could be milder
-        self._queue = 0.0  # when the shown state was last what the numbers showed
+        self._calm: deque[tuple[float, Level]] = deque(maxlen=KEPT)  # since the numbers are better
+        self._queue = 0.0  # its length when the numbers last confirmed the shown state
         self._bend = Bend()
 
     def note(self, moment: Moment) -> LoadState:
-        """Add the newest numbers. Returns the present state.
+        """Add the newest numbers. Returns the displayed state.
 
-        A moment that is not later than the one before replaces it (the clock was stepped).
+        If the clock was set back, moments that are not earlier than the new one are removed.
         """
         moments = self._moments
         while moments and moments[-1].time >= moment.time:
@@ -52,18 +53,18 @@ class LoadStates:
 
     @property
     def shown(self) -> LoadState | None:
-        """The displayed state, None before the first moment."""
+        """The displayed state; None before the first moment."""
         return self._shown
 
     @property
     def recent(self) -> Sequence[Moment]:
-        """The moments in the window of the rules, oldest first."""
+        """The moments that the rules use, oldest first."""
         return list(self._moments)
 
     def changed(self) -> None:
-        """An option changed or the engine restarted: the knee must be found again.
+        """Forget the knee, because an option changed or the engine restarted.
 
-        The state itself stays until the numbers differ.
+        The displayed state stays until the numbers change.
         """
         self._bend = Bend()
 
@@ -88,7 +89,7 @@ class LoadStates:
             else []
         )
         if lasting and not worsening(within):
-            # As mild as all of the calm was: the rest of the way takes another one.
+            # The new state is the worst one in the period. A still better one needs a new period.
             worst = max(level for time, level in calm if time >= within[0].time)
             calm.clear()
             self._queue = queue
@@ -98,21 +99,22 @@ class LoadStates:
 
 
 def _certain(found: LoadState, before: LoadState) -> bool:
-    """A change that needs no patience: to and from what is not known, and out of a hang, whose
-    numbers move again."""
+    """Whether a better state is shown at once: from or to unknown, and after a hang, because the
+    numbers change again."""
     return Level.UNKNOWN in (found.level, before.level) or before.level is Level.HUNG
 
 
 def _easing(found: LoadState) -> tuple[str, ...]:
-    """The numbers of now under a word that they do not earn any more."""
+    """The reasons for a state that is still shown although the newest numbers are better."""
     first, *rest = found.reasons
     return (f"easing: {first}", *rest)
 
 
 def worsening(moments: Sequence[Moment]) -> bool:
-    """Whether a harmful number rose within these moments: the later half is compared with the
-    earlier one. These count: the queue, preemptions, the KV cache where it is nearly full, and the
-    wait for a first token.
+    """Whether a harmful number is higher in the later half of these moments than in the earlier.
+
+    The harmful numbers are the queue, the preemptions, the usage of a nearly full KV cache, and the
+    TTFT.
     """
     middle = len(moments) // 2
     early, late = moments[:middle], moments[middle:]

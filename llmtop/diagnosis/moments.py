@@ -1,4 +1,4 @@
-"""The moments of an engine: the numbers by which its state is judged. Pure."""
+"""The moments of an engine: the numbers that decide its state. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from msgspec import Struct
 
 
 class Moment(Struct, frozen=True):
-    """One reading of an engine; None: unknown.
+    """The numbers of an engine at one moment. None means unknown.
 
-    time: unix seconds. cap: the batch limit in force. kv_usage: 0..1. preemptions_per_min: over
-    the sample's own window. ttft, oldest_wait: seconds. ttft_is: the client's "p95", else the
-    engine's "mean", the one figure that its buckets give exactly. unchanged_s: how long no number
-    has moved although requests run. hung: that is longer than a step takes (engines.conditions).
-    marginal: share of a step's time that grows with the load, 0..1 (``step_fit``).
+    time: unix seconds. running, waiting: requests. cap: the batch limit in force. kv_usage: 0..1.
+    preemptions_per_min: over the sample's own window. ttft, oldest_wait: seconds. ttft_is: the
+    statistic of ttft: "p95" of the client, or else "mean" of the engine, the only figure that its
+    histogram gives exactly. unchanged_s: seconds without a change of any number although requests
+    run. hung: that is longer than a step can take (``engines.conditions``). marginal: the share of
+    a step's time that grows with the load, 0..1 (``step_fit``).
     """
 
     time: float
@@ -32,25 +33,25 @@ class Moment(Struct, frozen=True):
     marginal: float | None = None
 
     @property
-    def asked(self) -> float | None:
-        """Requests in the engine, running or waiting."""
+    def requests(self) -> float | None:
+        """Requests in the engine, running or waiting; None for unknown."""
         return None if self.running is None else self.running + (self.waiting or 0.0)
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """The mean of what is known, None when nothing is."""
+    """The mean of the known values; None without any."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
 
 def newest(values: Iterable[float | None]) -> float | None:
-    """The last one that is known."""
+    """The last known value; None without any."""
     known = [value for value in values if value is not None]
     return known[-1] if known else None
 
 
 def median(values: Iterable[float | None]) -> float | None:
-    """The median of what is known, None of fewer than five."""
+    """The median of the known values; None for fewer than five."""
     known = sorted(value for value in values if value is not None)
     if len(known) < 5:
         return None

@@ -1,4 +1,4 @@
-"""All that is known of one engine when its causes are looked for."""
+"""The numbers of one engine from which its causes are computed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from llmtop.engines.core.options import BATCH_LIMITS, Option
 from llmtop.engines.core.requests import RequestTable
 from llmtop.engines.core.samples import EngineSample, GpuSample
 
+# Options by their names on the engines.
 DRAFTS = ("num_speculative_tokens", "speculative_num_steps")
 CACHES = ("gpu_memory_utilization", "mem_fraction_static", "free_gpu_memory_fraction")
 EAGER = ("enforce_eager", "disable_cuda_graph")
 
 
 class ClientView(Struct, frozen=True):
-    """What a load of llmtop sees of the engine. Seconds; None: not known.
+    """What llmtop's own load measures of the engine. Times are in seconds. None means unknown.
 
-    in_flight: mean streams. alone: no other client sends to this engine, as far as is known.
-    ttft_s, engine_ttft_s: the same statistic on both sides, called ``statistic``. e2e_s: mean or
-    median of a request. bound: the client cannot sustain this load, with its reasons in words.
+    in_flight: mean number of streams. alone: no other client is known to send to this engine.
+    ttft_s, engine_ttft_s: TTFT at the client and in the engine, both as ``statistic``. e2e_s: mean
+    or median of the end-to-end latency. bound: why the client cannot sustain this load, () if it
+    can.
     """
 
     in_flight: float | None = None
@@ -37,10 +39,10 @@ class ClientView(Struct, frozen=True):
 
 
 class FrontEnd(Struct, frozen=True):
-    """Time of a request outside the engine core, on the engine's own clock: means, seconds.
+    """The time of a request outside the engine core: means in seconds, on the engine's own clock.
 
     arrival_s: from the arrival at the server to the scheduler. output_s: from the end of a step to
-    the client's socket. e2e_s: of the whole request. n: requests.
+    the client's socket. e2e_s: the whole request. n: number of requests.
     """
 
     arrival_s: float
@@ -50,13 +52,14 @@ class FrontEnd(Struct, frozen=True):
 
 
 class Observation(Struct, frozen=True):
-    """The numbers of one engine over the last seconds.
+    """The numbers of one engine over the last seconds. None means unknown.
 
-    finding: its state by the rules of ``evidence``. window: of the newest steps; None without any.
-    fitted: what the steps' contents cost. slowdown: how many times as long steps take as like ones
-    took before. sm_clock_highest: MHz, the highest seen on its GPU. foreign: other processes on its
-    GPUs. kv_usage: share of the cache in use, kv_blocks: its size, of all ranks together. missing:
-    what could not be read, with reasons.
+    time: unix seconds. finding: its state by the rules of ``state_rules``. moments: oldest first.
+    window: sums over the newest steps. fitted: the cost of the contents of steps. slowdown: the
+    time of steps over that of similar steps before. sm_clock_highest: the highest SM clock seen on
+    its GPUs, MHz. foreign: names of other processes on its GPUs. kv_usage: share of the KV cache in
+    use, 0..1. kv_blocks: its size in blocks, all ranks together. missing: what could not be read,
+    with the reasons.
     """
 
     time: float
@@ -78,7 +81,7 @@ class Observation(Struct, frozen=True):
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def option(self, names: Sequence[str]) -> Option | None:
-        """The first option of these names that the engine has, with a value."""
+        """The engine's option with the first of these names that has a value; None without any."""
         for name in names:
             for option in self.options:
                 if option.name == name and option.value is not None:
@@ -86,7 +89,7 @@ class Observation(Struct, frozen=True):
         return None
 
     def number(self, names: Sequence[str]) -> float | None:
-        """Its value where it is a number that limits something."""
+        """The value of that option if it is a number above 0, otherwise None."""
         option = self.option(names)
         value = option.value if option is not None else None
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -104,14 +107,14 @@ class Observation(Struct, frozen=True):
 
     @property
     def running(self) -> float:
-        """Mean requests in the batch."""
+        """The mean number of requests in the batch, all ranks together."""
         if self.window is not None:
             return self.window.running
         return mean([m.running for m in self.moments[-5:]]) or 0.0
 
     @property
     def waiting(self) -> float:
-        """Mean requests in the queue."""
+        """The mean number of requests in the queue, all ranks together."""
         if self.window is not None:
             return self.window.waiting
         return mean([m.waiting for m in self.moments[-5:]]) or 0.0

@@ -1,6 +1,6 @@
-"""The state of an engine from its newest numbers, with the reasons in words. Pure.
+"""Decides the state of an engine from its newest numbers, with the reasons in words. Pure.
 
-Each rule states only what its numbers show: it names no batch limit if that is unknown.
+The reasons name only known numbers: without a known batch limit, none is named.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from llmtop.diagnosis.moments import Moment, mean, newest
 from llmtop.diagnosis.throughput_knee import Bend
 from llmtop.wording import format as f
 
-RECENT_S = 5.0  # a queue that stands for so long is one; a burst of arrivals is admitted in less
-LEAST = 3  # moments, where the interval is longer than that
-LASTING = 0.8  # share of the recent moments in which something waits, for a standing queue
-GROWTH_S = 15.0
-PASSING = 0.05  # of what runs: so many wait for the next step where nothing is full
-SPELL = 0.3  # share of moments with a queue from which it comes and goes
-KV_NEAR, KV_FULL = 0.85, 0.95  # past the second, vLLM starts to preempt
-CAP_NEAR, CAP_FULL = 0.85, 0.95  # of the batch limit: a step ends requests before others join
-# The share of a step's time that grows with the load. Twice the load brings 2 / (1 + share) times
-# the tokens: 18 % more at the first, 8 % more at the second. On one H200 these are 128 and 256
-# streams of an 8B model, as the bend of its throughput (``throughput_knee``) shows them, too.
+RECENT_S = 5.0  # the duration of a standing queue: the engine admits a burst of arrivals sooner
+LEAST = 3  # moments at least, for a long interval
+STANDING = 0.8  # share of the recent moments with a queue, for a standing queue
+GROWTH_S = 15.0  # period in which the growth of the queue is measured
+IN_TRANSIT = 0.05  # share of the running requests that may wait for the next step without a limit
+INTERMITTENT = 0.3  # share of the moments with a queue, for an intermittent queue
+KV_NEAR, KV_FULL = 0.85, 0.95  # usage of the KV cache; above the second, vLLM begins to preempt
+CAP_NEAR, CAP_FULL = 0.85, 0.95  # of the batch limit: requests end before others join the batch
+# The share of a step's time that grows with the load. Twice the load gives 2 / (1 + share) times
+# the tokens: 18 % more at the first value, 8 % more at the second. On one H200 these are 128 and
+# 256 streams of an 8B model. The bend of its throughput (``throughput_knee``) is at the same loads.
 MARGINAL_NEAR, MARGINAL_FLAT = 0.7, 0.85
 
-MOST_QUEUED = 8  # fewer are no overload, however small the batch is
+MOST_QUEUED = 8  # a queue of fewer requests is no overload, however small the batch is
 
 
 class Level(IntEnum):
@@ -49,7 +49,7 @@ class Level(IntEnum):
 class LoadState(Struct, frozen=True):
     """A state with its reasons, the most important first. idle: the engine has no requests.
 
-    limits: what is full, of "batch" and "kv". growth: of the queue, requests a second.
+    limits: the limits that are reached: "batch", "kv". growth: of the queue, requests per second.
     """
 
     level: Level
@@ -60,26 +60,26 @@ class LoadState(Struct, frozen=True):
 
 
 class _Now(Struct, frozen=True):
-    """The recent past in single numbers."""
+    """The numbers that the rules use, of the last seconds: means, if no comment says otherwise."""
 
     running: float
     waiting: float
-    last: tuple[float, float]  # running and waiting at the last moment, for the words
+    last: tuple[float, float]  # running and waiting at the last moment, for the reasons
     cap: float | None
     kv: float | None
-    last_kv: float | None  # the same at the last moment
+    last_kv: float | None  # kv at the last moment, for the reasons
     preempted: float
     oldest: float | None
     ttft: float | None
     ttft_is: str
-    lasting: bool  # a queue stands
-    comes_and_goes: bool
-    growth: float  # of the queue, requests a second; 0.0: it does not grow
+    lasting: bool  # there is a standing queue
+    comes_and_goes: bool  # there is an intermittent queue
+    growth: float  # of the queue, requests per second; 0.0 where it does not grow
     marginal: float | None
 
     @property
     def batch(self) -> float | None:
-        """Share of the batch limit in use."""
+        """The share of the batch limit in use; None for unknown."""
         return self.running / self.cap if self.cap else None
 
     @property
@@ -94,8 +94,11 @@ class _Now(Struct, frozen=True):
 
 
 def finding(moments: Sequence[Moment], bend: Bend | None = None, least: int = LEAST) -> LoadState:
-    """What moments (oldest first) show of the last one. least: moments that a standing queue needs;
-    1 accepts a single reading."""
+    """The state at the last moment.
+
+    moments: oldest first. bend: the known bend of the throughput. least: moments that a standing
+    queue needs; 1 accepts a single moment.
+    """
     if not moments:
         return LoadState(Level.UNKNOWN, ("no numbers yet",))
     last = moments[-1]
@@ -132,7 +135,7 @@ def _overloaded(now: _Now) -> LoadState | None:
     reasons = [f"queue grows {f.rate(now.growth)}/s"] if now.growth else []
     reasons.append(_queue_words(now))
     if longer and not now.growth and now.running >= 1:
-        # Little's law: at one throughput, time in the queue is to time in the batch as their sizes.
+        # By Little's law, the times in the queue and in the batch are proportional to their sizes.
         reasons.append("a request waits longer than it runs")
     return LoadState(Level.OVERLOADED, (*reasons, *_delay(now)))
 
@@ -184,7 +187,7 @@ def _calm(now: _Now) -> tuple[str, ...]:
 
 
 def _queue_words(now: _Now) -> str:
-    """What is full and how many wait for it; without a limit in sight, what runs meanwhile."""
+    """The limits that are reached and the length of the queue; without a limit, the batch."""
     waiting = f"{f.count(now.last[1])} waiting"
     limits = []
     if now.batch_full:
@@ -223,11 +226,11 @@ def _now(moments: Sequence[Moment], least: int) -> _Now:
     running = mean([m.running for m in recent]) or 0.0
     cap = newest(m.cap for m in recent)
     if cap and running > cap * 1.05:
-        cap = None  # more run than that: it is the limit of one rank, or not in force
+        cap = None  # more requests run: it is the limit of one rank, or it is not in force
     kv = mean([m.kv_usage for m in recent])
     full = (kv or 0.0) >= KV_FULL or (cap and running >= CAP_FULL * cap)
-    # Whatever arrives waits for the step under way, so a few wait in an engine with room, too.
-    queued = 1.0 if full else max(2.0, PASSING * running)
+    # New requests wait for the end of the running step. So a few wait even without a limit.
+    queued = 1.0 if full else max(2.0, IN_TRANSIT * running)
     past = [m for m in moments if m.time > last.time - GROWTH_S]
     return _Now(
         running,
@@ -240,16 +243,19 @@ def _now(moments: Sequence[Moment], least: int) -> _Now:
         last.oldest_wait,
         last.ttft,
         last.ttft_is,
-        len(recent) >= least and _share_queued(recent, queued) >= LASTING,
-        len(past) >= 2 * LEAST and _share_queued(past, queued) >= SPELL,
+        len(recent) >= least and _share_queued(recent, queued) >= STANDING,
+        len(past) >= 2 * LEAST and _share_queued(past, queued) >= INTERMITTENT,
         _growth(past, running),
         mean([m.marginal for m in recent]),
     )
 
 
 def _growth(moments: Sequence[Moment], running: float) -> float:
-    """How fast the queue grows, requests a second; 0.0 where it does not in each third of the time,
-    or by less than a tenth of what runs."""
+    """How fast the queue grows, in requests per second.
+
+    0.0 where it does not grow from each third of the time to the next, or where it grew by less
+    than a tenth of the running requests.
+    """
     queue = [(m.time, m.waiting) for m in moments if m.waiting is not None]
     third = len(queue) // 3
     if third < 2:
@@ -263,11 +269,12 @@ def _growth(moments: Sequence[Moment], running: float) -> float:
     seconds = mean([time for time, _ in parts[2]]) or 0.0
     seconds -= mean([time for time, _ in parts[0]]) or 0.0
     if not (first < middle < last and (before or 0.0) < (now or 0.0)):
-        return 0.0  # a burst is a step, and stands still after it
+        return 0.0  # a burst: the queue grew once and has not grown since
     if last - first < max(4.0, 0.1 * running) or seconds <= 0:
         return 0.0
     return (last - first) / seconds
 
 
 def _share_queued(moments: Sequence[Moment], queued: float) -> float:
+    """The share of moments in which at least ``queued`` requests wait."""
     return sum((m.waiting or 0.0) >= queued for m in moments) / len(moments)

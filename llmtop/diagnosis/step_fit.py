@@ -1,8 +1,10 @@
-"""The time of a step as a function of what is in it, fitted to an engine's own steps. Pure.
+"""Fits the time of a step to its contents, from an engine's own steps. Pure.
 
-``seconds = fixed + per_request * requests + per_token * prompt and draft tokens``, by least squares
-of absolute errors: those of relative errors lose the prefill term (docs/explanation/why.md). Where
-the cost of contexts can be told, ``per_context * context tokens`` is added.
+    seconds = fixed + per_request * requests + per_token * (prompt + draft tokens)
+
+The fit minimizes the squares of absolute errors. Squares of relative errors would lose the prefill
+term (docs/explanation/why.md). If the cost of contexts can be estimated, the term
+``per_context * context tokens`` is added.
 """
 
 from __future__ import annotations
@@ -16,25 +18,31 @@ from llmtop.diagnosis.context_cost import context_cost, device_s
 from llmtop.engines.core.steps import Step
 from llmtop.values import replace
 
-LEAST = 60  # steps
-MOST_NEWEST = 256  # of the present load, in a fit beside the cost of contexts
-LEAST_PREFILLS = 8  # steps with prompt or draft tokens, for a cost per token
-# Of the number of requests, 10th to 90th percentile. With less, two terms cannot be distinguished.
-FEW = 32  # requests in most steps: fewer may cost next to nothing
-LARGEST = 8  # requests in a step: what fewer of them add is less than the noise of a busy host
+LEAST = 60  # steps that a fit needs
+MOST_NEWEST = 256  # steps of the present load in a fit with a known cost of contexts
+LEAST_PREFILLS = 8  # steps with prompt or draft tokens that a cost per token needs
+FEW = 32  # requests in the median step: the cost of fewer can be too small to be measured
+# The 90th percentile of the number of requests in a step must reach this. The time that fewer
+# requests add is less than the noise of a busy host.
+LARGEST = 8
+# The number of requests must differ from the 10th to the 90th percentile by this share of the
+# median. Otherwise the fixed term and the term per request cannot be distinguished.
 SPREAD = 0.25
-WORST = 0.25  # median relative error of a fit that is used
-CONTEXTS = 1.5  # mean context of a request, 90th over 10th percentile, from which on it has a term
-UNUSUAL, ROUNDS = 0.2, 4  # of the steps without prompt tokens: one beside a full prefill is longer
-TRIMMED = 0.02  # of the steps at most are left out as outliers: a stall is no cost of its content
+WORST = 0.25  # median relative error up to which a fit is used
+CONTEXTS = 1.5  # ratio of the 90th to the 10th percentile of mean contexts that needs a term
+# Share of the decode steps that is trimmed as outliers, and rounds of trimming. A decode step next
+# to a full prefill takes longer than usual.
+UNUSUAL, ROUNDS = 0.2, 4
+TRIMMED = 0.02  # share of the steps that is trimmed as outliers: a stall is no cost of the contents
 
 
 class StepFit(Struct, frozen=True):
-    """The fitted terms, seconds. per_token: None where too few steps had prompt or draft tokens.
+    """The fitted terms, in seconds.
 
-    draft_s: by draft token, 0.0 where drafts fit beside the reading of the weights.
-    error: median relative error over its own steps. n: how many these are.
-    per_context_s: by token of context; 0.0 where it is within per_request_s.
+    per_token_s: None where too few steps had prompt or draft tokens. error: median relative error
+    over the fitted steps. n: their number. draft_s: per draft token; 0.0 where drafts take no
+    measurable time beside the reading of the weights. per_context_s: per token of context; 0.0
+    where it is part of per_request_s.
     """
 
     fixed_s: float
@@ -46,28 +54,32 @@ class StepFit(Struct, frozen=True):
     per_context_s: float = 0.0
 
     def at(self, context: float | None) -> StepFit:
-        """The fit for requests of this mean context: what reading it costs is a request's."""
+        """The fit for requests with this mean context, in tokens: per_request_s then includes the
+        cost of the context."""
         if not self.per_context_s:
             return self
         each = self.per_request_s + self.per_context_s * (context or 0.0)
         return replace(self, per_request_s=each, per_context_s=0.0)
 
     def seconds(self, requests: float, tokens: float = 0.0) -> float:
-        """The time of a step. tokens: prompt tokens and drafts, beyond one for each request."""
+        """The time of a step. tokens: prompt and draft tokens, without the one of each request."""
         return self.fixed_s + self.per_request_s * requests + (self.per_token_s or 0.0) * tokens
 
     def per_stream_s(self, tokens_per_request: float) -> float:
-        """By how much one more running request lengthens each step, its prefills included."""
+        """The seconds by which one more running request lengthens each step.
+
+        tokens_per_request: prompt and draft tokens in a step for each running request.
+        """
         return self.per_request_s + (self.per_token_s or 0.0) * tokens_per_request
 
     def growing(self, requests: float, tokens_per_request: float) -> float:
-        """The share of a step that grows with the load, 0..1. At 0.7, twice the requests bring 18 %
-        more tokens; at 0.85, 8 %."""
+        """The share of a step's time that grows with the load, 0..1. At 0.7, twice the requests
+        give 18 % more tokens; at 0.85, 8 %."""
         grows = self.per_stream_s(tokens_per_request) * requests
         return grows / (self.fixed_s + grows) if grows > 0 else 0.0
 
     def throughput(self, requests: float, tokens_per_request: float) -> float:
-        """Requests times steps a second: output tokens a second without speculation."""
+        """Requests times steps per second: output tokens per second without speculation."""
         seconds = self.fixed_s + self.per_stream_s(tokens_per_request) * requests
         return requests / seconds if seconds > 0 else 0.0
 
@@ -78,14 +90,14 @@ def extra_tokens(step: Step) -> int:
 
 
 def mean_context(steps: Sequence[Step]) -> float | None:
-    """Tokens that a request attends to, mean over the steps; None where unknown."""
+    """The mean number of context tokens of a request, over all steps; None for unknown."""
     known = [step for step in steps if step.context_tokens is not None]
     requests = sum(step.requests for step in known)
     return sum(step.context_tokens or 0 for step in known) / requests if requests else None
 
 
 def fit(steps: Sequence[Step], newest: Sequence[Step] = ()) -> StepFit | None:
-    """The fit; None where the steps do not allow one.
+    """The fit of these steps; None where they are too few or too similar, or the fit is poor.
 
     newest: consecutive steps of the present load. The cost of contexts is learned from them where
     it is large; without them, from ``steps``.
@@ -148,14 +160,14 @@ def _through_origin(pairs: Sequence[tuple[float, float]]) -> float:
 
 
 def _counts_differ(requests: Sequence[float]) -> bool:
-    """Whether the numbers of requests differ so much that their cost can be told apart."""
+    """Whether the numbers of requests differ enough to estimate the cost of a request."""
     counts = sorted(requests)
     low, middle, high = (counts[int(q * (len(counts) - 1))] for q in (0.1, 0.5, 0.9))
     return high >= LARGEST and high - low >= max(2.0, SPREAD * middle)
 
 
 def _contexts_differ(steps: Sequence[Step]) -> bool:
-    """Whether the context of a request differs so much that its cost can be told apart."""
+    """Whether the mean contexts differ enough to estimate the cost of a context token."""
     if any(step.context_tokens is None for step in steps):
         return False
     means = sorted((step.context_tokens or 0) / step.requests for step in steps)
@@ -164,8 +176,8 @@ def _contexts_differ(steps: Sequence[Step]) -> bool:
 
 
 def _by_context(steps: Sequence[Step]) -> StepFit | None:
-    """The fit with a term for contexts; None where it would be below zero, or drafts are among
-    the tokens."""
+    """The fit with a term for contexts; None where that term is not positive, or the steps have
+    draft tokens."""
     if any(step.draft_tokens for step in steps):
         return None
     found = _fit(
@@ -196,24 +208,25 @@ def _row(step: Step, tokens: int) -> Row:
 
 
 def _fit(rows: list[Row]) -> StepFit | None:
-    """The fit of rows of one, requests, perhaps context, prompt tokens, and the seconds."""
-    place = len(rows[0]) - 2  # of the prompt tokens
-    with_tokens = sum(row[place] > row[1] * 0.5 for row in rows) >= LEAST_PREFILLS
-    columns = place + 1 if with_tokens else place
+    """The fit of these rows; None where there is none. The columns are 1, requests, context tokens
+    (optional), prompt tokens, seconds."""
+    tokens_at = len(rows[0]) - 2  # the column of the prompt tokens
+    with_tokens = sum(row[tokens_at] > row[1] * 0.5 for row in rows) >= LEAST_PREFILLS
+    columns = tokens_at + 1 if with_tokens else tokens_at
     if not with_tokens:
-        rows = [row for row in rows if row[place] == 0]
-    found = _solved(rows, columns) if len(rows) >= LEAST else None
+        rows = [row for row in rows if row[tokens_at] == 0]
+    found = _solve_trimmed(rows, columns) if len(rows) >= LEAST else None
     if found is None:
         return None
     if with_tokens:
-        found = _apart(rows, place) or found
+        found = _solve_separately(rows, tokens_at) or found
     few = sorted(row[1] for row in rows)[len(rows) // 2] < FEW
-    if found[1] < 0 and with_tokens and place == 2 and few:
-        # Few requests cost next to nothing beside the weights, and a large batch was not seen.
+    if found[1] < 0 and with_tokens and tokens_at == 2 and few:
+        # Without a large batch, the cost of a request is below the noise. It is set to 0.
         pair = _solve([(one, tokens, 0.0, seconds) for one, _, tokens, seconds in rows], 2)
         found = [pair[0], 0.0, pair[1]] if pair is not None else found
-    fixed, each, token = found[0], found[1], found[place] if with_tokens else None
-    context = found[2] if place == 3 else 0.0
+    fixed, each, token = found[0], found[1], found[tokens_at] if with_tokens else None
+    context = found[2] if tokens_at == 3 else 0.0
     if fixed <= 0 or each < 0 or context < 0 or (token is not None and token <= 0):
         return None
     errors = sorted(
@@ -227,45 +240,50 @@ def _fit(rows: list[Row]) -> StepFit | None:
     return StepFit(fixed, each, token, error, len(rows), per_context_s=context)
 
 
-def _solved(rows: Sequence[Row], columns: int) -> list[float] | None:
-    """The terms, without the few steps that are furthest from them."""
+def _solve_trimmed(rows: Sequence[Row], columns: int) -> list[float] | None:
+    """The terms, fitted again without the few steps that have the largest errors."""
     found = _solve(rows, columns)
     return (_solve(_trimmed(rows, found), columns) or found) if found is not None else None
 
 
-def _apart(rows: Sequence[Row], place: int) -> list[float] | None:
-    """The terms of decoding from steps without prompt tokens alone, then that of a token from the
-    others: a step with a full prefill takes 30 times as long, and its errors would hide those of
-    the rest. None where the steps without prompt tokens do not tell."""
-    plain = [row for row in rows if row[place] == 0]
+def _solve_separately(rows: Sequence[Row], tokens_at: int) -> list[float] | None:
+    """The decode terms from steps without prompt tokens, then the token term from the other steps.
+
+    A step with a full prefill takes 30 times as long as a decode step. In a common fit its errors
+    would outweigh those of the decode steps. None where the decode steps alone do not give terms.
+    """
+    plain = [row for row in rows if row[tokens_at] == 0]
     if len(plain) < LEAST or not _counts_differ([row[1] for row in plain]):
         return None
     found = None
     for _ in range(ROUNDS):
-        found = _solve(_trimmed(plain, found, UNUSUAL) if found else plain, place) or found
+        found = _solve(_trimmed(plain, found, UNUSUAL) if found else plain, tokens_at) or found
     if found is None or found[0] <= 0 or min(found[1:]) < 0:
         return None
-    rest = [(row[place], row[-1] - sum(map(mul, found, row))) for row in rows if row[place] > 0]
+    rest = [
+        (row[tokens_at], row[-1] - sum(map(mul, found, row))) for row in rows if row[tokens_at] > 0
+    ]
     return [*found, _through_origin(rest)]
 
 
 Row = tuple[float, ...]
-"""The terms of a step, and its seconds."""
+"""One step: the values that the terms are multiplied by, then its seconds."""
 
 
 def _errors(terms: Sequence[float], rows: Sequence[Row]) -> list[float]:
-    """How far each row is from its fit, seconds."""
+    """The absolute error of each row, in seconds."""
     return [abs(sum(map(mul, terms, row)) - row[-1]) for row in rows]
 
 
 def _trimmed(rows: Sequence[Row], terms: Sequence[float], share: float = TRIMMED) -> list[Row]:
     errors = _errors(terms, rows)
-    worst = sorted(range(len(rows)), key=errors.__getitem__)
-    return [rows[place] for place in worst[: len(worst) - int(share * len(worst))]]
+    order = sorted(range(len(rows)), key=errors.__getitem__)
+    return [rows[index] for index in order[: len(order) - int(share * len(order))]]
 
 
 def _solve(rows: Sequence[Row], columns: int) -> list[float] | None:
-    """Least squares by the normal equations, columns scaled to their largest value."""
+    """Least squares over the first ``columns`` columns, by the normal equations and Gauss-Jordan
+    elimination. Each column is scaled by its largest value. None for a singular matrix."""
     terms = list(zip(*rows, strict=True))
     seconds = terms[-1]
     scale = [max(terms[c], default=0.0) or 1.0 for c in range(columns)]

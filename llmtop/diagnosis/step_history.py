@@ -12,25 +12,26 @@ from llmtop.diagnosis.step_window import DecodeTimes, StepWindow, window_of
 from llmtop.engines.core.steps import Step, Steps
 
 KEPT = 4096
-SAMPLES = 16  # steps kept of each kind, by requests, prompt tokens, context: a load hides others
+# Steps kept for the fit of each kind. A kind is a range of requests, prompt tokens and context. A
+# constant load would otherwise replace all steps by similar ones.
+SAMPLES = 16
 WINDOW_S = 5.0
 FIT_EVERY_S = 5.0
-NEWEST = 2048  # in which the cost of contexts is looked for
-MOST_FITTED = 1024  # newest or earlier steps, evenly spread: three terms need no more
+NEWEST = 2048  # newest steps from which the cost of contexts is learned
+MOST_FITTED = 1024  # about so many of the earlier steps are fitted: three terms need no more
 
 
 class StepHistory:
-    """Steps of all ranks, oldest first; a fit that is renewed every few seconds.
+    """The newest steps of all ranks, oldest first, and a fit that is renewed every few seconds.
 
-    The fit needs steps of different contents. Some of each kind are kept beside the newest steps.
-
-    lost: steps that were overwritten before they were read, since the history began. gaps: the
-    times at which steps were lost.
+    The fit needs steps with different contents. So some steps of each kind are kept in addition.
+    kept: number of newest steps. time: of the newest exchange with the engine, unix seconds. lost:
+    steps that were overwritten before they were read. gaps: the times at which steps were lost.
     """
 
     def __init__(self, kept: int = KEPT) -> None:
         self.steps: deque[Step] = deque(maxlen=kept)
-        self.time: float | None = None  # of the newest exchange, unix seconds
+        self.time: float | None = None
         self.lost = 0
         self.gaps: deque[float] = deque(maxlen=50)
         self._samples: dict[tuple[int, ...], deque[Step]] = {}
@@ -40,7 +41,7 @@ class StepHistory:
         self._usual = UsualSteps()  # those before the window
 
     def add(self, found: Steps) -> None:
-        """What one exchange brought."""
+        """Add the steps of one exchange with the engine."""
         self.time = found.time or None
         if found.restarted:
             self.clear()
@@ -50,7 +51,7 @@ class StepHistory:
         self.extend(found.steps)
 
     def extend(self, steps: Iterable[Step]) -> None:
-        """Later steps, ordered by their end."""
+        """Add later steps, ordered by their end."""
         for step in steps:
             self.steps.append(step)
             if step.requests > 0:
@@ -59,44 +60,44 @@ class StepHistory:
     def _sample(self, step: Step) -> None:
         kind = step.requests.bit_length() * 4 + (step.requests * 4 >> step.requests.bit_length())
         context = (step.context_tokens or 0) // step.requests
-        place = kind, step.prefill_tokens.bit_length(), context.bit_length()
-        kept = self._samples.get(place)
+        key = kind, step.prefill_tokens.bit_length(), context.bit_length()
+        kept = self._samples.get(key)
         if kept is None:
-            kept = self._samples[place] = deque(maxlen=SAMPLES)
+            kept = self._samples[key] = deque(maxlen=SAMPLES)
         kept.append(step)
 
     def clear(self) -> None:
-        """Forget them: the engine is another process."""
+        """Remove all steps, because the engine is a new process."""
         self.steps.clear()
         self._samples.clear()
         self._fit, self._times, self._fitted_at = None, None, -1e18
         self._usual = UsualSteps()
 
     def since(self, time: float) -> list[Step]:
-        """The steps that ended after ``time``."""
+        """The steps that ended after ``time`` (unix seconds), oldest first."""
         found = list(takewhile(lambda step: step.end > time, reversed(self.steps)))
         found.reverse()
         return found
 
     def fitted(self, now: float) -> StepFit | None:
-        """The fit of all steps that are kept, for contexts as they are now."""
+        """The fit of all sampled steps, for the present mean context; None for no fit."""
         self._renew(now)
         return self._fit
 
     def times(self, now: float) -> DecodeTimes:
-        """What steps take without prompt tokens."""
+        """The times of steps without prompt tokens."""
         self._renew(now)
         assert self._times is not None
         return self._times
 
     def window(self, now: float, seconds: float = WINDOW_S) -> StepWindow | None:
-        """The sums over the last seconds; None without a step in them."""
+        """The sums over the steps of the last ``seconds``; None without any."""
         return window_of(self.since(now - seconds), self.times(now))
 
     def slowdown(self, now: float, seconds: float = WINDOW_S) -> float | None:
-        """How many times as long the steps of the window take as steps like them took before.
+        """The time of the steps in the window over the time of similar steps before.
 
-        None where that cannot be said: too few steps before, or contents that were not seen then.
+        None where it is unknown: too few steps in the window or before it, or longer contexts.
         """
         self._renew(now)
         return self._usual.slowdown(self.since(now - seconds))
@@ -110,9 +111,9 @@ class StepHistory:
         self._fit = found.at(mean_context(self.since(now - WINDOW_S))) if found else None
         self._times = DecodeTimes(samples, self._fit)
         earlier = [step for step in self.steps if step.end <= now - WINDOW_S - FIT_EVERY_S]
-        self._usual = UsualSteps(_thinned(earlier))
+        self._usual = UsualSteps(_evenly_spaced(earlier))
 
 
-def _thinned(steps: Sequence[Step]) -> list[Step]:
-    """Evenly spread steps, as many as a fit needs."""
+def _evenly_spaced(steps: Sequence[Step]) -> list[Step]:
+    """Evenly spaced steps: fewer than ``2 * MOST_FITTED`` of these."""
     return list(steps)[:: max(1, len(steps) // MOST_FITTED)]

@@ -1,4 +1,4 @@
-"""The history of an engine as its steps show it: the moments that its state is judged by. Pure."""
+"""Computes the moments of an engine, which decide its state, from its steps. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llmtop.diagnosis.step_fit import StepFit, extra_tokens
 from llmtop.engines.core.steps import Step
 
 EVERY_S = 1.0
-PREEMPTIONS_S = 10.0  # over so long preemptions are counted
+PREEMPTIONS_S = 10.0  # period in which preemptions are counted
 
 
 def moments_of(
@@ -20,12 +20,13 @@ def moments_of(
     kv_blocks: float | None = None,
     fitted: StepFit | None = None,
 ) -> list[Moment]:
-    """A moment a second, oldest first, the last one at ``now``.
+    """One moment for each second, oldest first, the last one at ``now`` (unix seconds).
 
-    cap: the batch limit of all ranks together. kv_blocks: of all ranks together. fitted: what load
-    costs, for how much of a step grows with it. A second without
-    a step has no moment, but for the last one, which repeats the newest step while it is not older
-    than ``EVERY_S``: an engine without steps is idle or hangs, which other numbers decide.
+    steps: ordered by their end. cap: the batch limit, all ranks together. kv_blocks: the size of
+    the KV cache in blocks, all ranks together. fitted: the cost of load, from which ``marginal`` is
+    computed. A second without a step has no moment, because an engine without steps is idle or
+    hangs, and other numbers decide which. The exception is the last moment: it repeats the newest
+    step if that is not older than ``EVERY_S``.
     """
     if not steps:
         return []
@@ -36,7 +37,7 @@ def moments_of(
     second: list[Step] = []
     due = steps[0].end + EVERY_S
 
-    def look(time: float) -> None:
+    def add_moment(time: float) -> None:
         nonlocal preempted
         rows = list(newest.values())
         preempted = [(at, count) for at, count in preempted if at > time - PREEMPTIONS_S]
@@ -59,20 +60,22 @@ def moments_of(
 
     for step in steps:
         if step.end >= due:
-            look(due)
+            add_moment(due)
             due = max(due + EVERY_S, step.end)
         newest[step.rank] = step
         second.append(step)
         if step.preempted:
             preempted.append((step.end, step.preempted))
     if now >= due and now - steps[-1].end <= EVERY_S:
-        look(now)
+        add_moment(now)
     return found
 
 
 def marginal(steps: Sequence[Step], fitted: StepFit | None) -> float | None:
-    """The share of the time that grows with the load, 0..1: 0 while the engine is idle at times,
-    as far as it is; None where that is not known."""
+    """The share of the time that grows with the load, 0..1; None for unknown.
+
+    Idle time counts as time that does not grow.
+    """
     requests = sum(step.requests for step in steps)
     busy = sum(step.duration_s for step in steps)
     if fitted is None or not requests or busy <= 0:
@@ -83,7 +86,10 @@ def marginal(steps: Sequence[Step], fitted: StepFit | None) -> float | None:
 
 
 def kv_blocks_of(steps: Sequence[Step], kv_usage: float | None) -> float | None:
-    """The size of the KV cache of all ranks in blocks, from a share in use read just now."""
+    """The size of the KV cache in blocks, all ranks together; None for unknown.
+
+    kv_usage: the share in use, read at the time of the newest steps, 0..1.
+    """
     if not steps or kv_usage is None or not 0 <= kv_usage < 1:
         return None
     newest = {step.rank: step.kv_free_blocks for step in steps}

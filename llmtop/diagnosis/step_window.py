@@ -1,4 +1,4 @@
-"""The parts of the step time of a few seconds: decode, prefill, host, idle. Pure."""
+"""Splits the time of the steps in a window into decode, prefill, host and idle. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from llmtop.engines.core.steps import Step
 
 
 class Parts(Struct, frozen=True):
-    """Seconds of steps by part. host: there was work, but the device was idle."""
+    """Seconds by part. host: the device waited for the host although there was work. idle: there
+    was no work."""
 
     decode: float = 0.0
     prefill: float = 0.0
@@ -26,17 +27,20 @@ class Parts(Struct, frozen=True):
 
     @property
     def total(self) -> float:
-        """Busy and idle."""
+        """Seconds within steps and idle."""
         return self.busy + self.idle
 
 
 class DecodeTimes:
-    """The time that a step would take without its prompt tokens, learned from steps without any."""
+    """The time that a step would take without its prompt tokens, learned from decode steps.
+
+    steps: the sampled steps. fitted: for numbers of requests that no decode step had.
+    """
 
     def __init__(self, steps: Sequence[Step], fitted: StepFit | None = None) -> None:
         self._fitted = fitted
         self._known: list[tuple[int, float]] = []
-        self._answers: dict[int, float | None] = {}
+        self._cache: dict[int, float | None] = {}
         plain = sorted(
             (s.requests, s.duration_s - (s.host_gap_s or 0.0))
             for s in steps
@@ -47,10 +51,13 @@ class DecodeTimes:
             self._known.append((requests, times[len(times) // 2]))
 
     def seconds(self, requests: int) -> float | None:
-        """The median of the steps with the nearest number of requests; None without any."""
-        if requests not in self._answers:
-            self._answers[requests] = self._nearest(requests)
-        return self._answers[requests]
+        """The median time of the decode steps with the nearest number of requests, in seconds.
+
+        The fit is used where no such step is near. None where neither is known.
+        """
+        if requests not in self._cache:
+            self._cache[requests] = self._nearest(requests)
+        return self._cache[requests]
 
     def _nearest(self, requests: int) -> float | None:
         if not self._known:
@@ -62,14 +69,17 @@ class DecodeTimes:
 
 
 def parts_of(step: Step, times: DecodeTimes) -> Parts:
-    """Where the time of one step went. The prefill part is what decoding alone does not explain;
-    where no step without prefill is known, it is the prompt tokens' share of the tokens."""
+    """The time of one step, split into parts.
+
+    The prefill part is the time above that of a step without prompt tokens. Where no such step is
+    known, the time is split by the numbers of prompt and decode tokens.
+    """
     host = min(step.host_gap_s or 0.0, step.duration_s)
     rest = max(0.0, step.duration_s - host)
     idle = step.idle_s or 0.0
     if step.prefill_tokens == 0:
         return Parts(rest, 0.0, host, idle)
-    decoding = step.decode_tokens  # drafts are among them
+    decoding = step.decode_tokens  # includes draft tokens
     if decoding == 0:
         return Parts(0.0, rest, host, idle)
     plain = times.seconds(step.requests)
@@ -79,12 +89,12 @@ def parts_of(step: Step, times: DecodeTimes) -> Parts:
 
 
 class StepWindow(Struct, frozen=True):
-    """Sums and time-weighted means over the steps of a window. steps: how many these are.
+    """Sums and means over the steps of a window.
 
-    seconds: that the window covers. running, waiting: mean, all ranks together. requests: summed
-    over the steps. recomputed: estimated share of the prompt tokens
-    that were computed again after a preemption. rejected, accepted: draft tokens.
-    longest_s, median_s: of one step. host_known: whether steps show gaps of the device.
+    steps: oldest first. seconds: the length of the window. running, waiting: means weighted by
+    time, all ranks together. requests and tokens: sums over the steps. recomputed: the estimated
+    share of the prompt tokens that were computed again after a preemption, 0..1. median_s,
+    longest_s: of one step. host_known: whether the engine reports host gaps. ranks: their number.
     """
 
     steps: tuple[Step, ...]
@@ -106,7 +116,7 @@ class StepWindow(Struct, frozen=True):
 
     @property
     def per_request(self) -> float:
-        """Prompt tokens and drafts computed for each request in a step."""
+        """Prompt and draft tokens in a step, per request in the step."""
         extra = self.prefill_tokens + self.draft_tokens
         return extra / self.requests if self.requests else 0.0
 
@@ -117,12 +127,12 @@ class StepWindow(Struct, frozen=True):
 
     @property
     def acceptance(self) -> float | None:
-        """Accepted of the drafted tokens, None without drafts."""
+        """The accepted share of the draft tokens, 0..1; None without drafts."""
         return self.accepted_tokens / self.draft_tokens if self.draft_tokens else None
 
 
 def window_of(steps: Sequence[Step], times: DecodeTimes) -> StepWindow | None:
-    """The sums over some steps, oldest first; None of none."""
+    """The sums over these steps, oldest first; None without any."""
     if not steps:
         return None
     decode = prefilling = host = idle = 0.0
@@ -165,9 +175,12 @@ def window_of(steps: Sequence[Step], times: DecodeTimes) -> StepWindow | None:
 
 
 def _recomputed(steps: Sequence[Step], again: float, prefill: int) -> float:
-    """The share of prompt tokens that were computed again, estimated two ways: by the mean context
-    of those that run, and by how many of the prefills follow a preemption. The lower one counts:
-    the latest arrivals are preempted, whose contexts are short."""
+    """The estimated share of prompt tokens that were computed again after a preemption.
+
+    There are two estimates: from the mean context of the running requests, and from the share of
+    prefills that follow a preemption. The lower one is used, because engines preempt the latest
+    arrivals, whose contexts are short. again: tokens by the first estimate.
+    """
     if not prefill:
         return 0.0
     preempted = sum(step.preempted or 0 for step in steps)
