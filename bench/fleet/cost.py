@@ -1,12 +1,13 @@
-"""What the table of a fleet costs: CPU of one core and memory, at a beat of five seconds.
+"""Measures the CPU and the memory of the fleet table at a refresh interval of five seconds.
 
     python -m bench.fleet.cost --instances 500 --gpus 8 --beats 12
     python -m bench.fleet.cost --beside /tmp/before        (git worktree add /tmp/before COMMIT)
 
-The real table runs in a terminal of its own (a pty) against ``bench.fleet.synthetic``. Each beat is
-one JSON line: CPU seconds of the process, their share of a core, its resident set. The last line
-has all of them. With --beside the table of another checkout runs at the same time, against the same
-server, and each line has the ratio of the two: it depends less on what else the machine does.
+The real table runs in its own pseudo terminal, with ``bench.fleet.synthetic`` as its Prometheus.
+Each interval (beat) is one JSON line: CPU seconds of the process, their share of a core, its
+resident set. The last line is a summary. With --beside, the table of another checkout runs at the
+same time with the same server. Each line then has the ratio of the two CPU times, which depends
+less on other processes.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from typing import Any
 import psutil
 
 HERE = Path(__file__).resolve().parents[2]
-SETTLE_S = 12.0  # the first table, and what is made once
+SETTLE_S = 12.0  # for the first table and the work that is done once
 BOUNDS = {"cpu_share": 0.15, "rss_mib": 300.0}
 
 
 class Shown:
-    """The table of one checkout in a terminal of its own."""
+    """The fleet table of one checkout in its own pseudo terminal."""
 
     def __init__(self, checkout: Path, port: int, interval_s: float) -> None:
         self.pid, self.terminal = pty.fork()
@@ -52,30 +53,30 @@ class Shown:
         self._process = psutil.Process(self.pid)
 
     def cpu_s(self) -> float:
-        """CPU seconds so far."""
+        """The CPU seconds so far."""
         found = self._process.cpu_times()
         return float(found.user + found.system)
 
     def rss_mib(self) -> float:
-        """Resident set."""
+        """The resident set in MiB."""
         return float(self._process.memory_info().rss) / 2**20
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.terminate()
         os.close(self.terminal)
         os.waitpid(self.pid, 0)
 
 
 def measure(given: argparse.Namespace) -> None:
-    """Print a line for each beat, then one for all of them."""
-    made = subprocess.Popen(
+    """Print one line for each interval, then the summary."""
+    server = subprocess.Popen(
         [sys.executable, "-m", "bench.fleet.synthetic", "--instances", str(given.instances),
          "--gpus", str(given.gpus)],
         stdout=subprocess.PIPE, text=True, cwd=HERE,
     )  # fmt: skip
-    assert made.stdout is not None
-    port = int(made.stdout.readline())
+    assert server.stdout is not None
+    port = int(server.stdout.readline())
     checkouts = [HERE, *([given.beside.resolve()] if given.beside else [])]
     shown = [Shown(one, port, given.interval) for one in checkouts]
     beats: list[dict[str, Any]] = []
@@ -98,15 +99,16 @@ def measure(given: argparse.Namespace) -> None:
             beats.append(beat)
             print(json.dumps(beat), flush=True)
     finally:
-        made.terminate()  # before those who ask it: it would report that they left
-        made.wait()
+        # The server ends before its clients. Otherwise it would report closed connections.
+        server.terminate()
+        server.wait()
         for one in shown:
             one.close()
     print(json.dumps(summary(given, beats)))
 
 
 def summary(given: argparse.Namespace, beats: list[dict[str, Any]]) -> dict[str, Any]:
-    """All beats: median, least and most."""
+    """The summary of all intervals: median, lowest and highest."""
 
     def spread(name: str) -> list[float]:
         values = [one[name] for one in beats]
@@ -129,7 +131,7 @@ def summary(given: argparse.Namespace, beats: list[dict[str, Any]]) -> dict[str,
 
 
 def _drain(shown: list[Shown], seconds: float) -> None:
-    """Read what the screens paint, as a terminal does."""
+    """Read and discard what the screens write."""
     end = time.monotonic() + seconds
     terminals = [one.terminal for one in shown]
     while (left := end - time.monotonic()) > 0:

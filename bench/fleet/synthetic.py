@@ -1,9 +1,9 @@
-"""A server that answers the queries of the fleet from made-up engines: a Prometheus of any size.
+"""A fake Prometheus of any size, with synthetic engines, for the queries of the fleet table.
 
     python -m bench.fleet.synthetic --instances 500 --gpus 8
 
-It knows the eight queries by what stands in them and makes an answer of each from a template, so it
-costs little beside what is measured.
+It recognises the eight queries by their text and answers from templates. So it needs little CPU
+compared to the table that is measured.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ COUNTERS = (
 )
 
 
-class Made:
-    """The engines. started: unix seconds."""
+class SyntheticFleet:
+    """The synthetic engines. started: when they started, unix seconds."""
 
     def __init__(self, instances: int, gpus: int) -> None:
         self.instances, self.gpus = instances, gpus
         self.started = time.time() - 3600
 
     def answer(self, query: str, now: float) -> bytes:
-        """The body of an answer."""
+        """The body of the answer to a query. now: unix seconds."""
         rows = [
             json.dumps({"metric": labels, "value": [now, f"{value:.15g}"]})
             for labels, value in self._rows(query, now)
@@ -71,8 +71,8 @@ class Made:
                 found.append(({"__name__": GAUGES[0], **own}, 30.0))
             elif "_bucket" in query:
                 name = "vllm:time_to_first_token_seconds"
-                for place, bound in enumerate(BOUNDS):
-                    share = min(1.0, place / 14)
+                for index, bound in enumerate(BOUNDS):
+                    share = min(1.0, index / 14)
                     found.append(
                         ({"__name__": f"{name}_bucket", "le": bound, **own}, round(age * 3 * share))
                     )
@@ -103,35 +103,35 @@ class Made:
         return found
 
 
-def serve(made: Made) -> ThreadingHTTPServer:
-    """The server, on a port of the kernel's choice."""
+def serve(fleet: SyntheticFleet) -> ThreadingHTTPServer:
+    """The server, on a free port that the kernel chooses."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            asked = urllib.parse.parse_qs(body)
-            now = float(asked["time"][0]) if "time" in asked else time.time()
-            answer = made.answer(asked["query"][0], now)
+            form = urllib.parse.parse_qs(body)
+            now = float(form["time"][0]) if "time" in form else time.time()
+            answer = fleet.answer(form["query"][0], now)
             self.send_response(200)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: it is not what is measured."""
+            """Log nothing."""
 
     return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 
 
 def main() -> None:
-    """Serve, and print the port first."""
+    """Print the port, then serve."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--instances", type=int, default=500)
     parser.add_argument("--gpus", type=int, default=8)
     given = parser.parse_args()
-    server = serve(Made(given.instances, given.gpus))
+    server = serve(SyntheticFleet(given.instances, given.gpus))
     print(server.server_address[1], flush=True)
     server.serve_forever()
 

@@ -1,4 +1,5 @@
-"""Makes a recording of a trace: metrics pages, NVML readings and requests of a run on a GPU.
+"""Converts a trace of a run on a GPU to a recording. The trace has metrics pages, NVML readings and
+requests.
 
     python -m bench.history.convert_trace FOLDER OUTPUT --title WORDS --cap 1024
 
@@ -37,7 +38,7 @@ from llmtop.values import replace
 
 NAME = "h200"
 WINDOW_S = 10.0
-BEFORE_S = 3.0  # of the recording, before the load begins
+BEFORE_S = 3.0  # the recording begins so long before the load
 SOURCE = (
     "a real vLLM {version} on one NVIDIA H200 (2026-11-22; Llama-3.1-8B with dummy weights), "
     "converted from its metrics page, NVML and the requests of a load client"
@@ -51,12 +52,12 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def gpu(time: float, told: dict[str, Any]) -> GpuSample:
-    memory = told["memory"]
+def gpu(time: float, reading: dict[str, Any]) -> GpuSample:
+    memory = reading["memory"]
     return GpuSample(
         time, 0, "NVIDIA H200", "GPU-0", memory["total"], memory["used"],
-        told["util"]["gpu"] / 100, told["power_mw"] / 1000, 700.0, told["energy_mj"] / 1000,
-        told["temp_c"], told["clock_sm"],
+        reading["util"]["gpu"] / 100, reading["power_mw"] / 1000, 700.0,
+        reading["energy_mj"] / 1000, reading["temp_c"], reading["clock_sm"],
     )  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def latencies(values: list[float]) -> LatencySummary:
 
 
 class Client:
-    """The requests of the run as a screen would have seen them."""
+    """The requests of the run, as a load snapshot at each moment."""
 
     def __init__(self, folder: Path) -> None:
         self.requests = sorted(lines(folder / "requests0.jsonl.gz"), key=lambda one: one["send"])
@@ -124,9 +125,9 @@ def convert(folder: Path, output: Path, title: str, cap: int) -> None:
     source = SOURCE.format(version=version)
     head = Head(now[0], 1, __version__, now[0], 1.0, title, source, Host(driver="580.159.04"))
     writer = RecordingWriter(output, head, facts.all)
-    parser, window, before = Parser(ADAPTER.prefixes, ADAPTER.renamed), Window(), 0
+    parser, window, samples = Parser(ADAPTER.prefixes, ADAPTER.renamed), Window(), 0
     log = list(lines(folder / "server.log.jsonl.gz"))
-    noted, level = now[0], 0
+    logged, level = now[0], 0
     for one in lines(folder / "samples.jsonl.gz"):
         time = one["t"]
         if one["kind"] == "nvml":
@@ -158,24 +159,24 @@ def convert(folder: Path, output: Path, title: str, cap: int) -> None:
                 store.events.append(Event(time, "info", f"load: {level} streams"))
         states.observe(track)
         more: list[Fact] = []
-        told = [clean(o["payload"]) for o in log if noted < o["t"] <= time]
-        if told:
-            more.append(LogFact(time, NAME, tuple(told[-40:])))
-        noted = time
+        new = [clean(o["payload"]) for o in log if logged < o["t"] <= time]
+        if new:
+            more.append(LogFact(time, NAME, tuple(new[-40:])))
+        logged = time
         writer.write(time, [*facts.changes(time), *more])
-        before += 1
+        samples += 1
     writer.close(now[0])
-    print(f"{output}: {before} samples, {output.stat().st_size / 1024:.0f} KiB")
+    print(f"{output}: {samples} samples, {output.stat().st_size / 1024:.0f} KiB")
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("folder", type=Path)
-    words.add_argument("output", type=Path)
-    words.add_argument("--title", required=True)
-    words.add_argument("--cap", type=int, default=1024, help="max_num_seqs of the run")
-    given = words.parse_args()
-    convert(given.folder, given.output, given.title, given.cap)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--cap", type=int, default=1024, help="max_num_seqs of the run")
+    args = parser.parse_args()
+    convert(args.folder, args.output, args.title, args.cap)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Kills the recorder, a real screen and the engine in any order, and reads what they left.
+"""Kills the recorder, a real screen and the engine in every order, and checks the files they wrote.
 
     python -m bench.history.kill_rounds [ROUNDS]
 
-The screen runs in a pseudo terminal and records (ctrl+r). Each round takes one of the six orders in
-turn, kills with SIGKILL and up to 0.5 s between two kills, then checks:
+The screen runs in a pseudo terminal and records (ctrl+r). Each round uses the next of the six
+orders. It kills with SIGKILL, with up to 0.5 s between two kills. Then it checks:
 
-- the history passes SQLite's quick_check, and every second that was read before is still there,
-- the recording opens, and holds every second from its first to its last,
-- how old the last second of each was when its writer was killed.
+- The history passes SQLite's quick_check, and no second that was read before is missing.
+- The recording opens, and has every second from its first to its last.
 
-The exit code is 1 where one of them is not so.
+It measures how old the last second of each file was when its writer was killed. The exit code is 1
+when a check fails.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from llmtop.history.recording_reader import Recording
 from tests.llmtop_process import free_port
 
 LLMTOP = [sys.executable, "-P", "-m", "llmtop"]
-PATIENCE_S = 90.0
-LEAST_S = 4.0  # of a round, so that there is something to lose
-GAP_S = 3.5  # between two seconds of a file: a crowded machine delays a beat
+TIMEOUT_S = 90.0
+LEAST_S = 4.0  # seconds of data in a round before the first kill
+GAP_S = 3.5  # allowed between two seconds of a file: a busy machine delays a sample
 
 
 class Screen:
@@ -63,21 +63,21 @@ class Screen:
                 self.bytes += len(found)
 
     def type(self, keys: bytes) -> None:
-        """As a person does."""
+        """Send keys to the terminal."""
         os.write(self._terminal, keys)
 
 
-def eventually(true: Callable[[], object], what: str) -> None:
-    """Wait until it is so."""
-    ends = time.monotonic() + PATIENCE_S
-    while not true():
+def eventually(condition: Callable[[], object], what: str) -> None:
+    """Wait until the condition is true. Exits after ``TIMEOUT_S``. what: for the message."""
+    ends = time.monotonic() + TIMEOUT_S
+    while not condition():
         if time.monotonic() > ends:
-            raise SystemExit(f"not within {PATIENCE_S:g} s: {what}")
+            raise SystemExit(f"not within {TIMEOUT_S:g} s: {what}")
         time.sleep(0.1)
 
 
 def reap(pid: int) -> None:
-    """Wait for its end; it may be nobody's child of ours."""
+    """Wait for the end of a process, which need not be a child of this one."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
     while Path(f"/proc/{pid}").exists() and state_of(pid) != "Z":
@@ -85,7 +85,7 @@ def reap(pid: int) -> None:
 
 
 def state_of(pid: int) -> str:
-    """Its state letter, "" where it is gone."""
+    """The state letter of a process; "" where it does not exist."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -93,7 +93,7 @@ def state_of(pid: int) -> str:
 
 
 def recorded(path: Path) -> list[float]:
-    """The seconds of a recording; none of one that was just begun."""
+    """The times in a recording, sorted; [] for an empty file."""
     if not path.stat().st_size:
         return []
     with Recording(path) as recording:
@@ -101,7 +101,8 @@ def recorded(path: Path) -> list[float]:
 
 
 class Rounds:
-    """One home, one engine name, one history; a recording for each round."""
+    """All rounds use one state directory, one engine name and one history. Each round has its own
+    recording."""
 
     def __init__(self, home: Path) -> None:
         self.home, self.chance = home, random.Random(15)
@@ -111,7 +112,7 @@ class Rounds:
         self.faults: list[str] = []
 
     def run(self, *args: str) -> str:
-        """A command; its output."""
+        """Run a command of llmtop. Returns its output."""
         done = subprocess.run(
             [*LLMTOP, *args], env=self.environ, cwd=self.home, capture_output=True, text=True,
             check=False,
@@ -119,7 +120,7 @@ class Rounds:
         return done.stdout
 
     def start(self) -> int:
-        """The engine's pid, once it is ready."""
+        """Start the engine and wait until it is ready. Returns its pid."""
         self.run("stop", "one", "--grace", "1")
         self.run(
             "run", "sim", "--name", "one", "--port", str(free_port()), "--detach", "--",
@@ -128,7 +129,7 @@ class Rounds:
         return int(json.loads(self.run("ps", "--json"))["engines"][0]["pid"])
 
     def seconds(self) -> list[float]:
-        """All seconds of the history."""
+        """The times in the history."""
         if not (self.history / "history.db").exists():
             return []
         with HistoryReader(self.history) as reader:
@@ -136,7 +137,7 @@ class Rounds:
         return list(past.fine["running"].times) if "running" in past.fine else []
 
     def round(self, number: int, order: tuple[str, ...]) -> None:
-        """One round."""
+        """Run one round. order: the names of the processes in the order of their kills."""
         engine = self.start()
         began = time.time()
         folder = self.home / f"round-{number}"
@@ -168,7 +169,7 @@ class Rounds:
     def check_history(
         self, number: int, known: list[float], began: float, killed: dict[str, float]
     ) -> None:
-        """Nothing that was read is lost, and the file is whole."""
+        """Check that the history is not damaged and no known second is missing."""
         check = sqlite3.connect(self.history / "history.db")
         if check.execute("PRAGMA quick_check").fetchone() != ("ok",):
             self.faults.append(f"round {number}: the history is damaged")
@@ -176,14 +177,14 @@ class Rounds:
         left = self.seconds()
         if missing := set(known) - set(left):
             self.faults.append(f"round {number}: {len(missing)} seconds of the history are lost")
-        # The other one may have been killed first: then a new recorder was never started.
+        # If the screen was killed first, nothing has started a new recorder.
         last = max(one for one in left if one <= killed["recorder"] + 1)
         self.ages["history"].append(killed["recorder"] - last)
         own = [one for one in left if one > began + 1]
         self.check_gaps(f"round {number}: history", own)
 
     def check_recording(self, number: int, path: Path, killed: dict[str, float]) -> None:
-        """It opens, and has no hole."""
+        """Check that the recording opens and has no gap."""
         times = recorded(path)
         if not times:
             self.faults.append(f"round {number}: the recording is empty")
@@ -192,36 +193,36 @@ class Rounds:
         self.check_gaps(f"round {number}: recording", times)
 
     def check_gaps(self, what: str, times: list[float]) -> None:
-        """Each second follows the one before."""
+        """Check the gaps between successive times."""
         for one, other in itertools.pairwise(times):
             if other - one > GAP_S:
-                self.faults.append(f"{what}: nothing for {other - one:.1f} s")
+                self.faults.append(f"{what}: no data for {other - one:.1f} s")
 
 
 def main() -> int:
-    """Print what was found."""
+    """Run the rounds and print the results."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 30
     orders = list(itertools.permutations(("recorder", "screen", "engine")))
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        found = Rounds(home)
+        bench = Rounds(home)
         try:
             for number in range(rounds):
-                found.round(number + 1, orders[number % len(orders)])
+                bench.round(number + 1, orders[number % len(orders)])
                 print(".", end="", flush=True)
         finally:
-            found.run("stop", "one", "--grace", "1")
+            bench.run("stop", "one", "--grace", "1")
             with contextlib.suppress(SystemExit):
                 os.kill(recorder_of(folder), signal.SIGTERM)
-        print(f"\n{rounds} rounds, {len(found.seconds())} seconds in the history")
-    for name, ages in found.ages.items():
+        print(f"\n{rounds} rounds, {len(bench.seconds())} seconds in the history")
+    for name, ages in bench.ages.items():
         print(
             f"{name}: its last second was {statistics.median(ages):.2f} s old at the kill "
             f"({min(ages):.2f} .. {max(ages):.2f}), n={len(ages)}"
         )
-    for fault in found.faults:
+    for fault in bench.faults:
         print(fault)
-    return int(bool(found.faults))
+    return int(bool(bench.faults))
 
 
 if __name__ == "__main__":

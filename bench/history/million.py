@@ -1,10 +1,11 @@
-"""A history and a recording of a million samples: how fast they open and jump.
+"""Measures how fast a history and a recording of a million samples open and seek.
 
     python -m bench.history.million [SAMPLES]
 
-CPU seconds of this process, so that what else runs does not count; then the wall clock. The bounds:
-a recording opens in 1 s and jumps in 0.2 s. A second recording, shorter, has 70 steps a second; its
-jumps include the painting of a screen of 200x60. Exit code 1 when a bound is missed.
+It prints the CPU seconds of this process, which do not depend on other processes, and the wall
+clock. The bounds are on the CPU seconds: a recording opens within 1 s and seeks within 0.2 s. A
+second, shorter recording has 70 steps a second. Its seeks include the painting of a 200x60 screen.
+The exit code is 1 when a bound is exceeded.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ BEGAN = 1_800_000_000.0
 CHANCE = random.Random(1)
 STEPS = 70
 OPEN_S, JUMP_S = 1.0, 0.2
-PLACES = (0.1, 0.35, 0.6, 0.9, 1.0)
+PLACES = (0.1, 0.35, 0.6, 0.9, 1.0)  # targets of seeks, as shares of the recording
 MISSED: list[str] = []
 POOL: list[dict[str, float | None]] = [
     {name.value: round(CHANCE.random() * 100, 4) for name in SeriesName} for _ in range(500)
@@ -54,7 +55,7 @@ def values() -> dict[str, float | None]:
 
 
 def steps_at(time: float) -> StepsFact:
-    """A second of 70 steps."""
+    """One second with 70 steps."""
     columns: dict[str, tuple[float | None, ...]] = {
         "end": tuple(-1 + number / STEPS for number in range(STEPS)),
         "duration_s": tuple(round(CHANCE.uniform(0.01, 0.02), 6) for _ in range(STEPS)),
@@ -69,8 +70,8 @@ def steps_at(time: float) -> StepsFact:
 
 def record(path: Path, samples: int, *, steps: bool = False) -> None:
     def keyframe(time: float) -> list[Fact]:
-        spreads = {name.value: SeriesSummary(0.0, 1.0, 2.0, 60) for name in SeriesName}
-        return [EngineFact(time, "llama", "vllm"), SummaryFact(time, "llama", spreads)]
+        summaries = {name.value: SeriesSummary(0.0, 1.0, 2.0, 60) for name in SeriesName}
+        return [EngineFact(time, "llama", "vllm"), SummaryFact(time, "llama", summaries)]
 
     writer = RecordingWriter(path, Head(BEGAN, began=BEGAN), keyframe)
     for number in range(samples):
@@ -91,7 +92,7 @@ def timed(name: str, do: Callable[[], object], at_most_s: float = math.inf) -> N
 
 
 async def paint(path: Path, seconds: int) -> None:
-    """Jumps of a whole screen: the file, the store, the boxes."""
+    """Time seeks that include the file, the store and the painting of the screen."""
     player = Player(Recording(path), "x", steady=lambda: 0.0)
     control = ReplayControl(player.playback.select, lambda name: ())
     app = ReplayApp(player, player.store, control, clock=player.now, interval=3600.0)

@@ -1,11 +1,12 @@
-"""What the recorder costs beside a simulated engine: CPU as a share of a core, and memory.
+"""Measures the CPU and the memory of the recorder with one simulated engine.
 
     python -m bench.history.recorder_cost [CHECKOUT ...] [--rounds 3] [--seconds 60]
 
-Idle and under 20 streams. Several checkouts are measured in turn, so that one run compares them:
-`git worktree add /tmp/before COMMIT`. CPU time is that of all threads. Memory is what is resident,
-and the part of it that belongs to this process alone: the rest are pages of Python and of its
-libraries, which every other Python process shares. Median, and least and most of the rounds.
+The engine is idle, then has 20 streams. Several checkouts are measured in turn, so that one run
+compares them: `git worktree add /tmp/before COMMIT`. CPU time is that of all threads, as a share of
+one core. Memory is the resident set and its private part. The rest is pages of Python and its
+libraries that other Python processes share. Printed are the median, the lowest and the highest of
+the rounds.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from typing import NamedTuple
 
 from tests.llmtop_process import free_port
 
-SETTLE_S = 25.0  # the recorder's own start, and one collection of garbage
-BEGIN_S = 3.0  # of a load
+SETTLE_S = 25.0  # for the start of the recorder and its garbage collection after the imports
+BEGIN_S = 3.0  # for the start of a load
 
 
 class Cost(NamedTuple):
-    """cpu: share of a core. resident, own: MiB. wakes: switches of its threads a second."""
+    """cpu: share of a core. resident, own: resident and private memory, MiB. wakes: voluntary
+    context switches of all threads per second."""
 
     cpu: float
     resident: float
@@ -37,25 +39,25 @@ class Cost(NamedTuple):
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds of all threads."""
+    """The CPU seconds of all threads."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(one.read_text().split()[0]) for one in tasks) / 1e9
 
 
 def field(path: Path, name: str) -> float:
-    """A number of a file of /proc with a name on each line."""
+    """The number of a field in a file of /proc that has one field on each line; 0.0 if missing."""
     lines = path.read_text().splitlines()
     return next((float(one.split()[1]) for one in lines if one.startswith(f"{name}:")), 0.0)
 
 
 def wakes(pid: int) -> float:
-    """How often its threads waited for something."""
+    """The voluntary context switches of all threads."""
     tasks = Path(f"/proc/{pid}/task").glob("*/status")
     return sum(field(one, "voluntary_ctxt_switches") for one in tasks)
 
 
 def recorder_of(home: str) -> int:
-    """The process that records for this state directory."""
+    """The pid of the recorder of this state directory. Exits when there is none."""
     mark = f"XDG_STATE_HOME={home}".encode()
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -68,7 +70,7 @@ def recorder_of(home: str) -> int:
 
 
 def measure(pid: int, seconds: float) -> Cost:
-    """The cost over a time."""
+    """The cost over so many seconds."""
     cpu, woken, began = cpu_s(pid), wakes(pid), time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - began
@@ -83,7 +85,7 @@ def measure(pid: int, seconds: float) -> Cost:
 
 
 def costs(checkout: Path, seconds: float) -> tuple[Cost, Cost]:
-    """Idle, and under 20 streams."""
+    """The cost with an idle engine, and with 20 streams."""
     llmtop = [sys.executable, "-P", "-m", "llmtop"]
     with tempfile.TemporaryDirectory() as home:
         environ = {
@@ -114,12 +116,12 @@ def costs(checkout: Path, seconds: float) -> tuple[Cost, Cost]:
                 busy = measure(pid, seconds)
         finally:
             run("stop", "one", "--grace", "2")
-        time.sleep(15)  # it ends by itself; then the folder may go
+        time.sleep(15)  # the recorder ends by itself; then the folder can be removed
     return idle, busy
 
 
 def cell(values: list[float], form: str) -> str:
-    """Median (least .. most)."""
+    """``median (lowest .. highest)``."""
     middle, *ends = (
         format(one, form) for one in (statistics.median(values), min(values), max(values))
     )
@@ -127,7 +129,7 @@ def cell(values: list[float], form: str) -> str:
 
 
 def main() -> None:
-    """Print a line for each checkout and load."""
+    """Measure and print one line for each load and checkout."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkouts", nargs="*", type=Path, default=[Path()])
     parser.add_argument("--rounds", type=int, default=3)
@@ -139,7 +141,7 @@ def main() -> None:
             idle, busy = costs(checkout, given.seconds)
             found["idle", checkout].append(idle)
             found["20 streams", checkout].append(busy)
-    print(f"n={given.rounds}, {given.seconds:g} s each: median (least .. most)")
+    print(f"n={given.rounds}, {given.seconds:g} s each: median (lowest .. highest)")
     for (load, checkout), rounds in sorted(found.items()):
         print(
             f"{load:<11} {cell([one.cpu for one in rounds], '.2%'):<26} "

@@ -1,11 +1,11 @@
-"""How large the scheduler's steps of a real engine are in a recording, at a given rate.
+"""Measures the bytes of a real engine's scheduler steps in a recording, at 170 steps a second.
 
     python -m bench.history.step_bytes [RECORDING]
 
-Takes the steps of a recording (the example h200-overload: 44 steps a second), puts those of four
-seconds into each line, as an engine with four times the rate fills it, and writes them as a
-recording does: a line a second, flushed, a member each minute. The seconds get the digits that the
-example does not have, by chance.
+It takes the steps of a recording (by default the example h200-overload, 44 steps a second). It puts
+the steps of four seconds into one line, like an engine with four times the rate. It compresses the
+lines as a recording does: one flush a second, one member a minute. The example has rounded times,
+so random digits are added to them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHANCE = random.Random(2)
 
 
 def joined(facts: list[StepsFact], number: int) -> StepsFact:
-    """Several lines as one, with the digits that a live recording has."""
+    """Several facts joined into one, with random digits added to the times."""
     last = facts[-1].time
     columns = {}
     for name in WRITTEN:

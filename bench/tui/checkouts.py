@@ -1,12 +1,12 @@
-"""What the screen costs in several checkouts of llmtop, in turn, so that one run compares them.
+"""Compares the cost of the screen in several checkouts of llmtop, in one run.
 
     git worktree add /tmp/before COMMIT
     python -m bench.tui.checkouts /tmp/before . [--rounds 3] [--seconds 20]
 
-Each round measures each checkout, idle and under a load of about 70 streams, each time on a
-simulated engine that was just started: what an engine did before is still on its charts. Prints
-the median of the rounds, and their least and most. CPU seconds until the first paint depend less
-on what else runs than seconds do.
+Each round measures every checkout in turn, idle and with about 70 streams. Each measurement starts
+a new simulated engine, because the charts show the past of an engine. Printed are the median, the
+lowest and the highest of the rounds. The CPU seconds until the first paint depend less on other
+processes than the seconds do.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMNS: Mapping[str, tuple[str, Callable[[Cost], float | None]]] = {
 
 
 def cell(costs: list[Cost], form: str, read: Callable[[Cost], float | None]) -> str:
-    """Median (least .. most)."""
+    """``median (lowest .. highest)``; ``--`` without values."""
     values = [value for cost in costs if (value := read(cost)) is not None]
     if not values:
         return "--"
@@ -44,14 +44,14 @@ def cell(costs: list[Cost], form: str, read: Callable[[Cost], float | None]) -> 
 
 
 def main() -> None:
-    """Print a table for each scene."""
+    """Measure and print one table for each scene."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkouts", nargs="+", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--scenes", nargs="+", choices=SCENES, default=list(SCENES))
     given = parser.parse_args()
-    seen: dict[tuple[str, Path], list[Cost]] = {}
+    measured: dict[tuple[str, Path], list[Cost]] = {}
     for turn in range(given.rounds):
         order = given.checkouts[:: -1 if turn % 2 else 1]
         for scene, checkout in itertools.product(given.scenes, order):
@@ -62,13 +62,14 @@ def main() -> None:
                     environ={**environ, "PYTHONPATH": str(checkout.resolve())},
                     keys=keys, warm_up_s=warm_up_s,
                 )  # fmt: skip
-            seen.setdefault((scene, checkout), []).append(cost)
+            measured.setdefault((scene, checkout), []).append(cost)
             print(turn, checkout, scene, cost, file=sys.stderr, flush=True)
     for scene in given.scenes:
-        print(f"\n{scene}, {given.rounds} rounds of {given.seconds:g} s: median (least .. most)")
+        title = f"{given.rounds} rounds of {given.seconds:g} s: median (lowest .. highest)"
+        print(f"\n{scene}, {title}")
         print(f"{'':20}" + "".join(name.rjust(26) for name in COLUMNS))
         for checkout in given.checkouts:
-            costs = seen[scene, checkout]
+            costs = measured[scene, checkout]
             cells = [cell(costs, *how).rjust(26) for how in COLUMNS.values()]
             print(f"{checkout.name or '.':20}" + "".join(cells))
     print(f"\nload average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

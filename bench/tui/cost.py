@@ -1,11 +1,15 @@
-"""What the screen costs a terminal and a machine, beside what it may cost.
+"""Measures the cost of the screen in bytes, CPU and memory, and compares it with its bounds.
 
     python -m bench.tui.cost [--seconds 30] [--only WORDS]
 
-Two kinds of scenes in pseudo terminals: ``llmtop attach`` on simulated engines that it starts (the
-program as it is; its load workers and the engines are not counted), and ``bench.tui.feed``, the
-same screen on made-up numbers once a second (the feed's own work is in its CPU column). Where btop
-is installed it is measured in the same run. Exit code 1 when a bound is missed.
+There are two kinds of scenes, both in pseudo terminals:
+
+- ``llmtop attach`` with simulated engines that this program starts. The load workers and the
+  engines are not counted.
+- ``bench.tui.feed``: the same screen with synthetic numbers once a second. The CPU time includes
+  that of the feed.
+
+If btop is installed, it is measured in the same run. The exit code is 1 when a bound is exceeded.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ ENGINES = 8
 
 
 class Bounds(Struct, frozen=True):
-    """At most: bytes a second, per cent of a core, MiB, seconds to the first full paint."""
+    """Upper bounds: bytes per second, percent of a core, MiB, seconds to the first full paint."""
 
     bytes_per_s: float | None = None
     cpu: float | None = None
@@ -47,7 +51,7 @@ MANY = Bounds(cpu=8.0)
 
 
 class Scene(Struct, frozen=True):
-    """One line of the table."""
+    """One line of the table. keys: typed after the first paint."""
 
     name: str
     command: list[str]
@@ -55,11 +59,11 @@ class Scene(Struct, frozen=True):
     bounds: Bounds = Bounds()
     keys: str = ""
     warm_up_s: float = 5.0
-    paints: bool = False  # its first full paint says something
+    paints: bool = False  # whether the time of the first full paint is shown
 
 
 def scenes(urls: list[str]) -> list[Scene]:
-    """All of them, those of the real program first."""
+    """All scenes, those of the real program first."""
     attach = [*LLMTOP, "attach"]
     feed = [*FEED, "--at", "30"]
     found = [
@@ -84,7 +88,7 @@ def scenes(urls: list[str]) -> list[Scene]:
 
 @contextmanager
 def engines(count: int) -> Iterator[tuple[list[str], Mapping[str, str]]]:
-    """Simulated engines in a state directory of their own: their addresses, the environment."""
+    """Start simulated engines in a new state directory. Yields their URLs and the environment."""
     with tempfile.TemporaryDirectory(prefix="llmtop-bench-") as folder:
         environ = {"XDG_STATE_HOME": f"{folder}/state", "XDG_CONFIG_HOME": f"{folder}/config"}
         urls = []
@@ -113,7 +117,7 @@ def engines(count: int) -> Iterator[tuple[list[str], Mapping[str, str]]]:
 
 
 def line(scene: Scene, cost: Cost) -> tuple[str, bool]:
-    """A line of the table, and whether it keeps its bounds; what does not has a ``!``."""
+    """A line of the table, and whether it keeps its bounds. ``!`` marks a value above its bound."""
     kept = True
 
     def cell(value: float, bound: float | None, form: str, cells: int) -> str:
@@ -137,10 +141,10 @@ def line(scene: Scene, cost: Cost) -> tuple[str, bool]:
 
 
 def main() -> int:
-    """Print the table."""
+    """Measure and print the table. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--only", default="", help="scenes whose name has this in it")
+    parser.add_argument("--only", default="", help="only scenes whose name contains this")
     arguments = parser.parse_args()
     print(
         f"{'scene':28} {'size':8}{'bytes/s':>9}{'worst s':>10}{'CPU %':>8}{'RSS MiB':>11}"
@@ -158,7 +162,7 @@ def main() -> int:
             text, good = line(scene, cost)
             kept = kept and good
             print(text, flush=True)
-    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; ! is over its bound")
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; ! is above its bound")
     return 0 if kept else 1
 
 

@@ -1,7 +1,7 @@
-"""The screen on made-up numbers: for looking at it, and for measuring what it costs.
+"""Shows the screen with synthetic numbers, to look at it and to measure its cost.
 
-python -m bench.tui.feed                   the dashboard, fed once a second; the keys work
-python -m bench.tui.feed --idle            an engine with nothing to do
+python -m bench.tui.feed                   the dashboard, updated once a second; the keys work
+python -m bench.tui.feed --idle            an engine without requests
 python -m bench.tui.feed --svg FILE --size 120x40 --at 95    a picture of the scene at second 95
 """
 
@@ -38,7 +38,7 @@ KV_TOKENS = 920_000
 
 
 class Scene:
-    """An engine that follows a curve like an 8B model's on one H200, under a load that grows."""
+    """An engine under a growing load. Its throughput is like that of an 8B model on one H200."""
 
     def __init__(self, name: str = "llama", *, idle: bool = False, seed: int = 1) -> None:
         self.idle = idle
@@ -176,7 +176,7 @@ class Scene:
 
 
 class SceneControl(FakeControl):
-    """Steers the scene."""
+    """Applies the keys to the scene."""
 
     def __init__(self, scene: Scene) -> None:
         super().__init__([f"INFO 11-22 line {n} of the log" for n in range(300)])
@@ -211,7 +211,7 @@ class SceneControl(FakeControl):
 def scene_at(
     seconds: int, now: float, *, idle: bool = False, name: str = "llama", seed: int = 1
 ) -> Scene:
-    """A scene that has gone on for some seconds, with a change of the batch cap on the way."""
+    """A scene after ``seconds`` seconds, with a change of the batch limit at second 70."""
     scene = Scene(name, idle=idle, seed=seed)
     scene.cap = 128
     scene.start(now - seconds)
@@ -273,7 +273,7 @@ def live(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--idle", action="store_true")
-    parser.add_argument("--at", type=int, default=0, help="seconds that have gone by already")
+    parser.add_argument("--at", type=int, default=0, help="start at this second of the scene")
     parser.add_argument("--svg")
     parser.add_argument("--size", default="120x40")
     parser.add_argument("--theme", default="dark")

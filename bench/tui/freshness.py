@@ -1,10 +1,11 @@
-"""How old the newest step is when a screen shows it, on a simulated engine with many streams.
+"""Measures the age of the newest step on the screen, with a simulated engine with many streams.
 
     python -m bench.tui.freshness [--streams 1024] [--seconds 30]
 
-The steps screen is opened at several moments, because its beat must not depend on that. At each
-paint: the machine's clock less the end of the newest step that is painted. Beside it the same of
-`llmtop steps`, and how long /metrics takes. Printed: median and the highest, n.
+The age is the time of a paint minus the end of the newest step in it. The steps screen is opened at
+several phases of the refresh interval, because the age must not depend on the phase. The same is
+measured for `llmtop steps`, and the time of a request to /metrics. Printed as JSON: n, median, p95
+and highest value.
 """
 
 from __future__ import annotations
@@ -33,31 +34,33 @@ from llmtop.tui.widgets.row import Row
 
 LLMTOP = (sys.executable, "-m", "llmtop")
 NAME = "fresh"
-OPENED = 5  # times
+OPENED = 5  # how often the screen is opened
 WARM_UP_S = 8.0
 
 
 class Timed(StepsScreen):
-    """The steps screen, with the age of what it paints. What it paints as it opens is left out:
-    that is what the screens before it were given."""
+    """The steps screen, which records the age of the newest step at each paint.
+
+    The paint at the opening is not recorded: it shows the steps that earlier screens had read.
+    """
 
     ages: ClassVar[list[float]] = []
     _counts = False
 
     def steps_read(self) -> None:
-        """As it is, counted."""
+        """As in ``StepsScreen``; the paints in it are recorded."""
         self._counts = True
         super().steps_read()
         self._counts = False
 
     def tick(self) -> None:
-        """As it is, counted."""
+        """As in ``StepsScreen``; the paints in it are recorded."""
         self._counts = True
         super().tick()
         self._counts = False
 
     def page(self, view: View, width: int, height: int) -> list[Row]:
-        """The page, and the age of its newest step."""
+        """The page as in ``StepsScreen``. Records the age of its newest step."""
         history = view.engine.steps if view.engine is not None else None
         if self._counts and history is not None and history.steps:
             self.ages.append(time.time() - history.steps[-1].end)
@@ -65,7 +68,7 @@ class Timed(StepsScreen):
 
 
 async def on_screen(seconds: float) -> list[float]:
-    """The ages at the paints."""
+    """The ages on the screen, in seconds."""
     wiring = Wiring()
     stage = DashboardRuntime(wiring, [wiring.owned(NAME)])
     perform = stage.perform(None)
@@ -77,7 +80,7 @@ async def on_screen(seconds: float) -> list[float]:
             Timed.ages.clear()
             for turn in range(OPENED):
                 app.push_screen(Timed(app.current_view, app.control, app.beat_s))
-                # Not a whole number of beats: each time another part of one.
+                # The duration is not a whole number of intervals, so the phase changes each time.
                 await asyncio.sleep(seconds / OPENED + turn / OPENED)
                 app.pop_screen()
     finally:
@@ -86,7 +89,7 @@ async def on_screen(seconds: float) -> list[float]:
 
 
 async def by_command(path: str) -> list[float]:
-    """The same of one exchange, as `llmtop steps` makes it."""
+    """The ages after an exchange like that of `llmtop steps`, in seconds."""
     ages = []
     inside = EngineInside(path)
     for _ in range(20):
@@ -98,15 +101,15 @@ async def by_command(path: str) -> list[float]:
 
 
 def page_s(url: str) -> float:
-    """Seconds for /metrics."""
+    """The seconds of a request to /metrics."""
     begun = time.monotonic()
     with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
         answer.read()
     return time.monotonic() - begun
 
 
-def told(ages: list[float]) -> dict[str, float]:
-    """In a few numbers, seconds."""
+def summary(ages: list[float]) -> dict[str, float]:
+    """n, median, p95 and highest value; seconds."""
     ordered = sorted(ages)
     return {
         "n": len(ages),
@@ -117,7 +120,7 @@ def told(ages: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Start, load, measure, stop."""
+    """Start an engine and a load, measure, and stop them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=1024)
     parser.add_argument("--seconds", type=float, default=30.0)
@@ -150,7 +153,7 @@ def main() -> None:
             subprocess.run([*LLMTOP, "stop", NAME, "--grace", "1"], check=False)
     print(json.dumps({
         "streams": given.streams, "running": last.running, "step_s": round(last.duration_s, 3),
-        "screen": told(screen), "exchange": told(command), "metrics_page": told(pages),
+        "screen": summary(screen), "exchange": summary(command), "metrics_page": summary(pages),
         "load_average": os.getloadavg(),
     }, indent=1))  # fmt: skip
 

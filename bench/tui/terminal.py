@@ -1,4 +1,4 @@
-"""A program in a pseudo terminal: what it writes, what it takes, when it is all there."""
+"""Runs a program in a pseudo terminal and measures its output, CPU, memory and first full paint."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from msgspec import Struct
 WARM_UP_S = 5.0  # after the first byte
 KEY_S = 0.1  # between two keys
 LONGEST_START_S = 60.0
-FULL = 0.9  # of the cells that the screen has when it is measured: it is all there
-# Sequences that pyte would print as text: private modes, string sequences.
+FULL = 0.9  # a paint is full with this share of the cells that the screen has later
+# Escape sequences that pyte would print as text: private modes, string sequences.
 _UNKNOWN = re.compile(rb"\x1b\[\?[0-9;]*\$p|\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\][^\x07\x1b]*\x07")
 
 
 class Cost(Struct, frozen=True):
-    """cpu: share of one core, of the program itself without its children. rss_mib: likewise.
+    """The cost of a program, without its child processes.
 
-    first_paint_s: from the call that starts the program. start_cpu_s: CPU seconds until then, which
-    a crowded machine does not stretch as much.
+    bytes_per_s: written to the terminal. worst_second: most bytes in one second. cpu: share of one
+    core. rss_mib: resident set. first_paint_s: seconds from the start of the program to its first
+    full paint. start_cpu_s: CPU seconds until then, which depend less on other processes.
     """
 
     bytes_per_s: float
@@ -50,7 +51,8 @@ def measure(
     keys: str = "",
     warm_up_s: float = WARM_UP_S,
 ) -> Cost:
-    """Run a program for so many seconds behind its warm-up. keys: typed once it has painted."""
+    """Run a program for ``warm_up_s`` seconds after its first output, then measure it for
+    ``seconds``. keys: typed during the warm-up. Exits when the program ends early."""
     started = time.monotonic()
     pid, terminal = pty.fork()
     if pid == 0:
@@ -59,7 +61,7 @@ def measure(
         os.execvpe(command[0], list(command), kept)
     process = psutil.Process(pid)
     chunks: list[tuple[float, bytes]] = []
-    used: list[float] = []  # CPU seconds at each of them
+    used: list[float] = []  # CPU seconds at each chunk
     cpu_before = 0.0
     opened: float | None = None
     typed = list(keys)
@@ -78,13 +80,13 @@ def measure(
                 used.append(sum(process.cpu_times()[:2]))
         cpu = sum(process.cpu_times()[:2]) - cpu_before
         rss = process.memory_info().rss / 2**20
-    except OSError:  # it has ended
+    except OSError:  # the program has ended
         opened = None
     finally:
         _end(pid, terminal)
     if opened is None:
-        said = b"".join(data for _, data in chunks)[-300:].decode(errors="replace")
-        raise SystemExit(f"{' '.join(command)} did not stay: {said}")
+        output = b"".join(data for _, data in chunks)[-300:].decode(errors="replace")
+        raise SystemExit(f"{' '.join(command)} ended early: {output}")
     late = [(t, len(data)) for t, data in chunks if t >= opened]
     buckets: dict[int, int] = {}
     for t, size in late:
@@ -114,7 +116,8 @@ def _end(pid: int, terminal: int) -> None:
 
 
 def first_paint(chunks: Sequence[tuple[float, bytes]], columns: int, lines: int) -> float | None:
-    """When the screen first held nine tenths of what it holds at the end of these chunks."""
+    """The time at which the screen first had ``FULL`` of the cells that it has at the end; None for
+    an empty screen. chunks: time and data."""
     screen = pyte.Screen(columns, lines)
     stream = pyte.ByteStream(screen)
     seen: list[tuple[float, int]] = []

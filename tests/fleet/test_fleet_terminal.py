@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.fleet.synthetic import Made
+from bench.fleet.synthetic import SyntheticFleet
 from tests.fleet.scripted_prometheus import answering
 from tests.llmtop_process import Home, command
 from tests.terminal import Terminal
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.process
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_restores_the_terminal(tmp_path: Path, signum: signal.Signals) -> None:
     home = Home.make(tmp_path)
-    made = Made(3, 8)
-    with answering(made.answer) as url:
+    fleet = SyntheticFleet(3, 8)
+    with answering(fleet.answer) as url:
         words = command("fleet", "--prometheus", url)
         with Terminal(words, home.environ) as terminal:
             terminal.see("host0002:8000")
