@@ -1,16 +1,16 @@
-"""A good and a bad canary on two replicas of one GPU, under load; prints a JSON line for each step.
+"""Runs a good and a bad canary on two replicas on one GPU, under load.
 
 usage: python -m bench.gpu.canary MODEL --python PATH [--out FOLDER] [--flags "MORE VLLM FLAGS"]
        python -m bench.gpu.canary --engine sim
 
-MODEL is a folder with the shape of a model; weights are random. llmtop starts two replicas of it,
-loads both and gives one of them a new batch limit: first one that does no harm, which the other
-replica then gets too, then a batch of one request, which is to be put back. No Prometheus: a canary
-changes engines of this machine. What is in force is read from the engines' sockets, how many
-requests run from their own /metrics.
+MODEL is a folder with the configuration of a model; weights are random. llmtop starts two replicas
+and loads both. It then changes the batch limit of one replica. The first change is harmless, and
+the other replica must get it too. The second change is a limit of one request, which must be
+reverted. No Prometheus is needed, because a canary changes engines on this machine. The limits in
+force are read from the engines' sockets, the numbers of running requests from their /metrics.
 
-All of it ends within --limit seconds, whatever happens, and nothing is left running. Exit code 0:
-every step came out as it should.
+Each step prints one JSON line. The program ends within --limit seconds in all cases and leaves
+nothing running. The exit code is 0 when every step had the expected result.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from bench.gpu.ranked_engine import TimeIsUp
 NAMES = ("canary-a", "canary-b")
 CAP, GOOD, BAD = 256, 192, 1
 REVERTED_WITHIN_S = 60.0
-FULL = 0.7  # of the streams run at once: the rest are between two requests
+FULL = 0.7  # of the streams: a replica is busy when so many run; the rest are between two requests
 FLAGS = {
-    # The size of the KV cache is given: an engine that measures what is left counts the other one.
+    # The size of the KV cache is fixed. Otherwise an engine would count the memory of the other.
     "vllm": (
         *("--load-format", "dummy", "--max-model-len", "2048", "--enforce-eager"),
         *("--gpu-memory-utilization", "0.4", "--kv-cache-memory-bytes", str(16 << 30)),
@@ -51,7 +51,8 @@ LENGTHS = ("--prompt-tokens", "96..160", "--output-tokens", "24..40")
 
 
 class Bench:
-    """Two replicas, their loads, and what becomes of them. out: where output is kept."""
+    """Two replicas and their loads. out: the folder for the output of the loads. sound: whether all
+    steps so far had the expected result."""
 
     def __init__(self, given: argparse.Namespace, out: Path) -> None:
         self._given, self._out = given, out
@@ -61,7 +62,7 @@ class Bench:
         self.sound = True
 
     def step(self, name: str, make: Callable[[], dict[str, Any]]) -> None:
-        """Make one step and print how it came out. ``ok`` is in what it returns."""
+        """Run one step and print its result. make: returns the result, which has ``ok``."""
         begun = time.monotonic()
         found: dict[str, Any]
         try:
@@ -73,7 +74,7 @@ class Bench:
         print(json.dumps({"step": name, **took, **found}), flush=True)
 
     def start(self) -> dict[str, Any]:
-        """Both replicas; at once, unless one is to follow the other."""
+        """Start both replicas at once, or one after the other with --one-by-one."""
         given = self._given
         kind = ("sim",) if given.engine == "sim" else ("vllm", given.model)
         python = ("--python", given.python) if given.python else ()
@@ -98,7 +99,7 @@ class Bench:
         return {"ok": True, "ready_after_s": started}
 
     def load(self) -> dict[str, Any]:
-        """A closed loop on each replica, until both are busy."""
+        """Start a closed-loop load on each replica and wait until both are busy."""
         given = self._given
         shape = f"hold {given.streams} for {given.limit}s"
         for name in NAMES:
@@ -109,11 +110,12 @@ class Bench:
                 )
             self._children.append(child)
         busy = self._busy(60.0)
-        time.sleep(given.warm_s)  # the first steps of each kind are compiled
+        time.sleep(given.warm_s)  # the engine compiles kernels at the first step of each kind
         return {"ok": busy, "running": self.running()}
 
     def canary(self, value: int) -> dict[str, Any]:
-        """Give a replica a batch limit by ``llmtop set --canary 1``; what was said, and when."""
+        """Change the batch limit with ``llmtop set --canary 1``. Returns its result and its output
+        lines with their times."""
         given = self._given
         words = [
             *("set", "name=canary-*", f"max_num_seqs={value}", "--canary", "1"),
@@ -150,13 +152,13 @@ class Bench:
         }
 
     def good(self) -> dict[str, Any]:
-        """A limit above what is asked for: all get it."""
+        """Set a limit above the load: both replicas must get it."""
         found = self.canary(GOOD)
         followed = found["changed"] == list(NAMES) and found["limits_now"] == [GOOD] * len(NAMES)
         return {"ok": found["exit"] == 0 and followed, **found}
 
     def bad(self) -> dict[str, Any]:
-        """A batch of one request: it is put back, and the other replica keeps what it had."""
+        """Set a limit of one request: it must be reverted, and the other replica not changed."""
         found = self.canary(BAD)
         within = found["reverted_after_s"]
         back = found["limits_now"] == [GOOD] * len(NAMES)
@@ -165,11 +167,11 @@ class Bench:
         return {"ok": ok, "bound_s": REVERTED_WITHIN_S, **found}
 
     def recovery(self) -> dict[str, Any]:
-        """Both replicas are busy again."""
+        """Check that both replicas are busy again."""
         return {"ok": self._busy(60.0), "running": self.running()}
 
     def end(self) -> dict[str, Any]:
-        """End what still runs, then the replicas; no request may have failed."""
+        """Stop the loads, then the replicas. No request may have failed."""
         for child in self._children:
             if child.poll() is None:
                 child.send_signal(signal.SIGINT)
@@ -182,15 +184,15 @@ class Bench:
         counts: dict[str, Any] = {}
         for name in NAMES:
             with contextlib.suppress(OSError, ValueError, KeyError):
-                told = json.loads((self._out / f"load-{name}.json").read_text())["requests"]
-                counts[name] = {key: told[key] for key in ("ok", "failed")}
+                requests = json.loads((self._out / f"load-{name}.json").read_text())["requests"]
+                counts[name] = {key: requests[key] for key in ("ok", "failed")}
         stopped = self._stop()
         served = len(counts) == len(NAMES)
         ok = stopped and served and not any(one["failed"] for one in counts.values())
         return {"ok": ok, "requests": counts, "stopped": stopped}
 
     def running(self) -> list[int]:
-        """Requests that run on each replica, as it says itself."""
+        """The running requests of each replica, from its own metrics."""
         found = []
         for name in NAMES:
             with urllib.request.urlopen(f"{self._urls[name]}/metrics", timeout=20) as answer:
@@ -200,7 +202,7 @@ class Bench:
         return found
 
     def limits(self) -> list[int]:
-        """The batch limit that is in force on each replica."""
+        """The batch limit in force on each replica."""
         found = []
         for name in NAMES:
             options = self._llmtop("options", name, "--json")["options"]
@@ -221,7 +223,7 @@ class Bench:
         return done.returncode == 0
 
     def _begin(self, *words: str) -> subprocess.Popen[str]:
-        """A command that is ended with the bench, whatever happens."""
+        """Start a command that ends with the benchmark in all cases."""
         child = subprocess.Popen(
             [*LLMTOP, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -239,7 +241,7 @@ class Bench:
 
 
 def main() -> int:
-    """All steps within the limit."""
+    """Run all steps within the time limit. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?", default="")
     parser.add_argument("--engine", choices=tuple(FLAGS), default="vllm")
@@ -249,9 +251,9 @@ def main() -> int:
     parser.add_argument("--slo", default="ttft=1s")
     parser.add_argument("--watch-s", type=float, default=20.0)
     parser.add_argument("--warm-s", type=float, default=5.0)
-    parser.add_argument("--limit", type=int, default=215, help="seconds for all of it")
-    parser.add_argument("--one-by-one", action="store_true", help="not both starts at once")
-    parser.add_argument("--flags", default="", help="more flags of the engine, in one word")
+    parser.add_argument("--limit", type=int, default=215, help="seconds for all steps")
+    parser.add_argument("--one-by-one", action="store_true", help="start one replica after another")
+    parser.add_argument("--flags", default="", help="more flags of the engine, as one argument")
     given = parser.parse_args()
 
     def up(_: int, __: FrameType | None) -> None:

@@ -1,23 +1,27 @@
-"""Data-parallel ranks of a real vLLM on two GPUs: whether each change reaches both of them.
+"""Checks that each change reaches all data-parallel ranks of a real vLLM on two GPUs.
 
 usage: python -m bench.gpu.data_parallel MODEL --python PATH --out FOLDER [--size 2] [--streams 256]
            [--limit 480] [--graphs] [--no-freeze] [--flags "MORE VLLM FLAGS"]
 
-for example, on a machine prepared as the other runs here (vLLM's packages in /tmp/site):
+for example, with vLLM's packages in /tmp/site:
 
     PYTHONPATH=/tmp/site VLLM_USE_FLASHINFER_SAMPLER=0 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 \\
         python -m bench.gpu.data_parallel /tmp/model --python python3 --out /tmp/out/dp
 
-MODEL is a folder with Llama-3.1-8B's shape; weights are random. The engine is started by
-``llmtop run``, loaded by ``llmtop load``, changed by ``llmtop set`` and ended by ``llmtop stop``.
-While the load runs max_num_seqs is lowered and raised with and without --evict, the token budget is
-changed, one rank alone is changed behind llmtop's back, and one rank is frozen. Four times a second
-the requests that run on each rank are read from vLLM's own /metrics, and what is in force from each
-rank's socket.
+MODEL is a folder with the configuration of Llama-3.1-8B; weights are random. The program uses
+``llmtop run``, ``load``, ``set`` and ``stop``. While the load runs, it makes these changes:
 
-FOLDER gets ``result.json`` (kept after each step), ``table.md``, the engine's log, the load's
-result, and the output of each command. All ends within --limit seconds, whatever happens, and
-nothing is left running. Exit code 0: every rank followed every step.
+- It lowers and raises max_num_seqs, with and without --evict.
+- It changes the token budget.
+- It changes one rank alone, not through llmtop.
+- It freezes one rank.
+
+Four times a second it reads the running requests of each rank from vLLM's own /metrics, and the
+limits in force from each rank's socket.
+
+FOLDER gets ``result.json`` (written after each step), ``table.md``, the engine's log, the load's
+result, and the output of each command. The program ends within --limit seconds in all cases and
+leaves nothing running. The exit code is 0 when every rank followed every change.
 """
 
 from __future__ import annotations
@@ -38,20 +42,21 @@ from bench.gpu.ranked_engine import CAP, FULL, NAME, RankedEngine, TimeIsUp
 from llmtop.engines.host.rank_sockets import socket_of
 from llmtop.engines.tuning.live_client import LiveClient
 
-HOLD_S = 4.0  # a level is looked at for so long once it is reached
+HOLD_S = 4.0  # how long a level is watched after it is reached
 
 
 class Run(RankedEngine):
     """The steps."""
 
     def keep(self) -> None:
-        """Write down what is known so far, also as a table."""
+        """Write the results so far as JSON and as a table."""
         super().keep()
         (self.out / "table.md").write_text("\n".join(table(self.result)) + "\n")
 
     def lower(self, to: int, *, evict: bool, within_s: float) -> dict[str, Any]:
-        """Lower the cap; both ranks are to come down to it and to stay there."""
-        # Requests that began together end together: not in the trough between two such waves.
+        """Lower max_num_seqs. The running requests of all ranks must fall to it and stay there."""
+        # Requests that began together end together, in waves. The change must not fall between two
+        # waves.
         self.until(lambda: all(n > to for n in self.running), 30)
         before, asked = self.running, self.sampler.now()
         step = {"running_before": before, **self.change(to, evict=evict)}
@@ -69,7 +74,7 @@ class Run(RankedEngine):
         return step | {"followed": followed and reached and put_back}
 
     def higher(self, to: int, *, within_s: float = 30.0) -> dict[str, Any]:
-        """Raise the cap; both ranks are to fill again, each up to it or to its share of streams."""
+        """Raise max_num_seqs. All ranks must fill again, up to it or to their share of streams."""
         share = FULL * self.args.streams / self.args.size / 2
         wanted = min(0.95 * to, share)
         before, asked = self.running, self.sampler.now()
@@ -84,19 +89,19 @@ class Run(RankedEngine):
         return step | {"followed": step["reached_s"] is not None and below and reached}
 
     def budget(self, to: int) -> dict[str, Any]:
-        """Change the token budget; it is read back from each rank's socket."""
+        """Change the token budget. The value in force is read from each rank's socket."""
         step = dict(self.change(to, option="max_num_batched_tokens"))
         values = [one.value for one in self.state().options["max_num_batched_tokens"].ranks]
         return step | {"values": values, "followed": values == [to] * self.args.size}
 
     def differ(self) -> dict[str, Any]:
-        """Change the last rank alone, behind llmtop's back: ``options`` must show both values."""
+        """Change the last rank alone, not through llmtop. ``options`` must show both values."""
         last = self.args.size - 1
         client = LiveClient(socket_of(self.socket, last))
         asyncio.run(client.set({"max_num_seqs": 100}, by="bench", wait_s=5))
-        code, document, said = self.llmtop("options", NAME, "--json")
+        code, document, errors = self.llmtop("options", NAME, "--json")
         if document is None:
-            raise StepFailed(said)
+            raise StepFailed(errors)
         option = next(one for one in document["options"] if one["name"] == "max_num_seqs")
         shown = [one["value"] for one in option["ranks"]]
         alike = self.change(CAP)
@@ -113,11 +118,11 @@ class Run(RankedEngine):
         }
 
     def freeze(self) -> dict[str, Any]:
-        """Freeze the last rank: ``set`` must name it, and change the others."""
+        """Freeze the last rank. ``set`` must name it and change the others."""
         last = self.args.size - 1
         self.frozen = next(one.pid for one in self.state().ranks if one.rank == last)
         if self.frozen is None:
-            raise StepFailed("the last rank does not say its pid")
+            raise StepFailed("the last rank does not report its pid")
         os.kill(self.frozen, signal.SIGSTOP)
         try:
             step = self.change(64)
@@ -129,7 +134,7 @@ class Run(RankedEngine):
         return dict(step) | {"alike_after_s": alike, "followed": named and step["exit"] == 1}
 
     def steps(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-        """All of them, in order; each leaves an engine at work."""
+        """All steps in order. Each leaves the engine under load."""
         yield "lower with eviction", lambda: self.lower(16, evict=True, within_s=20)
         yield "raise", lambda: self.higher(CAP)
         yield "lower without eviction", lambda: self.lower(16, evict=False, within_s=90)
@@ -183,18 +188,20 @@ def sides(values: Any) -> str:
 
 
 def main() -> int:
-    """All steps within the limit; what is known so far is kept after each."""
+    """Run all steps within the time limit. Writes the results after each. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--python", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", type=int, default=2)
     parser.add_argument("--streams", type=int, default=256)
-    parser.add_argument("--limit", type=int, default=480, help="seconds for all of it")
+    parser.add_argument("--limit", type=int, default=480, help="seconds for all steps")
     parser.add_argument("--graphs", action="store_true", help="with compilation and CUDA graphs")
     parser.add_argument("--no-freeze", action="store_true", help="freeze no rank")
-    parser.add_argument("--flags", default="", help="more of vLLM's flags, in one word")
-    parser.add_argument("--load-flags", default="", help="more flags of llmtop load, in one word")
+    parser.add_argument("--flags", default="", help="more flags of vLLM, as one argument")
+    parser.add_argument(
+        "--load-flags", default="", help="more flags of llmtop load, as one argument"
+    )
     args = parser.parse_args()
     args.out = args.out.absolute()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -211,12 +218,12 @@ def main() -> int:
         for name, step in run.steps():
             try:
                 found = step()
-            except Exception as error:  # the steps after it are still made
+            except Exception as error:  # the next steps still run
                 found = {"error": f"{type(error).__name__}: {error}", "followed": False}
             run.result["steps"].append({"step": name, **found})
             run.keep()
             print(f"{name}: {'followed' if found['followed'] else found}", flush=True)
-    except Exception as error:  # whatever it is: what is known is kept, and all is ended
+    except Exception as error:  # after any error the results are kept and all processes end
         run.result["error"] = f"{type(error).__name__}: {error}"
         print(run.result["error"], flush=True)
     except TimeIsUp:

@@ -1,11 +1,12 @@
-"""Whether `llmtop check` finds eager mode against CUDA graphs on a real GPU; JSON out.
+"""Tests whether `llmtop check` detects eager mode against CUDA graphs on a real GPU. Writes JSON.
 
 usage: python -m bench.gpu.eager_check MODEL --python PATH --out RESULT.json [--runs N]
        python -m bench.gpu.eager_check sim --out RESULT.json      (the same on the simulated engine)
 
-The first engine runs with CUDA graphs. It makes the baseline, and is then checked against it: the
-answer must be "as good". The second engine runs with ``--enforce-eager``: the answer must be
-"worse". MODEL has Llama-3.1-8B's shape, weights are random. About five minutes.
+The first engine runs with CUDA graphs. It gives the baseline and is then checked against it. The
+verdict must be "as good". The second engine runs with ``--enforce-eager``. The verdict must be
+"worse". MODEL has the configuration of Llama-3.1-8B; weights are random. It takes about five
+minutes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SIMULATED = ("--startup-s", "0.2", "--no-enable-prefix-caching")
 
 
 def llmtop(*args: str) -> tuple[int, Any]:
-    """The exit code of a command, and the JSON that it printed."""
+    """Run a command. Returns its exit code and the JSON that it printed."""
     done = subprocess.run(
         [*LLMTOP, args[0], "--json", *args[1:]], stdout=subprocess.PIPE, text=True, check=False
     )
@@ -39,7 +40,7 @@ def llmtop(*args: str) -> tuple[int, Any]:
 
 
 def start(given: argparse.Namespace, *flags: str) -> None:
-    """Start the engine, or end the program."""
+    """Start the engine. Exits when it does not start."""
     simulated = given.model == "sim"
     kind = ("sim",) if simulated else ("vllm", given.model, "--python", given.python)
     common = SIMULATED if simulated else VLLM
@@ -49,7 +50,7 @@ def start(given: argparse.Namespace, *flags: str) -> None:
 
 
 def check(baseline: Path, runs: int, *more: str) -> dict[str, Any]:
-    """The answer of a check, with its exit code and duration."""
+    """Run a check. Returns its answer, its exit code and its duration in seconds."""
     begun = time.monotonic()
     code, answer = llmtop(
         *("check", NAME, "--baseline", str(baseline), "--runs", str(runs), "--no-calibrate"), *more
@@ -58,7 +59,7 @@ def check(baseline: Path, runs: int, *more: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Start, check, stop; twice."""
+    """Run both engines, one after the other, and check each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--python", default="")
@@ -69,7 +70,7 @@ def main() -> None:
     begun = time.monotonic()
     result: dict[str, Any] = {}
 
-    def kept(key: str, value: Any) -> None:
+    def keep(key: str, value: Any) -> None:
         result[key] = value
         given.out.write_text(json.dumps(result, indent=1))
         code = value["exit_code"] if isinstance(value, dict) else value
@@ -79,19 +80,19 @@ def main() -> None:
         first, baseline = Path(folder) / "load.json", Path(folder) / "baseline.json"
         try:
             start(given)
-            kept("graphs_ready_s", time.monotonic() - begun)
-            llmtop("load", NAME, *LOAD)  # the first steps of each kind are compiled
+            keep("graphs_ready_s", time.monotonic() - begun)
+            llmtop("load", NAME, *LOAD)  # the engine compiles at the first step of each kind
             first.write_text(json.dumps(llmtop("load", NAME, *LOAD)[1]))
-            kept("baseline", check(first, given.runs, "--write-baseline", str(baseline)))
+            keep("baseline", check(first, given.runs, "--write-baseline", str(baseline)))
             if not given.no_again:
-                kept("graphs_again", check(baseline, given.runs))
+                keep("graphs_again", check(baseline, given.runs))
         finally:
             llmtop("stop", NAME)
         begun_eager = time.monotonic()
         try:
             start(given, *(() if given.model == "sim" else ("--enforce-eager",)))
-            kept("eager_ready_s", time.monotonic() - begun_eager)
-            kept("eager", check(baseline, given.runs))
+            keep("eager_ready_s", time.monotonic() - begun_eager)
+            keep("eager", check(baseline, given.runs))
         finally:
             llmtop("stop", NAME)
 

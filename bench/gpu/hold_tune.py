@@ -1,22 +1,23 @@
-"""Forecast, hold and tune on one real GPU, against what is then measured; JSON out.
+"""Compares forecast, hold and tune on one real GPU with measurements. Writes JSON.
 
 usage: python -m bench.gpu.hold_tune MODEL --python PATH --out RESULT.json [--parts PARTS]
            [-- vllm flags]
        python -m bench.gpu.hold_tune sim --out RESULT.json      (the same on the simulated engine)
 
-MODEL is a folder with Llama-3.1-8B's shape and random weights. PARTS, with the seconds that they
-take on an H200 beside the start (90 to 130 s):
+MODEL is a folder with the configuration of Llama-3.1-8B and random weights. The PARTS are below,
+with their duration on an H200 without the start of the engine (90 to 130 s). Rates are requests per
+second.
 
     low       default options below the knee (20 s)
-    overload  default options, and one static pair, at 80 a second (60 s)
+    overload  default options, and one static pair of limits, at a rate of 80 (60 s)
     forecast  three forecasts; needs ``low`` and ``overload`` (5 s)
-    hold      35, 80, 35 a second, and 35 a second alone, under hold (85 s)
-    grid      default options, hold and the best static pair of a grid under the same 35, 80, 35 a
-              second; each pair of the grid at 80 a second first (at most --grid-max)
-    tune      ``llmtop tune`` at 80 a second (at most --tune-max)
+    hold      rates of 35, 80, 35, and 35 alone, under hold (85 s)
+    grid      default options, hold and the best static pair of a grid, all at rates of 35, 80, 35;
+              first each pair of the grid at a rate of 80 (at most --grid-max)
+    tune      ``llmtop tune`` at a rate of 80 (at most --tune-max)
 
-Goodput: requests within TTFT 1 s and TPOT 50 ms a second, as the client sees them, over all that
-were asked for; refused ones are misses.
+Goodput is the number of requests per second with a TTFT of at most 1 s and a TPOT of at most 50 ms,
+measured by the client. A refused request does not count.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ SLO = "ttft=1s,tpot=50ms"
 TTFT_S, TPOT_S = 1.0, 0.050
 LENGTHS = ("--prompt-tokens", "448..576", "--output-tokens", "112..144")
 HIGH, LOW = 80, 35
-FILLED_S = 5.0  # after a step in load the batch is full; a forecast speaks of what follows
+FILLED_S = 5.0  # after a step in load, until the batch is full; a forecast is for a full batch
 STATIC = ("max_num_seqs=128", "max_queued_requests=16")
 COMMON = (
     *("--load-format", "dummy", "--served-model-name", "llama-8b-dummy"),
@@ -49,7 +50,7 @@ COMMON = (
 
 
 def llmtop(*args: str, may_fail: bool = False) -> Any:
-    """Run a command that prints JSON."""
+    """Run a command. Returns its JSON. Exits when it fails, unless ``may_fail``."""
     done = subprocess.run([*LLMTOP, *args], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0 and not may_fail:
         sys.exit(f"llmtop {' '.join(args)} failed")
@@ -57,12 +58,12 @@ def llmtop(*args: str, may_fail: bool = False) -> Any:
 
 
 def quantile(values: list[float], share: float) -> float | None:
-    """By nearest rank; None without values."""
+    """The quantile by nearest rank; None without values."""
     return nearest_rank(values, share) if values else None
 
 
 def outcome(rows: list[dict[str, Any]], begin: float, end: float) -> dict[str, Any]:
-    """What the client saw of the requests that were due between two moments of the load."""
+    """The client's results for the requests that were due between two moments of the load."""
     due = [row for row in rows if begin <= row["intended_s"] < end]
     done = [row for row in due if row["fate"] == "ok"]
     good = [
@@ -88,13 +89,15 @@ def outcome(rows: list[dict[str, Any]], begin: float, end: float) -> dict[str, A
 
 
 def load(name: str, phases: list[tuple[float, float]], seed: int | None = None) -> dict[str, Any]:
-    """Requests a second, each for some seconds; the outcome of each phase, and of all. seed: of
-    arrivals and lengths."""
+    """Send a load. Returns the outcome of each phase and of all.
+
+    phases: (requests per second, seconds). seed: of the arrivals and lengths, None for a new one.
+    """
     seed = int.from_bytes(os.urandom(3)) if seed is None else seed
     shape = ", ".join(f"hold {rate:g} for {seconds:g}s" for rate, seconds in phases)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "requests.jsonl"
-        told = llmtop(
+        result = llmtop(
             *("load", name, "--shape", shape, "--open", *LENGTHS, "--no-calibrate", "--json"),
             *("--seed", str(seed), "--save", str(path)),
             may_fail=True,
@@ -104,16 +107,16 @@ def load(name: str, phases: list[tuple[float, float]], seed: int | None = None) 
     found, at = [], first
     for rate, seconds in phases:
         found.append({"rate": rate, **outcome(rows, at, at + seconds)})
-        if seconds > 2 * FILLED_S:  # an empty batch takes more than it can serve
+        if seconds > 2 * FILLED_S:  # an empty batch first admits more requests than it can serve
             found[-1]["filled"] = outcome(rows, at + FILLED_S, at + seconds)
         at += seconds
-    client = told["client"]["verdict"] if told else None
+    client = result["client"]["verdict"] if result else None
     return {"phases": found, "all": outcome(rows, first, at), "client": client}
 
 
 @contextlib.contextmanager
 def held(name: str, into: dict[str, Any]) -> Iterator[None]:
-    """While ``llmtop hold`` keeps the limits; its own account goes into ``into``."""
+    """Run ``llmtop hold`` during the block. Its JSON result is added to ``into``."""
     holder = subprocess.Popen(
         [*LLMTOP, "hold", name, "--slo", SLO, "--yes", "--json"], stdout=subprocess.PIPE, text=True
     )
@@ -122,20 +125,20 @@ def held(name: str, into: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         holder.terminate()
-        told = holder.communicate(timeout=30)[0]
-        into.update(json.loads(told))
+        output = holder.communicate(timeout=30)[0]
+        into.update(json.loads(output))
 
 
-def moving_and_low(name: str, kept: Callable[[str, Any], None]) -> None:
-    """Hold under a moving load, and below the knee."""
+def moving_and_low(name: str, keep: Callable[[str, Any], None]) -> None:
+    """Run hold under a changing load, and below the knee."""
     account: dict[str, Any] = {}
     with held(name, account):
-        kept("hold_moving", load(name, [(LOW, 12), (HIGH, 30), (LOW, 12)]))
-    kept("hold_moving_account", account)
+        keep("hold_moving", load(name, [(LOW, 12), (HIGH, 30), (LOW, 12)]))
+    keep("hold_moving_account", account)
     account = {}
     with held(name, account):
-        kept("hold_below_the_knee", load(name, [(LOW, 15)]))
-    kept("hold_below_the_knee_account", account)
+        keep("hold_below_the_knee", load(name, [(LOW, 15)]))
+    keep("hold_below_the_knee_account", account)
 
 
 def grid(
@@ -143,17 +146,20 @@ def grid(
     pairs: list[tuple[int, int]],
     seconds: float,
     most_s: float,
-    kept: Callable[[str, Any], None],
+    keep: Callable[[str, Any], None],
 ) -> None:
-    """Default options, hold, and the best of static pairs under one moving load. Each pair first
-    meets the overload alone; pairs for which no time is left are left out."""
+    """Measure default options, hold, and the best static pair under the same changing load.
+
+    Each pair is first measured under constant overload. seconds: of that load. most_s: for all
+    measurements; pairs for which no time is left are not measured.
+    """
     begun, seed = time.monotonic(), int.from_bytes(os.urandom(3))
     moving: list[tuple[float, float]] = [(LOW, 6.0), (HIGH, 12.0), (LOW, 6.0)]
-    kept("grid_moving_default", load(name, moving, seed))
+    keep("grid_moving_default", load(name, moving, seed))
     account: dict[str, Any] = {}
     with held(name, account):
-        kept("grid_moving_hold", load(name, moving, seed))
-    kept("grid_moving_hold_account", account)
+        keep("grid_moving_hold", load(name, moving, seed))
+    keep("grid_moving_hold_account", account)
     last_s = sum(length for _, length in moving) + 8.0  # the best pair under the moving load
     found: list[dict[str, Any]] = []
     took = seconds + 8.0
@@ -162,19 +168,19 @@ def grid(
         if at + took + last_s > begun + most_s:
             break
         set_pair(name, batch, queue)
-        told = load(name, [(HIGH, seconds)], seed + 1)["all"]
-        found.append({"batch": batch, "queue": queue, **told})
+        result = load(name, [(HIGH, seconds)], seed + 1)["all"]
+        found.append({"batch": batch, "queue": queue, **result})
         took = time.monotonic() - at
-        kept("grid_pairs", {"asked_for": len(pairs), "seconds_each": seconds, "measured": found})
+        keep("grid_pairs", {"asked_for": len(pairs), "seconds_each": seconds, "measured": found})
     best = max(found, key=lambda one: one["good_per_s"])
     set_pair(name, best["batch"], best["queue"])
-    told = load(name, moving, seed)
-    kept("grid_moving_best", {"batch": best["batch"], "queue": best["queue"], **told})
+    result = load(name, moving, seed)
+    keep("grid_moving_best", {"batch": best["batch"], "queue": best["queue"], **result})
     set_pair(name, _launch(name), 0)
 
 
 def set_pair(name: str, batch: int, queue: int) -> None:
-    """A batch limit and a queue limit (0: none)."""
+    """Set a batch limit and a queue limit (0 for none)."""
     llmtop("set", name, f"max_num_seqs={batch}", f"max_queued_requests={queue}", "--json")
 
 
@@ -184,7 +190,7 @@ def forecast(name: str, *args: str) -> Any:
 
 
 def main() -> None:
-    """Run all of it."""
+    """Start the engine, run the parts, and stop it."""
     argv, flags = sys.argv[1:], []
     if "--" in argv:
         place = argv.index("--")
@@ -210,44 +216,44 @@ def main() -> None:
     llmtop("run", *kind, "--name", name, "--detach", "--json", "--", *common, *flags)
     result: dict[str, Any] = {"started_s": time.monotonic() - begun, "slo": SLO, "flags": flags}
 
-    def kept(key: str, value: Any) -> None:
+    def keep(key: str, value: Any) -> None:
         result[key] = value
         result["seconds"] = time.monotonic() - begun
         given.out.write_text(json.dumps(result, indent=1))
         print(f"{time.monotonic() - begun:5.0f} s  {key}", flush=True)
 
     try:
-        load(name, [(LOW, 10)])  # the first steps of each kind are compiled
+        load(name, [(LOW, 10)])  # the engine compiles kernels at the first step of each kind
         if "low" in parts:
-            kept("below_the_knee_default", load(name, [(LOW, 15)]))
+            keep("below_the_knee_default", load(name, [(LOW, 15)]))
         if "overload" in parts:
-            kept("overload_default", load(name, [(HIGH, 18)]))
+            keep("overload_default", load(name, [(HIGH, 18)]))
         if "forecast" in parts:
             time.sleep(1.0)
             rate = ("--rate", str(HIGH), *LENGTHS, "--listen", "0s")
             low = ("--rate", str(LOW), *LENGTHS, "--listen", "0s")
-            kept("forecast_low", forecast(name, *low))
-            kept("forecast_default", forecast(name, *rate))
-            kept("forecast_static", forecast(name, *STATIC, *rate))
+            keep("forecast_low", forecast(name, *low))
+            keep("forecast_default", forecast(name, *rate))
+            keep("forecast_static", forecast(name, *STATIC, *rate))
         if "overload" in parts:
             llmtop("set", name, *STATIC, "--json")
-            kept("overload_static", load(name, [(HIGH, 18)]))
+            keep("overload_static", load(name, [(HIGH, 18)]))
             set_pair(name, _launch(name), 0)
         if "hold" in parts:
-            moving_and_low(name, kept)
+            moving_and_low(name, keep)
         if "grid" in parts:
             batches, queues = (
                 [int(word) for word in text.split(",")]
                 for text in (given.grid_batches, given.grid_queues)
             )
             pairs = [(batch, queue) for queue in queues for batch in batches]
-            grid(name, pairs, given.grid_seconds, given.grid_max, kept)
+            grid(name, pairs, given.grid_seconds, given.grid_max, keep)
         if "tune" in parts:
             tune = ("tune", name, "--slo", SLO, "--rate", str(HIGH), *LENGTHS)
             bounds = (f"--run-seconds={given.tune_run_seconds}s", f"--max-time={given.tune_max}s")
-            kept("tune", llmtop(*tune, *bounds, "--json", may_fail=True))
+            keep("tune", llmtop(*tune, *bounds, "--json", may_fail=True))
         options = llmtop("options", name, "--json")
-        kept("options_afterwards", options)
+        keep("options_afterwards", options)
     finally:
         llmtop("stop", name, "--json", may_fail=True)
 

@@ -1,12 +1,15 @@
-"""What introspection costs a real vLLM on a GPU, and whether it is true; writes JSON to a folder.
+"""Measures the cost and the accuracy of introspection on a real vLLM on a GPU.
 
     python -m bench.gpu.inside_cost MODEL --python PATH --out FOLDER [-- more vllm flags]
 
-MODEL is a folder with Llama-3.1-8B's shape; weights are random (``--load-format dummy``). One
-engine under 512 streams, introspection on and off by turns in eight pairs (``cost.json``); the time
-to the first token by the engine and by a client at 1, 64 and 512 streams, and the tokens of the
-step ring beside the engine's counters (``truth.json``); the steps of these three loads
-(``steps.jsonl.gz``, one object a line, as ``llmtop steps --json`` has them). Under six minutes.
+MODEL is a folder with the configuration of Llama-3.1-8B; weights are random (``--load-format
+dummy``). It takes less than six minutes. FOLDER gets:
+
+- ``cost.json``: the cost, from eight pairs of introspection on and off, with 512 streams.
+- ``truth.json``: the accuracy with 1, 64 and 512 streams: the TTFT by the engine and by a client,
+  and the tokens by the step ring and by the engine's counters.
+- ``steps.jsonl.gz``: the steps of these three loads, one object a line, as in ``llmtop steps
+  --json``.
 """
 
 from __future__ import annotations
@@ -41,13 +44,13 @@ FLAGS = (
 )
 LEVELS = (1, 64, 512)
 TRUTH_S = 8.0
-# Answers of very different lengths: else requests of a closed loop begin and end in waves.
+# The lengths of answers differ much. Otherwise the requests of a closed loop run in waves.
 WORDS, TOKENS = ("20", "60"), ("64", "448")
-SHORT = ("32", "96")  # for the truth, which waits for the last answer
+SHORT = ("32", "96")  # for the accuracy, which waits for the last answer
 
 
 def start(args: argparse.Namespace, switch: Path) -> dict[str, Any]:
-    """Start the engine with the switch in it."""
+    """Start the engine with the plugin that switches introspection on and off."""
     switch.write_text("on")
     paths = [str(SWITCH), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
@@ -66,7 +69,7 @@ def start(args: argparse.Namespace, switch: Path) -> dict[str, Any]:
 
 
 async def recorded(inside: EngineInside, until: asyncio.Task[Any]) -> list[Step]:
-    """The steps that are made until this is done. An answer that is late does not end it."""
+    """The steps of the engine until the task is done. Late answers are ignored."""
     steps: list[Step] = []
     while not until.done():
         with contextlib.suppress(LiveError):
@@ -76,7 +79,7 @@ async def recorded(inside: EngineInside, until: asyncio.Task[Any]) -> list[Step]
 
 
 async def measure(args: argparse.Namespace, url: str, pid: int, socket: Path, switch: Path) -> None:
-    """Everything; each result is written as soon as it is there."""
+    """Measure accuracy, then cost. Each result is written when it is known."""
     inside = EngineInside(socket, timeout_s=30.0)
     flags = [url, "--model", SERVED, "--words", *WORDS]
     levels = map(str, args.levels)
@@ -100,7 +103,7 @@ async def measure(args: argparse.Namespace, url: str, pid: int, socket: Path, sw
         ]
     )
     work_too = asyncio.create_task(asyncio.to_thread(vllm_cost.under_load, cost))
-    await recorded(inside, work_too)  # a reader, as a screen is one; off, there are no steps
+    await recorded(inside, work_too)  # reads steps like a screen does
     found = await work_too
     (args.out / "cost.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found["ratio_on_to_off"], indent=1))
@@ -109,13 +112,15 @@ async def measure(args: argparse.Namespace, url: str, pid: int, socket: Path, sw
 
 
 def main() -> None:
-    """Start, measure, stop."""
+    """Start the engine, measure, and stop it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--python", required=True, help="the Python that has vLLM")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--streams", type=int, default=512)
-    parser.add_argument("--levels", type=int, nargs="+", default=LEVELS, help="of the truth")
+    parser.add_argument(
+        "--levels", type=int, nargs="+", default=LEVELS, help="numbers of streams for the accuracy"
+    )
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--window", type=float, default=8.0)
     given = sys.argv[1:]

@@ -1,10 +1,11 @@
-"""Live options of a real vLLM on a real GPU, driven through llmtop; prints a table, writes JSON.
+"""Changes live options of a real vLLM on a real GPU through llmtop. Prints tables, writes JSON.
 
 usage: python -m bench.gpu.live_options MODEL --python PATH --out RESULT.json [-- more vllm flags]
 
-MODEL is a folder with Llama-3.1-8B's shape; weights are random (``--load-format dummy``), which
-costs the GPU the same arithmetic. Two engines, one after the other: the default configuration
-under 512 streams for the batch limits, and one with n-gram speculation under 32 greedy streams.
+MODEL is a folder with the configuration of Llama-3.1-8B; weights are random (``--load-format
+dummy``), which needs the same arithmetic. Two engines run one after the other. The first has the
+default configuration and 512 streams, for the batch limits. The second has n-gram speculation and
+32 greedy streams.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ COMMON = (
 RAMP = "double 1..512 every 2s, hold 512 for 190s"
 LENGTHS = ("--prompt-tokens", "448..576", "--output-tokens", "112..144")
 SEGMENT_S = 6.0
-# At 512 streams the requests of a closed loop end and begin together, in waves of some 10 s. What
-# is compared must be several waves long.
+# With 512 streams, the requests of a closed loop end and begin together, in waves of about 10 s. A
+# window must be several waves long.
 WAVES_S = 30.0
 SETTLE_S = 5.0
 
 
 class Engine:
-    """One engine started by ``llmtop run``, its metrics read directly as a second opinion."""
+    """An engine started by ``llmtop run``. Its metrics are also read directly, as a check."""
 
     def __init__(self, name: str, model: str, python: str, flags: tuple[str, ...]) -> None:
         begun = time.monotonic()
@@ -53,7 +54,7 @@ class Engine:
         self._socket = path
 
     def metric(self, name: str) -> float:
-        """The sum of a metric's series now."""
+        """The present sum over all series of a metric."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
             text = answer.read().decode()
         found = re.findall(rf"^{name}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
@@ -61,20 +62,20 @@ class Engine:
 
     @property
     def running(self) -> float:
-        """Requests in the batch."""
+        """The number of running requests."""
         return self.metric("vllm:num_requests_running")
 
-    def seen(self, what: Callable[[], bool], within_s: float) -> float | None:
-        """Seconds until ``what`` held, None when it did not within ``within_s``."""
+    def seen(self, condition: Callable[[], bool], within_s: float) -> float | None:
+        """Wait for a condition. Returns the seconds, None when it was false for ``within_s``."""
         begun = time.monotonic()
-        while not what():
+        while not condition():
             if time.monotonic() - begun > within_s:
                 return None
             time.sleep(0.03)
         return time.monotonic() - begun
 
     def rate(self, seconds: float = SEGMENT_S) -> float:
-        """Generated tokens a second over the next ``seconds``."""
+        """The generated tokens per second over the next ``seconds``."""
         name = "vllm:generation_tokens_total"
         before, begun = self.metric(name), time.monotonic()
         time.sleep(seconds)
@@ -103,25 +104,25 @@ class Engine:
         return asyncio.run(ask())
 
     def window(self) -> dict[str, Any]:
-        """What llmtop says of the next ``WAVES_S`` seconds."""
+        """The sample of ``llmtop once`` over the next ``WAVES_S`` seconds."""
         sample: dict[str, Any] = llmtop("once", self.name, "--window", str(WAVES_S), "--json")
         return sample
 
     def load(self, *args: str) -> subprocess.Popen[str]:
-        """Start a load beside us."""
+        """Start a load in the background."""
         return subprocess.Popen(
             [*LLMTOP, "load", self.name, *args, "--json"], stdout=subprocess.PIPE, text=True
         )
 
     def stop(self) -> float:
-        """Stop it; how long that took, seconds."""
+        """Stop the engine. Returns the seconds that it took."""
         begun = time.monotonic()
         llmtop("stop", self.name, "--json")
         return time.monotonic() - begun
 
 
 def batch_limits(engine: Engine) -> dict[str, Any]:
-    """512 streams; the batch cap and the token budget, down and up."""
+    """Lower and raise the batch limit and the token budget, with 512 streams."""
     steps: list[dict[str, Any]] = []
 
     def cap(value: int, reached: Callable[[float], bool], evict: bool = False) -> None:
@@ -155,7 +156,7 @@ def batch_limits(engine: Engine) -> dict[str, Any]:
 
 
 def speculation(engine: Engine, drafts: int) -> dict[str, Any]:
-    """32 greedy streams; speculation off, on, and with fewer drafts."""
+    """Switch speculation off, on, and to fewer drafts, with 32 greedy streams."""
     steps: list[dict[str, Any]] = []
     flags = ("-c", "32", "-d", "55", *LENGTHS, "--repetitive", "--temperature", "0")
     with engine.load(*flags) as load:
@@ -182,7 +183,7 @@ def speculation(engine: Engine, drafts: int) -> dict[str, Any]:
 
 
 def table(title: str, part: dict[str, Any]) -> list[str]:
-    """A part as Markdown."""
+    """The result of a part as Markdown."""
     requests = part["load"]["requests"]
     lines = [
         f"### {title}",
@@ -212,7 +213,7 @@ def budget_table(budgets: list[dict[str, Any]]) -> list[str]:
     """The windows under each token budget as Markdown."""
 
     def ms(found: dict[str, Any], name: str) -> str:
-        """A percentile, or the ends of the range that it lies in."""
+        """A percentile in ms, or the ends of its range."""
         seconds = found[name]
         if seconds is not None:
             return f"{seconds * 1e3:,.0f}"

@@ -1,4 +1,4 @@
-"""What each data-parallel rank of a vLLM does, read four times a second beside a run."""
+"""Samples each data-parallel rank of a vLLM four times a second during a run."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from llmtop.engines.core.live_protocol import LiveError
 from llmtop.engines.host.rank_sockets import socket_of
 from llmtop.engines.tuning.live_client import LiveClient
 
-BEAT_S = 0.25
+INTERVAL_S = 0.25
 SERIES = ("num_requests_running", "num_requests_waiting", "num_preemptions_total")
 
 
 class Sampler:
-    """Reads both ranks four times a second into ``samples``, in a thread of its own.
+    """Samples all ranks four times a second into ``samples``, in its own thread.
 
-    Each sample: seconds since the start, requests running and waiting and preemptions of each rank
-    by /metrics, and max_num_seqs in force by each rank's socket (None where it does not answer).
+    A sample has ``t`` (seconds since the start); ``running``, ``waiting`` and ``preemptions`` of
+    each rank, from /metrics; and ``cap``, the max_num_seqs in force on each rank, from its socket
+    (None where the rank does not answer).
     """
 
     def __init__(self, url: str, socket: Path, size: int) -> None:
@@ -35,11 +36,11 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start sampling."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Read no more."""
+        """Stop sampling."""
         self._over.set()
         self._thread.join(10)
 
@@ -49,27 +50,27 @@ class Sampler:
 
     @property
     def running(self) -> list[float]:
-        """Requests that run on each rank, as read last."""
+        """The running requests of each rank in the newest sample."""
         return list(self.samples[-1]["running"]) if self.samples else [0.0] * self._size
 
     def since(self, moment: float) -> list[dict[str, Any]]:
-        """The samples after a moment."""
+        """The samples from a moment on (seconds since the start)."""
         return [sample for sample in self.samples if sample["t"] >= moment]
 
-    def first(self, moment: float, what: Callable[[list[float]], bool]) -> float | None:
-        """Seconds from a moment to the first look at which it held of the running requests.
+    def first(self, moment: float, condition: Callable[[list[float]], bool]) -> float | None:
+        """Seconds from a moment to the first sample whose running requests meet the condition.
 
-        A command that changes something starts an interpreter first, and that is in it.
+        They include the start of the command's interpreter, if a command made the change.
         """
-        found = (s["t"] - moment for s in self.since(moment) if what(s["running"]))
+        found = (s["t"] - moment for s in self.since(moment) if condition(s["running"]))
         return next(found, None)
 
     def _run(self) -> None:
-        while not self._over.wait(BEAT_S):
+        while not self._over.wait(INTERVAL_S):
             with contextlib.suppress(OSError, ValueError):
-                self.samples.append(self._look())
+                self.samples.append(self._sample())
 
-    def _look(self) -> dict[str, Any]:
+    def _sample(self) -> dict[str, Any]:
         with urllib.request.urlopen(f"{self._url}/metrics", timeout=5) as answer:
             text = answer.read().decode()
         found: dict[str, Any] = {"t": round(self.now(), 3)}

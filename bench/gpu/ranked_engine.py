@@ -1,4 +1,4 @@
-"""A vLLM with data-parallel ranks that llmtop starts, loads, changes and ends."""
+"""A vLLM with data-parallel ranks that llmtop starts, loads, changes and stops."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ COMMON = (
     *("--max-model-len", "8192", "--max-num-seqs", str(CAP)),
 )
 LENGTHS = ("--prompt-tokens", "448..576", "--output-tokens", "256..384")
-LOOK_S = 0.1
-COMMAND_S = 60.0  # for any command but the start
+POLL_S = 0.1
+COMMAND_S = 60.0  # timeout of any command except the start
 START_S = 330.0
-FULL = 0.85  # of the streams run at once: the rest are between two requests
+FULL = 0.85  # of the streams: the ranks are full when so many run; the rest are between requests
 
 
 class TimeIsUp(BaseException):
-    """The whole run takes longer than --limit. Not an Exception: no step may catch it."""
+    """The whole run takes longer than --limit. It is no Exception, so that no step catches it."""
 
 
 class RankedEngine:
-    """An engine with several ranks, its load, and what is seen of both. out: where all is kept."""
+    """An engine with several ranks, its load, and the samples of both. out: the folder of results.
+    frozen: the pid of a frozen rank, None without one."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -55,9 +56,9 @@ class RankedEngine:
     # Commands.
 
     def llmtop(self, *words: str, within_s: float = COMMAND_S) -> tuple[int, Any, str]:
-        """Run a command that prints JSON: its exit code, its document, and what it said besides.
+        """Run a command. Returns its exit code, its JSON (None for invalid JSON) and its stderr.
 
-        All of it is kept in a file of its own.
+        All output is also written to a file. Raises StepFailed after ``within_s`` seconds.
         """
         self._commands += 1
         begun = time.monotonic()
@@ -78,7 +79,7 @@ class RankedEngine:
         return done.returncode, document, done.stderr.strip()
 
     def keep(self) -> None:
-        """Write down what is known so far."""
+        """Write the results so far."""
         if self._sampler is not None:
             self.result["samples"] = list(self._sampler.samples)
         (self.out / "result.json").write_text(json.dumps(self.result, indent=1))
@@ -86,18 +87,18 @@ class RankedEngine:
     # Beginning and end.
 
     def start(self) -> None:
-        """Start the engine and its load, and wait until both ranks are full."""
+        """Start the engine and its load, and wait until all ranks are full."""
         args = self.args
         eager = () if args.graphs else ("--enforce-eager",)
         flags = (*COMMON, *eager, "--data-parallel-size", str(args.size), *shlex.split(args.flags))
         begun = time.monotonic()
-        code, record, said = self.llmtop(
+        code, record, errors = self.llmtop(
             *("run", "vllm", args.model, "--name", NAME, "--python", args.python, "--detach"),
             *("--json", "--ready-timeout", f"{START_S - 20:.0f}", "--", *flags),
             within_s=START_S,
         )
         if code != 0 or record is None:
-            raise StepFailed(f"the engine did not start: {said}")
+            raise StepFailed(f"the engine did not start: {errors}")
         self.result["engine"] = record | {"start_s": time.monotonic() - begun, "flags": flags}
         path = Wiring().owned(NAME).live_socket
         if path is None:
@@ -120,7 +121,7 @@ class RankedEngine:
         self.keep()
 
     def end(self) -> None:
-        """Whatever happened: nothing of it is left running, and the logs are kept."""
+        """Stop all processes and keep the logs, also after an error."""
         if self.frozen is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.frozen, signal.SIGCONT)
@@ -140,8 +141,8 @@ class RankedEngine:
             shutil.copy(log, self.out / "engine.log")
         begun = time.monotonic()
         try:
-            _, record, said = self.llmtop("stop", NAME, "--json")
-            self.result["stop"] = record if record is not None else said
+            _, record, errors = self.llmtop("stop", NAME, "--json")
+            self.result["stop"] = record if record is not None else errors
         except StepFailed as error:
             self.result["stop"] = str(error)
         self.result["stop_s"] = time.monotonic() - begun
@@ -150,37 +151,37 @@ class RankedEngine:
             self.result["load"] = {key: load[key] for key in ("requests", "errors", "duration_s")}
         self.keep()
 
-    # What is seen.
+    # Observations.
 
     @property
     def sampler(self) -> Sampler:
-        """The sampler of the engine that runs."""
+        """The sampler of the running engine."""
         assert self._sampler is not None
         return self._sampler
 
     @property
     def running(self) -> list[float]:
-        """Requests that run on each rank now."""
+        """The running requests of each rank."""
         return self.sampler.running
 
-    def until(self, what: Callable[[], bool], within_s: float) -> float | None:
-        """Seconds until it held, None when it did not."""
+    def until(self, condition: Callable[[], bool], within_s: float) -> float | None:
+        """Wait for a condition. Returns the seconds, None when it was false for ``within_s``."""
         begun = time.monotonic()
-        while not what():
+        while not condition():
             if time.monotonic() - begun > within_s:
                 return None
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
         return time.monotonic() - begun
 
     def state(self) -> LiveState:
-        """All ranks, as llmtop's client lays them together."""
+        """The state of all ranks, as llmtop's client combines them."""
         return asyncio.run(RankedLive(self.socket, tuple(range(self.args.size))).get())
 
     def change(self, to: int, *, evict: bool = False, option: str = "max_num_seqs") -> Any:
-        """``llmtop set``: exit code, outcome, and what each rank made of it."""
+        """Run ``llmtop set``. Returns its exit code, outcome, and the result of each rank."""
         words = ("set", NAME, f"{option}={to}", *(("--evict",) if evict else ()), "--json")
-        code, document, said = self.llmtop(*words)
+        code, document, errors = self.llmtop(*words)
         if document is None:
-            raise StepFailed(said)
+            raise StepFailed(errors)
         (change,) = document["changes"]
         return {"command": f"{option}={to}{' --evict' if evict else ''}", "exit": code, **change}

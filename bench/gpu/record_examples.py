@@ -1,12 +1,12 @@
-"""Records the examples that come with llmtop, on one GPU, with llmtop itself; under 6 minutes.
+"""Records the examples that are installed with llmtop, on one GPU, in less than 6 minutes.
 
     python -m bench.gpu.record_examples MODEL --python PATH --out FOLDER [-- more vllm flags]
     python -m bench.gpu.record_examples --simulated --out FOLDER
 
-MODEL is a folder with Llama-3.1-8B's shape; weights are random. One engine, started with n-gram
-speculation armed, gives all of them: a live batch limit, speculation off and on, overload without
-and with a queue limit, and the engine core killed under load. Copy what it writes to
-``llmtop/history/examples/`` after looking at it with ``llmtop replay``.
+MODEL is a folder with the configuration of Llama-3.1-8B; weights are random. One engine, started
+with n-gram speculation, is used for all recordings: a live batch limit, speculation off and on,
+overload without and with a queue limit, and the engine core killed under load. Check the files with
+``llmtop replay``, then copy them to ``llmtop/history/examples/``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ Step = tuple[float, tuple[str, ...]]  # seconds after the load's start, a comman
 
 
 class Example(msgspec.Struct, frozen=True):
-    """One recording. steps: commands meanwhile; kill: the engine core dies after so many s."""
+    """One recording. steps: commands during the load. kill: when to kill the engine core, in
+    seconds after the start of the load; None for never."""
 
     name: str
     title: str
@@ -91,7 +92,7 @@ def llmtop(*args: str, check: bool = True) -> None:
 
 
 def core_of(pid: int) -> int:
-    """vLLM's engine core; the engine itself where it has no such process."""
+    """The pid of vLLM's engine core; ``pid`` itself where there is no such process."""
     for child in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if "EngineCore" in " ".join(child.cmdline()):
@@ -100,7 +101,7 @@ def core_of(pid: int) -> int:
 
 
 def record(example: Example, folder: Path, *, simulated: bool) -> None:
-    llmtop(*put("max_queued_requests=0"), check=False)  # the example before may have left one
+    llmtop(*put("max_queued_requests=0"), check=False)  # an earlier example may have set it
     path = folder / f"{example.name}.llmtop"
     path.unlink(missing_ok=True)
     lengths = () if "--repetitive" in example.load else LENGTHS
@@ -126,7 +127,7 @@ def record(example: Example, folder: Path, *, simulated: bool) -> None:
 
 
 def retitle(path: Path, title: str, source: str) -> None:
-    """The same recording with another title; each member is written again."""
+    """Replace the title and the source of a recording. This rewrites all members."""
     fd, made = os.open(path, os.O_RDONLY), bytearray()
     for member in members.index(fd):
         lines = members.text(fd, member).split(b"\n")[:-1]
@@ -143,14 +144,14 @@ def retitle(path: Path, title: str, source: str) -> None:
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("model", nargs="?", default="llama-3.1-8b")
-    words.add_argument("--python", default=sys.executable)
-    words.add_argument("--out", type=Path, required=True)
-    words.add_argument("--simulated", action="store_true")
-    words.add_argument("--only", help="one of the examples")
-    words.add_argument("flags", nargs=argparse.REMAINDER)
-    given = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", default="llama-3.1-8b")
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--simulated", action="store_true")
+    parser.add_argument("--only", help="the name of one example")
+    parser.add_argument("flags", nargs=argparse.REMAINDER)
+    given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     more = [one for one in given.flags if one != "--"]
     began = time.monotonic()
@@ -165,7 +166,7 @@ def main() -> None:
                 record(example, given.out, simulated=given.simulated)
     finally:
         llmtop("stop", NAME, "--grace", "5", check=False)
-    print(f"{time.monotonic() - began:.0f} s in all")
+    print(f"{time.monotonic() - began:.0f} s in total")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""A rolling restart of a real vLLM under the screen's own load; prints JSON, writes it too.
+"""Makes a rolling restart of a real vLLM under the screen's own load. Prints and writes JSON.
 
 usage: python -m bench.gpu.rolling MODEL --python PATH --out RESULT.json
 
-Needs two GPUs. The engine starts on GPU 0; the same controller that the screen uses starts the new
-one beside it, moves the load over and stops the old one. What counts: requests that failed or were
-cut (none may be), and the tokens of each second of the move.
+It needs two GPUs. The engine starts on GPU 0. The controller of the screen starts the new engine on
+GPU 1, moves the load to it and stops the old one. The result has the requests that failed or were
+cut off (there must be none), and the tokens per second during the move.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ STEADY_S = 10.0
 CHANGE = {"max_num_seqs": 128}
 
 
-async def until(what: Callable[[], bool]) -> None:
-    """Wait until it holds, for a minute at most."""
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until the condition is true. Raises TimeoutError after a minute."""
     for _ in range(600):
-        if what():
+        if condition():
             return
         await asyncio.sleep(0.1)
     raise TimeoutError
 
 
 async def move(streams: int) -> dict[str, Any]:
-    """Load the engine, restart it rolling, load on; what became of the requests."""
+    """Make a rolling restart under load. Returns what happened to the requests."""
     wiring = Wiring()
     stage = DashboardRuntime(wiring, [wiring.owned(NAME)], prompts=PROMPTS, interval=0.5)
     seconds: list[dict[str, Any]] = []
@@ -68,7 +68,7 @@ async def move(streams: int) -> dict[str, Any]:
             )
             await asyncio.sleep(1.0)
 
-    beats = asyncio.create_task(stage.sampling.run())
+    sampling = asyncio.create_task(stage.sampling.run())
     began = time.monotonic()
     try:
         await until(lambda: stage.store.engines[NAME].sample is not None)
@@ -99,14 +99,14 @@ async def move(streams: int) -> dict[str, Any]:
         }
     finally:
         await stage.controller.quit(stop_engines=False)
-        beats.cancel()
+        sampling.cancel()
         await stage.sampling.close()
         stage.release()
         await wiring.fetch.close()
 
 
 def main() -> None:
-    """Start, move, stop."""
+    """Start the engine, restart it under load, and stop it."""
     parser = argparse.ArgumentParser(description="A rolling restart under load on two GPUs.")
     parser.add_argument("model")
     parser.add_argument("--python", required=True)

@@ -1,9 +1,10 @@
-"""Live options of a real SGLang on a real GPU, driven through llmtop; prints and writes JSON.
+"""Changes live options of a real SGLang on a real GPU through llmtop. Prints and writes JSON.
 
 usage: python -m bench.gpu.sglang_options MODEL --python PATH --out RESULT.json [-- more flags]
 
-MODEL is a folder with Llama-3.1-8B's shape; weights are random (``--load-format dummy``). 256
-streams in a closed loop; the batch limit and the prefill chunk go down and up under them.
+MODEL is a folder with the configuration of Llama-3.1-8B; weights are random (``--load-format
+dummy``). The batch limit and the prefill chunk are lowered and raised while 256 streams run in a
+closed loop.
 """
 
 from __future__ import annotations
@@ -28,13 +29,16 @@ SETTLE_S = 4.0
 
 
 def sample(window_s: float = 1.0) -> dict[str, Any]:
-    """What llmtop says of the engine over the last second or more."""
+    """The sample of ``llmtop once`` over a window of ``window_s`` seconds."""
     found: dict[str, Any] = llmtop("once", "sgl", "--window", str(window_s), "--json")
     return found
 
 
 def change(option: str, value: int, reached: tuple[str, int] | None) -> dict[str, Any]:
-    """One change under load. reached: ("at most" or "at least", how many run then)."""
+    """Make one change under load. Returns its result and the numbers afterwards.
+
+    reached: the expected number of running requests, as ("at most" or "at least", number).
+    """
     seconds, document = timed("set", "sgl", f"{option}={value}", "--json")
     (done,) = document["changes"]
     step = {key: done[key] for key in ("option", "from", "to", "outcome", "reason", "ack_ms")}
@@ -58,7 +62,7 @@ def change(option: str, value: int, reached: tuple[str, int] | None) -> dict[str
 
 
 def main() -> None:
-    """Start, load, turn, stop."""
+    """Start the engine and a load, change options, and stop them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--python", required=True)

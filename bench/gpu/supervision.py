@@ -1,10 +1,11 @@
-"""Supervision of a real vLLM on real GPUs, driven through llmtop; prints a table, writes JSON.
+"""Tests the supervision of a real vLLM on real GPUs through llmtop. Prints lines, writes JSON.
 
 usage: python -m bench.gpu.supervision MODEL --python PATH --out RESULT.json [--part life|finds]
 
-MODEL is a folder with Llama-3.1-8B's shape; weights are random. What a CPU cannot show: who holds
-GPU memory and whether it comes back, orphans that hold it, a restart and its rollback with real
-start-up times, a rolling restart onto a second GPU (where there is one), tokens per joule.
+MODEL is a folder with the configuration of Llama-3.1-8B; weights are random. It covers what a CPU
+cannot show: processes that hold GPU memory, its release, orphans that hold it, a restart and a
+rollback with real start-up times, a rolling restart onto a second GPU (if there is one), and tokens
+per joule.
 """
 
 from __future__ import annotations
@@ -28,49 +29,49 @@ FLAGS = (
     *("--max-model-len", "8192", "--enforce-eager"),
 )
 LENGTHS = ("--prompt-tokens", "448..576", "--output-tokens", "112..144")
-# So little that not one request of the full length fits: vLLM finds out after it loaded the model.
+# Too little for one request of the full length. vLLM detects that after it has loaded the model.
 TOO_LITTLE_KV = ("--kv-cache-memory-bytes", str(64 << 20))
 MIB = 1 << 20
 Steps = Iterator[tuple[str, Callable[[], dict[str, Any]]]]
 
 
 def used_mib(gpu: int = 0) -> float:
-    """GPU memory in use, MiB, asked of NVML directly as a second opinion."""
+    """The GPU memory in use, in MiB, read from NVML directly as an independent check."""
     handle = pynvml.nvmlDeviceGetHandleByIndex(gpu)
     return float(pynvml.nvmlDeviceGetMemoryInfo(handle).used) / MIB
 
 
 def engine(name: str) -> dict[str, Any]:
-    """One engine as ``llmtop ps`` tells it now."""
+    """One engine as ``llmtop ps`` shows it now."""
     found: dict[str, Any] = next(e for e in llmtop("ps", "--json")["engines"] if e["name"] == name)
     return found
 
 
 def core_of(pid: int) -> psutil.Process:
-    """The engine core under an API server."""
+    """The engine core process of an API server. Raises StopIteration where there is none."""
     children = psutil.Process(pid).children(recursive=True)
     return next(child for child in children if "EngineCore" in " ".join(child.cmdline()))
 
 
 class Bench:
-    """One engine after another on GPU 0. Each part begins and ends with free GPUs."""
+    """Runs one engine after another on GPU 0. Each part begins and ends with free GPUs."""
 
     def __init__(self, model: str, python: str, gpus: int) -> None:
         self._run = ("run", "vllm", model, "--python", python, "--detach", "--json")
         self._model, self._python, self._gpus = model, python, gpus
 
     def start(self, name: str) -> dict[str, Any]:
-        """An engine that is ready."""
+        """Start an engine and wait until it is ready."""
         seconds, record = timed(*self._run, "--name", name, "--gpus", "0", "--", *FLAGS)
         return {"start_s": seconds, "pid": record["pid"], "used_mib": used_mib()}
 
     def stop(self, name: str) -> dict[str, Any]:
-        """Stop it; memory is to be back when the command returns."""
+        """Stop an engine. Its memory must be free when the command returns."""
         seconds, record = timed("stop", name, "--json")
         return {"stop_s": seconds, "state": record["state"], "used_mib_after": used_mib()}
 
     def life(self) -> Steps:
-        """Starting, holding, restarting, moving, stopping."""
+        """The steps of a life cycle: start, hang, restart, rollback, rolling restart, stop."""
         yield "doctor, nothing runs", self.doctor
         yield "start", lambda: self.start("sup")
         yield "doctor, an engine runs", self.doctor
@@ -82,17 +83,17 @@ class Bench:
         yield "stop", lambda: self.stop("sup")
 
     def finds(self) -> Steps:
-        """What a search and a comparison find, and what is left when something is killed."""
+        """The steps with a search, a comparison, killed processes and an orphan."""
         yield "start", lambda: self.start("sup")
         yield "saturation", self.saturation
         yield "comparison", self.comparison
         yield "the engine core is killed", lambda: self.killed("sup", core=True)
         yield "start again", lambda: self.start("server")
         yield "the API server is killed", lambda: self.killed("server", core=False)
-        yield "an orphan that nobody watches", self.orphan
+        yield "an orphan of an engine that llmtop did not start", self.orphan
 
     def doctor(self) -> dict[str, Any]:
-        """What doctor says; its exit code is 1 when something is in the way."""
+        """The findings of ``llmtop doctor``. Its exit code is ignored: 1 means an obstacle."""
         done = subprocess.run([*LLMTOP, "doctor", "--json"], stdout=subprocess.PIPE, text=True)
         found = json.loads(done.stdout)
         return {
@@ -108,7 +109,7 @@ class Bench:
         }
 
     def stopped(self) -> dict[str, Any]:
-        """Unresponsive within 5 s, ready again when it goes on."""
+        """Stop and continue the engine core. Returns the seconds until each state is shown."""
         core = core_of(engine("sup")["pid"])
         core.send_signal(signal.SIGSTOP)
         shown = until(lambda: engine("sup")["state"] == "unresponsive", 20)
@@ -117,17 +118,18 @@ class Bench:
         return {"unresponsive_after_s": shown, "ready_after_s": back}
 
     def restart(self) -> dict[str, Any]:
-        """One option that needs it."""
+        """Change an option that needs a restart."""
         document = llmtop("set", "sup", "max_model_len=4096", "--restart", "--yes", "--json")
-        return told(document)
+        return restart_result(document)
 
     def rollback(self) -> dict[str, Any]:
-        """The last good configuration comes back by itself, and it is said what failed."""
+        """Restart with an invalid configuration. llmtop must restore the last good one and report
+        the reason."""
         document = llmtop("restart", "sup", "--yes", "--json", "--", *TOO_LITTLE_KV, fails=True)
-        return told(document) | {"state": engine("sup")["state"], "used_mib": used_mib()}
+        return restart_result(document) | {"state": engine("sup")["state"], "used_mib": used_mib()}
 
     def rolling(self) -> dict[str, Any]:
-        """The new one first, the load moves by the screen's own way; here clients see both."""
+        """Restart onto GPU 1 under a load of another process. The new engine starts first."""
         load = subprocess.Popen(
             [*LLMTOP, "load", "sup", "-c", "16", "-d", "80", *LENGTHS, "--json"],
             stdout=subprocess.PIPE,
@@ -138,13 +140,13 @@ class Bench:
             *("--yes", "--json"),
         )
         out, _ = load.communicate(timeout=120)
-        return told(document) | {
+        return restart_result(document) | {
             "requests": json.loads(out)["requests"],
             "used_mib": [used_mib(0), used_mib(1)],
         }
 
     def saturation(self) -> dict[str, Any]:
-        """How much it holds, and what that costs."""
+        """Run a saturation search with the cost of tokens."""
         found = llmtop(
             *("saturate", "sup", "--slo", "ttft=500ms,tpot=50ms", "--max", "256"),
             *("--level-seconds", "4", "--gpu-hour", "3", *LENGTHS, "--json"),
@@ -152,7 +154,7 @@ class Bench:
         return {key: found[key] for key in ("summary", "answers", "knee", "complete", "levels")}
 
     def comparison(self) -> dict[str, Any]:
-        """A batch cap that must matter."""
+        """Compare two batch limits that must differ."""
         found = llmtop(
             *("compare", "sup", "--a", "max_num_seqs=16", "--b", "max_num_seqs=64", "-c", "64"),
             *("--pairs", "4", "--run-seconds", "4", *LENGTHS, "--json"),
@@ -160,7 +162,8 @@ class Bench:
         return {key: found[key] for key in ("summary", "findings", "complete")}
 
     def killed(self, name: str, core: bool) -> dict[str, Any]:
-        """SIGKILL of the core or of the API server: state, words, memory, processes."""
+        """Kill the core or the API server with SIGKILL. Returns the state that llmtop shows, its
+        reason, the release of the memory, and the processes that remain."""
         leader = psutil.Process(engine(name)["pid"])
         family = [leader, *leader.children(recursive=True)]
         victim = core_of(leader.pid) if core else leader
@@ -178,7 +181,8 @@ class Bench:
         }
 
     def orphan(self) -> dict[str, Any]:
-        """An engine that llmtop did not start loses its API server; doctor names and ends it."""
+        """Kill the API server of an engine that llmtop did not start. ``llmtop doctor`` must find
+        the orphan and end it."""
         serve = (self._python, "-m", "vllm.entrypoints.cli.main", "serve", self._model)
         server = subprocess.Popen(
             [*serve, *FLAGS, "--port", "8990"],
@@ -218,15 +222,15 @@ class Bench:
         }
 
 
-def told(document: dict[str, Any]) -> dict[str, Any]:
-    """What a restart said, short."""
+def restart_result(document: dict[str, Any]) -> dict[str, Any]:
+    """The main fields of the result of a restart."""
     restart = document["restart"]
     keys = ("outcome", "reason", "advice", "expected_s", "took_s", "down_s", "url", "log_excerpt")
     return {key: restart[key] for key in keys} | {"changes": document["changes"]}
 
 
 def main() -> None:
-    """All steps; what is known so far is kept after each."""
+    """Run all steps. Writes the results after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--python", required=True)

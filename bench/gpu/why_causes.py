@@ -1,14 +1,15 @@
-"""Which cause `llmtop why` names first on a real vLLM, with the cause made on purpose.
+"""Tests which cause `llmtop why` names first on a real vLLM, for causes made on purpose.
 
 usage: python -m bench.gpu.why_causes MODEL --python PATH --out RESULT.json [--cpu] [-- vllm flags]
 
-Two engines, the second one with a small KV cache. Each scenario is a load (and a setting) of its
-own, and `why --json` is asked once a second. Reported: the causes that were named first, and the
-seconds until the right one was, from the moment at which the load stood, or the KV cache was full.
-Eight minutes on an H200. MODEL has Llama-3.1-8B's shape, weights are random; --cpu takes the small
-scenarios of vLLM on a CPU.
-No setting of the GPU is changed: it is shared with a process that multiplies matrices, which also
-brings it to its own power limit.
+Two engines run one after the other, the second with a small KV cache. Each scenario has its own
+load and setting, and `why --json` runs repeatedly during it. The result has the causes that were
+named first, and the seconds until the right one was. They count from the moment at which the load
+was steady, or the KV cache was full. It takes eight minutes on an H200. MODEL has the configuration
+of Llama-3.1-8B; weights are random. --cpu uses smaller scenarios for vLLM on a CPU.
+
+No setting of the GPU is changed. To throttle it, a second process multiplies matrices on it, which
+also brings it to its power limit.
 """
 
 from __future__ import annotations
@@ -32,17 +33,20 @@ from bench.commands import LLMTOP, StepFailed, free_port, llmtop
 
 WATCHED_S = 16.0
 KV_FULL = 0.95
-STANDS_S = 45.0  # at most until the load stands
-SETTLED_S = 14.0  # of steps on a GPU of its own, to compare the shared one with
-HOGS = 4  # processes that share the one core of the API server
+STEADY_WITHIN_S = 45.0  # timeout for a steady load
+ALONE_S = 14.0  # seconds of steps on an unshared GPU, to compare the shared one with
+HOGS = 4  # busy processes on the one core that the API server may use
 
 
 class Scenario(NamedTuple):
-    """A cause on purpose. streams, prompt, output: of the load. cap: a batch limit set live.
-    hog: the API server gets a part of one core. burn: another process uses the GPU.
-    stands: once so many are in the engine ("asked"), once all of them run ("running"), or once the
-    cache is full ("kv"). small: on the engine with the small cache; in a large full one reading it
-    takes the steps, which is decode."""
+    """A cause made on purpose.
+
+    streams, prompt, output: of the load. cap: a batch limit that is set live. hog: the API server
+    shares one core with busy processes. burn: another process uses the GPU. stands: what makes the
+    load steady: most streams are in the engine ("asked"), all of them run ("running"), or the KV
+    cache is full ("kv"). small: use the engine with the small KV cache. With a large full cache the
+    main cause would be decode, because a step reads the whole cache.
+    """
 
     cause: str
     streams: int
@@ -58,8 +62,8 @@ class Scenario(NamedTuple):
 GPU = (
     Scenario("batch_limit", 96, "448..576", "112..144", cap=16),
     Scenario("prefill", 64, "1800..2600", "16..32"),
-    # Reading 500,000 tokens of KV cache takes 14 of 20 ms. Few streams, so 5,000 tokens/s for the
-    # API server; no prompt arrives for half a minute.
+    # Reading 500,000 tokens of KV cache takes 14 of the 20 ms of a step. With few streams the API
+    # server has only 5,000 tokens/s. No prompt arrives for half a minute.
     Scenario("decode", 112, "4600..5000", "1400..1800", stands="running"),
     Scenario("front_end", 96, "32..64", "64..96", hog=True),
     Scenario("gpu_throttled", 32, "64..128", "400..600", burn=True, stands="running"),
@@ -93,7 +97,7 @@ def spin() -> None:
 
 @contextlib.contextmanager
 def crowded(pid: int) -> Iterator[None]:
-    """The process shares one core with others for as long."""
+    """During the block, the process shares one core with busy processes."""
     every = os.sched_getaffinity(0)
     core = {min(every)}
     threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
@@ -114,7 +118,7 @@ import torch
 a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
 b = a @ a
 torch.cuda.synchronize()
-print("burns", flush=True)
+print("started", flush=True)
 while True:
     torch.matmul(a, a, out=b)
     torch.cuda.synchronize()
@@ -123,8 +127,8 @@ while True:
 
 @contextlib.contextmanager
 def shared_gpu(python: str) -> Iterator[None]:
-    """Another process uses the GPU for as long; it is seen to do so first."""
-    time.sleep(SETTLED_S)
+    """During the block, another process uses the GPU. Waits until it does."""
+    time.sleep(ALONE_S)
     burner = subprocess.Popen([python, "-c", BURN], stdout=subprocess.PIPE)
     try:
         assert burner.stdout is not None
@@ -137,7 +141,7 @@ def shared_gpu(python: str) -> Iterator[None]:
 
 
 def bind(threads: list[int], cores: set[int]) -> None:
-    """Threads that have ended are left out."""
+    """Bind threads to cores. Threads that have ended are ignored."""
     for thread in threads:
         with contextlib.suppress(OSError):
             os.sched_setaffinity(thread, cores)
@@ -152,19 +156,19 @@ def kv_usage(url: str) -> float | None:
 
 
 def watch(name: str, url: str) -> list[dict[str, Any]]:
-    """What `why` says, asked again and again for ``WATCHED_S``."""
+    """The answers of `why` for ``WATCHED_S`` seconds."""
     seen: list[dict[str, Any]] = []
     begun = time.monotonic()
     while time.monotonic() - begun < WATCHED_S:
         found = llmtop("why", name, "--json")
-        seen.append(look(round(time.monotonic() - begun, 2), found))
+        seen.append(entry(round(time.monotonic() - begun, 2), found))
         seen[-1]["kv_usage"] = kv_usage(url)
         print(f"  {seen[-1]['at_s']:5.1f} s  {found['state']}", file=sys.stderr)
     return seen
 
 
-def look(at_s: float, found: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of an answer of `why --json`."""
+def entry(at_s: float, found: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an answer of `why --json` that are kept. at_s: its time, seconds."""
     first: dict[str, Any] = found["causes"][0] if found["causes"] else {}
     return {
         "at_s": at_s,
@@ -177,7 +181,8 @@ def look(at_s: float, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def verdict(cause: str, seen: list[dict[str, Any]]) -> dict[str, Any]:
-    """How often, and when, the right cause was the first. Of no look: None."""
+    """How often the right cause was named first, and when it was for the first time; None without
+    answers."""
     named = [one["causes"][0][0] if one["causes"] else "nothing" for one in seen]
     right = [one["at_s"] for one, name in zip(seen, named, strict=True) if name == cause]
     full = [one["at_s"] for one in seen if (one.get("kv_usage") or 0.0) >= KV_FULL]
@@ -190,7 +195,7 @@ def verdict(cause: str, seen: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def stands(name: str, url: str, scenario: Scenario) -> bool:
-    """Whether the load is what the scenario needs."""
+    """Whether the load is steady, as the scenario needs it."""
     if scenario.stands == "kv":
         return (kv_usage(url) or 0.0) >= KV_FULL
     sample = llmtop("once", name, "--json", "--window", "0.5")
@@ -201,14 +206,14 @@ def stands(name: str, url: str, scenario: Scenario) -> bool:
 
 
 def disturbed(scenario: Scenario, pid: int, python: str) -> contextlib.AbstractContextManager[None]:
-    """What is done to the engine while it is watched."""
+    """The disturbance of the engine while it is watched."""
     if scenario.hog:
         return crowded(pid)
     return shared_gpu(python) if scenario.burn else contextlib.nullcontext()
 
 
 def run(record: dict[str, Any], scenario: Scenario, cap: int, python: str) -> dict[str, Any]:
-    """One scenario: its load, its setting, the watching."""
+    """Run one scenario: set its option, send its load, and watch the answers of `why`."""
     name, url = record["name"], record["url"]
     print(f"{scenario.cause}", file=sys.stderr)
     llmtop("set", name, f"max_num_seqs={scenario.cap or cap}", "--json")
@@ -219,7 +224,7 @@ def run(record: dict[str, Any], scenario: Scenario, cap: int, python: str) -> di
     )  # fmt: skip
     try:
         begun = time.monotonic()
-        while time.monotonic() - begun < STANDS_S:
+        while time.monotonic() - begun < STEADY_WITHIN_S:
             if stands(name, url, scenario):
                 break
         stood_s = time.monotonic() - begun
@@ -236,7 +241,7 @@ def run(record: dict[str, Any], scenario: Scenario, cap: int, python: str) -> di
 
 
 def ended(load: subprocess.Popen[bytes]) -> None:
-    """End a load; what is in flight then may take a while, and is cut."""
+    """End a load. Its requests in flight are cut off after 30 s."""
     load.terminate()
     try:
         load.wait(30)
@@ -246,7 +251,7 @@ def ended(load: subprocess.Popen[bytes]) -> None:
 
 
 def drained(name: str) -> None:
-    """Wait until no request is left."""
+    """Wait until the engine has no request."""
     for _ in range(60):
         sample = llmtop("once", name, "--json", "--window", "0.5")
         if not sample["running"] and not sample["waiting"]:
@@ -281,7 +286,7 @@ def on_one_engine(
     begun: float,
     results: list[dict[str, Any]],
 ) -> None:
-    """Start it, run the scenarios, stop it. What is measured is added to the results."""
+    """Start an engine, run the scenarios on it, and stop it. Adds to ``results``."""
     name, started = "why-causes", time.monotonic()
     flags = (*FLAGS[given.cpu], *more, *given.flags)
     try:
@@ -297,7 +302,7 @@ def on_one_engine(
             try:
                 results.append(run(record, scenario, 64 if given.cpu else 512, given.python))
                 drained(name)
-            except StepFailed as failure:  # the next one may work, and what was measured is kept
+            except StepFailed as failure:  # the next scenarios still run
                 results.append({"cause": scenario.cause, "failed": str(failure)})
             write(given.out, record["version"], ready_s, begun, results)
     finally:
@@ -305,7 +310,7 @@ def on_one_engine(
 
 
 def write(path: Path, version: str, ready_s: float, begun: float, results: list[Any]) -> None:
-    """All that is known so far."""
+    """Write the results so far."""
     document = {
         "version": version,
         "ready_s": round(ready_s, 1),
@@ -316,7 +321,7 @@ def write(path: Path, version: str, ready_s: float, begun: float, results: list[
 
 
 def line(result: dict[str, Any]) -> str:
-    """A scenario in one line."""
+    """The result of a scenario in one line."""
     if "failed" in result:
         return f"{result['cause']:12}  failed: {result['failed']}"
     share, at = result["share_of_looks_right"], result["first_right_s"]
@@ -324,7 +329,7 @@ def line(result: dict[str, Any]) -> str:
     full = result["kv_full_from_s"]
     if result["cause"] == "kv_cache" and full is not None:
         when += f" (KV cache full after {full} s)"
-    part = "no look" if share is None else f"{share:.0%} of looks"
+    part = "no answer" if share is None else f"{share:.0%} of answers"
     return f"{result['cause']:12}  {when}, {part}, named {result['named_first']}"
 
 

@@ -1,11 +1,12 @@
-"""The truth of the numbers from inside and their cost, on an engine on a CPU: one command each.
+"""Measures the accuracy and the cost of introspection on an engine on a CPU.
 
     python -m bench.inside.on_cpu vllm-truth --program VENV/bin/vllm --model FOLDER
     python -m bench.inside.on_cpu sglang-truth --program VENV/bin/python --model FOLDER
     python -m bench.inside.on_cpu vllm-cost --program VENV/bin/vllm --model FOLDER
 
-The engine is started in a state folder of its own, warmed up, measured and stopped. What stands
-behind ``--`` goes to the measurement. The limit of the machine is printed beside: its load.
+The engine is started in a new state directory, warmed up, measured and stopped. Arguments after
+``--`` are passed to the measurement. The load average, and how long each process waited for a core,
+are printed as well, because they limit the accuracy.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ SGLANG_FLAGS = (
     *("--mem-fraction-static", "0.3", "--max-total-tokens", "24576", "--context-length", "2048"),
     *("--max-running-requests", "64", "--chunked-prefill-size", "1024", "--sleep-on-idle"),
 )
-STAND_INS = ROOT / "tests" / "engines_live" / "sglang_cpu"  # for kernels that no CPU has
+STAND_INS = ROOT / "tests" / "engines_live" / "sglang_cpu"  # replace kernels that need a GPU
 SWITCH = ROOT / "bench" / "inside" / "switch"
 
 
 @contextmanager
 def started(kind: str, given: argparse.Namespace, folder: Path) -> Iterator[Any]:
-    """The record of an engine that is ready and has answered a short load."""
+    """Start an engine and warm it up with a short load. Yields its record; stops it at the end."""
     path = os.environ.get("PYTHONPATH", "")
     extra = SWITCH if kind == "vllm" else STAND_INS
     os.environ.update(QUIET, **(VLLM if kind == "vllm" else SGLANG))
@@ -80,20 +81,20 @@ def started(kind: str, given: argparse.Namespace, folder: Path) -> Iterator[Any]
 
 
 def command(what: str, record: Any, folder: Path, more: list[str]) -> list[str]:
-    """The measurement."""
+    """The command of the measurement ``what``."""
     if what == "sglang-truth":
         saved = ("--saved", str(folder / "load.jsonl"))
         return [sys.executable, "-m", "bench.inside.sglang_truth", NAME, *saved, *more]
     if what == "vllm-truth":
-        asked = [sys.executable, "-m", "bench.inside.vllm_truth", record.url, record.live_socket]
-        return [*asked, *more]
+        words = [sys.executable, "-m", "bench.inside.vllm_truth", record.url, record.live_socket]
+        return [*words, *more]
     where = ("--socket", record.live_socket, "--pid", str(record.pid))
-    asked = [sys.executable, "-m", "bench.inside.vllm_cost", record.url, *where]
-    return [*asked, "--switch", str(folder / "switch"), *more]
+    words = [sys.executable, "-m", "bench.inside.vllm_cost", record.url, *where]
+    return [*words, "--switch", str(folder / "switch"), *more]
 
 
-def starved(pid: int) -> dict[str, float]:
-    """Seconds for which the threads of each process waited for a core, since their start."""
+def run_delay_s(pid: int) -> dict[str, float]:
+    """The seconds for which the threads of each process have waited for a core, by pid."""
     found = {}
     for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
         waited = 0
@@ -104,7 +105,7 @@ def starved(pid: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Start, measure, stop."""
+    """Start the engine, measure, and stop it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("vllm-truth", "sglang-truth", "vllm-cost"))
     parser.add_argument("--program", required=True, help="vllm, or the Python of SGLang")
@@ -116,9 +117,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with started(given.what.partition("-")[0], given, folder) as record:
-            before = starved(record.pid)
+            before = run_delay_s(record.pid)
             done = subprocess.run(command(given.what, record, folder, more.split()), check=False)
-            after = starved(record.pid)
+            after = run_delay_s(record.pid)
             waits = {pid: round(after[pid] - before.get(pid, 0.0), 2) for pid in after}
             print(json.dumps({"load": os.getloadavg(), "waited_for_a_core_s": waits}))
     sys.exit(done.returncode)

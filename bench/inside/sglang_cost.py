@@ -1,11 +1,11 @@
-"""What llmtop's hooks cost a running SGLang: on and off in turns under one load, ABBA.
+"""Measures the cost of llmtop's hooks in a running SGLang: on and off in turn under one load.
 
     python -m bench.inside.sglang_cost NAME --pid SCHEDULER [--streams 32] [--pairs 8]
 
-For an SGLang that was started with bench/inside/toggle on PYTHONPATH and with
-`--load-snapshot-publish-interval 1`. In each window it reads the tokens that the engine counted
-(`GET /v1/loads`) and the CPU time of the scheduler process, which a crowded machine falsifies less
-than tokens per second.
+SGLang must be started with bench/inside/toggle on PYTHONPATH and with
+`--load-snapshot-publish-interval 1`. The order is off on, on off (ABBA). Each window measures the
+tokens that the engine counted (`GET /v1/loads`) and the CPU time of the scheduler process. The CPU
+time depends less on other processes than tokens per second.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from typing import NamedTuple
 from bench.inside.sglang_truth import ask
 from llmtop.engines.state.state_directory import StateDirectory
 
-ON, OFF = 16384, 16383
+ON, OFF = 16384, 16383  # values of max_prefill_tokens: the toggle removes the hooks at odd ones
 SETTLE_S = 1.0
 
 
 class Window(NamedTuple):
-    """One window. cpu_us: of the scheduler's process, for each token."""
+    """The result of one window. cpu_us: CPU microseconds of the scheduler process per token."""
 
     tokens_per_s: float
     cpu_us: float
 
 
 class Engine:
-    """The engine under test."""
+    """The engine under test. pid: of its scheduler process."""
 
     def __init__(self, name: str, pid: int) -> None:
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
@@ -45,24 +45,24 @@ class Engine:
         self.socket, self.url, self.pid = Path(record.live_socket), record.url, pid
 
     def tokens(self) -> float:
-        """Tokens decoded so far."""
+        """The tokens decoded so far."""
         with urllib.request.urlopen(f"{self.url}/v1/loads", timeout=60) as answer:
-            told = json.load(answer)
-        return float(told["loads"][0]["decode_moments"][5])
+            document = json.load(answer)
+        return float(document["loads"][0]["decode_moments"][5])
 
     def cpu_s(self) -> float:
-        """The scheduler's CPU time so far."""
+        """The CPU seconds of the scheduler process so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def switch(self, value: int) -> None:
-        """Hooks on or off."""
+        """Switch the hooks on or off. value: ``ON`` or ``OFF``."""
         changes = {"max_prefill_tokens": value}
         (done,) = ask(self.socket, op="set", changes=changes, by="bench", wait_s=10)["changes"]
         assert done["outcome"] == "applied", done
 
     def window(self, value: int, seconds: float) -> Window:
-        """One window with the hooks on or off."""
+        """Measure one window. value: ``ON`` or ``OFF``."""
         self.switch(value)
         time.sleep(SETTLE_S)
         tokens, cpu, begun = self.tokens(), self.cpu_s(), time.monotonic()
@@ -72,15 +72,15 @@ class Engine:
 
 
 def interval(ratios: list[float]) -> str:
-    """The mean of on over off less 1, with 95 % by Student's t for eight pairs or so."""
-    middle, n = statistics.mean(ratios), len(ratios)
+    """The mean of the ratios on / off as a change, with its 95 % interval by Student's t."""
+    mean, n = statistics.mean(ratios), len(ratios)
     t = {6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}.get(n, 2.4)
     half = t * statistics.stdev(ratios) / n**0.5
-    return f"{middle - 1:+.2%} ({middle - half - 1:+.2%} to {middle + half - 1:+.2%}, n={n})"
+    return f"{mean - 1:+.2%} ({mean - half - 1:+.2%} to {mean + half - 1:+.2%}, n={n})"
 
 
 def main() -> None:
-    """See above."""
+    """Start the load, measure all pairs, and print both results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
     parser.add_argument("--pid", type=int, required=True)
@@ -89,8 +89,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     given = parser.parse_args()
     engine = Engine(given.name, given.pid)
-    lasts = given.pairs * 2 * (given.seconds + SETTLE_S + 2) + 60
-    flags = ("-c", str(given.streams), "-d", f"{lasts:g}", "--prompt-tokens", "16")
+    load_s = given.pairs * 2 * (given.seconds + SETTLE_S + 2) + 60
+    flags = ("-c", str(given.streams), "-d", f"{load_s:g}", "--prompt-tokens", "16")
     command = [sys.executable, "-m", "llmtop", "load", given.name, *flags, "--output-tokens", "200"]
     quiet = subprocess.DEVNULL
     load = subprocess.Popen(command, stdout=quiet, stderr=quiet)

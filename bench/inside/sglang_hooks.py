@@ -1,9 +1,10 @@
-"""What the plugin's hooks cost SGLang's scheduler thread, and a look at a long queue.
+"""Measures the cost of the plugin's hooks and of a request table on SGLang's scheduler thread.
 
     python -m bench.inside.sglang_hooks [--rows 1 32 256 1024] [--waiting 100000]
 
-On stand-ins: a step is SGLang's three calls with nothing in them, with and without the hooks, in
-turns; the difference is what the hooks cost. The thread's own CPU time, for others share the cores.
+No engine runs. A step is SGLang's three calls with empty bodies, with and without the hooks in
+turn. The difference is the cost of the hooks. All times are CPU times of the thread, because other
+processes share the cores.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ class Mode:
 
 
 class Lengths:
-    """The lengths of a batch: their sum is a call."""
+    """The lengths of a batch. SGLang's type has a method ``sum``."""
 
     def sum(self) -> int:
         return 1
 
 
 def request(number: int) -> Any:
-    """One that decodes, or waits."""
+    """A request that decodes or waits."""
     stamps = SimpleNamespace(
         scheduler_recv_time=1.0 + number * 1e-3,
         forward_entry_time=0.0,
@@ -59,7 +60,7 @@ def request(number: int) -> Any:
 
 
 class Scheduler:
-    """SGLang's, empty."""
+    """SGLang's scheduler with empty methods."""
 
     def __init__(self, rows: int, waiting: int) -> None:
         self.server_args = SimpleNamespace(tp_size=1, pp_size=1, dp_size=1)
@@ -90,7 +91,7 @@ class Scheduler:
 
 
 def steps(scheduler: Any, inside: Any) -> float:
-    """CPU seconds of one step."""
+    """The CPU seconds of one step. inside: the hooks, None without them."""
     begun = time.thread_time()
     for _ in range(STEPS):
         if inside is not None:
@@ -102,7 +103,7 @@ def steps(scheduler: Any, inside: Any) -> float:
 
 
 def main() -> None:
-    """See above."""
+    """Measure and print the hooks, then the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 32, 256, 1024])
     parser.add_argument("--waiting", type=int, default=100_000)
@@ -123,8 +124,7 @@ def main() -> None:
             f"{rows:5} rows: {statistics.median(costs) * 1e6:6.1f} us a step ({low:.1f}-{high:.1f})"
         )
     scheduler = Scheduler(256, given.waiting)
-    told = SchedulerIntrospection(scheduler, Ranks(scheduler), log).introspection
-    view = told.view
+    view = SchedulerIntrospection(scheduler, Ranks(scheduler), log).introspection.view
     ids = [one.rid for one in scheduler.waiting_queue[:5000:100]]
     begun = time.thread_time()
     assert len(table(view, time.time(), 1, ids=ids)["requests"]) == 50

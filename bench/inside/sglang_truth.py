@@ -1,11 +1,12 @@
-"""Does a running engine's inside say what its counters and its clients say? Tokens and TTFT.
+"""Compares the introspection of a running SGLang with its counters and its client: tokens and TTFT.
 
     python -m bench.inside.sglang_truth NAME [--streams 1 8 32] [--seconds 20]
 
-For an SGLang that `llmtop run` started, and nobody else uses. At each number of streams it prints
-the tokens of the step ring, of the engine's counters and of the client, and the TTFT percentiles of
-the scheduler, of the HTTP process and of the client: its first bytes, by the kernel's receive
-stamps (the first tokens of a byte-level model may have no text).
+The SGLang must be started by `llmtop run` and have no other client. For each number of streams it
+prints the tokens by the step ring, by the engine's counters and by the client. It also prints the
+TTFT percentiles of the scheduler, of the HTTP process and of the client. The client's TTFT ends at
+the first byte, by the kernel's receive time stamp. The first token would be later, because the
+first tokens of a byte-level model may have no text.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ QUANTILES = (0.5, 0.95, 0.99)
 
 
 def ask(path: Path, **request: Any) -> dict[str, Any]:
-    """One exchange with a socket of the plugin."""
+    """Send a request to a socket of the plugin. Returns its answer, which must be ``ok``."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(path))
         connection.sendall(json.dumps(request).encode() + b"\n")
@@ -43,12 +44,12 @@ def ask(path: Path, **request: Any) -> dict[str, Any]:
 
 
 def steps(path: Path, since: int) -> tuple[int, list[dict[str, float]]]:
-    """The steps since then, and the number of the last one."""
+    """The steps after step ``since``. Returns the number of the last one, and the steps."""
     found: list[dict[str, float]] = []
     while True:
-        told = ask(path, op="steps", since=since)
-        assert told["lost"] == 0, "the ring was overwritten: read more often"
-        raw, names = base64.b64decode(told["data"]), told["columns"]
+        answer = ask(path, op="steps", since=since)
+        assert answer["lost"] == 0, "the ring was overwritten: read more often"
+        raw, names = base64.b64decode(answer["data"]), answer["columns"]
         row = struct.Struct(f"<{len(names)}d")
         new = [dict(zip(names, values, strict=True)) for values in row.iter_unpack(raw)]
         found += new
@@ -58,14 +59,14 @@ def steps(path: Path, since: int) -> tuple[int, list[dict[str, float]]]:
 
 
 def histogram(path: Path, name: str) -> LatencyHistogram:
-    """One of the latencies so far."""
-    told = ask(path, op="latencies")["histograms"][name]
-    buckets = {int(index): int(count) for index, count in told["buckets"]}
-    return LatencyHistogram(told["count"], told["sum_s"], told["min_s"], told["max_s"], buckets)
+    """The histogram of a latency so far."""
+    found = ask(path, op="latencies")["histograms"][name]
+    buckets = {int(index): int(count) for index, count in found["buckets"]}
+    return LatencyHistogram(found["count"], found["sum_s"], found["min_s"], found["max_s"], buckets)
 
 
 def counted(url: str) -> dict[str, float]:
-    """The engine's own counters."""
+    """The sums of the engine's own counters, by name."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
         text = answer.read().decode()
     sums = dict.fromkeys(COUNTERS, 0.0)
@@ -77,7 +78,7 @@ def counted(url: str) -> dict[str, float]:
 
 
 def load(name: str, streams: int, seconds: float, saved: Path, more: Sequence[str]) -> None:
-    """Streams with new prompts, each finished; what each saw is saved."""
+    """Send a closed-loop load. The requests and their results are saved to ``saved``."""
     flags = ("-c", str(streams), "-d", f"{seconds:g}", "--save", str(saved), "--json")
     command = [sys.executable, "-m", "llmtop", "load", name, *flags, *more]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -86,20 +87,21 @@ def load(name: str, streams: int, seconds: float, saved: Path, more: Sequence[st
 def compare(
     engine: Mapping[str, LatencyHistogram], rows: Sequence[Mapping[str, Any]], streams: int
 ) -> None:
-    """TTFT where it was measured, and how far the HTTP process's is from the client's."""
+    """Print the TTFT percentiles of each place, and the difference between the HTTP process and the
+    client."""
     client = [row["first_byte_s"] - row["sent_s"] for row in rows]
     print(f"{streams:4} streams, n={len(client)}: ttft in ms")
     for q in QUANTILES:
         inside = {name: found.quantile(q) for name, found in engine.items()}
-        told = " ".join(f"{name} {(value or 0) * 1e3:9.1f}" for name, value in inside.items())
-        theirs = nearest_rank(client, q)
-        off = (inside["http"] or 0) - theirs
-        print(f"     p{q * 100:<3g} {told}  client {theirs * 1e3:9.1f}", end="")
-        print(f"  http - client {off * 1e3:+8.1f} ms ({off / theirs:+.1%})")
+        places = " ".join(f"{name} {(value or 0) * 1e3:9.1f}" for name, value in inside.items())
+        client_s = nearest_rank(client, q)
+        off = (inside["http"] or 0) - client_s
+        print(f"     p{q * 100:<3g} {places}  client {client_s * 1e3:9.1f}", end="")
+        print(f"  http - client {off * 1e3:+8.1f} ms ({off / client_s:+.1%})")
 
 
 def main() -> None:
-    """See above."""
+    """Measure and print each number of streams."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
@@ -118,7 +120,7 @@ def main() -> None:
         before = {place: histogram(where, "ttft") for place, where in places.items()}
         start = counted(record.url)
         load(given.name, streams, given.seconds, given.saved, more)
-        time.sleep(1.5)  # the last step's result, and counters of what has just ended
+        time.sleep(1.5)  # until the last step and the counters of the last requests are known
         since, made = steps(path, since)
         end = counted(record.url)
         after = {place: histogram(where, "ttft") for place, where in places.items()}

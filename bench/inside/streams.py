@@ -1,11 +1,11 @@
-"""So many streams of completions, renewed as they end, for as long as asked; and what each got.
-
-A raw client: it looks for the first event and for the end, and at nothing else. A client that looks
-for the first text would wait longer, because the first tokens of a byte-level model may have none.
-The first event is stamped by the kernel: a late client is not a late server. Each stream keeps its
-connection, as clients do: a new one waits for the server's loop once more, to be accepted.
+"""A closed loop of completion streams with a minimal client, which measures TTFT.
 
     python -m bench.inside.streams URL --streams 64 --seconds 20
+
+The client looks only for the first event and for the end of an answer. It does not look for the
+first text, because the first tokens of a byte-level model may have none. The kernel stamps the
+first event, so a delay of the client does not count. Each stream keeps its connection, like usual
+clients: a new connection must first be accepted by the server's event loop.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ WORDS = (
 
 # Not in Python's socket module before 3.14; the stamp is a timespec of two 64-bit numbers.
 SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
-END = b"\r\n0\r\n\r\n"  # of an answer in chunks
+END = b"\r\n0\r\n\r\n"  # the end of an answer in chunked encoding
 TIMESPEC = struct.Struct("@qq")
 
 
 class Seen(Struct):
-    """What the streams got. ttft: seconds, by the moment at which the request was sent."""
+    """The results of the streams. ttft: (time of sending in unix seconds, TTFT in seconds)."""
 
     ttft: list[tuple[float, float]] = field(default_factory=list)
     finished: int = 0
@@ -57,7 +57,7 @@ class Streams:
         self.seen = Seen()
 
     async def run(self, seconds: float) -> Seen:
-        """Send for so long; what is in flight then is served to its end."""
+        """Send requests for so many seconds, then wait for those in flight."""
         until = time.monotonic() + seconds
         await asyncio.gather(*(self._keep(number, until) for number in range(self._count)))
         return self.seen
@@ -119,10 +119,10 @@ class Streams:
 
 
 async def _received(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> tuple[bytes, float]:
-    """What has come, and when the kernel got it: unix seconds."""
+    """The received bytes, and when the kernel received them, unix seconds."""
     while True:
         try:
-            data, told, _, _ = sock.recvmsg(1 << 16, 64)
+            data, ancillary, _, _ = sock.recvmsg(1 << 16, 64)
         except BlockingIOError:
             ready = loop.create_future()
             loop.add_reader(sock, ready.set_result, None)
@@ -131,7 +131,7 @@ async def _received(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> tup
             finally:
                 loop.remove_reader(sock)
             continue
-        for level, kind, stamp in told:
+        for level, kind, stamp in ancillary:
             if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
                 seconds, nanoseconds = TIMESPEC.unpack(stamp[: TIMESPEC.size])
                 return data, seconds + nanoseconds / 1e9
@@ -139,7 +139,7 @@ async def _received(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> tup
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    """The command line; what it prints."""
+    """Parse the arguments and run. Returns what the program prints as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("--model", default="small")

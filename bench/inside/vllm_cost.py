@@ -1,14 +1,13 @@
-"""What introspection costs a running vLLM: on and off by turns, in one engine, under one load.
+"""Measures the cost of introspection in a running vLLM: on and off in turn under one load.
 
     python -m bench.inside.vllm_cost URL --socket SOCKET --pid PID --switch FILE --streams 64
 
 The engine runs with bench/inside/switch on its PYTHONPATH and FILE in LLMTOP_BENCH_SWITCH. The
-order is on off, off on, on off, ... The ratio of each pair is on to off; the result is their
-geometric mean with the 95 % interval of Student's t. Output tokens are vLLM's own counter. A pair
-with a window in which the engine made no token compares nothing: it is left out and counted.
-Beside it stands a direct measurement: the CPU time of the hooks, as a share of the time of the
-engine's thread and of the event loop of a front end. It holds what the hooks do, not what they
-cause elsewhere.
+order is on off, off on, on off, ... Each pair gives a ratio on / off. The result is the geometric
+mean of the ratios with its 95 % interval by Student's t. Output tokens are vLLM's own counter. A
+pair with a window without tokens has no ratio. It is left out and counted. The result also has a
+direct measurement: the CPU time of the hooks, as a share of the time of the engine's thread and of
+the event loop of a front end. It does not include effects of the hooks elsewhere.
 """
 
 from __future__ import annotations
@@ -30,7 +29,9 @@ import psutil
 T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 T_975 |= {11: 2.201, 15: 2.131, 19: 2.093, 23: 2.069}
 RAMP_S = 8.0
-LOAD_S = 3600.0  # the load is ended when all is measured: under 512 streams /metrics takes seconds
+# The load ends when the measurement ends. Its duration is not known: with 512 streams, a request to
+# /metrics takes seconds.
+LOAD_S = 3600.0
 HOOKS = ("hooks_share_of_thread", "hooks_us_a_step")
 MEASURES = ("tokens_per_s", "step_s", "cpu_s_per_1000_tokens")
 
@@ -38,8 +39,9 @@ Window = dict[str, float | None]
 Pair = dict[str, Window]
 
 
-class Look:
-    """The engine at one moment: its tokens, its steps and the CPU time of its processes."""
+class Snapshot:
+    """Totals of the engine at one moment: tokens, steps, recorded steps (of the ring), and the CPU
+    seconds of its processes."""
 
     def __init__(self, url: str, path: Path, switch: Path, processes: list[psutil.Process]) -> None:
         with urllib.request.urlopen(f"{url}/metrics", timeout=120) as answer:
@@ -60,7 +62,7 @@ def hooks_s(switch: Path, kind: str) -> float:
 
 
 def recorded(path: Path) -> int:
-    """How many steps the ring has had so far."""
+    """The number of steps that the ring has recorded so far."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
         connection.connect(str(path))
@@ -75,7 +77,7 @@ def _sum(text: str, name: str) -> float:
 
 
 def window(seconds: float, tokens: float, steps: float, cpu_s: float) -> Window:
-    """What a window measured; None where it has nothing to divide by, or to compare."""
+    """The measures of a window; None where a value is 0 and gives no ratio."""
     return {
         "tokens_per_s": tokens / seconds if tokens > 0 else None,
         "step_s": seconds / steps if steps > 0 else None,
@@ -84,7 +86,8 @@ def window(seconds: float, tokens: float, steps: float, cpu_s: float) -> Window:
 
 
 def compare(pairs: list[Pair]) -> dict[str, dict[str, float | None]]:
-    """On to off, by measure. n: the pairs in it; left_out: those that lack a value."""
+    """The ratio on / off with its interval, by measure. n: pairs with a ratio. left_out: pairs
+    without one."""
     found: dict[str, dict[str, float | None]] = {}
     for name in MEASURES:
         both = [(pair["on"][name], pair["off"][name]) for pair in pairs]
@@ -94,7 +97,7 @@ def compare(pairs: list[Pair]) -> dict[str, dict[str, float | None]]:
 
 
 def interval(ratios: list[float]) -> dict[str, float | None]:
-    """The geometric mean of the ratios, and its 95 % interval: None of fewer than two."""
+    """The geometric mean of the ratios and its 95 % interval; no interval for fewer than two."""
     if not ratios:
         return {"value": None, "low": None, "high": None, "n": 0.0}
     logs = [math.log(ratio) for ratio in ratios]
@@ -108,10 +111,10 @@ def interval(ratios: list[float]) -> dict[str, float | None]:
 
 
 def measure(args: argparse.Namespace, load: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """The comparison, while a load runs.
+    """Measure all pairs while a load runs.
 
-    SystemExit when steps were recorded while it was off, or none while it was on and tokens were
-    made; and when the load ended.
+    Exits when the load ends, when steps were recorded while introspection was off, or when none
+    were recorded while it was on and the engine made tokens.
     """
     server = psutil.Process(args.pid)
     processes = [server, *server.children(recursive=True)]
@@ -123,9 +126,9 @@ def measure(args: argparse.Namespace, load: subprocess.Popen[bytes]) -> dict[str
         for arm in ("on", "off") if number % 2 == 0 else ("off", "on"):
             args.switch.write_text(arm)
             time.sleep(args.settle)
-            before = Look(args.url, args.socket, args.switch, processes)
+            before = Snapshot(args.url, args.socket, args.switch, processes)
             time.sleep(args.window)
-            after = Look(args.url, args.socket, args.switch, processes)
+            after = Snapshot(args.url, args.socket, args.switch, processes)
             if load.poll() is not None:
                 sys.exit("the load ended before everything was measured")
             tokens, steps = after.tokens - before.tokens, after.steps - before.steps
@@ -167,7 +170,7 @@ def load_command(args: argparse.Namespace, seconds: float) -> list[str]:
 
 
 def under_load(args: argparse.Namespace) -> dict[str, Any]:
-    """Start the load, wait until it is full, compare."""
+    """Start the load, wait until all streams run, and measure."""
     load = subprocess.Popen(load_command(args, LOAD_S), stdout=subprocess.DEVNULL)
     try:
         time.sleep(args.ramp)
@@ -178,7 +181,7 @@ def under_load(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """The parser of the command line."""
     found = argparse.ArgumentParser(description=__doc__)
     found.add_argument("url")
     found.add_argument("--socket", type=Path, required=True, help="the live-option socket")
@@ -197,7 +200,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Measure, print, and write to a file."""
+    """Measure, print the ratios, and write the result to a file."""
     args = parser().parse_args()
     result = under_load(args)
     text = json.dumps(result, indent=1)

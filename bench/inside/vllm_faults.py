@@ -1,10 +1,10 @@
-"""Each part of introspection made to raise inside a running vLLM, one behind the other.
+"""Injects a fault into each part of introspection inside a running vLLM, one after another.
 
     python -m bench.inside.vllm_faults URL SOCKET --switch FILE --out faults.json
 
 The engine runs with bench/inside/switch on its PYTHONPATH and FILE in LLMTOP_BENCH_SWITCH. After
-each fault: introspection must be off and report why, the engine must answer, and every stream that
-was open must end whole. Then it is revived, and must show steps again.
+each fault, introspection must be off and report the reason. The engine must answer, and every open
+stream must end normally. Then introspection is restored and must show steps again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def healthy(url: str) -> bool:
 
 
 async def give_up(url: str, model: str) -> None:
-    """Send a request and hang up behind its first token."""
+    """Send a request and close the connection after its first token."""
     stream = asyncio.create_task(Streams(url, model, 1, WORDS, (500, 500)).run(0.1))
     await asyncio.sleep(2.0)
     stream.cancel()
@@ -45,7 +45,7 @@ async def give_up(url: str, model: str) -> None:
 
 
 async def one(args: argparse.Namespace, part: str) -> dict[str, Any]:
-    """Break one part under a load, and revive it."""
+    """Break one part under a load, and restore it. Returns the result."""
     inside = EngineInside(args.socket, timeout_s=30.0)
     loop = asyncio.get_running_loop()
     try:
@@ -53,21 +53,21 @@ async def one(args: argparse.Namespace, part: str) -> dict[str, Any]:
         load = asyncio.create_task(streams.run(4.0))
         await asyncio.sleep(1.0)
         args.switch.write_text(f"break:{part}")
-        told = await inside.abilities()
+        status = await inside.abilities()
         until = loop.time() + WITHIN_S
-        while "steps" in told.abilities and loop.time() < until:
+        while "steps" in status.abilities and loop.time() < until:
             await asyncio.sleep(0.2)
             if part == "row":
                 await asyncio.gather(inside.requests(), return_exceptions=True)
-            if load.done():  # some parts run only when a request comes, or when one is given up
+            if load.done():  # some parts run only when a request arrives or is aborted
                 await give_up(args.url, args.model)
-            told = await inside.abilities()
+            status = await inside.abilities()
         seen = await load
         again = await Streams(args.url, args.model, 2, WORDS, TOKENS).run(0.5)
         found = {
             "part": part,
-            "off": "steps" not in told.abilities,
-            "reason": told.missing.get("steps"),
+            "off": "steps" not in status.abilities,
+            "reason": status.missing.get("steps"),
             "healthy": healthy(args.url),
             "streams": seen.finished + again.finished,
             "failed": seen.failed + again.failed,
@@ -82,7 +82,7 @@ async def one(args: argparse.Namespace, part: str) -> dict[str, Any]:
 
 
 async def all_of_them(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """One part behind the other."""
+    """Break all parts, one after another."""
     found = []
     for part in args.parts:
         found.append(await one(args, part))
@@ -91,7 +91,7 @@ async def all_of_them(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure, print, and write to a file."""
+    """Run, print each result, and write all to a file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("socket", type=Path)

@@ -1,9 +1,10 @@
-"""How fast vLLM's front ends refuse a request above the queue limit, and whether the limit holds.
+"""Measures how fast vLLM's front ends refuse requests above the queue limit.
 
     python -m bench.inside.vllm_gate URL SOCKET --streams 80 --limit 4 --out gate.json
 
-A load keeps the queue full. Beside it single requests are sent, streaming and not, and the time to
-each 503 is taken. The limit is set through all front ends, and set to 0 in the end.
+A load keeps the queue full. Meanwhile single requests are sent, streaming and not, and the time to
+each status 503 is measured. The result also has the longest queue, which must not exceed the limit.
+The limit is set through all front ends, and set to 0 at the end.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FILL_S = 6.0
 
 
 def probe(url: str, model: str, stream: bool) -> tuple[int, float, str]:
-    """The status of one request, the seconds to it, and when to retry."""
+    """Send one request. Returns its status, the seconds until it, and its header Retry-After."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
     body = {"model": model, "prompt": "one more", "max_tokens": 2, "stream": stream}
@@ -44,7 +45,7 @@ def probe(url: str, model: str, stream: bool) -> tuple[int, float, str]:
 
 
 async def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Fill the queue, probe, open the gate again."""
+    """Fill the queue, set the limit, send probes, and remove the limit."""
     live = WithFrontEnds(RankedLive(args.socket), args.socket)
     load = asyncio.create_task(
         Streams(args.url, args.model, args.streams, WORDS, TOKENS).run(FILL_S + args.seconds)
@@ -86,7 +87,7 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def main() -> None:
-    """Measure, print, and write to a file."""
+    """Measure, print the result, and write it to a file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("socket", type=Path)

@@ -1,8 +1,9 @@
-"""What the hooks of one step take on the engine's thread, and what a table of a long queue takes.
+"""Measures the CPU time of the hooks of one step, and of a request table with a long queue.
 
     python -m bench.inside.vllm_hooks
 
-No engine: plans and outputs are made up, with as many requests as asked. Best of several rounds.
+No engine runs. The scheduler's plans and outputs are synthetic. Printed is the best of several
+rounds.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Output(msgspec.Struct, array_like=True, gc=False):
 
 
 def best(work: Callable[[], object], times: int) -> float:
-    """CPU seconds that one call takes, in the best round."""
+    """The CPU seconds of one call in the best round. times: calls in a round."""
     found = []
     for _ in range(ROUNDS):
         begun = time.thread_time()
@@ -44,7 +45,7 @@ def best(work: Callable[[], object], times: int) -> float:
 
 
 def request(name: str, status: str = "RUNNING") -> Any:
-    """A request as vLLM's scheduler has it."""
+    """A request with the attributes of one in vLLM's scheduler."""
     return SimpleNamespace(
         **{"request_id": name, "arrival_time": time.time(), "num_output_tokens": 5, "priority": 0},
         **{"num_prompt_tokens": 500, "num_tokens": 505, "num_computed_tokens": 504},
@@ -53,7 +54,7 @@ def request(name: str, status: str = "RUNNING") -> Any:
 
 
 def step_of(count: int) -> Callable[[], None]:
-    """All hooks of one step of so many decoding requests."""
+    """A function that calls all hooks of a step with ``count`` decoding requests."""
     from llmtop_live.step_ring import StepRing  # type: ignore[import-not-found]
     from llmtop_vllm.host_gap import HostGap  # type: ignore[import-not-found]
     from llmtop_vllm.request_clocks import RequestClocks  # type: ignore[import-not-found]
@@ -94,7 +95,7 @@ def step_of(count: int) -> Callable[[], None]:
 
 
 def table_of(sort: str) -> Callable[[], object]:
-    """A table of 50 rows, where 512 requests run and a hundred thousand wait."""
+    """A function that makes a table of 50 rows, with 512 running requests and ``QUEUE`` waiting."""
     from llmtop_live.request_table import table  # type: ignore[import-not-found]
     from llmtop_vllm.request_clocks import RequestClocks
     from llmtop_vllm.request_rows import RequestRows  # type: ignore[import-not-found]
@@ -110,7 +111,7 @@ def table_of(sort: str) -> Callable[[], object]:
 
 
 def main() -> None:
-    """Print both."""
+    """Measure and print the hooks, then the tables."""
     for count in (1, 64, 256, 512):
         print(f"hooks of a step of {count:3} requests: {best(step_of(count), STEPS) * 1e6:7.1f} us")
     for sort in ("age", "wait", "kv", "tokens"):

@@ -1,9 +1,9 @@
-"""Whether the numbers from inside a running engine are true: tokens, and times to the first token.
+"""Compares the introspection of a running vLLM with its counters and its client: tokens and TTFT.
 
     python -m bench.inside.vllm_truth URL SOCKET --streams 1 8 32 --seconds 20 --out truth.json
 
-The tokens of the step ring are compared with the engine's own counters. The time to the first token
-by the engine is compared with that of a client, which has the front end and the network besides.
+The tokens of the step ring are compared with the engine's own counters. The TTFT by the engine is
+compared with that of a client, which includes the front end and the network.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ COUNTERS = {
 }
 QUANTILES = (0.5, 0.95, 0.99)
 SETTLE_S = 1.5
-SHARE, ABSOLUTE_S = 0.03, 0.002  # the larger of the two: so far both may be apart
+SHARE, ABSOLUTE_S = 0.03, 0.002  # the allowed difference is the larger of the two
 
 
 def counters(url: str) -> dict[str, float]:
-    """The engine's own counters."""
+    """The sums of the engine's own counters, by our names."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     return {
@@ -45,20 +45,20 @@ def counters(url: str) -> dict[str, float]:
 
 
 def summed(steps: list[Step]) -> dict[str, float]:
-    """The same of the steps in the ring."""
+    """The same sums over the steps of the ring."""
     fields = ("output_tokens", "draft_tokens", "accepted_tokens", "preempted")
     sums = {name: sum(getattr(step, name) or 0 for step in steps) for name in fields}
     return sums | {"prompt_tokens": sum(s.prefill_tokens + (s.cached_tokens or 0) for s in steps)}
 
 
 def quantile(values: list[float], q: float) -> float | None:
-    """The nearest-rank quantile of a list, as the engine's histograms have it; None of none."""
+    """The quantile by nearest rank, like that of the engine's histograms; None without values."""
     ordered = sorted(values)
     return ordered[max(math.ceil(q * len(ordered)), 1) - 1] if ordered else None
 
 
 async def level(args: argparse.Namespace, inside: EngineInside, streams: int) -> dict[str, Any]:
-    """One load, and what both sides say of it."""
+    """Run one load. Returns the numbers of the engine and of the client."""
     await inside.steps()
     before, counted = await inside.latencies(), counters(args.url)
     flags = ["--streams", str(streams), "--seconds", str(args.seconds), "--model", args.model]
@@ -71,13 +71,13 @@ async def level(args: argparse.Namespace, inside: EngineInside, streams: int) ->
     lost = 0
     while not output.done():
         await asyncio.wait({output}, timeout=0.5)
-        brought = await inside.steps()
-        steps, lost = [*steps, *brought.steps], lost + brought.lost
+        new = await inside.steps()
+        steps, lost = [*steps, *new.steps], lost + new.lost
     seen = json.loads(await output)
     await client.wait()
     await asyncio.sleep(SETTLE_S)
-    brought = await inside.steps()
-    steps, lost = [*steps, *brought.steps], lost + brought.lost
+    new = await inside.steps()
+    steps, lost = [*steps, *new.steps], lost + new.lost
     after, counted_after = await inside.latencies(), counters(args.url)
     client_ttft = [ttft for _, ttft in seen["ttft"]]
     found: dict[str, LatencyHistogram] = {
@@ -111,8 +111,8 @@ async def level(args: argparse.Namespace, inside: EngineInside, streams: int) ->
     }
 
 
-def told(found: dict[str, Any]) -> str:
-    """A level in words: TTFT of the client and of the engine, and how far they are apart."""
+def summary(found: dict[str, Any]) -> str:
+    """The result of a load in lines of text: TTFT of both sides, their difference, and tokens."""
     ttft, tokens = found["ttft"], found["tokens"]
     n = f"n={ttft['client_n']}/{ttft['engine_n']}, {found['failed']} failed"
     lines = [f"{found['streams']:4} streams, {n}, {found['lost']} steps lost"]
@@ -134,20 +134,20 @@ def told(found: dict[str, Any]) -> str:
 
 
 async def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """All levels, one behind the other."""
+    """Run all loads, one after another."""
     inside = EngineInside(args.socket, timeout_s=30.0)
     try:
         found = []
         for streams in args.streams:
             found.append(await level(args, inside, streams))
-            print(told(found[-1]), flush=True)
+            print(summary(found[-1]), flush=True)
         return found
     finally:
         inside.close()
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """The parser of the command line."""
     found = argparse.ArgumentParser(description=__doc__)
     found.add_argument("url")
     found.add_argument("socket", type=Path)
@@ -161,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Measure, print, and write to a file."""
+    """Measure, print each result, and write all to a file."""
     args = parser().parse_args()
     result = asyncio.run(measure(args))
     if args.out:

@@ -40,21 +40,24 @@ def test_one_pair_has_no_interval() -> None:
     assert (tokens["low"], tokens["high"]) == (None, None)
 
 
-def look(at_s: float, *causes: str) -> dict[str, object]:
-    told = [{"cause": one, "share": 0.5, "words": one, "knob": None} for one in causes]
-    return why_causes.look(at_s, {"state": "near_knee", "causes": told, "steps": 9})
+def entry(at_s: float, *causes: str) -> dict[str, object]:
+    found = [{"cause": one, "share": 0.5, "words": one, "knob": None} for one in causes]
+    return why_causes.entry(at_s, {"state": "near_knee", "causes": found, "steps": 9})
 
 
-def test_the_first_cause_counts_and_looks_without_any_are_no_failure() -> None:
-    seen = [look(0.5), look(1.5, "decode", "prefill"), look(2.5, "prefill"), look(3.5, "prefill")]
+def test_the_first_cause_counts_and_answers_without_any_are_no_failure() -> None:
+    seen = [entry(0.5), entry(1.5, "decode", "prefill"), entry(2.5, "prefill")]
+    seen.append(entry(3.5, "prefill"))
     found = why_causes.verdict("prefill", seen)
     assert (found["first_right_s"], found["share_of_looks_right"]) == (2.5, 0.5)
     assert found["named_first"] == {"nothing": 1, "decode": 1, "prefill": 2}
-    assert "first right after 2.5 s, 50% of looks" in why_causes.line({"cause": "prefill", **found})
+    assert "first right after 2.5 s, 50% of answers" in why_causes.line(
+        {"cause": "prefill", **found}
+    )
 
 
-def test_a_scenario_without_a_look_and_one_that_failed_are_said() -> None:
+def test_a_scenario_without_an_answer_and_one_that_failed_are_named() -> None:
     none = why_causes.line({"cause": "decode", **why_causes.verdict("decode", [])})
-    assert "never right, no look" in none
+    assert "never right, no answer" in none
     failed = why_causes.line({"cause": "decode", "failed": "llmtop why why-causes --json"})
     assert "failed: llmtop why" in failed

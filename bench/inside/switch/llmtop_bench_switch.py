@@ -1,14 +1,16 @@
-"""A vLLM plugin for measurements: takes llmtop's hooks out of a running engine, and breaks them.
+"""A vLLM plugin for benchmarks: it removes llmtop's hooks from a running engine, or breaks them.
 
-The file named by LLMTOP_BENCH_SWITCH holds one word. ``off``: vLLM's own methods are called,
-without a test. ``on``: llmtop's are back. Both arms of a comparison then run in one engine, one
-behind the other. ``break:NAME``: this part of llmtop's raises from now on. ``revive``: all of it is
-whole and installed again, so that the next part can be broken in the same engine.
+The file named by LLMTOP_BENCH_SWITCH has one word:
 
-The CPU seconds that llmtop's hooks take are summed up beside it, in FILE.engine.PID for the
-engine's thread and in FILE.front_end.PID for the event loop of a front end.
+- ``off``: vLLM's own methods are called directly.
+- ``on``: llmtop's hooks are installed again. So both arms of a comparison run in one engine.
+- ``break:NAME``: this part of llmtop's introspection raises an error at each call.
+- ``revive``: all parts are restored and installed, so that the next part can be broken.
 
-With LLMTOP_BENCH_ASYNC vLLM schedules asynchronously on a CPU too, which it else refuses.
+The total CPU seconds of llmtop's hooks are written to FILE.engine.PID for the engine's thread, and
+to FILE.front_end.PID for the event loop of a front end.
+
+With LLMTOP_BENCH_ASYNC, vLLM uses asynchronous scheduling on a CPU, which it refuses otherwise.
 """
 
 from __future__ import annotations
@@ -19,15 +21,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-LOOK_S = 0.02
+POLL_S = 0.02
 MISSING = object()
-PATCHES: list[tuple[Any, str, Any, Any]] = []  # owner, name, what was there, what is there
+PATCHES: list[tuple[Any, str, Any, Any]] = []  # owner, name, original, replacement
 ENGINES: list[Any] = []
 SERVERS: list[Any] = []
 
 
 def register() -> None:
-    """The entry point."""
+    """The entry point of the plugin."""
     path = os.environ.get("LLMTOP_BENCH_SWITCH")
     if os.environ.get("LLMTOP_BENCH_ASYNC"):
         _schedule_asynchronously()
@@ -119,14 +121,14 @@ def _remembering(patch: Any) -> Any:
 def _follow(path: Path, meters: list[Meter]) -> None:
     before, on, broken = "on", True, []
     while True:
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
         for meter in meters:
             meter.write(path)
         try:
             word = path.read_text().strip()
         except OSError:
             continue
-        if word in ("", before):  # empty: it is being written
+        if word in ("", before):  # an empty file is about to be written
             continue
         before = word
         if word in ("on", "off") and on != (word == "on"):

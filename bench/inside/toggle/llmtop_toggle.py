@@ -1,6 +1,6 @@
-"""A SGLang plugin that takes off llmtop's hooks while max_prefill_tokens is odd.
+"""An SGLang plugin for benchmarks: it removes llmtop's hooks while max_prefill_tokens is odd.
 
-So what they cost is measured on one engine under one load.
+So their cost can be measured on one engine under one load.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def register() -> None:
-    """The entry point."""
+    """The entry point of the plugin."""
     import llmtop_sglang  # type: ignore[import-not-found]
     from llmtop_sglang.scheduler_introspection import (  # type: ignore[import-not-found]
         LOOP,
