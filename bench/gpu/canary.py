@@ -122,13 +122,13 @@ class Bench:
             *("--watch", f"{given.watch_s:g}s", "--slo", given.slo, "--json"),
         ]
         begun = time.monotonic()
-        said: list[dict[str, Any]] = []
+        output: list[dict[str, Any]] = []
         changed_at = reverted_at = None
         child = self._begin(*words)
         assert child.stdout is not None and child.stderr is not None
         for line in child.stderr:
             at = self._since(begun)
-            said.append({"at_s": at, "said": line.strip()})
+            output.append({"at_s": at, "said": line.strip()})
             if changed_at is None and "->" in line:
                 changed_at = at
             reverted_at = at if re.search(r": put back\b", line) else reverted_at
@@ -148,7 +148,7 @@ class Bench:
             "reverted_after_s": reverted,
             "limits_now": self.limits(),
             "running_now": self.running(),
-            "said": said,
+            "said": output,
         }
 
     def good(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Engine:
         """The number of running requests."""
         return self.metric("vllm:num_requests_running")
 
-    def seen(self, condition: Callable[[], bool], within_s: float) -> float | None:
+    def wait_for(self, condition: Callable[[], bool], within_s: float) -> float | None:
         """Wait for a condition. Returns the seconds, None when it was false for ``within_s``."""
         begun = time.monotonic()
         while not condition():
@@ -127,12 +127,12 @@ def batch_limits(engine: Engine) -> dict[str, Any]:
 
     def cap(value: int, reached: Callable[[float], bool], evict: bool = False) -> None:
         step = engine.change("max_num_seqs", value, evict)
-        step["seen_s"] = engine.seen(lambda: reached(engine.running), 20)
+        step["seen_s"] = engine.wait_for(lambda: reached(engine.running), 20)
         step["running"] = engine.running
         steps.append(step)
 
     with engine.load("--shape", RAMP, *LENGTHS) as load:
-        reached = engine.seen(lambda: engine.running >= 480, 120)
+        reached = engine.wait_for(lambda: engine.running >= 480, 120)
         cap(64, lambda n: n <= 64)
         time.sleep(SETTLE_S)
         cap(512, lambda n: n >= 480)
@@ -160,7 +160,7 @@ def speculation(engine: Engine, drafts: int) -> dict[str, Any]:
     steps: list[dict[str, Any]] = []
     flags = ("-c", "32", "-d", "55", *LENGTHS, "--repetitive", "--temperature", "0")
     with engine.load(*flags) as load:
-        engine.seen(lambda: engine.running >= 30, 60)
+        engine.wait_for(lambda: engine.running >= 30, 60)
         steps.append({"option": "as launched", "output_tokens_per_s": engine.rate()})
         for value in (0, drafts, 1):
             step = engine.change("num_speculative_tokens", value)
@@ -175,7 +175,7 @@ def speculation(engine: Engine, drafts: int) -> dict[str, Any]:
             def reached(evict: bool = evict) -> bool:
                 return (engine.running <= 8) is evict
 
-            step["seen_s"] = engine.seen(reached, 20)
+            step["seen_s"] = engine.wait_for(reached, 20)
             step["output_tokens_per_s"] = engine.rate()
             steps.append(step)
         out, _ = load.communicate(timeout=300)

@@ -35,7 +35,7 @@ END = b"\r\n0\r\n\r\n"  # the end of an answer in chunked encoding
 TIMESPEC = struct.Struct("@qq")
 
 
-class Seen(Struct):
+class Results(Struct):
     """The results of the streams. ttft: (time of sending in unix seconds, TTFT in seconds)."""
 
     ttft: list[tuple[float, float]] = field(default_factory=list)
@@ -54,13 +54,13 @@ class Streams:
         self._model, self._count = model, count
         self._words, self._tokens = words, tokens
         self._random = random.Random(count)
-        self.seen = Seen()
+        self.results = Results()
 
-    async def run(self, seconds: float) -> Seen:
+    async def run(self, seconds: float) -> Results:
         """Send requests for so many seconds, then wait for those in flight."""
         until = time.monotonic() + seconds
         await asyncio.gather(*(self._keep(number, until) for number in range(self._count)))
-        return self.seen
+        return self.results
 
     async def _keep(self, number: int, until: float) -> None:
         turn = 0
@@ -70,9 +70,9 @@ class Streams:
                 try:
                     sock = sock or await self._connected()
                     await self._one(sock, f"{number} {turn} {self._random.random()}")
-                    self.seen.finished += 1
+                    self.results.finished += 1
                 except (OSError, ValueError):
-                    self.seen.failed += 1
+                    self.results.failed += 1
                     if sock is not None:
                         sock.close()
                     sock = None
@@ -112,7 +112,7 @@ class Streams:
                 raise ValueError("not served, or cut off")
             if not first and b"data: {" in tail + data:
                 first = True
-                self.seen.ttft.append((sent, came - sent))
+                self.results.ttft.append((sent, came - sent))
             tail = (tail + data)[-64:]
         if b"[DONE]" not in tail:
             raise ValueError("cut off")
@@ -149,8 +149,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     parser.add_argument("--tokens", type=int, nargs=2, default=(40, 80))
     args = parser.parse_args(argv)
     streams = Streams(args.url, args.model, args.streams, tuple(args.words), tuple(args.tokens))
-    seen = asyncio.run(streams.run(args.seconds))
-    return {"finished": seen.finished, "failed": seen.failed, "ttft": seen.ttft}
+    results = asyncio.run(streams.run(args.seconds))
+    return {"finished": results.finished, "failed": results.failed, "ttft": results.ttft}
 
 
 if __name__ == "__main__":

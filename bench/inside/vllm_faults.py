@@ -62,15 +62,15 @@ async def one(args: argparse.Namespace, part: str) -> dict[str, Any]:
             if load.done():  # some parts run only when a request arrives or is aborted
                 await give_up(args.url, args.model)
             status = await inside.abilities()
-        seen = await load
+        results = await load
         again = await Streams(args.url, args.model, 2, WORDS, TOKENS).run(0.5)
         found = {
             "part": part,
             "off": "steps" not in status.abilities,
             "reason": status.missing.get("steps"),
             "healthy": healthy(args.url),
-            "streams": seen.finished + again.finished,
-            "failed": seen.failed + again.failed,
+            "streams": results.finished + again.finished,
+            "failed": results.failed + again.failed,
         }
         args.switch.write_text("revive")
         await asyncio.sleep(0.5)

@@ -62,8 +62,8 @@ def explain(seen: Observation) -> Explanation:
     chosen.sort(key=lambda pair: (-pair[0], pair[1].value))
     causes = [_found(cause, share, seen, shares) for share, cause in chosen]
     if client:
-        place = 0 if finding.level <= Level.NEAR_KNEE else len(causes)
-        causes.insert(place, _found(Cause.CLIENT, None, seen, shares))
+        position = 0 if finding.level <= Level.NEAR_KNEE else len(causes)
+        causes.insert(position, _found(Cause.CLIENT, None, seen, shares))
     if not causes:
         causes = [_remainder(seen, shares)]
     return _explanation(seen, finding, tuple(causes), shares)

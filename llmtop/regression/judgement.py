@@ -124,8 +124,8 @@ def _judged(
     paired: bool,
 ) -> Judgement:
     probability = 1 - ERROR / measure_count
-    reach = t_quantile(probability, found.freedom) * found.error
-    low, high = found.middle - reach, found.middle + reach
+    half_width = t_quantile(probability, found.freedom) * found.error
+    low, high = found.middle - half_width, found.middle + half_width
     limit = math.log(budget.limit)
     if budget.higher_is_better:
         worse, good = high < limit, low > limit

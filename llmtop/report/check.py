@@ -44,8 +44,8 @@ def check_sections(run: Run) -> list[Section]:
     for name, title in (("baseline_runs", "Runs of the baseline"), ("runs", "Runs of this engine")):
         if runs := items(document, name):
             tables = tuple(
-                latency_table(one, f"Run {place}: {rate(number(one, 'output_tokens_per_s'))} tok/s")
-                for place, one in enumerate(runs, 1)
+                latency_table(one, f"Run {index}: {rate(number(one, 'output_tokens_per_s'))} tok/s")
+                for index, one in enumerate(runs, 1)
             )
             sections.append(Section(f"{title}: {run.label}", tables=tables))
     return sections

@@ -135,14 +135,14 @@ def change(ratio: float | None) -> str:
 def _ratios(run: Run, findings: list[Any]) -> Chart:
     """The change of each measure from A to B with its interval. The line at 0 means no change."""
     points, spans, words = [], [], []
-    for place, one in enumerate(findings, 1):
+    for index, one in enumerate(findings, 1):
         ratio, low, high = (number(one, name) for name in ("ratio", "low", "high"))
         name = NAMES.get(text(one, "measure"), text(one, "measure"))
         if ratio is not None:
-            points.append((float(place), (ratio - 1) * 100))
-            words.append(f"{place} {name} {change(ratio)}")
+            points.append((float(index), (ratio - 1) * 100))
+            words.append(f"{index} {name} {change(ratio)}")
             if low is not None and high is not None:
-                spans.append((float(place), (low - 1) * 100, (high - 1) * 100))
+                spans.append((float(index), (low - 1) * 100, (high - 1) * 100))
     zero = Series("no change", ((0.5, 0.0), (len(findings) + 0.5, 0.0)), role="limit")
     changes = Series("B against A, %", tuple(points), tuple(spans), "dots")
     return Chart(
@@ -156,7 +156,7 @@ def _ratios(run: Run, findings: list[Any]) -> Chart:
 
 def _pairs(run: Run) -> Table:
     rows = []
-    for place, pair in enumerate(items(run.document, "pairs"), 1):
+    for index, pair in enumerate(items(run.document, "pairs"), 1):
         runs = items(pair, "runs")
         order = text(pair, "order", limit=8)
         counted = flag(pair, "counted")
@@ -164,7 +164,7 @@ def _pairs(run: Run) -> Table:
         for arm, one in zip(order, runs, strict=False):
             rows.append(
                 (
-                    str(place),
+                    str(index),
                     note,
                     arm,
                     rate(number(one, "output_tokens_per_s")),

@@ -128,13 +128,13 @@ def _use(run: Run, one: Any) -> str:
 
 def _tried(run: Run, tried: list[Any]) -> Table:
     rows = []
-    for place, one in enumerate(tried, 1):
+    for index, one in enumerate(tried, 1):
         interval = _interval(one)
         shares = [share for share in _list(one, "in_time_share") if share is not None]
         requests = [n for n in _list(one, "requests") if n is not None]
         rows.append(
             (
-                str(place),
+                str(index),
                 settings_words(at(one, "settings")),
                 _use(run, one),
                 rate(_mean(one)),
@@ -160,15 +160,15 @@ def _span(ends: list[str]) -> str:
 def _chart(run: Run, tried: list[Any]) -> tuple[Chart, ...]:
     """The mean of each setting with its interval, and its forecast."""
     points, spans, expected, words = [], [], [], []
-    for place, one in enumerate(tried, 1):
+    for index, one in enumerate(tried, 1):
         mean, interval = _mean(one), _interval(one)
         if mean is not None:
-            points.append((float(place), mean))
-            words.append(f"{place} {settings_words(at(one, 'settings'))}: {rate(mean)}")
+            points.append((float(index), mean))
+            words.append(f"{index} {settings_words(at(one, 'settings'))}: {rate(mean)}")
         if interval is not None:
-            spans.append((float(place), *interval))
-        if (by := number(one, "expected_goodput_per_s")) is not None:
-            expected.append((float(place), by))
+            spans.append((float(index), *interval))
+        if (forecast := number(one, "expected_goodput_per_s")) is not None:
+            expected.append((float(index), forecast))
     if not points:
         return ()
     series = [Series("measured, mean of its runs", tuple(points), tuple(spans), "dots")]

@@ -89,23 +89,24 @@ def ratio(
     own = n - 1
     more = min(common.freedom, own) if common is not None else 0
     share = own / (own + more)
-    rest = (1 - share) * common.variance if common is not None else 0.0
-    reach = t_quantile(1 - (1 - confidence) / 2, own + more) ** 2 / n
-    var_a = share * variance([first for first, _ in pairs]) + rest
-    var_b = share * variance([second for _, second in pairs]) + rest
-    both = share * sum((x - a) * (y - b) for x, y in pairs) / own
-    return Ratio(b / a, *_fieller(a, b, reach * var_a, reach * var_b, reach * both), n, confidence)
+    pooled = (1 - share) * common.variance if common is not None else 0.0
+    scale = t_quantile(1 - (1 - confidence) / 2, own + more) ** 2 / n
+    var_a = share * variance([first for first, _ in pairs]) + pooled
+    var_b = share * variance([second for _, second in pairs]) + pooled
+    covariance = share * sum((x - a) * (y - b) for x, y in pairs) / own
+    low, high = _fieller(a, b, scale * var_a, scale * var_b, scale * covariance)
+    return Ratio(b / a, low, high, n, confidence)
 
 
 def _fieller(
-    a: float, b: float, var_a: float, var_b: float, both: float
+    a: float, b: float, var_a: float, var_b: float, covariance: float
 ) -> tuple[float, float | None]:
     """Fieller's interval: all ratios x for which (b - x a)^2 is at most t^2 times its variance.
 
-    var_a, var_b, both: the variances and the covariance of the means, each times t^2. The upper end
+    a, b: the means. var_a, var_b, covariance: of the means, each times t^2. The upper end
     is None where ``a`` may be 0.
     """
-    square, half, rest = a * a - var_a, a * b - both, b * b - var_b
+    square, half, rest = a * a - var_a, a * b - covariance, b * b - var_b
     root = math.sqrt(max(0.0, half * half - square * rest))
     if square > 0:
         return max(0.0, (half - root) / square), (half + root) / square

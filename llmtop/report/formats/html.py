@@ -19,12 +19,12 @@ def page(report: Report, made: str) -> str:
     """The whole page. made: when it was made, in words."""
     drawn = 0
     parts = []
-    for place, section in enumerate(report.sections):
-        parts.append(_section(section, place, drawn))
+    for index, section in enumerate(report.sections):
+        parts.append(_section(section, index, drawn))
         drawn += len(section.charts)
     contents = "".join(
-        f'<li><a href="#s{place}">{escape(section.title)}</a></li>'
-        for place, section in enumerate(report.sections)
+        f'<li><a href="#s{index}">{escape(section.title)}</a></li>'
+        for index, section in enumerate(report.sections)
     )
     cautions = "".join(f"<li>{escape(one)}</li>" for one in report.cautions)
     return (
@@ -45,8 +45,8 @@ def page(report: Report, made: str) -> str:
     )
 
 
-def _section(section: Section, place: int, drawn: int) -> str:
-    parts = [f'<section id="s{place}">', f"<h2>{escape(section.title)}</h2>"]
+def _section(section: Section, index: int, drawn: int) -> str:
+    parts = [f'<section id="s{index}">', f"<h2>{escape(section.title)}</h2>"]
     parts += [f"<p>{escape(words)}</p>" for words in section.paragraphs]
     if section.code:
         parts.append(f'<pre tabindex="0"><code>{escape(section.code)}</code></pre>')

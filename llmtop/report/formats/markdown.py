@@ -64,7 +64,7 @@ def _section(section: Section) -> list[str]:
 
 
 def _table(table: Table) -> str:
-    marks = ["---:" if place in table.numeric else "---" for place in range(len(table.columns))]
+    marks = ["---:" if column in table.numeric else "---" for column in range(len(table.columns))]
     lines = [_row(table.columns), "| " + " | ".join(marks) + " |"]
     lines += [_row(row) for row in table.rows]
     return f"{plain(table.caption)}\n\n" + "\n".join(lines)
