@@ -1,9 +1,9 @@
-"""What reading one token of context costs a step, from steps with equally many requests. Pure.
+"""Estimates the cost of reading one token of context, from steps with equally many requests. Pure.
 
-A steady load of long contexts has the same number of requests in every step. Then the number of
-requests tells nothing about the cost of load. But contexts grow by one token a request and step,
-and the time of the steps grows with them. On one H200, 96 contexts of 5,000 tokens of an 8B model
-took 14 of 20 ms of each step.
+A steady load of long contexts has the same number of requests in every step. So the number of
+requests gives no estimate of the cost of load. But each context grows by one token per step, and
+the time of the steps grows with them. On one H200, 96 contexts of 5,000 tokens of an 8B model took
+14 of the 20 ms of each step.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from collections.abc import Sequence
 
 from llmtop.engines.core.steps import Step
 
-LEAST = 60  # steps
-GROUP = 3  # steps with equally many requests, at least
-BLOCKS = 16  # of consecutive steps: neighbours share their disturbances, so a block counts as one
-CERTAIN = 4.0  # times its standard error
-SMALLEST, LARGEST = 0.2, 0.95  # of the median step. Less is noise, more is not context alone.
+LEAST = 60  # steps that an estimate needs
+GROUP = 3  # steps with equally many requests that are compared, at least
+BLOCKS = 16  # of consecutive steps: the errors of neighbours are correlated, so a block counts once
+CERTAIN = 4.0  # the cost must be this many times its standard error
+# The share of the median step that the contexts must take. Less is noise, more has other causes.
+SMALLEST, LARGEST = 0.2, 0.95
 
 
 def context_cost(steps: Sequence[Step]) -> float | None:
-    """Seconds for one token of context; None where the steps do not tell it for certain.
+    """Seconds for one token of context; None where the estimate is not certain.
 
     steps: in the order in which they ended. Only those without prompt tokens and drafts count.
 
-    The regression compares steps only with steps of the same half that had equally many requests:
-    a GPU that becomes slower at one moment is no cost of contexts. Its standard error is that of
-    blocks of consecutive steps (a cluster-robust variance).
+    The regression compares a step only with steps of the same half that had equally many requests.
+    So a GPU that becomes slower at one moment does not look like a cost of contexts. The standard
+    error is cluster-robust: its clusters are blocks of consecutive steps.
     """
     plain = [
         (step.requests, float(step.context_tokens), device_s(step))
@@ -55,28 +56,28 @@ def context_cost(steps: Sequence[Step]) -> float | None:
 
 
 def device_s(step: Step) -> float:
-    """The time of the device in a step, seconds."""
+    """The seconds of a step on the device, without the gap of the host."""
     return step.duration_s - (step.host_gap_s or 0.0)
 
 
 def _centred(plain: Sequence[tuple[int, float, float]]) -> list[tuple[float, float]]:
-    """Context and seconds of each step, less the means of the steps that it is compared with."""
+    """Context and seconds of each step minus the means of its group. (0, 0) in a small group."""
     groups: dict[tuple[bool, int], list[int]] = {}
-    for place, (requests, _, _) in enumerate(plain):
-        groups.setdefault((2 * place < len(plain), requests), []).append(place)
+    for index, (requests, _, _) in enumerate(plain):
+        groups.setdefault((2 * index < len(plain), requests), []).append(index)
     found = [(0.0, 0.0)] * len(plain)
-    for places in groups.values():
-        if len(places) < GROUP:
+    for members in groups.values():
+        if len(members) < GROUP:
             continue
-        context = sum(plain[place][1] for place in places) / len(places)
-        seconds = sum(plain[place][2] for place in places) / len(places)
-        for place in places:
-            found[place] = plain[place][1] - context, plain[place][2] - seconds
+        context = sum(plain[index][1] for index in members) / len(members)
+        seconds = sum(plain[index][2] for index in members) / len(members)
+        for index in members:
+            found[index] = plain[index][1] - context, plain[index][2] - seconds
     return found
 
 
 def _error(centred: Sequence[tuple[float, float]], cost: float) -> float:
-    """The standard error of the cost, times the spread of the contexts."""
+    """The standard error of the cost, times the sum of squares of the centred contexts."""
     size = math.ceil(len(centred) / BLOCKS)
     blocks = [centred[start : start + size] for start in range(0, len(centred), size)]
     sums = [

@@ -1,4 +1,4 @@
-"""How many times as long steps take as steps with the same contents took before. Pure."""
+"""Computes the time of steps over the time of earlier steps with the same contents. Pure."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from llmtop.engines.core.steps import Step
 
 LEAST = 10  # steps without prompt tokens that are compared
 LEAST_WINDOW = 20  # steps in the window
-LEAST_EARLIER = 200  # steps, for a fit that others are compared with
-LONGER = 1.2  # contexts, from which on steps do not compare: attention takes longer
+LEAST_EARLIER = 200  # earlier steps that a fit needs
+LONGER = 1.2  # ratio of mean contexts above which steps are not compared: attention takes longer
 
 _Kind = tuple[int, int]
 
 
 class UsualSteps:
-    """Earlier steps, which others are compared with.
+    """Earlier steps, with which the steps of a window are compared.
 
-    What a comparison needs of them is computed when it is first needed, and only once.
+    Their medians and their fit are computed only once, when they are first needed.
     """
 
     def __init__(self, steps: Sequence[Step] = ()) -> None:
         self._steps = steps
 
     def slowdown(self, window: Sequence[Step]) -> float | None:
-        """Window over earlier; None where they do not compare."""
+        """The time of the steps in the window over that of the earlier ones; None for unknown."""
         if len(window) < LEAST_WINDOW:
             return None
         alike = self._alike(window)
@@ -39,14 +39,14 @@ class UsualSteps:
         context, usual = mean_context(window), mean_context(self._steps)
         if context is not None and usual and context > LONGER * usual:
             return None
-        # Contents that were not seen then.
+        # No earlier step had the contents of the window.
         return _by_fit(window, self._fitted) if self._fitted is not None else None
 
     def _alike(self, window: Sequence[Step]) -> float | None:
-        """The median over the time of the window, against the median of earlier steps with the
-        same contents.
+        """The median ratio of a step's time to the median of earlier steps of its kind, weighted by
+        the steps' times.
 
-        What the launch takes longer than before is left out: then the CPU is slower, not the GPU.
+        A longer launch than before is not counted, because then the CPU is slower, not the GPU.
         """
         found = []
         for step in window:
@@ -77,7 +77,7 @@ class UsualSteps:
 
 
 def _middle(found: list[tuple[float, float]]) -> float:
-    """The value at half of the weight, of values with weights."""
+    """The weighted median of (value, weight) pairs."""
     found.sort()
     sums = list(accumulate(weight for _, weight in found))
     return found[bisect(sums, sums[-1] / 2)][0]
@@ -94,7 +94,8 @@ def _plain(step: Step) -> bool:
 
 
 def _kind(step: Step) -> _Kind:
-    """Steps of one kind differ by a quarter in requests and by a fifth in context at most."""
+    """The kind of a step. Steps of one kind differ by at most a quarter in requests and by at most
+    a fifth in mean context."""
     requests, size = step.requests, step.requests.bit_length()
     context = (step.context_tokens or 0) / requests
     return size * 4 + (requests * 4 >> size), int(math.log(max(1.0, context), LONGER))

@@ -116,9 +116,10 @@ def fit(steps: Sequence[Step], newest: Sequence[Step] = ()) -> StepFit | None:
 
 
 def _beside_context(steps: Sequence[Step], cost: float) -> StepFit | None:
-    """The fit of what is left of the steps' time beside their contexts, of a known cost a token.
+    """The fit of the steps' time without the time of their contexts.
 
-    Where all steps have about as many requests, the rest of the time is taken as fixed.
+    cost: seconds for one token of context. Where all steps have about equally many requests, the
+    remaining time is taken as fixed.
     """
     if any(step.context_tokens is None for step in steps):
         return None
@@ -147,7 +148,7 @@ def _beside_context(steps: Sequence[Step], cost: float) -> StepFit | None:
 
 
 def _token_cost(rows: Sequence[Row], fixed: float) -> float | None:
-    """Seconds for a prompt token beyond the fixed time; None where too few steps have any."""
+    """The seconds of a prompt token, above the fixed time; None where too few steps have any."""
     with_prompt = [(row[2], row[-1] - fixed) for row in rows if row[2] > 0]
     if len(with_prompt) < LEAST_PREFILLS:
         return None
