@@ -1,4 +1,4 @@
-"""The entry of the command line: commands by name, and the one place that prints errors.
+"""The entry point of the command line. It finds commands by name, and it alone prints errors.
 
 Each command is a module in a room of ``llmtop.cli`` (``common.command_table``). It is imported only
 when it is called: ``--help`` and ``ps`` must not wait for the screen's modules.
@@ -30,14 +30,14 @@ from llmtop.cli.screen.tour_options import TourFlags, speed_flag
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-LINE_CHARS = 600  # of an error: a name that was typed may be ten thousand
+LINE_CHARS = 600  # longest line of an error; a typed name may have ten thousand characters
 
 
 class Commands(click.Group):
     """The commands of the table, each imported when it is first needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of the table, which is the order of use."""
+        """Return the names in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -56,7 +56,7 @@ class Commands(click.Group):
             name = meaning(args[0], COMMANDS)
             if name is not None:
                 args = [name, *args[1:]]
-            elif not ctx.resilient_parsing:  # a shell that completes wants no error
+            elif not ctx.resilient_parsing:  # shell completion must not raise errors
                 known = "the commands are " + ", ".join(COMMANDS)
                 hint = guess(args[0], COMMANDS) or known
                 raise UsageError(f"there is no command {args[0]!r}", hint)
@@ -81,7 +81,7 @@ class Commands(click.Group):
 
 
 def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    """Print the version and end."""
+    """Print the version and exit."""
     if value and not ctx.resilient_parsing:
         from llmtop.cli.common.program import version
 
@@ -132,15 +132,15 @@ def group(
         dashboard.show(Wiring(), screen=screen)
         return
     if tour is not None:
-        raise UsageError("--tour takes no command", "or: llmtop demo --tour")
+        raise UsageError("--tour takes no command", "for the simulated engine: llmtop demo --tour")
     refuse_misplaced(ctx, ctx.invoked_subcommand)
 
 
 def refuse_misplaced(ctx: click.Context, name: str) -> None:
-    """UsageError for an option before a command that does not read it there.
+    """Raise UsageError for an option that stands before the command instead of after it.
 
-    ``llmtop --readonly attach`` must not open a dashboard that changes things. ``--config`` is the
-    one exception, for commands that read the file.
+    The command would ignore it: ``llmtop --readonly attach`` must not open a dashboard that can
+    change an engine. The only exception is ``--config``, for commands that read the file.
     """
     command = group.get_command(ctx, name)
     known = {param.name for param in command.params} if command is not None else set()
@@ -152,24 +152,25 @@ def refuse_misplaced(ctx: click.Context, name: str) -> None:
             continue
         flag = param.opts[0] if ctx.params[option] is not False else param.secondary_opts[0]
         if option in known:
-            raise UsageError(f"{flag} stands before {name}", f"write llmtop {name} {flag}")
+            raise UsageError(f"{flag} must come after {name}", f"write llmtop {name} {flag}")
         raise UsageError(f"{flag} is not an option of {name}", f"see `llmtop {name} --help`")
 
 
 def short(text: str) -> str:
-    """At most so much of a line that it is still one on a wide terminal."""
+    """Cut a line of an error to LINE_CHARS characters."""
     return text if len(text) <= LINE_CHARS else f"{text[: LINE_CHARS - 1]}…"
 
 
-def say(error: LlmtopError) -> None:
-    """Print an error as a person should read it: one line, and a second one for the way out."""
+def print_error(error: LlmtopError) -> None:
+    """Print an error on stderr: the message on one line, the hint on the next."""
     from llmtop.config.faults import ConfigError
     from llmtop.engines.host.safe_text import clean
     from llmtop.printable import printable
 
-    # Of llmtop.toml it names keys and no values: one called HF_TOKEN hides nothing that follows.
+    # A ConfigError contains keys of llmtop.toml but no values. `clean` would redact the words after
+    # a key such as HF_TOKEN.
     message = (printable if isinstance(error, ConfigError) else clean)(error.message)
-    with contextlib.suppress(OSError):  # standard error is full too: the exit code is left
+    with contextlib.suppress(OSError):  # stderr may be full too; the exit code still reports it
         click.echo(f"llmtop: {short(message)}", err=True)
         if error.hint:
             click.echo(f"        {short(clean(error.hint))}", err=True)
@@ -178,12 +179,15 @@ def say(error: LlmtopError) -> None:
 
 
 def check_text(argv: Sequence[str]) -> None:
-    """UsageError for an argument that is not text: it could be neither shown nor sent nor kept."""
+    """Raise UsageError for an argument that cannot be printed, sent or stored as text.
+
+    Numbers must use the digits 0 to 9.
+    """
     for argument in argv:
         if not argument.isascii() and any("\ud800" <= c <= "\udfff" for c in argument):
             raise UsageError(f"{argument!a} is not valid UTF-8")
         if "\0" in argument:
-            raise UsageError(f"{argument!a} holds a NUL character")
+            raise UsageError(f"{argument!a} contains a NUL character")
     for argument in itertools.takewhile(lambda word: word != "--", argv):
         if not argument.isascii():
             from llmtop.cli.common.param_types import check_digits
@@ -192,9 +196,9 @@ def check_text(argv: Sequence[str]) -> None:
 
 
 def check_streams() -> None:
-    """LlmtopError where standard output is closed; the other two are read and written as empty.
+    """Open /dev/null for each closed standard stream; LlmtopError when stdout is closed.
 
-    Else the next file or socket that is opened would get their number, and what is printed.
+    Otherwise the next file or socket would get the stream's descriptor, and with it the output.
     """
     closed = [n for n, s in enumerate((sys.stdin, sys.stdout, sys.stderr)) if s is None]
     for number in closed:
@@ -203,12 +207,14 @@ def check_streams() -> None:
     if 0 in closed:
         sys.stdin = open(os.devnull)  # noqa: SIM115
     if 1 in closed:
-        raise LlmtopError("standard output is closed", "to print nothing: >/dev/null")
+        raise LlmtopError("standard output is closed", "to discard the output: >/dev/null")
 
 
 def was_printing(error: OSError) -> bool:
-    """Whether it came of printing: the buffer forgets what it could not write, so only the place
-    distinguishes a full disk under standard output from one under a file of ours."""
+    """Whether an OSError was raised while printing, not while writing a file of llmtop.
+
+    Only the traceback shows it: after a failed write, the output buffer is empty.
+    """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -216,12 +222,15 @@ def was_printing(error: OSError) -> bool:
 
 
 def discard_output() -> None:
-    """Let what is still to be written go nowhere, so that the interpreter does not complain."""
+    """Send the rest of stdout to /dev/null. Else the interpreter reports an error at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def run_elsewhere(argv: Sequence[str]) -> int | None:
-    """Run a command about engines of another machine there: its exit code. None: it runs here."""
+def run_over_ssh(argv: Sequence[str]) -> int | None:
+    """Run a command with an ``ssh://`` argument on that machine, and return its exit code.
+
+    None when the command must run on this machine.
+    """
     if not any(word.startswith("ssh://") for word in argv):
         return None
     from llmtop.fleet.ssh import forwarded, run_there
@@ -234,7 +243,7 @@ def run_elsewhere(argv: Sequence[str]) -> int | None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line; ends the process with exit code 0, 1, 2 or 130."""
+    """Run the command line; end the process with exit code 0, 1, 2 or 130."""
     sys.exit(run(argv))
 
 
@@ -244,7 +253,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         check_streams()
         follow_output(os.environ)
         check_text(sys.argv[1:] if argv is None else argv)
-        if (code := run_elsewhere(sys.argv[1:] if argv is None else argv)) is not None:
+        if (code := run_over_ssh(sys.argv[1:] if argv is None else argv)) is not None:
             return code
         result: Any = group.main(args=argv, prog_name=NAME, standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -252,23 +261,23 @@ def run(argv: Sequence[str] | None = None) -> int:
         return stop.exit_code
     except click.exceptions.Abort as stop:
         interrupted = by_ctrl_c(stop)
-        say(LlmtopError("interrupted" if interrupted else "stopped"))
+        print_error(LlmtopError("interrupted" if interrupted else "stopped"))
         return INTERRUPTED if interrupted else 1
     except click.UsageError as error:
         hint = f"see `{error.ctx.command_path} --help`" if error.ctx else "see `llmtop --help`"
-        say(UsageError(error.format_message().rstrip("."), hint))
+        print_error(UsageError(error.format_message().rstrip("."), hint))
         return 2
     except click.ClickException as error:
-        say(LlmtopError(error.format_message()))
+        print_error(LlmtopError(error.format_message()))
         return 1
     except UsageError as error:
-        say(error)
+        print_error(error)
         return 2
     except LlmtopError as error:
-        say(error)
+        print_error(error)
         return 1
     except KeyboardInterrupt:
-        say(LlmtopError("interrupted"))
+        print_error(LlmtopError("interrupted"))
         return INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has exited: print nothing.
@@ -277,14 +286,16 @@ def run(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if isinstance(error, OSError) and was_printing(error):
             discard_output()
-            say(LlmtopError(f"standard output cannot be written: {error.strerror or error}"))
+            print_error(
+                LlmtopError(f"standard output cannot be written: {error.strerror or error}")
+            )
             return 1
         if os.environ.get("LLMTOP_TRACEBACK"):
             traceback.print_exc()
-        say(
+        print_error(
             LlmtopError(
-                f"a fault in llmtop itself: {type(error).__name__}: {error}",
-                "set LLMTOP_TRACEBACK=1 to see where, and please report it",
+                f"internal error in llmtop: {type(error).__name__}: {error}",
+                "set LLMTOP_TRACEBACK=1 to see the traceback, and please report it",
             )
         )
         return 1

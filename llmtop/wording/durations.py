@@ -1,16 +1,16 @@
-"""Lengths of time as a person types them."""
+"""Durations as a user types them."""
 
 from __future__ import annotations
 
 import math
 import re
 
-# Digits of other scripts are numbers to Python; somebody who reads the command line takes them for
-# something else. So are underscores between digits.
+# Python also accepts digits of other scripts, and underscores between digits. Here they are
+# refused, because a reader may not recognise them as numbers.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _PART = re.compile(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-WEEK = 7 * 86_400.0  # longer than anything that is waited for
+WEEK = 7 * 86_400.0  # longer than any wait
 
 
 def seconds_of(text: str) -> float | None:
@@ -34,6 +34,6 @@ def seconds_of(text: str) -> float | None:
 
 
 def shown(seconds: float) -> str:
-    """A bound as it may be typed."""
+    """Format a bound as a user may type it, such as ``5m``."""
     unit = next((u for u in ("d", "h", "m", "s") if seconds >= _UNITS[u]), "ms")
     return f"{seconds / _UNITS[unit]:g}{unit}" if seconds else "0"

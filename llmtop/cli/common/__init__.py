@@ -1,1 +1,1 @@
-"""What several commands need: parameter types, output, the configuration file."""
+"""Shared by several commands: parameter types, output, the configuration file."""

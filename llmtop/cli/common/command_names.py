@@ -1,11 +1,11 @@
-"""What people call commands: names that mean one of ours, and what to say to all others."""
+"""Other names for commands: aliases that work, and suggestions for unknown names."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
 
-# Other tools' names for the very same thing; they work.
+# Names of the same command in other tools. They work.
 ALIASES = {
     "list": "ps",
     "ls": "ps",
@@ -17,7 +17,7 @@ ALIASES = {
     "remove": "forget",
     "opts": "options",
 }
-# Names that may mean several things, or nearly one: what to type instead.
+# Names that may mean several commands, or nearly one, and what to type instead.
 GUESSES = {
     "start": "`llmtop run ENGINE MODEL`, or `llmtop restart NAME` for one that is stopped",
     "serve": "`llmtop run ENGINE MODEL`",
@@ -41,21 +41,21 @@ GUESSES = {
     "version": "`llmtop --version`",
     "install": "an engine is installed with pip, in an environment of its own; see `llmtop doctor`",
 }
-_NEAR = 0.6
+_NEAR = 0.6  # least similarity of a suggestion, 0..1, as in difflib
 
 
-def meaning(word: str, verbs: Collection[str]) -> str | None:
-    """The command that a word stands for; None when it stands for none."""
-    found = word if word in verbs else ALIASES.get(word.lower(), word.lower())
-    return found if found in verbs else None
+def meaning(word: str, commands: Collection[str]) -> str | None:
+    """The command that a name or an alias means; None for an unknown name."""
+    found = word if word in commands else ALIASES.get(word.lower(), word.lower())
+    return found if found in commands else None
 
 
-def guess(word: str, verbs: Collection[str]) -> str:
-    """What to type instead of a word that is no command; "" when nothing is near."""
+def guess(word: str, commands: Collection[str]) -> str:
+    """Suggest a command for an unknown name; "" when no name is similar."""
     lower = word.lower()
     if lower in GUESSES:
         return f"did you mean {GUESSES[lower]}?"
-    near = difflib.get_close_matches(lower, [*verbs, *ALIASES, *GUESSES], n=1, cutoff=_NEAR)
+    near = difflib.get_close_matches(lower, [*commands, *ALIASES, *GUESSES], n=1, cutoff=_NEAR)
     if not near:
         return ""
     if near[0] in GUESSES:

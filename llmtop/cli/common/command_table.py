@@ -1,6 +1,6 @@
-"""The table of commands: the room of each one's module, and its line in ``llmtop --help``.
+"""The table of commands: the folder of each command's module, and its line in ``llmtop --help``.
 
-The lines stand here, not in the modules, so that ``--help`` imports no command.
+The lines are here, not in the modules, so that ``--help`` imports no command.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ HEADINGS = {
 
 
 def by_heading() -> dict[str, dict[str, Entry]]:
-    """The commands under their headings; within one in the order of the table."""
+    """The commands by heading, in the order of the table. Empty headings are left out."""
     found: dict[str, dict[str, Entry]] = {heading: {} for heading in HEADINGS.values()}
     for name, entry in COMMANDS.items():
         found[HEADINGS[entry.room]][name] = entry
     return {heading: entries for heading, entries in found.items() if entries}
 
 
-# Of each room in the order of use.
+# Within each room, in the order in which an operator uses them.
 COMMANDS = {
     "demo": Entry("start", "Open the dashboard on a simulated engine under rising load."),
     "run": Entry("start", "Start an engine and open the dashboard on it (or --detach)."),

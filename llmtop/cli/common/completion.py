@@ -6,7 +6,7 @@ import click
 
 from llmtop.cli.common.program import NAME
 
-VARIABLE = "_LLMTOP_COMPLETE"  # the script sets it; click reads it under this name
+VARIABLE = "_LLMTOP_COMPLETE"  # set by the script; the name is the one that click reads
 
 
 @click.command()
@@ -24,6 +24,6 @@ def command(ctx: click.Context, shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None
-    # The base class only fills in the template. The one for bash would also run bash, to check its
-    # version: the script may be written on a machine that has none.
+    # The method of the base class only fills in the template. The one for bash also runs bash to
+    # check its version, but this machine may have no bash.
     click.echo(ShellComplete.source(found(ctx.find_root().command, {}, NAME, VARIABLE)))

@@ -1,4 +1,4 @@
-"""The flag of every verb that reads ``llmtop.toml``."""
+"""``--config``, for every command that reads ``llmtop.toml``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def config_flag(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--config FILE``; the verb gets it as ``config_file``."""
+    """Add ``--config FILE`` to a command, which receives it as ``config_file``."""
     return click.option(
         "--config",
         "config_file",
@@ -22,9 +22,9 @@ def config_flag(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read(config_file: str | None, *, need: bool = False) -> Config:
-    """The file that is meant; the defaults where there is none, unless there is ``need`` of one."""
+    """Read the configuration file. Without a file: the defaults, or an LlmtopError if ``need``."""
     from llmtop.config.file import chosen
 
-    if config_file is None:  # `llmtop --config FILE up` is as good as `llmtop up --config FILE`
+    if config_file is None:  # `llmtop --config FILE up` means the same as `llmtop up --config FILE`
         config_file = click.get_current_context().find_root().params.get("config_file")
     return chosen(config_file, need=need)

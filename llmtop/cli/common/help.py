@@ -1,4 +1,4 @@
-"""``llmtop help [COMMAND]``: what ``--help`` prints, for those who ask in the other order."""
+"""``llmtop help [COMMAND]``: the same as ``llmtop [COMMAND] --help``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from llmtop import UsageError
 @click.pass_context
 def command(ctx: click.Context, words: tuple[str, ...]) -> None:
     """Show the help of llmtop, or of COMMAND."""
-    above = ctx.parent
-    assert above is not None and isinstance(above.command, click.Group)
+    parent = ctx.parent
+    assert parent is not None and isinstance(parent.command, click.Group)
     plain = [word for word in words if not word.startswith("-")]
     if not plain:
-        click.echo(above.get_help())
+        click.echo(parent.get_help())
         return
     if len(plain) > 1:
         raise UsageError(f"help is for one command, not {len(plain)}")
-    name, found, _ = above.command.resolve_command(above, plain)
+    name, found, _ = parent.command.resolve_command(parent, plain)
     assert found is not None and name is not None
-    settings = {**above.command.context_settings, **found.context_settings}
-    with click.Context(found, info_name=name, parent=above, **settings) as inner:
+    settings = {**parent.command.context_settings, **found.context_settings}
+    with click.Context(found, info_name=name, parent=parent, **settings) as inner:
         click.echo(found.get_help(inner))

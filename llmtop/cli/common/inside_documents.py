@@ -1,6 +1,6 @@
 """The JSON documents of ``why``, ``steps``, ``requests`` and ``abort``, and their schemas.
 
-null is unknown, never zero. docs/reference/json.md describes the fields.
+null means unknown, never zero. docs/reference/json.md describes the fields.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ class StepEntry(msgspec.Struct, frozen=True):
 
 
 class MeansEntry(msgspec.Struct, frozen=True):
-    """Mean decode steps over a window, of an engine that shows no single ones; see
-    ``engines.core.steps.StepMeans``."""
+    """Mean decode step over a window, for an engine that reports no single steps.
+
+    See ``engines.core.steps.StepMeans``.
+    """
 
     window_s: float
     steps: int
@@ -59,8 +61,10 @@ class MeansEntry(msgspec.Struct, frozen=True):
 
 
 class StepsDocument(msgspec.Struct, frozen=True):
-    """The last steps of an engine, oldest first. lost: steps missing between them. means: where
-    only means are known, else null."""
+    """The last steps of an engine, oldest first. lost: number of steps missing between them.
+
+    means: null unless only means are known.
+    """
 
     name: str
     ranks: int
@@ -90,7 +94,7 @@ class RequestEntry(msgspec.Struct, frozen=True):
 
 
 class RequestsDocument(msgspec.Struct, frozen=True):
-    """The requests inside an engine. running, waiting: all of them, not only those listed."""
+    """The requests inside an engine. running, waiting: counts of all, not only of those listed."""
 
     name: str
     time: float
@@ -124,8 +128,10 @@ Named = Literal[
 
 
 class KnobEntry(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to"}):
-    """An option that would change a cause. expected: by name, for the load of now. basis: whether
-    that is a forecast or an estimate, and where it is none, why."""
+    """An option that would reduce a cause. expected: measures by name, under the current load.
+
+    basis: whether they are a forecast or an estimate; if there are none, why.
+    """
 
     option: str
     before: int | float | bool | str | None
@@ -136,7 +142,7 @@ class KnobEntry(msgspec.Struct, frozen=True, rename={"before": "from", "after": 
 
 
 class CauseEntry(msgspec.Struct, frozen=True):
-    """One cause. share: of the time of a request, 0..1."""
+    """One cause. share: its part of the time of requests, 0..1."""
 
     cause: Named
     share: float | None
@@ -147,8 +153,10 @@ class CauseEntry(msgspec.Struct, frozen=True):
 
 
 class WhyDocument(msgspec.Struct, frozen=True):
-    """What limits an engine. causes: the largest first, at least one. steps: how many the shares
-    are computed from."""
+    """What limits an engine. causes: at least one, the largest first.
+
+    steps: number of steps that the shares are computed from.
+    """
 
     name: str
     simulated: bool
@@ -172,8 +180,8 @@ DOCUMENTS: dict[str, tuple[type[msgspec.Struct], str]] = {
 def schema(name: str) -> dict[str, Any]:
     """JSON Schema 2020-12 of one of ``DOCUMENTS``; published in docs/schema."""
     kind, title = DOCUMENTS[name]
-    made = msgspec.json.schema(kind)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **made}
+    content = msgspec.json.schema(kind)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **content}
 
 
 def steps_document(name: str, found: Steps) -> dict[str, Any]:
@@ -182,15 +190,15 @@ def steps_document(name: str, found: Steps) -> dict[str, Any]:
         StepEntry(**{field: getattr(step, field) for field in StepEntry.__struct_fields__})
         for step in found.steps
     ]
-    made = StepsDocument(name, found.ranks, found.lost, entries, dict(found.missing), None)
-    return msgspec.to_builtins(made)  # type: ignore[no-any-return]
+    document = StepsDocument(name, found.ranks, found.lost, entries, dict(found.missing), None)
+    return msgspec.to_builtins(document)  # type: ignore[no-any-return]
 
 
 def means_document(name: str, found: StepMeans, why: str) -> dict[str, Any]:
-    """The document of ``steps`` where single steps are not shown. why: the reason."""
-    told = {field: getattr(found, field) for field in MeansEntry.__struct_fields__}
-    made = StepsDocument(name, found.ranks, 0, [], {"steps": why}, MeansEntry(**told))
-    return msgspec.to_builtins(made)  # type: ignore[no-any-return]
+    """The document of ``steps`` when single steps are not available. why: the reason."""
+    values = {field: getattr(found, field) for field in MeansEntry.__struct_fields__}
+    document = StepsDocument(name, found.ranks, 0, [], {"steps": why}, MeansEntry(**values))
+    return msgspec.to_builtins(document)  # type: ignore[no-any-return]
 
 
 def requests_document(name: str, found: RequestTable) -> dict[str, Any]:
@@ -199,7 +207,7 @@ def requests_document(name: str, found: RequestTable) -> dict[str, Any]:
         RequestEntry(**{field: getattr(row, field) for field in RequestEntry.__struct_fields__})
         for row in found.rows
     ]
-    made = RequestsDocument(
+    document = RequestsDocument(
         name,
         found.time,
         found.running,
@@ -208,25 +216,25 @@ def requests_document(name: str, found: RequestTable) -> dict[str, Any]:
         found.waiting_looked_at,
         dict(found.missing),
     )
-    return msgspec.to_builtins(made)  # type: ignore[no-any-return]
+    return msgspec.to_builtins(document)  # type: ignore[no-any-return]
 
 
 def abort_document(name: str, done: Aborted) -> dict[str, Any]:
     """The document of ``abort``."""
     refused = [Refusal(ident, reason) for ident, reason in done.refused]
-    made = AbortDocument(name, list(done.aborted), list(done.ended_before), refused)
-    return msgspec.to_builtins(made)  # type: ignore[no-any-return]
+    document = AbortDocument(name, list(done.aborted), list(done.ended_before), refused)
+    return msgspec.to_builtins(document)  # type: ignore[no-any-return]
 
 
 def why_document(name: str, simulated: bool, found: Explanation) -> dict[str, Any]:
     """The document of ``why``."""
     state = None if found.level is Level.UNKNOWN else found.level.name.lower()
-    made = WhyDocument(
+    document = WhyDocument(
         name, simulated, found.time, round(found.window_s, 3), found.steps,
         state,  # type: ignore[arg-type]
         list(found.reasons), [_cause(one) for one in found.causes], dict(found.missing),
     )  # fmt: skip
-    return msgspec.to_builtins(made)  # type: ignore[no-any-return]
+    return msgspec.to_builtins(document)  # type: ignore[no-any-return]
 
 
 def _cause(found: CauseFound) -> CauseEntry:

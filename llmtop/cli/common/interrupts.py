@@ -1,6 +1,6 @@
-"""How a command ends before its time: Ctrl+C, a signal, a connection that is lost.
+"""How a command ends early: Ctrl+C, a signal, or a lost connection.
 
-Every command ends with 130 after Ctrl+C, as a shell expects of what SIGINT ended.
+After Ctrl+C every command exits with 130, the usual exit code of a program that SIGINT ended.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FOLLOWED = "LLMTOP_FOLLOW_OUTPUT"  # as in llmtop.fleet.ssh
 
 
 def by_ctrl_c(error: BaseException | None) -> bool:
-    """Whether Ctrl+C caused an exception. An answer "no" raises click's ``Abort`` too."""
+    """Whether Ctrl+C caused an exception. click raises ``Abort`` for the answer "no" too."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True
@@ -25,25 +25,25 @@ def by_ctrl_c(error: BaseException | None) -> bool:
 
 
 def stop_as_ctrl_c_does() -> None:
-    """Make SIGTERM and SIGHUP end the command as Ctrl+C does: with the results so far, and with
-    options put back. Under nohup a hang-up stays ignored."""
+    """Make SIGTERM and SIGHUP act as Ctrl+C: the command prints its results so far, and puts
+    options back. Under nohup, SIGHUP stays ignored."""
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is signal.SIG_DFL:
             signal.signal(signum, signal.default_int_handler)
 
 
 def follow_output(environ: MutableMapping[str, str], descriptor: int = 1) -> None:
-    """Get SIGHUP when no process reads the output any more, if the caller has asked for it.
+    """If FOLLOWED is set, send SIGHUP to this process when nobody reads its output any more.
 
-    An sshd sends that signal only to commands that have a terminal. The variable is taken out: it
-    is not for what this command starts.
+    sshd sends that signal only to commands with a terminal. The variable is removed from
+    ``environ``, so that child processes do not inherit it.
     """
     if not environ.pop(FOLLOWED, ""):
         return
 
     def wait() -> None:
         ends = select.poll()
-        ends.register(descriptor, 0)  # no event is asked for: the end is always reported
+        ends.register(descriptor, 0)  # poll reports POLLERR and POLLHUP without being asked
         ends.poll()
         os.kill(os.getpid(), signal.SIGHUP)
 

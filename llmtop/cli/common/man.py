@@ -1,4 +1,4 @@
-"""``llmtop man``: the manual page in roff, made from the help of each command."""
+"""``llmtop man``: the manual page in roff, generated from the help of each command."""
 
 from __future__ import annotations
 
@@ -64,8 +64,10 @@ def _options(command: click.Command, ctx: click.Context) -> Iterator[str]:
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    """Paragraphs of a help text. One that begins with click's ``\\b``, or is indented, keeps its
-    lines."""
+    """The paragraphs of a help text, in roff.
+
+    A paragraph that is indented or begins with click's ``\\b`` keeps its line breaks.
+    """
     for block in inspect.cleandoc(text).split("\n\n"):
         fixed = block.startswith("\b")
         lines = block.removeprefix("\b").strip("\n").splitlines()
@@ -85,7 +87,7 @@ def _one_line(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    r"""Plain text as roff: a backslash, a minus and a leading dot would be commands.
+    r"""Escape plain text for roff: backslash, minus, quote, leading dot.
 
     >>> _text("--a \\ b"), _text(".x")
     ('\\-\\-a \\e b', '\\&.x')

@@ -1,4 +1,4 @@
-"""How verbs print: one JSON document on stdout, or a table; messages always on stderr."""
+"""How commands print: a JSON document or a table on stdout, messages on stderr."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ json_flag = click.option(
 
 
 def document(value: Any) -> None:
-    """Print one JSON document. NaN and infinity never appear in it; they become null."""
+    """Print one JSON document. NaN and infinity become null."""
     click.echo(json.dumps(finite(value), indent=2, ensure_ascii=True, allow_nan=False))
 
 
 def finite(value: Any) -> Any:
-    """A copy without NaN and infinity, which JSON does not have; they become null."""
+    """A copy in which NaN and infinity are None, because JSON has neither."""
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
     if isinstance(value, dict):
@@ -53,16 +53,16 @@ def latency(summary: LatencySummary) -> dict[str, Any]:
 
 
 def note(text: str) -> None:
-    """Say something about the work to the person, on stderr."""
+    """Print a message on stderr, with control characters removed."""
     from llmtop.engines.host.safe_text import clean
 
     click.echo(clean(text), err=True)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns, left aligned, two spaces apart. Text is cleaned.
+    """Print left-aligned columns, two spaces apart, with control characters removed.
 
-    Nothing wraps: on a terminal what does not fit is cut.
+    No line wraps: on a terminal, a line that is too long is cut.
     """
     from llmtop.engines.host.safe_text import clean
 
@@ -76,7 +76,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def width() -> int | None:
-    """Columns of the terminal, or the value of COLUMNS; None if unknown: a pipe, a file."""
+    """Columns of the terminal, or the value of COLUMNS; None for a pipe or a file."""
     wide = shutil.get_terminal_size((0, 0)).columns
-    told = os.environ.get("COLUMNS", "")
-    return wide if wide > 0 and (sys.stdout.isatty() or told.isdecimal()) else None
+    override = os.environ.get("COLUMNS", "")
+    return wide if wide > 0 and (sys.stdout.isatty() or override.isdecimal()) else None

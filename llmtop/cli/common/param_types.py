@@ -1,4 +1,4 @@
-"""Kinds of values that flags take, where click's own would let too much through."""
+"""Types of flag values, stricter than those of click."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import click
 from llmtop import UsageError
 from llmtop.wording.durations import WEEK, seconds_of, shown
 
-SPAN = "SECONDS|2m"  # how help shows it
+SPAN = "SECONDS|2m"  # shown in the help
 
 
 class Real(click.FloatRange):
-    """A finite number in a range. NaN is in every range as click compares it."""
+    """A finite number in a range. click alone accepts NaN in every range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the number; a usage error for NaN, infinity, and what is not written with 0 to 9."""
+        """Parse the number; a usage error for NaN, infinity and other digits than 0 to 9."""
         if isinstance(value, str) and not value.isascii():
-            self.fail(f"{value!r} is not a number: it is written with 0 to 9", param, ctx)
+            self.fail(f"{value!r} is not a number with the digits 0 to 9", param, ctx)
         number = super().convert(value, param, ctx)
         if isinstance(number, float) and not math.isfinite(number):
-            self.fail(f"{value} is not a number to work with", param, ctx)
+            self.fail(f"{value} is not a finite number", param, ctx)
         return number
 
 
 class Span(click.ParamType):  # type: ignore[type-arg]  # generic since 8.2
-    """A length of time, in seconds: ``30``, ``500ms``, ``2s``, ``5m``, ``1h`` or ``1h30m``.
+    """A duration in seconds: ``30``, ``500ms``, ``2s``, ``5m``, ``1h`` or ``1h30m``.
 
-    low, high: seconds.
+    low, high: the allowed range, in seconds.
     """
 
     name = "duration"
@@ -39,16 +39,16 @@ class Span(click.ParamType):  # type: ignore[type-arg]  # generic since 8.2
         self._low, self._high = low, high
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        """What help shows for the value."""
+        """The placeholder of the value in the help."""
         return SPAN
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read it; a usage error for what is none, or out of range."""
+        """Parse the duration; a usage error for an invalid one, or one out of range."""
         if isinstance(value, int | float):
             return float(value)
         seconds = seconds_of(str(value))
         if seconds is None:
-            words = "is not a length of time: write seconds, or 500ms, 2s, 5m, 1h"
+            words = "is not a duration: write seconds, or 500ms, 2s, 5m, 1h"
             self.fail(f"{value!r} {words}", param, ctx)
         if not self._low <= seconds <= self._high:
             words = f"is not from {shown(self._low)} to {shown(self._high)}"
@@ -57,9 +57,9 @@ class Span(click.ParamType):  # type: ignore[type-arg]  # generic since 8.2
 
 
 def check_digits(argument: str) -> None:
-    """UsageError for a number that is written with other digits than 0 to 9.
+    """Raise UsageError for a number with other digits than 0 to 9, also after ``NAME=``.
 
-    Also behind a name and ``=``. Words and paths may hold any characters.
+    Words and paths may contain any characters.
     """
     value = argument.rpartition("=")[2]
     if value.isascii() or not any(c.isdigit() and not c.isascii() for c in value):

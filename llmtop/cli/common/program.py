@@ -8,14 +8,14 @@ from pathlib import Path
 import llmtop
 
 NAME = "llmtop"
-SHORT = 9  # hexadecimal digits of a commit that are shown
+SHORT = 9  # number of hexadecimal digits shown of a commit
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
 
 def version(root: Path | None = None) -> str:
-    """The version, such as ``0.1.0``; in a git checkout with the commit: ``0.1.0 (1a2b3c4d5)``.
+    """The version, ``0.1.0``, or in a git checkout with its commit, ``0.1.0 (1a2b3c4d5)``.
 
-    root: the folder above the package, for tests.
+    root: the folder that contains the package; tests pass another one.
     """
     found = commit(root or Path(llmtop.__file__).resolve().parent.parent)
     return f"{llmtop.__version__} ({found[:SHORT]})" if found else llmtop.__version__
@@ -24,12 +24,12 @@ def version(root: Path | None = None) -> str:
 def commit(root: Path) -> str:
     """The commit that is checked out in ``root``; "" when it is no checkout or cannot be read.
 
-    It reads git's own files and runs nothing: a git that is called obeys the configuration in the
-    folder, and may not be installed.
+    It reads the files of git and does not run git. git may not be installed, and it would obey the
+    configuration in the folder.
     """
     try:
         git = root / ".git"
-        if git.is_file():  # a work tree of its own: the file names the folder
+        if git.is_file():  # in a linked work tree, this file contains the path of the folder
             git = root / git.read_text().removeprefix("gitdir:").strip()
         head = (git / "HEAD").read_text().strip()
         if head.startswith("ref:"):
@@ -40,8 +40,8 @@ def commit(root: Path) -> str:
 
 
 def _resolve(git: Path, ref: str) -> str:
-    """The commit of a branch; in its own file, or in packed-refs."""
-    shared = git / "commondir"  # of a work tree: where the branches are
+    """The commit of a branch, from the branch's own file or from packed-refs; "" if in neither."""
+    shared = git / "commondir"  # in a linked work tree, the path of the folder with the branches
     folder = git / shared.read_text().strip() if shared.is_file() else git
     if (folder / ref).is_file():
         return (folder / ref).read_text().strip()

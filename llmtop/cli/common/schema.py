@@ -1,4 +1,4 @@
-"""``llmtop schema``: the JSON schemas of ``llmtop.toml`` and of what is saved."""
+"""``llmtop schema``: the JSON schemas of ``llmtop.toml``, of saved requests, and of documents."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def command(of: str) -> None:
     from llmtop.fleet import documents as fleet_documents
     from llmtop.loadgen.export import records
 
-    made = {"config": schema, "requests": records.schema, "fleet": fleet_documents.schema}
-    found = made[of]() if of in made else inside_documents.schema(of)
+    makers = {"config": schema, "requests": records.schema, "fleet": fleet_documents.schema}
+    found = makers[of]() if of in makers else inside_documents.schema(of)
     click.echo(json.dumps(found, indent=2))

@@ -1,4 +1,4 @@
-"""The line on stderr that shows how far a long command is."""
+"""The line on stderr that shows the progress of a long command."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ def soon(left_s: float) -> str:
 
 
 class StatusLine:
-    """One line on stderr: replaced in place on a terminal, printed at intervals elsewhere."""
+    """One line on stderr, overwritten in place on a terminal, else printed at intervals.
+
+    quiet: print nothing unless stderr is a terminal. every_s: interval without a terminal.
+    """
 
     def __init__(self, quiet: bool, every_s: float = 5.0) -> None:
         self._live = sys.stderr.isatty()
         self._quiet = quiet and not self._live
         self._every_s = 0.5 if self._live else every_s
-        self._said = -1e9
+        self._shown_at = -1e9
 
     @property
     def due(self) -> bool:
         """Whether ``show`` would print now."""
-        return not self._quiet and time.monotonic() - self._said >= self._every_s
+        return not self._quiet and time.monotonic() - self._shown_at >= self._every_s
 
     def show(self, words: str, *, now: bool = False) -> None:
-        """Show the state, at most once in the interval. now: show it at once."""
+        """Show the progress, at most once per interval. now: ignore the interval."""
         if self._quiet or not (now or self.due):
             return
-        self._said = time.monotonic()
+        self._shown_at = time.monotonic()
         self._write(f"\r\x1b[K{words}" if self._live else words, nl=not self._live)
 
     def keep(self, words: str) -> None:
@@ -50,5 +53,5 @@ class StatusLine:
         try:
             click.echo(words, nl=nl, err=True)
         except OSError as error:
-            if error.errno != errno.EIO:  # EIO: the terminal has hung up
+            if error.errno != errno.EIO:  # EIO: the terminal was closed
                 raise

@@ -1,4 +1,4 @@
-"""``llmtop set 'model=...' OPTION=VALUE --canary N``: on a few engines first, then on the rest."""
+"""``llmtop set 'model=...' OPTION=VALUE --canary N``: change a few engines first, then the rest."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from llmtop.engines.core.options import OptionValue
     from llmtop.operations.wiring import Wiring
 
-EVERY_S = 2.0
-SETTLE_S = 5.0  # after each batch of the rest
+EVERY_S = 2.0  # interval of comparisons
+SETTLE_S = 5.0  # wait after each batch of the rest
 
 
 class Plan(Struct, frozen=True):
-    """What is to be done. watch_s: how long the canaries are compared. limits: the SLO, seconds."""
+    """A canary rollout. select: the selection, such as ``model=llama-*``. options: values as text.
+
+    canaries: number of engines to change first. watch_s: length of the comparison, in seconds.
+    limits: the SLO, in seconds.
+    """
 
     select: str
     options: Mapping[str, str]
@@ -33,17 +37,18 @@ class Plan(Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """The options as they were asked for: ``max_num_seqs=128``."""
+        """The requested options as text: ``max_num_seqs=128``."""
         return ", ".join(f"{name}={text}" for name, text in self.options.items())
 
     @property
     def slo(self) -> str:
-        """The limits in words."""
+        """The limits as text: ``ttft=0.5s``."""
         return ", ".join(f"{name}={limit:g}s" for name, limit in self.limits.items())
 
 
 class Result(Struct, frozen=True):
-    """What was done. changed: the engines that have the new value now."""
+    """The result of a rollout. changed: engines with the new values. reverted: with the old ones
+    again."""
 
     judgement: Judgement
     canaries: tuple[str, ...]
@@ -52,10 +57,11 @@ class Result(Struct, frozen=True):
 
 
 async def carry_out(wiring: Wiring, plan: Plan, say: Callable[[str], None]) -> Result:
-    """Change the canaries, watch, then change the rest or put the canaries back.
+    """Change the canaries, compare them, then change the rest or revert the canaries.
 
-    What was changed is put back too when this is ended by a signal. say: takes each step, which is
-    an event of the engines too.
+    A signal also reverts all changes. say: receives one line for each step; each step is also an
+    event of the engines. Raises UsageError when the selection does not fit, LlmtopError when a
+    change is refused.
     """
     records = selected(plan.select, wiring.supervisor.records())
     if plan.canaries >= len(records):
@@ -84,9 +90,9 @@ async def carry_out(wiring: Wiring, plan: Plan, say: Callable[[str], None]) -> R
         judgement = await _watch(canaries, others, plan, steps)
         steps.judge(judgement)
         if judgement.verdict is Verdict.NOT_WORSE:
-            trouble = await _the_rest(others, canaries, wanted, changed, plan, steps)
-            if trouble:
-                judgement = Judgement(Verdict.WORSE, trouble, judgement.limits)
+            problem = await _change_rest(others, canaries, wanted, changed, plan, steps)
+            if problem:
+                judgement = Judgement(Verdict.WORSE, problem, judgement.limits)
                 steps.judge(judgement)
             else:
                 for one in engines:
@@ -108,16 +114,19 @@ async def carry_out(wiring: Wiring, plan: Plan, say: Callable[[str], None]) -> R
 
 
 def _end(plan: Plan, stays: Sequence[str], reverted: Sequence[str]) -> str:
-    """How a canary ended: which engines have the new value, and which have their own again."""
+    """The end of a rollout: which engines have the new values, and which have the old ones."""
     parts = [f"{named(stays)} with {plan.words}"] if stays else []
-    parts += [f"{named(reverted)} with the values of before"] if reverted else []
+    parts += [f"{named(reverted)} with the old values"] if reverted else []
     return f"ended: {'; '.join(parts)}"
 
 
 async def _resolved(
     engines: Sequence[CanaryEngine], asked: Mapping[str, str]
 ) -> dict[str, dict[str, OptionValue]]:
-    """The values for each engine; notes what each has now. UsageError for what cannot be meant."""
+    """Parse the new values for each engine, and keep its current ones in ``before``.
+
+    Raises UsageError for an unknown option or an invalid value.
+    """
     from llmtop.engines.tuning import resolution
 
     found: dict[str, dict[str, OptionValue]] = {}
@@ -137,7 +146,7 @@ async def _watch(
     plan: Plan,
     steps: CanarySteps,
 ) -> Judgement:
-    """Compare both sides for the time of the watch; a clear verdict ends it sooner."""
+    """Compare both sides for ``plan.watch_s``. Clear harm ends the comparison sooner."""
     for one in (*canaries, *others):
         one.base = await one.counts(plan.limits)
     began = time.monotonic()
@@ -147,8 +156,8 @@ async def _watch(
         left = began + plan.watch_s - time.monotonic()
         await asyncio.sleep(max(0.0, min(EVERY_S, left)))
         for one in canaries:
-            if trouble := await one.trouble():
-                return Judgement(Verdict.WORSE, trouble, {})
+            if problem := await one.problem():
+                return Judgement(Verdict.WORSE, problem, {})
         sides = [await _since(side, plan.limits) for side in (canaries, others)]
         if left <= EVERY_S:
             return judge(sides[0], sides[1])
@@ -167,7 +176,7 @@ async def _since(side: Sequence[CanaryEngine], limits: Mapping[str, float]) -> d
     }
 
 
-async def _the_rest(
+async def _change_rest(
     others: Sequence[CanaryEngine],
     canaries: Sequence[CanaryEngine],
     wanted: Mapping[str, Mapping[str, OptionValue]],
@@ -175,7 +184,7 @@ async def _the_rest(
     plan: Plan,
     steps: CanarySteps,
 ) -> str:
-    """Change the rest in batches; why it was stopped, "" when all have it."""
+    """Change the rest in batches. Returns why it stopped, "" when all engines have the values."""
     by_name = {one.name: one for one in others}
     parts = batches(list(by_name), len(canaries))
     for number, names in enumerate(parts, 1):
@@ -189,13 +198,13 @@ async def _the_rest(
         steps.take(words, *names, level="change")
         await asyncio.sleep(min(SETTLE_S, plan.watch_s))
         for one in changed:
-            if trouble := await one.trouble():
-                return trouble
+            if problem := await one.problem():
+                return problem
     return ""
 
 
 async def _put_back(changed: Sequence[CanaryEngine], why: str, steps: CanarySteps) -> list[str]:
-    """Give each engine the values that it had; those that do not take them are named."""
+    """Restore the old values. Returns the names of the engines that accepted them."""
     done = []
     for one in changed:
         try:

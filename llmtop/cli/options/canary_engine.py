@@ -1,4 +1,4 @@
-"""The engines of a canary: which are meant, how each serves, and how it is changed."""
+"""The engines of a canary rollout: their selection, their measurement, their change."""
 
 from __future__ import annotations
 
@@ -26,40 +26,42 @@ if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring
 
 KEYS = ("model", "engine", "name")
-WORK = "the canary"  # how a change is called that a killed llmtop left
-PATIENCE_S = 5.0  # beside a start or on a full machine, an engine that serves answers late
-AGAIN_S = 0.5
+WORK = "the canary"  # names the cause of changes that a killed llmtop left in force
+# How long a problem must last that may pass: on a busy machine, a healthy engine answers late.
+PATIENCE_S = 5.0
+RETRY_S = 0.5
 
 
-class Trouble(Struct, frozen=True):
-    """Why an engine does not serve, "" when it does. passing: it may be over at the next look."""
+class Problem(Struct, frozen=True):
+    """Why an engine does not serve; words is "" when it does. transient: it may pass by itself."""
 
     words: str = ""
-    passing: bool = False
+    transient: bool = False
 
 
-async def lasting(
-    look: Callable[[], Awaitable[Trouble]],
+async def lasting_problem(
+    check: Callable[[], Awaitable[Problem]],
     *,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> str:
-    """The words of a trouble that lasts: one that may pass is looked at again for PATIENCE_S."""
+    """Return the words of a problem, "" for none. A transient one is checked again for PATIENCE_S
+    seconds."""
     began = monotonic()
     while True:
-        found = await look()
-        if not (found.words and found.passing) or monotonic() - began >= PATIENCE_S:
+        found = await check()
+        if not (found.words and found.transient) or monotonic() - began >= PATIENCE_S:
             return found.words
-        await sleep(AGAIN_S)
+        await sleep(RETRY_S)
 
 
 def is_selection(text: str) -> bool:
-    """Whether a name means several engines: ``model=llama-*``."""
+    """Whether a name selects several engines: ``model=llama-*``."""
     return text.partition("=")[0] in KEYS and "=" in text
 
 
 def selected(text: str, records: Sequence[EngineRecord]) -> list[EngineRecord]:
-    """The living engines that a selection means. UsageError where there are fewer than two."""
+    """The engines that match a selection and have not ended. UsageError for fewer than two."""
     key, _, pattern = text.partition("=")
     fields: dict[str, Callable[[EngineRecord], str]] = {
         "model": lambda one: one.spec.model,
@@ -71,13 +73,13 @@ def selected(text: str, records: Sequence[EngineRecord]) -> list[EngineRecord]:
     if len(found) < 2:
         shown = ", ".join(one.name for one in found) or "none"
         raise UsageError(
-            f"a canary needs two engines or more, and {text} means {shown}", "see `llmtop ps`"
+            f"a canary needs at least two engines, and {text} matches {shown}", "see `llmtop ps`"
         )
     return found
 
 
 class CanaryEngine:
-    """One engine of the selection: its session, and what its requests kept to so far."""
+    """One engine of the selection: its session, and its requests within the limits so far."""
 
     def __init__(self, wiring: Wiring, record: EngineRecord) -> None:
         from llmtop.engines.metrics.scraper import open_reader
@@ -96,9 +98,12 @@ class CanaryEngine:
         self.base: dict[str, Counts] = {}
 
     async def counts(self, limits: Mapping[str, float]) -> dict[str, Counts]:
-        """Requests in time since the engine started, for each limit; exact where it shows them."""
-        if self._exact is None:  # one source for all looks: their counts are compared
-            self._exact = await self._shows(limits)
+        """For each limit, count the requests within it since the engine started.
+
+        The counts are exact if the engine reports exact latencies, else from histogram buckets.
+        """
+        if self._exact is None:  # counts are subtracted, so all must come from the same source
+            self._exact = await self._has_exact(limits)
         if self._exact and self._inside is not None:
             found = (await self._inside.latencies()).histograms
             return {
@@ -113,8 +118,8 @@ class CanaryEngine:
             for name, limit in limits.items()
         }
 
-    async def _shows(self, limits: Mapping[str, float]) -> bool:
-        """Whether it shows exact latencies for all limits."""
+    async def _has_exact(self, limits: Mapping[str, float]) -> bool:
+        """Whether the engine reports exact latencies for all limits."""
         if self._inside is None:
             return False
         try:
@@ -123,36 +128,36 @@ class CanaryEngine:
             return False
         return all(name in found.histograms for name in limits)
 
-    async def trouble(self) -> str:
-        """Why it does not serve, "" when it does. One that is silent gets a few seconds."""
-        return await lasting(self._observe)
+    async def problem(self) -> str:
+        """Why the engine does not serve, "" when it does. A silent one gets a few seconds."""
+        return await lasting_problem(self._check)
 
-    async def _observe(self) -> Trouble:
+    async def _check(self) -> Problem:
         status = await asyncio.to_thread(self._wiring.supervisor.status, self._record)
         if status.state is not State.READY:
             silent = status.state is State.UNRESPONSIVE
-            return Trouble(f"{self.name} is {status.state.value}", passing=silent)
+            return Problem(f"{self.name} is {status.state.value}", transient=silent)
         try:
             sample = await self.session.sample()
         except LlmtopError as error:
-            return Trouble(f"{self.name}: {error.message}", passing=True)
+            return Problem(f"{self.name}: {error.message}", transient=True)
         hung = [one.message for one in sample.conditions if one.name in STALE]
-        return Trouble(f"{self.name}: {hung[0]}" if hung else "")
+        return Problem(f"{self.name}: {hung[0]}" if hung else "")
 
     def keep(self) -> None:
-        """What was changed is to stay, whatever becomes of this llmtop."""
+        """Make the changes permanent: no later llmtop reports them as left behind."""
         self._wiring.temporary_changes.keep(self._record, tuple(self.before))
 
     async def change(self, wanted: Mapping[str, OptionValue]) -> None:
-        """Change options; if this llmtop is killed, the next one reports what is left changed.
+        """Change options. If this llmtop is killed, the next one reports the changed options.
 
-        LlmtopError when a change is refused.
+        Raises LlmtopError when a change is refused.
         """
         for change in await self.session.change(wanted, purpose=Purpose(WORK, self.before)):
             if change.failed:
                 raise LlmtopError(f"{self.name}: {change.option}: {change.reason or 'refused'}")
 
     async def close(self) -> None:
-        """Give the sockets back."""
+        """Close the sockets."""
         await self._reader.close()
         await self.session.close()

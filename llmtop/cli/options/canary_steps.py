@@ -1,4 +1,4 @@
-"""The steps of a canary: each is a line for the caller and an event of the engines concerned."""
+"""The steps of a canary rollout: each is a line for the caller and an event of its engines."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from llmtop.analysis.events import Event
 from llmtop.fleet.canary import Judgement, Verdict
 from llmtop.operations.posted_events import post
 
-NAMED = 4  # engines that a sentence names before it counts the rest
+NAMED = 4  # number of engines that a sentence names; it counts the rest
 
 
 class CanarySteps:
-    """Says each step and posts it. everyone: the names of all engines of the selection.
+    """Reports each step and posts it as an event. everyone: names of all engines of the selection.
 
-    say: takes the step in words. folder: of an engine by its name.
+    say: receives the step as text. folder: returns an engine's folder by its name. wall: unix
+    seconds.
     """
 
     def __init__(
@@ -29,24 +30,27 @@ class CanarySteps:
         self._everyone, self._say, self._folder, self._wall = everyone, say, folder, wall
 
     def take(self, words: str, *names: str, level: str = "info") -> None:
-        """One step. names: the engines that it concerns; none for all of the selection."""
+        """Report one step. names: its engines; without any, all engines of the selection.
+
+        level: of the event.
+        """
         event = Event(self._wall(), level, f"canary: {words}")
         for name in names or self._everyone:
             post(self._folder(name), event)
         self._say(words)
 
     def judge(self, judgement: Judgement) -> None:
-        """The verdict, with its figures."""
+        """Report the verdict with its figures."""
         level = "info" if judgement.verdict is Verdict.NOT_WORSE else "warning"
         self.take(reason(judgement), level=level)
 
 
 def reason(judgement: Judgement) -> str:
-    """A verdict and its figures in words."""
+    """A verdict and its figures as text."""
     return f"{judgement.verdict.value}: {judgement.words}"
 
 
 def named(names: Sequence[str]) -> str:
-    """Engines by name; of many, the first few and how many more there are."""
+    """The names of engines; of many, the first NAMED and the number of the others."""
     shown = ", ".join(names[:NAMED])
     return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"

@@ -1,4 +1,4 @@
-"""Parses changes of options, ``max_num_seqs=64``, and formats their outcomes."""
+"""Parses changes of options, such as ``max_num_seqs=64``, and prints their outcomes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def entry(change: Change) -> dict[str, Any]:
 
 
 def distinct(pairs: tuple[str, ...]) -> dict[str, str]:
-    """Each option's text; UsageError when one is given twice, since only one can be meant."""
+    """Map each option to its text. Raises UsageError when an option is given twice."""
     found: dict[str, str] = {}
     for pair in pairs:
         name, text = split(pair)
@@ -47,15 +47,18 @@ def distinct(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def split(pair: str) -> tuple[str, str]:
-    """``max_num_seqs=64`` as name and text. Flags spelled with dashes are understood too."""
+    """Split ``max_num_seqs=64`` into name and text. Accepts ``--max-num-seqs=64`` too.
+
+    Raises UsageError for any other form.
+    """
     name, equals, text = pair.partition("=")
     if not equals or not name or not text:
         raise UsageError(f"{pair!r} is not a change", "write it as max_num_seqs=64")
     return name.strip().lstrip("-").replace("-", "_"), text
 
 
-def say(change: Change, *, as_json: bool) -> None:
-    """One change in words; beside a JSON document only one that was refused."""
+def print_change(change: Change, *, as_json: bool) -> None:
+    """Print a change on stderr. as_json: print only a change that failed."""
     before, after = before_words(change) or shown(change.before), shown(change.after)
     words = f"{change.option} {before} -> {after}: {outcome_words(change)}"
     if change.reason:

@@ -17,7 +17,7 @@ from llmtop.wording.sentences import left_words
 
 
 def shown(value: OptionValue) -> str:
-    """A value as a person reads it."""
+    """Format a value for a table or a sentence."""
     if value is None:
         return "--"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""``llmtop restart NAME [OPTION=VALUE]``: restart an engine, after showing what it costs."""
+"""``llmtop restart NAME [OPTION=VALUE]``: show the cost of a restart, then restart an engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 from llmtop import LlmtopError, UsageError
 from llmtop.cli.common.engine_names import engine_names
 from llmtop.cli.common.output import document, json_flag, note
-from llmtop.cli.options.changes import entry, say, split
+from llmtop.cli.options.changes import entry, print_change, split
 from llmtop.cli.options.restart_flags import HowToRestart, restart_flags
 from llmtop.cli.start.run import FLAGS, PassingFlags, gpu_list
 from llmtop.engines.core.options import Change, Option, OptionValue, Outcome
@@ -63,7 +63,7 @@ def perform(
 ) -> int:
     """Change what can be changed live, restart for the rest, and print the result.
 
-    always: restart even where nothing needs it.
+    always: restart even if no change needs it. Returns the exit code.
     """
     from llmtop.engines.supervision.restart import Wanted
     from llmtop.engines.tuning.change_plan import propose
@@ -78,12 +78,12 @@ def perform(
     supervisor = wiring.supervisor
     record = supervisor.find(name)
     options, in_flight = asyncio.run(facts(Wiring(), record))
-    wanted, free = sort(options, pairs)
+    wanted, free = parse_pairs(options, pairs)
     proposal = propose(options, wanted, wiring.who)
     before = {option.name: option for option in options}
     if proposal.refused:
         bad = {change.option: change for change in proposal.refused}
-        why = f"left as it is, since {', '.join(bad)} was refused"
+        why = f"not changed, because {', '.join(bad)} was refused"
         changes = [
             bad.get(key) or refused_change(before[key], value, why) for key, value in wanted.items()
         ]
@@ -91,9 +91,9 @@ def perform(
     flags = (*free, *flags)
     if not (proposal.restart or flags or how.without or always):
         wiring.temporary_changes.settle(record, proposal.settled)
-        made = asyncio.run(change_live(Wiring(), record, proposal.live, evict=evict))
-        by_name = {change.option: change for change in made}
-        changes = [by_name.get(key) or as_it_was(before[key]) for key in wanted]
+        applied = asyncio.run(change_live(Wiring(), record, proposal.live, evict=evict))
+        by_name = {change.option: change for change in applied}
+        changes = [by_name.get(key) or unchanged(before[key]) for key in wanted]
         return finish(name, changes, None, as_json=as_json)
     values = {key: value for key, value in wanted.items() if always or key in proposal.restart}
     expected_s = supervisor.expected_startup_s(record)
@@ -109,12 +109,12 @@ def perform(
                 Wanted(values, flags, gpu_list(how.gpus), how.without),
                 hand_over(wiring, record, how.drain) if how.rolling else None,
                 ready_timeout_s=how.ready_timeout,
-                on_phase=say_phase,
+                on_phase=print_phase,
             )
     except KeyboardInterrupt:
         note(f"{name} stays in its current state; `llmtop ps` shows it")
         raise
-    learn(wiring, done)
+    record_version(wiring, done)
     changes = [settled(before[key], value, done) for key, value in wanted.items()]
     cost = {"expected_s": expected_s, "in_flight": in_flight, "rolling": how.rolling}
     return finish(name, changes, done, cost, as_json=as_json)
@@ -122,7 +122,7 @@ def perform(
 
 @contextlib.contextmanager
 def past_the_terminal() -> Iterator[None]:
-    """A dropped connection (SIGHUP) does not end the restart; it only stops the output."""
+    """Survive SIGHUP: a lost connection stops the output but not the restart."""
 
     def silence(*_: object) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -130,7 +130,7 @@ def past_the_terminal() -> Iterator[None]:
             os.dup2(nowhere, fd)
         os.close(nowhere)
 
-    # A handler, not SIG_IGN: that would be the engine's too.
+    # Not SIG_IGN: the engine would inherit it.
     before = signal.signal(signal.SIGHUP, silence)
     try:
         yield
@@ -139,7 +139,7 @@ def past_the_terminal() -> Iterator[None]:
 
 
 async def facts(wiring: Wiring, record: EngineRecord) -> tuple[tuple[Option, ...], int | None]:
-    """The options as they stand, and how many requests the engine has; None: unknown."""
+    """The current options, and the number of requests in the engine (None: unknown)."""
     session = wiring.session(wiring.of(record))
     try:
         options, _ = await session.options()
@@ -156,7 +156,7 @@ async def facts(wiring: Wiring, record: EngineRecord) -> tuple[tuple[Option, ...
 async def change_live(
     wiring: Wiring, record: EngineRecord, wanted: Mapping[str, OptionValue], *, evict: bool
 ) -> tuple[Change, ...]:
-    """Change the running engine."""
+    """Change options of the running engine."""
     if not wanted:
         return ()
     session = wiring.session(wiring.of(record))
@@ -167,10 +167,13 @@ async def change_live(
         await wiring.fetch.close()
 
 
-def sort(
+def parse_pairs(
     options: tuple[Option, ...], pairs: tuple[str, ...]
 ) -> tuple[dict[str, OptionValue], tuple[str, ...]]:
-    """Changes of options, and flags that are in no table: those are written with their dashes."""
+    """Split arguments into changes of known options and other flags of the engine.
+
+    Only an unknown name that starts with ``--`` is such a flag. Raises UsageError.
+    """
     from llmtop.engines.tuning import resolution
 
     names = {option.name for option in options}
@@ -206,53 +209,56 @@ def ask(
         click.confirm(f"{words}. Restart it?", abort=True, err=True)
 
 
-def say_phase(status: EngineStatus) -> None:
-    """Each phase of the start, once."""
+def print_phase(status: EngineStatus) -> None:
+    """Print the phase of a start. The supervisor calls it once for each phase."""
     note(f"{status.record.name}: {status.phase or status.state.value}")
 
 
-def hand_over(wiring: Wiring, record: EngineRecord, patience_s: float) -> HandOver:
-    """Rolling: report the new engine's URL, and let the old one finish its requests."""
+def hand_over(wiring: Wiring, record: EngineRecord, drain_s: float) -> HandOver:
+    """For a rolling restart: print the new URL, then wait until the old engine is idle.
+
+    drain_s: longest wait, in seconds.
+    """
     from llmtop.operations.wiring import Wiring
 
     async def drained() -> bool:
-        aside = Wiring(wiring.environ)
-        session = aside.session(aside.of(record))
+        fresh = Wiring(wiring.environ)
+        session = fresh.session(fresh.of(record))
         try:
-            return await session.drained(patience_s)
+            return await session.drained(drain_s)
         finally:
             await session.close()
-            await aside.fetch.close()
+            await fresh.fetch.close()
 
     def wait(fresh: EngineRecord) -> None:
         note(
             f"{record.name} answers at {fresh.url} now; {record.url} runs until it is idle, "
-            f"at most {patience_s:g} s"
+            f"at most {drain_s:g} s"
         )
         if not asyncio.run(drained()):
-            note(f"{record.url} still has requests; they are stopped")
+            note(f"{record.url} still has requests; they will be aborted")
 
     return wait
 
 
-def learn(wiring: Wiring, done: Restarted) -> None:
+def record_version(wiring: Wiring, done: Restarted) -> None:
     """Record the version that the new process reports."""
     from llmtop.engines.metrics.detection import version_of
     from llmtop.operations.wiring import Wiring
 
-    aside = Wiring(wiring.environ)
-    version = asyncio.run(aside.ask(lambda fetch: version_of(done.record.url, fetch)))
+    fresh = Wiring(wiring.environ)
+    version = asyncio.run(fresh.ask(lambda fetch: version_of(done.record.url, fetch)))
     if version:
         wiring.supervisor.learn(done.record, version)
 
 
-def as_it_was(option: Option) -> Change:
-    """A change that had nothing to change."""
+def unchanged(option: Option) -> Change:
+    """The outcome of a change to the current value."""
     return Change(option.name, option.value, option.value, Outcome.APPLIED, "unchanged")
 
 
 def settled(option: Option, value: OptionValue, done: Restarted) -> Change:
-    """A change that the restart made, or that was undone with it."""
+    """The outcome of a change by a restart: applied, or rolled back with it."""
     outcome = Outcome.REFUSED if done.rolled_back else Outcome.APPLIED
     reason = f"rolled back, because {done.failure}" if done.rolled_back else None
     return Change(option.name, option.value, value, outcome, reason)
@@ -266,7 +272,7 @@ def finish(
     *,
     as_json: bool,
 ) -> int:
-    """Print the result; 1 when something was refused or rolled back."""
+    """Print the result. Returns the exit code: 1 when a change was refused or rolled back."""
     if as_json:
         document(
             {
@@ -275,11 +281,11 @@ def finish(
                 "restart": outcome(done, cost or {}) if done is not None else None,
             }
         )
-    if done is None or not done.rolled_back:  # else each change would say the same once more
+    if done is None or not done.rolled_back:  # else each change would repeat the same reason
         for change in changes:
-            say(change, as_json=as_json)
+            print_change(change, as_json=as_json)
     if done is not None and done.rolled_back:
-        note(f"llmtop: {name} is rolled back, because {done.failure}")
+        note(f"llmtop: {name} was rolled back, because {done.failure}")
         if done.advice:
             note(f"        {done.advice}")
         for line in done.excerpt:
@@ -288,7 +294,7 @@ def finish(
     if done is not None and not as_json:
         moved = f" (was {done.url_before})" if done.url_before != done.record.url else ""
         note(
-            f"{name} is ready at {done.record.url}{moved}, {done.took_s:.0f} s in all, "
+            f"{name} is ready at {done.record.url}{moved}, {done.took_s:.0f} s in total, "
             f"down for {done.down_s:.0f} s"
         )
     return int(any(change.failed for change in changes))

@@ -1,4 +1,4 @@
-"""The flags of a restart, which ``restart`` and ``set --restart`` share."""
+"""The flags of a restart, shared by ``restart`` and ``set --restart``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmtop.cli.common.param_types import SECONDS
 
 
 class HowToRestart(Struct, frozen=True):
-    """What the operator said about it. drain, ready_timeout: seconds. without: flags to drop."""
+    """The values of these flags. drain, ready_timeout: seconds. without: flags to remove."""
 
     rolling: bool = False
     gpus: str | None = None
@@ -24,7 +24,7 @@ class HowToRestart(Struct, frozen=True):
 
 
 def restart_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags of a restart to a verb, which gets them as one ``how``."""
+    """Add the flags of a restart to a command, which receives them as ``how``."""
 
     @click.option(
         "--rolling",

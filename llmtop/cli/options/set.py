@@ -17,14 +17,14 @@ from llmtop.cli.common.trust_option import cacert_flag
 from llmtop.cli.engines.running import require_running
 from llmtop.cli.options.canary import Plan, Result, carry_out
 from llmtop.cli.options.canary_engine import is_selection
-from llmtop.cli.options.changes import distinct, entry, say
+from llmtop.cli.options.changes import distinct, entry, print_change
 from llmtop.cli.options.restart import perform
 from llmtop.cli.options.restart_flags import HowToRestart, restart_flags
 from llmtop.cli.start.run import FLAGS, PassingFlags
 from llmtop.engines.core.options import Change, OptionValue
 from llmtop.wording.sentences import flag_words
 
-# A step that reads long prompts takes seconds. The command ends as soon as the change is in force.
+# A change applies at the next step, and a step with long prompts takes seconds.
 STEP_WAIT_S = 10.0
 
 
@@ -100,7 +100,7 @@ def command(
         return by_canary(name, pairs, canary, watch_for, slo, as_json=as_json)
     watched = ctx.get_parameter_source("watch_for") is ParameterSource.COMMANDLINE
     if slo is not None or watched:
-        raise UsageError(f"{'--watch' if slo is None else '--slo'} belongs to --canary")
+        raise UsageError(f"{'--watch' if slo is None else '--slo'} needs --canary")
     if not (pairs or (restart and (flags or how.without))):
         raise UsageError("there is nothing to change", "write it as max_num_seqs=64")
     if restart:
@@ -135,7 +135,7 @@ def command(
     if as_json:
         document({"name": name, "changes": [entry(item) for item in changes], "restart": None})
     for item in changes:
-        say(item, as_json=as_json)
+        print_change(item, as_json=as_json)
     failed = [item.reason or "" for item in changes if item.failed]
     if trouble and failed and not any(trouble in reason for reason in failed):
         note(trouble)
@@ -151,7 +151,7 @@ def by_canary(
     *,
     as_json: bool,
 ) -> int:
-    """Change several engines, a few first: 0 when all have the new value."""
+    """Change several engines, a few first. Returns the exit code: 0 when all were changed."""
     from llmtop.fleet.canary import Verdict
     from llmtop.loadgen.experiments import slo as slos
     from llmtop.operations.wiring import Wiring
@@ -160,20 +160,20 @@ def by_canary(
         raise UsageError("--canary needs several engines", "name them like 'model=llama-*'")
     if canary is None or slo is None:
         raise UsageError(
-            "several engines are changed with a canary", "add --canary 1 --slo ttft=500ms"
+            "a change of several engines needs a canary", "add --canary 1 --slo ttft=500ms"
         )
     if not pairs:
         raise UsageError("there is nothing to change", "write it as max_num_seqs=64")
     plan = Plan(name, distinct(pairs), canary, watch_for, slos.parse(slo).limits)
 
-    def tell(words: str) -> None:
-        with suppress(OSError):  # the reader has left: the canaries are put back nevertheless
+    def print_step(words: str) -> None:
+        with suppress(OSError):  # a closed stderr must not prevent the revert
             note(words)
 
     async def change() -> Result:
         wiring = Wiring()
         try:
-            return await carry_out(wiring, plan, tell)
+            return await carry_out(wiring, plan, print_step)
         finally:
             await wiring.fetch.close()
 
