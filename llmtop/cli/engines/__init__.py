@@ -1,1 +1,2 @@
-"""Commands that look at engines or end them: ``ps``, ``logs``, ``once``, ``doctor``, ``stop``."""
+"""Commands that show or end engines: ``ps``, ``logs``, ``once``, ``doctor``, ``stop``,
+``forget``."""

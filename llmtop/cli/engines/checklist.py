@@ -1,4 +1,4 @@
-"""A checkup as lines for a person: the facts by area, then what is wrong with the way out."""
+"""The report of ``llmtop doctor`` as text: facts by area, then each problem with its hint."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from llmtop.printable import clean
 from llmtop.wording.format import ABSENT, duration, gib
 
 _WORDS = {Weight.BLOCKS: "blocks", Weight.WARNS: "note"}
-_LINE = 200
+_LINE = 200  # longest line of a fact, in characters
 
 
 def print_checkup(seen: Doctor) -> None:
-    """Print it. Everything that came from elsewhere is cleaned."""
+    """Print the report, without the control characters that its sources may contain."""
     for head, lines in (
         ("driver", _driver(seen)),
         ("GPUs", _gpus(seen)),
@@ -28,10 +28,10 @@ def print_checkup(seen: Doctor) -> None:
         for number, line in enumerate(lines):
             click.echo(f"{head if number == 0 else '':<9}{clean(line, _LINE)}".rstrip())
     click.echo()
-    for found in seen.findings:
-        click.echo(f"{_WORDS[found.weight]:<9}{clean(found.text)}")
-        if found.hint:
-            click.echo(f"{'':<9}{clean(found.hint)}")
+    for finding in seen.findings:
+        click.echo(f"{_WORDS[finding.weight]:<9}{clean(finding.text)}")
+        if finding.hint:
+            click.echo(f"{'':<9}{clean(finding.hint)}")
     if not seen.blocked:
         click.echo("an engine can start on this machine")
 
@@ -68,7 +68,7 @@ def _free(gpu: GpuSample) -> str:
 
 def _engines(seen: Doctor) -> Iterator[str]:
     if not seen.installed:
-        yield "none on the PATH; name one with --bin or --python, or use the simulated one (sim)"
+        yield "none on the PATH; give --bin or --python, or use the simulated engine (sim)"
     for engine in seen.installed:
         where = " (used before)" if engine.remembered else ""
         yield f"{engine.kind} {engine.version or ABSENT}  {engine.program}{where}"
@@ -79,8 +79,8 @@ def _ports(seen: Doctor) -> Iterator[str]:
         yield "none in use by an engine"
     for use in seen.ports:
         who = f"the engine {use.engine!r}" if use.engine else use.holder
-        quiet = "" if use.holder else ", which does not listen yet"
-        yield f"{use.port} {who}{quiet}"
+        idle = "" if use.holder else ", which does not listen yet"
+        yield f"{use.port} {who}{idle}"
 
 
 def _state(seen: Doctor) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""``llmtop doctor``: what an engine needs of this machine, what is wrong, and the way out."""
+"""``llmtop doctor``: check what an engine needs on this machine, and how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def command(pid: int | None, yes: bool, as_json: bool) -> int:
     wiring = Wiring()
     if pid is not None:
         if as_json:
-            raise UsageError("--json does not go with --end")
+            raise UsageError("give --json or --end, not both")
         return end(wiring, pid, yes)
-    seen = look(wiring)
+    seen = check_machine(wiring)
     if as_json:
         document(entry(seen))
     else:
@@ -48,8 +48,8 @@ def command(pid: int | None, yes: bool, as_json: bool) -> int:
     return 1 if seen.blocked else 0
 
 
-def look(wiring: Wiring) -> Doctor:
-    """Look at everything once."""
+def check_machine(wiring: Wiring) -> Doctor:
+    """Run all checks once."""
     from llmtop.config.file import NAME
     from llmtop.engines.doctor import examine
     from llmtop.engines.registry import ADAPTERS
@@ -67,13 +67,18 @@ def look(wiring: Wiring) -> Doctor:
 
 
 def end(wiring: Wiring, pid: int, yes: bool) -> int:
-    """End one orphan, when the person wants it."""
+    """End one orphan after consent, and report GPU memory that stays in use. Returns the exit code.
+
+    yes: do not ask. Raises LlmtopError when the process is no orphan or cannot be ended.
+    """
     from llmtop.engines.host.orphans import end_orphan, look_up
     from llmtop.printable import clean
     from llmtop.wording.format import duration, gib
 
     one = look_up(pid, wiring.processes, wiring.supervisor.members())
-    more = f" and {len(one.pids) - 1} that it started" if len(one.pids) > 1 else ""
+    children = len(one.pids) - 1
+    plural = "" if children == 1 else "es"
+    more = f" and {children} process{plural} that it started" if children else ""
     words = f"pid {pid} ({clean(one.title)}, {duration(one.age_s)} old"
     words += f", {gib(one.memory_bytes)} GiB of main memory){more}"
     if not yes and not click.confirm(f"End {words}?", err=True):
@@ -89,7 +94,7 @@ def end(wiring: Wiring, pid: int, yes: bool) -> int:
 
 
 def entry(seen: Doctor) -> dict[str, Any]:
-    """All of it as ``doctor --json`` shows it. docs/reference/json.md describes the fields."""
+    """The report as ``doctor --json`` prints it. docs/reference/json.md describes the fields."""
     return {
         "blocked": seen.blocked,
         "findings": [

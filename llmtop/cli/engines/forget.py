@@ -1,4 +1,4 @@
-"""``llmtop forget NAME...``: take engines that have ended out of the list, with their logs."""
+"""``llmtop forget NAME...``: remove the records and logs of engines that have ended."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def command(names: tuple[str, ...], stopped: bool, as_json: bool) -> None:
     over = [status.record.name for status in statuses if status.state in OVER]
     if not names and not stopped:
         hint = f"these have ended: {', '.join(over)}; or --stopped" if over else "none has ended"
-        raise UsageError("no engine is given", hint)
+        raise UsageError("no engine was given", hint)
     chosen = over if stopped else list(dict.fromkeys(names))
     for name in chosen:
         if not remembers(wiring.state, name):
-            supervisor.find(name)  # which says what names there are
+            supervisor.find(name)  # raises an error that lists the known names
     for name in chosen:
         forget(name, wiring.state, wiring.processes)
         if not as_json:
-            note(f"{name} is forgotten")
+            note(f"{name} was removed")
     if as_json:
         document({"forgotten": chosen})
     elif not chosen:

@@ -1,4 +1,4 @@
-"""``llmtop logs NAME``: what an engine printed, with nothing in it that a terminal would obey."""
+"""``llmtop logs NAME``: the output of an engine, without control characters."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def command(name: str, follow_on: bool, lines: int) -> int:
     except KeyboardInterrupt:
         if not follow_on:
             raise
-        return INTERRUPTED  # how one leaves a log that is followed: nothing to say
+        return INTERRUPTED  # Ctrl+C is the usual way to stop following: print no error
     return 0

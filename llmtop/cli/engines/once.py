@@ -1,4 +1,4 @@
-"""``llmtop once NAME|URL``: one sample, for scripts and for terminals that cannot draw."""
+"""``llmtop once NAME|URL``: one sample, for scripts and for terminals without a dashboard."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring
 
 WINDOW_S = 3.0
-HELD = "SIGSTOP"  # in the words of a process that a signal holds
-BEAT_S = 1.0  # between two looks within the window: several servers at one address show by turns
+HELD = "SIGSTOP"  # occurs in the message about a process that a signal has stopped
+SAMPLE_S = 1.0  # interval of samples: several servers behind one address answer in turn
 
 
 def quantiles(found: Quantiles | None, window_s: float) -> dict[str, Any]:
-    """A windowed distribution as JSON: null if the buckets do not determine it, then the bounds."""
+    """A windowed distribution as JSON, in seconds.
+
+    A quantile that the buckets do not determine is null, and has fields for its bounds.
+    """
     if found is None:
         absent = dict.fromkeys(("p50", "p95", "p99", "mean"))
         return {**absent, "n": 0, "window_s": window_s, "exact_within": None}
@@ -46,7 +49,7 @@ def quantiles(found: Quantiles | None, window_s: float) -> dict[str, Any]:
 
 
 def bounds(name: str, quantile: Quantile) -> dict[str, float]:
-    """What is known of a quantile that is not: it is within these, and one may be missing."""
+    """The known bounds of a quantile without a value, in seconds. One side may be missing."""
     known = {f"{name}_at_least": quantile.at_least}
     if quantile.at_most is not None:
         known[f"{name}_at_most"] = quantile.at_most
@@ -83,7 +86,7 @@ def gpu(found: GpuSample) -> dict[str, Any]:
 def entry(
     name: str, simulated: bool, sample: EngineSample, gpus: tuple[GpuSample, ...]
 ) -> dict[str, Any]:
-    """One sample as ``once --json`` shows it. docs/reference/json.md describes the fields."""
+    """One sample as ``once --json`` prints it. docs/reference/json.md describes the fields."""
     times = {
         f"{latency.value}_s": quantiles(sample.latencies.get(latency), sample.window_s)
         for latency in Latency
@@ -139,16 +142,16 @@ def command(target: str, window: float, as_json: bool) -> None:
     from llmtop.operations.wiring import Wiring
     from llmtop.wording.report import condition_lines, sample_lines
 
-    async def look() -> tuple[Endpoint, EngineSample, str]:
+    async def gather() -> tuple[Endpoint, EngineSample, str]:
         wiring = Wiring()
         endpoint = await wiring.endpoint(target)
         require_running(wiring, endpoint)
         longest = max(window, HUNG_S) + 2
         session = wiring.session(endpoint, Window(longest, longest))
         try:
-            sample = await watched(session.sample, window)
+            sample = await sample_over(session.sample, window)
             silent = await asyncio.to_thread(unresponsive, wiring, endpoint)
-            # It has just answered: that it was slow to do so does not make its numbers stale.
+            # It has just answered, so only a stopped process makes its numbers stale.
             held = [silent] if silent is not None and HELD in silent.message else []
             found = gravest_first((*sample.conditions, *held))
             return endpoint, replace(sample, conditions=found), session.note
@@ -161,7 +164,7 @@ def command(target: str, window: float, as_json: bool) -> None:
             await session.close()
             await wiring.fetch.close()
 
-    endpoint, sample, missing = asyncio.run(look())
+    endpoint, sample, missing = asyncio.run(gather())
     name, simulated = endpoint.name, endpoint.adapter.simulated
     if missing:
         note(f"{name}: {missing}")
@@ -179,30 +182,30 @@ def command(target: str, window: float, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-async def watched(
-    look: Callable[[], Awaitable[EngineSample]],
+async def sample_over(
+    read: Callable[[], Awaitable[EngineSample]],
     window: float,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> EngineSample:
-    """The sample over a window of so many seconds.
+    """Return the sample over a window, in seconds.
 
-    While requests run and nothing has moved in all of it, it is looked on until that means that
-    the engine hangs: a step may take longer than a short window.
+    If requests run and no number changes in the window, it continues for up to HUNG_S + SAMPLE_S.
+    Only then is it known whether the engine hangs: a step may take longer than a short window.
     """
-    sample = await look()
-    began = monotonic()  # the first look can take longer than the window on a busy machine
+    sample = await read()
+    began = monotonic()  # the first read can take longer than the window on a busy machine
     while (left := began + window - monotonic()) > 0:
-        await sleep(min(BEAT_S, left))
-        sample = await look()
-    while _still(sample) and monotonic() - began < HUNG_S + BEAT_S:
-        await sleep(BEAT_S)
-        sample = await look()
+        await sleep(min(SAMPLE_S, left))
+        sample = await read()
+    while _undecided(sample) and monotonic() - began < HUNG_S + SAMPLE_S:
+        await sleep(SAMPLE_S)
+        sample = await read()
     return sample
 
 
-def _still(sample: EngineSample) -> bool:
-    """Whether nothing has moved since the first look, and that is not yet called hanging."""
+def _undecided(sample: EngineSample) -> bool:
+    """Whether no number has changed since the first read, but not for long enough to be stale."""
     return (
         sample.unchanged_s is not None
         and sample.unchanged_s >= sample.window_s
@@ -211,7 +214,10 @@ def _still(sample: EngineSample) -> bool:
 
 
 def unresponsive(wiring: Wiring, endpoint: Endpoint) -> Condition | None:
-    """The finding that an engine of llmtop's own is held by a signal or does not answer."""
+    """The condition of an engine of llmtop that a signal has stopped or that does not answer.
+
+    None for an engine that answers, and for one that llmtop did not start.
+    """
     if endpoint.record is None:
         return None
     status = wiring.supervisor.status(endpoint.record)
@@ -219,5 +225,5 @@ def unresponsive(wiring: Wiring, endpoint: Endpoint) -> Condition | None:
 
 
 def is_stale(sample: EngineSample) -> bool:
-    """Whether its numbers are those of an engine that does nothing any more."""
+    """Whether the engine makes no progress, so that its numbers describe the past."""
     return any(one.name in STALE for one in sample.conditions)

@@ -1,4 +1,4 @@
-"""``llmtop ps``: the engines that llmtop started, and how they are."""
+"""``llmtop ps``: the engines that llmtop started, and their state."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from llmtop.wording.sentences import left_words
 if TYPE_CHECKING:
     from llmtop.operations.slo.holders import HolderState
 
-USUAL = 80  # columns of a terminal by default
+USUAL = 80  # columns if the width of the terminal is unknown
 HEADS = ("NAME", "ENGINE", "STATE", "PID", "ADDRESS", "AGE", "MODEL")
-BELOW = ("MODEL", "ENGINE")  # what goes into a second line where one is too short, in this order
+BELOW = ("MODEL", "ENGINE")  # columns that move to a second line, in this order, to save width
 INDENT = "    "
 
 
 def detail(status: EngineStatus, holder: HolderState | None = None) -> str:
-    """What there is to add to its state. holder: who holds it."""
+    """Details of its state: phase, changes left behind, holder. "" when there are none.
+
+    holder: the ``llmtop hold`` that controls the engine.
+    """
     words = (status.phase, left_words(status.record.name, status.left), held_words(holder))
     return "; ".join(word for word in words if word)
 
@@ -57,7 +60,7 @@ def hold_entry(holder: HolderState | None) -> dict[str, Any] | None:
 
 
 def entry(status: EngineStatus, holder: HolderState | None = None) -> dict[str, Any]:
-    """One engine as ``ps --json`` shows it. docs/reference/json.md describes the fields."""
+    """One engine as ``ps --json`` prints it. docs/reference/json.md describes the fields."""
     record = status.record
     return {
         "name": record.name,
@@ -84,15 +87,15 @@ def entry(status: EngineStatus, holder: HolderState | None = None) -> dict[str, 
 
 
 def address(record: EngineRecord) -> str:
-    """Where it answers, as ``attach`` takes it: ``:8000`` on this machine."""
+    """The address of its HTTP server in the form that ``attach`` accepts: ``:8000`` if local."""
     return record.url.removeprefix("http://").removeprefix("127.0.0.1")
 
 
 def listing(rows: Sequence[tuple[Sequence[str], str]], columns: int, *, cut: bool) -> list[str]:
-    """Engines as lines that fit. rows: the cells of HEADS, and what is to be added below them.
+    """Format engines as lines. rows: the cells of HEADS, and text for the lines below them.
 
-    columns: how wide a line may be. cut: what cannot be broken is cut, and long words wrapped; else
-    they stay whole, for what reads them further.
+    columns: width in characters. cut: wrap or cut long lines; without it they stay whole, for a
+    program that reads them.
     """
     heads, below = list(HEADS), []
     for name in BELOW:

@@ -1,4 +1,4 @@
-"""What an engine must be before it is asked anything: there."""
+"""Checks that an engine runs, before a command asks it anything."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring
 
 
-FROZEN = "stopped by a signal"  # in the words of ``supervision.health``
+FROZEN = "stopped by a signal"  # as ``supervision.health`` words it
 SERVES = (State.READY, State.UNRESPONSIVE)
 
 
 def require_running(wiring: Wiring, endpoint: Endpoint) -> str:
-    """Refuse an engine that does not serve: another engine may have its address now.
+    """Raise LlmtopError for an engine that does not serve: another may have its address now.
 
-    Returns why one that runs does not answer, as ``why_silent``.
+    Returns why an engine that runs does not answer, as ``why_silent`` does; "" when it answers.
     """
     status = _status(wiring, endpoint)
     if status is not None and status.state not in SERVES:
@@ -31,14 +31,16 @@ def require_running(wiring: Wiring, endpoint: Endpoint) -> str:
 
 
 def require_answering(wiring: Wiring, endpoint: Endpoint) -> str:
-    """The same, and refuse one whose main process a signal has stopped. Where only a child of it
-    is stopped, other ranks may answer."""
+    """As ``require_running``; LlmtopError also when a signal has stopped the main process.
+
+    If a signal has stopped only a child process, other ranks may answer.
+    """
     status = _status(wiring, endpoint)
-    trouble = require_running(wiring, endpoint)
+    silence = require_running(wiring, endpoint)
     if status is not None and status.phase.startswith(FROZEN):
         hint = f"let it continue: kill -CONT {status.record.pid}"
-        raise LlmtopError(trouble or status.phase, hint)
-    return trouble
+        raise LlmtopError(silence or status.phase, hint)
+    return silence
 
 
 def why_absent(wiring: Wiring, endpoint: Endpoint) -> str:
@@ -54,7 +56,10 @@ def _status(wiring: Wiring, endpoint: Endpoint) -> EngineStatus | None:
 
 
 def absence(status: EngineStatus, now: float) -> tuple[str, str]:
-    """Why an engine cannot be asked, since when, and what to do."""
+    """Return a message and a hint: why an engine does not serve, since when, and what to do.
+
+    now: unix time.
+    """
     name, state = status.record.name, status.state
     passed = "" if status.since is None else duration(max(0.0, now - status.since))
     ago = f" {passed} ago" if passed else ""
@@ -71,6 +76,6 @@ def absence(status: EngineStatus, now: float) -> tuple[str, str]:
             return f"{name} is lost{why}", f"its log: {log}; {again}"
         case State.STARTING:
             doing = ", ".join(word for word in (status.phase, passed) if word)
-            return f"{name} is still starting: {doing}", "llmtop ps says when it is ready"
+            return f"{name} is still starting: {doing}", "llmtop ps shows when it is ready"
         case _:
             return f"{name} is {state.value}", "see `llmtop ps`"

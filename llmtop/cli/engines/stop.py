@@ -1,4 +1,4 @@
-"""``llmtop stop NAME...``: end engines, whatever they started, and nothing else."""
+"""``llmtop stop NAME...``: end engines and all processes that they started, and no others."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def command(names: tuple[str, ...], everyone: bool, grace: float, yes: bool, as_
 
     wiring = Wiring()
     supervisor = wiring.supervisor
-    found = meant(wiring, names, everyone)
+    found = selected(wiring, names, everyone)
     if everyone and found and not yes and sys.stdin.isatty():
         listed = ", ".join(record.name for record in found)
         click.confirm(f"Stop {listed}?", abort=True, err=True)
@@ -54,7 +54,7 @@ def command(names: tuple[str, ...], everyone: bool, grace: float, yes: bool, as_
 
     def end(record: EngineRecord) -> EngineRecord | LlmtopError:
         try:
-            return one(wiring, record, grace)
+            return stop_one(wiring, record, grace)
         except LlmtopError as error:
             return error
 
@@ -76,19 +76,19 @@ def command(names: tuple[str, ...], everyone: bool, grace: float, yes: bool, as_
         else:
             if not as_json:
                 note(f"{before.name} is stopped")
-            written(wiring, before.name)
+            warn_unrecorded(wiring, before.name)
     return int(bool(failed))
 
 
-def meant(wiring: Wiring, names: tuple[str, ...], everyone: bool) -> list[EngineRecord]:
-    """The engines that are to be stopped. UsageError for an unknown one, and for none at all."""
+def selected(wiring: Wiring, names: tuple[str, ...], everyone: bool) -> list[EngineRecord]:
+    """The engines to stop. Raises UsageError for an unknown name, and without any name."""
     supervisor = wiring.supervisor
     if everyone and names:
         raise UsageError("give names or --all, not both")
     if not everyone and not names:
         running = [record.name for record in supervisor.records() if record.ended_at is None]
         hint = f"name it: {', '.join(running)}; or --all" if running else "none is running"
-        raise UsageError("no engine is given", hint)
+        raise UsageError("no engine was given", hint)
     if not everyone:
         return [supervisor.find(name) for name in dict.fromkeys(names)]
     return [
@@ -96,20 +96,23 @@ def meant(wiring: Wiring, names: tuple[str, ...], everyone: bool) -> list[Engine
     ]
 
 
-def one(wiring: Wiring, found: EngineRecord, grace: float) -> EngineRecord:
-    """Stop one of them. LlmtopError when it cannot be ended, or would come back."""
+def stop_one(wiring: Wiring, found: EngineRecord, grace: float) -> EngineRecord:
+    """Stop one engine. grace: seconds between SIGTERM and SIGKILL.
+
+    Raises LlmtopError when it cannot be stopped, or when another llmtop is restarting it.
+    """
     supervisor = wiring.supervisor
     pid = supervisor.restart_journal.starts_again(found.name)
     if pid is not None and supervisor.status(found).state in (State.STOPPING, State.STOPPED):
         raise LlmtopError(
-            f"another llmtop (pid {pid}) is restarting {found.name!r}: it is down, and comes back",
-            "stop it when it starts: llmtop ps",
+            f"another llmtop (pid {pid}) is restarting {found.name!r}: it is down and will start",
+            "stop it after it has started: llmtop ps",
         )
     return supervisor.stop(found, grace_s=grace, on_note=note)
 
 
-def written(wiring: Wiring, name: str) -> None:
-    """Say so where the end of an engine could not be written down."""
+def warn_unrecorded(wiring: Wiring, name: str) -> None:
+    """Print a warning when the record does not show the end of the engine."""
     kept = wiring.state.load(name)
     if kept is None or kept.ended_at is None:
         note(

@@ -1,1 +1,1 @@
-"""Commands that look inside an engine, or act there: why, steps, requests, abort."""
+"""Commands about the inside of an engine: ``why``, ``steps``, ``requests``, ``abort``."""

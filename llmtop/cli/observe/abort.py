@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llmtop.engines.core.requests import Aborted
     from llmtop.engines.introspection.engine_inside import EngineInside
 
-ALL_S = 1.0  # requests wait so long in a busy queue anyway: a shorter time means all of them
+ALL_S = 1.0  # in a busy queue every request waits this long, so a shorter time aborts all
 
 
 @click.command()
@@ -32,7 +32,7 @@ ALL_S = 1.0  # requests wait so long in a busy queue anyway: a shorter time mean
     type=Span(0.0),
     help="Abort each request that has waited longer than this for its first admission.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask before a time of less than a second.")
+@click.option("--yes", is_flag=True, help="Do not ask if the time is less than a second.")
 @click.option("--reason", default="", help="Why, for the engine's log.")
 @json_flag
 def command(
@@ -45,10 +45,11 @@ def command(
 ) -> int:
     """End requests inside NAME, by the exact ids that `llmtop requests` shows.
 
-    The client gets what was generated, with finish_reason abort; an error where no token came yet.
+    The client receives the tokens so far, with finish_reason abort, or an error if there are none.
     The KV blocks are free at the next step. Only for engines that llmtop started.
 
-    The exit code is 1 when a request could not be aborted. One that has ended before is no failure.
+    The exit code is 1 when a request could not be aborted. A request that had already ended is not
+    a failure.
     """
     from llmtop.operations.inside import abort_all, abort_waiting
 
@@ -60,7 +61,7 @@ def command(
         raise UsageError("give ids or --waiting-longer-than, not both")
 
     if longer_s is not None and longer_s < ALL_S and not yes:
-        _agree(name)
+        _confirm_all(name)
 
     async def ask(inside: EngineInside, who: str) -> Aborted:
         if longer_s is None:
@@ -74,21 +75,21 @@ def command(
 
         document(abort_document(name, done))
     else:
-        _say(done, longer_s)
+        _print_result(done, longer_s)
     for ident, why in done.refused:
         note(f"not aborted: {ident}: {why}")
     return int(bool(done.refused))
 
 
-def _agree(name: str) -> None:
-    """Confirm an abort of all waiting requests. UsageError without a terminal."""
-    words = f"this aborts all requests that wait in {name}, new ones too"
+def _confirm_all(name: str) -> None:
+    """Ask for consent to abort all waiting requests. Raises UsageError without a terminal."""
+    words = f"this aborts all waiting requests of {name}, also new ones"
     if not sys.stdin.isatty():
         raise UsageError(words, "add --yes to agree, or give a longer time, such as 30s")
     click.confirm(f"{words}. Continue?", abort=True, err=True)
 
 
-def _say(done: Aborted, longer_s: float | None) -> None:
+def _print_result(done: Aborted, longer_s: float | None) -> None:
     for ident in done.aborted if longer_s is None else ():
         click.echo(f"aborted {clean(ident)}")
     if longer_s is not None:
@@ -99,4 +100,4 @@ def _say(done: Aborted, longer_s: float | None) -> None:
         )
         return
     for ident in done.ended_before:
-        click.echo(f"{clean(ident)} has ended before, or this engine never had it")
+        click.echo(f"{clean(ident)} had already ended, or this engine never had it")

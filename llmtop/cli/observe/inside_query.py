@@ -1,4 +1,4 @@
-"""What the commands of this room share: an engine that runs, and its inside."""
+"""Shared by the commands of this room: a query to the inside of a running engine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ Found = TypeVar("Found")
 def ask_inside(
     name: str,
     ask: Callable[[EngineInside, str], Awaitable[Found]],
-    instead: Callable[[Endpoint, Wiring], Awaitable[Found | None]] | None = None,
+    fallback: Callable[[Endpoint, Wiring], Awaitable[Found | None]] | None = None,
 ) -> Found:
-    """What ``ask`` finds inside the engine NAME. It gets who asks, too.
+    """Return the result of ``ask``, which receives the engine's inside and the user's name.
 
-    instead: what can be found without a look inside, where the engine has no live socket.
+    fallback: a query for an engine without a live socket; None as its result means that the engine
+    reports nothing. Raises LlmtopError when the engine does not run or has no live socket.
     """
     from llmtop.operations.inside import inside_of, require_inside
     from llmtop.operations.wiring import Wiring
@@ -33,9 +34,9 @@ def ask_inside(
         wiring = Wiring()
         try:
             endpoint = await wiring.endpoint(name)
-            trouble = require_running(wiring, endpoint)
-            if instead is not None and inside_of(endpoint) is None:
-                found = await instead(endpoint, wiring)
+            silence = require_running(wiring, endpoint)
+            if fallback is not None and inside_of(endpoint) is None:
+                found = await fallback(endpoint, wiring)
                 if found is not None:
                     return found
             inside = require_inside(endpoint)
@@ -43,10 +44,10 @@ def ask_inside(
                 return await ask(inside, wiring.who)
             except LlmtopError as error:
                 hint = (error.hint or "").replace("NAME", endpoint.name)
-                if FROZEN in error.message and FROZEN in trouble:
-                    message = trouble  # both say the same
+                if FROZEN in error.message and FROZEN in silence:
+                    message = silence  # both report the same
                 else:
-                    message = f"{error.message}; {trouble}" if trouble else error.message
+                    message = f"{error.message}; {silence}" if silence else error.message
                 raise LlmtopError(message, hint) from None
             finally:
                 inside.close()

@@ -42,7 +42,7 @@ MOST = 50
     type=click.Choice(SORTS),
     default="age",
     show_default=True,
-    help="First the oldest, those with most KV blocks or most tokens, or those that wait.",
+    help="Show first: the oldest, most KV blocks, most tokens, or longest waiting.",
 )
 @click.option(
     "--limit", type=click.IntRange(1, MOST), default=MOST, show_default=True, help="Number of rows."
@@ -77,9 +77,9 @@ def command(name: str, sort: str, limit: int, as_json: bool) -> None:
         f"running {count(found.running)}  waiting {count(found.waiting)}"
         + (f"  ({shown} of {count(total)} shown)" if shown < total else "")
     )
-    looked = found.waiting_looked_at
-    if looked is not None and looked < found.waiting:
-        note(f"of the queue only the first {count(looked)} requests were looked at")
+    examined = found.waiting_looked_at
+    if examined is not None and examined < found.waiting:
+        note(f"only the first {count(examined)} requests of the queue were examined")
     for line in missing_lines(found.missing):
         note(line)
 

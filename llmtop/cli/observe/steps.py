@@ -45,10 +45,11 @@ COLUMNS: dict[str, tuple[str, Callable[[Step], str]]] = {
     "kv_free_blocks": ("KV FREE", lambda step: count(step.kv_free_blocks)),
     "preempted": ("PREEMPTED", lambda step: count(step.preempted)),
 }
-SELDOM = ("launch_s", "draft_tokens", "accepted_tokens")  # shown where there are any
+OPTIONAL = ("launch_s", "draft_tokens", "accepted_tokens")  # columns shown only with values
 SHOWN, IN_JSON, MOST = 20, 200, 4096
-HANDOVER_S, LOOK_S = 4.0, 0.25  # until a recorder has given up what only one may read
-MEANS_S = 4.0  # the sums are renewed every 15 decode steps
+# Only one process may read the iterations. A recorder hands them over within HANDOVER_S.
+HANDOVER_S, POLL_S = 4.0, 0.25
+MEANS_S = 4.0  # window of the means; the engine updates its sums every 15 decode steps
 
 
 @click.command()
@@ -68,17 +69,17 @@ def command(name: str, last: int | None, rank: int | None, as_json: bool) -> Non
     it prints the mean decode step over a few seconds.
 
     Tokens are those of the step: PREFILL of prompts, DECODE of answers (with drafts), OUT sent to
-    clients. HOST GAP: there was work, and the GPU had none. LAUNCH: how long the launch of the step
-    held the engine's thread.
+    clients. HOST GAP: time in which requests were pending but the GPU was idle. LAUNCH: time in
+    which the launch of the step blocked the engine's thread.
     """
     wanted = last if last is not None else IN_JSON if as_json else SHOWN
 
     async def ask(inside: EngineInside, who: str) -> Steps | StepMeans:
         return await inside.steps(wanted)
 
-    found = ask_inside(name, ask, _outside)
+    found = ask_inside(name, ask, _without_socket)
     if isinstance(found, StepMeans):
-        _say_means(name, found, as_json)
+        _print_means(name, found, as_json)
         return
     if rank is not None and rank >= found.ranks > 0:
         others = (
@@ -86,14 +87,14 @@ def command(name: str, last: int | None, rank: int | None, as_json: bool) -> Non
         )
         raise UsageError(f"{name} has no rank {rank}", others)
     steps = [step for step in found.steps if rank is None or step.rank == rank]
-    # By their ends: of several ranks each sent as many.
+    # Each rank sent `wanted` steps: keep those that ended last.
     newest = heapq.nlargest(wanted, range(len(steps)), key=lambda i: (steps[i].end, i))
     found = replace(found, steps=tuple(steps[i] for i in sorted(newest)))
     if as_json:
         document(_document(name, found))
         return
-    seldom = [name for name in SELDOM if not any(getattr(step, name) for step in found.steps)]
-    absent = {*seldom, *([] if found.ranks > 1 else ["rank"])}
+    empty = [name for name in OPTIONAL if not any(getattr(step, name) for step in found.steps)]
+    absent = {*empty, *([] if found.ranks > 1 else ["rank"])}
     columns = {name: column for name, column in COLUMNS.items() if name not in absent}
     if found.steps:
         rows = [[cell(step) for _, cell in columns.values()] for step in found.steps]
@@ -104,8 +105,8 @@ def command(name: str, last: int | None, rank: int | None, as_json: bool) -> Non
         note(line)
 
 
-async def _outside(endpoint: Endpoint, wiring: Wiring) -> Steps | StepMeans | None:
-    """What an engine reports of its steps without a plugin; None for one that reports nothing."""
+async def _without_socket(endpoint: Endpoint, wiring: Wiring) -> Steps | StepMeans | None:
+    """The steps that an engine without a live socket reports over HTTP; None if it reports none."""
     if endpoint.adapter.make_reader is not None:
         return await _reported(endpoint, wiring)
     return await _means(endpoint, wiring.fetch)
@@ -121,7 +122,7 @@ async def _reported(endpoint: Endpoint, wiring: Wiring) -> Steps | None:
         while (found := reader.steps) is not None and not found.steps and reader.note:
             if time.monotonic() > until:
                 raise LlmtopError(f"{endpoint.name}: no steps: {reader.note}")
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
             await reader.read()
         return found
     finally:
@@ -129,7 +130,7 @@ async def _reported(endpoint: Endpoint, wiring: Wiring) -> Steps | None:
 
 
 async def _means(endpoint: Endpoint, fetch: Fetch) -> StepMeans | None:
-    """The mean steps over some seconds, of an engine that reports sums; None of others."""
+    """The mean step over MEANS_S seconds, from sums; None for an engine that reports no sums."""
     from llmtop.engines.introspection.step_means import between
 
     sums = endpoint.adapter.step_sums
@@ -141,7 +142,7 @@ async def _means(endpoint: Endpoint, fetch: Fetch) -> StepMeans | None:
     return between(before, sums.read(await fetch(url))) if before else None
 
 
-def _say_means(name: str, found: StepMeans, as_json: bool) -> None:
+def _print_means(name: str, found: StepMeans, as_json: bool) -> None:
     if as_json:
         from llmtop.cli.common.inside_documents import means_document
 

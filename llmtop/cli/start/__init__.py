@@ -1,1 +1,2 @@
-"""Commands that start engines or the screen: ``run``, ``attach``, ``demo``, ``up``, ``down``."""
+"""Commands that start and stop engines or open the dashboard: ``run``, ``attach``, ``demo``,
+``up``, ``down``."""

@@ -32,13 +32,13 @@ def command(urls: tuple[str, ...], screen: ScreenFlags) -> None:
     dashboard.require_terminal()
     wiring = Wiring()
 
-    async def recognise() -> list[Endpoint | LlmtopError]:
+    async def detect() -> list[Endpoint | LlmtopError]:
         try:
-            return await asyncio.gather(*(look(wiring, url) for url in dict.fromkeys(urls)))
+            return await asyncio.gather(*(find(wiring, url) for url in dict.fromkeys(urls)))
         finally:
             await wiring.fetch.close()
 
-    found = dict(zip(dict.fromkeys(urls), asyncio.run(recognise()), strict=True))
+    found = dict(zip(dict.fromkeys(urls), asyncio.run(detect()), strict=True))
     missing = {url: one for url, one in found.items() if isinstance(one, LlmtopError)}
     endpoints = [one for one in found.values() if not isinstance(one, LlmtopError)]
     if not endpoints:
@@ -52,8 +52,8 @@ def command(urls: tuple[str, ...], screen: ScreenFlags) -> None:
     )
 
 
-async def look(wiring: Wiring, url: str) -> Endpoint | LlmtopError:
-    """The engine at a URL, or why it cannot be shown. UsageError for what cannot be a URL."""
+async def find(wiring: Wiring, url: str) -> Endpoint | LlmtopError:
+    """Return the engine at a URL, or the error of its detection. UsageError for an invalid URL."""
     try:
         return await wiring.endpoint(url)
     except UsageError:

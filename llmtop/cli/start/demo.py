@@ -1,4 +1,4 @@
-"""``llmtop demo``: the whole tool on a simulated engine; needs no GPU and no model."""
+"""``llmtop demo``: the dashboard on a simulated engine; needs no GPU and no model."""
 
 from __future__ import annotations
 

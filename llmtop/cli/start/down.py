@@ -1,4 +1,4 @@
-"""``llmtop down [NAME...]``: stop the engines that ``llmtop.toml`` names."""
+"""``llmtop down [NAME...]``: stop the engines that ``llmtop.toml`` defines."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def command(names: tuple[str, ...], grace: float, config_file: str | None, as_js
 
     Engines that the file does not define are not touched.
     """
-    from llmtop.cli.start.up import complain, entry, meant
+    from llmtop.cli.start.up import entry, print_failures, selected
     from llmtop.operations.fleet import Fleet
     from llmtop.operations.wiring import Wiring
 
     config = read(config_file, need=True)
-    outcomes = Fleet(Wiring().supervisor, note).down(meant(config, names), grace)
+    outcomes = Fleet(Wiring().supervisor, note).down(selected(config, names), grace)
     if as_json:
         document({"engines": [entry(outcome) for outcome in outcomes]})
     elif not any(outcome.status is not None or outcome.failed for outcome in outcomes):
-        note("none of them was running")
-    return complain(outcomes)
+        note("none of these engines was running")
+    return print_failures(outcomes)

@@ -1,4 +1,4 @@
-"""``llmtop run ENGINE [MODEL]``: start an engine; watch it, or come back when it is ready."""
+"""``llmtop run ENGINE [MODEL]``: start an engine, then open the dashboard or wait for readiness."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from llmtop.values import replace
 if TYPE_CHECKING:
     from llmtop.engines.supervision.supervisor import Supervisor
 
-FLAGS = "llmtop.engine_flags"
+FLAGS = "llmtop.engine_flags"  # key of click's context for the arguments after --
 LOOPBACK = "127.0.0.1"
 
 
 class PassingFlags(click.Command):
-    """A command that hands everything after ``--`` on to the engine, untouched."""
+    """A command that passes all arguments after ``--`` to the engine unchanged."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Set the engine's flags aside before click reads the rest."""
+        """Move the engine's flags into the context, and parse the rest."""
         if "--" in args:
             cut = args.index("--")
             ctx.meta[FLAGS] = tuple(args[cut + 1 :])
@@ -38,7 +38,7 @@ class PassingFlags(click.Command):
 
 
 def gpu_list(text: str | None) -> tuple[int, ...]:
-    """``0,1`` as indices."""
+    """Parse ``0,1`` as GPU indices. Raises UsageError for any other form."""
     if not text:
         return ()
     try:
@@ -53,7 +53,10 @@ def gpu_list(text: str | None) -> tuple[int, ...]:
 
 
 def program(python: str | None, binary: str | None, module: str) -> tuple[str, ...]:
-    """The words that begin the command line: a Python and the engine's module, or a program."""
+    """The start of the engine's command line: Python with the module, or a program.
+
+    Empty without both: the engine's default applies. UsageError for both, or a missing program.
+    """
     if python and binary:
         raise UsageError("give --python or --bin, not both")
     if python:
@@ -64,7 +67,7 @@ def program(python: str | None, binary: str | None, module: str) -> tuple[str, .
 
 
 def located(path: str, flag: str) -> str:
-    """The absolute path of an executable. UsageError when there is none."""
+    """The absolute path of an executable. Raises UsageError when there is none."""
     found = shutil.which(path)
     if found is None:
         raise UsageError(f"{flag}: there is no program {path!r}")
@@ -72,7 +75,7 @@ def located(path: str, flag: str) -> str:
 
 
 def free_name(kind: str, taken: set[str]) -> str:
-    """The kind itself, or the kind and a number when it is taken."""
+    """The first free name of ``vllm``, ``vllm-2``, ``vllm-3`` and so on, for the kind ``vllm``."""
     number = 1
     while (name := kind if number == 1 else f"{kind}-{number}") in taken:
         number += 1
@@ -140,9 +143,9 @@ def command(
     from llmtop.operations.wiring import Wiring
 
     if record_file and detach:
-        raise UsageError("--record needs the dashboard", "or: llmtop record NAME -o FILE")
+        raise UsageError("--record needs the dashboard", "without it: llmtop record NAME -o FILE")
     if as_json and not detach:
-        raise UsageError("--json goes with --detach")
+        raise UsageError("--json needs --detach")
     wiring = Wiring()
     supervisor = wiring.supervisor
     living = [record for record in supervisor.records() if record.ended_at is None]
@@ -203,7 +206,7 @@ def command(
 
 
 def progress(status: EngineStatus) -> str:
-    """The phase of a start, and how far it is against this model's last one."""
+    """The phase of a start, and the time so far compared with the last start of this model."""
     from llmtop.wording.sentences import startup_words
 
     if status.state is not State.STARTING:
@@ -215,7 +218,10 @@ def progress(status: EngineStatus) -> str:
 
 
 def wait(supervisor: Supervisor, record: EngineRecord, timeout: float) -> EngineStatus:
-    """Wait until it is ready, saying each phase once. Ctrl+C leaves it starting."""
+    """Wait until the engine is ready, and print each phase once. Ctrl+C does not stop the engine.
+
+    timeout: seconds. Raises LlmtopError when it fails or the time is over.
+    """
     try:
         return supervisor.wait_ready(
             record,
@@ -223,5 +229,5 @@ def wait(supervisor: Supervisor, record: EngineRecord, timeout: float) -> Engine
             on_phase=lambda now: note(f"{record.name}: {progress(now)}"),
         )
     except KeyboardInterrupt:
-        note(f"{record.name} keeps starting; `llmtop ps` shows it, `llmtop stop` stops it")
+        note(f"{record.name} is still starting; `llmtop ps` shows it, `llmtop stop` stops it")
         raise

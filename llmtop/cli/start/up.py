@@ -1,4 +1,4 @@
-"""``llmtop up [NAME...]``: start the engines that ``llmtop.toml`` names, and wait for them."""
+"""``llmtop up [NAME...]``: start the engines that ``llmtop.toml`` defines; wait for readiness."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def entry(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def meant(config: Config, names: tuple[str, ...]) -> list[str]:
-    """The engines that are asked for: these, or all of the file. UsageError for an unknown one."""
+def selected(config: Config, names: tuple[str, ...]) -> list[str]:
+    """These names, or without any all engines of the file. UsageError for an unknown name."""
     for name in names:
         config.engine(name)
     chosen = list(dict.fromkeys(names)) or list(config.table.engines)
@@ -43,8 +43,8 @@ def meant(config: Config, names: tuple[str, ...]) -> list[str]:
     return chosen
 
 
-def complain(outcomes: list[Outcome]) -> int:
-    """One line for each that failed, one for the way out; the exit code."""
+def print_failures(outcomes: list[Outcome]) -> int:
+    """Print the reason and the hint of each failure. Returns the exit code."""
     for outcome in outcomes:
         if outcome.failed:
             note(f"llmtop: {outcome.name}: {outcome.reason}")
@@ -79,7 +79,7 @@ def command(
     from llmtop.operations.wiring import Wiring
 
     config = read(config_file, need=True)
-    chosen = meant(config, names)
+    chosen = selected(config, names)
     wiring = Wiring()
     fleet = Fleet(wiring.supervisor, note, gpu_count=wiring.gpu_count)
     try:
@@ -87,17 +87,17 @@ def command(
             chosen, lambda name: launch_spec(config, name, wiring.environ), ready_timeout
         )
     except KeyboardInterrupt:
-        note("started engines keep starting; `llmtop ps` shows them, `llmtop down` stops them")
+        note("the engines are still starting; `llmtop ps` shows them, `llmtop down` stops them")
         raise
-    outcomes = asyncio.run(learned(wiring, outcomes))
+    outcomes = asyncio.run(with_versions(wiring, outcomes))
     if as_json:
         shared = list(fleet.crowds())
         document({"engines": [entry(outcome) for outcome in outcomes], "warnings": shared})
-    return complain(outcomes)
+    return print_failures(outcomes)
 
 
-async def learned(wiring: Wiring, outcomes: list[Outcome]) -> list[Outcome]:
-    """The same, with the versions that the ready engines report."""
+async def with_versions(wiring: Wiring, outcomes: list[Outcome]) -> list[Outcome]:
+    """The same outcomes, with the versions that the ready engines report."""
     from llmtop.engines.core.records import State
     from llmtop.engines.metrics.detection import version_of
 
@@ -110,7 +110,7 @@ async def learned(wiring: Wiring, outcomes: list[Outcome]) -> list[Outcome]:
             return outcome
         try:
             record = wiring.supervisor.learn(status.record, version)
-        except LlmtopError:  # nothing depends on it
+        except LlmtopError:  # the version is only information
             return outcome
         return replace(outcome, status=replace(status, record=record))
 
