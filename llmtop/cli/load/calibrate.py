@@ -1,4 +1,4 @@
-"""``llmtop calibrate``: how much load this machine can sustain as a client. Touches no engine."""
+"""``llmtop calibrate``: how much load this machine can send as a client. Needs no engine."""
 
 from __future__ import annotations
 

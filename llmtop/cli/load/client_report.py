@@ -1,4 +1,4 @@
-"""Whether to believe the figures, as JSON. docs/reference/json.md describes the fields."""
+"""The validity of measurements, as JSON. docs/reference/json.md describes the fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmtop.loadgen.core.results import ClientHealth
 
 
 def client_entry(health: ClientHealth) -> dict[str, Any]:
-    """The client of a load, a level or a run, and its verdict on each measure."""
+    """The state of the client in a load, a level or a run, and the verdict on each measure."""
     return {
         "verdict": health.verdict,
         "clock": health.clock,
@@ -26,15 +26,15 @@ def client_entry(health: ClientHealth) -> dict[str, Any]:
 
 
 def measures_entry(verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
-    """Each measure that has a value: valid when all of it is, with its bounds."""
+    """Verdicts and error bounds by measure. A measure is valid when all its quantiles are."""
     found: dict[str, Any] = {}
     for measure in Measure:
-        mine = [one for one in verdicts if one.measure is measure]
-        if not mine:
+        own = [one for one in verdicts if one.measure is measure]
+        if not own:
             continue
-        worst = next((one for one in mine if not one.valid), mine[0])
+        worst = next((one for one in own if not one.valid), own[0])
         found[measure.value] = {
-            "valid": all(one.valid for one in mine),
+            "valid": all(one.valid for one in own),
             "reason": worst.reason,
             "remedy": worst.remedy,
         }
@@ -45,7 +45,7 @@ def measures_entry(verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
                     "error_bound_s": one.bound,
                     "valid": one.valid,
                 }
-                for one in mine
+                for one in own
             }
         else:
             found[measure.value] |= {"value": worst.value, "error_bound": worst.bound}

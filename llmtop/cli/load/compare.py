@@ -1,4 +1,4 @@
-"""``llmtop compare``: two settings of one engine, or two engines, in turns on the same machine."""
+"""``llmtop compare``: an A/B test of two settings of one engine, or of two engines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from llmtop.cli.load.load_target import (
     calibration_entry,
     calibration_for,
     find_target,
-    held_to,
+    limit_streams,
     report_option,
     request_flags,
     request_options,
@@ -123,11 +123,11 @@ def command(
     if any(path.endswith(".hlog") for path in save):
         raise UsageError("a comparison cannot be saved as .hlog", "use .csv or .json")
     asked, wiring = request_options(shared, read(shared["config_file"]), targets[0]), Wiring()
-    stop_as_ctrl_c_does()  # they must put the options back too
-    held_at = held_to(concurrency, asked.workers)
+    stop_as_ctrl_c_does()  # a signal must put the options back too
+    held_at = limit_streams(concurrency, asked.workers)
     concurrency = held_at or concurrency
     found = [find_target(wiring, text, asked, concurrency) for text in targets]
-    # Once, and only when nothing is left that could be refused.
+    # Calibrate once, and only after all checks that can refuse the command.
     calibration = functools.cache(
         lambda: calibration_for(wiring, asked.workers, recalibrate=recalibrate, quiet=as_json)
     )
@@ -139,13 +139,13 @@ def command(
         found, asked, concurrency, pairs, run_seconds, as_json, calibration, repeats
     )
     if one:
-        given = {"A": dict(map(split, first)), "B": dict(map(split, second))}
-        outcome = compare_settings(plan, wiring, targets[0], given)
+        settings = {"A": dict(map(split, first)), "B": dict(map(split, second))}
+        outcome = compare_settings(plan, wiring, targets[0], settings)
     else:
         outcome = compare_engines(plan)
     result, labels = outcome.result, outcome.labels
-    sent = [again for one in repeats if (again := one.end()) is not None]
-    again = max(sent, key=lambda one: one.requests, default=None)
+    counted = [repeated for one in repeats if (repeated := one.end()) is not None]
+    most_repeated = max(counted, key=lambda one: one.requests, default=None)
     names = (found[0].name, found[-1].name)
     simulated = any(one.simulated for one in found)
     report = comparison_document(
@@ -156,7 +156,7 @@ def command(
         outcome.restarts,
         calibration_entry(calibration()),
         held_to=held_at,
-        repeats=again,
+        repeats=most_repeated,
     )
     setups = [run_setup(wiring, one.endpoint, asked.prompts, sys.argv[1:]) for one in found]
     report["setup"], report["setup_b"] = setups[0], setups[1] if len(setups) > 1 else None
@@ -169,7 +169,7 @@ def command(
         document(report)
     elif result.pairs or outcome.failure is None:
         print_result(result, labels)
-        for line in () if again is None else repeat_words(again):
+        for line in () if most_repeated is None else repeat_words(most_repeated):
             click.echo(f"  {line}")
     if outcome.failure is not None:
         raise outcome.failure
@@ -187,7 +187,7 @@ def command(
 
 
 def print_result(result: CompareResult, labels: tuple[str, str]) -> None:
-    """Print a comparison: one sentence, a line for each measure, and how much A differs from A."""
+    """Print a comparison: one sentence, a line for each measure, and the noise (A against A)."""
     from llmtop.wording.findings import comparison_sentence, finding_line, noise_line
 
     click.echo(comparison_sentence(result, *labels))
@@ -195,12 +195,13 @@ def print_result(result: CompareResult, labels: tuple[str, str]) -> None:
         if line is not None:
             click.echo(line)
     if result.left_out:
-        many = "1 pair does" if result.left_out == 1 else f"{result.left_out} pairs do"
-        click.echo(f"  {many} not count: the client could not keep up")
+        number = "1 pair does" if result.left_out == 1 else f"{result.left_out} pairs do"
+        click.echo(f"  {number} not count: the client could not keep up")
 
 
 def _one_engine(targets: tuple[str, ...], first: tuple[str, ...], second: tuple[str, ...]) -> bool:
-    """Whether two settings of one engine are meant; UsageError when neither can be."""
+    """Whether to compare two settings of one engine. Raises UsageError for any other arguments
+    than those or two engines."""
     if len(targets) == 1 and first and second:
         return True
     if len(targets) == 2 and not first and not second:

@@ -1,4 +1,4 @@
-"""One comparison, run to its end: the variants in turn, restarts, and the status line."""
+"""Runs one comparison: switches the variants, restarts the engine, shows the progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llmtop.cli.load.load_target import (
     RequestOptions,
     energy_of,
     load_on,
-    wait_a_beat,
+    poll_load,
 )
 
 if TYPE_CHECKING:
@@ -33,14 +33,17 @@ if TYPE_CHECKING:
     from llmtop.operations.variant_switcher import VariantSwitcher
     from llmtop.operations.wiring import Wiring
 
-DRAIN_S = 30.0
-CUT_S = 5.0
-Place = Callable[[str], bool]  # puts an arm in force; returns whether an engine was started for it
+DRAIN_S = 30.0  # longest wait for requests in flight before they are aborted
+ABORT_S = 5.0  # longest wait for aborted requests
+Switch = Callable[[str], bool]  # applies variant "A" or "B"; returns whether an engine was started
 
 
 class ComparisonPlan(Struct, frozen=True):
-    """What is compared, and with which load. targets: one engine, or two. calibration: returns
-    the capacity of this client; the first call measures it. repeats: one for each target."""
+    """What is compared, and with which load. targets: one engine or two. seconds: length of a run.
+
+    calibration: returns the capacity of this client; the first call measures it. repeats: one for
+    each target.
+    """
 
     targets: list[LoadTarget]
     asked: RequestOptions
@@ -54,7 +57,7 @@ class ComparisonPlan(Struct, frozen=True):
     def load(
         self, found: LoadTarget, clock: LoadClock, on_record: Callable[[RequestRecord], None]
     ) -> Load:
-        """The load on one of them."""
+        """Create the load on one of the targets, with its requests counted."""
         repeats = self.repeats[self.targets.index(found)]
         repeats.begin()
         take = repeats.counting(on_record)
@@ -64,8 +67,10 @@ class ComparisonPlan(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """The result of one comparison. labels: the settings or names of A and B. stopped: by Ctrl+C.
-    failure: the engine did not start with an arm. restarts: how often it was started."""
+    """The result of a comparison. labels: the settings or names of A and B. stopped: by Ctrl+C.
+
+    failure: why the engine did not start with a variant. restarts: number of starts.
+    """
 
     result: CompareResult
     labels: tuple[str, str]
@@ -75,9 +80,12 @@ class Outcome(Struct, frozen=True):
 
 
 def compare_settings(
-    plan: ComparisonPlan, wiring: Wiring, target: str, given: Mapping[str, Mapping[str, str]]
+    plan: ComparisonPlan, wiring: Wiring, target: str, settings: Mapping[str, Mapping[str, str]]
 ) -> Outcome:
-    """Compare two settings of one engine. The engine is always left as it was found."""
+    """Compare two settings of one engine. At the end the engine always has its own settings again.
+
+    settings: option values as text, for "A" and "B".
+    """
     from llmtop.loadgen.experiments.comparison import Comparison
     from llmtop.loadgen.experiments.level import LoadClock
     from llmtop.operations.variant_switcher import VariantSwitcher
@@ -86,8 +94,8 @@ def compare_settings(
     energy, clock, line = energy_of(plan.targets[0]), LoadClock(), StatusLine(quiet=plan.as_json)
     with asyncio.Runner() as runner:
         endpoint = plan.targets[0].endpoint or runner.run(wiring.endpoint(target))
-        arms = VariantSwitcher.find(runner, wiring, endpoint, given)
-        switch_s = (arms.startup_s or 0.0) + plan.seconds if arms.reasons else 0.0
+        variants = VariantSwitcher.find(runner, wiring, endpoint, settings)
+        switch_s = (variants.startup_s or 0.0) + plan.seconds if variants.reasons else 0.0
         comparison = Comparison(
             clock.seconds,
             level=plan.streams,
@@ -98,38 +106,41 @@ def compare_settings(
             switch_s=switch_s,
         )
         try:
-            if arms.reasons:
-                _ask(arms, arms.starts(comparison.sequence), comparison, plan.asked.yes)
+            if variants.reasons:
+                _ask(variants, variants.starts(comparison.sequence), comparison, plan.asked.yes)
             load = plan.load(plan.targets[0], clock, comparison.take)
             try:
-                place = _placing(arms, load, line)
-                return _run(comparison, place, lambda: load, line, arms.labels)
+                switch = _restarting_switch(variants, load, line)
+                return _run(comparison, switch, lambda: load, line, variants.labels)
             finally:
-                # The load first: it would count the requests that the restart stops as failures.
+                # Close the load first. Else it counts requests aborted by the restart as failures.
                 load.close()
-                arms.put_back(note, _phase_on(line))
+                variants.restore(note, _phase_on(line))
                 line.clear()
         finally:
-            arms.close()
+            variants.close()
             runner.run(wiring.fetch.close())
             if energy is not None:
                 energy.close()
 
 
-def _ask(arms: VariantSwitcher, starts: int, comparison: Comparison, yes: bool) -> None:
-    """Show what the restarts cost, and ask for consent unless ``--yes`` was given."""
+def _ask(variants: VariantSwitcher, starts: int, comparison: Comparison, yes: bool) -> None:
+    """Show the cost of the restarts, and ask for consent unless ``yes``.
+
+    Raises UsageError without a terminal.
+    """
     from llmtop.wording.format import duration
 
-    startup_s = arms.startup_s
+    startup_s = variants.startup_s
     if startup_s is None:
-        cost = "the time of one is not known"
+        cost = "the duration of a restart is not known"
     else:
         cost = f"about {duration(startup_s)} each, {duration(starts * startup_s)} in all"
     standing = comparison.standing
     whole = f"; the comparison takes about {duration(standing.left_s)}" if standing else ""
     words = (
-        f"{'; '.join(arms.reasons)}: {arms.name} is restarted {starts} times, {cost}{whole}; "
-        "other clients' requests are stopped each time"
+        f"{'; '.join(variants.reasons)}: {variants.name} is restarted {starts} times, "
+        f"{cost}{whole}; each restart aborts the requests of other clients"
     )
     if yes:
         note(words)
@@ -139,25 +150,27 @@ def _ask(arms: VariantSwitcher, starts: int, comparison: Comparison, yes: bool) 
         click.confirm(f"{words}. Continue?", abort=True, err=True)
 
 
-def _placing(arms: VariantSwitcher, load: Load, line: StatusLine) -> Place:
-    """Return what puts an arm in force. No request is in flight while the engine restarts."""
+def _restarting_switch(variants: VariantSwitcher, load: Load, line: StatusLine) -> Switch:
+    """Return the switch for one engine. Before a restart it ends the requests in flight."""
     begun = [False]
 
-    def place(arm: str) -> bool:
-        if begun[0] and arms.starts_for(arm):
+    def switch(arm: str) -> bool:
+        if begun[0] and variants.starts_for(arm):
             load.stop(drain=False)
-            until = time.monotonic() + CUT_S
+            until = time.monotonic() + ABORT_S
             while not load.finished and time.monotonic() < until:
-                wait_a_beat(load)
+                poll_load(load)
         begun[0] = True
-        return arms.place(arm, _phase_on(line, arm))
+        return variants.apply(arm, _phase_on(line, arm))
 
-    return place
+    return switch
 
 
 def _phase_on(line: StatusLine, arm: str = "") -> Callable[[EngineStatus], None]:
+    """Return a callback that shows the phase of a start on the status line."""
+
     def show(status: EngineStatus) -> None:
-        what = f"with {arm}" if arm else "as it was before"
+        what = f"with {arm}" if arm else "with its own settings"
         words = f"{status.record.name} starts {what}: {status.phase or status.state.value}"
         before = status.record.previous_startup_s
         line.show(words + (f", about {before:.0f} s" if before else ""), now=True)
@@ -166,15 +179,15 @@ def _phase_on(line: StatusLine, arm: str = "") -> Callable[[EngineStatus], None]
 
 
 def compare_engines(plan: ComparisonPlan) -> Outcome:
-    """Compare two engines; only one gets load at a time."""
+    """Compare two engines. Only one of them receives load at a time."""
     from llmtop.loadgen.experiments.comparison import Comparison
     from llmtop.loadgen.experiments.level import LoadClock
     from llmtop.operations.wiring import fresh_seed
 
     clocks = {arm: LoadClock() for arm in ("A", "B")}
-    playing = ["A"]
+    active = ["A"]
     comparison = Comparison(
-        lambda: clocks[playing[0]].seconds(),
+        lambda: clocks[active[0]].seconds(),
         level=plan.streams,
         pairs=plan.pairs,
         seconds=plan.seconds,
@@ -187,41 +200,41 @@ def compare_engines(plan: ComparisonPlan) -> Outcome:
     labels = (plan.targets[0].name, plan.targets[1].name)
     line = StatusLine(quiet=plan.as_json)
     try:
-        place = _turning(loads, playing)
-        return _run(comparison, place, lambda: loads[playing[0]], line, labels)
+        switch = _draining_switch(loads, active)
+        return _run(comparison, switch, lambda: loads[active[0]], line, labels)
     finally:
         for load in loads.values():
             load.close()
 
 
-def _turning(loads: Mapping[str, Load], playing: list[str]) -> Place:
-    """Return what moves the load to the other engine. Requests in flight end first, because the
+def _draining_switch(loads: Mapping[str, Load], active: list[str]) -> Switch:
+    """Return the switch for two engines. It first waits for the requests in flight, because the
     engines may share a GPU."""
 
-    def place(arm: str) -> bool:
+    def switch(arm: str) -> bool:
         other = loads["B" if arm == "A" else "A"]
-        if playing[0] != arm:
+        if active[0] != arm:
             other.stop()
             until = time.monotonic() + DRAIN_S
             while not other.finished:
-                wait_a_beat(other)
+                poll_load(other)
                 if time.monotonic() > until:
                     other.stop(drain=False)
                     until = float("inf")
-        playing[0] = arm
+        active[0] = arm
         return False
 
-    return place
+    return switch
 
 
 def _run(
     comparison: Comparison,
-    place: Place,
+    switch: Switch,
     load: Callable[[], Load],
     line: StatusLine,
     labels: tuple[str, str],
 ) -> Outcome:
-    """Run the comparison until it ends, is stopped, or an engine does not start."""
+    """Run the comparison until it ends, Ctrl+C stops it, or an engine does not start."""
     from llmtop.loadgen.experiments.comparison import CompareResult, PairResult, Turn
     from llmtop.operations.variant_switcher import DidNotStart
     from llmtop.wording.findings import pair_line
@@ -235,14 +248,14 @@ def _run(
                     line.clear()
                     return Outcome(fact, labels, restarts=starts)
                 case Turn(arm):
-                    fresh = place(arm)
+                    fresh = switch(arm)
                     starts += fresh
                     comparison.placed(load(), fresh=fresh)
                 case PairResult():
                     line.keep(pair_line(fact))
                 case None:
                     if comparison.running:
-                        wait_a_beat(load())
+                        poll_load(load())
             if (now := comparison.standing) is not None:
                 line.show(
                     f"run {now.run} of {now.runs}: {now.arm}, {now.phase}, {remaining(now.left_s)}"

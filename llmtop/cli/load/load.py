@@ -1,4 +1,4 @@
-"""``llmtop load NAME|URL``: send load; report the results and whether they can be trusted."""
+"""``llmtop load NAME|URL``: send load, and report the results and their validity."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from llmtop.cli.load.load_target import (
     find_target,
     report_option,
 )
-from llmtop.cli.load.prompting import prompt_options, prompts_of, typed
+from llmtop.cli.load.prompting import explicit, prompt_options, prompts_of
 from llmtop.cli.load.watching import require_result, watch
 from llmtop.cli.screen.background_recording import add_outcome, is_recorded, record_load_flag
 from llmtop.loadgen.core.results import RequestRecord
@@ -110,7 +110,7 @@ if TYPE_CHECKING:
 @record_load_flag
 @json_flag
 def command(
-    target: str, timeout: float, yes: bool, report_file: str | None, as_json: bool, **given: Any
+    target: str, timeout: float, yes: bool, report_file: str | None, as_json: bool, **params: Any
 ) -> int:
     """Send load to an engine and report latency, throughput and errors.
 
@@ -134,29 +134,29 @@ def command(
     from llmtop.operations.run_setup import run_setup
     from llmtop.operations.wiring import Wiring
 
-    config = read(given["config_file"])
-    plan = planned(given, config)
+    config = read(params["config_file"])
+    plan = planned(params, config)
     parsed = check(plan)
     if parsed.duration is None:
         raise UsageError(
             f"the shape {plan.shape!r} has no end", "end it with a part like `hold 64 for 10s`"
         )
-    prompts = prompts_of(given, config, target)
-    asked = RequestOptions(prompts, given["model"], given["workers"], timeout, yes)
+    prompts = prompts_of(params, config, target)
+    asked = RequestOptions(prompts, params["model"], params["workers"], timeout, yes)
     wiring = Wiring()
     found = find_target(wiring, target, asked, parsed.highest, known=False)
-    # Before what takes a while.
-    if given["save"]:
-        check_name(given["save"])
-    files = [given[name] for name in ("save", "save_hlog", "save_bench") if given[name]]
+    # Check the files before the calibration, which takes a second.
+    if params["save"]:
+        check_name(params["save"])
+    files = [params[name] for name in ("save", "save_hlog", "save_bench") if params[name]]
     check_files(files, report_file=report_file)
     stop_as_ctrl_c_does()
     calibration = calibration_for(
-        wiring, given["workers"], recalibrate=given["recalibrate"], quiet=as_json
+        wiring, params["workers"], recalibrate=params["recalibrate"], quiet=as_json
     )
-    # After that: the files' clocks begin with them, and records count from the load.
-    export = RequestExport(given["save_hlog"], given["save_bench"])
-    saved = Recording(given["save"]) if given["save"] else None
+    # After the calibration: the times in the files count from here, those of records from the load.
+    export = RequestExport(params["save_hlog"], params["save_bench"])
+    saved = Recording(params["save"]) if params["save"] else None
 
     counts = LatencyCounts() if is_recorded() else None
 
@@ -167,15 +167,15 @@ def command(
         if saved is not None:
             saved.add(record)
 
-    book, share = SeedBook(wiring.state.root), CacheShare(wiring, target)
+    seeds, share = SeedBook(wiring.state.root), CacheShare(wiring, target)
     what, key = named(prompts, plan.seed)
-    before_s = book.before_s(found.engine, key)
+    before_s = seeds.before_s(found.engine, key)
     may_repeat = before_s is not None or bool(prompts.dataset)
     try:
         load = Load(
             found.target,
             prompts,
-            workers=given["workers"],
+            workers=params["workers"],
             timeout_s=timeout,
             on_record=keep,
             gaps=saved is not None or export.detailed,
@@ -186,16 +186,16 @@ def command(
             if may_repeat:
                 share.read()
             load.start(plan)
-            say_held(load, plan, parsed.highest)
+            note_limit(load, plan, parsed.highest)
             status = StatusLine(quiet=as_json, every_s=1.0)
             result, interrupted = watch(load, parsed.duration, timeout, status)
             gone = load.all_gone
         finally:
             load.close()
-        book.add(found.engine, key)
+        seeds.add(found.engine, key)
         repeats = repeats_of(what, before_s, result, share.read() if may_repeat else None)
         export.write(plan, found.target, result)
-        made = entry(
+        report = entry(
             found.name,
             found.simulated,
             plan,
@@ -207,12 +207,12 @@ def command(
         )
         if as_json or report_file is not None or is_recorded():
             sent = {**plan_entry(plan), "model": found.target.model}
-            made["setup"] = run_setup(wiring, found.endpoint, prompts, sys.argv[1:], sent)
+            report["setup"] = run_setup(wiring, found.endpoint, prompts, sys.argv[1:], sent)
         if report_file is not None:
-            write_run(report_file, made)
-        add_outcome("load", found.name, made, counts.pairs() if counts is not None else {})
+            write_run(report_file, report)
+        add_outcome("load", found.name, report, counts.pairs() if counts is not None else {})
         if as_json:
-            document(made)
+            document(report)
         else:
             for line in load_lines(plan, result, found.simulated, repeats):
                 click.echo(line)
@@ -226,8 +226,8 @@ def command(
     return 0
 
 
-def say_held(load: Load, plan: Plan, highest: float) -> None:
-    """Report at once when a closed loop wants more streams than there can be sockets."""
+def note_limit(load: Load, plan: Plan, highest: float) -> None:
+    """Print a note when a closed loop needs more streams than the process may open sockets."""
     if plan.loop is Loop.CLOSED and highest > load.limit:
         note(
             f"limited to {load.limit:,} of {highest:,.0f} streams by the limit of open files"
@@ -235,40 +235,40 @@ def say_held(load: Load, plan: Plan, highest: float) -> None:
         )
 
 
-def planned(given: Mapping[str, Any], config: Config) -> Plan:
-    """The requested load over time; options override those of a named shape."""
+def planned(params: Mapping[str, Any], config: Config) -> Plan:
+    """The load over time. Options override those of a named shape. Raises UsageError."""
     from llmtop.loadgen.workload.shape import parse
     from llmtop.loadgen.workload.trace import unread
     from llmtop.operations.wiring import fresh_seed
 
-    streams, rate, shape, trace = (given[n] for n in ("concurrency", "rate", "shape", "trace"))
+    streams, rate, shape, trace = (params[n] for n in ("concurrency", "rate", "shape", "trace"))
     if streams is not None and rate is not None:
         raise UsageError("give --concurrency or --rate, not both")
     if trace and (shape or streams is not None or rate is not None):
         raise UsageError("a trace defines the times of its requests", "omit the other load options")
     level = rate if rate is not None else streams if streams is not None else 1
     if trace:
-        length = f" for {given['duration']:g}s" if typed({"duration": 0}) else ""
-        speed = f"{given['trace_speed']:.6f}".rstrip("0").rstrip(".")
+        length = f" for {params['duration']:g}s" if explicit({"duration": 0}) else ""
+        speed = f"{params['trace_speed']:.6f}".rstrip("0").rstrip(".")
         text = f'trace "{Path(trace).absolute()}" speed {speed}{length}'
     else:
-        text = shape or f"hold {level:g} for {given['duration']:g}s"
+        text = shape or f"hold {level:g} for {params['duration']:g}s"
     table = config.shape_table(text)
     recorded = parse(table.shape, unread).is_recorded
-    is_open = table.loop == "open" or rate is not None or given["is_open"] or recorded
-    arrival = Arrival(given["arrival"] or table.arrival)
+    is_open = table.loop == "open" or rate is not None or params["is_open"] or recorded
+    arrival = Arrival(params["arrival"] or table.arrival)
     burstiness = table.burstiness
-    if given["burstiness"] is not None:
-        arrival, burstiness = Arrival.GAMMA, given["burstiness"]
-        if given["arrival"] not in (None, arrival.value):
+    if params["burstiness"] is not None:
+        arrival, burstiness = Arrival.GAMMA, params["burstiness"]
+        if params["arrival"] not in (None, arrival.value):
             raise UsageError("only gamma arrivals have a burstiness", "omit --arrival")
-    if not is_open and (given["arrival"] or given["burstiness"] is not None):
+    if not is_open and (params["arrival"] or params["burstiness"] is not None):
         raise UsageError("a closed loop has no arrivals", "give --rate, or --open with --shape")
     return Plan(
         loop=Loop.OPEN if is_open else Loop.CLOSED,
         shape=table.shape,
-        # A repeated seed repeats its prompts, which an engine with prefix caching finds again.
-        seed=fresh_seed() if given["seed"] is None else given["seed"],
+        # The same seed makes the same prompts, which an engine may have in its prefix cache.
+        seed=fresh_seed() if params["seed"] is None else params["seed"],
         arrival=arrival,
         burstiness=burstiness,
     )

@@ -1,4 +1,4 @@
-"""A whole run of load as JSON. docs/reference/json.md describes the fields."""
+"""The result of a load as JSON. docs/reference/json.md describes the fields."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def plan_entry(plan: Plan) -> dict[str, Any]:
-    """A load over time as JSON: with the prompts it is what ``llmtop check`` repeats."""
+    """A load over time as JSON. With it and the prompts, ``llmtop check`` repeats the load."""
     return {
         "loop": plan.loop.value,
         "shape": plan.shape,
@@ -37,7 +37,7 @@ def entry(
     run: str = "",
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """A whole run as ``load --json`` shows it. run: how the ids of its requests begin."""
+    """The result of a load as ``load --json`` prints it. run: prefix of its request ids."""
     from llmtop.cli.load.client_report import client_entry
     from llmtop.loadgen.workload.shape import parse
     from llmtop.loadgen.workload.trace import unread
@@ -104,7 +104,7 @@ def entry(
 
 
 def repeats_entry(found: Repeats) -> dict[str, Any]:
-    """How far a run's prompts had been sent before."""
+    """How often the prompts of a run were sent before, as JSON."""
     return {
         "before_s": found.before_s,
         "prompts": found.prompts,

@@ -1,4 +1,4 @@
-"""A whole run of load as plain lines."""
+"""The result of a load as text."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _WORDS = {
     NOT_VALID: "client not valid",
     CLIENT_BOUND: "client-bound, this client limited the load",
 }
-# In JSON and in files a remark keeps its own words.
+# Texts for the terminal. JSON and files contain the value of the remark.
 _REMARKS = {
-    Remark.USAGE_FLOAT: "the server reports usage that is not in whole numbers",
-    Remark.USAGE_IMPOSSIBLE: "the server reports usage that is no count of tokens: chunks counted",
+    Remark.USAGE_FLOAT: "the server reports a usage that is not a whole number",
+    Remark.USAGE_IMPOSSIBLE: "the server reports an impossible usage, so chunks are counted",
     Remark.OUTPUT_ABOVE: "the server reports more output tokens than were requested",
     Remark.OUTPUT_BELOW: "the server reports fewer output tokens than were requested",
-    Remark.PROMPT_DIFFERS: "the server reports another number of prompt tokens than were sent",
+    Remark.PROMPT_DIFFERS: "the server reports a different number of prompt tokens than were sent",
 }
-_NOT_BELIEVED = (Remark.NOT_BELIEVED, Remark.USAGE_IMPOSSIBLE)
+_USAGE_IGNORED = (Remark.NOT_BELIEVED, Remark.USAGE_IMPOSSIBLE)
 
 
 def summary_line(word: str, found: LatencySummary) -> str:
-    """One latency of a whole run."""
+    """The percentiles of one latency. word: its name."""
     parts = [f"{name} {latency(getattr(found, name))}" for name in ("p50", "p95", "p99")]
     return f"  {word:<5} {'  '.join(parts)}  n={found.n:,}"
 
@@ -36,7 +36,7 @@ def summary_line(word: str, found: LatencySummary) -> str:
 def load_lines(
     plan: Plan, result: LoadResult, simulated: bool, repeats: Repeats | None = None
 ) -> list[str]:
-    """A whole run of load, as a person reads it."""
+    """The result of a load as lines."""
     lines = [
         f"{plan.loop.value} loop, {plan.shape}, {duration(result.duration_s)}"
         + (", simulated engine" if simulated else ""),
@@ -58,31 +58,34 @@ def load_lines(
 
 
 def _refused(result: LoadResult) -> str:
-    """The requests that the engine's queue had no place for, where there are any."""
+    """The number of requests that the engine refused because its queue was full; "" for none."""
     return f"{result.refused:,} refused (queue full)  " if result.refused else ""
 
 
 def client_lines(health: ClientHealth) -> list[str]:
-    """Which figures are the engine's, and a line for each that this client can have moved."""
-    spoilt = affected(health.measures, Measure)
+    """The client's verdict, and a line for each measure that the client may have distorted."""
+    invalid = affected(health.measures, Measure)
     lag = health.lag
-    told = any(cause.startswith("reads lag") for cause in health.strain)
-    late = f", lag p99 {latency(lag.p99)} n={lag.n:,}" if lag and lag.n and not told else ""
-    short = "".join(f", {one}" for one in health.strain)
-    clock = f"({health.clock} clock{late}{short})"
+    has_lag = any(cause.startswith("reads lag") for cause in health.strain)
+    late = f", lag p99 {latency(lag.p99)} n={lag.n:,}" if lag and lag.n and not has_lag else ""
+    strain = "".join(f", {one}" for one in health.strain)
+    clock = f"({health.clock} clock{late}{strain})"
     if health.verdict == VALID:
         return [f"  client valid {clock}"]
-    if not spoilt or any(one.bound is None for one in spoilt):
+    if not invalid or any(one.bound is None for one in invalid):
         return [f"  {health.verdict} {clock}"]
     lines = [f"  {_WORDS.get(health.word, health.word)} {clock}:"]
-    if holding := valid_measures(health.measures):
-        lines.append(f"    valid: {', '.join(holding)}")
-    lines += [f"    not valid: {one.words}" for one in spoilt]
+    if valid := valid_measures(health.measures):
+        lines.append(f"    valid: {', '.join(valid)}")
+    lines += [f"    not valid: {one.words}" for one in invalid]
     return [*lines, f"    try {health.remedy}"] if health.remedy else lines
 
 
 def _missed(plan: Plan, result: LoadResult) -> list[str]:
-    """What failed because of time: too long, too late, never. The first and last are failures."""
+    """Requests that timed out, were sent late or were not sent.
+
+    ``failed`` includes those that timed out and those that were not sent.
+    """
     parts = [f"{result.timed_out:,} timed out"] if result.timed_out else []
     if plan.loop is Loop.OPEN:
         parts += [f"{result.late:,} sent late", f"{result.not_sent:,} not sent"]
@@ -100,7 +103,7 @@ def _throughput(result: LoadResult) -> str:
 
 
 def _gaps(result: LoadResult) -> list[str]:
-    """The gaps between the pieces of answers, and what a piece holds where that is not a token."""
+    """The gaps between chunks, and the tokens in a chunk when it is more than one."""
     lines = [summary_line("ITL", result.itl)]
     several = result.tokens_per_chunk
     if several is not None and several > SEVERAL:
@@ -109,7 +112,7 @@ def _gaps(result: LoadResult) -> list[str]:
 
 
 def _from_sending(plan: Plan, result: LoadResult) -> list[str]:
-    """In the open loop: the figures that forget how late a request was sent."""
+    """In the open loop: latencies from the time of sending, without the delay of sending."""
     if plan.loop is Loop.CLOSED:
         return []
     return [
@@ -125,21 +128,21 @@ def _counts(result: LoadResult, repeats: Repeats | None) -> list[str]:
         share = result.cached_tokens / result.prompt_tokens
         lines.append(f"  prompt {result.prompt_tokens:,} tokens  {percent(share)} of them cached")
     lines += [f"  {words}" for words in (repeat_words(repeats) if repeats is not None else ())]
-    without = result.counted - sum(result.remarks.get(one, 0) for one in _NOT_BELIEVED)
+    without = result.counted - sum(result.remarks.get(one, 0) for one in _USAGE_IGNORED)
     if without > 0:
         lines.append(f"  {_requests(without)} without usage: their chunks are counted as tokens")
     for remark, n in result.remarks.items():
         lines.append(f"  {_requests(n)}: {_REMARKS.get(remark, remark.value)}")
     if result.unfinished:
         lines.append(
-            f"  {result.unfinished:,} conversations did not finish: the load ended,"
-            " was lowered, or had no more memory for them, before their next turn"
+            f"  {result.unfinished:,} conversations did not finish: before their next turn,"
+            " the load ended, was lowered, or had no memory left for them"
         )
     return lines
 
 
 def _limits(plan: Plan, result: LoadResult) -> list[str]:
-    """What held the load back: the engine, or the files that may be open here."""
+    """What limited the load: the engine, or the limit of open files on this machine."""
     lines = []
     if result.oversaturated:
         since = result.oversaturated_s

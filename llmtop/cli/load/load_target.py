@@ -1,4 +1,4 @@
-"""What the commands that send load share: the target, its requests, and the user's consent."""
+"""Shared by the commands that send load: the target, its requests, and the user's consent."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring
     from llmtop.trust import Trust
 
-BEAT_S = 0.1
-# SGLang's admission counts what a request may still make in full where it must not end early.
+POLL_S = 0.1
+# With ignore_eos, SGLang's admission reserves memory for all output tokens of a request.
 RESERVED = (
     "answers cannot end early (ignore_eos), so SGLang reserves memory for the full length:"
     " this load never causes a retraction; use --natural-end to allow one"
@@ -62,7 +62,7 @@ report_option = click.option(
 
 
 class RequestOptions(Struct, frozen=True):
-    """How requests are made: the options that the loading verbs share."""
+    """How requests are made: the options that these commands share. workers: processes."""
 
     prompts: Prompts
     model: str | None
@@ -72,10 +72,10 @@ class RequestOptions(Struct, frozen=True):
 
 
 class LoadTarget(Struct, frozen=True):
-    """One engine to be loaded. endpoint: None for a URL that llmtop does not know.
+    """The engine that receives the load. endpoint: None for a URL that llmtop does not know.
 
-    engine: its identity; a restart makes another one of it. notes: what its kind
-    means for the load. on_snapshot: gets the load once a second, None: do not share it.
+    engine: its identity; a restart changes it. notes: what its kind means for the load.
+    on_snapshot: receives the state of the load once a second; None: nobody needs it.
     """
 
     name: str
@@ -88,7 +88,7 @@ class LoadTarget(Struct, frozen=True):
 
 
 def request_flags(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the shared options to a verb; ``request_options`` makes an RequestOptions of them."""
+    """Add the shared options to a command; ``request_options`` converts them."""
     for option in (
         config_flag,
         click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
@@ -110,11 +110,14 @@ def request_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def request_options(given: dict[str, Any], config: Config, target: str) -> RequestOptions:
-    """The shared options as they were given; options override those of a named set of prompts."""
-    if given["timeout"] <= 0:
+def request_options(params: dict[str, Any], config: Config, target: str) -> RequestOptions:
+    """Convert the shared options. Options override those of a named set of prompts.
+
+    target: the engine's name; its table in the file may name the prompts. Raises UsageError.
+    """
+    if params["timeout"] <= 0:
         raise UsageError("--timeout must be more than 0 seconds")
-    prompts = prompts_of(given, config, target)
+    prompts = prompts_of(params, config, target)
     if prompts.think_s != (0.0, 0.0):
         raise UsageError(
             "think time reduces the streams in flight, so a level cannot be measured",
@@ -122,20 +125,20 @@ def request_options(given: dict[str, Any], config: Config, target: str) -> Reque
         )
     return RequestOptions(
         prompts,
-        given["model"],
-        given["workers"],
-        given["timeout"],
-        given["yes"],
+        params["model"],
+        params["workers"],
+        params["timeout"],
+        params["yes"],
     )
 
 
 def find_target(
     wiring: Wiring, text: str, asked: RequestOptions, highest: float, known: bool = True
 ) -> LoadTarget:
-    """Find the engine behind a name or a URL, and ask before another machine is loaded.
+    """Find the engine behind a name or a URL. Ask for consent to load another machine.
 
-    highest: the most streams, or requests a second, that it will be asked for. known: an engine of
-    ours is recognised by its URL too, and then gets its own key.
+    highest: the highest number of streams, or requests per second, of the load. known: recognise
+    an engine of llmtop by its URL too, and use its API key. Raises LlmtopError, UsageError.
     """
     from llmtop.engines.metrics.detection import is_simulator, normalise, same_server
     from llmtop.loadgen.client.transport import is_modest
@@ -179,7 +182,10 @@ def find_target(
 
 
 def _served(model: str | None, url: str, key: str, owner: str, trust: Trust) -> tuple[str, str]:
-    """The model to ask for, and the kind of engine; what is not known is asked of the server."""
+    """The model to request and the kind of engine. Asks the server for what is unknown.
+
+    model: as the user gave it. owner: the kind of engine, "" if unknown.
+    """
     from llmtop.loadgen.client.model_discovery import discover
 
     if not model:
@@ -192,14 +198,15 @@ def _served(model: str | None, url: str, key: str, owner: str, trust: Trust) -> 
 
 
 def _identity(record: EngineRecord) -> str:
-    """A running engine; a restart makes another one of it, with an empty cache."""
+    """The identity of a running engine. A restart changes it, because it empties the cache."""
     return f"{record.name} {record.pid} {record.started_at}"
 
 
-def held_to(streams: int, workers: int | None) -> int | None:
-    """The highest possible number of streams, with a note; None if ``streams`` are possible.
+def limit_streams(streams: int, workers: int | None) -> int | None:
+    """Return the highest possible number of streams and print a note; None if all are possible.
 
-    Each is a socket, and only so many files may be open; the workers raise the soft limit.
+    Each stream needs a socket. The limit of open files applies, after each worker has raised its
+    soft limit.
     """
     from llmtop.loadgen.client.file_limit import most_streams
     from llmtop.loadgen.workers.load import default_workers
@@ -222,8 +229,10 @@ def load_on(
     on_record: Callable[[RequestRecord], None],
     calibration: Calibration | None = None,
 ) -> Load:
-    """A load on an engine, on that clock. Its live figures are over ``window_s``. calibration: what
-    its client is held against."""
+    """Create a load on an engine; it is not started. window_s: window of live measures, in seconds.
+
+    calibration: the capacity of this client, to detect a load that exceeds it.
+    """
     from llmtop.loadgen.workers.load import Load
 
     return Load(
@@ -240,7 +249,7 @@ def load_on(
 
 
 def energy_of(found: LoadTarget) -> EngineEnergy | None:
-    """The energy meter under an engine; None for one of which only a URL is known."""
+    """The energy meter of an engine's GPUs; None for an engine that llmtop did not start."""
     from llmtop.engines.gpu.devices import Gpus
     from llmtop.engines.gpu.energy import EngineEnergy
     from llmtop.engines.host.processes import Processes
@@ -252,8 +261,11 @@ def energy_of(found: LoadTarget) -> EngineEnergy | None:
 def calibration_for(
     wiring: Wiring, workers: int | None, *, recalibrate: bool | None, quiet: bool
 ) -> Calibration | None:
-    """The load that this client can sustain. recalibrate: False for none at all. None, with a note,
-    when it could not be measured."""
+    """The load that this client can send; measured, or kept from the last hour.
+
+    recalibrate: True measures it again, False returns None. Also returns None, with a note, when
+    the measurement fails.
+    """
     from llmtop.operations.calibrated import calibrated, calibration_words
 
     if recalibrate is False:
@@ -269,14 +281,14 @@ def calibration_for(
         )
     except LlmtopError as error:
         line.clear()
-        note(f"{error.message}; the load is not checked against it")
+        note(f"{error.message}; the load is not compared with this client's capacity")
         return None
     line.keep(calibration_words(found))
     return found
 
 
 def calibration_entry(found: Calibration | None) -> dict[str, Any] | None:
-    """What the client can sustain, as documents show it; None: it was not tried out."""
+    """The capacity of the client as JSON; None when it was not measured."""
     if found is None:
         return None
     return {
@@ -288,9 +300,9 @@ def calibration_entry(found: Calibration | None) -> dict[str, Any] | None:
     }
 
 
-def wait_a_beat(load: Load) -> None:
-    """A tenth of a second, taking in what the workers say meanwhile. LlmtopError when one died."""
-    until = time.monotonic() + BEAT_S
+def poll_load(load: Load) -> None:
+    """Process the messages of the workers for POLL_S seconds. LlmtopError when a worker died."""
+    until = time.monotonic() + POLL_S
     while (left := until - time.monotonic()) > 0:
         select.select([load], [], [], left)
         load.poll()

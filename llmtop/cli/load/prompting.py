@@ -1,4 +1,4 @@
-"""The prompts of a load: the options of all commands that send load, merged with the file."""
+"""The prompts of a load: the options of the commands that send load, merged with llmtop.toml."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LENGTHS = '128, 64..256 or "lognormal 512 cv 0.8 max 4096".'
 
 
 def prompt_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options to a verb; ``prompts_of`` makes Prompts of them."""
+    """Add the options to a command; ``prompts_of`` converts them."""
     for option in (
         click.option(
             "--model", help="Model name in the requests (default: the model that is served)."
@@ -99,12 +99,12 @@ def prompt_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def exact_answers(prompts: Prompts) -> bool:
-    """Whether answers have the length that is asked for: ``ignore_eos`` is sent."""
+    """Whether answers have exactly the requested length: requests contain ``ignore_eos``."""
     return prompts.ignore_eos and not prompts.json_schema
 
 
-def typed(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the flags that stand on the command line: defaults give way to the file."""
+def explicit(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that the user gave. Defaults do not override the file."""
     context = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
     return {
@@ -114,31 +114,32 @@ def typed(flags: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def prompts_of(given: Mapping[str, Any], config: Config, target: str) -> Prompts:
-    """The prompts that were asked for; options override those of a named set of prompts.
+def prompts_of(params: Mapping[str, Any], config: Config, target: str) -> Prompts:
+    """The prompts of a load. Options override those of a named set of prompts.
 
-    Files are read, or at least looked for, here: nothing has been sent yet. Raises UsageError.
+    target: the engine's name; its table in the file may name the prompts. Missing or invalid files
+    raise UsageError here, before any request is sent.
     """
     from llmtop.loadgen.workload import structured_output
     from llmtop.loadgen.workload.lengths import parse_lengths, parse_pauses
     from llmtop.loadgen.workload.prompts import check, prefix_room
 
     table = config.table.engines.get(target)
-    named = given["prompts"] or (table.prompts if table is not None else "")
+    named = params["prompts"] or (table.prompts if table is not None else "")
     base = config.prompts(named) if named else Prompts()
-    flags = typed({name: given[name] for name in _AS_THEY_ARE})
+    flags = explicit({name: params[name] for name in _UNCHANGED})
     for name, read in (
         ("prompt_tokens", parse_lengths),
         ("output_tokens", parse_lengths),
         ("think", parse_pauses),
         ("json_schema", structured_output.load),
     ):
-        if name in typed({name: None}):
-            flags["think_s" if name == "think" else name] = read(given[name])
-    if typed({"natural_end": True}):
+        if name in explicit({name: None}):
+            flags["think_s" if name == "think" else name] = read(params[name])
+    if explicit({"natural_end": True}):
         flags["ignore_eos"] = False
-    if typed({"dataset": True}):
-        flags["dataset"] = str(Path(given["dataset"]).absolute())
+    if explicit({"dataset": True}):
+        flags["dataset"] = str(Path(params["dataset"]).absolute())
     if flags.get("shared_prefix_tokens") and not base.shared_prefix_share:
         flags.setdefault("shared_prefix_share", 1.0)
     prompts = replace(base, **flags)
@@ -152,7 +153,7 @@ def prompts_of(given: Mapping[str, Any], config: Config, target: str) -> Prompts
     return prompts
 
 
-_AS_THEY_ARE = (
+_UNCHANGED = (  # options with the name and the value of a field of Prompts
     "shared_prefix_tokens",
     "shared_prefix_share",
     "repetitive",

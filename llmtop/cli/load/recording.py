@@ -1,4 +1,4 @@
-"""The file that a load's requests are written to as they end."""
+"""``llmtop load --save``: the file with one line per request."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from llmtop.output_file import open_output
 
 
 def check_name(path: str) -> None:
-    """UsageError for a file whose kind is not known by its name."""
+    """Raise UsageError unless the name ends in .csv or .jsonl."""
     if Path(path).suffix not in (".csv", ".jsonl"):
         raise UsageError(f"{path} is neither .csv nor .jsonl", "for example --save run.jsonl")
 
 
 class Recording:
-    """One line a request: JSON lines, or CSV with a head when the name ends in ``.csv``.
+    """Writes one line per request: CSV with a header if the name ends in ``.csv``, else JSON lines.
 
-    began: unix time of the moment from which records count. A disk that fills up does not end the
-    load; ``close`` says so.
+    began: unix time from which records count (default: now). A full disk does not end the load;
+    ``close`` reports it. UsageError when the file cannot be opened.
     """
 
     def __init__(self, path: str, began: float | None = None) -> None:
         self._path, self._began = Path(path), time.time() if began is None else began
-        self._trouble = ""
+        self._error = ""
         check_name(path)
         try:
             self._file = open_output(self._path)
@@ -44,25 +44,25 @@ class Recording:
 
     def add(self, record: RequestRecord) -> None:
         """Write one request."""
-        if self._trouble:
+        if self._error:
             return
-        made = row(record, self._began)
+        line = row(record, self._began)
         try:
             if self._csv is not None:
-                cells = msgspec.structs.asdict(made)
-                cells["itls_s"] = made.itls_s and " ".join(map(str, made.itls_s))
-                cells["remarks"] = "|".join(made.remarks)
+                cells = msgspec.structs.asdict(line)
+                cells["itls_s"] = line.itls_s and " ".join(map(str, line.itls_s))
+                cells["remarks"] = "|".join(line.remarks)
                 self._csv.writerow(cells.values())
             else:
-                self._file.write(msgspec.json.encode(made).decode() + "\n")
+                self._file.write(msgspec.json.encode(line).decode() + "\n")
         except OSError as error:
-            self._trouble = (error.strerror or str(error)).lower()
+            self._error = (error.strerror or str(error)).lower()
 
     def close(self) -> None:
-        """End it. Raises LlmtopError when not everything could be written."""
+        """Close the file. Raises LlmtopError when some requests could not be written."""
         try:
             self._file.close()
         except OSError as error:
-            self._trouble = self._trouble or (error.strerror or str(error)).lower()
-        if self._trouble:
-            raise LlmtopError(f"{self._path} is not complete: {self._trouble}")
+            self._error = self._error or (error.strerror or str(error)).lower()
+        if self._error:
+            raise LlmtopError(f"{self._path} is not complete: {self._error}")

@@ -1,4 +1,4 @@
-"""Repeated prompts: how often they were sent, and how many an engine found in its prefix cache."""
+"""Repeated prompts: how often they were sent, and the engine's prefix cache hit rate."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from llmtop.loadgen.workload.plan import Prompts
     from llmtop.operations.wiring import Wiring
 
-EVER_S = 1e9  # a window that begins with the first look
-ONE_READER = "tensorrt-llm"  # whose page is emptied by reading it: it is left to its dashboard
+EVER_S = 1e9  # a window that starts with the first reading
+ONE_READER = "tensorrt-llm"  # a reading empties its metrics page, so only the dashboard reads it
 
 
 class CacheShare:
-    """Looks at an engine's counters, and says what they grew by since the first look.
+    """Reads the prefix cache hit rate of an engine since the first reading.
 
-    target: its name, or a URL. An engine that cannot be read is left out; nothing is raised.
+    target: the engine's name or URL. Reading never raises LlmtopError.
     """
 
     def __init__(self, wiring: Wiring, target: str) -> None:
@@ -32,52 +32,51 @@ class CacheShare:
         self._window = Window(EVER_S, EVER_S)
 
     def read(self) -> float | None:
-        """The share since the first look, 0..1; None at the first, and where it is unknown."""
+        """The hit rate since the first reading, 0..1; None at the first, or if it is unknown."""
         try:
             return asyncio.run(self._read())
         except LlmtopError:
             return None
 
     async def _read(self) -> float | None:
-        aside = type(self._wiring)(self._wiring.environ)
+        wiring = type(self._wiring)(self._wiring.environ)  # sockets belong to one event loop
         try:
-            endpoint = await aside.endpoint(self._target)
+            endpoint = await wiring.endpoint(self._target)
             if endpoint.adapter.kind == ONE_READER:
                 return None
-            session = aside.session(endpoint, window=self._window)
+            session = wiring.session(endpoint, window=self._window)
             try:
                 return (await session.sample()).prefix_hit_rate
             finally:
                 await session.close()
         finally:
-            await aside.fetch.close()
+            await wiring.fetch.close()
 
 
 class DatasetRepeats:
-    """Counts the requests that one engine was sent. It counts for datasets only: other prompts
-    are made from a seed that was never used before.
+    """Counts repeated prompts of a dataset on one engine.
 
-    target: the engine, as the command names it.
+    Other prompts are not counted: their seed is new in each run. target: the engine's name or URL.
     """
 
     def __init__(self, wiring: Wiring, found: LoadTarget, target: str, prompts: Prompts) -> None:
         self._is_needed = bool(prompts.dataset)
         self._engine, self._prompts = found.engine, prompts
-        self._book = SeedBook(wiring.state.root)
+        self._seeds = SeedBook(wiring.state.root)
         self._share = CacheShare(wiring, target)
-        self._what, self._key = named(prompts, 0)  # the seed matters for made prompts only
+        self._what, self._key = named(prompts, 0)  # a dataset needs no seed
         self._before_s: float | None = None
         self._requests = 0
         self._load: Load | None = None
 
     def begin(self) -> None:
-        """Before the first request."""
+        """Read the state before the first request."""
         if self._is_needed:
-            self._before_s = self._book.before_s(self._engine, self._key)
+            self._before_s = self._seeds.before_s(self._engine, self._key)
             self._share.read()
 
     def counting(self, take: Callable[[RequestRecord], None]) -> Callable[[RequestRecord], None]:
-        """``take``, and each request is counted."""
+        """Return ``take``, extended so that it counts each request."""
         if not self._is_needed:
             return take
 
@@ -88,14 +87,14 @@ class DatasetRepeats:
         return count
 
     def follow(self, load: Load) -> None:
-        """The load that sends the requests; it knows how many prompts the dataset has."""
+        """Set the load that sends the requests. It knows the number of prompts in the dataset."""
         self._load = load
 
     def end(self) -> Repeats | None:
-        """What was repeated; None where no dataset was sent."""
+        """The repetitions; None when no request of a dataset was sent."""
         if self._load is None or not self._requests:
             return None
-        self._book.add(self._engine, self._key)
+        self._seeds.add(self._engine, self._key)
         return Repeats(
             self._what, self._before_s, self._load.prompt_count, self._requests, self._share.read()
         )

@@ -1,4 +1,4 @@
-"""The requests of one ``llmtop load`` in the files of other programs."""
+"""The requests of one ``llmtop load`` in file formats of other programs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from llmtop.loadgen.export.formats import bench_run, seconds_log
 from llmtop.loadgen.workload.plan import Loop, Plan, Target
 from llmtop.loadgen.workload.shape import parse
 
-MOST = 1_000_000  # requests kept: some 300 MB
+MOST = 1_000_000  # requests kept in memory, about 300 MB
 
 
 class RequestExport:
-    """Keeps each request while something is to be written of them, and writes it at the end.
+    """Keeps the requests if a file needs them, and writes the files at the end.
 
-    hlog: an HdrHistogram log; bench: ``vllm bench serve``'s JSON; None: not wanted. UsageError at
-    once when a file could not be written where it is to be.
+    hlog: path of an HdrHistogram log. bench: path of a JSON file as ``vllm bench serve`` writes it.
+    None: no such file. UsageError when the folder of a file is missing.
     """
 
     def __init__(
@@ -34,16 +34,16 @@ class RequestExport:
 
     @property
     def detailed(self) -> bool:
-        """Whether the single gaps of a request will be written."""
+        """Whether the file needs each gap between chunks of a request."""
         return self._bench is not None
 
     def add(self, record: RequestRecord) -> None:
-        """One request has ended."""
+        """Keep a request that has ended."""
         if (self._hlog or self._bench) and len(self._records) < MOST:
             self._records.append(record)
 
     def write(self, plan: Plan, target: Target, result: LoadResult) -> None:
-        """Write the files that were asked for."""
+        """Write the files. Raises LlmtopError when a file cannot be written."""
         if len(self._records) >= MOST:
             note(f"only the first {MOST:,} requests are in the files")
         if self._hlog:

@@ -1,4 +1,4 @@
-"""``llmtop saturate NAME|URL``: how much load an engine holds, and where its throughput peaks."""
+"""``llmtop saturate NAME|URL``: the highest load within limits, and the peak throughput."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from llmtop.cli.load.load_target import (
     calibration_for,
     energy_of,
     find_target,
-    held_to,
+    limit_streams,
     load_on,
+    poll_load,
     report_option,
     request_flags,
     request_options,
-    wait_a_beat,
 )
 from llmtop.cli.screen.background_recording import add_outcome, record_load_flag
 from llmtop.wording.format import gib
@@ -131,9 +131,9 @@ def command(
         limits = slos.of(config.slo(slo)) if slo.startswith("@") else slos.parse(slo)
     asked = request_options(shared, config, target)
     check(save, save_bench, report_file)
-    stop_as_ctrl_c_does()  # minutes of levels are not to be lost with a connection
+    stop_as_ctrl_c_does()  # a lost connection must not lose minutes of results
     wiring = Wiring()
-    held_at = held_to(top, asked.workers)
+    held_at = limit_streams(top, asked.workers)
     top = held_at or top
     found = find_target(wiring, target, asked, top)
     calibration = calibration_for(wiring, asked.workers, recalibrate=recalibrate, quiet=as_json)
@@ -146,15 +146,15 @@ def command(
         result, stopped = search(
             found, asked, limits, top, level_seconds, energy, as_json, repeats, gauges, calibration
         )
-        again = repeats.end()
-        cards = gpus or (energy.count if energy is not None else None) or 1
+        repeated = repeats.end()
+        gpu_count = gpus or (energy.count if energy is not None else None) or 1
     finally:
         if gauges is not None:
             gauges.close()
         if energy is not None:
             energy.close()
-    price = None if gpu_hour is None else gpu_hour * cards
-    report = saturation_document(found, result, price, kv_bytes(wiring, found), held_at, again)
+    price = None if gpu_hour is None else gpu_hour * gpu_count
+    report = saturation_document(found, result, price, kv_bytes(wiring, found), held_at, repeated)
     report["setup"] = run_setup(wiring, found.endpoint, asked.prompts, sys.argv[1:])
     add_outcome("saturate", found.name, report)
     for path in save:
@@ -167,7 +167,7 @@ def command(
         document(report)
     else:
         print_result(result, price, report)
-        for line in () if again is None else repeat_words(again):
+        for line in () if repeated is None else repeat_words(repeated):
             click.echo(f"  {line}.")
     if stopped:
         return INTERRUPTED
@@ -179,7 +179,10 @@ def command(
 
 
 def print_result(result: SaturationResult, price: float | None, report: dict[str, Any]) -> None:
-    """Print a search: the answer in one sentence, then the other shares, cost and caveats."""
+    """Print a search: the result in one sentence, then other shares, cost and caveats.
+
+    price: dollars per hour of all GPUs of the engine. report: the JSON document.
+    """
     from llmtop.wording.findings import client_reason, other_answers, saturation_sentence
 
     click.echo(saturation_sentence(result))
@@ -195,20 +198,20 @@ def print_result(result: SaturationResult, price: float | None, report: dict[str
 
 
 def client_failure(result: SaturationResult) -> LlmtopError | None:
-    """Why a search found nothing, when this client was the limit before anything was found."""
+    """The error of a search that found nothing because this client was the limit; else None."""
     from llmtop.wording.findings import streams
 
     if not result.client_limited or _found(result):
         return None
-    spoilt = next((one for one in reversed(result.levels) if not one.valid), None)
+    invalid = next((one for one in reversed(result.levels) if not one.valid), None)
     return LlmtopError(
         f"nothing was found: this client is the limit at {streams(result.ceiling or 0)}",
-        f"try {(spoilt and spoilt.health.remedy) or 'fewer streams, or another machine'}",
+        f"try {(invalid and invalid.health.remedy) or 'fewer streams, or another machine'}",
     )
 
 
 def _found(result: SaturationResult) -> bool:
-    """Whether any level is known to hold, or without limits to give a throughput."""
+    """Whether any level keeps the limits, or without limits whether there is a knee."""
     if result.slo is None:
         return result.knee is not None
     return any(answer.level is not None for answer in result.answers)
@@ -226,7 +229,10 @@ def search(
     gauges: EngineGauges | None = None,
     calibration: Calibration | None = None,
 ) -> tuple[SaturationResult, bool]:
-    """Run the search to its end; (what was found, whether it was stopped by Ctrl+C)."""
+    """Run the search. Returns the result, and whether Ctrl+C stopped it.
+
+    limits: None searches the knee only. top: highest number of streams.
+    """
     from llmtop.loadgen.experiments.level import LevelResult, LoadClock
     from llmtop.loadgen.experiments.saturation import Saturation, SaturationResult
     from llmtop.operations.wiring import fresh_seed
@@ -250,7 +256,7 @@ def search(
     try:
         saturation.begin(load)
         while True:
-            wait_a_beat(load)
+            poll_load(load)
             fact = saturation.poll()
             if isinstance(fact, SaturationResult):
                 line.clear()
@@ -270,29 +276,32 @@ def search(
 
 
 def _gauges(wiring: Wiring, found: LoadTarget, energy: EngineEnergy | None) -> EngineGauges | None:
-    """What watches the engine meanwhile; None where nothing that we can read answers."""
+    """The reader of the engine's metrics during the search; None when no metrics are found."""
     from llmtop.operations.gauges import gauges_of
     from llmtop.operations.wiring import Wiring
 
     endpoint = found.endpoint
     if endpoint is None:
-        aside = Wiring(wiring.environ)
+        fresh = Wiring(wiring.environ)  # sockets belong to one event loop
         try:
-            endpoint = asyncio.run(aside.ask(lambda _: aside.endpoint(found.name)))
+            endpoint = asyncio.run(fresh.ask(lambda _: fresh.endpoint(found.name)))
         except LlmtopError:
             return None
     return gauges_of(wiring, endpoint, energy.utilisation if energy is not None else lambda: None)
 
 
 def kv_bytes(wiring: Wiring, found: LoadTarget) -> float | None:
-    """The KV cache that the engine reserved on each of its GPUs; None where that is unknown."""
+    """The size of the KV cache on each GPU, in bytes; None if unknown."""
     record = found.endpoint.record if found.endpoint is not None else None
-    anatomy = wiring.supervisor.anatomy(record) if record is not None else None
-    return anatomy.kv if anatomy is not None else None
+    memory = wiring.supervisor.anatomy(record) if record is not None else None
+    return memory.kv if memory is not None else None
 
 
 def unused_kv(entry: dict[str, Any]) -> str | None:
-    """How much of the KV cache no level used; None when that is not known."""
+    """A sentence about the KV cache that no level used; None if that is unknown.
+
+    entry: ``kv_cache`` of the JSON document.
+    """
     if entry["unused_share"] is None:
         return None
     words = f"{entry['unused_share']:.0%} of the KV cache was reserved and never used"
@@ -302,7 +311,10 @@ def unused_kv(entry: dict[str, Any]) -> str | None:
 
 
 def _costs(result: SaturationResult, price: float | None) -> None:
-    """What tokens cost at the highest load within limits; without limits, at the knee."""
+    """Print the cost of tokens at the highest load within limits; without limits, at the knee.
+
+    price: dollars per hour of all GPUs of the engine.
+    """
     from llmtop.loadgen.experiments.search import MAIN_SHARE
     from llmtop.wording.findings import streams
 
@@ -311,9 +323,9 @@ def _costs(result: SaturationResult, price: float | None) -> None:
     level = next((one for one in result.levels if one.level == at and one.valid), None)
     if level is None:
         return
-    joule = level.tokens_per_joule
+    per_joule = level.tokens_per_joule
     dollars = level.dollars_per_million(price) if price is not None else None
-    parts = [f"{joule:.2f} tokens per joule"] if joule is not None else []
+    parts = [f"{per_joule:.2f} tokens per joule"] if per_joule is not None else []
     if level.usage.gpu_idle is not None:
         parts.append(f"GPUs idle {level.usage.gpu_idle:.0%} of the time")
     if dollars is not None:

@@ -1,4 +1,4 @@
-"""Results as JSON documents and files; docs/reference/json.md describes the fields."""
+"""Results as JSON documents and files. docs/reference/json.md describes the fields."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from llmtop.wording.findings import comparison_sentence, saturation_sentence
 
 
 def level_entry(level: LevelResult, dollars_an_hour: float | None = None) -> dict[str, Any]:
-    """One level, or one run of a comparison."""
+    """One level of a search, or one run of a comparison, as JSON."""
     return {
         "streams": level.level,
         "seconds": level.seconds,
@@ -71,8 +71,11 @@ def saturation_document(
     held_to: int | None = None,
     repeats: Repeats | None = None,
 ) -> dict[str, Any]:
-    """A whole search. kv_bytes: of the KV cache that the engine reserved on each GPU. held_to: the
-    streams that open files allow, where that was less than asked for. repeats: of a dataset."""
+    """The document of a search. kv_bytes: size of the KV cache on each GPU.
+
+    held_to: the number of streams to which the limit of open files reduced the search, else None.
+    repeats: None unless the prompts came from a dataset.
+    """
     knee, peak = result.knee, result.kv_peak
     return {
         "kind": "saturation",
@@ -125,7 +128,7 @@ def saturation_document(
 
 
 def finding_entry(finding: PairedRatio) -> dict[str, Any]:
-    """One measure of a comparison."""
+    """One measure of a comparison, as JSON."""
     return {
         "measure": finding.measure.value,
         "better_when": finding.measure.direction.value,
@@ -152,8 +155,11 @@ def comparison_document(
     held_to: int | None = None,
     repeats: Repeats | None = None,
 ) -> dict[str, Any]:
-    """A whole comparison. names: the engines; labels: what distinguishes A and B. restarts: for
-    that. calibration: capacity of the client. held_to, repeats: as for a search."""
+    """The document of a comparison. names: the engines. labels: the settings or names of A and B.
+
+    restarts: number of starts of the engine. calibration: capacity of the client. held_to,
+    repeats: as in ``saturation_document``.
+    """
     return {
         "kind": "comparison",
         "time": time.time(),
@@ -184,7 +190,11 @@ def comparison_document(
 
 
 def check(files: Sequence[str], folder: str | None = None, report_file: str | None = None) -> None:
-    """Refuse what could not be written before anything is measured."""
+    """Raise UsageError for a file or folder that cannot be written, before the measurement.
+
+    files: their folders must exist. folder: its parent must exist. report_file: its suffix must be
+    known.
+    """
     if report_file is not None:
         from llmtop.report.write import check_name
 
@@ -199,19 +209,19 @@ def check(files: Sequence[str], folder: str | None = None, report_file: str | No
 
 
 def write_run(path: str, found: Mapping[str, Any]) -> None:
-    """Write the report of one result. found: its JSON document."""
+    """Write a report of one result. found: the JSON document of the result."""
     from llmtop.report.runs import Run, kind_of
     from llmtop.report.write import write_report
 
-    kept = finite(found)
-    kind = kind_of(kept)
+    document = finite(found)
+    kind = kind_of(document)
     if kind is not None:
-        name = kept.get("name") or "comparison"
-        write_report(path, [Run(kind, str(name), kept)], time.time())
+        name = document.get("name") or "comparison"
+        write_report(path, [Run(kind, str(name), document)], time.time())
 
 
 def save_saturation(path: str, report: dict[str, Any], result: SaturationResult) -> None:
-    """Write a search: CSV, one row a level; an HdrHistogram log; or the JSON document."""
+    """Write a search: .csv with one row per level, .hlog as an HdrHistogram log, else JSON."""
     if path.endswith(".hlog"):
         ends = [r.last for level in result.levels for r in level.records if r.last is not None]
         write(Path(path), levels_log(result.levels, start=report["time"] - max(ends, default=0.0)))
@@ -222,7 +232,7 @@ def save_saturation(path: str, report: dict[str, Any], result: SaturationResult)
 
 
 def save_comparison(path: str, report: dict[str, Any], result: CompareResult) -> None:
-    """Write a comparison: CSV, one row a run, or the JSON document."""
+    """Write a comparison: .csv with one row per run, else JSON."""
     if not path.endswith(".csv"):
         write(Path(path), dumps(report))
         return
@@ -235,12 +245,12 @@ def save_comparison(path: str, report: dict[str, Any], result: CompareResult) ->
 
 
 def save_levels(folder: str, result: SaturationResult, target: Target) -> None:
-    """Write each level into a file of its own, as ``vllm bench serve`` would."""
+    """Write one file per level in the format of ``vllm bench serve --save-result``."""
     at = datetime.now()
     try:
         Path(folder).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise LlmtopError(f"{folder} cannot be made: {error.strerror}") from None
+        raise LlmtopError(f"{folder} cannot be created: {error.strerror}") from None
     for number, level in enumerate(result.levels, 1):
         if level.ok:
             name = f"llmtop-{number:02}-concurrency{level.level}.json"
@@ -255,12 +265,12 @@ def save_levels(folder: str, result: SaturationResult, target: Target) -> None:
 
 
 def dumps(value: Any) -> str:
-    """A JSON document for a file."""
+    """Format a JSON document for a file. NaN and infinity become null."""
     return json.dumps(finite(value), indent=1, allow_nan=False) + "\n"
 
 
 def write(path: Path, text: str, *, append: bool = False) -> None:
-    """Write a file, or say why not."""
+    """Write a text file. Raises LlmtopError when it cannot be written."""
     try:
         with open_output(path, append=append) as file:
             file.write(text)

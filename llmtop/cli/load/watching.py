@@ -1,4 +1,4 @@
-"""Waiting for a load's end, and what its end means for the exit code."""
+"""Waits for the end of a load, and checks whether its result is a measurement."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ if TYPE_CHECKING:
     from llmtop.cli.common.status_line import StatusLine
     from llmtop.loadgen.workers.load import Load
 
-WORKER_GRACE_S = 10.0  # after which a silent worker is given up on
-LOOK_S = 1.0  # how often the load is looked at, whether or not that is shown
+WORKER_GRACE_S = 10.0  # longest wait for a worker that does not answer
+SNAPSHOT_S = 1.0  # interval of snapshots, which go to other programs even if none is shown here
 AT_URL = "check the URL, --model and the API key (LLMTOP_API_KEY), or read the log of that engine"
-MOST_FAILED = 0.5  # of the requests; more is no measurement of the engine
+MOST_FAILED = 0.5  # highest share of failed requests in a valid measurement
 
 
 def watch(load: Load, duration: float, timeout: float, line: StatusLine) -> tuple[LoadResult, bool]:
-    """Wait for the run's end, saying where it stands. Ctrl+C drains it, a second one cuts it.
+    """Wait for the end of a load, and show its progress. Returns the result, and whether Ctrl+C
+    ended it.
 
-    The result, and whether that happened.
+    After Ctrl+C no new request is sent; a second Ctrl+C aborts those in flight. duration: of the
+    load, timeout: of one request, both in seconds.
     """
     ends, interrupted = time.monotonic() + duration, False
     try:
@@ -48,27 +50,30 @@ def watch(load: Load, duration: float, timeout: float, line: StatusLine) -> tupl
 
 
 def _finish(load: Load, ends: float, deadline: float, line: StatusLine) -> None:
-    """Wait for the load's last request, no longer than to the deadline. ends: of its shape."""
-    looked = 0.0
+    """Wait for the last request, until the deadline at the latest. ends: when the shape ends.
+
+    Both are times of the monotonic clock.
+    """
+    snapshot_at = 0.0
     while not load.finished:
         now = time.monotonic()
         if now > deadline:
-            # Its own time-outs are long over: a worker hangs, stopped or starved.
+            # All requests must have timed out by now: a worker hangs, is stopped, or gets no CPU.
             note("a load worker does not answer; the results do not include its requests")
             return
         select.select([load], [], [], 0.2)
-        if line.due or now - looked >= LOOK_S:
-            looked = now
+        if line.due or now - snapshot_at >= SNAPSHOT_S:
+            snapshot_at = now
             snapshot = load.snapshot()
             if line.due:
                 line.show(progress(snapshot, ends - now, deadline - now))
 
 
 def progress(now: LoadSnapshot, left_s: float, most_s: float) -> str:
-    """Where the run stands, in one line.
+    """The progress of a load in one line.
 
-    left_s: until the shape has ended; what is in flight then still finishes. most_s: after which
-    that is not waited for any more.
+    left_s: seconds until the shape ends; then the requests in flight still finish. most_s: longest
+    wait for them, in seconds.
     """
     from llmtop.wording.format import count, duration
     from llmtop.wording.format import latency as seconds
@@ -99,9 +104,12 @@ def _refused(now: LoadSnapshot) -> str:
 
 
 def require_result(result: LoadResult, gone: str, *, at_url: bool = False) -> None:
-    """Raise LlmtopError for a run that is no measurement: nothing succeeded, most requests failed,
-    or none of its workers was left. gone: why the last of them is gone, "" while one is there.
-    at_url: llmtop has no log of the engine, which it did not start."""
+    """Raise LlmtopError when the result is no measurement: no request succeeded, most failed, or
+    all workers died.
+
+    gone: why the last worker died, "" while one lives. at_url: llmtop did not start the engine and
+    has no log of it.
+    """
     worst = max(result.errors, key=lambda key: result.errors[key], default="nothing was sent")
     hint = AT_URL if at_url else "see `llmtop logs`, or try one request"
     if gone:
