@@ -1,1 +1,1 @@
-"""Commands about many instances and about monitoring: fleet, export, watch, and what they share."""
+"""Commands about many instances and about monitoring: ``fleet``, ``export``, ``watch``."""

@@ -1,4 +1,4 @@
-"""The engines of this machine, read again and again without a screen."""
+"""Samples the engines of this machine periodically, without a screen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Collected:
-    """What is known of the engines. watches: between two looks."""
+    """The current data about the engines. watches: changes between two samples."""
 
     def __init__(self, store: Store, watches: Watches) -> None:
         self.store, self.watches = store, watches
@@ -25,7 +25,10 @@ class Collected:
 async def collecting(
     wiring: Wiring, names: Sequence[str], interval: float
 ) -> AsyncIterator[Collected]:
-    """The engines of these names or URLs; without any all engines of llmtop, also new ones."""
+    """Sample engines until the context ends. interval: seconds.
+
+    names: names or URLs; without any, all engines of llmtop, also those started later.
+    """
     from llmtop.tui.dashboard.runtime import DashboardRuntime
     from llmtop.tui.monitoring.watches import Watches
 
@@ -36,13 +39,13 @@ async def collecting(
         endpoints = [wiring.of(one) for one in living]
     runtime = DashboardRuntime(wiring, endpoints, interval=interval, follow_new=not names)
     watches = Watches(runtime.store, runtime.insights, wiring, count_orphans=True)
-    beats = asyncio.create_task(runtime.sampling.run())
+    sampling = asyncio.create_task(runtime.sampling.run())
     try:
         yield Collected(runtime.store, watches)
     finally:
-        beats.cancel()
+        sampling.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await beats
+            await sampling
         await runtime.sampling.close()
         runtime.release()
         await wiring.fetch.close()

@@ -1,4 +1,4 @@
-"""``llmtop export``: metrics of what engines do not publish themselves, for a Prometheus."""
+"""``llmtop export``: serve metrics that engines do not publish, for a Prometheus."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def command(
     host, port = address(listen)
     if (detach or end) and names:
         flag = "--detach" if detach else "--stop"
-        raise UsageError(f"{flag} is for all engines of llmtop", "omit the names")
+        raise UsageError(f"{flag} applies to all engines of llmtop", "omit the names")
     if detach and end:
-        raise UsageError("--detach and --stop exclude each other", "give one of them")
+        raise UsageError("give --detach or --stop, not both")
     if end:
         export_detached.end(Wiring())
         return
@@ -86,14 +86,17 @@ def command(
 
 
 def url_of(host: str, port: int) -> str:
-    """The address of the page as it is shown."""
+    """The URL of the server, with brackets around an IPv6 address."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def export(
     names: Sequence[str], host: str, port: int, interval: float, gpu_hour: float | None
 ) -> None:
-    """Serve until a signal ends the program."""
+    """Serve the metrics until SIGINT or SIGTERM.
+
+    interval: seconds between samples. gpu_hour: price of one GPU hour, None: unknown.
+    """
     import signal
 
     from llmtop.cli.fleet.collected import collecting
@@ -113,7 +116,7 @@ async def export(
         await page.start(host, port)
         note(f"metrics at {url_of(host, page.port)}/metrics")
         if not collected.store.engines:
-            note("no engine runs; those that llmtop starts are added")
+            note("no engine runs; engines that llmtop starts will be added")
         try:
             while not ended.is_set():
                 await watches.sample()

@@ -1,4 +1,4 @@
-"""``llmtop export --detach``: the recorder serves the metrics, for as long as engines run."""
+"""``llmtop export --detach``: the history recorder serves the metrics while engines run."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ if TYPE_CHECKING:
     from llmtop.operations.monitoring.recorder_export import RecorderExport
     from llmtop.operations.wiring import Wiring
 
-WAIT_S = 30.0  # the recorder looks for the request every 3 s, and starts again to serve
-LOOK_S = 0.2
+WAIT_S = 30.0  # the recorder checks for the request every 3 s, then restarts to serve
+POLL_S = 0.2
 
 
 def begin(wiring: Wiring, export: RecorderExport, url: str) -> None:
-    """Let the recorder serve; returns when it does. LlmtopError where it cannot."""
+    """Make the recorder serve, and wait until it does, unless no engine runs.
+
+    Raises UsageError when the recorder is off, LlmtopError when it cannot serve.
+    """
     if not is_wanted(wiring.environ):
         raise UsageError(f"{SWITCH} is off, so no recorder runs", "export without --detach")
     before = recorder_export.wanted(wiring.state.root)
     taken = before is None or (before.host, before.port) != (export.host, export.port)
     if taken and _answers(export):
-        raise LlmtopError(f"another program listens at {url} already", "choose another --listen")
+        raise LlmtopError(f"another program already listens at {url}", "choose another --listen")
     try:
         wiring.state.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         recorder_export.want(wiring.state.root, export)
@@ -39,18 +42,18 @@ def begin(wiring: Wiring, export: RecorderExport, url: str) -> None:
         return
     ends = time.monotonic() + WAIT_S
     while time.monotonic() < ends:
-        wiring.recorder.tend()
+        wiring.recorder.ensure_running()
         if _answers(export):
-            wiring.recorder.let_go()
+            wiring.recorder.detach()
             note(f"metrics at {url}/metrics while an engine runs; llmtop export --stop ends it")
             return
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     recorder_export.end(wiring.state.root)
     raise LlmtopError(f"the recorder does not serve {url}", "export without --detach")
 
 
 def end(wiring: Wiring) -> None:
-    """Let the recorder serve no longer."""
+    """Make the recorder stop serving."""
     if recorder_export.wanted(wiring.state.root) is None:
         note("the recorder serves no metrics")
         return

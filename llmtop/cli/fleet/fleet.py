@@ -78,23 +78,26 @@ def command(
     from llmtop.fleet.queries import matcher
 
     if not url:
-        raise UsageError("no Prometheus is given", f"give --prometheus URL, or set {VARIABLE}")
+        raise UsageError("no Prometheus was given", f"give --prometheus URL, or set {VARIABLE}")
     url = base_url(url)
     wanted = matcher(match)
     if as_json and not once:
-        raise UsageError("--json prints one document", "add --once")
+        raise UsageError("--json needs --once")
     prices = Prices(screen.gpu_hour, gpus)
     if once:
         _print_once(url, wanted, by, prices, as_json=as_json)
         return
-    given = ctx.get_parameter_source("interval") is ParameterSource.COMMANDLINE
+    explicit = ctx.get_parameter_source("interval") is ParameterSource.COMMANDLINE
     from llmtop.cli.fleet.fleet_screen import show
 
-    show(url, wanted, by, screen, prices, screen.interval if given else INTERVAL_S)
+    show(url, wanted, by, screen, prices, screen.interval if explicit else INTERVAL_S)
 
 
 def open_server(url: str) -> Prometheus:
-    """The Prometheus at a URL, with the credentials of the environment."""
+    """A client of the Prometheus at a URL, with credentials from the environment.
+
+    Raises LlmtopError for invalid credentials.
+    """
     from llmtop.fleet.credentials import from_environment
     from llmtop.fleet.promql import Prometheus
     from llmtop.operations.wiring import Wiring
@@ -104,7 +107,7 @@ def open_server(url: str) -> Prometheus:
 
 
 def observe(server: Prometheus, match: str, prices: Prices) -> Observer:
-    """What asks it at each beat."""
+    """Create the observer that queries the server for the table."""
     from llmtop.engines.registry import ADAPTERS
     from llmtop.fleet.observer import Observer
 
@@ -112,7 +115,7 @@ def observe(server: Prometheus, match: str, prices: Prices) -> Observer:
 
 
 def nothing_found(match: str) -> str:
-    """What is said of an empty table."""
+    """The message for an empty table. match: the label matchers, "" for none."""
     if match:
         return f"no vLLM, SGLang or TensorRT-LLM of this Prometheus matches {match}"
     return "this Prometheus scrapes no vLLM, SGLang or TensorRT-LLM; see its page /targets"
@@ -124,7 +127,7 @@ def _print_once(
     from llmtop.cli.fleet.table import entry
     from llmtop.fleet.words import HEADS, cells, group_words
 
-    async def look() -> None:
+    async def query() -> None:
         server = open_server(url)
         try:
             found = await observe(server, match, prices).read_table()
@@ -147,4 +150,4 @@ def _print_once(
                 click.echo(f"  {words}")
             click.echo()
 
-    asyncio.run(look())
+    asyncio.run(query())

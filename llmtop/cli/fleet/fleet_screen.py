@@ -1,4 +1,4 @@
-"""The table on the screen, and what it opens: an instance's dashboard, or llmtop on its host."""
+"""The fleet's table on the screen. It opens an instance's dashboard, or llmtop on its host."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def show(
     prices: Prices,
     interval_s: float,
 ) -> None:
-    """The table until the person leaves it; what it opens comes back to it."""
+    """Show the table until the user quits. A dashboard that it opens returns to it."""
     from llmtop.cli.fleet.instance import show_instance, show_through_ssh
     from llmtop.cli.screen.dashboard import require_terminal
     from llmtop.tui.fleet.listing import Choice
 
     require_terminal()
-    server = open_server(url)  # credentials that are wrong cost a line, not a screen
+    server = open_server(url)  # report invalid credentials before the screen opens
     place = server.place
     asyncio.run(server.close())
-    choice, said = Choice(by=by), ""
+    choice, message = Choice(by=by), ""
     while True:
-        opened, choice = _table(url, match, place, screen, prices, interval_s, choice, said)
+        opened, choice = _table(url, match, place, screen, prices, interval_s, choice, message)
         if opened is None:
             return
         instance, by_ssh = opened
-        said = show_through_ssh(instance) if by_ssh else ""
+        message = show_through_ssh(instance) if by_ssh else ""
         if not by_ssh:
             show_instance(url, instance, screen)
 
@@ -57,32 +57,35 @@ def _table(
     prices: Prices,
     interval_s: float,
     choice: Choice,
-    said: str,
+    message: str,
 ) -> tuple[tuple[Instance, bool] | None, Choice]:
-    """One time of the table: what was chosen there, and how it was sorted then."""
-    from llmtop.cli.screen.dashboard import GARBAGE, draws_unicode
+    """Show the table once. Returns the opened instance (True: through ssh), and the sort order.
+
+    message: a line about the last opened instance, "" for none.
+    """
+    from llmtop.cli.screen.dashboard import GC_THRESHOLD, draws_unicode
     from llmtop.config.keymap import DEFAULT, Keymap
     from llmtop.operations.wiring import Wiring
     from llmtop.themes.theme import load_themes
     from llmtop.tui.fleet.app import FleetApp
     from llmtop.tui.terminal.shutdown import Shutdown
 
-    held: list[tuple[Prometheus, Observer]] = []
+    opened: list[tuple[Prometheus, Observer]] = []
 
     async def ask() -> Table:
-        if not held:  # in the app's own loop
+        if not opened:  # open it here, because sockets belong to the app's event loop
             server = open_server(url)
-            held.append((server, observe(server, match, prices)))
-        return await held[0][1].read_table()
+            opened.append((server, observe(server, match, prices)))
+        return await opened[0][1].read_table()
 
     shutdown = Shutdown()
 
     async def background() -> None:
-        # Else a signal would leave the terminal raw and on its alternate screen.
+        # Without a handler, a signal leaves the terminal in raw mode on its alternate screen.
         shutdown.listen(app.exit)
-        # Modules and widgets stay to the end: the collector need not look at them.
+        # Modules and widgets live until the end: exclude them from collections.
         gc.freeze()
-        gc.set_threshold(GARBAGE, 20, 20)
+        gc.set_threshold(GC_THRESHOLD, 20, 20)
 
     themes, problems = load_themes(Wiring().themes_folder)
     app = FleetApp(
@@ -90,7 +93,7 @@ def _table(
         place,
         interval_s,
         choice,
-        message=said,
+        message=message,
         themes=themes,
         problems=problems,
         theme=screen.theme,
@@ -105,5 +108,5 @@ def _table(
         raise click.exceptions.Exit(shutdown.exit_code or INTERRUPTED)
     if app.return_code:
         why = f": {app.fault}" if app.fault else ""
-        raise LlmtopError(f"the table ended with a fault{why}")
+        raise LlmtopError(f"the table failed{why}")
     return app.opened, app.choice

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from llmtop.fleet.instances import Instance
     from llmtop.tui.store.store import Store
 
-NOT_SHOWN = (1, 2)  # the exit codes of an llmtop that cannot show an engine
-LEAST_INTERVAL_S = 2.0  # no Prometheus scrapes more often than that is worth asking
+NOT_SHOWN = (1, 2)  # exit codes of an llmtop that cannot show an engine
+LEAST_INTERVAL_S = 2.0  # a Prometheus scrapes less often than this, so faster queries are useless
 
 
 class OtherGpus(Gpus):
-    """The GPUs of another machine: none of them can be read here."""
+    """The GPUs of another machine, which cannot be read here."""
 
     def read(self, *, fresh: bool = False) -> tuple[GpuSample, ...]:
-        """None."""
-        self.note = "the GPUs of another machine: see the fleet's table"
+        """Return no GPU, and set the note that explains it."""
+        self.note = "the GPUs are in another machine: see the fleet's table"
         return ()
 
 
@@ -45,33 +45,33 @@ class InstanceWiring(Wiring):
     reaches_engines = False
 
     def screen_gpus(self) -> Gpus:
-        """Those of this machine would be taken for the instance's."""
+        """No GPUs: those of this machine would be mistaken for the instance's."""
         return OtherGpus()
 
     def session(
         self, endpoint: Endpoint, window: Window | None = None, *args: Any, **more: Any
     ) -> EngineSession:
-        """With a window that is longer than the usual time between two scrapes."""
+        """A session with a window that is longer than the usual scrape interval."""
         window = window or Window(WINDOW_S, RATE_S)
         return InstanceSession(endpoint, self.fetch, window=window, who=self.who)
 
 
 class InstanceSession(EngineSession):
-    """A session that reads and changes nothing at the engine itself."""
+    """A session that never contacts the engine itself."""
 
     @property
     def why_not_live(self) -> str:
-        """Why no option is shown, and where they are."""
+        """Why no options are shown, and the command that shows them."""
         return f"seen through a Prometheus; options: llmtop ssh://{self.host}"
 
     @property
     def host(self) -> str:
-        """The machine of the instance, as far as its address says."""
+        """The host in the address of the instance."""
         return host_of(self.endpoint.url)
 
 
 def endpoint_of(url: str, instance: Instance) -> Endpoint:
-    """The instance as the dashboard knows engines. url: of the Prometheus."""
+    """The instance as an endpoint for the dashboard. url: of the Prometheus."""
     adapter = ADAPTERS[instance.engine]
     address = instance.labels.get("instance", "")
 
@@ -81,7 +81,7 @@ def endpoint_of(url: str, instance: Instance) -> Endpoint:
 
         return PrometheusReader(open_server(url), adapter, instance.labels)
 
-    # Options that an engine lets everybody change are changed at the engine, not here.
+    # No live options over HTTP: they must be changed at the engine, not through a Prometheus.
     own = replace(adapter, make_reader=make_reader, stock_live=None)
     return Endpoint(
         name=instance.instance,
@@ -93,7 +93,7 @@ def endpoint_of(url: str, instance: Instance) -> Endpoint:
 
 
 def show_instance(url: str, instance: Instance, screen: ScreenFlags) -> None:
-    """The dashboard of an instance until the person leaves it."""
+    """Show the dashboard of an instance until the user quits. url: of the Prometheus."""
     from llmtop.cli.fleet.fleet import open_server
     from llmtop.cli.screen import dashboard
     from llmtop.fleet.single import past
@@ -118,16 +118,16 @@ def show_instance(url: str, instance: Instance, screen: ScreenFlags) -> None:
         endpoints=[endpoint],
         select=endpoint.name,
         screen=replace(screen, interval=max(screen.interval, LEAST_INTERVAL_S)),
-        before=fill,
-        alerts=False,  # they are those of this machine
+        fill=fill,
+        alerts=False,  # the alerts of the file are about engines of this machine
         elsewhere=instance.host,
     )
 
 
 def show_through_ssh(instance: Instance, environ: Mapping[str, str] | None = None) -> str:
-    """The instance in llmtop on its host, until the person leaves it; else that host's dashboard.
+    """Show the instance with llmtop on its host over ssh; if that fails, the host's dashboard.
 
-    Returns what went wrong, "" when nothing did.
+    Returns the error, "" for none.
     """
     from llmtop.fleet.ssh import destination, run_there
 
@@ -139,7 +139,7 @@ def show_through_ssh(instance: Instance, environ: Mapping[str, str] | None = Non
         code = run_there(where, ["attach", f":{port}"], terminal=True, environ=environ)
         if code not in NOT_SHOWN:
             return _ended(instance, code)
-        # It listens elsewhere, wants a key, or has another port behind a proxy.
+        # The engine listens at another address, needs an API key, or is behind a proxy.
         code = run_there(where, [], terminal=True, environ=environ)
     except LlmtopError as error:
         return f"{instance.host}: {error.message}"

@@ -12,28 +12,28 @@ if TYPE_CHECKING:
     from llmtop.tui.store.store import EngineTrack
 
 ANSWERS, SILENT = "answers", "does not answer"
-MOST = 300  # characters of a line
+MOST = 300  # longest line, in characters
 
 
 class StateLines:
-    """Says each change once. say: takes a line."""
+    """Reports each change of an engine's state once. report: receives a line."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._said: dict[str, str] = {}
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._last: dict[str, str] = {}
 
     def observe(self, engines: Mapping[str, EngineTrack]) -> None:
-        """Take one look in. That an engine answers is said only where it did not before."""
+        """Compare the states with the last ones. A new engine that answers is not reported."""
         for name, track in engines.items():
-            words, before = state_words(track), self._said.get(name)
+            words, before = state_words(track), self._last.get(name)
             if words and words != before:
-                self._said[name] = words
+                self._last[name] = words
                 if before is not None or words != ANSWERS:
-                    self._say(clean(f"{name} {words}", MOST))
+                    self._report(clean(f"{name} {words}", MOST))
 
 
 def state_words(track: EngineTrack) -> str:
-    """How an engine is, in the words of a line; "" while that is not known."""
+    """The state of an engine as a predicate, such as "does not answer"; "" if unknown."""
     status = track.status
     if status is None:
         if track.stale_since is not None:

@@ -13,7 +13,7 @@ from llmtop.fleet.observer import Table
 
 
 def entry(table: Table, instances: Sequence[Instance], by: Sequence[str]) -> dict[str, Any]:
-    """One beat as ``fleet --once --json`` prints it."""
+    """One table as ``fleet --once --json`` prints it. by: labels that form groups."""
     return {
         "time": table.time,
         "trouble": table.trouble or None,
@@ -23,7 +23,7 @@ def entry(table: Table, instances: Sequence[Instance], by: Sequence[str]) -> dic
 
 
 def instance_entry(one: Instance) -> dict[str, Any]:
-    """One instance. Numbers of an instance that is gone are null."""
+    """One instance as JSON. The numbers of an instance without a sample are null."""
     sample = one.sample or EngineSample(time=0.0, window_s=0.0)
     return {
         "instance": one.instance,
@@ -56,7 +56,7 @@ def instance_entry(one: Instance) -> dict[str, Any]:
 
 
 def group_entry(one: Group) -> dict[str, Any]:
-    """One group; its percentiles are those of the sum of its instances' buckets."""
+    """One group as JSON. Its percentiles come from the summed buckets of its instances."""
     return {
         **dict(one.keys),
         "instances": one.instances,

@@ -1,4 +1,4 @@
-"""``llmtop watch``: the alerts of llmtop.toml without a screen, for a terminal or systemd."""
+"""``llmtop watch``: report the alerts of llmtop.toml, in a terminal or as a systemd service."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def command(names: tuple[str, ...], interval: float, config_file: str | None) ->
 
 
 async def watch(rules: Sequence[Rule], names: Sequence[str], interval: float) -> None:
-    """Look again and again until a signal ends the program."""
+    """Check the rules at each interval (seconds) until SIGINT or SIGTERM."""
     from llmtop.alerts.delivery import Delivery
     from llmtop.alerts.ledger import Ledger
     from llmtop.alerts.notify import Notifier
@@ -68,7 +68,7 @@ async def watch(rules: Sequence[Rule], names: Sequence[str], interval: float) ->
     try:
         async with collecting(wiring, names, interval) as collected:
             ledger = Ledger(wiring.state.root)
-            alerts = AlertSource(collected.watches, rules, delivery, ledger, tell)
+            alerts = AlertSource(collected.watches, rules, delivery, ledger, print_alert)
             note(f"watching for {counted(len(rules), 'alert')}; Ctrl+C ends it")
             notifier.ready()
             while not ended.is_set():
@@ -86,12 +86,12 @@ async def watch(rules: Sequence[Rule], names: Sequence[str], interval: float) ->
 
 
 def counted(number: int, word: str) -> str:
-    """``1 alert``, ``2 alerts``."""
+    """Format a number with its word: ``1 alert``, ``2 alerts``."""
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def tell(alert: Alert) -> None:
-    """One line on stdout, and the bell on a terminal."""
+def print_alert(alert: Alert) -> None:
+    """Print an alert as one line on stdout; on a terminal, ring the bell."""
     from llmtop.alerts.delivery import bell
     from llmtop.alerts.words import sentence
     from llmtop.wording.format import clock

@@ -1,1 +1,2 @@
-"""Commands that predict an engine, search its settings, or keep a service level objective."""
+"""Commands that forecast an engine, tune its settings, or keep an SLO: ``forecast``, ``tune``,
+``hold``."""

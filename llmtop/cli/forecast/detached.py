@@ -1,4 +1,4 @@
-"""A hold in the background, as the command line starts it and reports it."""
+"""``llmtop hold --detach``: starts a hold in the background."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ def detached(
     *,
     as_json: bool,
 ) -> int:
-    """Start it, and return when it holds. LlmtopError with its last words when it does not."""
+    """Start a hold in the background, and return when it controls the engine. Returns 0.
+
+    Raises LlmtopError with the last output of the process when it ends before that.
+    """
     from llmtop.operations.slo.detached_holder import start
 
     flags: list[str] = []
     flags += ["--for", f"{plan.seconds:g}"] if plan.seconds is not None else []
     flags += ["--config", str(config_file)] if config_file else []
     flags += ["--record", str(recording.absolute())] if recording is not None else []
-    # The holder starts in another folder.
+    # Absolute paths: the process starts in another folder.
     flags += ["--report", str(Path(report).absolute())] if report is not None else []
-    spans = (("--batch", plan.batch), ("--queue", plan.queue), ("--budget", plan.budget))
-    for flag, bounds in spans:
+    ranges = (("--batch", plan.batch), ("--queue", plan.queue), ("--budget", plan.budget))
+    for flag, bounds in ranges:
         flags += [flag, f"{bounds[0]}..{bounds[1]}"] if bounds else []
     pid = start(wiring, plan.name, plan.slo, tuple(flags))
     if as_json:

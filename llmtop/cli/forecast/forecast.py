@@ -1,4 +1,4 @@
-"""``llmtop forecast NAME [OPTION=VALUE...]``: what would happen, before anything is changed."""
+"""``llmtop forecast NAME [OPTION=VALUE...]``: predict the effect of options or of another load."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ SPAN_HELP = "as a number or a range such as 448..576"
 @click.argument("name", metavar="NAME", shell_complete=engine_names)
 @click.argument("pairs", metavar="[OPTION=VALUE]...", nargs=-1)
 @cacert_flag
-@click.option(
-    "-r", "--rate", type=Real(min=0.01), help="Assume so many requests per second arrive."
-)
+@click.option("-r", "--rate", type=Real(min=0.01), help="Assume this many requests per second.")
 @click.option(
     "-c",
     "--streams",
@@ -49,7 +47,7 @@ SPAN_HELP = "as a number or a range such as 448..576"
     "--replicas",
     type=click.IntRange(1, 1000),
     default=1,
-    help="Assume that so many engines of this kind share the load.",
+    help="Assume that the load is shared by this many engines of this kind.",
 )
 @click.option("--prompt-tokens", metavar="RANGE", help=f"Prompt length, {SPAN_HELP}.")
 @click.option("--output-tokens", metavar="RANGE", help=f"Answer length, {SPAN_HELP}.")
@@ -91,7 +89,7 @@ def command(
 
         llmtop forecast vllm --rate 80 --prompt-tokens 448..576 --output-tokens 128
 
-    A question is refused, with the reason, where too little was seen to answer it.
+    If too little was observed for an answer, the command reports the reason instead.
     """
     from llmtop.operations.slo.ask import Asked, answer_on
     from llmtop.operations.wiring import Wiring
@@ -130,7 +128,7 @@ def command(
 
 
 def span(text: str | None, flag: str, example: str = "448..576") -> tuple[int, int] | None:
-    """``448..576`` or ``512``. UsageError for anything else."""
+    """Parse ``448..576`` or ``512`` as low and high bound. Raises UsageError for anything else."""
     if text is None:
         return None
     low, dots, high = text.replace(",", "").partition("..")
@@ -175,7 +173,7 @@ def entry(known: FittedEngine | None, found: Forecast, slo: str | None) -> dict[
 
 
 def load_entry(load: Load | None) -> dict[str, Any] | None:
-    """The load that was assumed."""
+    """The assumed load, as JSON."""
     if load is None:
         return None
     return {
@@ -188,7 +186,7 @@ def load_entry(load: Load | None) -> dict[str, Any] | None:
 
 
 def expected_entry(answer: Answer | None, knee: KneeForecast | None) -> dict[str, Any]:
-    """The expected figures; null where there are none."""
+    """The expected figures, as JSON; null for those without a forecast."""
     found = answer.expected if answer is not None else {}
 
     def one(name: str) -> dict[str, float] | None:
@@ -218,7 +216,7 @@ def _reason(refusal: Refusal | None) -> str | None:
 
 
 def lines(found: Forecast) -> list[str]:
-    """A forecast as a person reads it."""
+    """A forecast as lines of text."""
     from llmtop.operations.slo.words import forecast_lines
 
     return forecast_lines(found)

@@ -97,7 +97,7 @@ def command(
     config = read(config_file)
     limits = limits_of(slo, config)
     if limits is None or slo is None:
-        raise UsageError("which latencies are to be kept?", "add --slo ttft=1s,tpot=50ms")
+        raise UsageError("no latency limits were given", "add --slo ttft=1s,tpot=50ms")
     if limits.ttft is None and limits.tpot is None:
         raise UsageError("e2e alone cannot be held", "add a limit of ttft or tpot")
     plan = HoldPlan(
@@ -117,8 +117,9 @@ def command(
         from llmtop.cli.forecast.detached import detached
 
         if not yes:
-            _agreed(plan)
-        file = os.path.abspath(config.file) if config.file else None  # it starts in another folder
+            _confirmed(plan)
+        # An absolute path: the process starts in another folder.
+        file = os.path.abspath(config.file) if config.file else None
         return detached(wiring, plan, file, recording_path(), report_file, as_json=as_json)
     endpoint = engine_of(wiring, name)
     report = asyncio.run(_hold(wiring, plan, yes=yes or background, quiet=as_json))
@@ -153,10 +154,10 @@ async def _hold(wiring: Any, plan: HoldPlan, *, yes: bool, quiet: bool) -> HoldR
     def agree(ready: Prepared) -> bool:
         if ready.note:
             note(ready.note)
-        agreed = yes or _agreed(plan)
-        if agreed:
+        confirmed = yes or _confirmed(plan)
+        if confirmed:
             recorded(wiring, plan.name, None)
-        return agreed
+        return confirmed
 
     def act(action: Action) -> None:
         line.keep(action_words(action))
@@ -169,7 +170,8 @@ async def _hold(wiring: Any, plan: HoldPlan, *, yes: bool, quiet: bool) -> HoldR
     return report
 
 
-def _agreed(plan: HoldPlan) -> bool:
+def _confirmed(plan: HoldPlan) -> bool:
+    """Ask for consent. Raises click's Abort for "no", UsageError without a terminal."""
     words = (
         f"requests to {plan.name} that cannot be served within {plan.slo} will be refused with"
         " status 503 while the load is too high"
@@ -180,7 +182,7 @@ def _agreed(plan: HoldPlan) -> bool:
 
 
 def _end(wiring: Any, name: str) -> int:
-    """End the holder of an engine, which restores the operator's values."""
+    """End the process that holds an engine. It restores the operator's values."""
     from llmtop.operations.slo.detached_holder import end
 
     note(f"{name} is no longer held" if end(wiring, name) else f"no process holds {name}")
@@ -188,7 +190,7 @@ def _end(wiring: Any, name: str) -> int:
 
 
 def action_words(action: Action) -> str:
-    """One action in a line."""
+    """Format one action as a line, with its local time."""
     at = time.strftime("%H:%M:%S", time.localtime(action.time))
     if not action.option:
         return f"{at}  {action.why}"
@@ -196,14 +198,14 @@ def action_words(action: Action) -> str:
 
 
 def state_words(found: HolderState) -> str:
-    """How a hold stands, in a line."""
+    """Format the state of a hold as a line."""
     limits = ", ".join(f"{name} {value:,}" for name, value in found.limits.items())
-    how = found.words or ("limited" if found.engaged else "below the knee")
-    return f"holding {found.slo}: {how}; {limits}"
+    state = found.words or ("limited" if found.engaged else "below the knee")
+    return f"holding {found.slo}: {state}; {limits}"
 
 
 def lines(plan: HoldPlan, report: HoldReport) -> list[str]:
-    """A hold as a person reads it."""
+    """The result of a hold as lines of text."""
     from llmtop.wording.format import duration, percent, rate
 
     outcomes = report.outcomes

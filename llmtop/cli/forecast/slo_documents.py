@@ -1,4 +1,4 @@
-"""The JSON documents of ``tune`` and ``hold``: what they print, save in a recording and report."""
+"""The JSON documents of ``tune`` and ``hold``: they are printed, recorded and put into reports."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring
 
 CONFIDENCE = 0.95
-REAL_TRAFFIC = "the traffic that was there"
+REAL_TRAFFIC = "the real traffic"
 
 
 def tune_document(
     name: str, slo: str, report: TuneReport, line: str, endpoint: Endpoint
 ) -> dict[str, Any]:
-    """What a tune found, without its setup."""
+    """The document of a tune, without its setup. line: the launch command, "" for none."""
     from msgspec import to_builtins
 
     from llmtop.operations.slo.words import tune_sentence
@@ -57,7 +57,7 @@ def tune_document(
 
 
 def tried_entry(one: Tried) -> dict[str, Any]:
-    """One candidate: each run of it, and the interval of their mean."""
+    """One candidate: each of its runs, and the confidence interval of their mean."""
     interval = mean_interval(one.goodput_per_s)
     return {
         "settings": dict(one.settings),
@@ -70,16 +70,19 @@ def tried_entry(one: Tried) -> dict[str, Any]:
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % t interval of the mean of runs, not below 0; None for fewer than two runs."""
+    """The 95 % confidence interval of the mean (Student's t), cut at 0; None for under two runs.
+
+    mean ± t(0.975, n - 1) · s / √n.
+    """
     if len(values) < 2:
         return None
-    reach = t_quantile(1 - (1 - CONFIDENCE) / 2, len(values) - 1) * stdev(values)
-    reach /= math.sqrt(len(values))
-    return max(0.0, fmean(values) - reach), fmean(values) + reach
+    half = t_quantile(1 - (1 - CONFIDENCE) / 2, len(values) - 1) * stdev(values)
+    half /= math.sqrt(len(values))
+    return max(0.0, fmean(values) - half), fmean(values) + half
 
 
 def hold_document(plan: HoldPlan, report: HoldReport, endpoint: Endpoint) -> dict[str, Any]:
-    """What a hold did, without its setup."""
+    """The document of a hold, without its setup."""
     from llmtop.operations.slo.words import hold_sentence
 
     outcomes = report.outcomes
@@ -119,18 +122,18 @@ def setup_of(
     prompts: Prompts | None = None,
     load: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The setup of a run. prompts: None where no load of llmtop's own was sent."""
+    """The setup of a run. prompts, load: None when llmtop sent no load."""
     return run_setup(wiring, endpoint, prompts, sys.argv[1:], load or {"shape": REAL_TRAFFIC})
 
 
 def engine_of(wiring: Wiring, name: str) -> Endpoint:
-    """The engine behind a name or a URL, as it is before anything is changed."""
+    """The engine behind a name or a URL. Raises LlmtopError when there is none."""
     if not wiring.is_url(name):
         return wiring.owned(name)
     from llmtop.operations.wiring import Wiring
 
-    aside = Wiring(wiring.environ)  # a client's sockets belong to one event loop
-    return asyncio.run(aside.ask(lambda _: aside.endpoint(name)))
+    fresh = Wiring(wiring.environ)  # sockets belong to one event loop
+    return asyncio.run(fresh.ask(lambda _: fresh.endpoint(name)))
 
 
 def _engine(name: str, endpoint: Endpoint) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``--slo``, as forecast, hold and tune take it."""
+"""``--slo`` of ``forecast``, ``hold`` and ``tune``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def slo_option(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option."""
+    """Return a decorator that adds ``--slo`` to a command."""
     return click.option(
         "--slo",
         required=required,
@@ -22,7 +22,7 @@ def slo_option(*, required: bool) -> Callable[[Callable[..., Any]], Callable[...
 
 
 def limits_of(text: str | None, config: Config) -> Limits | None:
-    """The limits in seconds; None without any. UsageError for what is none."""
+    """Parse the limits, in seconds; None without a text. Raises UsageError for invalid limits."""
     from llmtop.forecast.figures import Limits
     from llmtop.loadgen.experiments import slo as slos
 

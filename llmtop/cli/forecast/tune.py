@@ -1,4 +1,4 @@
-"""``llmtop tune NAME --slo …``: the best settings for an SLO, measured, without a restart."""
+"""``llmtop tune NAME --slo …``: find the best live settings for an SLO, by measuring."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from llmtop.operations.slo.tuner import TuneReport
 
 DEFAULT_OPTIONS = "batch,queue,budget,drafts,prefill"
-ROLES = {
+ROLES = {  # word of --options: role
     "batch": "batch_limit",
     "queue": "queue_limit",
     "budget": "token_budget",
@@ -62,7 +62,7 @@ ROLES = {
     "roles",
     default=DEFAULT_OPTIONS,
     show_default=True,
-    help="What may be changed: batch limit, queue limit, token budget, draft length, and the prompt"
+    help="What may change: batch limit, queue limit, token budget, draft length, and the prompt"
     " tokens of one request in a step.",
 )
 @click.option(
@@ -76,7 +76,7 @@ ROLES = {
     "--max-time",
     type=Span(10.0),
     show_default="no limit",
-    help="Give the verdict after this time at the latest, with what was measured by then.",
+    help="Time limit; the verdict then uses the measurements so far.",
 )
 @report_option
 @request_flags
@@ -103,7 +103,7 @@ def command(
 
     A forecast chooses a few candidates. Two kinds of settings that it cannot predict are added:
     another draft length, and another limit for the prompt tokens of one request in a step. They are
-    measured in rounds. In each round your own settings and the candidates that are left meet the
+    measured in rounds. In each round your own settings and the remaining candidates receive the
     same arrivals, with new prompts. Rounds follow until the difference is certain. The answer is
     "better" with the settings, "nothing to gain" or "cannot tell". At the end your own settings are
     in force again.
@@ -119,17 +119,17 @@ def command(
     config = read(shared["config_file"])
     limits = limits_of(slo, config)
     assert limits is not None
-    given = [one for one in (rate, streams, shape) if one is not None]
-    if watch and given:
+    loads = [one for one in (rate, streams, shape) if one is not None]
+    if watch and loads:
         raise UsageError("--watch sends no load", "omit --rate, --streams and --load")
-    if not watch and len(given) != 1:
+    if not watch and len(loads) != 1:
         raise UsageError(
-            "which load is the engine to be tuned for?",
+            "tune needs exactly one load",
             "give one of --rate, --streams and --load, or --watch for the real traffic",
         )
     asked = request_options(shared, config, name)
     check((), report_file=report_file)
-    stop_as_ctrl_c_does()  # the options must be put back
+    stop_as_ctrl_c_does()  # a signal must put the options back too
     chosen = chosen_roles(roles)
     wiring = Wiring()
     endpoint = engine_of(wiring, name)
@@ -162,23 +162,25 @@ def command(
     if report.stopped:
         return INTERRUPTED
     if not report.restored:
-        raise LlmtopError(f"{name} does not have its own settings again", "see `llmtop options`")
+        raise LlmtopError(f"the settings of {name} were not restored", "see `llmtop options`")
     return 0
 
 
 def chosen_roles(text: str) -> tuple[str, ...]:
-    """The roles that may be changed. UsageError for an unknown word."""
+    """Parse ``--options`` into roles. Raises UsageError for an unknown word."""
     found = []
     for word in text.split(","):
         role = ROLES.get(word.strip().lower())
         if role is None:
-            raise UsageError(f"--options: {word.strip()[:40]!r}", f"choose from {DEFAULT_OPTIONS}")
+            raise UsageError(
+                f"--options: {word.strip()[:40]!r} is unknown", f"choose from {DEFAULT_OPTIONS}"
+            )
         found.append(role)
     return tuple(dict.fromkeys(found))
 
 
 def lines(name: str, slo: str, report: TuneReport, line: str) -> list[str]:
-    """A tune as a person reads it."""
+    """The result of a tune as lines of text. line: the launch command, "" for none."""
     from llmtop.operations.slo.words import tune_sentence
     from llmtop.slo_control.search import Verdict
     from llmtop.wording.format import duration

@@ -1,4 +1,4 @@
-"""The engine under ``tune``: its options, its forecast, and the line that launches it so."""
+"""The engine that ``tune`` works on: its options, its forecast, and its launch command."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """The engine under tune, with the calls that it takes. Close it behind you."""
+    """The engine that is tuned, with synchronous calls. The caller must close it.
+
+    Raises LlmtopError when none of its limits can change while it runs.
+    """
 
     def __init__(self, wiring: Wiring, name: str) -> None:
         self.runner = asyncio.Runner()
@@ -35,34 +38,41 @@ class Engine:
         if not (self.names.batch_limit or self.names.queue_limit or self.names.token_budget):
             self.close()
             raise LlmtopError(
-                f"no limit of {name} changes as it runs" + (f": {why_not}" if why_not else ""),
+                f"no limit of {name} can change while it runs"
+                + (f": {why_not}" if why_not else ""),
                 "see `llmtop options`",
             )
 
     def set(self, wanted: Mapping[str, int], purpose: Purpose) -> tuple[Change, ...]:
-        """See ``tuner.Setter``."""
+        """Change options; see ``tuner.Setter``."""
         return self.runner.run(self.session.change(wanted, purpose=purpose))
 
     def close(self) -> None:
-        """Give the sockets back."""
+        """Close the session and its sockets."""
         with suppress(LlmtopError):
             self.runner.run(self.session.close())
         self.runner.run(self.wiring.fetch.close())
         self.runner.close()
 
     def own(self, roles: Sequence[str]) -> tuple[dict[str, int], Names]:
-        """The operator's settings by role, and the names of what may change."""
+        """The current settings by role, and the names of the options that may change.
+
+        Raises UsageError when none of these roles changes live.
+        """
         found, names = own_settings(self.options, roles)
         if not found:
             raise UsageError("none of these options changes live on this engine")
         return found, names
 
     def most(self, names: Names) -> dict[str, int]:
-        """The highest value of each role that only a measurement knows."""
+        """The highest allowed value of each role that the forecast cannot predict."""
         return most_of(self.options, names)
 
     def known(self, streams: float | None) -> FittedEngine | None:
-        """What a forecast needs; None where too little was seen."""
+        """The fitted model for a forecast; None when there were too few observations.
+
+        streams: of a closed loop, else None.
+        """
         forecaster = Forecaster(self.wiring, self.endpoint, self.session)
         try:
             return self.runner.run(forecaster.gather(streams, 0.0))
@@ -72,5 +82,5 @@ class Engine:
             forecaster.close()
 
     def launch_line(self, settings: Mapping[str, int]) -> str:
-        """The command that launches the engine with these settings; "" where no flag has them."""
+        """The command that launches the engine with these settings; "" when no flag sets them."""
         return launch_line(self.endpoint, settings)

@@ -1,4 +1,4 @@
-"""What measures each candidate of ``tune`` under a load of our own."""
+"""Measures each candidate of ``tune`` under a load that llmtop sends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from llmtop.cli.load.load_target import wait_a_beat
+from llmtop.cli.load.load_target import poll_load
 from llmtop.forecast.figures import Limits
 from llmtop.loadgen.core.results import RequestRecord
 from llmtop.loadgen.experiments.level import LoadClock
@@ -22,11 +22,14 @@ from llmtop.values import replace
 if TYPE_CHECKING:
     from llmtop.loadgen.workers.load import Load as Generator
 
-CUT_S = 5.0
+ABORT_S = 5.0  # longest wait for aborted requests
 
 
 class LoadOf(Struct, frozen=True):
-    """The load of each run, as it was asked for."""
+    """The load of each run: one of rate (requests per second), streams and shape.
+
+    is_open: the levels of the shape are requests per second. seconds: length without a shape.
+    """
 
     rate: float | None
     streams: int | None
@@ -36,24 +39,24 @@ class LoadOf(Struct, frozen=True):
 
     @property
     def open(self) -> bool:
-        """The loop."""
+        """Whether the load is an open loop."""
         return self.rate is not None or (self.shape is not None and self.is_open)
 
     @property
     def text(self) -> str:
-        """The shape."""
+        """The load over time, as a shape."""
         if self.shape is not None:
             return self.shape
         return f"hold {self.rate or self.streams:g} for {self.seconds:g}s"
 
     @property
     def entry(self) -> dict[str, str]:
-        """As a saved result describes it."""
+        """The load in the JSON document."""
         return {"loop": "open" if self.open else "closed", "shape": self.text}
 
     @property
     def duration_s(self) -> float:
-        """How long a run sends."""
+        """Length of a run, in seconds, without the drain."""
         if self.shape is None:
             return self.seconds
         from llmtop.loadgen.workload.shape import parse
@@ -61,13 +64,16 @@ class LoadOf(Struct, frozen=True):
         return parse(self.shape).duration or self.seconds
 
     def plan(self, arrivals: int) -> Plan:
-        """A plan with new prompts, and the arrivals of a seed."""
+        """A plan with new prompts. arrivals: seed of the arrival times."""
         loop = Loop.OPEN if self.open else Loop.CLOSED
         return Plan(loop, self.text, fresh_seed(), arrivals=arrivals)
 
 
 class LoadMeter:
-    """One run under a load: it begins at an engine without requests, and ends with one."""
+    """Measures one run under a load. The engine has no requests of it before and after the run.
+
+    load: set it before the first run.
+    """
 
     load: Generator
 
@@ -79,40 +85,42 @@ class LoadMeter:
         self._records: list[RequestRecord] = []
 
     def first(
-        self, told: Callable[[str], None], fits: Callable[[float], bool] = lambda seconds: True
+        self, show: Callable[[str], None], fits: Callable[[float], bool] = lambda seconds: True
     ) -> Measured:
-        """A run with the operator's settings, made longer until it tells enough; so are the runs
-        after it. told: what is to be shown. fits: whether there is time for a run of so many
-        seconds."""
-        told("a first run shows how the engine behaves")
+        """Measure the operator's settings, with longer runs until enough requests have ended.
+
+        Later runs have the same length. show: receives a line about the progress. fits: whether
+        there is time for a run of this length, in seconds.
+        """
+        show("a first run measures your own settings")
         found = self(own=True, arrivals=0)
         while self.asked.shape is None and (s := next_length(found, self.asked.seconds)):
             if not fits(s):
                 break
             self.asked = replace(self.asked, seconds=s)
-            told(f"requests take long beside the run: once more, {s:g} s a run")
+            show(f"requests take long compared with the run: again, with {s:g} s per run")
             found = self(own=True, arrivals=0)
         return found
 
     def take(self, record: RequestRecord) -> None:
-        """A request has ended."""
+        """Keep the record of a request that has ended."""
         self._records.append(record)
 
-    def __call__(self, *, own: bool, arrivals: int) -> Measured:  # own: measured alike
-        """See ``tuner.Meter``."""
+    def __call__(self, *, own: bool, arrivals: int) -> Measured:
+        """Run once; see ``tuner.Meter``. own: not used, all settings are measured alike."""
         self._records.clear()
         begun = self._clock.seconds()
         self.load.start(self.asked.plan(self._seed + arrivals))
         shape_s = self.asked.duration_s
         end = begun + shape_s
         while self._clock.seconds() < end:
-            wait_a_beat(self.load)
+            poll_load(self.load)
         until = end + self._drain_s
         while not self.load.finished and self._clock.seconds() < until:
-            wait_a_beat(self.load)
+            poll_load(self.load)
         self.load.stop(drain=False)
-        until = self._clock.seconds() + CUT_S
+        until = self._clock.seconds() + ABORT_S
         while not self.load.finished and self._clock.seconds() < until:
-            wait_a_beat(self.load)
+            poll_load(self.load)
         since = begun + warm_of(shape_s)
         return in_time(self._records, self._slo, since, end, is_open=self.asked.open)

@@ -1,4 +1,4 @@
-"""A tune from its first run to the last: forecast, runs, progress."""
+"""Runs a tune: the forecast, the runs and the progress."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def tune_under_load(
     most_s: float | None,
     quiet: bool,
 ) -> tuple[TuneReport, str]:
-    """Tune with a load of our own: (what was found, the launch line)."""
+    """Tune with a load that llmtop sends. Returns the result and the launch command.
+
+    most_s: time limit, in seconds; None: no limit. quiet: show no progress.
+    """
     target = find_target(wiring, name, asked, load.rate or load.streams or 1.0)
     engine = Engine(wiring, name)
     clock, line = LoadClock(), StatusLine(quiet=quiet)
@@ -69,14 +72,14 @@ def tune_under_load(
 
 
 def _assumed(load: LoadOf, asked: RequestOptions, known: FittedEngine | None) -> Load | None:
-    """The load of the runs as the forecast takes it."""
+    """The load of the runs, as input of the forecast; None if its lengths are unknown."""
     if known is None or (load.rate is None and load.streams is None):
         return known.observed.load if known is not None and known.observed is not None else None
     seen = known.observed.load if known.observed is not None else None
     prompt, output = asked.prompts.prompt_tokens, asked.prompts.output_tokens
     lengths = [
-        Lengths.span(*given) if isinstance(given, tuple) and len(given) == 2 else None
-        for given in (prompt, output)
+        Lengths.span(*bounds) if isinstance(bounds, tuple) and len(bounds) == 2 else None
+        for bounds in (prompt, output)
     ]
     prompts = lengths[0] or (seen.prompt if seen is not None else None)
     outputs = lengths[1] or (seen.output if seen is not None else None)
@@ -97,7 +100,10 @@ def tune_watching(
     most_s: float | None,
     quiet: bool,
 ) -> tuple[TuneReport, str]:
-    """Tune under the traffic that is there: (what was found, the launch line)."""
+    """Tune under the real traffic. Returns the result and the launch command.
+
+    seconds: length of each run. most_s, quiet: as in ``tune_under_load``.
+    """
     engine = Engine(wiring, name)
     line = StatusLine(quiet=quiet)
     try:
@@ -109,7 +115,7 @@ def tune_watching(
         inside = require_inside(engine.endpoint)
         meter = WatchMeter(inside, Goal(limits.ttft, limits.tpot), seconds)
 
-        def measure(*, own: bool, arrivals: int) -> Measured | None:  # those that come
+        def measure(*, own: bool, arrivals: int) -> Measured | None:  # arrivals: cannot be chosen
             return engine.runner.run(meter.measure(own=own))
 
         def recover() -> None:
@@ -142,7 +148,7 @@ def _run(
     *,
     limit: TimeLimit,
 ) -> TuneReport:
-    """Run the search, with its progress on the status line. before: runs that it has already."""
+    """Run the search, with its progress on the status line. before: number of runs already done."""
 
     def on_run(number: int, left: int, settings: Mapping[str, int]) -> None:
         spent = time.monotonic() - began
@@ -151,8 +157,8 @@ def _run(
         line.show(f"run {number}: {words_of(settings)}{rest}", now=True)
 
     def on_result(settings: Mapping[str, int], found: Measured | None) -> None:
-        told = "broke the limits" if found is None else f"{found.goodput_per_s:.1f} in time/s"
-        line.keep(f"{words_of(settings)}: {told}")
+        result = "broke the limits" if found is None else f"{found.goodput_per_s:.1f} in time/s"
+        line.keep(f"{words_of(settings)}: {result}")
 
     tuner = Tuner(
         search,
@@ -172,5 +178,5 @@ def _run(
 
 
 def words_of(settings: Mapping[str, int]) -> str:
-    """Settings in a line."""
+    """Format settings as ``name=value`` pairs."""
     return " ".join(f"{name}={value}" for name, value in settings.items())

@@ -1,4 +1,5 @@
-"""Commands that write, show and judge what was measured before: reports, recordings, checks.
+"""Commands about saved results and recordings: ``report``, ``record``, ``replay``, ``check``.
 
-Does not belong here: what is in a report (``llmtop.report``) or how results are compared.
+The contents of reports are in ``llmtop.report``, the comparison of results in
+``llmtop.regression``.
 """

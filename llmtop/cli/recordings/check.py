@@ -1,4 +1,4 @@
-"""``llmtop check NAME|URL --baseline FILE``: is this engine as good as it was?"""
+"""``llmtop check NAME|URL --baseline FILE``: a performance regression test of an engine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from llmtop.report.runs import Run
 
 CANNOT_TELL = 3  # exit code
-CHECK_S = 290.0  # of runs, where their number is not given: 5 minutes with what stands around them
+CHECK_S = 290.0  # time of all runs without --runs; with start and end, a check takes 5 minutes
 LEAST_RUNS, MOST_RUNS = 8, 30
 
 
@@ -51,7 +51,7 @@ LEAST_RUNS, MOST_RUNS = 8, 30
     metavar="FILE|EXAMPLE",
     shell_complete=recording_names,
     help="What to compare with: the JSON of `llmtop load` or of --write-baseline, or a recording"
-    " that holds the result of a load.",
+    " that contains the result of a load.",
 )
 @click.option(
     "--budget",
@@ -61,13 +61,12 @@ LEAST_RUNS, MOST_RUNS = 8, 30
     "--against",
     metavar="NAME|URL",
     shell_complete=engine_names,
-    help="Engine of the baseline: both engines run in turn (default: if it still runs).",
+    help="Engine of the baseline; both engines are measured in turn (default: if it still runs).",
 )
 @click.option(
     "--runs",
     type=click.IntRange(3, 100),
-    help="How often the load is sent to this engine (default: as often as fits into 5 minutes, 8 to"
-    " 30 times).",
+    help="Number of runs on this engine (default: as many as fit into 5 minutes, from 8 to 30).",
 )
 @click.option("--dataset", metavar="FILE", help="Dataset of a baseline that was made with one.")
 @click.option(
@@ -99,16 +98,16 @@ def command(
     against: str | None,
     runs: int | None,
     as_json: bool,
-    **given: Any,
+    **params: Any,
 ) -> int:
     """Repeat the load of a baseline and judge whether the engine is as good as it was.
 
-    Exit code 0: as good within the budget. 1: worse, with its interval. 3: cannot tell; the answer
-    names the number of runs that would tell. Many short runs tell more than few long ones: record
-    a load of 5 to 10 seconds.
+    Exit code 0: as good within the budget. 1: worse, with its interval. 3: cannot tell; the output
+    shows the number of runs that would be enough. Many short runs give a better answer than few
+    long ones: record a load of 5 to 10 seconds.
 
-    The engine of the baseline and this one run in turn when both run. Otherwise the new runs are
-    compared with the recorded ones. A baseline of one run has no spread of its own.
+    If the engine of the baseline still runs, both engines are measured in turn. Otherwise the new
+    runs are compared with the recorded ones. A baseline of one run has no spread of its own.
     """
     from llmtop.cli.load.saving import check as check_files
     from llmtop.cli.recordings.repeated_load import (
@@ -124,14 +123,14 @@ def command(
 
     budgets = parse_budget(budget or DEFAULT)
     old = read_baseline(locate(baseline))
-    files = [given[name] for name in ("write_baseline", "junit", "summary") if given[name]]
-    check_files(files, report_file=given["report_file"])
+    files = [params[name] for name in ("write_baseline", "junit", "summary") if params[name]]
+    check_files(files, report_file=params["report_file"])
     sent = load_of(old)
-    plan, prompts = plan_again(sent), prompts_again(sent, given["dataset"])
+    plan, prompts = plan_again(sent), prompts_again(sent, params["dataset"])
     model = sent.get("model") if against is None else None
     asked = RequestOptions(
-        prompts, model if isinstance(model, str) else None, given["workers"], given["timeout"],
-        given["yes"],
+        prompts, model if isinstance(model, str) else None, params["workers"], params["timeout"],
+        params["yes"],
     )  # fmt: skip
     stop_as_ctrl_c_does()
     wiring = Wiring()
@@ -141,7 +140,7 @@ def command(
     found = find_target(wiring, target, asked, highest)
     other = _other(wiring, old, found, against, asked, highest)
     calibration = calibration_for(
-        wiring, asked.workers, recalibrate=given["recalibrate"], quiet=as_json
+        wiring, asked.workers, recalibrate=params["recalibrate"], quiet=as_json
     )
     load = RepeatedLoad(
         plan,
@@ -156,19 +155,26 @@ def command(
         runs = runs_within(CHECK_S, load.duration, 1 if other is None else 2)
     theirs, ours = measure(load, found, other, runs, quiet=as_json)
     judgements = judged(budgets, old, theirs, ours)
-    made = _document(wiring, found, other, old, theirs, ours, judgements, load, began)
-    return _finish(made, judgements, given, time.time() - began, as_json)
+    report = _document(wiring, found, other, old, theirs, ours, judgements, load, began)
+    return _finish(report, judgements, params, time.time() - began, as_json)
 
 
 def runs_within(seconds: float, each_s: float, engines: int) -> int:
-    """How many runs of each engine fit into a time, beside one each that does not count."""
+    """The number of runs of each engine that fit into a time, after one warm-up run each.
+
+    seconds: the time. each_s: seconds of one run. engines: 1 or 2.
+    """
     return min(MOST_RUNS, max(LEAST_RUNS, int(seconds / (each_s * engines)) - 1))
 
 
 def measure(
     load: RepeatedLoad, found: LoadTarget, other: LoadTarget | None, runs: int, *, quiet: bool
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """All runs: one of each engine that does not count, then (old, new, new, old) in turn."""
+    """Run the load: a warm-up of each engine, then (old, new, new, old) repeatedly.
+
+    Returns the runs of the baseline's engine and of this one, without the warm-ups. other: the
+    baseline's engine, None if it does not run. runs: number of counted runs of each engine.
+    """
     theirs: list[dict[str, Any]] = []
     ours: list[dict[str, Any]] = []
     engines = [found] if other is None else [other, found]
@@ -179,9 +185,9 @@ def measure(
     for number, (one, counts) in enumerate(order, 1):
         what = f"run {number} of {len(order)}, {one.name}" + ("" if counts else ", warm-up")
         line.keep(f"{what}, {load.duration:g} s")
-        made = load.run(one, line)
+        result = load.run(one, line)
         if counts:
-            (ours if one is found else theirs).append(made)
+            (ours if one is found else theirs).append(result)
     return theirs, ours
 
 
@@ -191,7 +197,7 @@ def judged(
     theirs: list[dict[str, Any]],
     ours: list[dict[str, Any]],
 ) -> list[Judgement]:
-    """Each budget's judgement. theirs: runs of the baseline's engine, [] when it did not run."""
+    """Judge each budget. theirs: new runs of the baseline's engine, [] when it does not run."""
     from llmtop.regression.baseline import pairs, runs_of, values
     from llmtop.regression.judgement import judge_pairs, judge_runs
 
@@ -213,7 +219,10 @@ def _other(
     asked: RequestOptions,
     highest: float,
 ) -> LoadTarget | None:
-    """The engine of the baseline, when it is another one and still runs."""
+    """The engine of the baseline; None when it no longer runs or is the same engine.
+
+    Raises UsageError when ``against`` is the same engine.
+    """
     from llmtop.report.fields import number, text
 
     if against is not None:
@@ -270,34 +279,34 @@ def _document(
 
 
 def _finish(
-    made: dict[str, Any],
+    report: dict[str, Any],
     judgements: list[Judgement],
-    given: Mapping[str, Any],
+    params: Mapping[str, Any],
     seconds: float,
     as_json: bool,
 ) -> int:
-    """Write the files, print the answer, return the exit code."""
+    """Write the files, print the verdict, return the exit code."""
     from llmtop.cli.load.saving import dumps, write, write_run
     from llmtop.regression.judgement import Verdict
     from llmtop.regression.summary import junit, markdown
 
-    answer = made["summary"]
-    if given["write_baseline"]:
-        baseline = {**made, "kind": "baseline", "summary": f"{len(made['runs'])} runs"}
+    sentence = report["summary"]
+    if params["write_baseline"]:
+        baseline = {**report, "kind": "baseline", "summary": f"{len(report['runs'])} runs"}
         for name in ("verdict", "baseline", "against", "in_turn", "measures", "baseline_runs"):
             del baseline[name]
-        write(Path(given["write_baseline"]), dumps(baseline))
-    if given["junit"]:
-        write(Path(given["junit"]), junit(made["name"], judgements, seconds))
-    if given["summary"]:
-        write(Path(given["summary"]), markdown(answer, judgements), append=True)
-    if given["report_file"]:
-        write_run(given["report_file"], made)
+        write(Path(params["write_baseline"]), dumps(baseline))
+    if params["junit"]:
+        write(Path(params["junit"]), junit(report["name"], judgements, seconds))
+    if params["summary"]:
+        write(Path(params["summary"]), markdown(sentence, judgements), append=True)
+    if params["report_file"]:
+        write_run(params["report_file"], report)
     if as_json:
-        document(made)
+        document(report)
     else:
-        click.echo(answer)
-        if not made["in_turn"] and len(made["baseline_runs"]) == 1:
+        click.echo(sentence)
+        if not report["in_turn"] and len(report["baseline_runs"]) == 1:
             click.echo("  The baseline is one run: its own spread is not known.")
     codes = {Verdict.GOOD.value: 0, Verdict.WORSE.value: 1}
-    return codes.get(made["verdict"], CANNOT_TELL)
+    return codes.get(report["verdict"], CANNOT_TELL)

@@ -1,4 +1,4 @@
-"""``llmtop record NAME -o FILE``: what an engine does, into a file."""
+"""``llmtop record NAME -o FILE``: record an engine into a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring
 
 DAY_S = 24 * 3600
-SELDOM_S = 300.0  # between two lines where there is no terminal to replace one
+LINE_S = 300.0  # interval of progress lines without a terminal
 
 
 @click.command()
@@ -49,8 +49,8 @@ SELDOM_S = 300.0  # between two lines where there is no terminal to replace one
 def command(name: str, output: str, duration: float, interval: float | None) -> None:
     """Record what an engine does into FILE.
 
-    The file holds its numbers, options, GPUs, log lines, the load that llmtop sends and every
-    change; no prompts, no answers, no secrets. One hour takes about 2 MB. Show it with
+    The file contains its numbers, options, GPUs, log lines, the load that llmtop sends and every
+    change. It contains no prompts, answers or secrets. One hour takes about 2 MB. Show it with
     `llmtop replay FILE`.
     """
     from llmtop.operations.wiring import Wiring
@@ -62,46 +62,49 @@ def command(name: str, output: str, duration: float, interval: float | None) -> 
         absent = why_absent(wiring, wiring.owned(name))
         if absent:
             note(absent)
-    trouble = asyncio.run(_record(wiring, name, path, duration, interval or 1.0))
-    if trouble:
-        raise LlmtopError(trouble)
+    error = asyncio.run(_record(wiring, name, path, duration, interval or 1.0))
+    if error:
+        raise LlmtopError(error)
     note(f"recorded {path}, {size(path.stat().st_size)}; show it: llmtop replay {path}")
 
 
 async def _record(wiring: Wiring, name: str, path: Path, duration: float, interval: float) -> str:
-    """Until the time is over or a signal comes; what went wrong, "" when nothing did."""
+    """Record until the time is over or a signal arrives. Returns the error, "" for none.
+
+    duration, interval: seconds.
+    """
     from llmtop.tui.dashboard.headless import watch
 
     endpoint = await wiring.endpoint(name)
-    line, ended = StatusLine(quiet=False, every_s=SELDOM_S), asyncio.Event()
+    line, ended = StatusLine(quiet=False, every_s=LINE_S), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, ended.set)
     with watch(wiring, [endpoint], interval) as runtime:
         source = runtime.recordings.begin(path)
-        beats = asyncio.create_task(runtime.sampling.run())
+        sampling = asyncio.create_task(runtime.sampling.run())
         began = time.monotonic()
         try:
-            while not ended.is_set() and source.running and not beats.done():
+            while not ended.is_set() and source.running and not sampling.done():
                 passed = time.monotonic() - began
                 if passed >= duration:
                     break
                 if line.due:
-                    so_far = f"{passed:.0f} of {duration:.0f} s, {size(source.bytes_written)}"
-                    line.show(f"{so_far}; Ctrl+C ends it")
+                    progress = f"{passed:.0f} of {duration:.0f} s, {size(source.bytes_written)}"
+                    line.show(f"{progress}; Ctrl+C ends it")
                 with suppress(TimeoutError):
                     await asyncio.wait_for(ended.wait(), min(0.5, duration - passed + 0.01))
         finally:
             line.clear()
             runtime.recordings.end()
-            beats.cancel()
+            sampling.cancel()
             with suppress(asyncio.CancelledError):
-                await beats
+                await sampling
             await runtime.sampling.close()
             await wiring.fetch.close()
     return source.trouble
 
 
 def size(written: int) -> str:
-    """``12 kB``, ``3.4 MB``."""
+    """Format a number of bytes: ``12 kB``, ``3.4 MB``."""
     return f"{written / 1e3:.0f} kB" if written < 1e6 else f"{written / 1e6:.1f} MB"

@@ -1,4 +1,4 @@
-"""Completion of a recording: a file, or an example by its name."""
+"""Shell completion of a recording: a file, or the name of an example."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def recording_names(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The examples that start with what was typed; the shell adds its files."""
+    """The examples that start with ``incomplete``; the shell adds its files."""
     from click.shell_completion import CompletionItem
 
     from llmtop.history.examples import names

@@ -1,4 +1,4 @@
-"""Sends the same recorded load several times, each time with new prompts."""
+"""Sends a recorded load several times, each time with new prompts."""
 
 from __future__ import annotations
 
@@ -17,26 +17,29 @@ if TYPE_CHECKING:
     from llmtop.cli.load.load_target import LoadTarget
     from llmtop.loadgen.core.client_capacity import Calibration
 
-SEEDS = 2**62
+SEEDS = 2**62  # seeds are whole numbers below this
 
 
 def prompts_again(load: Mapping[str, Any], dataset: str | None) -> Prompts:
-    """The prompts of a recorded load. dataset: its file, which the record only names."""
-    told = load.get("prompts")
-    if not isinstance(told, Mapping):
+    """The prompts of a recorded load. dataset: the file, because a record contains only its name.
+
+    Raises LlmtopError when the record is not sufficient, UsageError when the file is missing.
+    """
+    recorded = load.get("prompts")
+    if not isinstance(recorded, Mapping):
         raise LlmtopError(
             "the baseline does not record its prompts, so it cannot be repeated",
-            "record it again with this llmtop: llmtop load NAME --json",
+            "record it again with this version: llmtop load NAME --json",
         )
-    if told.get("json_schema"):
+    if recorded.get("json_schema"):
         raise LlmtopError(
-            "the baseline asked for answers in a JSON schema, which it does not hold",
+            "the baseline used a JSON schema for its answers, but does not contain it",
             "record a baseline without --json-schema",
         )
-    if told.get("dataset") and dataset is None:
+    if recorded.get("dataset") and dataset is None:
         raise UsageError("the baseline read its prompts from a dataset", "give it with --dataset")
     try:
-        found = msgspec.convert({**told, "json_schema": "", "dataset": ""}, Prompts)
+        found = msgspec.convert({**recorded, "json_schema": "", "dataset": ""}, Prompts)
     except msgspec.ValidationError as error:
         raise LlmtopError(
             f"the baseline's prompts are not readable: {error}", "record the baseline again"
@@ -45,7 +48,7 @@ def prompts_again(load: Mapping[str, Any], dataset: str | None) -> Prompts:
 
 
 def plan_again(load: Mapping[str, Any]) -> Plan:
-    """The load over time of a recorded load. Its seed is replaced at each run."""
+    """The load over time of a recorded load, without its seed. Raises LlmtopError."""
     known = {
         name: load[name] for name in ("loop", "shape", "arrival", "burstiness") if name in load
     }
@@ -58,7 +61,11 @@ def plan_again(load: Mapping[str, Any]) -> Plan:
 
 
 class RepeatedLoad:
-    """One recorded load that can be sent again. new_seed: a whole number below 2^62."""
+    """A recorded load that can be sent again. duration: seconds. highest: its highest level.
+
+    new_seed: returns a whole number from 0 to SEEDS - 1, for the prompts of the next run. Raises
+    LlmtopError for a load that never ends.
+    """
 
     def __init__(
         self,
@@ -84,7 +91,10 @@ class RepeatedLoad:
         self._calibration, self._new_seed = calibration, new_seed
 
     def run(self, found: LoadTarget, line: StatusLine) -> dict[str, Any]:
-        """Send it once and return the JSON of the load. KeyboardInterrupt when it was ended."""
+        """Send the load once, and return its JSON document.
+
+        Raises KeyboardInterrupt when Ctrl+C ended it, LlmtopError when no request succeeded.
+        """
         from llmtop.cli.load.load_entry import entry
         from llmtop.cli.load.watching import watch
         from llmtop.loadgen.workers.load import Load
@@ -108,7 +118,7 @@ class RepeatedLoad:
             reason = next(iter(result.errors), "no answer")
             raise LlmtopError(f"no request of {found.name} succeeded: {reason}",
                               "try `llmtop load` to see why")  # fmt: skip
-        made: dict[str, Any] = finite(
+        document: dict[str, Any] = finite(
             entry(found.name, found.simulated, plan, result, self._calibration, run=load.run)
         )
-        return made
+        return document

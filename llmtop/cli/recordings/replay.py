@@ -1,4 +1,4 @@
-"""``llmtop replay FILE|EXAMPLE``: a recording on the dashboard."""
+"""``llmtop replay FILE|EXAMPLE``: show a recording on the dashboard."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def command(
         _list(as_json)
         return
     if not files:
-        raise UsageError("which recording?", "llmtop replay --list shows the examples")
+        raise UsageError("no recording was given", "llmtop replay --list shows the examples")
     if len(files) > 2:
-        raise UsageError("a replay shows two recordings at most", "llmtop report takes more")
+        raise UsageError("a replay shows at most two recordings", "llmtop report accepts more")
     if as_json:
-        raise UsageError("--json goes with --list")
+        raise UsageError("--json needs --list")
     from llmtop.cli.screen.dashboard import require_terminal
     from llmtop.history.examples import locate
     from llmtop.history.recording_reader import Recording
@@ -62,7 +62,7 @@ def command(
 
     seconds = seconds_of(at) if at is not None else 0.0
     if seconds is None:
-        raise UsageError(f"--at {at} is no moment", "write 2:14, 1:02:14 or 134")
+        raise UsageError(f"--at {at} is not a time", "write 2:14, 1:02:14 or 134")
     paths = [locate(file) for file in files]
     with ExitStack() as opened:
         recordings = [opened.enter_context(Recording(paths[0]))]
@@ -82,8 +82,11 @@ def show(
     paused: bool,
     screen: ScreenFlags,
 ) -> None:
-    """Run the screen until the person leaves it. Of two recordings the second is on the clock of
-    the first."""
+    """Show one or two recordings until the user quits. seconds: start, from the recording's begin.
+
+    The times of a second recording must be on the clock of the first. Raises LlmtopError when the
+    screen fails.
+    """
     from llmtop.cli.common.interrupts import INTERRUPTED
     from llmtop.cli.screen.dashboard import draws_unicode
     from llmtop.config.keymap import DEFAULT, Keymap
@@ -141,11 +144,11 @@ def show(
         raise click.exceptions.Exit(shutdown.exit_code or INTERRUPTED)
     if app.return_code:
         why = f": {app.fault}" if app.fault else ""
-        raise LlmtopError(f"the replay ended with a fault{why}")
+        raise LlmtopError(f"the replay failed{why}")
 
 
 def _list(as_json: bool) -> None:
-    """The examples: name, length, what is seen, where it comes from."""
+    """Print the examples: name, length, title, source."""
     from llmtop.history.examples import locate, names
     from llmtop.history.recording_reader import Recording
     from llmtop.tui.view.replay_bar import moment

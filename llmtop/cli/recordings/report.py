@@ -1,4 +1,4 @@
-"""``llmtop report FILE...``: saved results as one page."""
+"""``llmtop report FILE...``: write a report of saved results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from llmtop.report.runs import Run
 
-MOST_FILES = 16  # more curves on one chart are unreadable
+MOST_FILES = 16  # a chart with more curves is unreadable
 
 
 @click.command()
@@ -50,7 +50,7 @@ def command(files: tuple[str, ...], output: str, labels: tuple[str, ...]) -> Non
 
     FILE is what load, saturate, compare, tune, hold or check wrote with --json or --save, or a
     recording (.llmtop). An EXAMPLE comes with llmtop; `llmtop replay --list` shows them. Several
-    files are shown side by side. The report says what cannot be compared.
+    files are shown side by side. The report shows what cannot be compared.
 
     The HTML page needs no network. It can be sent by mail, read on a phone and printed.
     """
@@ -81,19 +81,19 @@ def command(files: tuple[str, ...], output: str, labels: tuple[str, ...]) -> Non
 
 
 def refuse_input(output: str, paths: Sequence[Path]) -> None:
-    """UsageError where the report would replace a result that it is made of."""
+    """Raise UsageError when the report would overwrite one of its input files."""
     for path in paths:
         with suppress(OSError):
             if os.path.samefile(output, path):
                 raise UsageError(
-                    f"{output} is a result that the report is made of",
+                    f"{output} is an input file of the report",
                     "give the report another name",
                 )
 
 
 def distinct(names: list[str]) -> list[str]:
-    """The names, those that appear twice with a number behind them."""
+    """Append their position to names that occur more than once."""
     found: list[str] = []
-    for place, name in enumerate(names, 1):
-        found.append(f"{name} ({place})" if names.count(name) > 1 else name)
+    for position, name in enumerate(names, 1):
+        found.append(f"{name} ({position})" if names.count(name) > 1 else name)
     return found

@@ -1,1 +1,1 @@
-"""The start of the dashboard and the options that its commands share."""
+"""Opens the dashboard, and the options shared by the commands that open it."""

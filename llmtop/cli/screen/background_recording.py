@@ -1,4 +1,4 @@
-"""A recording beside a command that measures: a dashboard without a screen, in a thread."""
+"""``--record`` of a command that measures: a dashboard without a screen, in a thread."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring
     from llmtop.tui.dashboard.runtime import DashboardRuntime
 
-PATH = "llmtop.record"  # where the file's name is kept, in click's own notes of the command
-RUNNING = "llmtop.recording"
-PATIENCE_S = 30.0  # for an engine to be found, and for the file to be ended
+PATH = "llmtop.record"  # key of the file's path in click's context
+RUNNING = "llmtop.recording"  # key of the BackgroundRecording in click's context
+TIMEOUT_S = 30.0  # of each call into the thread: to find an engine, to close the file
 OnSnapshot = Callable[["LoadSnapshot"], None]
 Histograms = Mapping[str, tuple[tuple[float, int], ...]]
 
 
 def record_load_flag(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--record`` to a command that measures an engine; ``recorded`` begins it."""
+    """Add ``--record`` to a command that measures an engine. ``recorded`` starts the recording."""
 
     def keep(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
         path = path_of(value)
@@ -48,11 +48,15 @@ def record_load_flag(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def recorded(wiring: Wiring, target: str, look: OnSnapshot | None) -> OnSnapshot | None:
-    """Who gets the load's snapshots: the recording too, where one was asked for."""
+def recorded(wiring: Wiring, target: str, on_snapshot: OnSnapshot | None) -> OnSnapshot | None:
+    """Start recording an engine if the user asked for it.
+
+    Returns the receiver of the load's snapshots: ``on_snapshot``, with a recording both of them.
+    Raises LlmtopError when the recording cannot start.
+    """
     context = click.get_current_context(silent=True)
     if context is None or PATH not in context.meta:
-        return look
+        return on_snapshot
     recording = context.meta.get(RUNNING)
     if recording is None:
         recording = BackgroundRecording(wiring.environ, context.meta[PATH])
@@ -61,15 +65,15 @@ def recorded(wiring: Wiring, target: str, look: OnSnapshot | None) -> OnSnapshot
     name = recording.watch(target)
 
     def both(load: LoadSnapshot) -> None:
-        if look is not None:
-            look(load)
+        if on_snapshot is not None:
+            on_snapshot(load)
         recording.take_load(name, load)
 
     return both
 
 
 def recording_path() -> Path | None:
-    """The file that this command is recorded into."""
+    """The file that this command is recorded into; None without a recording."""
     context = click.get_current_context(silent=True)
     return context.meta.get(PATH) if context is not None else None
 
@@ -82,15 +86,18 @@ def is_recorded() -> bool:
 def add_outcome(
     command: str, name: str, document: Any, histograms: Histograms | None = None
 ) -> None:
-    """Put a command's result into its recording, where there is one. histograms: of a load."""
+    """Add a command's result to its recording, if there is one.
+
+    document: the JSON document. histograms: latency counts of a load, by measure.
+    """
     context = click.get_current_context(silent=True)
     recording = context.meta.get(RUNNING) if context is not None else None
     if recording is not None:
         recording.outcome(command, name, document, histograms or {})
 
 
-class _HandedLoad:
-    """A load whose snapshots come from another thread."""
+class _RemoteLoad:
+    """A load that another thread controls. This one only receives its snapshots."""
 
     def __init__(self, newest: LoadSnapshot) -> None:
         self.newest = newest
@@ -99,54 +106,55 @@ class _HandedLoad:
         return self.newest
 
     def stop(self, drain: bool = True) -> None:
-        """It is somebody else's."""
+        """Do nothing: the load belongs to the other thread."""
 
     def close(self) -> None:
-        """It is somebody else's."""
+        """Do nothing: the load belongs to the other thread."""
 
 
 class BackgroundRecording:
-    """Records into ``path`` until ``finish``. LlmtopError when it cannot begin."""
+    """Records engines into ``path`` until ``finish``. Methods raise LlmtopError on failure."""
 
     def __init__(self, environ: dict[str, str], path: Path) -> None:
         from llmtop.operations.wiring import Wiring
 
         self._path = path
-        self._wiring = Wiring(environ)  # its own: sockets belong to one event loop
+        self._wiring = Wiring(environ)  # a new one: sockets belong to one event loop
         self._loop = asyncio.new_event_loop()
         self._runtime: DashboardRuntime | None = None
-        self._load: _HandedLoad | None = None
+        self._load: _RemoteLoad | None = None
         self._shape = ""
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._beats: asyncio.Task[None] | None = None
+        self._sampling: asyncio.Task[None] | None = None
 
     def watch(self, target: str) -> str:
-        """Record this engine too; its name."""
+        """Record this engine too. target: name or URL. Returns the engine's name."""
         return cast(str, self._do(self._watch(target)))
 
     def take_load(self, name: str, load: LoadSnapshot) -> None:
-        """The load of now."""
+        """Record a snapshot of the load on an engine. name: of the engine."""
         self._loop.call_soon_threadsafe(self._take, name, load)
 
     def outcome(self, command: str, name: str, document: Any, histograms: Histograms) -> None:
-        """What the command found."""
+        """Record the result of the command; see ``add_outcome``."""
         text = msgspec.Raw(msgspec.json.encode(finite(document)))
         self._do(self._write_outcome(command, name, text, histograms))
 
     def finish(self) -> None:
-        """End the file and say where it is."""
+        """Close the file and print its path."""
         try:
             ended = cast(list[str], self._do(self._end()))
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(PATIENCE_S)
+            self._thread.join(TIMEOUT_S)
         for line in ended:
             note(line)
 
-    def _do(self, what: Coroutine[Any, Any, object]) -> object:
+    def _do(self, coroutine: Coroutine[Any, Any, object]) -> object:
+        """Run a coroutine in the thread and return its result."""
         try:
-            return asyncio.run_coroutine_threadsafe(what, self._loop).result(PATIENCE_S)
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(TIMEOUT_S)
         except TimeoutError:
             raise LlmtopError("the recording does not answer") from None
 
@@ -157,7 +165,7 @@ class BackgroundRecording:
         if self._runtime is None:
             self._runtime = DashboardRuntime(self._wiring, [endpoint])
             self._runtime.recordings.begin(self._path)
-            self._beats = asyncio.create_task(self._runtime.sampling.run())
+            self._sampling = asyncio.create_task(self._runtime.sampling.run())
         elif endpoint.name not in self._runtime.store.engines:
             self._runtime.add(endpoint)
         return endpoint.name
@@ -167,7 +175,7 @@ class BackgroundRecording:
             return
         store, now = self._runtime.store, self._runtime.timeline.now()
         if self._load is None:
-            self._load = _HandedLoad(load)
+            self._load = _RemoteLoad(load)
             self._runtime.load_source.load = cast("Load", self._load)
         self._load.newest, store.load_target = load, name
         track = store.engines.get(name)
@@ -188,9 +196,9 @@ class BackgroundRecording:
         if runtime is None:
             return []
         runtime.recordings.end()
-        if self._beats is not None:
-            self._beats.cancel()
-            await asyncio.gather(self._beats, return_exceptions=True)
+        if self._sampling is not None:
+            self._sampling.cancel()
+            await asyncio.gather(self._sampling, return_exceptions=True)
         runtime.load_source.load = None
         await runtime.sampling.close()
         await self._wiring.fetch.close()

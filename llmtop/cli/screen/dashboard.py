@@ -1,4 +1,4 @@
-"""The dashboard, from whichever verb it is opened: builds the real parts and runs the app."""
+"""Builds the parts of the dashboard and runs it, for all commands that open it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,17 @@ if TYPE_CHECKING:
     from llmtop.tui.dashboard.runtime import DashboardRuntime
     from llmtop.tui.store.store import Store
 
-# Objects more before the collector looks: an answer about latencies has thousands for a moment.
-# With the usual 700 the collector takes a tenth of what the screen costs under load.
-GARBAGE = 10_000
+# Threshold of the youngest generation of Python's garbage collector. A reply with latencies
+# creates thousands of short-lived objects. With Python's default of 700, the collector takes a
+# tenth of the screen's CPU time under load.
+GC_THRESHOLD = 10_000
 
 
 def require_terminal(instead: str = "`llmtop once NAME --json`, `llmtop ps`") -> None:
-    """A UsageError, with the commands to use instead, where no dashboard can be drawn."""
+    """Raise UsageError when the terminal cannot show a dashboard.
+
+    instead: commands that work without a terminal, for the hint.
+    """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("the dashboard needs a terminal", f"without one: {instead}")
     term = os.environ.get("TERM", "")
@@ -46,7 +50,7 @@ def require_terminal(instead: str = "`llmtop once NAME --json`, `llmtop ps`") ->
 
 
 def draws_unicode() -> bool:
-    """Whether the locale has the characters of the screen; a console of ISO 8859 has not."""
+    """Whether the locale can encode the characters of the screen; ISO 8859 cannot."""
     try:
         "╭╎●░⣿▲".encode(getattr(sys.__stderr__ or sys.__stdout__, "encoding", "ascii"))
     except (UnicodeEncodeError, LookupError):
@@ -65,20 +69,19 @@ def show(
     launched: EngineRecord | None = None,
     screen: ScreenFlags | None = None,
     tour: TourFlags | None = None,
-    before: Callable[[Store], Awaitable[None]] | None = None,
+    fill: Callable[[Store], Awaitable[None]] | None = None,
     record: Path | None = None,
     alerts: bool = True,
     elsewhere: str = "",
 ) -> None:
-    """Run the dashboard until the person leaves it.
+    """Run the dashboard until the user quits.
 
-    endpoints: which engines (default: all that llmtop started and that live, and those that
-    another llmtop starts meanwhile). missing: URLs that do not answer yet, and why. plan: a load
-    for the selected engine as soon as it is ready. launched: the engine that was just started for
-    this; LlmtopError when it did not come up.
-    tour: play it on the selected engine. before: fills the store with what was before.
-    record: a file that all of it is recorded into. alerts: follow those of the file.
-    elsewhere: the host of an engine that is seen through a Prometheus; nothing is changed then.
+    endpoints: the engines (default: all running ones that any llmtop started, also those started
+    later). missing: URLs that do not answer yet, and why. select: name of the selected engine.
+    plan: a load that starts as soon as the selected engine is ready. launched: the engine that this
+    command started; LlmtopError when it failed. tour: play it on the selected engine. fill: adds
+    past samples to the store. record: the file to record into. alerts: check those of the file.
+    elsewhere: host of an engine that is read through a Prometheus; the dashboard is then read-only.
     """
     from llmtop.config.keymap import DEFAULT, Keymap
     from llmtop.themes.theme import load_themes
@@ -86,79 +89,79 @@ def show(
     from llmtop.tui.dashboard.runtime import DashboardRuntime
     from llmtop.tui.terminal.shutdown import Shutdown
 
-    look = screen or ScreenFlags()
+    flags = screen or ScreenFlags()
     follow_new = endpoints is None
     if endpoints is None:
         records = [record for record in wiring.supervisor.records() if record.ended_at is None]
         endpoints = [wiring.owned(record.name) for record in records]
     themes, problems = load_themes(wiring.themes_folder)
-    stage = DashboardRuntime(
+    runtime = DashboardRuntime(
         wiring,
         endpoints,
         select=select,
         prompts=prompts,
-        interval=look.interval,
+        interval=flags.interval,
         follow_new=follow_new,
         missing=missing or {},
     )
-    perform = stage.perform(plan)
-    keys = Keymap(look.config.table.keys) if look.config is not None else DEFAULT
-    stage.controller.keys = stage.experiments.keys = keys
+    perform = runtime.perform(plan)
+    keys = Keymap(flags.config.table.keys) if flags.config is not None else DEFAULT
+    runtime.controller.keys = runtime.experiments.keys = keys
     if record is not None:
-        stage.recordings.begin(record)
-    show_tour = stage.tour(tour.speed) if tour is not None else None
+        runtime.recordings.begin(record)
+    show_tour = runtime.tour(tour.speed) if tour is not None else None
 
     async def background() -> None:
-        # Else a signal would leave the terminal raw and on its alternate screen.
+        # Without a handler, a signal leaves the terminal in raw mode on its alternate screen.
         shutdown.listen(app.exit)
-        # Modules, widgets and the stylesheet stay to the end: the collector need not look at them.
+        # Modules, widgets and the stylesheet live until the end: exclude them from collections.
         gc.freeze()
-        gc.set_threshold(GARBAGE, 20, 20)
-        if before is not None:
-            await before(stage.store)
+        gc.set_threshold(GC_THRESHOLD, 20, 20)
+        if fill is not None:
+            await fill(runtime.store)
         if show_tour is None:
             await perform()
             return
-        show = asyncio.create_task(show_tour.play())
+        playing = asyncio.create_task(show_tour.play())
         try:
             await perform()
         finally:
-            show.cancel()
+            playing.cancel()
             with suppress(asyncio.CancelledError):
-                await show
+                await playing
 
     app = LlmtopApp(
-        stage.store,
-        stage.controller,
-        interval=look.interval,
+        runtime.store,
+        runtime.controller,
+        interval=flags.interval,
         themes=themes,
         problems=problems,
-        theme=look.theme,
-        readonly=look.readonly or bool(elsewhere),
-        ascii=look.ascii or not draws_unicode(),
-        gpu_hour=look.gpu_hour,
-        low_bandwidth=look.low_bandwidth,
-        clock=stage.timeline.now,
+        theme=flags.theme,
+        readonly=flags.readonly or bool(elsewhere),
+        ascii=flags.ascii or not draws_unicode(),
+        gpu_hour=flags.gpu_hour,
+        low_bandwidth=flags.low_bandwidth,
+        clock=runtime.timeline.now,
         background=background,
         keys=keys,
-        mouse=look.mouse,
-        config=look.config,
+        mouse=flags.mouse,
+        config=flags.config,
         tour=show_tour,
     )
-    stage.repaint, stage.steps_read = app.show_now, app.steps_read
+    runtime.repaint, runtime.steps_read = app.show_now, app.steps_read
     app.state_folder = wiring.state.root
     app.elsewhere = elsewhere
-    if alerts and look.config is not None and look.config.table.alerts:
-        follow_alerts(stage, wiring, look.config.table.alerts, app.ring)
+    if alerts and flags.config is not None and flags.config.table.alerts:
+        follow_alerts(runtime, wiring, flags.config.table.alerts, app.ring)
     shutdown = Shutdown()
     try:
-        app.run(mouse=look.mouse)
+        app.run(mouse=flags.mouse)
     finally:
-        stage.release()
+        runtime.release()
         if show_tour is not None:
             put_back(wiring, show_tour)
-    stage.recordings.end()
-    for line in [*stage.recordings.ended, *stage.running_engine_lines()]:
+    runtime.recordings.end()
+    for line in [*runtime.recordings.ended, *runtime.running_engine_lines()]:
         click.echo(line)
     shutdown.finish()
     if launched is not None:
@@ -167,7 +170,7 @@ def show(
             from llmtop.engines.supervision.launch import LaunchFailed
 
             raise LaunchFailed(
-                f"{launched.name!r} did not stay up: {status.phase or status.state.value}",
+                f"{launched.name!r} did not keep running: {status.phase or status.state.value}",
                 status.record.advice or f"read its log: llmtop logs {launched.name}",
                 status.record.excerpt,
             )
@@ -175,18 +178,19 @@ def show(
         raise click.exceptions.Exit(shutdown.exit_code or INTERRUPTED)
     if app.return_code:
         why = f": {app.fault}" if app.fault else ""
-        raise LlmtopError(
-            f"the dashboard ended with a fault{why}", "engines keep running; see `llmtop ps`"
-        )
+        raise LlmtopError(f"the dashboard failed{why}", "the engines keep running; see `llmtop ps`")
 
 
 def follow_alerts(
-    stage: DashboardRuntime,
+    runtime: DashboardRuntime,
     wiring: Wiring,
     tables: Mapping[str, AlertTable],
     ring: Callable[[str], None],
 ) -> None:
-    """Follow the alerts of the file beside the screen. ring: what makes the terminal ring."""
+    """Check the alerts of the file while the dashboard runs.
+
+    ring: receives the control characters that ring the terminal's bell, "" for no bell.
+    """
     from llmtop.alerts.delivery import Delivery, bell
     from llmtop.alerts.ledger import Ledger
     from llmtop.alerts.words import sentence
@@ -195,7 +199,7 @@ def follow_alerts(
     from llmtop.tui.monitoring.watches import Watches
     from llmtop.tui.store.store import Event
 
-    store, now = stage.store, stage.timeline.now
+    store, now = runtime.store, runtime.timeline.now
 
     def warn(words: str) -> None:
         store.events.append(Event(now(), "warning", words))
@@ -204,16 +208,16 @@ def follow_alerts(
         store.events.append(event(alert, now()))
         ring(bell(alert.rule, sentence(alert)))
 
-    rules, troubles = usable_rules(tables, wiring.environ)
-    for words in troubles:
-        warn(f"{words}: its webhook is left out")
-    watches = Watches(store, stage.insights, wiring)
+    rules, errors = usable_rules(tables, wiring.environ)
+    for words in errors:
+        warn(f"{words}: its webhook is not used")
+    watches = Watches(store, runtime.insights, wiring)
     delivery, ledger = Delivery(post_by(wiring), warn), Ledger(wiring.state.root)
-    stage.sampling.sources.append(AlertSource(watches, rules, delivery, ledger, show_alert))
+    runtime.sampling.sources.append(AlertSource(watches, rules, delivery, ledger, show_alert))
 
 
 def show_tour(name: str, tour: TourFlags, screen: ScreenFlags, *, yes: bool) -> None:
-    """The tour on an engine that runs, by name or URL, once that was agreed to."""
+    """Show the tour on a running engine, after consent. name: name or URL. yes: do not ask."""
     from llmtop.operations.wiring import Wiring
 
     if screen.readonly:

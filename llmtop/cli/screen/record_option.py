@@ -1,4 +1,4 @@
-"""``--record FILE`` of the commands that run for a while."""
+"""``--record FILE`` of the commands that open the dashboard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SUFFIX = ".llmtop"
 
 
 def record_flag(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--record``."""
+    """Add ``--record`` to a command, which receives it as ``record_file``."""
     return click.option(
         "--record",
         "record_file",
@@ -25,7 +25,7 @@ def record_flag(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def path_of(text: str | None, flag: str = "--record") -> Path | None:
-    """The file to record into. UsageError where it exists already, or has another suffix."""
+    """The file to record into; None without one. UsageError if it exists or has another suffix."""
     if text is None:
         return None
     path = Path(text)

@@ -1,4 +1,4 @@
-"""The flags of every verb that opens the dashboard."""
+"""The flags of every command that opens the dashboard."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class ScreenFlags(Struct, frozen=True):
-    """How the operator wants the dashboard: what the flags say, else what the file says.
+    """The settings of the dashboard, from the flags or else from the configuration file.
 
-    interval: seconds between samples. config: the file, None where none was asked for.
+    interval: seconds between samples. gpu_hour: price of one GPU hour. config: the file; None if
+    it was not read.
     """
 
     interval: float = 1.0
@@ -34,7 +35,7 @@ class ScreenFlags(Struct, frozen=True):
 
 
 def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the dashboard's flags to a verb, which gets them as one ``screen``."""
+    """Add the dashboard's flags to a command, which receives them as ``screen``."""
 
     @click.option(
         "--interval",
@@ -76,7 +77,7 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         config_file: str | None,
         **rest: Any,
     ) -> Any:
-        # The screen is the subcommand's, and so is the file.
+        # The subcommand opens the screen and reads the file.
         if click.get_current_context().invoked_subcommand is not None:
             return command(*args, screen=ScreenFlags(), **rest)
         if theme is not None:
@@ -99,9 +100,10 @@ def screen_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_theme(name: str) -> None:
-    """UsageError where no theme is called that, with those that are; what is wrong with its file.
+    """Raise UsageError for an unknown theme, or one whose file is invalid.
 
-    A bad theme in the file is only a notice: another person may have written the file.
+    This checks ``--theme`` only. A bad theme in llmtop.toml is a notice on the screen, because
+    another person may have written the file.
     """
     from llmtop.operations.wiring import Wiring
     from llmtop.themes.theme import load_themes
@@ -109,7 +111,7 @@ def check_theme(name: str) -> None:
     themes, problems = load_themes(Wiring().themes_folder)
     if name in themes:
         return
-    hint = f"there are {', '.join(themes)}"
+    hint = f"the themes are {', '.join(themes)}"
     for problem in problems:
         if problem.file == f"{name}.toml":
             raise UsageError(f"the theme {name!r} cannot be used: {problem.reason}", hint)

@@ -1,4 +1,4 @@
-"""What the verbs that show a tour share: its flags, the question before it, and its end."""
+"""Shared by the commands that show a tour: its flags, the consent, and the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TourFlags(Struct, frozen=True):
-    """How the tour is shown. speed: seconds of its script in one of the clock."""
+    """The settings of a tour. speed: seconds of its script per second of real time."""
 
     speed: float = 1.0
 
@@ -36,8 +36,10 @@ def speed_flag(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def ask(name: str, url: str, *, simulated: bool, yes: bool) -> None:
-    """Ask once before an engine that may have users is loaded; ends the verb where that is not
-    wanted."""
+    """Ask for consent to load an engine that may have users. Raises click's Abort for "no".
+
+    A simulated engine, or yes: do not ask.
+    """
     if simulated or yes:
         return
     click.confirm(
@@ -49,19 +51,19 @@ def ask(name: str, url: str, *, simulated: bool, yes: bool) -> None:
 
 
 def put_back(wiring: Wiring, tour: Tour) -> None:
-    """Options that the tour still owes after the screen is gone, however it went; said in words."""
-    owed = dict(tour.to_restore)
-    if not owed:
+    """Restore the options that the tour has changed and not yet restored. Prints each result."""
+    original = dict(tour.to_restore)
+    if not original:
         return
 
     async def change() -> tuple[Change, ...]:
         from llmtop.engines.state.temporary_changes import Purpose
         from llmtop.operations.wiring import Wiring
 
-        fresh = Wiring(wiring.environ)  # the screen's sockets belong to its event loop, which ended
+        fresh = Wiring(wiring.environ)  # sockets belong to one event loop; the screen's has ended
         session = fresh.session(await fresh.endpoint(tour.engine))
         try:
-            return await session.change(owed, purpose=Purpose("the tour", owed))
+            return await session.change(original, purpose=Purpose("the tour", original))
         finally:
             await session.close()
             await fresh.fetch.close()
@@ -72,9 +74,9 @@ def put_back(wiring: Wiring, tour: Tour) -> None:
     try:
         for item in asyncio.run(change()):
             word = f"{item.outcome.value}" + (f", {item.reason}" if item.reason else "")
-            click.echo(clean(f"{item.option} back to {option(item.after)}: {word}"))
+            click.echo(clean(f"{item.option} restored to {option(item.after)}: {word}"))
     except Exception as error:
-        values = " ".join(f"{name}={value}" for name, value in owed.items())
+        values = " ".join(f"{name}={value}" for name, value in original.items())
         click.echo(
             clean(f"llmtop: {error}; restore with: llmtop set {tour.engine} {values}"),
             err=True,
