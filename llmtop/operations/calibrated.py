@@ -15,7 +15,7 @@ from llmtop.loadgen.core.client_capacity import RATE, Calibration
 from llmtop.loadgen.experiments.calibration import calibrate, machine_load
 from llmtop.loadgen.workers.load import default_workers
 
-KEPT_S = 3600.0  # seconds: power supply or CPU governor may change
+KEPT_S = 3600.0  # validity of a stored value: power supply or CPU governor may change
 BUSIER = 0.5  # more runnable processes per core than this invalidate the stored value
 FILE = "calibration.json"  # in the state folder
 FILE_BYTES = 2**16
@@ -37,14 +37,15 @@ def calibrated(
     recalibrate: bool = False,
     on_left: Callable[[float], None] = lambda left_s: None,
     clock: Callable[[], float] = time.time,
-    try_out: Callable[..., Calibration] = calibrate,
+    measure: Callable[..., Calibration] = calibrate,
     load: Callable[[], float] = machine_load,
 ) -> tuple[Calibration, bool]:
     """The calibration for this number of workers, and whether it came from the file.
 
-    folder: the state folder, with ``calibration.json`` for this boot. recalibrate: measure in
-    any case. Errors of reading or writing the file are ignored. Raises LlmtopError like
-    ``calibrate``.
+    folder: the state folder, with ``calibration.json``. boot: id of this boot of the machine.
+    recalibrate: measure in any case. on_left: receives the seconds left. load: runnable processes
+    per core. Errors of reading or writing the file are ignored. Raises LlmtopError as ``calibrate``
+    does.
     """
     count = _count(workers)
     if (
@@ -52,7 +53,7 @@ def calibrated(
         and (one := remembered(folder, boot, count, clock=clock, load=load)) is not None
     ):
         return one, True
-    found = try_out(count, on_left=on_left)
+    found = measure(count, on_left=on_left)
     others = [one for one in _known(folder, boot) if one.workers != count]
     with contextlib.suppress(OSError, LlmtopError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,8 +69,8 @@ def remembered(
     clock: Callable[[], float] = time.time,
     load: Callable[[], float] = machine_load,
 ) -> Calibration | None:
-    """The stored calibration of the last hour for this number of workers, if the machine is not
-    much busier now; else None. It measures nothing."""
+    """The stored calibration for this number of workers; None when there is none of the last hour,
+    or the machine is much busier now. It measures nothing."""
     for one in _known(folder, boot):
         fresh = 0 <= clock() - one.at < KEPT_S
         if one.workers == _count(workers) and fresh and load() - one.load < BUSIER:

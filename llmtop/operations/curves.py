@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llmtop.loadgen.experiments.level import LevelResult
 
 SCHEMA = 1
-KEPT = 8  # curves of one engine and model: more than can be distinguished on a chart
+KEPT = 8  # curves kept for one engine and model; a chart cannot show more distinctly
 MOST_BYTES = 256 * 1024
 MOST_POINTS = 200
 
@@ -38,9 +38,9 @@ class CurvePoint(Struct, frozen=True):
 
 
 class Curve(Struct, frozen=True):
-    """What one search measured. time: unix seconds. kind: of engine. slo: as it is typed, "" none.
+    """The measurements of one search. time: unix seconds. kind: of engine. slo: as text, or "".
 
-    prompt, output: lengths in tokens, as they are typed. options: those changed since the launch.
+    prompt, output: lengths in tokens, as text. options: those changed since the launch.
     """
 
     time: float
@@ -69,10 +69,7 @@ class Curve(Struct, frozen=True):
         return replace(self, points=(*self.points, point))
 
     def differs(self, other: Curve) -> str:
-        """The differences between the settings of this curve and ``other``, in a few words.
-
-        Options are reported as they were for this one.
-        """
+        """The settings of this curve that differ from those of ``other``, as text."""
         mine, theirs = dict(self.options), dict(other.options)
         parts = [f"{name} {value}" for name, value in mine.items() if theirs.get(name) != value]
         parts += [f"{name} as launched" for name in theirs if name not in mine]
@@ -90,9 +87,9 @@ _curve = msgspec.json.Decoder(_CurveFile).decode
 
 
 class CurveArchive:
-    """The folder of earlier curves, for its owner alone; a file each, so that no two writers meet.
+    """The private folder of earlier curves, one file per curve, so that writers do not conflict.
 
-    Blocks: call it on a thread.
+    Its methods block: call them in a thread.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -100,7 +97,7 @@ class CurveArchive:
 
     def keep(self, curve: Curve) -> None:
         """Save a curve and remove the oldest of its kind. OSError when it cannot be written."""
-        folder = self._place(curve.key)
+        folder = self._folder_of(curve.key)
         folder.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for part in (folder.parent, folder):
             if not make_private(part):
@@ -115,14 +112,14 @@ class CurveArchive:
         """The valid curves of this kind of engine and model, oldest first."""
         found = []
         with contextlib.suppress(OSError):
-            for path in sorted(self._place((kind, model)).glob("*.json"))[-KEPT:]:
+            for path in sorted(self._folder_of((kind, model)).glob("*.json"))[-KEPT:]:
                 curve = _read(path)
                 if curve is not None and curve.key == (kind, model):
                     found.append(curve)
         return tuple(found)
 
-    def _place(self, key: tuple[str, str]) -> Path:
-        import hashlib  # see StateDirectory.socket_path
+    def _folder_of(self, key: tuple[str, str]) -> Path:
+        import hashlib  # here, because it loads OpenSSL (4 MiB)
 
         return self._folder / hashlib.sha256(" ".join(key).encode()).hexdigest()[:16]
 
@@ -136,7 +133,7 @@ def _read(path: Path) -> Curve | None:
 
 
 def _sound(points: Iterable[CurvePoint]) -> bool:
-    """Whether numbers can be drawn without surprise: they come from a file."""
+    """Whether the numbers of a file are in the range that a chart can draw."""
     known = list(points)
     values = [v for p in known for v in (p.tokens_per_s, p.error, p.ttft_p95) if v is not None]
     levels = all(0 < point.level < 10**7 for point in known)

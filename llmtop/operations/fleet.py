@@ -1,4 +1,4 @@
-"""Starts several engines, waits for them, and stops them, in parallel."""
+"""Starts several engines, waits until they are ready, and stops them, in parallel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmtop.engines.supervision.placement import crowded
 from llmtop.engines.supervision.supervisor import Supervisor
 from llmtop.values import replace
 
-BEAT_S = 0.2
+POLL_S = 0.2
 ALIVE = (State.STARTING, State.READY, State.UNRESPONSIVE)
 OVER = (State.STOPPED, State.FAILED, State.LOST)
 
@@ -25,9 +25,9 @@ OVER = (State.STOPPED, State.FAILED, State.LOST)
 class Outcome(Struct, frozen=True):
     """The result for one engine.
 
-    word: "started", "already running", "stopped", "not running" or "failed". status: as it is now;
-    None when it never came to be. reason, hint: why it failed and what to try; excerpt: the log
-    lines that show it.
+    word: "started", "already running", "stopped", "not running" or "failed". status: the current
+    one; None for an engine that was never started. reason, hint: why it failed and what to try.
+    excerpt: the log lines that show why.
     """
 
     name: str
@@ -46,8 +46,8 @@ class Outcome(Struct, frozen=True):
 class Fleet:
     """Starts and stops engines by their descriptions. The supervisor owns their processes.
 
-    say: takes a line of progress. gpu_count: how many GPUs there are, asked for only when that
-    matters. monotonic, sleep: seconds.
+    say: receives each line of progress. gpu_count: returns the number of GPUs; called only when it
+    is needed. monotonic, sleep: seconds.
     """
 
     def __init__(
@@ -68,10 +68,11 @@ class Fleet:
     def up(
         self, names: Sequence[str], describe: Callable[[str], LaunchSpec], timeout_s: float
     ) -> list[Outcome]:
-        """Start all that do not run, and wait until each is ready or has failed.
+        """Start those that do not run, and wait until each is ready or has failed.
 
-        describe: an engine's description by name; may raise LlmtopError. A failure of one does not
-        affect the others. Those that run are left as they are. In the order of ``names``.
+        describe: returns an engine's description by name; may raise LlmtopError. A failure of one
+        engine does not affect the others. Running engines are not changed. The outcomes are in the
+        order of ``names``.
         """
         found: dict[str, Outcome] = {}
         waiting: dict[str, EngineRecord] = {}
@@ -97,21 +98,24 @@ class Fleet:
         return [found[name] for name in names]
 
     def down(self, names: Sequence[str], grace_s: float) -> list[Outcome]:
-        """Stop all of these that run, at the same time. In the order of ``names``."""
+        """Stop those that run, all at the same time. The outcomes are in the order of ``names``.
+
+        grace_s: seconds between SIGTERM and SIGKILL.
+        """
         if not names:
             return []
         with ThreadPoolExecutor(max_workers=len(names)) as pool:
             return list(pool.map(lambda name: self._stop(name, grace_s), names))
 
     def living(self, name: str) -> EngineStatus | None:
-        """The engine of this name, when it runs and is not just being stopped."""
+        """The status of the engine of this name; None if it does not run or is being stopped."""
         if name not in self._supervisor.names:
             return None
         status = self._supervisor.status(self._supervisor.find(name))
         return status if status.state in ALIVE else None
 
     def crowds(self) -> tuple[str, ...]:
-        """One line for each set of living engines that share a GPU."""
+        """A warning for each set of running engines that share a GPU."""
         specs = [one.spec for one in self._supervisor.records() if one.ended_at is None]
         simulated = {kind for kind, adapter in ADAPTERS.items() if adapter.simulated}
         real = [spec for spec in specs if spec.kind not in simulated]
@@ -121,7 +125,7 @@ class Fleet:
     def _changed(self, record: EngineRecord, describe: Callable[[str], LaunchSpec]) -> str:
         try:
             spec = describe(record.name)
-        except LlmtopError:  # of no matter to one that runs
+        except LlmtopError:  # an invalid description does not affect a running engine
             return ""
         again = f"`llmtop down {record.name}` and `up` apply it"
         return f"; the file now differs: {again}" if differs(record, spec) else ""
@@ -137,7 +141,7 @@ class Fleet:
         self, found: dict[str, Outcome], waiting: dict[str, EngineRecord], timeout_s: float
     ) -> dict[str, Outcome]:
         deadline = self._monotonic() + timeout_s
-        told: dict[str, tuple[State, str]] = {}
+        reported: dict[str, tuple[State, str]] = {}
         known = {name for name, outcome in found.items() if outcome.word == "already running"}
         done: dict[str, Outcome] = {}
         left = dict(waiting)
@@ -145,8 +149,9 @@ class Fleet:
             for name, record in list(left.items()):
                 status = self._supervisor.status(record)
                 ready = status.state is State.READY
-                if told.get(name) != (status.state, status.phase) and not (ready and name in known):
-                    told[name] = (status.state, status.phase)
+                phase = (status.state, status.phase)
+                if reported.get(name) != phase and not (ready and name in known):
+                    reported[name] = phase
                     self._say(f"{name}: {status.phase or status.state.value}")
                 if ready:
                     done[name] = replace(found[name], status=status)
@@ -155,12 +160,12 @@ class Fleet:
                 elif self._monotonic() >= deadline:
                     doing = f" ({status.phase})" if status.phase else ""
                     words = f"it is not ready after {timeout_s:g} s{doing}"
-                    hint = f"it keeps starting; read its log: llmtop logs {name}"
+                    hint = f"it is still starting; read its log: llmtop logs {name}"
                     done[name] = Outcome(name, "failed", status, words, hint)
                 if name in done:
                     del left[name]
             if left:
-                self._sleep(BEAT_S)
+                self._sleep(POLL_S)
         return done
 
     def _failed(self, status: EngineStatus) -> Outcome:
@@ -186,10 +191,10 @@ class Fleet:
 
 
 def differs(record: EngineRecord, spec: LaunchSpec) -> bool:
-    """Whether an engine runs with other settings than its present description.
+    """Whether a running engine has other settings than its description has now.
 
-    Values of variables are not compared, because no record has them. Neither is the program,
-    because its spelling may differ.
+    Values of variables are not compared, because records do not contain them. The program is not
+    compared either, because one program may have several paths.
     """
     runs = record.spec
     wanted = (spec.kind, spec.model, spec.host, spec.gpus, redact(spec.args), spec.api_key_file)

@@ -1,4 +1,4 @@
-"""Watches an engine's KV cache and its GPUs in a thread, while a level is measured."""
+"""Samples an engine's KV cache usage and GPU utilisation in a thread, during a measurement."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring
 
 EVERY_S = 0.5
-CLOSE_S = 5.0  # an engine that hangs holds up a scrape; the thread dies with the process
+CLOSE_S = 5.0  # longest wait for the thread: a scrape of a hanging engine may block it
 
 ReadUsage = Callable[[], Awaitable[float | None]]
 
 
 class EngineGauges:
-    """The highest use of the KV cache, and the share of time without a GPU kernel.
+    """The highest KV cache usage, and the share of time without a GPU kernel.
 
-    open_reader: what asks the engine for its KV usage (0..1), opened and closed inside the thread.
-    utilisation: share of the last moments in which a kernel ran, NVML's own figure, mean over the
-    engine's GPUs; None: unknown. ``read`` never blocks.
+    open_reader: returns a function that reads the KV usage (0..1); called in the thread. Its
+    resources are closed there too. utilisation: share of recent time in which a kernel ran, as NVML
+    reports it, mean over the engine's GPUs; None: unknown. every_s: interval. ``read`` never
+    blocks.
     """
 
     def __init__(
@@ -44,23 +45,23 @@ class EngineGauges:
         self._thread = threading.Thread(target=self._run, name="gauges", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop looking."""
+        """End the thread."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(CLOSE_S)
 
     def begin(self) -> None:
-        """Begin a window: drop earlier observations."""
+        """Begin a window: drop earlier samples."""
         with self._lock:
             self._busy.clear()
             self._kv = None
 
     def read(self) -> Usage:
-        """What was seen since."""
+        """The usage since ``begin``."""
         with self._lock:
             idle = 1 - fmean(self._busy) if self._busy else None
             return Usage(gpu_idle=idle, kv_peak=self._kv)
@@ -87,12 +88,12 @@ class EngineGauges:
 def gauges_of(
     wiring: Wiring, endpoint: Endpoint, utilisation: Callable[[], float | None]
 ) -> EngineGauges:
-    """The gauges of an engine, on sockets of their own."""
+    """Create the gauges of an engine, with their own sockets."""
 
     def open_reader(stack: AsyncExitStack) -> ReadUsage:
-        aside = type(wiring)(wiring.environ)
-        session = aside.session(endpoint)
-        stack.push_async_callback(aside.fetch.close)
+        fresh = type(wiring)(wiring.environ)  # sockets belong to one event loop
+        session = fresh.session(endpoint)
+        stack.push_async_callback(fresh.fetch.close)
         stack.push_async_callback(session.close)
 
         async def read() -> float | None:

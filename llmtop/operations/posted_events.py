@@ -1,7 +1,8 @@
 """Events that a command posts for the dashboards and the recorder of an engine.
 
-``events.jsonl`` in the engine's folder, mode 0600: one ``Event`` a line, its time in unix seconds.
-Commands append, others read. It only informs: no process acts on it.
+``events.jsonl`` in the engine's folder, mode 0600, contains one ``Event`` per line, with its time
+in unix seconds. Commands append; other processes read. It is information only: no process acts on
+it.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from llmtop.printable import clean
 
 FILE = "events.jsonl"
 LIMIT = 128 * 1024  # bytes that are read
-FULL = LIMIT // 2  # bytes after which the oldest lines go
-KEPT = 50  # lines that stay then
-WIDEST = 500  # characters of one event
+FULL = LIMIT // 2  # bytes from which the oldest lines are removed
+KEPT = 50  # lines that are kept then
+WIDEST = 500  # longest text of an event, in characters
 
 _decode = msgspec.json.Decoder(Event).decode
 
 
 def post(folder: Path, event: Event) -> None:
-    """Append an event. If the folder is gone or the disk full, only this event is lost."""
+    """Append an event. Errors are ignored: they lose only this event. folder: of the engine."""
     path = folder / FILE
     line = msgspec.json.encode(Event(event.time, event.level, clean(event.text, WIDEST)))
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,13 +35,13 @@ def post(folder: Path, event: Event) -> None:
         _shorten(path)
         fd = os.open(path, flags, 0o600)
         try:
-            os.write(fd, line + b"\n")  # one call: lines of two commands do not mix
+            os.write(fd, line + b"\n")  # one call, so that lines of two commands do not mix
         finally:
             os.close(fd)
 
 
 def posted(folder: Path) -> list[Event]:
-    """What was posted, oldest first; lines that are damaged are left out."""
+    """The posted events, oldest first, without damaged lines. folder: of the engine."""
     try:
         data = read_own(folder / FILE, LIMIT)
     except OSError:

@@ -1,7 +1,7 @@
-"""The recorder of the history as a process: one for each user and machine, started when needed.
+"""The process that records the history: one for each user and machine, started when needed.
 
-It outlives the process that started it, like engines, and ends when no engine runs. A lock on
-``recorder.lock`` ensures a single recorder: the kernel releases it when its holder exits.
+Like engines, it outlives the process that started it. It ends when no engine runs. A lock on
+``recorder.lock`` ensures a single recorder; the kernel releases the lock when its holder exits.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from llmtop.interpreter import for_own_code
 
 MODULE = "llmtop.recorder"
 LOCK = "recorder.lock"
-SWITCH = "LLMTOP_HISTORY"  # "off" keeps no history
-LOOK_S = 5.0
-AGAIN_S = (5.0, 10.0, 30.0, 60.0)  # after it ended with an error, ever longer
+SWITCH = "LLMTOP_HISTORY"  # "off": keep no history
+CHECK_S = 5.0
+RETRY_S = (5.0, 10.0, 30.0, 60.0)  # delay after the first, second, ... failure
 REASON_BYTES = 500
 
 
 def is_wanted(environ: Mapping[str, str]) -> bool:
-    """Whether a history is to be kept."""
+    """Whether the user wants a history."""
     return environ.get(SWITCH, "").lower() not in ("off", "0", "no", "false")
 
 
 def take_lock(folder: Path, wait_s: float = 0.0) -> int | None:
-    """The recorder's lock, as a descriptor that holds it; None when another recorder has it.
+    """Take the recorder's lock. Returns its descriptor; None when another recorder has the lock.
 
-    OSError when there can be none.
+    folder: of the history. wait_s: how long to try. Raises OSError when the lock cannot be created.
     """
     path = folder / LOCK
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def take_lock(folder: Path, wait_s: float = 0.0) -> int | None:
 class RecorderKeeper:
     """Starts the recorder if none runs, and reports why it cannot.
 
-    folder: of the history. environ: what it inherits. steady: monotonic seconds.
+    folder: of the history. environ: inherited by the recorder. steady: monotonic seconds.
     """
 
     def __init__(
@@ -70,19 +70,21 @@ class RecorderKeeper:
         self._failed = 0
         self._due = 0.0
 
-    def tend(self) -> str:
-        """Start it if it does not run. Blocks for milliseconds. A reason why there is no history,
-        "" when all is well or nothing is to be said yet."""
+    def ensure_running(self) -> str:
+        """Start the recorder if none runs. Blocks for milliseconds.
+
+        Returns why no history is kept; "" if there is no error, or none known yet.
+        """
         if not is_wanted(self._environ):
             return ""
         now = self._steady()
         reason = self._ended()
         if reason:
-            self._due = now + AGAIN_S[min(self._failed, len(AGAIN_S) - 1)]
+            self._due = now + RETRY_S[min(self._failed, len(RETRY_S) - 1)]
             self._failed += 1
         if self._process is not None or now < self._due:
             return reason
-        self._due = now + LOOK_S
+        self._due = now + CHECK_S
         try:
             lock = take_lock(self._folder)
             if lock is None:
@@ -91,26 +93,26 @@ class RecorderKeeper:
             os.close(lock)
             self._process = self._start()
         except OSError as error:
-            self._due = now + AGAIN_S[-1]
+            self._due = now + RETRY_S[-1]
             return f"no history is kept: {(error.strerror or str(error)).lower()} ({self._folder})"
         return reason
 
     def _ended(self) -> str:
-        """What the recorder that was started here said at its end, if that was an error."""
+        """The last line on stderr of the recorder that this process started, if it failed."""
         process = self._process
         if process is None or process.poll() is None:
             return ""
         self._process = None
-        said = b""
+        output = b""
         if process.stderr is not None:
             with process.stderr as pipe, contextlib.suppress(OSError):
-                said = pipe.read(REASON_BYTES) or b""
+                output = pipe.read(REASON_BYTES) or b""
         if not process.returncode:
             self._failed = 0
             return ""
         if process.returncode < 0:
-            return ""  # killed: it is started again, and nothing is lost
-        words = said.decode(errors="replace").strip().splitlines()
+            return ""  # a signal killed it: it is started again, and nothing is lost
+        words = output.decode(errors="replace").strip().splitlines()
         return words[-1] if words else f"the recorder ended with code {process.returncode}"
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -125,10 +127,10 @@ class RecorderKeeper:
             start_new_session=True,
         )
 
-    def let_go(self) -> None:
-        """Detach from the recorder: it continues without this process."""
+    def detach(self) -> None:
+        """Detach from the recorder. It continues without this process."""
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
-            process.returncode = 0  # else Python warns of a process that was left
+            process.returncode = 0  # else Python warns about a running child process
         if process is not None and process.stderr is not None:
             process.stderr.close()

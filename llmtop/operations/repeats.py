@@ -1,4 +1,5 @@
-"""Detects prompts that an engine has received before: its prefix cache shortens their TTFT."""
+"""Detects prompts that an engine has received before, because its prefix cache shortens their
+TTFT."""
 
 from __future__ import annotations
 
@@ -17,19 +18,19 @@ from llmtop.wording.format import duration, percent
 
 FILE = "seeds.json"  # in the state folder
 FILE_BYTES = 2**18
-MOST = 500  # runs that are remembered
-KEPT_S = 7 * 86_400.0  # no cache is that old
-LEAST_FOUND = 0.01  # of the prompt tokens, from which on a cache is said to find them
-TWICE = 2.0  # times that a prompt was sent, from which on it is said in so many words
+MOST = 500  # runs in the file
+KEPT_S = 7 * 86_400.0  # longer than a cache keeps entries
+LEAST_FOUND = 0.01  # share of cached prompt tokens from which a report says that a cache finds them
+TWICE = 2.0  # sends per prompt from which a report states that number
 
 
 class Repeats(msgspec.Struct, frozen=True):
-    """What was repeated in a run.
+    """The repeated prompts of a run.
 
-    before_s: how long ago the same prompts were sent to this engine; None: not by what is
-    remembered. what: the seed or the dataset, for a sentence. prompts: different ones in the
-    dataset; None: they were made. requests: that were not a later turn. cached: share of the
-    prompt tokens that the engine found in its cache; None: unknown.
+    what: the seed or the dataset, for a sentence. before_s: seconds since the same prompts were
+    last sent to this engine; None: never, as far as the file shows. prompts: number of different
+    prompts in the dataset; None: generated prompts. requests: number of first turns sent. cached:
+    share of prompt tokens that the engine found in its cache, 0..1; None: unknown.
     """
 
     what: str
@@ -40,16 +41,17 @@ class Repeats(msgspec.Struct, frozen=True):
 
     @property
     def times(self) -> float | None:
-        """How often each prompt of a dataset was sent, on average; None where they were made."""
+        """Mean number of sends per prompt of a dataset; None for generated prompts."""
         return self.requests / self.prompts if self.prompts else None
 
 
 def repeat_words(found: Repeats) -> list[str]:
-    """What is to be said of it, a line each."""
+    """Describe the repetitions, one line each. Empty when nothing was repeated."""
     cached, finds = "", "finds"
     if found.cached is not None:
         cached = f" (cached {percent(found.cached)} of prompt tokens)"
-        finds = "finds" if found.cached >= LEAST_FOUND else "may find"  # they may be too short
+        # Prompts may be too short for a cache block.
+        finds = "finds" if found.cached >= LEAST_FOUND else "may find"
     lines = []
     times, prompts = found.times, found.prompts
     if times is not None and prompts is not None and times >= TWICE:
@@ -70,9 +72,9 @@ def repeat_words(found: Repeats) -> list[str]:
 
 
 def named(prompts: Prompts, seed: int) -> tuple[str, str]:
-    """What distinguishes the prompts of two runs: for a sentence, and as a key.
+    """Identify the prompts of a run: as text for a sentence, and as a key.
 
-    Lengths are not in it: prompts of one seed begin alike, however long they are.
+    The key has no lengths: prompts of one seed have the same beginning at any length.
     """
     if prompts.dataset:
         return f"this dataset ({Path(prompts.dataset).name})", f"dataset {prompts.dataset}"
@@ -84,7 +86,8 @@ def named(prompts: Prompts, seed: int) -> tuple[str, str]:
 def repeats_of(
     what: str, before_s: float | None, result: LoadResult, engine_share: float | None
 ) -> Repeats:
-    """A run's. engine_share: of the prompt tokens, by the engine's own counters."""
+    """The repetitions of a run. engine_share: cached share of prompt tokens by the engine's
+    counters, used if the responses do not report it."""
     cached = engine_share
     if result.cached_tokens is not None and result.prompt_tokens:
         cached = result.cached_tokens / result.prompt_tokens
@@ -101,30 +104,30 @@ _runs = msgspec.json.Decoder(list[_Run]).decode
 
 
 class SeedBook:
-    """Remembers which prompts an engine was sent. folder: the state folder.
+    """Stores which prompts each engine has received. folder: the state folder.
 
-    What cannot be read or written is no reason to fail: then nothing is remembered.
+    Errors of reading or writing are ignored; then nothing is stored.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self._folder, self._clock = folder, clock
 
     def before_s(self, engine: str, prompts: str) -> float | None:
-        """How long ago the engine was sent these prompts; None: not that is remembered."""
+        """Seconds since the engine received these prompts; None: never, as far as is stored."""
         now = self._clock()
         known = [run.at for run in self._read() if (run.engine, run.prompts) == (engine, prompts)]
         ages = [now - at for at in known if 0 <= now - at < KEPT_S]
         return min(ages, default=None)
 
     def add(self, engine: str, prompts: str) -> None:
-        """The engine was sent these prompts just now."""
+        """Store that the engine has received these prompts now."""
         now = self._clock()
         kept = [run for run in self._read() if 0 <= now - run.at < KEPT_S]
         kept = [run for run in kept if (run.engine, run.prompts) != (engine, prompts)]
-        made = msgspec.json.encode([*kept[1 - MOST :], _Run(engine, prompts, now)])
+        content = msgspec.json.encode([*kept[1 - MOST :], _Run(engine, prompts, now)])
         with contextlib.suppress(OSError, LlmtopError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_whole(self._folder / FILE, made)
+            write_whole(self._folder / FILE, content)
 
     def _read(self) -> list[_Run]:
         try:

@@ -1,7 +1,7 @@
 """The setup of a measurement: machine, GPUs, engine, options, load, and the command.
 
-A saved result contains it, so that a report can show it and a check can repeat the load. It has no
-secrets: arguments and URLs are redacted, and prompts are described, not quoted.
+Saved results contain it, so that a report can show it and a check can repeat the load. It contains
+no secrets: arguments and URLs are redacted, and prompts are described, not quoted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from llmtop.loadgen.workload.plan import Prompts
     from llmtop.operations.wiring import Wiring
 
-COMMAND_LIMIT = 2000
+COMMAND_LIMIT = 2000  # characters
 
 
 def run_setup(
@@ -36,8 +36,8 @@ def run_setup(
     argv: Sequence[str],
     load: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The setup of one run as JSON. prompts: None where llmtop sent no load. load: besides the
-    prompts, such as shape and seed."""
+    """The setup of one run as JSON. prompts: None if llmtop sent no load. argv: the arguments of
+    the command. load: the rest of the load, such as shape and seed."""
     described = {"prompts": load_prompts(prompts)} if prompts is not None else {}
     return {
         "llmtop": __version__,
@@ -50,7 +50,7 @@ def run_setup(
 
 
 def load_prompts(prompts: Prompts) -> dict[str, Any]:
-    """Prompts as JSON. Of a JSON schema only whether there is one; of a dataset the file's name."""
+    """Prompts as JSON. A JSON schema becomes true, the path of a dataset its file name."""
     found = msgspec.to_builtins(prompts)
     found["json_schema"] = bool(prompts.json_schema)
     found["dataset"] = os.path.basename(prompts.dataset)
@@ -58,7 +58,7 @@ def load_prompts(prompts: Prompts) -> dict[str, Any]:
 
 
 def shown_command(argv: Sequence[str]) -> str:
-    """The command that repeats this run, as a shell takes it, without secrets."""
+    """The command that repeats this run, quoted for a shell, without secrets."""
     return conceal(shlex.join(("llmtop", *redact(argv))))[:COMMAND_LIMIT]
 
 
@@ -118,7 +118,7 @@ def _engine(wiring: Wiring, endpoint: Endpoint | None) -> dict[str, Any] | None:
 
 
 async def _options(wiring: Wiring, endpoint: Endpoint) -> dict[str, Any] | None:
-    """The options in force that differ from the engine's defaults; None when it does not say."""
+    """The options in force that differ from the engine's defaults; None if it reports none."""
     session = wiring.session(endpoint)
     try:
         options, _ = await session.options()

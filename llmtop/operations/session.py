@@ -1,4 +1,4 @@
-"""A session with one engine: reads its numbers and options, and changes options."""
+"""A session with one engine: reads its metrics and options, and changes options."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from llmtop.engines.tuning import resolution
 from llmtop.engines.tuning.live_client import LiveState
 from llmtop.values import replace
 
-DRAIN_BEAT_S = 0.2
+DRAIN_POLL_S = 0.2
 NOT_OURS = "llmtop did not start it, so its launch values are not known"
 NOT_NOW = "it cannot be changed now"
 NO_SOCKET = "the engine does not answer on its live-option socket"
@@ -43,8 +43,8 @@ NO_STOCK = "the engine does not report which options it can change"
 class Options(Struct, frozen=True):
     """An engine's options at one moment.
 
-    why_not: why none can be changed as it runs, "" when some can. live: what the engine itself
-    said of them, None when it said nothing.
+    why_not: why no option can be changed live, "" when some can. live: the engine's own answer,
+    None without one.
     """
 
     options: tuple[Option, ...]
@@ -53,7 +53,12 @@ class Options(Struct, frozen=True):
 
 
 class EngineSession:
-    """Reads one engine's numbers and options, and changes what can be changed as it runs."""
+    """Reads the metrics and options of one engine, and changes live options.
+
+    live: the client for live options, None if the engine has none. who: the user, for the event
+    lists of others. locks: folder of locks for metrics that only one process may read. inside: the
+    client for steps and requests, None if the engine has none.
+    """
 
     def __init__(
         self,
@@ -80,10 +85,13 @@ class EngineSession:
         self.exact = None if latencies is None else ExactLatencies(latencies, self.window.seconds)
         self._effective: Mapping[str, OptionValue] = {}
         self._effective_of: float | None = None
-        self._version: str | None = None  # as it was asked for
+        self._version: str | None = None  # the last answer of ``version``
 
     def _reported_latencies(self) -> Callable[[], Awaitable[Latencies]] | None:
-        """Exact latencies that an engine of ours reports without a plugin; None of others."""
+        """The source of exact latencies of an engine that reports them without a plugin, else None.
+
+        Only for engines that llmtop started.
+        """
         record = self.endpoint.record
         kept = 0 if record is None else self.endpoint.adapter.kept_requests(record.spec.args)
         read = getattr(self._reader, "latencies", None)
@@ -91,18 +99,21 @@ class EngineSession:
 
     @property
     def reported_steps(self) -> Steps | None:
-        """The steps that the engine's own page reported; None of engines that report none."""
+        """The steps that the engine reported over HTTP; None for engines that report none."""
         return self._reader.steps
 
     def give_way(self) -> None:
-        """From now on leave to other llmtops what only one may read."""
+        """From now on let another llmtop read the metrics that only one process may read."""
         self._reader.give_way()
 
     async def sample(self) -> EngineSample:
-        """Scrape once and say what the window up to now holds. ScrapeError when it cannot."""
+        """Scrape once, and return the sample over the window up to now.
+
+        Raises ScrapeError when the scrape fails.
+        """
         if self.exact is None:
             reading = await self._reader.read()
-        else:  # together: the engine's own page may take longer than a second
+        else:  # at the same time: the engine's metrics page may take longer than a second
             reading, _ = await asyncio.gather(self._reader.read(), self.exact.refresh())
         sample = self.window.add(await self._evictions.out_of(reading))
         if self.exact is not None:
@@ -121,16 +132,16 @@ class EngineSession:
 
     @property
     def why_not_live(self) -> str:
-        """Why there is no live-option socket to ask."""
+        """Why the engine has no live options."""
         title = self.endpoint.adapter.title
         if all(spec.applies is Applies.RESTART for spec in self.endpoint.adapter.options):
             never = f"{title} changes no option while it runs"
             return never if self.endpoint.owned else f"{NOT_OURS}; {never}"
         return f"{NOT_OURS}; {title} changes options live only if llmtop started it"
 
-    async def drained(self, patience_s: float) -> bool:
-        """Wait until the engine has no request left, by its own numbers; False: it still has."""
-        deadline = time.monotonic() + patience_s
+    async def drained(self, timeout_s: float) -> bool:
+        """Wait until the engine reports no requests. False if it still has some at the timeout."""
+        deadline = time.monotonic() + timeout_s
         while True:
             with suppress(LlmtopError):
                 sample = await self.sample()
@@ -138,16 +149,18 @@ class EngineSession:
                     return True
             if time.monotonic() >= deadline:
                 return False
-            await asyncio.sleep(DRAIN_BEAT_S)
+            await asyncio.sleep(DRAIN_POLL_S)
 
     async def version(self) -> str | None:
-        """The version that the engine itself reports; None when it does not."""
+        """Ask the engine for its version; None when it does not report one."""
         self._version = await version_of(self.endpoint.url, self._fetch)
         return self._version
 
     def assemble(self, live: LiveState | None, *, silent: str = "") -> tuple[Option, ...]:
-        """The options as they stand, given what the engine said last. silent: why it says nothing,
-        although it has a way to change options."""
+        """The current options. live: the engine's last answer, None without one.
+
+        silent: why an engine with live options does not answer, "" otherwise.
+        """
         adapter, record = self.endpoint.adapter, self.endpoint.record
         launch: Mapping[str, OptionValue] = {}
         if record is not None:
@@ -156,7 +169,7 @@ class EngineSession:
         return resolution.assemble(adapter.options, launch, live, known=known, silent=silent)
 
     async def read_options(self) -> Options:
-        """Ask for the options as they stand. Raises nothing: why there is no answer is in it."""
+        """Ask for the current options. Never raises LlmtopError: the result has the reason."""
         await self._learn_effective()
         if self.live is None:
             return Options(self.assemble(None), self.why_not_live)
@@ -166,7 +179,7 @@ class EngineSession:
             silent = NO_STOCK if self.endpoint.by_http else NO_SOCKET
             options = self.assemble(None, silent=f"{NOT_NOW}: {error.message}")
             return Options(options, f"{silent}: {error.message}")
-        why_not = f"live options are off: {live.disabled}" if live.disabled else rank_trouble(live)
+        why_not = f"live options are off: {live.disabled}" if live.disabled else rank_errors(live)
         return Options(self.assemble(live), why_not, live)
 
     async def _learn_effective(self) -> None:
@@ -193,14 +206,16 @@ class EngineSession:
         trouble: str = "",
         wait_s: float = 1.0,
     ) -> tuple[Change, ...]:
-        """Ask for changes; each gets its outcome, in the order asked.
+        """Change options. Returns an outcome for each, in the order of ``wanted``.
 
-        What cannot be asked of the running engine is refused here, with the reason, and the rest is
-        sent. LiveError when the engine does not answer. purpose: what they are changed for, when
-        that is for a while; it is recorded first (LlmtopError where that fails), so that the next
-        llmtop can report them if this process is killed. trouble: what is wrong with the engine by
-        its processes, "" when nothing is; it is the reason where the engine does not answer.
-        wait_s: how long the engine may wait for its next step before it answers "pending".
+        An option that cannot change live is refused here, with the reason; the rest is sent. Raises
+        LiveError when the engine does not answer.
+
+        evict: a lower limit also applies to running requests. purpose: the reason of a temporary
+        change. It is recorded first, so that the next llmtop can report the change if this process
+        is killed; LlmtopError when that fails. trouble: what is wrong with the engine's processes,
+        "" for nothing; it becomes the reason if the engine does not answer. wait_s: how long the
+        engine may wait for its next step before it answers "pending".
         """
         found = await self.read_options()
         options, why_not = found.options, found.why_not
@@ -218,7 +233,7 @@ class EngineSession:
         if ask and self.live is not None:
             temporary_changes, record = self._temporary_changes, self.endpoint.record
             if temporary_changes is not None and record is not None and purpose is not None:
-                await _aside(
+                await _in_thread(
                     partial(temporary_changes.lend, record, purpose, {n: wanted[n] for n in ask})
                 )
             made = await self.live.set(ask, evict=evict, by=self.who, wait_s=wait_s)
@@ -228,25 +243,25 @@ class EngineSession:
             for change in made:
                 outcomes[change.option] = replace(change, note=notes[change.option])
             if temporary_changes is not None and record is not None:
-                now = {  # of a partial change a rank still has the value that is on record
+                now = {  # after a partial change, some rank still has the recorded value
                     name: change.before if change.outcome is Outcome.REFUSED else change.after
                     for name, change in outcomes.items()
                     if name in ask and change.outcome is not Outcome.PARTIAL
                 }
                 if purpose is not None:
-                    await _aside(partial(temporary_changes.observe, record, now))
+                    await _in_thread(partial(temporary_changes.observe, record, now))
                 else:
                     chosen = [name for name in now if not outcomes[name].failed]
-                    await _aside(partial(temporary_changes.settle, record, chosen))
+                    await _in_thread(partial(temporary_changes.settle, record, chosen))
         return tuple(outcomes[name] for name in wanted if name in outcomes)
 
     async def _notes(self) -> dict[str, str]:
-        """What is to be known of each option now: how many requests still run above a limit."""
+        """The note of each live option, such as how many requests still run above a limit."""
         options, _ = await self.options()
         return {option.name: option.note for option in options if not option.obstacle}
 
     def _refusal(self, option: Option, value: OptionValue, why_not: str, trouble: str) -> str:
-        """Why a change is not sent, in words; "" when it is."""
+        """Why a change cannot be sent; "" when it can."""
         reason = resolution.refusal(option, value)
         if reason is None:
             return ""
@@ -258,11 +273,11 @@ class EngineSession:
 
     @property
     def note(self) -> str:
-        """What cannot be read from this engine just now and why, "" when all is well."""
+        """What cannot be read from this engine now, and why; "" when everything can."""
         return self._reader.note
 
     async def close(self) -> None:
-        """Give the sockets back."""
+        """Close the sockets."""
         await self._reader.close()
         if self.live is not None:
             await self.live.close()
@@ -270,8 +285,8 @@ class EngineSession:
             self.inside.close()
 
 
-def rank_trouble(live: LiveState) -> str:
-    """Which data-parallel ranks cannot be changed now and why; "" when all can."""
+def rank_errors(live: LiveState) -> str:
+    """Which data-parallel ranks cannot be changed now, and why; "" when all can."""
     words = [
         f"rank {one.rank}: {one.trouble or f'live options are off: {one.disabled}'}"
         for one in live.ranks
@@ -280,9 +295,11 @@ def rank_trouble(live: LiveState) -> str:
     return "; ".join(words)
 
 
-async def _aside(write: Callable[[], None]) -> None:
-    """Wait for a disk without blocking the screen. It is over when this is, cancelled or not: what
-    is written next must not be overtaken."""
+async def _in_thread(write: Callable[[], None]) -> None:
+    """Run a file write in a thread, so that it does not block the screen.
+
+    Returns after the write even if it is cancelled: a later write must not overtake this one.
+    """
     task = asyncio.create_task(asyncio.to_thread(write))
     try:
         await asyncio.shield(task)

@@ -1,7 +1,7 @@
-"""Shows the load of one llmtop on other screens of the same engine.
+"""Shares the load of one llmtop with other screens of the same engine.
 
-``load.json`` in the engine's folder, mode 0600: written once a second by the process that drives
-the load, read by every other one. It only informs: no process acts on it.
+The process that sends the load writes ``load.json`` (mode 0600) in the engine's folder once a
+second. Other processes read it. It is information only: no process acts on it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from llmtop.printable import clean
 
 FILE = "load.json"
 LIMIT = 64 * 1024  # bytes
-FRESH_S = 5.0  # a process that has not written for longer sends no load
-MOST = 20  # events, and marks
+FRESH_S = 5.0  # an older file is ignored: its process sends no load any more
+MOST = 20  # number of events, and of marks
 
 
 class Notice(Struct, frozen=True):
@@ -34,7 +34,10 @@ class Notice(Struct, frozen=True):
 
 
 class SharedLoad(Struct, frozen=True):
-    """The load of another llmtop at ``time``, unix seconds. pid: whose it is."""
+    """The load of another llmtop. time: unix seconds. pid: the process that sends it.
+
+    asked: the requested level: streams, or requests per second. Latencies are in seconds.
+    """
 
     time: float
     pid: int
@@ -61,7 +64,7 @@ class SharedLoad(Struct, frozen=True):
 
     @property
     def figures(self) -> Figures:
-        """The client's series of the charts, each with its value now."""
+        """The chart series of the client, with their current values."""
         achieved = self.served if self.loop == "closed" else self.requests_per_s
         return (
             (SeriesName.CLIENT_TTFT_P50, self.ttft_p50),
@@ -81,7 +84,7 @@ _decode = msgspec.json.Decoder(SharedLoad).decode
 def of(
     load: LoadSnapshot, now: float, events: Sequence[Notice], marks: Sequence[Notice]
 ) -> SharedLoad:
-    """What other processes are shown of our load."""
+    """The content of the file for a load of this process. now: unix seconds."""
     return SharedLoad(
         now,
         os.getpid(),
@@ -109,9 +112,9 @@ def of(
 
 
 def write(folder: Path, shared: SharedLoad) -> None:
-    """Write it, whole or not at all. If the folder is gone or full, only this notice is lost.
+    """Write the file atomically. Errors are ignored: they lose only this information.
 
-    Without a sync, unlike records: after a crash of the machine there is no load.
+    There is no fsync, unlike for records: after a crash of the machine there is no load.
     """
     spare = folder / f"{FILE}.{os.getpid()}.tmp"
     with contextlib.suppress(OSError):
@@ -122,13 +125,13 @@ def write(folder: Path, shared: SharedLoad) -> None:
 
 
 def drop(folder: Path) -> None:
-    """Our load is over: remove the notice."""
+    """Remove the file after the end of the load."""
     with contextlib.suppress(OSError):
         (folder / FILE).unlink()
 
 
 def read(folder: Path, now: float) -> SharedLoad | None:
-    """The load of another process; None where there is none, or it is ours or old."""
+    """The load of another process; None if there is none, it is from this process, or too old."""
     try:
         found = _decode(read_own(folder / FILE, LIMIT))
     except (OSError, ValueError):
@@ -139,30 +142,33 @@ def read(folder: Path, now: float) -> SharedLoad | None:
 
 
 def words(notice: Notice, pid: int) -> str:
-    """An event of the other screen, as one here."""
+    """The text of another process's event, for the event list of this screen."""
     return clean(f"{notice.text} (by llmtop {pid})", 200)
 
 
 class LoadNotices:
-    """What a command without a screen lets others know of its load, in an engine's folder."""
+    """Publishes the load of a command without a screen.
+
+    folder: of the engine. wall: unix seconds.
+    """
 
     def __init__(self, folder: Path, wall: Callable[[], float] = time.time) -> None:
         self._folder, self._wall = folder, wall
         self._events: list[Notice] = []
         self._marks: list[Notice] = []
         self._shape = ""
-        self._there = False
+        self._published = False
 
     def publish(self, load: LoadSnapshot) -> None:
-        """Write the load of now; take the notice away once the load is over."""
+        """Write the current state of the load; remove the file when the load is over."""
         now = self._wall()
         if load.running and load.shape != self._shape:
             self._shape = load.shape
             self._events.append(Notice(now, f"load: {load.shape}"[:200]))
             self._marks.append(Notice(now, "load"))
         if load.running or load.in_flight:
-            self._there = True
+            self._published = True
             write(self._folder, of(load, now, self._events, self._marks))
-        elif self._there:
-            self._there = False
+        elif self._published:
+            self._published = False
             drop(self._folder)

@@ -1,4 +1,4 @@
-"""Applies two settings of one engine in turn: live if possible, else with a restart.
+"""Applies two settings (arms A and B) of one engine in turn: live if possible, else by a restart.
 
 Each start uses the engine's original configuration with the options of one arm, so that no option
 of one arm remains in the other. Earlier live changes are applied again after each start. At the end
@@ -37,12 +37,15 @@ Settings = dict[str, OptionValue]
 
 
 class DidNotStart(LlmtopError):
-    """The engine does not start with an arm's options; it runs as it was found."""
+    """The engine does not start with an arm's options. It runs with its original ones again."""
 
 
 class Variant(Struct, frozen=True):
-    """One setting. live: what is to be in force, set as the engine runs. launch: what it is to be
-    started with, () of neither where both arms can do without a start. name: A or B."""
+    """One arm. name: A or B. live: the values that must be in force, by option name.
+
+    launch: values that the engine must be started with; empty for both arms if both can be set
+    live.
+    """
 
     name: str
     live: Mapping[str, OptionValue] = field(default_factory=dict)
@@ -54,20 +57,20 @@ class Variant(Struct, frozen=True):
         return ",".join(f"{name}={value}" for name, value in self.live.items())
 
 
-def sort(
+def parse_variants(
     options: Sequence[Option], asked: Mapping[str, Mapping[str, str]]
 ) -> tuple[dict[str, Variant], tuple[str, ...]]:
-    """What is asked of A and B, by option and text: the arms, and why a restart is needed.
+    """Parse option values as text, by arm. Returns the arms, and the reasons for restarts.
 
-    An option that one of them names stays as it is for the other. UsageError for an option or a
-    value that cannot be.
+    An option that only one arm sets has its current value in the other. Raises UsageError for an
+    unknown option, an invalid value, or equal arms.
     """
     wanted = {
         arm: {
             name: resolution.parse(resolution.find(options, name), text)
-            for name, text in given.items()
+            for name, text in texts.items()
         }
-        for arm, given in asked.items()
+        for arm, texts in asked.items()
     }
     names = [*dict.fromkeys(name for arm in ARMS for name in wanted[arm])]
     found = {name: resolution.find(options, name) for name in names}
@@ -84,7 +87,7 @@ def sort(
                 reasons[name] = why
     launch = {arm: {n: v for n, v in wanted[arm].items() if n in reasons} for arm in ARMS}
     if launch["A"] != launch["B"]:
-        launch = wanted  # a start settles all at once
+        launch = wanted  # the engine is started anyway, so start it with all options of the arm
     arms = {
         arm: Variant(
             arm,
@@ -99,7 +102,7 @@ def sort(
 
 
 class VariantSwitcher:
-    """Puts A or B in force on one engine. ``find`` looks, nothing is touched before ``place``."""
+    """Applies A or B to one engine. Only ``apply`` and ``restore`` change the engine."""
 
     def __init__(
         self,
@@ -113,7 +116,7 @@ class VariantSwitcher:
     ) -> None:
         self._runner, self._wiring, self._session = runner, wiring, session
         self.arms, self.reasons, self.name = arms, tuple(reasons), endpoint.name
-        # Values that were set live: a start would lose them.
+        # Values that were set live. A start loses them.
         self._before = {
             option.name: option.value
             for option in options
@@ -124,7 +127,7 @@ class VariantSwitcher:
             for option in options
             if option.name in arms["A"].live and option.applies is not Applies.RESTART
         }
-        # What a start without an arm makes of all that an arm's start changes or loses.
+        # Launch values of all options that the start of an arm changes or loses.
         self._started = {
             option.name: option.launch
             for option in options
@@ -153,11 +156,14 @@ class VariantSwitcher:
         endpoint: Endpoint,
         asked: Mapping[str, Mapping[str, str]],
     ) -> VariantSwitcher:
-        """Look at the engine and at what is asked. UsageError where it cannot be compared."""
+        """Create the switcher for an engine. asked: option values as text, by arm.
+
+        Raises UsageError for invalid values, or when the engine cannot be changed from here.
+        """
         session = wiring.session(endpoint)
         try:
             options, why_not = runner.run(session.options())
-            arms, reasons = sort(options, asked)
+            arms, reasons = parse_variants(options, asked)
             if reasons and endpoint.record is None:
                 why = f"cannot be changed from here: {why_not}" if why_not else reasons[0]
                 raise UsageError(f"{', '.join(arms['A'].live)} {why}", SIDE_BY_SIDE)
@@ -168,16 +174,16 @@ class VariantSwitcher:
 
     @property
     def labels(self) -> tuple[str, str]:
-        """What distinguishes A and B."""
+        """The settings of A and B as text."""
         return self.arms["A"].label, self.arms["B"].label
 
     @property
     def startup_s(self) -> float | None:
-        """How long a start takes, by the last one; None when none was timed."""
+        """Seconds that the last start took; None if unknown."""
         return self._wiring.supervisor.expected_startup_s(self._record) if self._record else None
 
     def starts(self, sequence: Iterable[str]) -> int:
-        """How often the engine is started for runs in this order, the way back included."""
+        """The number of starts for runs in this order, including the restore at the end."""
         if self._origin is None:
             return 0
         running, count = self._running, 0
@@ -187,27 +193,28 @@ class VariantSwitcher:
         return count
 
     def starts_for(self, arm: str) -> bool:
-        """Whether putting this arm in force restarts the engine."""
+        """Whether applying this arm restarts the engine."""
         return self._origin is not None and self._specs[arm] != self._running
 
-    def place(self, arm: str, on_phase: OnPhase | None = None) -> bool:
-        """Put an arm in force; whether the engine was started for it. Blocks.
+    def apply(self, arm: str, on_phase: OnPhase | None = None) -> bool:
+        """Apply an arm, and return whether the engine was started for it. Blocks.
 
-        DidNotStart when it does not start with it: it then runs as it was found. LlmtopError when
-        a value is refused, or another user or program has stopped or restarted the engine.
+        Raises DidNotStart when the engine does not start with the arm's options; it then runs with
+        its original ones. Raises LlmtopError when a value is refused, or when another user or
+        program has stopped or restarted the engine.
         """
         starts = self.starts_for(arm)
         if starts:
             self._restart(arm, on_phase)
-        held = self._before if self._origin is not None else {}
-        self._set({**held, **self.arms[arm].live}, lenient=self._origin is not None)
+        earlier = self._before if self._origin is not None else {}
+        self._set({**earlier, **self.arms[arm].live}, lenient=self._origin is not None)
         return starts
 
-    def put_back(self, on_note: Callable[[str], None], on_phase: OnPhase | None = None) -> None:
-        """Put the engine back as it was found. Raises nothing: what cannot be put back is noted.
+    def restore(self, on_note: Callable[[str], None], on_phase: OnPhase | None = None) -> None:
+        """Restore the original settings. Raises nothing: on_note receives what failed.
 
-        What stops it and launches it again cannot be interrupted; once it is launched Ctrl+C leaves
-        it to start by itself.
+        The stop and the launch cannot be interrupted. During the start after them, Ctrl+C ends the
+        wait, and the engine starts by itself.
         """
         if self._lost:
             return
@@ -221,11 +228,11 @@ class VariantSwitcher:
         except KeyboardInterrupt:
             on_note(f"{self.name} is being restored; `llmtop ps` shows it")
         except LlmtopError as error:
-            # The comparison is over either way, and what it found, or why it ended, comes first.
-            on_note(f"llmtop: {error.message}: {self.name} is not restored")
+            # A note, not an error: it must not hide the result of the comparison or its error.
+            on_note(f"llmtop: {error.message}: {self.name} was not restored")
 
     def close(self) -> None:
-        """Give the sockets back."""
+        """Close the sockets."""
         self._runner.run(self._session.close())
 
     def _restart(self, name: str, on_phase: OnPhase | None) -> None:
@@ -235,16 +242,17 @@ class VariantSwitcher:
             self.arms[name],
             self._wiring.temporary_changes,
         )
-        self._still_ours()
+        self._require_unchanged()
         wanted = {**self._started, **arm.launch}
         purpose = Purpose(WORK, {**self._started, **self._before})
         temporary_changes.lend(self._record, purpose, wanted, start=arm.launch)
-        self._running = None  # whatever interrupts this, it is not as it was
+        self._running = None  # unknown from here on, even after an interrupt
         done = restart(self._wiring.supervisor, self._record, spec, self._origin, on_phase=on_phase)
-        # The process first: an interrupt between the two must not make it look like another's.
+        # Set the record first. Else, after an interrupt, the new process would look like that of
+        # another program.
         self._record = done.record
         self._running = self._origin.spec if done.rolled_back else spec
-        self._follow(done.record)
+        self._connect(done.record)
         temporary_changes.observe(done.record, self._started if done.rolled_back else wanted)
         if done.rolled_back:
             raise DidNotStart(
@@ -256,15 +264,16 @@ class VariantSwitcher:
     ) -> None:
         supervisor = self._wiring.supervisor
         if self._running is not None:
-            self._still_ours()
+            self._require_unchanged()
         with undisturbed(on_note):
             supervisor.stop(supervisor.find(self.name))
             record = supervisor.launch(origin.spec, origin=origin)
             self._running = origin.spec
             self._wiring.temporary_changes.observe(record, self._started)
-        self._follow(supervisor.wait_ready(record, READY_TIMEOUT_S, on_phase).record)
+        self._connect(supervisor.wait_ready(record, READY_TIMEOUT_S, on_phase).record)
 
-    def _still_ours(self) -> None:
+    def _require_unchanged(self) -> None:
+        """Raise LlmtopError when another user or program has stopped or restarted the engine."""
         assert self._record is not None
         now = self._wiring.supervisor.find(self.name)
         if (now.pid, now.start_ticks) != (self._record.pid, self._record.start_ticks) or (
@@ -276,7 +285,8 @@ class VariantSwitcher:
                 "see `llmtop ps`",
             )
 
-    def _follow(self, record: EngineRecord) -> None:
+    def _connect(self, record: EngineRecord) -> None:
+        """Replace the session by one with a new process of the engine."""
         if self._version and not record.version:
             record = self._wiring.supervisor.learn(record, self._version)
         self._record = record
@@ -284,7 +294,8 @@ class VariantSwitcher:
         self._session = self._wiring.session(self._wiring.of(record))
 
     def _set(self, wanted: Mapping[str, OptionValue], *, lenient: bool) -> None:
-        """Set what is not so already. lenient: a start has settled what cannot be set."""
+        """Set the options that have other values. lenient: skip those that cannot be set live,
+        because a start has set them."""
         options, _ = self._runner.run(self._session.options())
         ask: Settings = {}
         for name, value in wanted.items():
@@ -308,10 +319,13 @@ class VariantSwitcher:
 
 @contextmanager
 def undisturbed(on_note: Callable[[str], None]) -> Iterator[None]:
-    """Ctrl+C, SIGTERM and SIGHUP wait until this is done. For the main thread, for seconds."""
+    """Delay Ctrl+C, SIGTERM and SIGHUP until the block ends; then raise KeyboardInterrupt.
+
+    Use it in the main thread, for a few seconds at most. on_note: told once that a signal waits.
+    """
     caught: list[int] = []
 
-    def later(signum: int, _: FrameType | None) -> None:
+    def delay(signum: int, _: FrameType | None) -> None:
         if not caught:
             on_note("restoring the engine first ...")
         caught.append(signum)
@@ -320,7 +334,7 @@ def undisturbed(on_note: Callable[[str], None]) -> Iterator[None]:
     before = {one: signal.getsignal(one) for one in signals}
     for one, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(one, later)
+            signal.signal(one, delay)
     try:
         yield
     finally:

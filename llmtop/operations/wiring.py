@@ -1,6 +1,6 @@
-"""Creates the real parts from the environment, for the commands and the screen.
+"""Creates the real objects from the environment, for the commands and the screen.
 
-Only this module and the command line read the environment; other modules get values passed in.
+Only this module and the command line read the environment. Other modules receive values.
 """
 
 from __future__ import annotations
@@ -46,45 +46,45 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-CACERT = "llmtop.cacert"  # where a command's --cacert is kept, in click's own notes of it
+CACERT = "llmtop.cacert"  # key of --cacert in click's context
 
 
 def fresh_seed() -> int:
-    """A seed that was not used before, so that no prompt was seen before by the engine's cache."""
+    """A random seed of 32 bits. A new seed makes prompts that no prefix cache contains."""
     return int.from_bytes(os.urandom(4))
 
 
 class Wiring:
-    """Builds the supervisor, scrapers and clients; each command makes one.
+    """Creates the supervisor, scrapers and clients. Each command creates one Wiring.
 
-    reaches_engines: False where the numbers come from elsewhere, so that a recorder has none.
+    reaches_engines: False if the metrics come from a Prometheus, so that no recorder can read them.
     """
 
     reaches_engines = True
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self.environ = dict(os.environ if environ is None else environ)
-        # Here, since click knows it in the thread of the command alone; a process without a command
-        # line does not import it.
+        # Read it here, because click's context exists only in the command's thread. A process
+        # without a command line does not import click.
         click = sys.modules.get("click")
         context = click.get_current_context(silent=True) if click is not None else None
         self._cacert: str = context.meta.get(CACERT, "") if context is not None else ""
 
     @cached_property
     def state(self) -> StateDirectory:
-        """Where engines are remembered, this user's own. ForeignState when it is another's."""
+        """The state directory of this user. Raises ForeignState when it belongs to another user."""
         state = StateDirectory()
         state.refuse_strangers()
         return state
 
     @property
     def history(self) -> Path:
-        """The folder of the history: what was seen of engines on this machine."""
+        """The folder of the history of the engines on this machine."""
         return self.state.root / "history"
 
     @cached_property
     def recorder(self) -> RecorderKeeper:
-        """What keeps the recorder of the history running."""
+        """Starts the history recorder when needed."""
         return RecorderKeeper(self.history, self.environ)
 
     @cached_property
@@ -97,22 +97,24 @@ class Wiring:
             processes=self.processes,
             gpu_memory=self.gpu_memory,
             trusts=self.trusts,
-            launched=self.recorder.tend,
+            launched=self.recorder.ensure_running,
         )
 
     @cached_property
     def sightings(self) -> Sightings:
-        """What screens have just seen of engines."""
+        """The latest observations of engines by screens."""
         return Sightings(self.state)
 
     @cached_property
     def trusts(self) -> Trusts:
-        """The certificates that encrypted connections trust: those of --cacert or SSL_CERT_FILE."""
+        """The certificates that encrypted connections trust, from --cacert or SSL_CERT_FILE."""
         return from_environment(self.environ, self._cacert)
 
     def trust(self, url: str) -> Trust:
-        """The certificates that a connection to this URL trusts; an engine that llmtop started has
-        its own."""
+        """The certificates that a connection to this URL trusts.
+
+        For an engine that llmtop started, this includes the engine's own certificate.
+        """
         if url.startswith("https:"):
             for record in self.supervisor.records():
                 if record.ended_at is None:
@@ -121,7 +123,7 @@ class Wiring:
 
     @cached_property
     def temporary_changes(self) -> TemporaryChanges:
-        """The options that a comparison or a tour has changed for a while."""
+        """The options that a comparison, a tour, a tune or a hold has changed temporarily."""
         return TemporaryChanges(
             self.state,
             self.processes,
@@ -129,7 +131,7 @@ class Wiring:
         )
 
     def status(self, record: EngineRecord) -> EngineStatus:
-        """What is true of an engine now, and what a killed llmtop left changed on it."""
+        """The current status of an engine, with the options that a killed llmtop left changed."""
         return self.sightings.annotate(
             self.temporary_changes.status(self.supervisor.status(record))
         )
@@ -143,9 +145,9 @@ class Wiring:
         ready_timeout_s: float | None = None,
         on_phase: OnPhase | None = None,
     ) -> Restarted:
-        """Restart an engine on request. It settles what a killed llmtop left changed.
+        """Restart an engine for a user. Options that a killed llmtop left changed are settled.
 
-        As ``engines.supervision.restart.carry_out``, which blocks.
+        It blocks and raises as ``engines.supervision.restart.carry_out`` does.
         """
         from llmtop.engines.supervision.restart import READY_TIMEOUT_S, carry_out
 
@@ -165,7 +167,7 @@ class Wiring:
         return done
 
     def age_s(self, record: EngineRecord) -> float:
-        """Seconds since an engine was started; for a running one by CLOCK_BOOTTIME."""
+        """Seconds since the start of an engine; for a running one by CLOCK_BOOTTIME."""
         leader = identity(record)
         if self.processes.alive(leader):
             return self.processes.age_s(leader)
@@ -178,7 +180,7 @@ class Wiring:
 
     @cached_property
     def gpus(self) -> Gpus:
-        """The GPUs, for what is asked once; the screen has its own, on its own beat."""
+        """The GPUs, for single queries. The screen has its own, which it reads periodically."""
         return Gpus()
 
     def screen_gpus(self) -> Gpus:
@@ -187,16 +189,16 @@ class Wiring:
 
     @cached_property
     def gpu_memory(self) -> GpuMemory:
-        """Who holds GPU memory."""
+        """Reports which processes hold GPU memory."""
         return GpuMemory(self.gpus, self.processes)
 
     @cached_property
     def fetch(self) -> HttpFetch:
-        """One HTTP client for all scrapes. The key is for engines that want one."""
+        """The HTTP client for all scrapes. It sends LLMTOP_API_KEY."""
         return HttpFetch(api_key=self.api_key, trusts=self.trusts)
 
     async def ask(self, question: Callable[[HttpFetch], Awaitable[_T]]) -> _T:
-        """Ask an engine one thing and close the connection behind it."""
+        """Run one query with the HTTP client, and close its connections afterwards."""
         try:
             return await question(self.fetch)
         finally:
@@ -204,23 +206,26 @@ class Wiring:
 
     @property
     def api_key(self) -> str:
-        """LLMTOP_API_KEY: sent to engines as a bearer token, never shown."""
+        """LLMTOP_API_KEY, sent to engines as a bearer token and never shown.
+
+        Raises UsageError for characters that an HTTP header cannot contain.
+        """
         return self._key("LLMTOP_API_KEY")
 
     @property
     def admin_key(self) -> str:
-        """LLMTOP_ADMIN_API_KEY: what an SGLang with two keys wants where options are changed."""
+        """LLMTOP_ADMIN_API_KEY: the key for changes of options of an SGLang with two keys."""
         return self._key("LLMTOP_ADMIN_API_KEY")
 
     def _key(self, variable: str) -> str:
         key = self.environ.get(variable, "")
         if not (key.isascii() and key.isprintable()):
-            # The value is not shown: it is a secret.
-            raise UsageError(f"{variable} holds a character that no HTTP header can carry")
+            # The message does not contain the value, because it is a secret.
+            raise UsageError(f"{variable} contains a character that is invalid in an HTTP header")
         return key
 
     def key_for(self, endpoint: Endpoint) -> str:
-        """The API key for an engine: LLMTOP_API_KEY, else the one in the file that it was given."""
+        """The API key for an engine: LLMTOP_API_KEY, else the one in the engine's key file."""
         path = endpoint.record.spec.api_key_file if endpoint.record is not None else ""
         if self.api_key or not path:
             return self.api_key
@@ -229,7 +234,7 @@ class Wiring:
         return read_key(path)
 
     def gpu_count(self) -> int:
-        """How many GPUs this machine has; 0 when none reports it."""
+        """The number of GPUs of this machine, without MIG instances; 0 if unknown."""
         from llmtop.engines.gpu.devices import Gpus
 
         gpus = Gpus()
@@ -240,12 +245,12 @@ class Wiring:
 
     @property
     def themes_folder(self) -> Path:
-        """Where the operator's own themes are."""
+        """The folder of the operator's themes."""
         return user_config_path("llmtop") / "themes"
 
     @cached_property
     def who(self) -> str:
-        """The user and terminal of this llmtop, for the event lists of all watchers."""
+        """The user and terminal of this llmtop, for the event lists of other screens."""
         import getpass
 
         try:
@@ -259,16 +264,16 @@ class Wiring:
         return f"{user}@{where}"
 
     def is_url(self, text: str) -> bool:
-        """Whether an argument is meant as an address and not as an engine's name.
+        """Whether an argument is an address and not an engine's name.
 
-        A number is a port of this machine, unless an engine was given it for its name.
+        A number is a port of this machine, unless it is the name of an engine.
         """
         if re.fullmatch("[0-9]{2,5}", text):
             return text not in self.supervisor.names
         return ":" in text or "/" in text
 
     def owned(self, name: str) -> Endpoint:
-        """An engine that llmtop started, by name. UsageError when there is none."""
+        """An engine that llmtop started, by name. Raises UsageError when there is none."""
         return self.of(self.supervisor.find(name))
 
     def of(self, record: EngineRecord) -> Endpoint:
@@ -284,7 +289,11 @@ class Wiring:
         )
 
     async def endpoint(self, name_or_url: str) -> Endpoint:
-        """An engine by name, or whatever answers at a URL."""
+        """The engine of a name or at a URL.
+
+        Raises UsageError for an unknown name or an unsupported engine, LlmtopError when no engine
+        answers at the URL.
+        """
         if not self.is_url(name_or_url):
             return self.owned(name_or_url)
         self.trust(name_or_url)
@@ -311,9 +320,9 @@ class Wiring:
         window: Window | None = None,
         live_timeout_s: float = TIMEOUT_S,
     ) -> EngineSession:
-        """A session that reads and changes one engine, on real sockets.
+        """Create a session with one engine.
 
-        live_timeout_s: how long its live-option socket may owe an answer.
+        live_timeout_s: longest wait for an answer of its live-option socket.
         """
         changeable = any(o.applies is not Applies.RESTART for o in endpoint.adapter.options)
         path = endpoint.live_socket if changeable else None

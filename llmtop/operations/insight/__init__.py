@@ -1,5 +1,4 @@
-"""Reads what the causes of an engine's state are judged by, and words the answer.
+"""Reads the data for the diagnosis of one engine, and formats the explanation.
 
-Belongs here: steps, latencies, GPUs and load of one engine, brought together for ``diagnosis``.
-Does not belong here: the rules themselves.
+The data are steps, latencies, GPUs and load. The rules of the diagnosis are in ``diagnosis``.
 """

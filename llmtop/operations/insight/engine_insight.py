@@ -1,4 +1,4 @@
-"""Reads the facts by which the causes of one engine are judged, and keeps them between reads."""
+"""Reads the data for the diagnosis of one engine, and keeps them between reads."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ if TYPE_CHECKING:
     from llmtop.engines.logs.memory_report import MemoryReport
     from llmtop.loadgen.core.results import LoadSnapshot
 
-LATENCIES_S = 10.0  # the window of exact latencies
-TABLE_S = 5.0  # requests are looked through so often, and only while the cache is nearly full
-FULL = 0.85
-LEAST_REQUESTS = 5  # that ended within the window, for the front end's part
-BIG_BYTES = 512 << 20  # of GPU memory: a process that holds less is a monitor, not a load
+LATENCIES_S = 10.0  # window of exact latencies
+TABLE_S = 5.0  # interval of reading the requests
+FULL = 0.85  # KV cache usage from which the requests are read
+LEAST_REQUESTS = 5  # requests that must have ended in the window, for the share of the front end
+BIG_BYTES = 512 << 20  # GPU memory; a process that holds less is a monitor, not a load
 
 
 class Inside(Protocol):
-    """The part of ``introspection.EngineInside`` that is asked here."""
+    """The part of ``introspection.EngineInside`` that is used here."""
 
     async def steps(self, newest: int = ...) -> Steps:
-        """The steps since the call before."""
+        """The steps since the last call."""
 
     async def latencies(self) -> Latencies:
         """Cumulative latencies."""
 
     async def requests(self, sort: RequestSort = ..., limit: int = ...) -> RequestTable:
-        """The requests, sorted and cut."""
+        """The first ``limit`` requests in the order of ``sort``."""
 
     def close(self) -> None:
         """Cancel pending calls."""
 
 
 class EngineInsight:
-    """The steps, latencies and requests of one engine. inside: None for an attached one.
+    """The steps, latencies and requests of one engine. inside: None for an attached engine.
 
-    wall: unix seconds, the clock of the steps. exact: what asks for the latencies each second
-    already; None asks for them here. heard: called with the steps of each answer but the first,
-    which is of before.
+    wall: unix seconds, the clock of the steps. exact: returns the reader that already reads the
+    latencies each second; None: read them here. on_steps: receives the steps of each answer except
+    the first, which contains earlier steps.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class EngineInsight:
         inside: Inside | None,
         wall: Callable[[], float] = time.time,
         exact: Callable[[], ExactLatencies | None] = lambda: None,
-        heard: Callable[[Steps], None] = lambda steps: None,
+        on_steps: Callable[[Steps], None] = lambda steps: None,
     ) -> None:
-        self._inside, self._wall, self._exact, self._heard = inside, wall, exact, heard
+        self._inside, self._wall, self._exact, self._on_steps = inside, wall, exact, on_steps
         self._begun = False
         self.history = StepHistory()
         self.missing: dict[str, str] = {} if inside is not None else {"steps": ONLY_OURS}
@@ -76,9 +76,9 @@ class EngineInsight:
         self._clock_highest: float | None = None
 
     async def read(self, kv_usage: float | None = None) -> None:
-        """Ask for what is new. What the engine does not answer is in ``missing``, with the reason.
+        """Read new data. ``missing`` has the reason for each kind that the engine does not return.
 
-        kv_usage: the requests are looked through only while the cache is nearly full.
+        kv_usage: 0..1. The requests are read only while the cache is nearly full.
         """
         inside = self._inside
         if inside is None:
@@ -91,7 +91,7 @@ class EngineInsight:
         self.missing = dict(found.missing)
         self.history.add(found)
         if self._begun:
-            self._heard(found)
+            self._on_steps(found)
         self._begun = True
         if "latencies" not in self.missing:
             await self._read_latencies(inside)
@@ -141,12 +141,14 @@ class EngineInsight:
 
     @property
     def shows_steps(self) -> bool:
-        """Whether the engine has answered with its steps."""
+        """Whether the engine returns its steps."""
         return self._begun and "steps" not in self.missing
 
     async def longest_wait_s(self) -> float | None:
-        """Age of the oldest request in the queue. It is looked through on the engine's thread, so
-        ask seldom. None where that is not shown."""
+        """Waiting time of the oldest request in the queue, in seconds; None if unknown.
+
+        The engine searches its queue on the scheduler's thread, so call this rarely.
+        """
         if self._inside is None or "requests" in self.missing:
             return None
         try:
@@ -157,8 +159,10 @@ class EngineInsight:
         return max((one for one in waits if one is not None), default=None)
 
     def recent(self, name: str) -> LatencyHistogram | None:
-        """An exact distribution over the last seconds; since the start where that is all there is,
-        None without any."""
+        """An exact distribution over the last LATENCIES_S seconds; None if unknown.
+
+        After a single reading, it is over the time since the engine started.
+        """
         if self.latencies is None or name not in self.latencies.histograms:
             return None
         now, first = self.latencies.histograms[name], self._earlier[0]
@@ -166,7 +170,7 @@ class EngineInsight:
         return now.minus(before) if before is not None and first is not self.latencies else now
 
     def marginal(self) -> float | None:
-        """The share of the steps' time that grows with the load, of the last seconds."""
+        """The share of the time of recent steps that grows with the load; None if unknown."""
         now = self._wall()
         return marginal(self.history.since(now - WINDOW_S), self.history.fitted(now))
 
@@ -181,7 +185,10 @@ class EngineInsight:
         load: LoadSnapshot | None = None,
         missing: Mapping[str, str] | None = None,
     ) -> Explanation:
-        """The causes, from all that was read and what is given. gpus: those it runs on."""
+        """Explain the state of the engine from the data read so far and these arguments.
+
+        gpus: those that the engine runs on. missing: further data that could not be read.
+        """
         now, history = self._wall(), self.history
         kv_usage = sample.kv_usage if sample is not None else None
         for gpu in gpus:
@@ -229,7 +236,7 @@ class EngineInsight:
         if exact is not None and exact.count >= LEAST_REQUESTS:
             engine = exact.quantile(0.5)
         elif sample is not None and (found := sample.latencies.get(Latency.TTFT)) is not None:
-            engine = found.p50.at_most if found.p50 is not None else None  # the cautious end
+            engine = found.p50.at_most if found.p50 is not None else None  # the upper bound
         return ClientView(
             in_flight=float(load.in_flight),
             ttft_s=load.ttft.p50,
@@ -240,7 +247,7 @@ class EngineInsight:
 
 
 def foreign_processes(gpus: Sequence[GpuSample], anatomy: MemoryReport | None) -> tuple[str, ...]:
-    """Other processes that hold much memory of the engine's GPUs, where its own are known."""
+    """Other processes with much memory on the engine's GPUs; none if its own are unknown."""
     if anatomy is None or not anatomy.pids:
         return ()
     return tuple(

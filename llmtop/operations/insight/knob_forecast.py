@@ -1,4 +1,4 @@
-"""What a change that ``why`` advises would bring, by the forecast where there can be one."""
+"""Forecasts the effect of the changes that ``why`` recommends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llmtop.operations.session import EngineSession
     from llmtop.operations.wiring import Wiring
 
-FIGURES = {  # as the twin names them, by the name that ``why`` shows
+FIGURES = {  # name in the output of ``why``: name in the forecast
     "output_tokens_per_s": "output_tokens_per_s",
     "ttft_p50_s": "ttft_p50",
     "tpot_p50_s": "tpot_p50",
@@ -35,7 +35,7 @@ FIGURES = {  # as the twin names them, by the name that ``why`` shows
 async def with_forecasts(
     wiring: Wiring, endpoint: Endpoint, session: EngineSession, found: Explanation
 ) -> Explanation:
-    """The explanation with forecasts in the place of estimates. Each says which of both it is."""
+    """Replace the estimates of an explanation by forecasts. ``basis`` shows which of both it is."""
     if inside_of(endpoint) is None or not any(map(_can_be_asked, found.causes)):
         return found
     forecaster = Forecaster(wiring, endpoint, session)
@@ -51,9 +51,9 @@ async def with_forecasts(
 def forecast_knobs(
     found: Explanation, known: FittedEngine, *, run: Callable[..., Run] = simulate
 ) -> Explanation:
-    """The same, from what is known of the engine. Takes CPU time.
+    """Replace the estimates by forecasts from a fitted engine. Takes CPU time: call in a thread.
 
-    run: makes one draw; may raise to end it.
+    run: simulates one draw; it may raise to cancel the forecast.
     """
     causes = []
     now: Answer | None = None
@@ -64,16 +64,16 @@ def forecast_knobs(
             continue
         asked = Asked({knob.option: str(knob.after)}, knee=False)
         try:
-            told = answer(known, asked, now=now, run=run)
+            forecast = answer(known, asked, now=now, run=run)
         except LlmtopError as error:
             causes.append(replace(cause, knob=_estimate(knob, str(error))))
             continue
-        if told.refused is not None or told.answer is None:
-            reason = told.refused.reason if told.refused is not None else "no answer"
+        if forecast.refused is not None or forecast.answer is None:
+            reason = forecast.refused.reason if forecast.refused is not None else "no answer"
             causes.append(replace(cause, knob=_estimate(knob, reason)))
             continue
-        now = told.now
-        causes.append(replace(cause, knob=_forecast(knob, told.answer)))
+        now = forecast.now
+        causes.append(replace(cause, knob=_forecast(knob, forecast.answer)))
     return replace(found, causes=tuple(causes))
 
 
@@ -97,13 +97,13 @@ def _forecast(knob: Knob, found: Answer) -> Knob:
 
 
 def _estimate(knob: Knob, reason: str) -> Knob:
-    """The knob as it was; why there is no forecast stands beside the estimate, if there is one."""
+    """The knob with its estimate, if any, and the reason why there is no forecast."""
     words = f"no forecast: {reason}"
     return replace(knob, basis=f"{knob.basis}; {words}" if knob.expected else words)
 
 
 def without_forecasts(found: Explanation, reason: str) -> Explanation:
-    """The explanation as it was, with why there is no forecast."""
+    """The explanation with its estimates, and the reason why there are no forecasts."""
     causes = [
         replace(cause, knob=_estimate(cause.knob, reason))
         if cause.knob is not None and _can_be_asked(cause)

@@ -1,4 +1,4 @@
-"""The steps of an engine that reports them itself, as those of a plugin are asked for."""
+"""The steps of an engine that reports them over HTTP, with the interface of a plugin's steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class ReportedSteps:
-    """kept: the newest steps that were read, and how many were lost since the first ones."""
+    """Returns the new steps at each call. kept: returns the newest steps that were read, and the
+    total number of lost ones."""
 
     def __init__(self, kept: Callable[[], Steps]) -> None:
         self._kept = kept
@@ -23,7 +24,7 @@ class ReportedSteps:
         self._lost = 0
 
     async def steps(self, newest: int = 0) -> Steps:
-        """Those that were read since the call before."""
+        """The steps that were read since the last call."""
         found = self._kept()
         lost, self._lost = max(0, found.lost - self._lost), found.lost
         place = next(
@@ -34,12 +35,12 @@ class ReportedSteps:
         return replace(found, steps=found.steps[place:], lost=lost)
 
     async def latencies(self) -> Latencies:
-        """They come with the engine's numbers, where it has them."""
+        """Always raises LlmtopError: latencies come with the engine's metrics, if at all."""
         raise LlmtopError("the engine reports no exact latencies")
 
     async def requests(self, sort: RequestSort = "kv", limit: int = 0) -> RequestTable:
-        """They need a plugin."""
+        """Always raises LlmtopError: requests need a plugin."""
         raise LlmtopError("the engine does not show its requests")
 
     def close(self) -> None:
-        """Nothing is under way: its numbers are read elsewhere."""
+        """Do nothing: another object reads the steps."""

@@ -1,4 +1,4 @@
-"""One look at why an engine is slow, without a screen, and its words."""
+"""Explains once why an engine is slow, and formats the explanation."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from llmtop.operations.session import EngineSession
     from llmtop.operations.wiring import Wiring
 
-BEAT_S = 1.0
-LOOKS = 3  # of an engine that shows its steps: they hold the past, two windows give rates
+SAMPLE_S = 1.0
+SAMPLES = 3  # for an engine that shows its steps: the steps contain the past, and rates need two
 
 
 async def explain_engine(
@@ -37,25 +37,26 @@ async def explain_engine(
     wall: Callable[[], float],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Explanation:
-    """Watch an engine for a moment and explain its state. ScrapeError when it does not answer.
+    """Sample an engine for a few seconds and explain its state.
 
-    window_s: for how long, where it shows no steps. While requests run and no number moves it is
-    watched until that means that it hangs.
+    window_s: sampling time for an engine that shows no steps. If requests run and no number
+    changes, sampling continues until it is known whether the engine hangs (HUNG_S). wall: unix
+    seconds. Raises ScrapeError when the engine does not answer.
     """
     insight = EngineInsight(inside_of(endpoint), wall)
     samples: list[EngineSample] = []
     try:
-        looks = 0
+        taken = 0
         while True:
             samples.append(await session.sample())
             await insight.read(samples[-1].kv_usage)
-            looks += 1
-            enough = LOOKS if insight.history.steps else 1 + round(window_s / BEAT_S)
-            still = samples[-1].unchanged_s
-            hanging = looks > 1 and still is not None and still < HUNG_S
-            if (looks >= enough and not hanging) or looks > 1 + enough + HUNG_S:
+            taken += 1
+            enough = SAMPLES if insight.history.steps else 1 + round(window_s / SAMPLE_S)
+            unchanged_s = samples[-1].unchanged_s
+            undecided = taken > 1 and unchanged_s is not None and unchanged_s < HUNG_S
+            if (taken >= enough and not undecided) or taken > 1 + enough + HUNG_S:
                 break
-            await sleep(BEAT_S)
+            await sleep(SAMPLE_S)
         options, _ = await session.options()
     finally:
         insight.close()
@@ -73,7 +74,10 @@ def history(
     options: Sequence[Option],
     now: float,
 ) -> list[Moment]:
-    """What its state is judged by: from its steps where it shows them, else from the samples."""
+    """The moments that determine the state: from steps if the engine shows them, else samples.
+
+    now: unix seconds.
+    """
     cap = next((option.total for option in options if option.name in BATCH_LIMITS), None)
     last = _moment(samples[-1], cap)
     if last.hung or not insight.history.steps:
@@ -86,7 +90,7 @@ def history(
         kv_blocks=kv_blocks_of(steps[-200:], samples[-1].kv_usage),
         fitted=insight.history.fitted(now),
     )
-    # The engine may be idle since: its steps end with the load.
+    # Steps end with the load. The last sample shows whether the engine is idle now.
     return [one for one in found if one.time < samples[-1].time] + [last]
 
 
@@ -112,7 +116,7 @@ def _moment(sample: EngineSample, cap: float | None) -> Moment:
 def _machine(
     wiring: Wiring, endpoint: Endpoint
 ) -> tuple[tuple[GpuSample, ...], MemoryReport | None]:
-    """The GPUs that the engine runs on, as far as is known, and what it said of their memory."""
+    """The GPUs that the engine runs on, as far as known, and the memory report of its log."""
     record = endpoint.record
     if record is None or endpoint.adapter.simulated:
         return (), None
@@ -126,7 +130,7 @@ def _machine(
 
 
 def report(name: str, simulated: bool, found: Explanation) -> list[str]:
-    """The explanation as lines of text, the causes largest first."""
+    """The explanation as lines of text, with the largest cause first."""
     reasons = " · ".join(state_reasons(found)[:2])
     lines = [
         f"{f.clean(name)}  {found.level.word}  {reasons}{'  (simulated)' if simulated else ''}"

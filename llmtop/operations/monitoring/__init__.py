@@ -1,4 +1,4 @@
-"""What the exporter and alerts need of this machine: what the recorder is to serve, the rules of
-``llmtop.toml`` with their variables, a way to post. Not here: metrics, rules, anything that looks
-at engines.
+"""Configuration of the exporter and of alerts: what the recorder serves, the alert rules of
+``llmtop.toml`` with their variables, and the client for webhooks. Metrics, the evaluation of rules
+and the reading of engines are elsewhere.
 """

@@ -1,4 +1,4 @@
-"""What the alerts of ``llmtop.toml`` need of this machine: variables, and a way to post."""
+"""Creates the alert rules of ``llmtop.toml`` with their variables, and the webhook client."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ if TYPE_CHECKING:
 
 
 def rules_of(tables: Mapping[str, AlertTable], environ: Mapping[str, str]) -> list[Rule]:
-    """The rules of the file. UsageError where a variable that one needs is not set."""
+    """The rules of the file. Raises UsageError when a rule needs a variable that is not set."""
     return [_rule(name, table, environ) for name, table in tables.items()]
 
 
 def usable_rules(
     tables: Mapping[str, AlertTable], environ: Mapping[str, str]
 ) -> tuple[list[Rule], list[str]]:
-    """The same for a screen: a rule whose variable is not set works without its webhook, and a
-    sentence reports that."""
-    rules, troubles = [], []
+    """The rules of the file, and error messages. For a screen, which must not fail.
+
+    A rule whose webhook is invalid, or needs a variable that is not set, has no webhook.
+    """
+    rules, errors = [], []
     for name, table in tables.items():
         try:
             rules.append(_rule(name, table, environ))
         except UsageError as error:
-            troubles.append(error.message)
+            errors.append(error.message)
             rules.append(_rule(name, replace(table, webhook="", webhook_from=""), environ))
-    return rules, troubles
+    return rules, errors
 
 
 def _rule(name: str, table: AlertTable, environ: Mapping[str, str]) -> Rule:
@@ -45,14 +47,17 @@ def _rule(name: str, table: AlertTable, environ: Mapping[str, str]) -> Rule:
         webhook = environ.get(table.webhook_from, "")
         if not webhook:
             raise UsageError(
-                f"[alerts.{name}] needs the variable {table.webhook_from}, and it is not set"
+                f"[alerts.{name}] needs the variable {table.webhook_from}, which is not set"
             )
         check_webhook(webhook)
     return Rule(name, parse(table.when), table.engines, table.command, webhook, table.bell)
 
 
 def post_by(wiring: Wiring) -> Post:
-    """Posts to webhooks, with the trust that all encrypted connections of llmtop have."""
+    """Return a function that posts to webhooks. It trusts the same certificates as all of llmtop.
+
+    The function returns the HTTP status. It raises OSError without an answer.
+    """
 
     async def post(url: str, body: bytes, timeout_s: float) -> int:
         client = HttpClient(SMALL, timeout_s, trust_of=wiring.trusts.of)

@@ -1,4 +1,4 @@
-"""Whether the recorder serves metrics too, and where: ``export.json`` in the state directory."""
+"""The request that the recorder also serves metrics: ``export.json`` in the state directory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from msgspec import Struct
 from llmtop.engines.host.private_files import read_own, write_whole
 
 FILE = "export.json"
-LIMIT = 4096
+LIMIT = 4096  # bytes
 
 
 class RecorderExport(Struct, frozen=True):
-    """What `llmtop export --detach` asked for. gpu_hour: price of a GPU hour, None: not known."""
+    """The request of `llmtop export --detach`. gpu_hour: price of a GPU hour, None: unknown."""
 
     host: str
     port: int
@@ -26,7 +26,7 @@ _decode = msgspec.json.Decoder(RecorderExport).decode
 
 
 def wanted(root: Path) -> RecorderExport | None:
-    """What the recorder is to do; None where it is to serve nothing. root: the state directory."""
+    """The current request; None if the recorder must serve nothing. root: the state directory."""
     try:
         return _decode(read_own(root / FILE, LIMIT))
     except (OSError, ValueError):
@@ -34,7 +34,7 @@ def wanted(root: Path) -> RecorderExport | None:
 
 
 def want(root: Path, export: RecorderExport) -> None:
-    """Ask for it. OSError where that cannot be written."""
+    """Write the request. Raises OSError when that fails."""
     write_whole(root / FILE, msgspec.json.encode(export))
 
 

@@ -1,5 +1,5 @@
 """Forecast, hold and tune on a real engine: executes the decisions of ``slo_control``.
 
-Belongs here: gathering the inputs of a forecast, applying and restoring limits, one holder per
-engine. Does not belong here: the decisions themselves, and printing.
+These modules read the input of a forecast, apply and restore limits, and ensure one holder per
+engine. The decisions and the output are elsewhere.
 """

@@ -1,4 +1,4 @@
-"""One forecast of a running engine, from the question to the answer."""
+"""Makes one forecast of a running engine."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring
 
 CACHED = 0.05
-"""From such a share of cached prompt tokens on, other prompts would be other work."""
+"""Share of cached prompt tokens from which other prompts would mean a different prefill load."""
 TOP_STREAMS = 4096
-SHARES = 64  # values that stand for a log-normal distribution
+SHARES = 64  # number of quantiles that represent a log-normal distribution
 
 
 class Asked(Struct, frozen=True):
-    """A question as it is typed. changes: options by name, as text. prompt, output: token ranges.
-    factor: times the load."""
+    """A question of the user. changes: option values as text. rate: requests per second.
+
+    factor: multiplies the load. prompt, output: ranges of tokens; None: as observed. knee: also
+    find the knee. listen_s: how long to observe the engine first, in seconds.
+    """
 
     changes: Mapping[str, str] = field(default_factory=dict)
     rate: float | None = None
@@ -50,8 +53,12 @@ class Asked(Struct, frozen=True):
 
 
 class Forecast(Struct, frozen=True):
-    """An answer with what it rests on. now: with the present settings and the same load.
-    claims: what may be said of the order of the two, by figure. knee_now: as ``knee``."""
+    """A forecast with its input. answer: with the asked settings and load. now: with the current
+    settings and the load before ``factor``.
+
+    claims: by figure, which of both is higher, if that is certain. knee_now: of the current
+    settings. refused: why there is no forecast.
+    """
 
     name: str
     known: FittedEngine | None = None
@@ -67,11 +74,14 @@ class Forecast(Struct, frozen=True):
 
 
 async def answer_on(wiring: Wiring, name: str, asked: Asked) -> Forecast:
-    """Read an engine and answer. LlmtopError where it cannot be read."""
+    """Read an engine and make the forecast.
+
+    Raises UsageError for an unknown option, LlmtopError when the engine cannot be read.
+    """
     from llmtop.engines.tuning import resolution
 
     endpoint = await wiring.endpoint(name)
-    for option in asked.changes:  # a wrong name costs a line, not the time to listen
+    for option in asked.changes:  # report an unknown option before the time of listening
         resolution.find(endpoint.adapter.options, option)
     session = wiring.session(endpoint)
     try:
@@ -90,7 +100,7 @@ async def answer_on(wiring: Wiring, name: str, asked: Asked) -> Forecast:
 
 
 def streams_of(wiring: Wiring, name: str) -> float | None:
-    """How many streams the llmtop that loads the engine keeps; None: not a closed loop, or none."""
+    """The number of streams of another llmtop's closed loop on the engine; None without one."""
     found = shared_load.read(wiring.state.folder(name), time.time())
     if found is None or not found.running or found.loop != "closed":
         return None
@@ -104,8 +114,11 @@ def answer(
     now: Answer | None = None,
     run: Callable[..., Run] = simulate,
 ) -> Forecast:
-    """Answer from what is known. now: the answer with the present settings, where an earlier
-    question about the same has it. run: makes one draw; may raise to end it."""
+    """Make the forecast from a fitted engine. Takes CPU time: call it in a thread.
+
+    now: the answer with the current settings, if an earlier question with the same load has it.
+    run: simulates one draw; it may raise to cancel the forecast.
+    """
     options = known.options
     changes = values(options, asked.changes)
     settings = changed(known.settings, changes)
@@ -122,19 +135,19 @@ def answer(
     if refusal is not None:
         return replace(found, refused=refusal, load=load)
     limits = asked.limits or Limits()
-    given = asked.rate is not None or asked.streams is not None
-    begin = None if given or asked.factor != 1.0 else known.present(load)
+    has_load = asked.rate is not None or asked.streams is not None
+    begin = None if has_load or asked.factor != 1.0 else known.present(load)
     if now is None:
-        as_it_is = question(known, known.settings, load, limits, begin)
-        now = ask(known.fit, known.front_end, as_it_is, run=run)
+        current = question(known, known.settings, load, limits, begin)
+        now = ask(known.fit, known.front_end, current, run=run)
     scaled = question(
         known, settings, load.scaled(asked.factor), limits, begin, replicas=asked.replicas
     )
     result = ask(known.fit, known.front_end, scaled, run=run)
-    bend = None
+    found_knee = None
     if asked.knee:
         top = min(TOP_STREAMS, settings.batch_limit * 2)
-        bend = knee(known.fit, known.front_end, settings, load, top, run=run)
+        found_knee = knee(known.fit, known.front_end, settings, load, top, run=run)
     if asked.limits is None:
         result, now = without_goodput(result), without_goodput(now)
     return replace(
@@ -142,7 +155,7 @@ def answer(
         load=load.scaled(asked.factor),
         answer=result,
         now=now,
-        knee=bend,
+        knee=found_knee,
         claims=claims(now, result) if result.refused is None else {},
         refused=result.refused,
     )
@@ -157,26 +170,26 @@ def question(
     *,
     replicas: int = 1,
 ) -> Question:
-    """A question about one engine."""
+    """Create a question about one engine. begin: its state at the start; None: idle."""
     return Question(settings, load, limits, begin, ranks=known.ranks, replicas=replicas)
 
 
 def load_of(known: FittedEngine, asked: Asked) -> Load | Refusal:
-    """The load in question: the present one, with what was given in its place."""
+    """The observed load, with the parts that the question replaces. Refusal if it is unknown."""
     seen = known.observed.load if known.observed is not None else None
     lengths = asked.prompt is not None and asked.output is not None
-    given = asked.rate is not None or asked.streams is not None
-    if seen is None and not (given and lengths):
+    has_load = asked.rate is not None or asked.streams is not None
+    if seen is None and not (has_load and lengths):
         if known.no_load is not None:
             return Refusal(
                 known.no_load.reason,
                 "describe a load with --rate, --prompt-tokens and --output-tokens, or send one",
             )
-        return Refusal("no load was seen", "send some load, then ask again")
+        return Refusal("no load was observed", "send some load, then ask again")
     if asked.prompt is not None and seen is not None and seen.cached > CACHED:
         return Refusal(
-            f"the prefix cache has {seen.cached:.0%} of the present prompts; how much of other"
-            " prompts it would have is not known",
+            f"the prefix cache contains {seen.cached:.0%} of the current prompts; how much of other"
+            " prompts it would contain is not known",
             "send such prompts for some seconds, then ask again without --prompt-tokens",
         )
     prompt = Lengths.span(*asked.prompt) if asked.prompt else seen.prompt if seen else None
@@ -192,7 +205,7 @@ def load_of(known: FittedEngine, asked: Asked) -> Load | Refusal:
 
 
 def values(options: tuple[Option, ...], texts: Mapping[str, str]) -> dict[str, OptionValue]:
-    """Typed values of options; UsageError for an unknown one."""
+    """Parse option values. Raises UsageError for an unknown option or an invalid value."""
     from llmtop.engines.tuning import resolution
 
     return {
@@ -201,7 +214,7 @@ def values(options: tuple[Option, ...], texts: Mapping[str, str]) -> dict[str, O
 
 
 def shown(settings: Settings) -> dict[str, int]:
-    """The settings that a forecast knows, by role."""
+    """The settings that a forecast can change, by role."""
     return {
         "batch_limit": settings.batch_limit,
         "token_budget": settings.token_budget,
@@ -210,13 +223,13 @@ def shown(settings: Settings) -> dict[str, int]:
 
 
 def without_goodput(answer: Answer) -> Answer:
-    """Without limits there is no goodput."""
+    """Remove the goodput, which is not defined without limits."""
     expected = {n: v for n, v in answer.expected.items() if n != "goodput_per_s"}
     return replace(answer, expected=expected, on_the_edge=False)
 
 
 def assumed(asked: AskedLengths) -> Lengths:
-    """The lengths that a forecast draws for a load that sends these."""
+    """The length distribution of the forecast for a load with these lengths."""
     if isinstance(asked, tuple):
         return Lengths.span(*asked)
     shares = ((n + 0.5) / SHARES for n in range(SHARES))

@@ -1,4 +1,4 @@
-"""Starts and ends a holder that is a process of its own: it outlives its terminal."""
+"""Starts and ends a holder in a separate process, which outlives its terminal."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring
 
 LOG = "hold.log"
-LOG_TAIL = 2000
-START_S, END_S, LOOK_S = 30.0, 15.0, 0.05
+LOG_TAIL = 2000  # bytes
+START_S, END_S, POLL_S = 30.0, 15.0, 0.05
 
 
 def start(wiring: Wiring, name: str, slo: str, flags: tuple[str, ...] = ()) -> int:
-    """Start a holder, and return its pid when it holds. Blocks.
+    """Start a holder, and return its pid when it controls the engine. Blocks.
 
-    flags: more of ``llmtop hold``. LlmtopError when the engine already has a holder, or with the
-    last words of the holder when it did not start.
+    flags: further flags of ``llmtop hold``. Raises LlmtopError when the engine already has a
+    holder. When the holder does not start, the error contains the end of its log.
     """
     folder = wiring.state.folder(wiring.owned(name).name)
     taken = holder_of(folder)
     if taken is not None:
         raise LlmtopError(
-            f"{taken.who} (pid {taken.pid}) holds {name} already, for {taken.slo}",
-            f"end that one first: llmtop hold {name} --stop",
+            f"{taken.who} (pid {taken.pid}) already holds {name}, for {taken.slo}",
+            f"end that hold first: llmtop hold {name} --stop",
         )
     words = [sys.executable, "-P", "-m", "llmtop", "hold", name, "--slo", slo]
     words += ["--background", "--yes", *flags]
@@ -51,7 +51,7 @@ def start(wiring: Wiring, name: str, slo: str, flags: tuple[str, ...] = ()) -> i
             cwd="/",
             start_new_session=True,
         )
-    # Takes note of its end while this process lives: it would stay a zombie.
+    # Wait for the child in a thread: otherwise it becomes a zombie when it ends.
     threading.Thread(target=child.wait, name="holder", daemon=True).start()
     until = time.monotonic() + START_S
     while time.monotonic() < until:
@@ -59,17 +59,17 @@ def start(wiring: Wiring, name: str, slo: str, flags: tuple[str, ...] = ()) -> i
         if found is not None and found.pid == child.pid:
             return child.pid
         if child.returncode is not None:
-            raise LlmtopError(f"the hold did not start: {last_words(folder) or 'no reason given'}")
-        time.sleep(LOOK_S)
+            raise LlmtopError(f"the hold did not start: {log_tail(folder) or 'no reason given'}")
+        time.sleep(POLL_S)
     child.terminate()
     raise LlmtopError("the hold did not start in time", f"see {folder / LOG}")
 
 
 def end(wiring: Wiring, name: str) -> bool:
-    """End the holder of an engine, which restores the operator's values. Blocks until its report
-    and its recording are written.
+    """End the holder of an engine. The holder restores the operator's values.
 
-    False when no process holds it. LlmtopError when the holder does not end.
+    Blocks until the report and the recording are written. Returns False when no process holds the
+    engine. Raises LlmtopError when the holder does not end.
     """
     folder = wiring.state.folder(wiring.owned(name).name)
     found = holder_of(folder)
@@ -82,9 +82,9 @@ def end(wiring: Wiring, name: str) -> bool:
     while holder_of(folder) is not None:
         if time.monotonic() > until:
             raise LlmtopError(f"process {found.pid} still holds {name}", "see `llmtop ps`")
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     while began is not None and _start_of(wiring, found.pid) == began and time.monotonic() < until:
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     return True
 
 
@@ -94,8 +94,8 @@ def _start_of(wiring: Wiring, pid: int) -> int | None:
     return None if entry is None or entry.dead else entry.start_ticks
 
 
-def last_words(folder: Path) -> str:
-    """The last that a detached holder has written, "" for nothing."""
+def log_tail(folder: Path) -> str:
+    """The end of a detached holder's log on one line; "" without any."""
     try:
         fd = os.open(folder / LOG, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with open(fd, "rb") as file:

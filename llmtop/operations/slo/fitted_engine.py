@@ -1,4 +1,7 @@
-"""An engine fitted for a forecast: the model of its steps, its options and its load. No I/O."""
+"""A fitted engine, the input of a forecast: the model of its steps, its options and its load.
+
+No I/O.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,11 @@ from llmtop.forecast.questions import Refusal
 from llmtop.operations.slo.limits import settings_of
 from llmtop.slo_control.pressure import mean_gap
 
-LOAD_S = 15.0  # of the newest steps: the present load
-FIT_S = 180.0  # older steps may be of another state of the machine
-LEAST_LAGS = 20  # requests, for the latency of the front end
+LOAD_S = 15.0  # time of the newest steps that determine the current load
+FIT_S = 180.0  # older steps are not used: the state of the machine may have been different
+LEAST_LAGS = 20  # requests that are needed for the latency of the front end
 EFFICIENCY = 0.9
-"""Of the memory bandwidth in the datasheet that kernels reach (4.3 of 4.8 TB/s on an H200)."""
+"""Share of the datasheet's memory bandwidth that kernels reach: 4.3 of 4.8 TB/s on an H200."""
 BANDWIDTHS = (  # bytes/s, datasheets of NVIDIA
     (r"B200", 8000e9),
     (r"H200|GH200.*144", 4800e9),
@@ -40,8 +43,10 @@ SIMULATED_FRONT_END = FrontEnd(0.0, 0.0, 6e-3)
 
 
 class FittedEngine(Struct, frozen=True):
-    """All that is known of an engine for a forecast. measured: figures of the last seconds by
-    name, None where not known. load: None while too few requests came; ``no_load`` says so."""
+    """The input of a forecast. measured: figures of the last seconds by name; None if unknown.
+
+    observed: None if too few requests arrived; ``no_load`` then has the reason.
+    """
 
     name: str
     simulated: bool
@@ -58,14 +63,14 @@ class FittedEngine(Struct, frozen=True):
     measured: Mapping[str, float | None]
 
     def present(self, load: Load) -> Present:
-        """What one rank holds."""
+        """The requests that one rank has now."""
         return present(self.running, self.waiting, self.table, load, self.ranks)
 
 
 class EngineReadings(Struct, frozen=True):
-    """What was read of an engine. kv_tokens: of its cache. context_s: see ``seconds_of_context``.
-    weights_s: see ``seconds_of_weights``. streams: the load is a closed loop of so many, as the
-    one who sends it knows."""
+    """The data read from an engine. kv_tokens: capacity of its KV cache, in tokens. context_s: see
+    ``seconds_of_context``. weights_s: see ``seconds_of_weights``. streams: if the sender of the
+    load reports a closed loop, its streams."""
 
     name: str
     simulated: bool
@@ -81,7 +86,7 @@ class EngineReadings(Struct, frozen=True):
 
 
 def fit_engine(read: EngineReadings) -> FittedEngine:
-    """Fit a model to what was read. NotFitted where too little was seen. Takes CPU time."""
+    """Fit a model to the data. Raises NotFitted when there is too little. Takes CPU time."""
     steps, table = read.steps, read.table
     fitted = fit(steps, read.context_s, read.weights_s, launches=not read.simulated)
     found, no_load = None, None
@@ -108,7 +113,10 @@ def fit_engine(read: EngineReadings) -> FittedEngine:
 
 
 def front_end(latencies: Latencies | None, *, simulated: bool) -> FrontEnd:
-    """The server in front of the engine, by the time from a request's arrival to the scheduler."""
+    """The model of the HTTP server, from the time between a request's arrival and the scheduler.
+
+    latencies: None, or too few of them: the default model.
+    """
     usual = SIMULATED_FRONT_END if simulated else FrontEnd()
     lag = latencies.histograms.get("arrival_lag") if latencies is not None else None
     middle = lag.quantile(0.5) if lag is not None and lag.count >= LEAST_LAGS else None
@@ -120,32 +128,35 @@ def front_end(latencies: Latencies | None, *, simulated: bool) -> FrontEnd:
 def seconds_of_context(
     kv_bytes: float | None, kv_tokens: int | None, ranks: int, bandwidth: float | None
 ) -> float | None:
-    """Bytes of a token's keys and values over the bandwidth; None where one is not known."""
+    """Seconds to read the keys and values of one token: its bytes divided by the bandwidth.
+
+    kv_bytes: size of the KV cache on one GPU. bandwidth: bytes/s. None if one of them is unknown.
+    """
     if not kv_bytes or not kv_tokens or not bandwidth:
         return None
     return kv_bytes * max(1, ranks) / kv_tokens / bandwidth
 
 
 def seconds_of_weights(weights: float | None, bandwidth: float | None) -> float | None:
-    """Bytes of the weights on a GPU over the bandwidth; None where one is not known."""
+    """Seconds to read the weights on one GPU: their bytes divided by the bandwidth (bytes/s)."""
     return weights / bandwidth if weights and bandwidth else None
 
 
 def simulated_gpu(record: EngineRecord | None) -> str:
-    """The card that a simulated engine has."""
-    given = " ".join(record.spec.args) if record is not None else ""
-    chosen = re.search(r"--gpu[ =](\S+)", given)
+    """The GPU model of a simulated engine."""
+    args = " ".join(record.spec.args) if record is not None else ""
+    chosen = re.search(r"--gpu[ =](\S+)", args)
     return chosen[1].upper() if chosen else "H200"
 
 
 def bandwidth_of_all(names: Collection[str]) -> float | None:
-    """The bandwidth of cards of one kind; None for several kinds, or none."""
+    """The reachable bandwidth of GPUs of one model; None for several models, or no GPU."""
     kinds = set(names)
     return bandwidth_of(kinds.pop()) if len(kinds) == 1 else None
 
 
 def bandwidth_of(name: str) -> float | None:
-    """What kernels reach of a GPU's memory bandwidth, bytes a second; None: not known."""
+    """The memory bandwidth that kernels reach on a GPU, in bytes/s; None if unknown."""
     for pattern, peak in BANDWIDTHS:
         if re.search(pattern, name):
             return peak * EFFICIENCY
@@ -153,7 +164,7 @@ def bandwidth_of(name: str) -> float | None:
 
 
 def newest(steps: Sequence[Step], seconds: float) -> list[Step]:
-    """The steps of the last seconds in which there were any."""
+    """The steps of the last ``seconds`` before the newest step."""
     if not steps:
         return []
     since = max(step.end for step in steps) - seconds
@@ -163,7 +174,10 @@ def newest(steps: Sequence[Step], seconds: float) -> list[Step]:
 def measured(
     steps: Sequence[Step], before: Latencies | None, after: Latencies | None
 ) -> dict[str, float | None]:
-    """Figures of the last seconds as the engine itself measures them."""
+    """Figures that the engine itself measured, by name; None if unknown.
+
+    steps: of the window. before, after: cumulative latencies at its begin and end.
+    """
     seconds = steps[-1].end - steps[0].end if len(steps) > 1 else 0.0
     tokens = sum(step.output_tokens or step.decode_tokens for step in steps[1:])
     refused = sum(step.refused or 0 for step in steps[1:])

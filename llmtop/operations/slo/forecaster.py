@@ -1,4 +1,4 @@
-"""Gathers what a forecast of a running engine needs: its steps, load, state and options."""
+"""Reads the input of a forecast from a running engine: its steps, load, state and options."""
 
 from __future__ import annotations
 
@@ -35,14 +35,11 @@ if TYPE_CHECKING:
     from llmtop.operations.session import EngineSession
     from llmtop.operations.wiring import Wiring
 
-LISTEN_S = 3.0  # for latencies: they are counted since the engine started
+LISTEN_S = 3.0  # window of latencies: the engine's own counts go back to its start
 
 
 class Forecaster:
-    """Reads one engine. Close it after use.
-
-    streams: the load is a closed loop of so many, as the one who sends it knows.
-    """
+    """Reads one engine. Close it after use. Raises LlmtopError for one without a live socket."""
 
     def __init__(self, wiring: Wiring, endpoint: Endpoint, session: EngineSession) -> None:
         self._wiring, self._endpoint, self._session = wiring, endpoint, session
@@ -50,17 +47,21 @@ class Forecaster:
         self._steps: list[Step] = []
         self._context_s: float | None = None
         self._weights_s: float | None = None
-        self._looked = False
+        self._memory_read = False
 
     def close(self) -> None:
-        """Give the sockets back."""
+        """Close the sockets."""
         self._inside.close()
 
     async def gather(
         self, streams: float | None = None, listen_s: float = LISTEN_S
     ) -> FittedEngine:
-        """Read what is needed. NotFitted where too little was seen, LlmtopError where the engine
-        does not answer."""
+        """Read the engine and fit a model.
+
+        streams: if the sender of the load reports a closed loop, its streams. listen_s: length of
+        the window, in seconds. Raises NotFitted when there is too little data, LlmtopError when the
+        engine does not answer.
+        """
         options = await self._session.read_options()
         sample = await self._session.sample()
         before = await self._latencies()
@@ -72,9 +73,9 @@ class Forecaster:
         table: RequestTable | None = None
         with suppress(LlmtopError):
             table = await self._inside.requests("age", 50)
-        if not self._looked:
-            self._looked = True
-            await asyncio.to_thread(self._look_at_memory, sample.kv_tokens_total)
+        if not self._memory_read:
+            self._memory_read = True
+            await asyncio.to_thread(self._read_memory, sample.kv_tokens_total)
         steps = self._steps
         return await asyncio.to_thread(
             fit_engine,
@@ -106,15 +107,16 @@ class Forecaster:
             return await self._inside.latencies()
         return None
 
-    def _look_at_memory(self, tokens: int | None) -> None:
+    def _read_memory(self, tokens: int | None) -> None:
+        """Set the read times of context and weights, from the memory report in the engine's log."""
         record = self._endpoint.record
-        anatomy = self._wiring.supervisor.anatomy(record) if record is not None else None
-        if anatomy is None:
+        memory = self._wiring.supervisor.anatomy(record) if record is not None else None
+        if memory is None:
             return
         bandwidth = self._bandwidth()
         ranks = len(self._endpoint.live_ranks)
-        self._context_s = seconds_of_context(anatomy.kv, tokens, ranks, bandwidth)
-        self._weights_s = seconds_of_weights(anatomy.weights, bandwidth)
+        self._context_s = seconds_of_context(memory.kv, tokens, ranks, bandwidth)
+        self._weights_s = seconds_of_weights(memory.weights, bandwidth)
 
     def _bandwidth(self) -> float | None:
         if self._endpoint.adapter.simulated:
@@ -125,7 +127,7 @@ class Forecaster:
 
 
 def not_forecast(options: Sequence[Option], changes: Mapping[str, OptionValue]) -> Refusal | None:
-    """Whether a change is of a kind that the steps seen say nothing about."""
+    """Why the observed steps do not allow a forecast of these changes; None if they do."""
     for name, value in changes.items():
         option = next(one for one in options if one.name == name)
         if value == option.value:
@@ -133,25 +135,25 @@ def not_forecast(options: Sequence[Option], changes: Mapping[str, OptionValue]) 
         if isinstance(value, int) and option.minimum is not None and value < option.minimum:
             return Refusal(
                 f"{name} cannot be {value}: {option.minimum:g} is its lowest value",
-                "ask for a value that the engine takes",
+                "ask for a value that the engine accepts",
             )
         if name in DRAFTS or not role_of(name):
             return Refusal(
-                f"with another {name} steps are launched or computed in another way, and no such"
-                " step was seen",
+                f"another {name} changes how steps are launched or computed, and no such step was"
+                " observed",
                 f"measure it: llmtop compare NAME --a {name}={option.value} --b {name}={value}",
             )
         high = option.maximum
         if isinstance(value, int) and high is not None and value > high:
             return Refusal(
-                f"{name} can go up to {high:g} on this engine: more needs a restart, after which"
-                " steps are launched in another way",
+                f"{name} can be at most {high:g} on this engine: more needs a restart, which"
+                " changes how steps are launched",
                 f"ask for {high:g}, or restart the engine with more and ask again",
             )
         fixed = option.applies is Applies.RESTART and isinstance(option.value, int)
         if fixed and isinstance(value, int) and value > int(option.value or 0):
             return Refusal(
-                f"a higher {name} needs a restart, and no step like that was seen",
+                f"a higher {name} needs a restart, and no such step was observed",
                 "restart the engine with it, then ask again",
             )
     return None

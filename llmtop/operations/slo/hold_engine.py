@@ -1,4 +1,4 @@
-"""``hold`` on a real engine: who may, what it sets, and the file that others read."""
+"""``hold`` on a real engine: the lock, the options that it sets, and the published state."""
 
 from __future__ import annotations
 
@@ -34,12 +34,15 @@ if TYPE_CHECKING:
     from llmtop.operations.wiring import Wiring
 
 MOST_QUEUE = 4096
-RECENT = 20  # actions that others may read
+RECENT = 20  # number of published actions
 
 
 class HoldPlan(Struct, frozen=True):
-    """What was asked for. slo: as it was typed. batch, queue, budget: the operator's bounds; None:
-    any."""
+    """The request of the user. slo: as text. seconds: duration, None: until stopped.
+
+    batch, queue, budget: bounds for the limits, None: the defaults. detached: runs in the
+    background.
+    """
 
     name: str
     slo: str
@@ -52,7 +55,10 @@ class HoldPlan(Struct, frozen=True):
 
 
 class Prepared(Struct, frozen=True):
-    """What a hold would do to this engine. note: what an operator should know first."""
+    """What a hold would change on this engine. names: its options. own: the operator's values.
+
+    allowed: bounds. note: a warning for the operator, "" for none.
+    """
 
     names: Names
     own: LimitValues
@@ -69,11 +75,11 @@ class SessionChanger:
     async def change(
         self, wanted: Mapping[str, OptionValue], *, purpose: Purpose | None = None
     ) -> tuple[Change, ...]:
-        """See ``rank_limits.Changer``."""
+        """Change options; see ``rank_limits.Changer``."""
         return await self._session.change(wanted, purpose=purpose)
 
     async def values(self) -> Mapping[str, Sequence[OptionValue]]:
-        """See ``rank_limits.Changer``."""
+        """Read the values; see ``rank_limits.Changer``."""
         found = await self._session.read_options()
         if found.live is None:
             raise LlmtopError(found.why_not)
@@ -81,14 +87,14 @@ class SessionChanger:
 
 
 def _on_ranks(option: Option) -> tuple[OptionValue, ...]:
-    """What it is on each rank, or is about to be."""
+    """The value on each rank, or the pending one."""
     ranks = option.ranks or (RankValue(0, option.value, option.pending),)
     return tuple(one.value if one.pending is None else one.pending for one in ranks)
 
 
 def prepared(options: tuple[Option, ...], why_not: str, plan: HoldPlan) -> Prepared:
-    """What would be set. LlmtopError where neither limit can be set as the engine runs."""
-    options = tuple(o for o in options if type(o.value) is int)  # others could not be restored
+    """Find the options and bounds. LlmtopError when neither batch nor queue limit is live."""
+    options = tuple(o for o in options if type(o.value) is int)  # only these can be restored
     names = live_names(options)
     if not names.batch_limit and not names.queue_limit:
         raise LlmtopError(
@@ -110,7 +116,7 @@ def prepared(options: tuple[Option, ...], why_not: str, plan: HoldPlan) -> Prepa
     )
     note = ""
     if not names.queue_limit:
-        note = "this engine has no live queue limit: what comes too late cannot be refused"
+        note = "this engine has no live queue limit: requests cannot be refused under overload"
     elif not names.batch_limit:
         note = "the batch limit of this engine does not change live: only the queue is limited"
     return Prepared(names, own, Range(*batch, *queue, *budget), note)
@@ -119,8 +125,10 @@ def prepared(options: tuple[Option, ...], why_not: str, plan: HoldPlan) -> Prepa
 def _bounds(
     option: Option | None, asked: tuple[int, int] | None, usual: tuple[int, int], now: int
 ) -> tuple[int, int]:
-    """What may be set: within what was asked for, or the usual, as far as the engine takes it. An
-    option that does not change live stays as it is."""
+    """The bounds of a limit: the requested or default ones, within those of the engine.
+
+    option: None if it is not live; the bounds are then its current value.
+    """
     if option is None:
         return now, now
     least, most = asked or usual
@@ -140,9 +148,11 @@ async def hold(
     on_action: Callable[[Action], None] = lambda action: None,
     on_state: Callable[[HolderState], None] = lambda state: None,
 ) -> HoldReport | None:
-    """Hold an engine until ``stop`` is set or the time is over. None: it was not agreed to.
+    """Hold an engine until ``stop`` is set or the time is over.
 
-    LlmtopError where it cannot be held, or another holder is at work.
+    agree: asks for consent; without it the result is None. on_action: receives each action.
+    on_state: receives the state at each interval. Raises LlmtopError when the engine cannot be
+    held, or another process holds it.
     """
     endpoint = await wiring.endpoint(plan.name)
     session = wiring.session(endpoint)
@@ -163,7 +173,7 @@ async def hold(
             recent.append(action)
             on_action(action)
 
-        def beat(limits: Mapping[str, int], engaged: bool, words: str, actions: int) -> None:
+        def publish(limits: Mapping[str, int], engaged: bool, words: str, actions: int) -> None:
             state = HolderState(
                 os.getpid(),
                 wiring.who,
@@ -181,7 +191,7 @@ async def hold(
             lock.write(state)
             on_state(state)
 
-        beat(own, False, "", 0)
+        publish(own, False, "", 0)
         holder = Holder(
             inside,
             SessionChanger(session),
@@ -190,7 +200,7 @@ async def hold(
             ready.own,
             ready.allowed,
             on_action=act,
-            on_beat=beat,
+            on_beat=publish,
         )
         return await holder.run(stop, plan.seconds)
     finally:

@@ -1,5 +1,5 @@
-"""Holds one engine: reads its load, applies the controller's limits, and restores the operator's
-values in every case."""
+"""Holds one engine: reads its load, applies the controller's limits, and always restores the
+operator's values at the end."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from llmtop.slo_control.controller import Controller, Decision
 from llmtop.slo_control.limits import Goal, LimitValues, Range
 from llmtop.slo_control.pressure import PressureGauge
 
-BEAT_S = 0.4
-SILENT_S = 3.0  # without an answer: the operator's values return as soon as there is one
-CLOCK_S = 2.0  # by which the wall clock may move beside the monotonic one between two beats
-LOOK_EVERY = 5  # beats between two checks for changes by others
-CANNOT_S = 5.0
+BEAT_S = 0.4  # control interval
+SILENT_S = 3.0  # after this time without an answer, the next answer restores the operator's values
+CLOCK_S = 2.0  # a larger change of wall clock minus monotonic clock means that the clock was set
+CHECK_EVERY = 5  # intervals between two checks for changes by others
+CANNOT_S = 5.0  # time above the limits after which the hold reports that it cannot keep them
 RESTORE_TRIES, RESTORE_S = 10, 10.0
 RECOVERED, RESTARTED = "the engine answers again", "the engine was restarted"
 
 
 class Inside(Protocol):
-    """The part of ``introspection.EngineInside`` that is asked here."""
+    """The part of ``introspection.EngineInside`` that is used here."""
 
     async def steps(self, newest: int = ...) -> Steps:
-        """The steps since the call before."""
+        """The steps since the last call."""
 
     async def latencies(self) -> Latencies:
         """Cumulative latencies."""
 
 
 class HoldReport(Struct, frozen=True):
-    """What a hold did. refused: at the queue limit. restored: every option is the operator's
-    again. ended: why it ended, "" when its time was over or it was asked to. own: the operator's
-    values by name."""
+    """The result of a hold. refused: requests refused at the queue limit. restored: all options
+    have the operator's values again. ended: why it ended early, "" if it did not. not_restored:
+    values that are still different, by option name. own: the operator's values by option name."""
 
     seconds: float
     outcomes: Outcomes
@@ -59,19 +59,23 @@ class HoldReport(Struct, frozen=True):
 
     @property
     def goodput_per_s(self) -> float | None:
-        """Requests that ended in time, a second, at least."""
+        """A lower bound of the requests within the limits, per second."""
         if self.seconds <= 0:
             return None
         return max(0, self.outcomes.ended - self.outcomes.late) / self.seconds
 
 
 class Ended(Exception):
-    """The hold ends; its text says why."""
+    """The hold must end. The text is the reason."""
 
 
 class Holder:
-    """One hold. own: the operator's values by name. on_action: called with each action.
-    on_beat: after each beat, with the limits in force and how it stands."""
+    """One hold. own: the operator's values. allowed: bounds for the limits.
+
+    on_action: receives each action. on_beat: called after each interval with the limits by option
+    name, whether they differ from the operator's, a problem in words, and the number of actions.
+    wall: unix seconds. clock: monotonic seconds. beat_s: control interval, in seconds.
+    """
 
     def __init__(
         self,
@@ -83,7 +87,7 @@ class Holder:
         allowed: Range,
         *,
         on_action: Callable[[Action], None] = lambda action: None,
-        on_beat: Callable[[Mapping[str, int], bool, str, int], None] = lambda *told: None,
+        on_beat: Callable[[Mapping[str, int], bool, str, int], None] = lambda *args: None,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         beat_s: float = BEAT_S,
@@ -100,19 +104,21 @@ class Holder:
         self._ranks = 0
         self._answered = clock()
         self._silent = False
-        self._unheard = False  # on the beat before
+        self._missed = False  # no answer in the last interval
         self._failing = False
         self._beats = 0
         self._primed = False
         self._drift: float | None = None
-        self._owed = ""  # why the operator's values must return, until they are asked for
+        self._restore_reason = ""  # why the operator's values must return; "" after the request
 
     def _named(self, held: LimitValues) -> dict[str, int]:
         return self._names.of(asdict(held))
 
     async def run(self, stop: asyncio.Event, seconds: float | None = None) -> HoldReport:
-        """Hold until ``stop`` is set or the time is over. The operator's values are restored
-        however it ends, a cancellation included."""
+        """Hold until ``stop`` is set or ``seconds`` are over.
+
+        The operator's values are restored at the end, also after an error or a cancellation.
+        """
         began = self._clock()
         ended = ""
         try:
@@ -132,7 +138,7 @@ class Holder:
         return self.report(self._clock() - began, ended)
 
     def report(self, seconds: float, ended: str = "") -> HoldReport:
-        """What it did so far."""
+        """The result so far."""
         left = self._limits.left
         return HoldReport(
             seconds,
@@ -157,36 +163,36 @@ class Holder:
         self._answered = self._clock()
         silent, self._silent = self._silent, False
         disturbance = self._disturbance(found)
-        self._unheard = False
+        self._missed = False
         if disturbance:
-            await self._give_up(disturbance)
+            await self._reset(disturbance)
             return
-        if silent or self._owed:
+        if silent or self._restore_reason:
             self._forget()
-            await self._restore(self._owed or RECOVERED)  # the cause is an event already
+            await self._restore(self._restore_reason or RECOVERED)  # the cause was reported before
             return
-        if self._primed:  # the first answer holds steps of before
+        if self._primed:  # the first answer contains steps from before the hold
             self._refused += sum(step.refused or 0 for step in found.steps)
         self._primed = True
         self._gauge.add(found.steps)
-        if self._beats % LOOK_EVERY == 0:
-            await self._read_limits()
+        if self._beats % CHECK_EVERY == 0:
+            await self._check_limits()
         seen = self._gauge.read(self._wall(), self._watch.ttft_p95())
         if not seen:
             return
         decision = self._controller.decide(seen)
         if decision is not None:
-            await self._carry_out(decision)
-        self._say_whether_it_holds(seen[0].time)
+            await self._apply(decision)
+        self._report_failing(seen[0].time)
         self._on_beat(self._limits.held, self._controller.engaged, self._words, len(self._actions))
 
     def _disturbance(self, found: Steps) -> str:
-        """Why what was seen before says nothing of now; "" when it does."""
+        """Why earlier observations are no longer valid; "" when they are."""
         drift, before = self._wall() - self._clock(), self._ranks
         moved = self._drift is not None and abs(drift - self._drift) > CLOCK_S
         self._drift, self._ranks = drift, found.ranks
         new = found.restarted_ranks
-        if new and len(new) == found.ranks and (len(new) >= before or self._unheard):
+        if new and len(new) == found.ranks and (len(new) >= before or self._missed):
             return RESTARTED
         if found.ranks < before:
             return f"a rank is gone: {found.ranks} answer"
@@ -197,13 +203,13 @@ class Holder:
         return "the clock of this machine was set" if moved else ""
 
     def _unanswered(self, error: LlmtopError) -> None:
-        self._unheard = True
+        self._missed = True
         if not self._silent and self._clock() - self._answered > SILENT_S:
             self._silent = True
             self._note(f"the engine does not answer: {error.message}")
 
-    async def _give_up(self, why: str) -> None:
-        """Begin again from the operator's values."""
+    async def _reset(self, why: str) -> None:
+        """Start again from the operator's values."""
         if why == RESTARTED:
             with suppress(LlmtopError):
                 await self._limits.adopt()
@@ -216,47 +222,48 @@ class Holder:
             self._note(why)
 
     def _forget(self) -> None:
-        """What was seen before says nothing of now."""
+        """Drop all earlier observations."""
         self._gauge.clear()
         self._watch.forget()
         self._controller.forget(self._own)
 
-    async def _carry_out(self, decision: Decision) -> None:
-        # Do not overwrite a value that another user or program has just set.
-        await self._read_limits()
+    async def _apply(self, decision: Decision) -> None:
+        # First check, so that a value that another user or program has just set is kept.
+        await self._check_limits()
         try:
             await self._limits.set(self._named(decision.held), decision.why)
         except LlmtopError as error:
             self._unanswered(error)
-        # What the engine did not take, or rounded, is not what the controller wanted.
+        # The engine may have refused or rounded a value. The controller must know the real one.
         self._controller.held = self._names.held(self._limits.held, decision.held)
 
     async def _restore(self, why: str) -> bool:
-        """Put the operator's values back, or do it on the next beat; whether they are in force."""
-        self._owed = why
+        """Restore the operator's values, else again at the next interval. True: all in force."""
+        self._restore_reason = why
         try:
             done = await self._limits.set(self._limits.own, why)
         except LlmtopError:
             return False
-        self._owed = ""  # a rank that is silent gets them when it is back
+        self._restore_reason = ""  # a silent rank gets them when it answers again
         return done
 
     async def _restore_all(self, why: str) -> None:
-        """Put the operator's values back on all ranks, as far as these answer."""
+        """Restore the operator's values on all ranks that answer."""
         until = self._clock() + RESTORE_S
         for _ in range(RESTORE_TRIES):
             if await self._restore(why) or self._clock() > until:
                 return
             await asyncio.sleep(self._beat_s)
 
-    async def _read_limits(self) -> None:
-        """End when another user or program has changed an option: that value stays."""
+    async def _check_limits(self) -> None:
+        """Raise Ended when another user or program has changed an option. That value is kept."""
         with suppress(LlmtopError):
             found = await self._limits.read()
             if found:
                 raise Ended(found)
 
-    def _say_whether_it_holds(self, now: float) -> None:
+    def _report_failing(self, now: float) -> None:
+        """Record one event when the limits have been broken for CANNOT_S."""
         failing = self._controller.failing_for(now) > CANNOT_S
         if failing and not self._failing:
             self._note("cannot hold: no setting keeps the latency limits")

@@ -1,7 +1,7 @@
 """Ensures one holder per engine, and publishes its state.
 
-The holder locks ``hold.lock`` in the engine's folder; the kernel releases it when the holder exits.
-``hold.json``, mode 0600, contains the holder's identity and state.
+The holder locks ``hold.lock`` in the engine's folder. The kernel releases the lock when the holder
+exits. ``hold.json``, mode 0600, contains the holder's identity and state.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llmtop import LlmtopError
 from llmtop.engines.host.private_files import read_own, write_whole
 
 LOCK, FILE = "hold.lock", "hold.json"
-LIMIT = 64 * 1024
+LIMIT = 64 * 1024  # bytes
 
 
 class Action(Struct, frozen=True):
@@ -33,9 +33,12 @@ class Action(Struct, frozen=True):
 
 
 class HolderState(Struct, frozen=True):
-    """A holder as others see it. time: unix seconds of the last beat. limits: options in force by
-    name; own: the operator's values. engaged: the limits are not the operator's. words: how it
-    stands, "" when all is well. recent: the newest actions, oldest first."""
+    """The published state of a holder. since, time: unix seconds of its start and last update.
+
+    limits: values in force by option name. own: the operator's values. engaged: the limits differ
+    from the operator's. actions: their number. words: a problem, "" for none. recent: the newest
+    actions, oldest first.
+    """
 
     pid: int
     who: str
@@ -55,14 +58,14 @@ _decode = msgspec.json.Decoder(HolderState).decode
 
 
 class HolderLock:
-    """The right to hold the engine whose folder this is."""
+    """The exclusive lock to hold one engine. folder: of the engine."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._fd: int | None = None
 
     def take(self) -> None:
-        """Take it. LlmtopError when another process has it, or it cannot be had."""
+        """Take the lock. Raises LlmtopError when another process has it, or on an I/O error."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(self._folder / LOCK, flags, 0o600)
@@ -80,14 +83,14 @@ class HolderLock:
     def _taken(self) -> LlmtopError:
         found = _read(self._folder)
         if found is None:
-            return LlmtopError("another process holds this engine", "end it first")
+            return LlmtopError("another process holds this engine", "end that hold first")
         return LlmtopError(
-            f"{found.who} (pid {found.pid}) holds this engine already, for {found.slo}",
-            "end that one first: `llmtop hold` with its name and --stop",
+            f"{found.who} (pid {found.pid}) already holds this engine, for {found.slo}",
+            "end that hold first: `llmtop hold NAME --stop`",
         )
 
     def write(self, state: HolderState) -> None:
-        """Say how it stands. A full disk does not end a holder."""
+        """Publish the state. Errors are ignored: a full disk must not end a hold."""
         with contextlib.suppress(OSError):
             write_whole(self._folder / FILE, msgspec.json.encode(state))
 
@@ -101,7 +104,7 @@ class HolderLock:
 
 
 def holder_of(folder: Path) -> HolderState | None:
-    """The present holder of the engine, or None."""
+    """The current holder of the engine, or None. folder: of the engine."""
     found = _read(folder)
     if found is None or not _locked(folder):
         return None

@@ -1,4 +1,4 @@
-"""The options that forecast, hold and tune know, under each engine's own names."""
+"""The options that forecast, hold and tune use, by role and by each engine's names."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ DRAFTS = ("num_speculative_tokens", "speculative_num_draft_tokens", "max_draft_l
 ROLES = {"batch_limit": BATCH_LIMITS, "token_budget": TOKEN_BUDGETS, "queue_limit": QUEUE}
 PREFILL = ("long_prefill_token_threshold",)
 MEASURED = {"draft_tokens": DRAFTS, "prefill_threshold": PREFILL}
-"""Roles that ``tune`` measures and no forecast knows."""
+"""Roles that ``tune`` measures, because the forecast cannot predict them."""
 UNLIMITED = 1 << 20
 
 
 class Names(Struct, frozen=True):
-    """What an engine calls its batch limit, token budget, queue limit, draft length and prefill
-    threshold; "" where it has none that can be changed as it runs."""
+    """The engine's option names by role: batch limit, token budget, queue limit, draft length,
+    prefill threshold. "" if the engine has no such live option."""
 
     batch_limit: str = ""
     token_budget: str = ""
@@ -36,17 +36,17 @@ class Names(Struct, frozen=True):
     prefill_threshold: str = ""
 
     def of(self, settings: Mapping[str, int]) -> dict[str, int]:
-        """Settings by role as options by name."""
+        """Convert values by role into values by option name."""
         return {name: value for role, value in settings.items() if (name := getattr(self, role))}
 
     def held(self, values: Mapping[str, int], others: LimitValues) -> LimitValues:
-        """Options by name as the controller's limits; ``others`` where an option is not there."""
+        """Convert values by option name into limits; those of ``others`` for missing options."""
         found = {role: values[name] for role in ROLES if (name := getattr(self, role)) in values}
         return structs.replace(others, **found)
 
 
 def live_names(options: Iterable[Option]) -> Names:
-    """The names of what can be changed as the engine runs."""
+    """The names of the options that can be changed live now."""
     live = {o.name for o in options if o.applies is not Applies.RESTART and not o.obstacle}
     roles = {**ROLES, **MEASURED}
     found = {role: next((n for n in names if n in live), "") for role, names in roles.items()}
@@ -54,12 +54,12 @@ def live_names(options: Iterable[Option]) -> Names:
 
 
 def role_of(name: str) -> str:
-    """The role of an option; "" for one that a forecast does not know."""
+    """The role of an option; "" for an option that the forecast does not use."""
     return next((role for role, names in ROLES.items() if name in names), "")
 
 
 def settings_of(options: Sequence[Option], kv_tokens: int | None) -> Settings:
-    """What is in force; a limit that is not known is none."""
+    """The settings in force. An unknown limit counts as no limit."""
 
     def value(names: Sequence[str], otherwise: int) -> int:
         for option in options:
@@ -76,6 +76,6 @@ def settings_of(options: Sequence[Option], kv_tokens: int | None) -> Settings:
 
 
 def changed(settings: Settings, changes: Mapping[str, OptionValue]) -> Settings:
-    """The settings with options changed, by their names."""
+    """The settings with changed options, given by name. Options without a role are ignored."""
     known = {role_of(name): value for name, value in changes.items()}
     return structs.replace(settings, **{role: value for role, value in known.items() if role})

@@ -1,4 +1,4 @@
-"""How many requests were served in time, from an engine's own exact latencies."""
+"""Counts the requests within the limits, from an engine's own exact latencies."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from msgspec import Struct
 from llmtop.engines.core.latencies import Latencies, LatencyHistogram, bucket_bounds
 from llmtop.slo_control.limits import Goal
 
-RECENT = 2.0  # time scales
-LEAST = 5
+RECENT = 2.0  # default window of recent latencies, in time scales of the goal
+LEAST = 5  # observations that a window needs
 
 
 class Outcomes(Struct, frozen=True):
-    """Requests since the watch began. ended: that got their last token. late_ttft, late_tpot:
-    above the limit. late: at most so many broke a limit, for one may have broken both."""
+    """Counts of requests. accepted: those with a first token. ended: those with their last token.
+
+    late_ttft, late_tpot: those above the limit.
+    """
 
     accepted: int
     ended: int
@@ -24,13 +26,15 @@ class Outcomes(Struct, frozen=True):
 
     @property
     def late(self) -> int:
-        """At most so many."""
+        """Upper bound of the requests above a limit: one may be above both."""
         return self.late_ttft + self.late_tpot
 
 
 class LatencyWatch:
-    """Follows the latencies of one engine; a restart of the engine begins again and loses none.
-    recent_s: how long the last seconds are; None: two time scales of the goal."""
+    """Counts the latencies of one engine; counts survive restarts of the engine.
+
+    recent_s: window of recent latencies, in seconds; None: RECENT time scales of the goal.
+    """
 
     def __init__(self, goal: Goal, recent_s: float | None = None) -> None:
         self._goal = goal
@@ -38,10 +42,10 @@ class LatencyWatch:
         self._first: Latencies | None = None
         self._last: Latencies | None = None
         self._recent: deque[Latencies] = deque()
-        self._before = Outcomes(0, 0, 0, 0)  # of engines that were restarted since
+        self._before = Outcomes(0, 0, 0, 0)  # counts before the last restart
 
     def add(self, found: Latencies) -> None:
-        """One reading."""
+        """Add a reading of cumulative latencies."""
         if self._first is None or found.boots != self._first.boots:
             self._before = self.outcomes()
             self._first = found
@@ -52,26 +56,25 @@ class LatencyWatch:
             self._recent.popleft()
 
     def forget(self) -> None:
-        """Readings so far are no part of the last seconds: the clock was set, or it was silent."""
+        """Drop the window, after the clock was set or the engine was silent."""
         self._recent.clear()
 
     def ttft_p95(self) -> float | None:
-        """Of the first tokens of the last seconds; None for too few."""
-        window = self._last_seconds("ttft")
+        """TTFT p95 in the window, in seconds; None for too few requests."""
+        window = self._window("ttft")
         return window.quantile(0.95) if window is not None else None
 
     def slow_share(self) -> float | None:
-        """Of the requests that ended in the last seconds: above the limit of TPOT. None for too
-        few."""
-        window = self._last_seconds("tpot")
+        """The share of requests in the window above the TPOT limit; None for too few requests."""
+        window = self._window("tpot")
         return above(window, self._goal.tpot_s) / window.count if window is not None else None
 
-    def _last_seconds(self, name: str) -> LatencyHistogram | None:
+    def _window(self, name: str) -> LatencyHistogram | None:
         window = _since(self._recent[-1], self._recent[0], name) if self._recent else None
         return window if window is not None and window.count >= LEAST else None
 
     def outcomes(self) -> Outcomes:
-        """Since the watch began."""
+        """The counts since the first reading."""
         before = self._before
         if self._first is None or self._last is None:
             return before
@@ -93,7 +96,7 @@ def _since(now: Latencies, then: Latencies, name: str) -> LatencyHistogram | Non
 
 
 def above(found: LatencyHistogram | None, limit: float | None) -> int:
-    """Observations above a limit, to within a bucket."""
+    """The number of observations above a limit (seconds), with the precision of a bucket."""
     if found is None or limit is None:
         return 0
     return sum(n for index, n in found.buckets.items() if bucket_bounds(index)[0] > limit)

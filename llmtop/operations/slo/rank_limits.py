@@ -1,4 +1,4 @@
-"""The options that a hold sets, on each rank of its engine: what is in force, and where not yet."""
+"""Keeps the options that a hold sets equal on all ranks of an engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmtop.engines.state.temporary_changes import Purpose
 
 
 class Changer(Protocol):
-    """The part of an ``EngineSession`` that is asked here. LlmtopError where no rank answers."""
+    """The part of an ``EngineSession`` that is used here. LlmtopError when no rank answers."""
 
     async def change(
         self, wanted: Mapping[str, OptionValue], *, purpose: Purpose | None = None
@@ -18,16 +18,18 @@ class Changer(Protocol):
         """Ask all ranks for changes."""
 
     async def values(self) -> Mapping[str, Sequence[OptionValue]]:
-        """Options by name: the value on each rank, or the one that it is about to have. None: that
-        rank does not answer."""
+        """By option name: the value, or the pending one, on each rank. None: it does not answer."""
 
 
 class RankLimits:
-    """One value of each option for all ranks. A rank that was restarted, was silent or refused may
-    have another one; then the value is asked for again until every rank has it.
+    """Sets one value of each option on all ranks.
 
-    own: the operator's values. on_change: called with option, value before and after, and why.
-    on_note: called with what cannot be set, and why, once for each reason.
+    A rank that was restarted, silent or refused a change may have another value. The value is then
+    set again until all ranks have it.
+
+    own: the operator's values. held: the values that were set last. on_change: receives option, old
+    and new value, and reason. on_note: receives a message about a value that cannot be set, once
+    for each reason.
     """
 
     def __init__(
@@ -38,16 +40,17 @@ class RankLimits:
         on_note: Callable[[str], None],
     ) -> None:
         self.own = dict(own)
-        self.held = dict(own)  # asked for last, and in force on the ranks that took it
+        self.held = dict(own)
         self._changer = changer
         self._on_change, self._on_note = on_change, on_note
-        self._uneven: set[str] = set()  # a rank may have another value of these than ``held``
-        self._strays: dict[str, set[int]] = {}  # values of ours that a rank may have, or take late
-        self._said: set[tuple[str, str | None]] = set()
+        self._uneven: set[str] = set()  # options of which a rank may have another value than held
+        # Values that this hold has set earlier, and that a rank may still have or apply late.
+        self._strays: dict[str, set[int]] = {}
+        self._noted: set[tuple[str, str | None]] = set()
 
     @property
     def left(self) -> dict[str, int]:
-        """Options that are not the operator's on some rank, with the value there."""
+        """Options that do not have the operator's value on some rank, with the value there."""
         left = {n: value for n, value in self.held.items() if value != self.own[n]}
         for name in self._uneven - left.keys():
             others = self._strays.get(name, set()) - {self.own[name]}
@@ -55,11 +58,11 @@ class RankLimits:
         return left
 
     def doubt(self) -> None:
-        """A rank may have come with values of its own."""
+        """Check all values again: a new or restarted rank may have others."""
         self._uneven |= self.held.keys()
 
     async def adopt(self) -> None:
-        """The values that are in force now are the operator's. LlmtopError without an answer."""
+        """Take the values in force as the operator's. LlmtopError when no rank answers."""
         values = await self._changer.values()
         for name in self.own:
             known = _known(values.get(name, ()))
@@ -69,7 +72,10 @@ class RankLimits:
         self.doubt()
 
     async def set(self, wanted: Mapping[str, int], why: str) -> bool:
-        """Ask for what is not in force on every rank; whether it is now."""
+        """Set the values that are not in force on all ranks. Returns whether all are in force now.
+
+        why: reason for the list of actions. Raises LlmtopError when no rank answers.
+        """
         ask = {name: value for name, value in wanted.items() if value != self.held[name]}
         doubted = self._uneven & wanted.keys() - ask.keys()
         if doubted:
@@ -90,8 +96,10 @@ class RankLimits:
         return not self._uneven and all(self.held[n] == value for n, value in wanted.items())
 
     async def read(self) -> str:
-        """See what is in force, and ask again where it is not. A value set by others stays and
-        is the answer; "" for nothing."""
+        """Read the values in force, and set them again on ranks with other ones.
+
+        Returns a message if another user or program has set a value, which is kept; else "".
+        """
         values = await self._changer.values()
         for name, value in self.held.items():
             found = values.get(name, ())
@@ -99,7 +107,7 @@ class RankLimits:
             if not known:
                 continue
             if value not in known and not set(known) <= self._strays.get(name, set()):
-                self.held[name] = self.own[name]  # it is not ours to put back
+                self.held[name] = self.own[name]  # the other program's value must not be replaced
                 self._uneven.discard(name)
                 return f"another user or program has set {name} to {min(known)}"
             if any(other != value for other in found):
@@ -119,23 +127,23 @@ class RankLimits:
             if name not in uneven:
                 self._uneven.discard(name)
             return
-        # What is not yet in force has no value; an engine may round it.
+        # The engine may round a value. A pending change has no value yet.
         after = change.after if isinstance(change.after, int) else asked
         self.held[name] = after
         self._strays[name] |= {before, after}
         if change.outcome is not Outcome.PARTIAL:
             self._uneven.discard(name)
-            self._said = {one for one in self._said if one[0] != name}
+            self._noted = {one for one in self._noted if one[0] != name}
         elif any(part.outcome is Outcome.REFUSED for part in change.ranks):
-            # That a rank is silent is an event of its own.
+            # Only for a refusal: a silent rank is reported elsewhere.
             self._note(change, f"{name} is not the same on all ranks")
         if after != before:
             self._on_change(name, before, after, why)
 
     def _note(self, change: Change, words: str) -> None:
-        said = change.option, change.reason
-        if said not in self._said:
-            self._said.add(said)
+        key = change.option, change.reason
+        if key not in self._noted:
+            self._noted.add(key)
             self._on_note(f"{words}: {change.reason}")
 
 

@@ -1,4 +1,5 @@
-"""Which settings ``tune`` measures: the best of a grid by the forecast, and some beside."""
+"""Chooses the settings that ``tune`` measures: the best of a grid by the forecast, and some that
+the forecast cannot predict."""
 
 from __future__ import annotations
 
@@ -15,14 +16,16 @@ from llmtop.operations.slo.fitted_engine import FittedEngine
 from llmtop.operations.slo.limits import ROLES
 from llmtop.slo_control.candidates import Settings, grid, narrowed, unforecast_variants
 
-FEW_DRAWS, DRAWS = 2, 8  # of each candidate of the grid, and of the most promising
-LOOKED_AT = 16
-WARM_S = 2.0
+FEW_DRAWS, DRAWS = 2, 8  # simulated draws for each candidate, and for the most promising ones
+PROMISING = 16  # candidates with DRAWS
+WARM_S = 2.0  # longest warm-up
 
 
 class Chosen(Struct, frozen=True):
-    """The candidates that are measured, and their goodput by the forecast where it has one, by
-    their place in the search. tried: how many settings the forecast looked at."""
+    """The candidates to measure. expected: goodput by the forecast, by position in the search.
+
+    tried: number of settings that were simulated.
+    """
 
     settings: list[Settings]
     expected: Mapping[int, float]
@@ -38,20 +41,22 @@ def choose(
     run_s: float | None = None,
     run: Callable[..., Run] = simulate,
 ) -> Chosen:
-    """The candidates: the best of a grid by the forecast, then what only a measurement knows.
+    """Choose candidates: the best of a grid by the forecast, then some that it cannot predict.
 
-    run_s: each run begins at an idle engine and takes so long; None: under traffic. run: makes one
-    draw; may raise to end it."""
+    own: the operator's settings by role. most: highest values by role. known, load: None: no
+    forecast. run_s: length of a run, in seconds, that starts at an idle engine; None: under real
+    traffic. run: simulates one draw; it may raise to cancel the forecast.
+    """
     limited = {role: value for role, value in own.items() if role in ROLES}
     other = {role: value for role, value in own.items() if role not in ROLES}
     candidates = grid(limited, list(limited)) if limited else []
     expected = expected_of(known, limits, candidates, load, run_s, run)
     best = narrowed(candidates, expected)
     values = {}
-    for place, one in enumerate(best, start=1):
+    for position, one in enumerate(best, start=1):
         value = expected[candidates.index(one)]
         if value is not None:
-            values[place] = value
+            values[position] = value
     settings: list[Settings] = [{**one, **other} for one in best]
     prompt = load.prompt.mean if load is not None else None
     settings += unforecast_variants(settings[0] if settings else own, own, most, prompt)
@@ -66,14 +71,16 @@ def expected_of(
     run_s: float | None = None,
     run: Callable[..., Run] = simulate,
 ) -> list[float | None]:
-    """The goodput of each candidate by the forecast; None where there is none. A few draws of each
-    show which are worth more draws."""
+    """The goodput of each candidate by the forecast; None without a forecast.
+
+    FEW_DRAWS of each candidate select those that get DRAWS. The others count as 0.
+    """
     if known is None or load is None:
         return [None] * len(candidates)
     first = [_goodput(known, limits, one, load, run_s, FEW_DRAWS, run) for one in candidates]
     order = sorted(range(len(first)), key=lambda i: -(first[i] or 0.0))
     found: list[float | None] = [None if one is None else 0.0 for one in first]
-    for index in order[:LOOKED_AT]:
+    for index in order[:PROMISING]:
         if first[index] is not None:
             found[index] = _goodput(known, limits, candidates[index], load, run_s, DRAWS, run)
     return found
@@ -96,11 +103,11 @@ def _goodput(
     answer = ask(known.fit, known.front_end, question, draws=draws, run=run)
     if answer.drawn is None or "goodput_per_s" not in answer.expected:
         return None
-    # The mean, not the middle: near a limit some runs serve far less than the others.
+    # The mean, not the median: near a limit some runs serve far fewer requests than others.
     known_good = [one.goodput_per_s for one in answer.drawn.draws if one.goodput_per_s is not None]
     return fmean(known_good) * known.ranks
 
 
 def warm_of(run_s: float) -> float:
-    """How much of a run is not counted: its batch is not full yet."""
+    """The warm-up of a run, in seconds. It is not counted, because the batch is not full yet."""
     return min(WARM_S, run_s / 4)

@@ -1,4 +1,5 @@
-"""What a tune changes, what of it is in force, what it makes of a run, and its launch line."""
+"""Parts of a tune: the options it changes, the values in force, the goodput of a run, and the
+launch command."""
 
 from __future__ import annotations
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
 
 def own_settings(options: Sequence[Option], roles: Sequence[str]) -> tuple[dict[str, int], Names]:
-    """The operator's settings by role, and the names of what may change; none where nothing of it
-    changes as the engine runs."""
+    """The current settings by role, and the names of the options that may change.
+
+    Empty when none of the roles is a live option.
+    """
     live, settings = live_names(options), settings_of(options, None)
     names = Names(**{role: getattr(live, role) for role in roles})
     found = {role: getattr(settings, role) for role in ROLES if getattr(names, role)}
@@ -35,7 +38,7 @@ def own_settings(options: Sequence[Option], roles: Sequence[str]) -> tuple[dict[
 
 
 def most_of(options: Iterable[Option], names: Names) -> dict[str, int]:
-    """The highest value of each role that only a measurement knows."""
+    """The highest allowed value of each role that the forecast cannot predict."""
     found = {}
     for option in options:
         for role in MEASURED:
@@ -45,15 +48,17 @@ def most_of(options: Iterable[Option], names: Names) -> dict[str, int]:
 
 
 LONGEST_RUN_S = 30.0
-"""A first run is not made longer than that by itself."""
+"""Longest run to which a first run is extended automatically."""
 MOST_DRAIN_S = 20.0
-RESTORE_S = 2.0  # estimated time to put the options back
-CLIENT_S = 0.5  # by which this client may see an answer later
+RESTORE_S = 2.0  # estimated time to restore the options
+CLIENT_S = 0.5  # delay with which this client may receive an answer
 
 
 def drain_s(slo: Slo, prompts: Prompts) -> float:
-    """How long to wait for answers after the last request was sent: those that take longer than
-    the limits allow are late, however long one waits."""
+    """How long to wait for answers after the last request was sent, in seconds.
+
+    After the time that the limits allow for the longest answer, all that are missing are late.
+    """
     longest = prompts.output_tokens
     if slo.e2e is not None:
         decided = slo.e2e
@@ -73,10 +78,10 @@ def drain_s(slo: Slo, prompts: Prompts) -> float:
 def in_time(
     records: Iterable[RequestRecord], slo: Slo, since: float, end: float, *, is_open: bool
 ) -> Measured:
-    """The goodput of the requests that were due between two moments of the load's clock.
+    """The goodput of the requests with a scheduled time from ``since`` to ``end``.
 
-    is_open: new requests came whether the earlier ones had ended or not. Such a run has settled
-    when half of its requests took less than half of it.
+    Both are times of the load's clock, in seconds. is_open: the load is an open loop. Such a run
+    has settled if the median latency is at most half of its length.
     """
     counted = [record for record in records if since <= record.intended <= end]
     good = sum(slo.met(record) for record in counted)
@@ -87,44 +92,49 @@ def in_time(
 
 
 def next_length(first: Measured, seconds: float) -> float | None:
-    """Seconds of a longer first run. None where this one tells enough: requests were late in it, or
-    it would have shown a queue that grows."""
+    """The length of a longer first run, in seconds; None if this one is long enough.
+
+    It is, if requests were late in it, or if a growing queue would have been visible.
+    """
     if first.settled or first.share < ALL_IN_TIME or seconds >= LONGEST_RUN_S:
         return None
     return min(2 * seconds, LONGEST_RUN_S)
 
 
 class TimeLimit:
-    """The time that a whole tune may take. most_s: seconds; None: no limit."""
+    """The time limit of a tune. most_s: seconds; None: no limit."""
 
     def __init__(self, most_s: float | None) -> None:
         self._most_s = most_s
         self._took: dict[int, float] = {}  # seconds of the newest run, by candidate
 
     def took(self, index: int, seconds: float) -> None:
-        """A run of a candidate has taken so long."""
+        """Record how long a run of a candidate took."""
         self._took[index] = seconds
 
     def fits(self, index: int, spent: float, runs: int) -> bool:
-        """Whether a run of a candidate still ends in time, with the options put back.
+        """Whether there is time for a run of a candidate and the restore.
 
-        spent: seconds since the tune began. runs: that have ended.
+        spent: seconds since the tune began. runs: number of runs that have ended.
         """
         usual = max(self._took.values(), default=spent / max(1, runs))
         return self.has(spent, self._took.get(index, usual))
 
     def has(self, spent: float, seconds: float) -> bool:
-        """Whether there is time for so many seconds more, and to put the options back."""
+        """Whether there is time for ``seconds`` more and the restore."""
         return self._most_s is None or spent + seconds + RESTORE_S <= self._most_s
 
     def left(self, spent: float, expected: float) -> float:
-        """Seconds that are still to come, where so many are expected."""
+        """The remaining time, in seconds: ``expected``, cut at the limit."""
         return expected if self._most_s is None else min(expected, max(0.0, self._most_s - spent))
 
 
 class InForce:
-    """What to ask for, so that settings come into force; what was asked and not answered counts as
-    not known, and is asked for again. own: the operator's values by option name."""
+    """Tracks which values are in force, and which options must change.
+
+    A change without an answer makes the value unknown, so that it is set again. own: the operator's
+    values by option name.
+    """
 
     def __init__(self, own: Mapping[str, int]) -> None:
         self.own = dict(own)
@@ -137,14 +147,16 @@ class InForce:
         return self._known == self.own
 
     def ask(self, settings: Mapping[str, int]) -> dict[str, int]:
-        """The options that must change. Their values are not known until ``answered``."""
+        """The options that must change. Their values are unknown until ``answered``."""
         asked = {name: value for name, value in settings.items() if self._known[name] != value}
         self._known |= dict.fromkeys(asked)
         return asked
 
     def answered(self, asked: Mapping[str, int], changes: Iterable[Change]) -> None:
-        """What the engine answered. LlmtopError for the first option that it did not take; a part
-        of the engine may have taken it, so its value stays unknown."""
+        """Process the engine's answer. Raises LlmtopError for the first option that failed.
+
+        Its value stays unknown, because some ranks may have accepted it.
+        """
         failed = None
         for change in changes:
             if not change.failed:
@@ -159,7 +171,7 @@ class InForce:
 
 
 def launch_line(endpoint: Endpoint, settings: Mapping[str, int]) -> str:
-    """The command that launches the engine with these settings; "" where no flag has them."""
+    """The command that launches the engine with these settings; "" when no flag sets them."""
     import shlex
 
     from llmtop.engines.host.redaction import redact

@@ -1,4 +1,5 @@
-"""``tune`` on a real engine: applies settings, measures each, and restores the operator's."""
+"""``tune`` on a real engine: applies settings, measures each, and restores the operator's
+settings."""
 
 from __future__ import annotations
 
@@ -16,23 +17,25 @@ from llmtop.operations.slo.limits import Names
 from llmtop.operations.slo.tune_runs import InForce, TimeLimit
 from llmtop.slo_control.search import Measured, Result, Search, Settings
 
-TRIES = 3  # to restore the options
+TRIES = 3  # attempts to restore the options
 
 
 class Setter(Protocol):
     """Changes options, and waits until they are in force."""
 
     def __call__(self, wanted: Mapping[str, int], purpose: Purpose) -> tuple[Change, ...]:
-        """Ask for changes. LlmtopError where the engine does not answer."""
+        """Change options. Raises LlmtopError when the engine does not answer."""
 
 
 class Meter(Protocol):
-    """Measures what is in force."""
+    """Measures the settings in force."""
 
     def __call__(self, *, own: bool, arrivals: int) -> Measured | None:
-        """One run; None: it broke the SLO so far that it was ended at once. own: the operator's
-        own settings are in force, which are never taken back. arrivals: runs with the same number
-        are compared, so they are to meet the same arrivals where that can be chosen."""
+        """Run once. Returns None if the run broke the SLO so clearly that it was stopped at once.
+
+        own: the operator's settings are in force; they are never stopped. arrivals: runs with the
+        same number are compared, and get the same arrivals if the meter can choose them.
+        """
 
 
 class Tried(Struct, frozen=True):
@@ -44,14 +47,15 @@ class Tried(Struct, frozen=True):
 
     @property
     def goodput_per_s(self) -> tuple[float, ...]:
-        """Of each run."""
+        """The goodput of each run, in requests per second."""
         return tuple(run.goodput_per_s for run in self.measured)
 
 
 class TuneReport(Struct, frozen=True):
-    """What was found. own: the operator's settings by option name. result: None where it was ended
-    before anything was decided. seconds, runs: with the first run. restored: the operator's
-    settings are in force again. time_up: it ended because no time was left for another run."""
+    """The result of a tune. own: the operator's settings by option name. result: None if it ended
+    before a decision. seconds, runs: including the first run. restored: the operator's settings are
+    in force again. stopped: by Ctrl+C. settings: the best ones by option name. time_up: it ended
+    because no time was left for another run."""
 
     own: Mapping[str, int]
     result: Result | None
@@ -65,12 +69,15 @@ class TuneReport(Struct, frozen=True):
 
 
 class Tuner:
-    """Runs a search to its end. expected: goodput by candidate, without the operator's own.
-    began, runs: when it began, and how many runs the search has already, where a first one came
-    before it. on_run: called before each run with its number, about how many are left, and its
-    settings. recover: called when a candidate was given up and the operator's settings are in force
-    again. restoring: entered while they are put back at the end; may hold signals back. limit: no
-    run begins that would end later; then what was measured decides."""
+    """Runs a search to its end.
+
+    expected: goodput by candidate, without the operator's settings. began, runs: start time and
+    number of runs, if a first run came before the search. on_run: called before each run with its
+    number, the approximate number of runs left, and its settings. on_result: called after it.
+    recover: called when a candidate was stopped and the operator's settings are in force again.
+    restoring: context of the restore at the end; it may delay signals. limit: a run that would end
+    later is not started, and the measurements so far decide.
+    """
 
     def __init__(
         self,
@@ -82,8 +89,8 @@ class Tuner:
         expected: Mapping[int, float] | None = None,
         began: float | None = None,
         runs: int = 0,
-        on_run: Callable[[int, int, Mapping[str, int]], None] = lambda *told: None,
-        on_result: Callable[[Mapping[str, int], Measured | None], None] = lambda *told: None,
+        on_run: Callable[[int, int, Mapping[str, int]], None] = lambda *args: None,
+        on_result: Callable[[Mapping[str, int], Measured | None], None] = lambda *args: None,
         recover: Callable[[], None] = lambda: None,
         restoring: Callable[[], AbstractContextManager[None]] = nullcontext,
         limit: TimeLimit | None = None,
@@ -98,7 +105,10 @@ class Tuner:
         self._in_force = InForce(self._own)
 
     def run(self) -> TuneReport:
-        """Measure until it is decided. The operator's values are restored however it ends."""
+        """Measure until there is a decision. The operator's settings are always restored.
+
+        Raises LlmtopError when a change is refused or the engine does not answer.
+        """
         began = self._clock() if self._began is None else self._began
         runs, stopped, time_up = self._runs, False, False
         try:
@@ -143,9 +153,9 @@ class Tuner:
 
     def _restore(self) -> None:
         with (
-            suppress(KeyboardInterrupt),
+            suppress(KeyboardInterrupt),  # the tune has ended, so there is nothing to interrupt
             self._restoring(),
-        ):  # it has ended: nothing is left to stop
+        ):
             for _ in range(TRIES):
                 with suppress(LlmtopError):
                     self._put(self._own)

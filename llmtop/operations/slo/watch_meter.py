@@ -1,4 +1,4 @@
-"""Measures a candidate of ``tune`` under the real traffic, and drops it when it breaks the SLO."""
+"""Measures a candidate of ``tune`` under real traffic, and stops it when it breaks the SLO."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from llmtop.slo_control.search import Measured
 from llmtop.slo_control.slo_guard import SloGuard
 
 BEAT_S = 0.4
-RECENT_S = 2.0  # requests that ended so long ago say how slow it is now
-LEAST_STEPS = 8  # of the slowest that keep the limit, in the window of what is seen at once
-MAY_MISS = 0.1  # of the requests: own settings keep a limit that no more of them break
+RECENT_S = 2.0  # window of requests that show how slow the engine is now
+LEAST_STEPS = 8  # the gauge's window has room for this many steps at the TPOT limit
+MAY_MISS = 0.1  # share of requests above a limit up to which own settings count as keeping it
 MOST_RECOVERY_S = 30.0
 
 
 class Inside(Protocol):
-    """What is read of an engine."""
+    """The part of ``introspection.EngineInside`` that is used here."""
 
     async def steps(self) -> Steps:
-        """The new steps."""
+        """The steps since the last call."""
 
     async def latencies(self) -> Latencies:
         """Cumulative latencies."""
 
 
 class WatchMeter:
-    """One run under real traffic, by the engine's own exact latencies.
+    """Measures runs under real traffic, by the engine's own exact latencies.
 
-    A candidate is given up when it breaks a limit that the operator's own settings keep. Where
-    those break it too, the queue that they left is no fault of the candidate.
+    A candidate is stopped when it breaks a limit that the operator's own settings keep. If those
+    break the limit too, their queue would make any candidate break it. seconds: length of a run.
     """
 
     def __init__(
@@ -57,25 +57,25 @@ class WatchMeter:
         self._kept = Goal(None, None)  # the limits that own settings keep
 
     async def measure(self, *, own: bool) -> Measured | None:
-        """One run; None: the candidate was given up. See ``tuner.Meter``."""
+        """Run once; None if the candidate was stopped. See ``tuner.Meter``."""
         goal = self._goal
-        eyes, counted = Eyes(self._inside, goal, self._wall), LatencyWatch(goal)
+        reader, counted = EngineReader(self._inside, goal, self._wall), LatencyWatch(goal)
         guard = SloGuard(self._kept)
-        alone = [SloGuard(Goal(goal.ttft_s, None)), SloGuard(Goal(None, goal.tpot_s))]
+        guards = [SloGuard(Goal(goal.ttft_s, None)), SloGuard(Goal(None, goal.tpot_s))]
         broke = [False, False]
         began = self._clock()
         since = began + warm_of(self._seconds)
         refused = 0
-        await eyes.open()
+        await reader.open()
         while (now := self._clock()) - began < self._seconds:
-            seen = await eyes.read()
+            seen = await reader.read()
             if now >= since:
                 counted.add(seen.latencies)
                 refused += seen.refused
             if not own and guard.broken(now, seen.ranks, seen.slow_share):
                 return None
-            for place, one in enumerate(alone):
-                broke[place] |= one.broken(now, seen.ranks, seen.slow_share)
+            for index, one in enumerate(guards):
+                broke[index] |= one.broken(now, seen.ranks, seen.slow_share)
             await self._sleep(BEAT_S)
         found = counted.outcomes()
         good = max(0, found.ended - found.late)
@@ -88,19 +88,22 @@ class WatchMeter:
         return Measured(good / max(self._clock() - since, BEAT_S), share, asked)
 
     async def recover(self) -> None:
-        """Wait until own settings, which are in force, keep again what they kept."""
-        eyes, guard = Eyes(self._inside, self._goal, self._wall), SloGuard(self._kept)
+        """Wait until the own settings, which are in force, keep their limits again.
+
+        It waits at most MOST_RECOVERY_S.
+        """
+        reader, guard = EngineReader(self._inside, self._goal, self._wall), SloGuard(self._kept)
         began = quiet = self._clock()
-        await eyes.open()
+        await reader.open()
         while (now := self._clock()) - quiet < RECENT_S and now - began < MOST_RECOVERY_S:
             await self._sleep(BEAT_S)
-            seen = await eyes.read()
+            seen = await reader.read()
             if guard.breaks(seen.ranks, seen.slow_share):
                 quiet = self._clock()
 
 
-class Seen(Struct, frozen=True):
-    """One look. refused: since the look before. slow_share: see ``SloGuard``."""
+class Reading(Struct, frozen=True):
+    """One reading. refused: requests since the last reading. slow_share: see ``SloGuard``."""
 
     latencies: Latencies
     ranks: list[Pressure]
@@ -108,8 +111,8 @@ class Seen(Struct, frozen=True):
     refused: int
 
 
-class Eyes:
-    """Looks at an engine; what came before ``open`` does not count."""
+class EngineReader:
+    """Reads the pressure and the latencies of an engine since ``open``."""
 
     def __init__(self, inside: Inside, goal: Goal, wall: Callable[[], float]) -> None:
         self._inside, self._wall = inside, wall
@@ -117,15 +120,15 @@ class Eyes:
         self._gauge = PressureGauge(max(SHORT_S, LEAST_STEPS * (goal.tpot_s or 0.0)))
 
     async def open(self) -> None:
-        """Forget the steps so far."""
+        """Skip the steps so far."""
         await self._inside.steps()
 
-    async def read(self) -> Seen:
-        """What is there now."""
+    async def read(self) -> Reading:
+        """Read the current state."""
         latencies = await self._inside.latencies()
         steps = (await self._inside.steps()).steps
         self._recent.add(latencies)
         self._gauge.add(steps)
         ranks = self._gauge.read(self._wall(), self._recent.ttft_p95())
         refused = sum(step.refused or 0 for step in steps)
-        return Seen(latencies, ranks, self._recent.slow_share(), refused)
+        return Reading(latencies, ranks, self._recent.slow_share(), refused)

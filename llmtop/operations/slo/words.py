@@ -1,4 +1,4 @@
-"""A forecast in words and rows, for the command line and the screen."""
+"""Formats forecasts, tunes and holds as text, for the command line and the screen."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROLES = {"batch_limit": "batch limit", "token_budget": "token budget", "queue_li
 
 
 def forecast_lines(found: Forecast) -> list[str]:
-    """A forecast as a person reads it."""
+    """A forecast as lines of text; empty without an answer."""
     known, answer, now = found.known, found.answer, found.now
     if known is None or answer is None or now is None or found.load is None:
         return []
@@ -61,13 +61,13 @@ def forecast_lines(found: Forecast) -> list[str]:
         cells = (cell.ljust(size) for cell, size in zip(row, widths, strict=True))
         lines.append("  " + "  ".join(cells).rstrip())
     if answer.on_the_edge:
-        lines.append("  on the edge: a small difference of the engine decides how many are in time")
+        lines.append("  on the edge: small changes of the engine decide how many are in time")
     lines += knee_lines(found)
     return lines
 
 
 def ranged(found: Interval | None, words: Words) -> str:
-    """``6.6k (6.3k to 7.0k)``."""
+    """Format an interval: ``6.6k (6.3k to 7.0k)``. words: formats one value."""
     if found is None:
         return "--"
     middle, low, high = words(found.value), words(found.low), words(found.high)
@@ -75,7 +75,7 @@ def ranged(found: Interval | None, words: Words) -> str:
 
 
 def load_words(load: Load) -> str:
-    """The load in a line."""
+    """Format a load as a line."""
     unit = "requests/s" if load.loop == "open" else "streams"
     level = f"{rate(load.level)} {unit}"
     words = f"{level}, prompts of {load.prompt.mean:,.0f} and answers of {load.output.mean:,.0f}"
@@ -84,14 +84,14 @@ def load_words(load: Load) -> str:
 
 
 def settings_words(settings: Mapping[str, int]) -> str:
-    """The settings in a line; a limit that is none is left out."""
+    """Format settings as a line, without limits that are off."""
     limits = {role: value for role, value in settings.items() if 0 < value < UNLIMITED}
     parts = [f"{ROLES[role]} {value:,}" for role, value in limits.items()]
     return ", ".join(parts) or "no limits"
 
 
 def knee_lines(found: Forecast) -> list[str]:
-    """Where the knee is, or why that is not said."""
+    """The knee in a line, or why it is unknown; empty if it was not asked for."""
     knee = found.knee
     if knee is None:
         return []
@@ -112,7 +112,7 @@ def _claim(word: str | None) -> str:
 
 
 def tune_sentence(name: str, slo: str, report: TuneReport) -> str:
-    """The verdict of a tune in a sentence."""
+    """The verdict of a tune as a sentence."""
     result = report.result
     if result is None:
         return f"{name}: nothing was decided"
@@ -138,7 +138,7 @@ def tune_sentence(name: str, slo: str, report: TuneReport) -> str:
 
 
 def hold_sentence(name: str, slo: str, report: HoldReport) -> str:
-    """What a hold did, in a sentence."""
+    """The result of a hold as a sentence."""
     outcomes = report.outcomes
     late = outcomes.late / outcomes.ended if outcomes.ended else None
     return (
