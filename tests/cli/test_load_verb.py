@@ -224,8 +224,8 @@ def test_a_search_and_a_comparison_are_held_to_what_may_be_open(
     monkeypatch.setattr(
         "llmtop.loadgen.client.file_limit.most_streams", lambda workers: 32 * workers
     )
-    assert load_target.held_to(64, 2) is None and capsys.readouterr().err == ""
-    assert load_target.held_to(1024, 2) == 64
+    assert load_target.limit_streams(64, 2) is None and capsys.readouterr().err == ""
+    assert load_target.limit_streams(1024, 2) == 64
     assert "limited to 64 of 1,024 streams" in capsys.readouterr().err
 
 

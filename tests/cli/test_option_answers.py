@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from llmtop.cli.options.changes import entry as change_entry
-from llmtop.cli.options.changes import say
+from llmtop.cli.options.changes import print_change
 from llmtop.cli.options.options import entry as option_entry
 from llmtop.engines.core.endpoint import Endpoint
 from llmtop.engines.core.live_protocol import LiveError, LiveOption, LiveState
@@ -120,7 +120,7 @@ async def test_a_note_is_shown_with_its_option_and_with_a_refusal(
     (change,) = await there.change({"max_num_seqs": 128})
     assert change.outcome is Outcome.REFUSED
     assert change_entry(change)["note"] == "none is admitted meanwhile"
-    say(change, as_json=False)
+    print_change(change, as_json=False)
     assert "note: none is admitted meanwhile" in capsys.readouterr().err
     await there.close()
 

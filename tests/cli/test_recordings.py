@@ -38,11 +38,11 @@ def test_examples_of_real_engines_come_with_llmtop(home: Home) -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["replay"], "which recording?"),
-        (["replay", *["h200-steps"] * 3], "two recordings at most"),
+        (["replay"], "no recording was given"),
+        (["replay", *["h200-steps"] * 3], "at most two recordings"),
         (["replay", "h200-stepz"], "did you mean h200-steps?"),
         (["replay", "/nowhere.llmtop"], "no such file"),
-        (["replay", "h200-steps", "--at", "soon"], "is no moment"),
+        (["replay", "h200-steps", "--at", "soon"], "is not a time"),
         (["replay", "h200-steps"], "h200-steps.llmtop -o report.html`"),
         (["record", "absent", "-o", "x.llmtop"], "there is no engine named"),
         (["record", "absent", "-o", "x.json"], "for example -o run.llmtop"),

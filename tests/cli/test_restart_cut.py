@@ -108,7 +108,7 @@ def test_killed_between_stop_and_start(home: Home) -> None:
     assert second.code == 1 and f"another llmtop (pid {process.pid})" in second.err
     # Nor is somebody told that it is stopped now.
     stopped = home.run("stop", "one")
-    assert stopped.code == 1 and "is down, and comes back" in stopped.err
+    assert stopped.code == 1 and "is down and will start" in stopped.err
     kill(process)
     for pipe in (process.stdin, process.stdout):
         assert pipe is not None

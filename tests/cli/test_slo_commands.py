@@ -60,7 +60,7 @@ def test_a_hold_in_the_background_is_seen_keeps_others_out_and_ends(home: Home) 
     assert f"pid {pid}" in home.run("ps").out
     second = home.run("hold", ENGINE, *SLO, "--yes", "--for", "5")
     assert second.code == 1
-    assert f"(pid {pid}) holds this engine already" in second.err
+    assert f"(pid {pid}) already holds this engine" in second.err
     assert home.run("hold", ENGINE, "--stop").code == 0
     assert held(home) is None
     assert "no process holds" in home.run("hold", ENGINE, "--stop").err
@@ -114,11 +114,11 @@ def test_a_hold_reports_what_it_did(home: Home) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("hold", ENGINE), 2, "which latencies are to be kept?"),
+        (("hold", ENGINE), 2, "no latency limits were given"),
         (("hold", ENGINE, "--slo", "e2e=3s", "--yes"), 2, "e2e alone cannot be held"),
         (("hold", ENGINE, *SLO), 2, "add --yes to agree"),
         (("hold", ENGINE, *SLO, "--batch", "8..", "--yes"), 2, "--batch"),
-        (("tune", ENGINE, *SLO), 2, "which load is the engine to be tuned for?"),
+        (("tune", ENGINE, *SLO), 2, "tune needs exactly one load"),
         (("tune", ENGINE, *SLO, "--rate", "5", "--options", "speed"), 2, "choose from"),
         (("tune", ENGINE, *SLO, "--watch", "--rate", "5"), 2, "--watch sends no load"),
         (("forecast", ENGINE, "--rate", "5", "--streams", "5"), 2, "--rate or --streams"),

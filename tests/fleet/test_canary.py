@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llmtop.cli.options.canary_engine import PATIENCE_S, Trouble, lasting
+from llmtop.cli.options.canary_engine import PATIENCE_S, Problem, lasting_problem
 from llmtop.engines.core.latencies import LatencyHistogram, bucket_of
 from llmtop.engines.core.samples import BucketHistogram
 from llmtop.fleet.canary import (
@@ -85,31 +85,31 @@ def test_batches_double() -> None:
     assert batches(list("abcdefgh"), 1) == [["a"], ["b", "c"], ["d", "e", "f", "g"], ["h"]]
 
 
-SILENT, ENDED = Trouble("one is unresponsive", passing=True), Trouble("one is failed")
+SILENT, ENDED = Problem("one is unresponsive", transient=True), Problem("one is failed")
 
 
 @pytest.mark.parametrize(
-    ("looks", "words", "waited_s"),
+    ("checks", "words", "waited_s"),
     [
-        ([Trouble()], "", 0.0),
-        ([SILENT, SILENT, Trouble()], "", 1.0),  # one late answer is no harm of a setting
+        ([Problem()], "", 0.0),
+        ([SILENT, SILENT, Problem()], "", 1.0),  # one late answer is no harm of a setting
         ([ENDED], "one is failed", 0.0),
         ([SILENT, ENDED], "one is failed", 0.5),
         ([SILENT] * 100, "one is unresponsive", PATIENCE_S),
     ],
 )
 def test_an_engine_that_is_silent_for_a_moment_serves(
-    looks: list[Trouble], words: str, waited_s: float
+    checks: list[Problem], words: str, waited_s: float
 ) -> None:
-    answers: Iterator[Trouble] = iter(looks)
+    answers: Iterator[Problem] = iter(checks)
     now = 0.0
 
-    async def look() -> Trouble:
+    async def check() -> Problem:
         return next(answers)
 
     async def sleep(seconds: float) -> None:
         nonlocal now
         now += seconds
 
-    assert asyncio.run(lasting(look, monotonic=lambda: now, sleep=sleep)) == words
+    assert asyncio.run(lasting_problem(check, monotonic=lambda: now, sleep=sleep)) == words
     assert now == waited_s

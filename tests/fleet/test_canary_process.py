@@ -96,7 +96,7 @@ def test_a_bad_canary_is_put_back(home: Home) -> None:
     verdict, back, end = steps(home, began)[-3:]
     assert verdict == f"canary: {found['verdict']}: {found['reason']}"
     assert back == f"canary: one: put back, {found['verdict']}: {found['reason']}"
-    assert end == "canary: ended: one with the values of before"
+    assert end == "canary: ended: one with the old values"
 
 
 @pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])

@@ -117,6 +117,6 @@ def test_a_read_only_home_keeps_no_history_and_says_so_once(small: Path) -> None
     read_only(small)
     now = [0.0]
     keeper = RecorderKeeper(small / "llmtop" / "history", {}, steady=lambda: now[0])
-    assert "no history is kept: read-only file system" in keeper.tend()
+    assert "no history is kept: read-only file system" in keeper.ensure_running()
     now[0] += 10
-    assert keeper.tend() == ""
+    assert keeper.ensure_running() == ""

@@ -100,7 +100,7 @@ def test_its_iterations_are_in_the_history_and_its_steps_in_a_recording(
 
     def recorded(more_than: int) -> bool:
         engines.note(url)  # as a screen does, again and again
-        return keeper.tend() == "" and len(running(state / "history", name)) > more_than
+        return keeper.ensure_running() == "" and len(running(state / "history", name)) > more_than
 
     # Only the queue of iterations reports how many requests run.
     assert eventually(lambda: recorded(2))
@@ -132,7 +132,7 @@ def test_its_iterations_are_in_the_history_and_its_steps_in_a_recording(
     # Nobody shows it any more, and the recorder ends.
     for file in (state / "attached").iterdir():
         file.unlink()
-    keeper.let_go()
+    keeper.detach()
 
 
 @pytest.mark.usefixtures("load")

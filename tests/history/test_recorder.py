@@ -94,8 +94,8 @@ def test_it_is_there_with_an_engine_and_gone_after_it(home: Home) -> None:
     before = len(seconds(home))
     # As an open screen does, again and again: a dying process holds its lock a little longer.
     keeper = RecorderKeeper(folder(home), home.environ, steady=lambda: time.monotonic() * 50)
-    assert eventually(lambda: keeper.tend() == "" and len(seconds(home)) > before)
-    keeper.let_go()
+    assert eventually(lambda: keeper.ensure_running() == "" and len(seconds(home)) > before)
+    keeper.detach()
     home.run("stop", "one", "--grace", "2")
     assert eventually(lambda: not recorders(home))
 
@@ -110,10 +110,12 @@ def test_kill_9_in_any_order_loses_no_second_before_the_last(home: Home) -> None
     start(home)
     keeper = RecorderKeeper(folder(home), home.environ, steady=lambda: time.monotonic() * 50)
     for _ in range(30):
-        # An open screen tends it at each look: the one before may not have let go of its lock yet.
+        # An open screen does this at each look: the last recorder may still hold its lock.
         assert eventually(
             lambda least=known: (
-                keeper.tend() is not None and bool(recorders(home)) and len(seconds(home)) > least
+                keeper.ensure_running() is not None
+                and bool(recorders(home))
+                and len(seconds(home)) > least
             )
         )
         known = len(seconds(home))
@@ -132,7 +134,7 @@ def test_kill_9_in_any_order_loses_no_second_before_the_last(home: Home) -> None
         if len(victims) > 1:
             home.run("stop", "one", "--grace", "1")
             start(home)
-    keeper.let_go()
+    keeper.detach()
 
 
 def test_there_is_one_at_a_time(tmp_path: Path) -> None:
@@ -150,9 +152,9 @@ def test_a_home_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
     now = [0.0]
     keeper = RecorderKeeper(tmp_path / "state" / "history", {}, steady=lambda: now[0])
-    assert "no history is kept" in keeper.tend()
+    assert "no history is kept" in keeper.ensure_running()
     now[0] += 10
-    assert keeper.tend() == ""
+    assert keeper.ensure_running() == ""
 
 
 def test_a_newer_history_ends_it_with_a_reason(tmp_path: Path) -> None:
@@ -167,11 +169,11 @@ def test_a_newer_history_ends_it_with_a_reason(tmp_path: Path) -> None:
     other.close()
     now = [0.0]
     keeper = RecorderKeeper(place, home.environ, steady=lambda: now[0])
-    assert keeper.tend() == ""
+    assert keeper.ensure_running() == ""
 
     def reason() -> str:
         now[0] += 100
-        return keeper.tend()
+        return keeper.ensure_running()
 
     said: list[str] = []
 
@@ -180,7 +182,7 @@ def test_a_newer_history_ends_it_with_a_reason(tmp_path: Path) -> None:
         return bool(said[-1])
 
     assert eventually(heard)
-    keeper.let_go()
+    keeper.detach()
     assert "newer llmtop" in said[-1]
     assert eventually(lambda: not recorders(home))
 
@@ -197,7 +199,7 @@ def test_what_it_never_needs_is_not_in_its_memory() -> None:
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
     keeper = RecorderKeeper(tmp_path / "history", {"LLMTOP_HISTORY": "off"})
-    assert keeper.tend() == ""
+    assert keeper.ensure_running() == ""
     assert not (tmp_path / "history").exists()
 
 
@@ -229,10 +231,10 @@ def test_an_engine_at_a_url_is_recorded_while_a_screen_shows_it(home: Home, tmp_
 
     def is_recorded() -> bool:
         engines.note(url)  # as a screen does, again and again
-        return keeper.tend() == "" and len(seconds(other, name)) > 2
+        return keeper.ensure_running() == "" and len(seconds(other, name)) > 2
 
     assert eventually(is_recorded)
     # Nobody shows it any more: the recorder has nothing to do.
     (other.folder / "state" / "llmtop" / "attached").rename(tmp_path / "gone")
     assert eventually(lambda: not recorders(other))
-    keeper.let_go()
+    keeper.detach()

@@ -84,10 +84,10 @@ def test_without_limits_there_is_no_goodput(known: FittedEngine) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"max_num_seqs": "1024"}, "max_num_seqs can go up to 512 on this engine"),
+        ({"max_num_seqs": "1024"}, "max_num_seqs can be at most 512 on this engine"),
         ({"max_num_seqs": "-1"}, "max_num_seqs cannot be -1: 0 is its lowest value"),
-        ({"num_speculative_tokens": "0"}, "launched or computed in another way"),
-        ({"max_model_len": "4096"}, "launched or computed in another way"),
+        ({"num_speculative_tokens": "0"}, "changes how steps are launched or computed"),
+        ({"max_model_len": "4096"}, "changes how steps are launched or computed"),
     ],
 )
 def test_what_no_step_shows_is_refused(
@@ -109,7 +109,7 @@ def test_other_prompts_are_refused_where_the_prefix_cache_matters(known: FittedE
     load = replace(known.observed.load, cached=0.4)
     cached = replace(known, observed=replace(known.observed, load=load))
     found = answer(cached, Asked(prompt=(64, 64), knee=False))
-    assert found.refused is not None and "40% of the present prompts" in found.refused.reason
+    assert found.refused is not None and "40% of the current prompts" in found.refused.reason
 
 
 def test_steps_that_do_not_follow_the_model_carry_no_forecast(known: FittedEngine) -> None:
@@ -141,7 +141,7 @@ def test_an_effect_without_a_forecast_is_an_estimate_and_says_why(known: FittedE
     knob = Knob("max_num_seqs", 512, 2048, Applies.RESTART, {"tpot_s": 1.0}, "estimate")
     (cause,) = forecast_knobs(explained(knob), known).causes
     assert cause.knob is not None and cause.knob.expected == {"tpot_s": 1.0}
-    assert cause.knob.basis.startswith("estimate; no forecast: max_num_seqs can go up to 512")
+    assert cause.knob.basis.startswith("estimate; no forecast: max_num_seqs can be at most 512")
     (cause,) = forecast_knobs(explained(replace(knob, expected={}, basis="")), known).causes
     assert cause.knob is not None and cause.knob.basis.startswith("no forecast: max_num_seqs can")
 

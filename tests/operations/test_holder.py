@@ -258,7 +258,7 @@ def test_a_second_holder_is_refused_and_told_who_the_first_is(tmp_path: Path) ->
     first.take()
     first.write(state())
     assert holder_of(tmp_path) == state()
-    with pytest.raises(LlmtopError, match=r"ann@pts/3 \(pid 1\) holds this engine already"):
+    with pytest.raises(LlmtopError, match=r"ann@pts/3 \(pid 1\) already holds this engine"):
         second.take()
     first.release()
     assert holder_of(tmp_path) is None

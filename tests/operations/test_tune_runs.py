@@ -80,7 +80,7 @@ def test_all_runs_are_as_long_as_the_first_one_that_told_enough(
     first = meter.first(told.append)
     assert meter.asked.seconds == seconds
     assert told[1:] == (
-        [] if shape else ["requests take long beside the run: once more, 8 s a run"]
+        [] if shape else ["requests take long compared with the run: again, with 8 s per run"]
     )
     search = Search(OWN, [{**OWN, "queue_limit": 8}])
     search.next()

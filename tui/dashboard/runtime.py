@@ -135,7 +135,7 @@ class DashboardRuntime:
                 PastSource(store, wiring.history, now),
                 RecorderSource(
                     store,
-                    wiring.recorder.tend,
+                    wiring.recorder.ensure_running,
                     now,
                     AttachedEngines(wiring.state.root).note if wiring.reaches_engines else None,
                 ),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from llmtop.operations.slo.detached_holder import end, last_words, start
+from llmtop.operations.slo.detached_holder import end, log_tail, start
 from llmtop.operations.slo.holders import FILE, Action, HolderState, holder_of
 from llmtop.printable import clean
 from llmtop.tui.store.store import EngineTrack, Event, Store
@@ -80,7 +80,7 @@ class Holds:
             found = await asyncio.to_thread(holder_of, folder)
         before, track.hold = track.hold, found
         if before is not None and (found is None or found.pid != before.pid):
-            why = "" if track.name in self._ending else _reason(last_words(folder))
+            why = "" if track.name in self._ending else _reason(log_tail(folder))
             self._report("change" if not why else "warning", f"{track.name} is not held now{why}")
         if found is not None:
             if before is None or before.pid != found.pid:

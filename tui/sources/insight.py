@@ -86,7 +86,7 @@ class InsightSource:
         return EngineInsight(
             inside,
             exact=lambda: source.session.exact,
-            heard=lambda steps: self.on_steps(name, steps),
+            on_steps=lambda steps: self.on_steps(name, steps),
         )
 
     def _forget(self, track: EngineTrack) -> None:

@@ -63,7 +63,7 @@ def test_the_recorder_exports_until_it_is_told_not_to(home: Home) -> None:
 def test_what_cannot_be_meant_costs_one_line(home: Home) -> None:
     for arguments, words in (
         (("one", "--detach"), "omit the names"),
-        (("--detach", "--stop"), "give one of them"),
+        (("--detach", "--stop"), "give --detach or --stop, not both"),
         (("--detach", "--listen", "127.0.0.1:0"), "a fixed port"),
         (("--detach", "--listen", "somewhere"), "not an address"),
     ):

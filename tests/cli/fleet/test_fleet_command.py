@@ -56,9 +56,9 @@ def test_the_published_schema_is_that_of_the_document() -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["fleet"], "no Prometheus is given"),
+        (["fleet"], "no Prometheus was given"),
         (["fleet", "--prometheus", "http://u:pw@h", "--once"], "never from the URL"),
-        (["fleet", "--prometheus", "h:1", "--json"], "add --once"),
+        (["fleet", "--prometheus", "h:1", "--json"], "--json needs --once"),
         (["fleet", "--prometheus", "h:1", "--once", "--match", "x"], "label matchers"),
         (["fleet", "--prometheus", "127.0.0.1:1", "--once"], "cannot connect to Prometheus"),
     ],
@@ -92,8 +92,8 @@ def test_a_token_that_others_may_read_is_refused(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--watch", "20s"], "--watch belongs to --canary"),
-        (["--slo", "ttft=1s"], "--slo belongs to --canary"),
+        (["--watch", "20s"], "--watch needs --canary"),
+        (["--slo", "ttft=1s"], "--slo needs --canary"),
     ],
 )
 def test_what_belongs_to_a_canary_is_not_ignored_without_one(

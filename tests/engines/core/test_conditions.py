@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from llmtop import LlmtopError
-from llmtop.cli.engines.once import watched
+from llmtop.cli.engines.once import sample_over
 from llmtop.engines.core.adapter import Adapter
 from llmtop.engines.core.conditions import (
     HUNG_S,
@@ -322,10 +322,10 @@ async def test_once_looks_longer_before_it_calls_an_engine_hung() -> None:
 
         return look
 
-    sample = await watched(look_at(99), 3.0, sleep, lambda: now)  # type: ignore[arg-type]
+    sample = await sample_over(look_at(99), 3.0, sleep, lambda: now)  # type: ignore[arg-type]
     assert names(sample) == [Name.HUNG] and now <= 10
     now, told = 0.0, Window()
-    sample = await watched(look_at(5), 3.0, sleep, lambda: now)  # type: ignore[arg-type]
+    sample = await sample_over(look_at(5), 3.0, sleep, lambda: now)  # type: ignore[arg-type]
     assert sample.conditions == () and 5 <= now < HUNG_S
 
 
@@ -415,7 +415,7 @@ async def test_a_first_look_that_takes_long_still_leaves_a_window() -> None:
         nonlocal now
         now += seconds
 
-    await watched(look, 1.0, sleep, lambda: now)
+    await sample_over(look, 1.0, sleep, lambda: now)
     assert looks >= 2
 
 

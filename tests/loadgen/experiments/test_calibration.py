@@ -79,13 +79,13 @@ def ask(tmp_path: Path) -> Callable[..., tuple[Calibration, bool]]:
 
     def asked(boot: str = "b", workers: int = 1, now: float = 1000.0, load: float = 0.5,
               recalibrate: bool = False) -> tuple[Calibration, bool]:  # fmt: skip
-        def try_out(count: int, **_: object) -> Calibration:
+        def measure(count: int, **_: object) -> Calibration:
             tried.append(count)
             return replace(FOUND, workers=count, at=now, load=load)
 
         return calibrated(
             tmp_path / "state", boot, workers, recalibrate=recalibrate, clock=lambda: now,
-            try_out=try_out, load=lambda: load,
+            measure=measure, load=lambda: load,
         )  # fmt: skip
 
     return asked
@@ -117,7 +117,7 @@ def test_where_nothing_can_be_written_it_is_tried_out_each_time(tmp_path: Path) 
     (tmp_path / "state").write_text("a file where the folder should be")
     for _ in range(2):
         found, remembered = calibrated(
-            tmp_path / "state", "b", 1, try_out=lambda *_, **__: FOUND, load=lambda: 0.5
+            tmp_path / "state", "b", 1, measure=lambda *_, **__: FOUND, load=lambda: 0.5
         )
         assert (found, remembered) == (FOUND, False)
 

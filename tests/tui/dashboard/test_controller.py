@@ -126,7 +126,7 @@ async def test_a_load_is_held_against_what_this_client_was_found_to_carry(
 ) -> None:
     found = Calibration(20.0, default_workers(), 50_000.0, 0.0, time.time(), 1e6)
     calibrated(
-        wiring.state.root, wiring.processes.boot_id, try_out=lambda *_, **__: found
+        wiring.state.root, wiring.processes.boot_id, measure=lambda *_, **__: found
     )  # fmt: skip
     async with staged(wiring, engine) as stage:
         await loaded(stage)

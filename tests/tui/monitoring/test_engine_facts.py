@@ -147,7 +147,7 @@ class Inside:
 
 async def test_steps_are_asked_for_once_and_counted_from_the_second_answer_on() -> None:
     inside, found = Inside(), watch()
-    insight = EngineInsight(inside, heard=found.totals.add)  # type: ignore[arg-type]
+    insight = EngineInsight(inside, on_steps=found.totals.add)  # type: ignore[arg-type]
     for _ in range(4):
         await insight.read()
         await found.observe(track(State.READY))
