@@ -18,7 +18,7 @@ from llmtop.tui.view.chart_axis import cursor_cell, cursor_head, cursor_mark
 from llmtop.tui.view.chart_marks import mark_role, mark_words
 from llmtop.tui.view.panel import Panel
 from llmtop.tui.view.view import View
-from llmtop.tui.widgets.axis import TimeGrid, Trail, axis_maximum
+from llmtop.tui.widgets.axis import ColumnCache, TimeGrid, axis_maximum
 from llmtop.tui.widgets.chart import GUTTER, Trace, chart_rows
 from llmtop.tui.widgets.frame import Ranked, frame, head_room
 from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, faded, join
@@ -76,7 +76,7 @@ class ChartPanel(Panel):
         self._kind = kind
         self._shown: tuple[object, ...] = ()
         self._drawn: deque[tuple[tuple[object, ...], list[Row]]] = deque(maxlen=DRAWN)
-        self._trails: dict[tuple[str, SeriesName], Trail] = {}
+        self._caches: dict[tuple[str, SeriesName], ColumnCache] = {}
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The box with its chart."""
@@ -87,7 +87,7 @@ class ChartPanel(Panel):
         of = shown, axis.window_s, axis.end
         if of != self._shown:  # another engine or time
             self._shown = of
-            self._trails.clear()
+            self._caches.clear()
         grid = axis.grid(view.now, max(1, width - 2 - GUTTER - 1))
         cell = cursor_cell(axis, grid)
         gap_s = max(3.0, 2.5 * view.interval)
@@ -135,11 +135,11 @@ class ChartPanel(Panel):
         fitted = 2 * round((grid.fitted_from - past.start) / grid.cell_s)
 
         def columns(series: SeriesName) -> list[float | None]:
-            trail = self._trails.setdefault((name, series), Trail())
+            cache = self._caches.setdefault((name, series), ColumnCache())
             held = view.series(series)
             points = held.covering(grid.start) if held is not None else None
             wide = gap_s if points is None else max(gap_s, 2.5 * points.span_s)
-            return trail.columns(points, past, view.axis.last(view.now), wide)
+            return cache.columns(points, past, view.axis.last(view.now), wide)
 
         found: list[Trace] = []
         peak, limits = 0.0, []

@@ -21,7 +21,7 @@ from llmtop.tui.textual_private.compositor import TightScreen
 from llmtop.tui.view.view import View
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.frame import Ranked, frame
-from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span, behind, join, shorten
+from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span, hidden_left, join, shorten
 from llmtop.tui.widgets.row import width as cells_of
 from llmtop.wording import format as f
 
@@ -255,7 +255,7 @@ class LogScreen(TypedText, TightScreen):
         """Left (-1) or right (1), as far as the lines on screen go."""
         cells = max(1, self.size.width - 4)
         shown = self._text.window(self._room)
-        most = max((behind(line.text, cells) for line in shown), default=0)
+        most = max((hidden_left(line.text, cells) for line in shown), default=0)
         self._left = max(0, min(self._left + direction * STEP, -(-most // STEP) * STEP))
         self.paint()
 

@@ -1,4 +1,4 @@
-"""Bars: a share of something as a row of blocks. Pure functions."""
+"""Bars: a share as a row of blocks. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from llmtop.tui.widgets.row import FAINT, Span
 
 
 def bar(share: float | None, cells: int, role: str, glyphs: Glyphs) -> list[Span]:
-    """A share of 0..1 in ``cells`` cells, to half a cell; not known is an empty bar."""
+    """A bar of ``cells`` cells, filled to ``share`` (0..1) in half cells; empty if it is None."""
     if cells <= 0:
         return []
     halves = round(min(1.0, max(0.0, share or 0.0)) * cells * 2)
     if share and not halves:
-        halves = 1  # a little is not nothing
+        halves = 1  # a small share stays visible
     full, half = divmod(halves, 2)
     text = glyphs.full * full + glyphs.half * half
     rest = glyphs.empty * (cells - full - half)
@@ -24,9 +24,10 @@ def bar(share: float | None, cells: int, role: str, glyphs: Glyphs) -> list[Span
 def parts_bar(
     parts: Sequence[tuple[float, str]], whole: float, cells: int, glyphs: Glyphs
 ) -> list[Span]:
-    """Parts of a whole side by side, (size, role) each; what is left over is drawn empty.
+    """Parts of ``whole`` side by side, (size, role) each; the rest of the bar is empty.
 
-    Ends are rounded on the running sum, so rounding does not add up; each part has a cell at least.
+    Each end is rounded from the running sum, so that rounding errors do not add up. Each part has
+    at least one cell while there is room.
     """
     out: list[Span] = []
     if whole <= 0 or cells <= 0:

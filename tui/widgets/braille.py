@@ -1,23 +1,22 @@
 """Braille drawing: numbers to dots to characters. Pure functions.
 
-Measured bytes to the terminal: an empty braille cell (U+2800) has three bytes, a space one, so
-empty cells are spaces. One colour for each run of cells instead of each cell needs a tenth of the
-bytes.
+An empty braille cell (U+2800) takes three bytes, a space one. So empty cells are spaces. One colour
+per run of cells needs a tenth of the bytes of one colour per cell (measured).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-DOTS_DOWN = 4  # dots in a cell, from top to bottom
-DOTS_ACROSS = 2
+DOTS_DOWN = 4  # dots of a cell, vertically
+DOTS_ACROSS = 2  # and horizontally
 
-_LEFT = (0x01, 0x02, 0x04, 0x40)  # the Unicode braille block numbers its dots like this
+_LEFT = (0x01, 0x02, 0x04, 0x40)  # Unicode: the bit of each dot, from the top
 _RIGHT = (0x08, 0x10, 0x20, 0x80)
 
 Grid = list[list[int]]  # rows of dot masks, the top row first
 BLANK = (" ", "")  # a cell in which nothing is drawn
-Columns = Sequence[float | None]  # two a cell, the oldest first; None is a gap
+Columns = Sequence[float | None]  # two per cell, the oldest first; None is a gap
 
 
 def plot(
@@ -29,9 +28,10 @@ def plot(
     *,
     fill: bool = False,
 ) -> Grid:
-    """Dot masks of a line (or, with ``fill``, of the area below it), right-aligned.
+    """Dot masks of a line, or with ``fill`` of the area below it, right-aligned.
 
-    Values beyond the bounds stick to them. A gap breaks the line.
+    The grid has ``height`` rows of ``width`` cells. Values outside ``minimum`` to ``maximum`` are
+    drawn at the edge. A gap breaks the line.
     """
     grid = [[0] * width for _ in range(height)]
     if columns.count(None) == len(columns):
@@ -49,7 +49,7 @@ def plot(
         low = high = level
         if fill:
             low = 0
-        elif before is not None:  # join to the neighbour, each column carrying its own part
+        elif before is not None:  # reach to the dot next to the previous one
             low, high = min(level, before + 1), max(level, before - 1)
         before = level
         cell, side = divmod(number, DOTS_ACROSS)
@@ -61,8 +61,10 @@ def plot(
 
 
 def band(lower: Columns, upper: Columns, width: int, height: int, maximum: float) -> Grid:
-    """Dot masks of what lies between two series, right-aligned: one dot in four, so that a line
-    within it can be seen. A narrow one is full; without an upper end it has no top.
+    """Dot masks of the area between two series, right-aligned.
+
+    One dot in four is set, so that a line inside the area stays visible. An area of at most four
+    dots is filled. Where ``upper`` is None, the area reaches the top.
     """
     grid = [[0] * width for _ in range(height)]
     levels = height * DOTS_DOWN - 1
@@ -86,16 +88,16 @@ def band(lower: Columns, upper: Columns, width: int, height: int, maximum: float
 def overlay(
     layers: Iterable[tuple[Grid, str]], width: int, height: int, *, braille: bool = True
 ) -> list[list[tuple[str, str]]]:
-    """Several grids as one: cells of (character, role), "" where nothing is drawn.
+    """Several grids as one: rows of cells, (character, role) each. An empty cell is ``BLANK``.
 
-    Where two meet, the dots of both show, in the role of the later one. Without braille, a cell is
-    an ASCII sign of about the same shape.
+    Where grids overlap, all their dots are shown in the role of the last one. Without braille, a
+    cell is an ASCII character of a similar shape.
     """
     signs = _BRAILLE if braille else _ASCII
     out: list[list[tuple[str, str]]] = []
     layers = list(layers)
     for y in range(height):
-        # Most rows of most charts are blank, or have one line in them.
+        # The first two cases are fast, and most rows are blank or have dots of one grid.
         drawn = [(grid[y], role) for grid, role in layers if any(grid[y])]
         if not drawn:
             out.append([BLANK] * width)

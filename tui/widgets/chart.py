@@ -1,4 +1,4 @@
-"""A chart of several series over time, as rows: axis, dots, marks and limits. Pure."""
+"""A chart of several series over time as rows: axis, dots, marks and limits. Pure."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ NOW = "now"
 
 
 class Trace(Struct, frozen=True):
-    """One series of a chart. rule: a limit, drawn as a broken line behind everything.
+    """One series of a chart. columns: two values per cell. fill: draw the area below it.
 
-    upper: where only a range is known, its upper end; ``columns`` is the lower one.
+    rule: a limit, drawn as a dashed line behind the rest. tint: a part of the previous trace, in
+    another colour. upper: the upper end of a range; ``columns`` is its lower end.
     """
 
     columns: Columns
     role: str
     fill: bool = False
     rule: bool = False
-    tint: bool = False  # the part of the trace before it that has another colour
+    tint: bool = False
     upper: Columns | None = None
 
     def drawn(self, cells: int, height: int, maximum: float) -> Grid:
-        """Its dots: a line, the area below it, or a band."""
+        """Its dot masks: a line, the area below it, or a band."""
         if self.upper is not None:
             return band(self.columns, self.upper, cells, height, maximum)
         return plot(self.columns, cells, height, maximum, fill=self.fill)
@@ -47,10 +48,11 @@ def chart_rows(
     empty: str = "",
     cursor: float | None = None,
 ) -> list[Row]:
-    """``height`` rows of ``GUTTER + grid.cells`` cells.
+    """The chart as ``height`` rows of ``GUTTER + grid.cells`` cells.
 
-    Traces are drawn in their order, so the last one is on top; its newest dot is bright. marks:
-    unix seconds. empty: words for a chart without a single value. cursor: a moment.
+    Traces are drawn in their order, so that the last one is on top. Its newest dot is bright.
+    label: formats the axis maximum. marks: vertical lines, (unix seconds, role) each. empty: the
+    text of a chart without any value. cursor: the unix seconds of another vertical line.
     """
     cells = grid.cells
     if height <= 0:
@@ -85,7 +87,7 @@ def chart_rows(
 
 def _label(y: int, height: int, maximum: float, label: Callable[[float], str]) -> str:
     if y == 0:
-        return label(maximum)[:GUTTER].rjust(GUTTER - 1).ljust(GUTTER)  # "100ms" takes all of it
+        return label(maximum)[:GUTTER].rjust(GUTTER - 1).ljust(GUTTER)  # "100ms" fills it
     if y == height - 1:
         return "0".rjust(GUTTER - 1) + " "
     return " " * GUTTER
@@ -96,13 +98,13 @@ def _row(label: str, line: Sequence[Span]) -> Row:
 
 
 def merged(line: Sequence[Span], first: Span = ("", MUTED)) -> Row:
-    """Cells of one character each as stretches of one role."""
+    """Cells of one character each, merged into spans of one role. first: the span before them."""
     text, at = first
     if line.count(BLANK) == len(line):
         return ((text + " " * len(line), at),)
     spans: list[Span] = []
     for char, role in line:
-        # A blank takes the role of its neighbour: one stretch, one colour, fewer bytes.
+        # A blank takes the role of the span before it: fewer colour changes, fewer bytes.
         if role != at and char != " ":
             spans.append((text, at))
             text, at = char, role
@@ -113,7 +115,7 @@ def merged(line: Sequence[Span], first: Span = ("", MUTED)) -> Row:
 
 
 def _level(value: float, height: int, maximum: float) -> int:
-    """The cell row that a value falls into."""
+    """The row of cells that a value is drawn in, counted from the top."""
     levels = height * DOTS_DOWN - 1
     level = min(levels, max(0, round(value / maximum * levels))) if maximum else 0
     return (levels - level) // DOTS_DOWN
@@ -122,7 +124,7 @@ def _level(value: float, height: int, maximum: float) -> int:
 def _brighten(
     canvas: list[list[Span]], trace: Trace, cells: int, height: int, maximum: float
 ) -> None:
-    """The newest dot in the brightest colour: the eye finds the present without a legend."""
+    """Draw the newest dot in the brightest colour, so that the present is easy to find."""
     shift = cells * 2 - len(trace.columns)
     for number in range(len(trace.columns) - 1, max(-1, len(trace.columns) - 5), -1):
         value = trace.columns[number]

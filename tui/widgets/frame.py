@@ -1,4 +1,4 @@
-"""A box whose borders carry the words: name and numbers above, window, marks and keys below."""
+"""A box with text in its borders: title and numbers above; window, marks and keys below."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import FAINT, Row, Span, fit, join, shorten, width
 
-Ranked = tuple[int, Sequence[Span]]  # rank (the highest leaves first) and what to show
+Ranked = tuple[int, Sequence[Span]]  # rank and text; the highest rank is left out first
 
 
 def frame(
@@ -23,9 +23,10 @@ def frame(
     lit: bool = False,
     border: str = "",
 ) -> list[Row]:
-    """``height`` rows of ``cells`` cells: the body in a box. lit: the box has the keyboard.
+    """``height`` rows of ``cells`` cells: ``body`` in a box.
 
-    border: a role for its lines, "" for the quiet one.
+    head: the numbers of the upper border, with their ranks. foot, foot_right: the text of the lower
+    border. lit: the box has the keyboard focus. border: the role of the lines, "" for the default.
     """
     line = "key" if lit else border or FAINT
     inner = cells - 2
@@ -41,7 +42,7 @@ def frame(
 
 
 def head_room(cells: int, title: str) -> int:
-    """The cells that the upper border of a box has for its numbers."""
+    """The number of cells that the upper border of a box has for its numbers."""
     return cells - 2 - len(title) - 2 - 4
 
 

@@ -1,4 +1,4 @@
-"""The characters that the screen is drawn with: one set for a good font, one ASCII."""
+"""The characters that the screen is drawn with: a Unicode set and an ASCII set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class Glyphs(Struct, frozen=True):
-    """A set of drawing characters. braille: charts in braille dots; else in a few ASCII signs."""
+    """A set of drawing characters. braille: charts use braille dots, else ASCII characters."""
 
     braille: bool
     top_left: str
@@ -15,18 +15,18 @@ class Glyphs(Struct, frozen=True):
     bottom_right: str
     across: str
     down: str
-    mark: str  # a moment at which something was changed, through a chart
-    rule: str  # a limit, across a chart
-    block: str  # of the colour of a state, before its word
-    full: str  # bars: filled, half filled ahead of the end, empty
+    mark: str  # vertical line of a chart: the time of a change
+    rule: str  # horizontal line of a chart: a limit
+    block: str  # before the word of a state, in its colour
+    full: str  # of a bar, as are half, held and empty
     half: str
-    held: str  # taken, and not in use
+    held: str  # reserved, and not in use
     empty: str
     divider: str
     bullet: str
     hollow: str
-    up: str  # beside a number that is too high
-    band: str  # a span that is only background
+    up: str  # before a number that is too high, and before a warning
+    band: str  # the background of an interval
     left_end: str  # of an interval, and its right end
     right_end: str
     cursor: str

@@ -1,4 +1,4 @@
-"""Rows: text with roles, measured in cells. A role is a meaning; the stylesheet colours it."""
+"""Rows: text with roles, measured in cells. A role is a meaning; the stylesheet sets its colour."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from rich.cells import set_cell_size
 Span = tuple[str, str]  # text, role
 Row = tuple[Span, ...]
 
-# What the screen itself is drawn with takes a cell each: nothing has to be looked up for it.
+# The characters that the screen itself uses. Each takes one cell, so no width is looked up.
 NARROW = re.compile("[ -~·…→≤│─-▿●○⠀-⣿]*")
 _PARTS = re.compile("[:;,] ")
 TEXT, MUTED, FAINT, STRONG = "text", "muted", "faint", "strong"
 
-# An idle screen measures the same few hundred words at every beat.
-_remembered = lru_cache(maxsize=512)(measured)
+# An idle screen measures the same few hundred words at every redraw.
+_cached_len = lru_cache(maxsize=512)(measured)
 
 
 def cell_len(text: str) -> int:
-    """Cells that a text takes.
+    """The number of cells that a text takes.
 
-    Plain words are not remembered: under load they are new ones at every beat. Two caches of 4,096,
-    rich has one too, filled up with them within minutes, 1.4 MiB.
+    ASCII text is not cached: under load it is new at every redraw. It filled two caches of 4,096
+    entries, this one and that of rich, within minutes: 1.4 MiB.
     """
-    return len(text) if text.isascii() and text.isprintable() else _remembered(text)
+    return len(text) if text.isascii() and text.isprintable() else _cached_len(text)
 
 
 def width(spans: Iterable[Span]) -> int:
-    """Cells that the spans take."""
+    """The number of cells that the spans take."""
     total = 0
-    for text, _ in spans:  # the first half of ``cell_len``, without a call for each word
+    for text, _ in spans:  # ``cell_len``, mostly without its call
         total += len(text) if text.isascii() and text.isprintable() else cell_len(text)
     return total
 
 
 def fit(spans: Iterable[Span], cells: int, role: str = TEXT) -> Row:
-    """The spans in exactly ``cells`` cells: cut at the right, or padded with ``role``."""
+    """The spans in exactly ``cells`` cells: cut at the right, or padded with spaces of ``role``."""
     out: list[Span] = []
     left = cells
     for text, span_role in spans:
@@ -62,13 +62,13 @@ def fit(spans: Iterable[Span], cells: int, role: str = TEXT) -> Row:
 
 
 def shorten(text: str, cells: int) -> str:
-    """Text in at most ``cells`` cells, with an ellipsis where something was cut.
+    """Text in at most ``cells`` cells; an ellipsis shows where it was cut.
 
-    What is far beyond them is not looked at: a log's line may have thousands of characters.
+    The far end of a long text is not measured: a log line may have thousands of characters.
     """
     if cells <= 0:
         return ""
-    # As many characters fill the cells even where one in two takes none.
+    # These characters fill the cells even if every second one takes no cell.
     near = text[: 2 * cells + 2]
     if len(near) < len(text) and cell_len(near) > cells:
         text = near
@@ -78,7 +78,10 @@ def shorten(text: str, cells: int) -> str:
 
 
 def shorten_between(text: str, cells: int) -> str:
-    """The same, between words where a word ends in the last half: a torn one may mean another."""
+    """As ``shorten``, but cut between words if a word ends in the last half.
+
+    A part of a word may have another meaning.
+    """
     short = shorten(text, cells)
     if not short.endswith("…") or text.startswith(short):
         return short
@@ -88,7 +91,10 @@ def shorten_between(text: str, cells: int) -> str:
 
 
 def whole_parts(text: str, cells: int) -> str:
-    """As many whole parts of a sentence as fit; of one that is too long, its first words."""
+    """As many whole parts of a sentence as fit; its first words if the first part is too long.
+
+    Parts end with a colon, a semicolon or a comma.
+    """
     if cell_len(text) <= cells:
         return text
     ends = [found.start() for found in _PARTS.finditer(text)]
@@ -96,8 +102,8 @@ def whole_parts(text: str, cells: int) -> str:
     return text[: fitting[-1]] if fitting else shorten_between(text, cells)
 
 
-def behind(text: str, cells: int) -> int:
-    """How many characters are left out at the left when the text's end is to be seen."""
+def hidden_left(text: str, cells: int) -> int:
+    """The number of characters hidden at the left if ``cells`` cells show the end of the text."""
     at, free = len(text), cells
     while at and (free := free - cell_len(text[at - 1])) >= 0:
         at -= 1
@@ -105,15 +111,16 @@ def behind(text: str, cells: int) -> int:
 
 
 def sides(left: Sequence[Span], right: Sequence[Span], cells: int) -> Row:
-    """Left spans, right spans at the right edge; the left ones are cut when both do not fit."""
+    """Left spans, and right spans at the right edge. The left ones are cut if both do not fit."""
     room = max(0, cells - width(right))
     return (*fit(left, room), *fit(right, min(cells, width(right))))
 
 
 def join(groups: Sequence[tuple[int, Sequence[Span]]], cells: int, gap: str = "  ") -> list[Span]:
-    """The groups that fit into ``cells`` in their order, with ``gap`` between.
+    """The groups that fit into ``cells`` cells, in their order, with ``gap`` between them.
 
-    Each comes with a rank: while they do not fit, the one of the highest rank leaves, whole.
+    Each group has a rank. While the groups do not fit, the one with the highest rank is left out as
+    a whole.
     """
     kept = [(rank, spans) for rank, spans in groups if spans]
     space = cell_len(gap)
@@ -130,13 +137,13 @@ def join(groups: Sequence[tuple[int, Sequence[Span]]], cells: int, gap: str = " 
 
 
 def changed(before: Row, after: Row, bridge: int = 10) -> list[tuple[int, int]]:
-    """The stretches of cells, (from, to), in which two rows differ.
+    """The ranges of cells, (from, to), in which two rows differ.
 
-    Stretches less than ``bridge`` cells apart are one: moving the cursor and setting the colour
-    again costs a terminal about as many bytes as that many cells.
+    Ranges less than ``bridge`` cells apart become one. Moving the cursor and setting the colour
+    costs about as many bytes as that many cells.
     """
     most = min(len(before), len(after))
-    first = last = 0  # spans at the beginning and at the end that are the same: most of a row is
+    first = last = 0  # equal spans at the start and at the end
     while first < most and before[first] == after[first]:
         first += 1
     while last < most - first and before[-1 - last] == after[-1 - last]:
@@ -150,7 +157,7 @@ def changed(before: Row, after: Row, bridge: int = 10) -> list[tuple[int, int]]:
         if a == b:
             continue
         start = x
-        # A wide character's second cell is "": never begin in the middle of one.
+        # The second cell of a wide character is "". No range begins or ends inside one.
         while start and (not old[start][0] or not new[start][0]):
             start -= 1
         end = x + 1
@@ -179,7 +186,7 @@ _PLAIN = str.maketrans("→…·≤", ">~-<")
 
 
 def to_ascii(row: Row) -> Row:
-    """The row for a terminal without any other character; each keeps its width."""
+    """The row for a terminal that shows only ASCII. Each character keeps its width."""
     out: list[Span] = []
     for text, role in row:
         if not text.isascii():
@@ -190,5 +197,5 @@ def to_ascii(row: Row) -> Row:
 
 
 def faded(spans: Iterable[Span]) -> list[Span]:
-    """The same words for the eye to pass over: what they say is no longer sure."""
+    """The same text in the muted role: its values are out of date."""
     return [(text, MUTED) for text, _ in spans]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtop.tui.store.store import Series
-from llmtop.tui.widgets.axis import Trail, axis_maximum, columns, nice, time_grid
+from llmtop.tui.widgets.axis import ColumnCache, axis_maximum, columns, nice, time_grid
 
 
 @pytest.mark.parametrize(
@@ -104,13 +104,13 @@ def test_between_two_moves_only_the_last_cell_changes() -> None:
 def test_a_trail_is_what_the_whole_series_would_be(
     steps: list[tuple[float, float | None, float]], cells: int
 ) -> None:
-    series, trail, now = Series(), Trail(), 1000.0
+    series, cache, now = Series(), ColumnCache(), 1000.0
     for pause, value, later in steps:
         series.append(now := now + pause, value)
         now += later
         grid = time_grid(now, cells, 40.0)
         whole = columns(list(series), grid, now, 3.0)
-        found = trail.columns(series, grid, now, 3.0)
+        found = cache.columns(series, grid, now, 3.0)
         # How long a value is carried into the left edge is told by its column, not its moment.
         own = series.since(grid.start)
         first = int((own[0][0] - grid.start) / (grid.cell_s / 2)) if own else len(whole)
@@ -118,15 +118,15 @@ def test_a_trail_is_what_the_whole_series_would_be(
 
 
 def test_a_trail_follows_a_clock_that_was_stepped_back_and_another_series() -> None:
-    one, other, trail = Series(), Series(), Trail()
+    one, other, cache = Series(), Series(), ColumnCache()
     for second in range(20):
         one.append(1000.0 + second, 1.0)
         other.append(1000.0 + second, 2.0)
     grid = time_grid(1019.0, 10, 20.0)
-    assert set(trail.columns(one, grid, 1019.0, 3.0)[:-1]) == {1.0}
+    assert set(cache.columns(one, grid, 1019.0, 3.0)[:-1]) == {1.0}
     one.append(1005.0, 7.0)
     for second in range(6, 20):
         one.append(1000.0 + second, 7.0)
-    assert trail.columns(one, grid, 1019.0, 3.0) == columns(list(one), grid, 1019.0, 3.0)
-    assert set(trail.columns(other, grid, 1019.0, 3.0)[:-1]) == {2.0}
-    assert set(trail.columns(None, grid, 1019.0, 3.0)) == {None}
+    assert cache.columns(one, grid, 1019.0, 3.0) == columns(list(one), grid, 1019.0, 3.0)
+    assert set(cache.columns(other, grid, 1019.0, 3.0)[:-1]) == {2.0}
+    assert set(cache.columns(None, grid, 1019.0, 3.0)) == {None}
