@@ -1,1 +1,1 @@
-"""The drawings of the saturation and the compare screen."""
+"""Drawings and forms of the experiment screens and of the screens about an engine's inside."""

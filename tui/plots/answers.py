@@ -1,4 +1,4 @@
-"""What a search found, as tables: what holds for which share, and what earlier ones found. Pure."""
+"""The results of a search as tables: the level for each share in time, earlier searches. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from llmtop.values import replace
 from llmtop.wording import format as f
 from llmtop.wording.findings import percent_change, streams
 
-NAME, LEVEL = 18, 24  # cells of what a row is about, and of the level
+NAME, LEVEL = 18, 24  # cells of the name of a row, and of the level
 FIGURES = (("tok/s", 8), ("req/s", 7), ("TTFT p95", 10), ("TPOT p95", 10), ("e2e p95", 9))
 AGE = 12
 
 
 def answer_rows(result: SaturationResult, width: int) -> list[Row]:
-    """A head, a row for each share of requests in time, and one for the knee."""
+    """A header, a row for each share of requests in time, and one for the knee."""
     head = f"{'':{NAME}}{'streams':<{LEVEL}}" + "".join(
         f"{name:>{cells}}" for name, cells in FIGURES
     )
@@ -27,7 +27,7 @@ def answer_rows(result: SaturationResult, width: int) -> list[Row]:
     for answer in result.answers:
         role = STRONG if answer.share == MAIN_SHARE else TEXT
         name = f" {answer.share:.0%} in time"
-        rows.append(_row(name, _up_to(answer, result), answer.level, role, result, width))
+        rows.append(_row(name, _level_words(answer, result), answer.level, role, result, width))
     knee = result.knee
     if knee is not None:
         words = f"{knee.level:,} ({knee.low:,}..{f'{knee.high:,}' if knee.high else '?'})"
@@ -41,7 +41,7 @@ def answer_rows(result: SaturationResult, width: int) -> list[Row]:
 def _row(
     name: str, words: str, level: int | None, role: str, result: SaturationResult, width: int
 ) -> Row:
-    """A level's figures are those of the last time that it was measured."""
+    """A row with the figures of a level, from its last valid measurement."""
     spans: list[Span] = [(f"{name:<{NAME}}", TEXT), (f"{shorten(words, LEVEL - 1):<{LEVEL}}", role)]
     one = next((r for r in reversed(result.levels) if r.valid and r.level == level), None)
     texts = _figures(one) if one is not None else [f.ABSENT] * len(FIGURES)
@@ -60,7 +60,7 @@ def _figures(level: LevelResult) -> list[str]:
     ]
 
 
-def _up_to(answer: Answer, result: SaturationResult) -> str:
+def _level_words(answer: Answer, result: SaturationResult) -> str:
     if answer.end is End.NEVER:
         return f"not even {answer.fails or 1:,}"
     if answer.level is None and answer.fails is None:
@@ -74,25 +74,28 @@ def _up_to(answer: Answer, result: SaturationResult) -> str:
 
 
 def earlier_rows(
-    mine: Curve, earlier: Sequence[Curve], limit: float | None, now: float, width: int
+    current: Curve, earlier: Sequence[Curve], limit: float | None, now: float, width: int
 ) -> list[Row]:
-    """A row for each earlier curve, the newest first, against this one. limit: of TTFT, seconds."""
+    """A row for each earlier curve, the newest first, compared with ``current``.
+
+    limit: the limit of TTFT, seconds. now: unix seconds.
+    """
     within = f"TTFT p95 <= {f.latency(limit)}" if limit is not None else ""
-    head = f"{'':{AGE}}{'best tok/s':>11}{'now':>9}{within:>22}{'':3}{'what was otherwise'}"
+    head = f"{'':{AGE}}{'best tok/s':>11}{'now':>9}{within:>22}{'':3}{'what was different'}"
     rows = [fit([(head, MUTED)], width, MUTED)]
-    best = _best(mine)
+    best = _best(current)
     for curve in reversed(earlier):
-        theirs = _best(curve)
-        change = percent_change(best / theirs) if best and theirs else f.ABSENT
+        their_best = _best(curve)
+        change = percent_change(best / their_best) if best and their_best else f.ABSENT
         holds = f"up to {_within(curve, limit) or f.ABSENT}" if limit is not None else ""
         spans: list[Span] = [
             (f" {f.duration(now - curve.time)} ago".ljust(AGE), TEXT),
-            (f.rate(theirs).rjust(11), TEXT),
+            (f.rate(their_best).rjust(11), TEXT),
             (change.rjust(9), STRONG),
             (holds.rjust(22), TEXT),
         ]
         room = width - sum(len(text) for text, _ in spans) - 4
-        spans.append(("   " + shorten(f.clean(curve.differs(mine), 100), room), "mark"))
+        spans.append(("   " + shorten(f.clean(curve.differs(current), 100), room), "mark"))
         rows.append(fit(spans, width))
     return rows
 
@@ -102,7 +105,7 @@ def _best(curve: Curve) -> float | None:
 
 
 def _within(curve: Curve, limit: float | None) -> str:
-    """The highest level whose p95 of TTFT kept the limit, "" when none did."""
+    """The highest level whose p95 of TTFT is within the limit, "" if none is."""
     kept = [
         p.level
         for p in curve.points
@@ -114,9 +117,10 @@ def _within(curve: Curve, limit: float | None) -> str:
 def earlier_words(
     earlier: Sequence[Curve], curve: Curve | None, now: float, room: int
 ) -> list[Span]:
-    """How many earlier curves there are, how old, and what was different.
+    """The number of earlier curves, the age of the newest, and what was different in it.
 
-    The last part is left out first, whole, where the words do not fit. curve: the one of now.
+    If the words do not fit into ``room`` cells, the last part is left out as a whole. curve: the
+    current one.
     """
     newest = earlier[-1]
     age = f"{'newest ' if len(earlier) > 1 else ''}{f.duration(now - newest.time)} ago"

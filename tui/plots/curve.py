@@ -25,14 +25,14 @@ from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import MUTED, Row, Span, fit
 from llmtop.wording import format as f
 
-ROOMY = 12  # rows from which a ghost's TTFT is drawn too; below, the curves would cover each other
+ROOMY = 12  # rows from which the TTFT of an earlier curve is drawn; with fewer, curves overlap
 GHOST, OLDER = "muted", "faint"
-NOW, THROUGHPUT, LATENCY, LIMIT, SPOILT = "now", "tokens", "ttft", "cap", "muted"
-INVALID = "x"  # a level that is not used: the client can have moved what was asked for
+NOW, THROUGHPUT, LATENCY, LIMIT, UNUSED = "now", "tokens", "ttft", "cap", "muted"
+INVALID = "x"  # a level that is not used: the client may have distorted it
 
 
 def curve_rows(drawing: Drawing, width: int, height: int, glyphs: Glyphs) -> list[Row]:
-    """``height`` rows of ``width`` cells: the chart, its axis, the knee and what holds."""
+    """``height`` rows of ``width`` cells: chart, axis, knee and SLO level; [] without room."""
     cells = width - LEFT - RIGHT
     below = 3 if height >= 9 else 2
     tall = height - below
@@ -103,7 +103,7 @@ def _lines(curve: Curve, at: Axes, tall: int) -> tuple[Grid, Grid]:
 
 
 def _bars(curve: Curve, at: Axes, tall: int) -> Grid:
-    """Two standard errors of the throughput, up and down."""
+    """Error bars: two standard errors of the throughput, up and down."""
     grid = [[0] * at.cells for _ in range(tall)]
     for point in curve.points:
         reach = SIGMAS * (point.error or 0.0) * point.tokens_per_s
@@ -131,11 +131,11 @@ def _points(
         if point.valid and point.ttft_p95:
             canvas[_latency_row(point.ttft_p95, at, tall)][x] = (glyphs.hollow, LATENCY)
         y = row_of(point.tokens_per_s / at.tokens, tall)
-        canvas[y][x] = (glyphs.bullet, THROUGHPUT) if point.valid else (INVALID, SPOILT)
+        canvas[y][x] = (glyphs.bullet, THROUGHPUT) if point.valid else (INVALID, UNUSED)
 
 
 def limit_line(canvas: list[list[Span]], y: int, name: str, glyphs: Glyphs) -> None:
-    """A broken line through what is empty, with its words at the left, where curves are low."""
+    """A dashed line through the empty cells of row ``y``, with its name at the left end."""
     for x, (char, _) in enumerate(canvas[y]):
         if char == " ":
             canvas[y][x] = (glyphs.rule, LIMIT)
@@ -164,7 +164,7 @@ def _right(y: int, tall: int, at: Axes) -> str:
         return f.latency(at.slow)
     if y == tall - 1:
         return f.latency(at.fast)
-    # A whole power of ten between the bounds, where there is one with room about it.
+    # Between the bounds, the powers of ten have a label.
     for power in range(math.ceil(math.log10(at.fast)), math.ceil(math.log10(at.slow))):
         if 10.0**power > at.fast * 1.01 and _latency_row(10.0**power, at, tall) == y:
             return f.latency(10.0**power)
@@ -180,7 +180,7 @@ def _joined(left: str, line: Sequence[Span], right: str, cells: int) -> Row:
 
 
 def ticks(at: Axes, level: int | None) -> Row:
-    """Powers of two below their cells, as many as have room; the level under way is bright."""
+    """Powers of two below their cells, as many as fit; the level that is measured now is bright."""
     text: list[Span] = [(" ", MUTED)] * at.cells
     free = -1
     powers = range(math.ceil(math.log2(at.first)), math.floor(math.log2(at.last)) + 1)
@@ -200,7 +200,7 @@ def ticks(at: Axes, level: int | None) -> Row:
 
 
 def _knee(knee: Knee | None, at: Axes, glyphs: Glyphs, width: int) -> Row:
-    """The bracket of tested levels that the knee lies in, with the knee in it."""
+    """The knee, and the bracket of measured levels around it."""
     if knee is None:
         return fit([("knee".rjust(LEFT - 1), MUTED), (f" {f.ABSENT}", MUTED)], width, MUTED)
     low = max(knee.low, int(at.first) or 1)
@@ -213,7 +213,7 @@ def _knee(knee: Knee | None, at: Axes, glyphs: Glyphs, width: int) -> Row:
 
 
 def _holds(answer: Answer | None, at: Axes, glyphs: Glyphs, width: int) -> Row:
-    """The highest level that holds, and the lowest that does not."""
+    """The highest level that meets the SLO, and the lowest that does not."""
     if answer is None or (answer.level is None and answer.fails is None):
         return fit([("SLO".rjust(LEFT - 1), MUTED), (f" {f.ABSENT}", MUTED)], width, MUTED)
     level, fails = answer.level, answer.fails
@@ -238,7 +238,7 @@ def _bracket(
 
 
 def _labelled(name: str, marks: dict[int, str], words: str, role: str, at: Axes, width: int) -> Row:
-    """Marks with their words at the right, or at the left where there is no room."""
+    """Marks with their words at the right, or at the left if there is no room."""
     line = [marks.get(x, " ") for x in range(at.cells)]
     text = "".join(line)
     first, last = min(marks), max(marks)

@@ -1,4 +1,4 @@
-"""The axes of the throughput-latency curve, and what stands on them. Pure."""
+"""The axes of the throughput-latency curve, and the values to draw on them. Pure."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from llmtop.tui.widgets.axis import nice
 from llmtop.tui.widgets.braille import Columns
 
 LEFT, RIGHT = 6, 7  # cells for the labels of either axis
-SIGMAS = 2.0  # of the throughput, either way, that its bar is long
-FIRST, FEWEST = 4.0, 64.0  # streams that the axis spans before anything is known
-MARGIN = 1.25  # by which the axis goes beyond its outermost levels
-DECADE = (1.0, 2.0, 5.0)
+SIGMAS = 2.0  # standard errors of the throughput, up and down, that an error bar shows
+FIRST, FEWEST = 4.0, 64.0  # streams that the axis spans before a level is measured
+MARGIN = 1.25  # factor by which the axis extends beyond its lowest and highest level
+DECADE = (1.0, 2.0, 5.0)  # leading digits of a round bound of TTFT
 
 
 class Drawing(Struct, frozen=True):
-    """What the chart shows. ghosts: earlier curves, the oldest first. limit: of TTFT, seconds.
+    """What the chart shows. curve: this search. ghosts: earlier curves, the oldest first.
 
-    level: the one that is being measured. knee, holds: as known by now, None where not.
-    top: the highest level that may be tried. forecast: of the throughput, None without one.
+    limit: the limit of TTFT, seconds. level: the level that is measured now. knee, holds: the
+    results so far, None if unknown. top: the highest level that may be tried. forecast: of the
+    throughput, None without one.
     """
 
     curve: Curve | None = None
@@ -41,7 +42,10 @@ class Drawing(Struct, frozen=True):
 
 
 class Axes(Struct, frozen=True):
-    """The bounds: streams and TTFT on logarithmic axes, tokens a second from zero."""
+    """The bounds. first, last: streams, logarithmic. tokens: tokens/s, linear from zero.
+
+    fast, slow: TTFT in seconds, logarithmic.
+    """
 
     first: float
     last: float
@@ -51,17 +55,17 @@ class Axes(Struct, frozen=True):
     cells: int
 
     def column(self, level: float) -> float:
-        """Where a level lies, in columns of half a cell."""
+        """The x position of a level, in half cells from the left edge."""
         span = math.log(self.last / self.first)
         return math.log(level / self.first) / span * (2 * self.cells - 1)
 
     def cell(self, level: float) -> int:
-        """The cell that a level lies in; at the border what lies beyond."""
+        """The cell of a level. A level outside the axis is in the first or the last cell."""
         return max(0, min(self.cells - 1, int(round(self.column(level)) // 2)))
 
 
 def axes(drawing: Drawing, cells: int) -> Axes:
-    """Axes that hold what there is to draw, at round bounds so that they seldom move."""
+    """Axes for all that is drawn. The bounds are round, so that they seldom change."""
     points = [p for curve in curves_of(drawing) for p in curve.points]
     levels = [float(p.level) for p in points]
     if drawing.level is not None:
@@ -87,12 +91,12 @@ def axes(drawing: Drawing, cells: int) -> Axes:
 
 
 def curves_of(drawing: Drawing) -> list[Curve]:
-    """Those that are drawn, the newest last."""
+    """The curves that are drawn, the newest last."""
     return [*drawing.ghosts, *([drawing.curve] if drawing.curve else [])]
 
 
 def upper(point: CurvePoint) -> float:
-    """The upper end of its bar."""
+    """The upper end of the error bar of a point, tokens/s."""
     return point.tokens_per_s * (1 + SIGMAS * (point.error or 0.0))
 
 
@@ -107,7 +111,10 @@ def _above(value: float) -> float:
 
 
 def columns(values: dict[int, list[float]], at: Axes) -> Columns:
-    """Two columns a cell, straight lines between the levels as they are drawn."""
+    """Two columns per cell: the means of the levels, with straight lines between them.
+
+    values: the measured values of each level.
+    """
     known = [(at.column(level), fmean(values[level])) for level in sorted(values)]
     out: list[float | None] = [None] * (2 * at.cells)
     for x, value in known:
@@ -120,6 +127,6 @@ def columns(values: dict[int, list[float]], at: Axes) -> Columns:
 
 
 def row_of(share: float, tall: int) -> int:
-    """The cell row of a value at ``share`` of the axis, as ``plot`` rounds it."""
+    """The row, from the top, of a value at ``share`` of the axis; rounded as by ``plot``."""
     levels = tall * 4 - 1
     return (levels - max(0, min(levels, round(share * levels)))) // 4

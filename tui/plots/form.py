@@ -1,4 +1,4 @@
-"""A small form: named values, typed or chosen in place. No widget in here."""
+"""A small form: named values that are typed or chosen in place. No widget in here."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, shorten
 from llmtop.wording import format as f
 
-LONGEST = 60
+LONGEST = 60  # characters of a value
 MOVES = {"up": -1, "shift+tab": -1, "down": 1, "tab": 1}
 TURNS = {"left": -1, "right": 1}
 
 
 class Field(Struct):
-    """One value. hint: what it is, while the cursor is on it. choices: it is chosen, not typed."""
+    """One value. hint: shown under the cursor. choices: the allowed values; (): it is typed."""
 
     name: str
     text: str
@@ -24,12 +24,12 @@ class Field(Struct):
 
 
 class Form(Struct):
-    """Fields and a cursor. said: the last answer, in the place of the hint."""
+    """Fields and a cursor. at: the index of its field. message: shown instead of the hint."""
 
     fields: list[Field]
     at: int = 0
-    fresh: bool = True  # the text is the old value still: the first character replaces it
-    said: str = ""
+    fresh: bool = True  # the next character replaces the whole text
+    message: str = ""
     role: str = MUTED
     changed: set[str] = field(default_factory=set)
 
@@ -37,17 +37,17 @@ class Form(Struct):
         return self.find(name).text.strip()
 
     def find(self, name: str) -> Field:
-        """The field called ``name``."""
+        """The field called ``name``, which must exist."""
         return next(one for one in self.fields if one.name == name)
 
     def takes(self, key: str, character: str | None) -> bool:
-        """Whether a key is the form's own."""
+        """Whether the form handles this key."""
         typed = character is not None and character.isprintable() and len(character) == 1
         return typed or key in MOVES or key in TURNS or key in ERASING
 
     def key(self, key: str, character: str | None) -> str | None:
-        """One key; the name of the field that changed, None when none did."""
-        self.said = ""
+        """Handle one key. Returns the name of the field that changed, None if none did."""
+        self.message = ""
         here = self.fields[self.at]
         if key in MOVES:
             self.at = (self.at + MOVES[key]) % len(self.fields)
@@ -68,13 +68,13 @@ class Form(Struct):
         self.changed.add(here.name)
         return here.name
 
-    def say(self, words: str, role: str) -> None:
-        """An answer to what was entered."""
-        self.said, self.role = words, role
+    def show_message(self, words: str, role: str) -> None:
+        """Show a message about the input, until the next key."""
+        self.message, self.role = words, role
 
 
 def form_rows(form: Form, width: int, height: int, glyphs: Glyphs) -> list[Row]:
-    """The fields, a row each, and a row for the hint or the answer; the cursor is always shown."""
+    """A row for each field, and one for the hint or the message. The cursor is always visible."""
     room = max(1, height - 1)
     first = max(0, min(form.at - room // 2, len(form.fields) - room))
     cells = max(len(one.name) for one in form.fields) + 3
@@ -93,6 +93,7 @@ def form_rows(form: Form, width: int, height: int, glyphs: Glyphs) -> list[Row]:
         else:
             spans.append((f" {text or f.ABSENT}", STRONG if one.name in form.changed else TEXT))
         rows.append(fit(spans, width))
-    said = (form.said, form.role) if form.said else (form.fields[form.at].hint, MUTED)
-    rows.append(fit([("   ", TEXT), (shorten(said[0], width - 4), said[1])], width))
+    hint = form.fields[form.at].hint
+    text, role = (form.message, form.role) if form.message else (hint, MUTED)
+    rows.append(fit([("   ", TEXT), (shorten(text, width - 4), role)], width))
     return rows

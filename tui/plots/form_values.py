@@ -1,4 +1,4 @@
-"""What was typed into a field of a form, as a number or as lengths."""
+"""The text of a form field, parsed as a number or as lengths in tokens."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ MOST_STREAMS, MOST_SECONDS = 20_000, 3600.0
 
 
 def number(form: Form, name: str, low: float, high: float) -> float:
-    """A number of the form; UsageError when it is none, or out of range."""
+    """The number in a field; UsageError if it is not one from ``low`` to ``high``."""
     text = form[name].replace(",", "").replace("_", "").removesuffix("s")
     try:
         value = float(text) if text.isascii() else math.nan
     except ValueError:
         value = math.nan
     if not low <= value <= high:
-        raise UsageError(f"{name}: {form[name] or 'nothing'!r} is not {low:g} to {high:,g}")
+        text = form[name] or "nothing"
+        raise UsageError(f"{name}: {text!r} is not a number from {low:g} to {high:,g}")
     return value
 
 
@@ -38,5 +39,5 @@ def time_limit(form: Form, name: str, low: float) -> float | None:
 
 
 def length(form: Form, name: str) -> Lengths:
-    """Lengths in tokens; UsageError when they cannot be meant."""
+    """The lengths in a field, in tokens; UsageError if it cannot be parsed."""
     return parse_lengths(form[name])

@@ -14,15 +14,15 @@ from llmtop.tui.widgets.glyphs import Glyphs
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, shorten
 from llmtop.wording import format as f
 
-NOTE = 20  # cells that are kept for a level's note: columns stay where they are when one comes
+NOTE = 20  # cells reserved for a note: the columns do not move when one appears
 GAP = 2  # cells before a note
-SPREAD = 2  # cells more that a column has at most where there is room
-CLIENT = "client"  # where no cause has room
+SPREAD = 2  # extra cells of a column, at most, where there is room
+CLIENT = "client"  # if no cause fits
 Show = Callable[[LevelResult, Slo, Glyphs], Span]
 
 
 class Column(Struct, frozen=True):
-    """A column. rank: 0 never leaves; of the others the highest leaves first."""
+    """A column. rank: 0 is always shown; of the others, the highest is left out first."""
 
     name: str
     cells: int
@@ -31,7 +31,7 @@ class Column(Struct, frozen=True):
 
 
 def level_rows(result: SaturationResult, width: int, height: int, glyphs: Glyphs) -> list[Row]:
-    """A head and as many levels as fit; columns leave before what is said of a level is cut."""
+    """A header and as many levels as fit. Columns are left out before a note is cut."""
     notes = [_notes(level) for level in result.levels]
     longest = max((len(words[0]) for words, _ in notes), default=0)
     columns, spread = _layout(result.levels, width - max(NOTE, longest + GAP))
@@ -45,7 +45,7 @@ def level_rows(result: SaturationResult, width: int, height: int, glyphs: Glyphs
 
 
 def _layout(levels: Sequence[LevelResult], room: int) -> tuple[list[Column], int]:
-    """The columns that have room, and by how much each is wider than it needs."""
+    """The columns that fit into ``room`` cells, and the extra cells of each."""
     columns = list(COLUMNS)
     if all(level.tokens_per_joule is None for level in levels):
         columns.remove(JOULE)
@@ -61,7 +61,7 @@ def _row(
     spans: list[Span] = []
     for one in columns:
         text, role = one.show(level, slo, glyphs)
-        # Nothing of a level that is not used looks like a result, neither a good nor a bad one.
+        # The figures of an invalid level are no results, neither good nor bad ones.
         spans.append((text.rjust(one.cells + spread), role if level.valid else MUTED))
     choices, role = _notes(level)
     room = width - sum(len(text) for text, _ in spans) - GAP
@@ -70,7 +70,7 @@ def _row(
 
 
 def _against(value: float | None, limit: float | None, glyphs: Glyphs) -> Span:
-    """A latency; over its limit it is marked, not only coloured."""
+    """A latency. Above its limit it has a mark, not only a colour."""
     over = value is not None and limit is not None and value > limit
     return f"{glyphs.up if over else ''}{f.latency(value)}", "bad" if over else TEXT
 
@@ -79,7 +79,7 @@ def _in_time(level: LevelResult, slo: Slo, glyphs: Glyphs) -> Span:
     share = level.in_time / level.n if level.n else None
     if share is None or not slo.limits:
         return f.ABSENT, MUTED
-    # Never rounded up to all: 99.96 % is not 100 %.
+    # Never rounded up to 100 %: 99.96 % is shown as 99.9 %.
     words = "100%" if share == 1 else f"{min(share, 0.999):.1%}"
     return words, "good" if share >= 0.95 else "warn" if share >= 0.9 else "bad"
 
@@ -112,11 +112,11 @@ COLUMNS = (
 
 
 def _notes(level: LevelResult) -> tuple[list[str], str]:
-    """What is to be said of a level, ever shorter and never torn, and its role."""
+    """The note of a level in several lengths, the longest first, and its role."""
     if not level.valid:
         causes = [f.clean(cause, 60) for cause in level.health.causes]
-        told = [INVALID + " " + "; ".join(causes[:n]) for n in range(len(causes), 0, -1)]
-        return [*told, f"{INVALID} {CLIENT}", INVALID], MUTED
+        texts = [INVALID + " " + "; ".join(causes[:n]) for n in range(len(causes), 0, -1)]
+        return [*texts, f"{INVALID} {CLIENT}", INVALID], MUTED
     if level.stalled:
         return ["nothing ended"], "bad"
     if level.failed or level.cut:

@@ -1,4 +1,4 @@
-"""What a token takes at each level of a search: TPOT over the streams in flight. Pure."""
+"""Time per output token (TPOT) at each level of a search, over the streams in flight. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmtop.tui.widgets.row import MUTED, Row, Span, fit
 from llmtop.wording import format as f
 
 P95, P50 = "itl", "muted"
-NEAR = 2.0  # a limit beyond this many times what is seen is not drawn: it would flatten the curve
+NEAR = 2.0  # a limit above this multiple of the peak is not drawn: it would flatten the curve
 
 
 def tpot_rows(
@@ -25,15 +25,15 @@ def tpot_rows(
     height: int,
     glyphs: Glyphs,
 ) -> list[Row]:
-    """Rows of ``LEFT + at.cells + 1`` cells: p95 and p50 over the x axis of the curve, from zero.
+    """``height`` rows of ``LEFT + at.cells + 1`` cells: p95 and p50 of TPOT, on a y axis from zero.
 
-    limit: of TPOT, seconds. level: the one that is being measured.
+    limit: the limit of TPOT, seconds. at: the x axis. level: the level that is measured now.
     """
     tall, cells = height - 1, at.cells
     known = [one for one in levels if one.valid and not one.stalled]
     seen = max((one.tpot.p95 or 0.0 for one in known), default=0.0)
     shown = limit if limit is not None and (not seen or limit <= NEAR * seen) else None
-    # Milliseconds, so that a round bound is round as it is written.
+    # Rounded in milliseconds, because the label has milliseconds.
     top = nice(max(seen, shown or 0.0) * 1e3 * 1.04) / 1e3 or 0.1
 
     def line(of: Callable[[LevelResult], float | None]) -> dict[int, list[float]]:

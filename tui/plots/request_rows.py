@@ -12,26 +12,26 @@ from llmtop.wording import format as f
 ROLES = {"decode": "tokens", "prefill": "prefill", "waiting": "waiting", "preempted": "warn"}
 HEADS = ("state", "age", "wait/TTFT", "prompt (cached)", "out/limit", "KV blocks", "preempt")
 WIDTHS = (11, 8, 11, 18, 15, 11, 9)
-SMALL = (0, 1, 2, 4, 5)  # of these columns, below 100 cells
+SMALL = (0, 1, 2, 4, 5)  # the columns that are shown in less than ``ROOMY`` cells
 ROOMY = 100
-LEAST_ID = 12
-LAST_OF_ID = 6
+LEAST_ID = 12  # cells of an id
+LAST_OF_ID = 6  # characters of its end, which a cut keeps
 
 
 def state_word(row: RequestRow) -> str:
-    """What a request does now, in one word."""
+    """The state of a request in one word."""
     return (row.phase or "running") if row.state == "running" else row.state
 
 
 def matches(row: RequestRow, text: str) -> bool:
-    """Whether a row has what is filtered for, in its id or its state."""
+    """Whether the id or the state of a row contains ``text``."""
     return not text or text in row.id or text in state_word(row)
 
 
 def table_rows(
     rows: Sequence[RequestRow], cursor: int, top: int, height: int, view: View, width: int
 ) -> list[Row]:
-    """Heads and the rows from ``top`` on."""
+    """A header and the rows from ``top`` on; the one at ``cursor`` is marked."""
     columns = range(len(HEADS)) if width >= ROOMY else SMALL
     ident = max(LEAST_ID, width - sum(WIDTHS[column] for column in columns) - 2)
     head = "  " + "id".ljust(ident) + "".join(_head(column) for column in columns)
@@ -51,7 +51,7 @@ def table_rows(
 
 
 def _short_id(ident: str, cells: int) -> str:
-    """An id in the room that there is. Ids of one client differ at their ends."""
+    """An id, cut in the middle if needed: ids of one client differ at their ends."""
     if len(ident) <= cells:
         return shorten(ident, cells)
     return f"{shorten(ident, cells - LAST_OF_ID)}{ident[-LAST_OF_ID:]}"
@@ -98,7 +98,7 @@ def detail_rows(row: RequestRow, width: int) -> list[Row]:
 
 
 def total_words(table: RequestTable) -> str:
-    """How many there are, and how many of them are listed."""
+    """The number of requests, and how many of them are listed."""
     listed = len(table.rows)
     total = table.running + table.waiting
     words = f"running {table.running:,}  waiting {table.waiting:,}"

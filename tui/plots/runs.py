@@ -1,4 +1,4 @@
-"""A comparison run by run: a drift or a run that fell out is seen, which no mean shows. Pure."""
+"""A comparison run by run. It shows drift and outliers, which a mean hides. Pure."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, Row, Span, fit
 from llmtop.wording.findings import NAMES, percent_change
 
 LEFT = 8  # cells for the labels of the axis
-WIDEST = 5.0  # cells that a run takes at most
-NARROWEST = 40  # cells of a chart, with its border
-LEAST = 7  # rows of one, likewise
+WIDEST = 5.0  # cells of one run, at most
+NARROWEST = 40  # cells of a chart with its border, at least
+LEAST = 7  # rows of a chart with its border, at least
 
 
 def runs_rows(
     result: CompareResult, planned: int, width: int, height: int, glyphs: Glyphs
 ) -> list[Row]:
-    """A chart for each measure beside each other, as many as have room. planned: runs in all."""
+    """A chart for each measure, side by side, as many as fit; [] if none does.
+
+    planned: the total number of runs.
+    """
     shown = result.findings[: max(1, width // NARROWEST)]
     if not shown or height < LEAST:
         return []
@@ -69,7 +72,7 @@ def _body(
     height: int,
     glyphs: Glyphs,
 ) -> list[Row]:
-    """A row for each step up and down a logarithmic axis around A's mean, and the runs' numbers."""
+    """The runs on a logarithmic axis around A's mean, and their numbers below."""
     tall, room = height - 1, width - LEFT - 1
     runs = [
         (arm, one, pair.counts(finding.measure))
@@ -77,14 +80,18 @@ def _body(
         for arm, one in zip(pair.arms, pair.runs, strict=True)
     ]
     known = [value for _, one, _ in runs if (value := finding.measure.of(one)) is not None]
-    mine = [v for arm, one, _ in runs if arm == "A" and (v := finding.measure.of(one)) is not None]
-    # Before a pair counts there is no mean of the counted ones.
-    mean = finding.a or (math.exp(fmean(map(math.log, mine))) if mine else 1.0)
-    # Single runs lie further from the mean than the means do.
+    values_of_a = [
+        value
+        for arm, one, _ in runs
+        if arm == "A" and (value := finding.measure.of(one)) is not None
+    ]
+    # Until the first pair counts, the mean is that of all runs of A.
+    mean = finding.a or (math.exp(fmean(map(math.log, values_of_a))) if values_of_a else 1.0)
+    # Single runs scatter more than the means.
     reach = reach_of([*(value / mean for value in known), finding.ratio or 1.0])
     middle = tall // 2
     step = min(WIDEST, max(1.0, room / max(1, planned, len(runs))))
-    first = max(0, len(runs) - int(room / step))  # the newest, where not all of them have room
+    first = max(0, len(runs) - int(room / step))  # the newest runs, if not all fit
     canvas: list[list[Span]] = [[(" ", MUTED)] * room for _ in range(tall)]
     canvas[middle] = [(glyphs.rule, FAINT)] * room
     for number, (arm, one, counted) in enumerate(runs[first:]):
@@ -104,7 +111,7 @@ def _body(
 
 
 def _numbers(first: int, planned: int, step: float, room: int, width: int) -> Row:
-    """Each fifth run's number below its cell, and the first one's."""
+    """The numbers of the first run and of each fifth one, below their cells."""
     text = [" "] * room
     free = -1
     for number in range(first + 1, planned + 1):

@@ -1,4 +1,4 @@
-"""Steps laid over columns of time: what a step in each column took, and how many tokens it had."""
+"""Steps in columns of time: for each column, the time per step and the tokens per step."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from llmtop.diagnosis.step_window import DecodeTimes, Parts, parts_of
 from llmtop.engines.core.steps import Step
 from llmtop.tui.widgets.axis import fitted_from
 
-KEPT = 1200  # columns at most
-LONGEST_S = 120.0  # of one step: no column is older
+KEPT = 1200  # columns, at most
+LONGEST_S = 120.0  # a longer step fills only its last columns
 
 
 class Column:
-    """The steps that overlap one stretch of time, weighted by how long they do.
+    """Sums over the steps that overlap one column of time, weighted by the seconds of overlap.
 
-    So a step that takes seconds fills all the columns that it lies in, with its whole time.
+    A step of several seconds fills all the columns that it overlaps, with its whole duration.
+    covered: seconds of overlap; the other sums, divided by it, are means. decode, prefill, host:
+    seconds per step. tokens: per step. idle: seconds without a step. steps: the number of steps.
     """
 
     __slots__ = ("covered", "decode", "host", "idle", "prefill", "steps", "tokens")
@@ -27,7 +29,7 @@ class Column:
         self.steps = 0.0
 
     def add(self, overlap: float, parts: Parts, tokens: int) -> None:
-        """A step that lies in the column for ``overlap`` seconds."""
+        """Add a step that overlaps the column for ``overlap`` seconds."""
         self.covered += overlap
         self.decode += overlap * parts.decode
         self.prefill += overlap * parts.prefill
@@ -38,24 +40,24 @@ class Column:
 
 
 class StepColumns:
-    """Columns of ``seconds`` each, on whole multiples of it since 1970: they hold still."""
+    """Columns of ``seconds`` each. They do not move: they start at multiples of it since 1970."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.columns: dict[int, Column] = {}
-        self._seen = -math.inf  # the end of the newest step that is in
-        self._of: int | None = None
+        self._newest = -math.inf  # the end of the newest step that was added
+        self._history_id: int | None = None
 
     def update(self, history: StepHistory, now: float) -> None:
-        """Take in the steps that are new. Another history begins again."""
-        if self._of != id(history):
+        """Add the new steps. Another history replaces all columns. now: unix seconds."""
+        if self._history_id != id(history):
             self.columns.clear()
-            self._seen, self._of = -math.inf, id(history)
-        since = max(self._seen, now - KEPT * self.seconds)
+            self._newest, self._history_id = -math.inf, id(history)
+        since = max(self._newest, now - KEPT * self.seconds)
         fresh = history.since(since)
         if fresh:
             self._extend(fresh, history.times(now))
-            self._seen = fresh[-1].end
+            self._newest = fresh[-1].end
         oldest = int(now / self.seconds) - KEPT
         for number in [one for one in self.columns if one < oldest]:
             del self.columns[number]
@@ -87,12 +89,12 @@ class StepColumns:
                 yield number, overlap
 
     def window(self, now: float, count: int) -> list[Column | None]:
-        """The last ``count`` columns, the oldest first; None where no step and no pause lies."""
+        """The last ``count`` columns, the oldest first; None without any step or idle time."""
         last = int(now / self.seconds)
         return [self.columns.get(number) for number in range(last - count + 1, last + 1)]
 
     def fitted(self, now: float, count: int) -> list[Column | None]:
-        """The columns that the axis of the last ``count`` is fitted to (``axis.fitted_from``)."""
+        """The columns to which the axis of the last ``count`` is fitted (``axis.fitted_from``)."""
         last = int(now / self.seconds)
         first = int(fitted_from(last - count + 1, max(1, count // 2)))
         return [self.columns.get(number) for number in range(first, last + 1)]

@@ -1,4 +1,4 @@
-"""The steps on the large dashboard: time per step, split by what it went to."""
+"""The steps on the large dashboard: time per step, split into decode, prefill and host."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from llmtop.tui.widgets.frame import Ranked, frame
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row
 
 WINDOW_S = 20.0
-LEAST_TOP_S = 0.002  # of the axis
-COLUMN_S = 0.1  # the finest: the scheduler steps every few milliseconds
-ONGOING_S = 0.5  # a step that takes longer than that is seen before it ends
+LEAST_TOP_S = 0.002  # the smallest axis maximum
+COLUMN_S = 0.1  # the narrowest column: the scheduler steps every few milliseconds
+ONGOING_S = 0.5  # a step that takes longer is shown before it ends
 
 
 def ongoing(engine: EngineTrack, now: float) -> float | None:
-    """How long no step has ended although requests run; None while that is usual."""
+    """Seconds since the last step ended, while requests run; None while that is usual."""
     history, sample = engine.steps, engine.sample
     if history is None or not history.steps or sample is None or not sample.running:
         return None
     last = history.steps[-1]
     still = now - last.end
     usual = max(ONGOING_S, 5 * last.duration_s)
-    # A look is a beat old at most; what came since is not read yet.
+    # The steps were read up to a redraw ago. Newer ones are not known yet.
     return still if last.running > 0 and still > usual + 1.5 else None
 
 
-def looked_at(history: StepHistory, view: View) -> float:
-    """When the steps were read last, unix seconds: what came since is not known yet, and no gap."""
+def time_of_reading(history: StepHistory, view: View) -> float:
+    """When the steps were last read, unix seconds. The time after it is unknown, and no gap."""
     return history.time if history.time is not None else view.wall
 
 
 class StepsPanel(Panel):
-    """One row of the large layout. now is the wall clock, which stamps the steps."""
+    """One row of the large layout. Its time is the wall clock, because steps have its stamps."""
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self._columns: StepColumns | None = None
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
-        """The stacked area in a box; without steps, why there are none."""
+        """The stacked area in a box; without steps, the reason."""
         engine = view.engine
         history = engine.steps if engine is not None else None
         if engine is None or history is None:
@@ -56,7 +56,7 @@ class StepsPanel(Panel):
         seconds = max(COLUMN_S, round(20 * WINDOW_S / count) / 20)
         if self._columns is None or self._columns.seconds != seconds:
             self._columns = StepColumns(seconds)
-        now = looked_at(history, view)
+        now = time_of_reading(history, view)
         self._columns.update(history, now)
         columns = self._columns.window(now, count)
         under_way = ongoing(engine, view.wall)

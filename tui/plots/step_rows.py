@@ -1,4 +1,4 @@
-"""The steps of an engine as pictures: time per step, tokens per step, a histogram. Pure."""
+"""The steps of an engine as charts: time per step, tokens per step, a histogram. Pure."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from llmtop.wording import format as f
 
 DECODE, PREFILL, HOST, IDLE, STALL = "tokens", "prefill", "warn", MUTED, "bad"
 PARTS = ("decode", DECODE), ("prefill", PREFILL), ("host", HOST), ("idle", IDLE)
-STALLED, STALLED_S = 10.0, 0.5  # times the mean step, and at least so long
-LEAST_BUCKET = 50e-6
-LABEL = 17  # cells of a histogram's row before its bar
+STALLED, STALLED_S = 10.0, 0.5  # a stall takes this multiple of the mean, and these seconds
+LEAST_BUCKET = 50e-6  # seconds; shorter steps count as this long
+BUCKET_GROWTH = 1.26  # the smallest factor between ranges: ten of them per decade
+LABEL = 17  # cells before the bar of a histogram row
 
 Columns = Sequence[Column | None]
 
 
 def stacked(columns: Columns, ongoing_s: float | None = None) -> tuple[list[Trace], float]:
-    """Traces of the time per step, the last one on top, and the highest value.
+    """Traces of the time per step, the last one on top, and the highest value, seconds.
 
-    ongoing_s: how long the step under way takes already, where that is far longer than usual.
+    ongoing_s: the seconds that the current step has taken so far, if that is unusually long.
     """
     decode: list[float | None] = []
     prefill: list[float | None] = []
@@ -77,7 +78,7 @@ def time_rows(
 def token_rows(
     columns: Columns, cells: int, height: int, budget: float | None, maximum: float, glyphs: Glyphs
 ) -> list[Row]:
-    """The tokens of a step, with the budget as a line where it is near."""
+    """The tokens per step, with the token budget as a line if it is within the axis."""
     values: list[float | None] = [
         None if column is None else column.tokens / column.covered if column.covered > 0 else 0.0
         for column in columns
@@ -90,14 +91,14 @@ def token_rows(
 
 
 def most_tokens(columns: Columns, budget: float | None) -> float:
-    """The top of the tokens' axis: the budget, where steps come near it."""
+    """The top of the token axis: the budget if steps come near it, else the highest value."""
     values = [c.tokens / c.covered for c in columns if c is not None and c.covered > 0]
     peak = max(values, default=0.0)
     return budget if budget is not None and budget <= 2.5 * peak and budget >= peak else peak
 
 
 def share_spans(parts: Parts) -> list[list[Span]]:
-    """``decode 62 %``, and so on: where the time went, as groups of words."""
+    """The shares of the time as groups of words, such as ``decode 62 %``."""
     values = (parts.decode, parts.prefill, parts.host, parts.idle)
     total = parts.total
     return [
@@ -107,21 +108,22 @@ def share_spans(parts: Parts) -> list[list[Span]]:
 
 
 def quantile(steps: Sequence[Step], share: float) -> float | None:
-    """The nearest-rank quantile of the durations; None without steps."""
+    """The nearest-rank quantile of the durations, seconds; None without steps. share: 0..1."""
     durations = sorted(step.duration_s for step in steps)
     return durations[min(len(durations) - 1, int(share * len(durations)))] if durations else None
 
 
 def histogram_rows(steps: Sequence[Step], cells: int, height: int, glyphs: Glyphs) -> list[Row]:
-    """How long steps take: a bar for each range of durations, by the number of steps.
+    """A histogram of the durations: a bar for each range, as long as its number of steps.
 
-    The ranges grow by the same factor, so that long steps are seen beside short ones.
+    The ranges grow by a constant factor, so that short and long steps are both visible.
     """
     if not steps or height < 1:
         return [fit([(" no step in this time", MUTED)], cells)]
     durations = [max(LEAST_BUCKET, step.duration_s) for step in steps]
     low, high = min(durations), max(durations)
-    rows = max(1, min(height, 1 + math.ceil(math.log(high / low, 1.26)) if high > low else 1))
+    wanted = 1 + math.ceil(math.log(high / low, BUCKET_GROWTH)) if high > low else 1
+    rows = max(1, min(height, wanted))
     factor = (high / low) ** (1 / rows) if high > low else 2.0
     counts = [0] * rows
     for value in durations:
@@ -132,8 +134,9 @@ def histogram_rows(steps: Sequence[Step], cells: int, height: int, glyphs: Glyph
     for number, count in enumerate(counts):
         begin, end = low * factor**number, low * factor ** (number + 1)
         label = f" {f.latency(begin)}-{f.latency(end)}".ljust(LABEL)
-        told = f" {count:,}"
+        number_of_steps = f" {count:,}"
         drawn = bar(count / most, cells - LABEL - 8, DECODE, glyphs) if count else []
-        spans: list[Span] = [(label, MUTED), *[s for s in drawn if s[1] == DECODE], (told, TEXT)]
+        filled = [span for span in drawn if span[1] == DECODE]
+        spans: list[Span] = [(label, MUTED), *filled, (number_of_steps, TEXT)]
         out.append(fit(spans if count else [(label, MUTED)], cells))
     return out

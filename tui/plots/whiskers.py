@@ -1,4 +1,4 @@
-"""A comparison as a table: each measure's ratio as a whisker around 1, before its noise. Pure."""
+"""A comparison as a table: each measure's ratio B / A as a whisker on its noise band. Pure."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, Row, Span, fit, s
 from llmtop.wording import format as f
 from llmtop.wording.findings import NAMES, percent_change, verdict
 
-# Of the axis: 1 + that, and 1 / that. What lies further is at its edge: a longer axis would flatten
-# what is small, and noise is.
+# An axis of reach r goes from 1 / (1 + r) to 1 + r. Values beyond it are drawn at its edge: on a
+# longer axis, small changes and the noise would not be visible.
 REACHES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 BEYOND = ("<", ">")
 NAME, VALUE, CHANGE = 14, 9, 9  # cells of the columns
-WORDS = {Verdict.BETTER: "good", Verdict.WORSE: "bad", Verdict.CANNOT_TELL: "warn"}
-ORDER, REQUESTS = 13, 11  # cells of number and order of a pair, and of its requests
-PAIR, MOST_SPREAD = (11, 7, 8), 6  # cells of A, B and B / A, and how many more A may take
-WHY = 14  # cells that a pair's "not counted" takes at least
-LEAST, WORD = 15, 17  # cells of a whisker's axis, and those of the verdict
-ROOMY = 3  # rows a measure from which each pair is shown, too
+ROLES = {Verdict.BETTER: "good", Verdict.WORSE: "bad", Verdict.CANNOT_TELL: "warn"}
+ORDER, REQUESTS = 13, 11  # cells of the number and order of a pair, and of its requests
+PAIR, MOST_SPREAD = (11, 7, 8), 6  # cells of A, B and B / A, and the extra ones of A, at most
+LEAST_REASON = 14  # cells of a pair's "not counted", at least
+LEAST_AXIS, LEAST_VERDICT = 15, 17  # cells of the axis and of the verdict, at least
+ROOMY = 3  # rows of a measure, at most; from two on, they show its pairs
 
 
 def comparison_rows(result: CompareResult, width: int, height: int, glyphs: Glyphs) -> list[Row]:
-    """Head, a row a measure, and the axis; where there is room, each pair below its measure."""
+    """A header, a row for each measure, and the axis. With room, also the pairs of a measure."""
     cells, words = _widths(width)
     reach = axis_reach(result.findings)
     each = max(1, min(ROOMY, (height - 2) // max(1, len(result.findings))))
@@ -42,7 +42,7 @@ def comparison_rows(result: CompareResult, width: int, height: int, glyphs: Glyp
 
 
 def axis_reach(findings: Sequence[PairedRatio]) -> float:
-    """The reach of an axis that holds intervals, ratios and noise."""
+    """The reach of an axis for all intervals, ratios and noise bands."""
     return reach_of(
         value
         for finding in findings
@@ -52,9 +52,9 @@ def axis_reach(findings: Sequence[PairedRatio]) -> float:
 
 
 def reach_of(ratios: Iterable[float]) -> float:
-    """How far from 1 the axis goes: the same factor up and down, one of a few round ones.
+    """The reach of an axis for ``ratios``: one of ``REACHES``.
 
-    At most twice and half.
+    It is 1.0, for ratios from 0.5 to 2, if none of them is large enough.
     """
     logs = (abs(math.log(ratio)) for ratio in ratios if ratio > 0)
     wanted = math.expm1(max(logs, default=0.0))
@@ -72,7 +72,7 @@ def whisker(finding: PairedRatio, reach: float, cells: int, glyphs: Glyphs) -> l
         for x in range(low, high + 1):
             line[x] = (glyphs.band, FAINT)
     line[middle] = (glyphs.divider, MUTED)
-    role = WORDS[finding.verdict]
+    role = ROLES[finding.verdict]
     if finding.low is not None and finding.high is not None:
         low, high = (_cell(value, reach, cells) for value in (finding.low, finding.high))
         for x in range(low, high + 1):
@@ -90,13 +90,13 @@ def whisker(finding: PairedRatio, reach: float, cells: int, glyphs: Glyphs) -> l
 
 
 def pair_rows(result: CompareResult, width: int, height: int) -> list[Row]:
-    """Each pair of runs, the newest on top; measures as many as have room."""
+    """A row for each pair of runs, the newest first, with as many measures as fit."""
     reasons = [_uncounted(pair) for pair in result.pairs if not pair.counted]
     room = width - ORDER - REQUESTS
-    shown = list(Measure)[: max(1, (room - (WHY if reasons else 1)) // sum(PAIR))]
-    # The longest of what is said in full, if that has room beside the columns, else of the short.
-    told = [max((len(words[i]) + 2 for words in reasons), default=1) for i in (0, 1)]
-    left = next((room - cells for cells in told if room - cells >= len(shown) * sum(PAIR)), 0)
+    shown = list(Measure)[: max(1, (room - (LEAST_REASON if reasons else 1)) // sum(PAIR))]
+    # The cells of the longest reason, in full if that fits beside the columns, else shortened.
+    widths = [max((len(words[i]) + 2 for words in reasons), default=1) for i in (0, 1)]
+    left = next((room - cells for cells in widths if room - cells >= len(shown) * sum(PAIR)), 0)
     spread = max(0, min(MOST_SPREAD, left // len(shown) - sum(PAIR)))
     head = f"{'pair':>6}  {'order':<{ORDER - 8}}"
     first, second, third = PAIR
@@ -137,8 +137,8 @@ def _pair(number: int, pair: PairResult, shown: list[Measure], spread: int, widt
 
 
 def _uncounted(pair: PairResult) -> list[str]:
-    """Why a pair does not count, ever shorter and never torn."""
-    why = f.clean(pair.client_bound, 100) or "nothing ended well"
+    """Why a pair does not count, in several lengths, the longest first."""
+    why = f.clean(pair.client_bound, 100) or "nothing to compare"
     return [f"not counted: {why}", f"not counted: {why.partition(',')[0]}", "not counted"]
 
 
@@ -153,12 +153,12 @@ def _change(pair: PairResult, measure: Measure) -> str:
 
 
 def _widths(width: int) -> tuple[int, int]:
-    """Cells of the whisker (odd: 1 lies in the middle) and of the verdict, which outranks it."""
+    """Cells of the whisker and of the verdict, which has priority. The first is odd, or zero."""
     left = width - NAME - 2 * VALUE - CHANGE - 2
-    if left < LEAST + WORD:
+    if left < LEAST_AXIS + LEAST_VERDICT:
         return 0, left
-    words = max(WORD, min(48, left * 12 // 25))
-    cells = max(LEAST, min(81, left - words))
+    words = max(LEAST_VERDICT, min(48, left * 12 // 25))
+    cells = max(LEAST_AXIS, min(81, left - words))
     return cells - 1 + cells % 2, max(0, left - cells)
 
 
@@ -172,10 +172,10 @@ def _line(
 ) -> Row:
     tokens = finding.measure.direction is Direction.HIGHER
     a, b = (f.rate(v) if tokens else f.latency(v) for v in (finding.a, finding.b))
-    told = verdict(finding) if finding.ratio is not None else "no pair"
-    if len(told) + 3 > words:
-        told = _briefly(finding)
-    role = WORDS[finding.verdict] if finding.ratio is not None else MUTED
+    text = verdict(finding) if finding.ratio is not None else "no pair"
+    if len(text) + 3 > words:
+        text = _short_verdict(finding)
+    role = ROLES[finding.verdict] if finding.ratio is not None else MUTED
     return fit(
         [
             (f" {NAMES[finding.measure]}".ljust(NAME), STRONG),
@@ -184,14 +184,14 @@ def _line(
             (percent_change(finding.ratio).rjust(CHANGE), role),
             ("  ", TEXT),
             *whisker(finding, reach, cells, glyphs),
-            (f" {shorten(told, words - 1)}", role),
+            (f" {shorten(text, words - 1)}", role),
         ],
         width,
     )
 
 
-def _briefly(finding: PairedRatio) -> str:
-    """The verdict where there is room for a word or two; how many more pairs, as +k."""
+def _short_verdict(finding: PairedRatio) -> str:
+    """The verdict in one or two words. +k: this many more pairs are needed."""
     if finding.ratio is None:
         return f.ABSENT
     if finding.verdict is not Verdict.CANNOT_TELL:
@@ -209,7 +209,7 @@ def _dots(
     width: int,
     glyphs: Glyphs,
 ) -> Row:
-    """The interval and the noise in figures, and where each single pair lies between them."""
+    """The interval and the noise in figures, and a dot on the axis for each pair."""
     line: list[Span] = [(" ", TEXT)] * cells
     if cells:
         line[cells // 2] = (glyphs.divider, FAINT)
@@ -226,9 +226,9 @@ def _dots(
         between = f"{percent_change(finding.low)} .. {percent_change(finding.high)}"
     left = f" n={n}".ljust(NAME) + between.rjust(2 * VALUE + CHANGE) + "  "
     noise = "" if finding.noise is None else percent_change(finding.noise).lstrip("+")
-    told = f" A against A: {noise}"
-    told = "" if not noise else told if len(told) < words else f" noise {noise}"
-    return fit([(left, MUTED), *line, (told, MUTED)], width, MUTED)
+    right = f" A against A: {noise}"
+    right = "" if not noise else right if len(right) < words else f" noise {noise}"
+    return fit([(left, MUTED), *line, (right, MUTED)], width, MUTED)
 
 
 def _axis(reach: float, cells: int, width: int, glyphs: Glyphs) -> Row:

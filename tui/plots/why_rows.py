@@ -1,4 +1,4 @@
-"""The state of an engine and its causes as one page that an audience can read. Pure."""
+"""The state of an engine and its causes on one page. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INDENT = 4
 def why_rows(
     found: Explanation, engine: EngineTrack, badge: Span, view: View, width: int
 ) -> list[Row]:
-    """The page without its keys: as many rows as it needs."""
+    """The page without its keys, in as many rows as it needs."""
     since = engine.why_since
     right: list[Span] = []
     if since is not None:
@@ -55,7 +55,7 @@ def _cause_rows(cause: CauseFound, number: int, count: int, view: View, width: i
 
 
 def knob_rows(cause: CauseFound, width: int) -> list[Row]:
-    """The option that would change it, and what to expect."""
+    """The option that would change the cause, and the expected effect; [] without one."""
     knob = cause.knob
     if knob is None:
         return []

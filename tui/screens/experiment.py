@@ -112,10 +112,10 @@ class ExperimentScreen(PageScreen):
             command = self.command(view)
             asked = self._ask(view)
         except LlmtopError as error:
-            self.form.say(f.clean(refusal(error)), "bad")
+            self.form.show_message(f.clean(refusal(error)), "bad")
         else:
             if asked:
-                self.form.say(asked, "warn")
+                self.form.show_message(asked, "warn")
             else:
                 self._act(command)
         self.redraw()
@@ -140,7 +140,7 @@ class ExperimentScreen(PageScreen):
     def _act(self, command: Callable[[], Awaitable[None]]) -> None:
         view = self._make_view()
         if view.readonly:
-            self.form.say("read-only", "warn")
+            self.form.show_message("read-only", "warn")
             return
 
         async def run() -> None:
@@ -149,7 +149,7 @@ class ExperimentScreen(PageScreen):
             except Exception as error:
                 words = f.clean(refusal(error))
                 view.store.events.append(Event(self._make_view().now, "error", words))
-                self.form.say(words, "bad")
+                self.form.show_message(words, "bad")
                 if not self.form_open:
                     self.notify(words, severity="error", markup=False)
             self.redraw()

@@ -20,8 +20,8 @@ from llmtop.tui.plots.curve import (
     INVALID,
     LATENCY,
     LIMIT,
-    SPOILT,
     THROUGHPUT,
+    UNUSED,
     curve_rows,
 )
 from llmtop.tui.plots.curve_axes import LEFT, Drawing, axes
@@ -240,7 +240,7 @@ class SaturationScreen(ExperimentScreen):
             (0, [(f"{glyphs.hollow} TTFT p95", LATENCY)]),
             (1, [(f"{glyphs.rule}{glyphs.rule} limit", LIMIT)] if drawing.limit else []),
             (1, forecast_legend(drawing.forecast, glyphs)),
-            (2, [(f"{INVALID} not used", SPOILT)] if has_invalid_level(state) else []),
+            (2, [(f"{INVALID} not used", UNUSED)] if has_invalid_level(state) else []),
         ]
         foot: list[Span] = [(STREAMS, MUTED)]
         if not drawing.ghosts:

@@ -1,5 +1,5 @@
-"""Drawings of what is expected and of what was tried: the forecast curve, the rows of a tune.
+"""Drawings of forecasts and of tunes: the forecast curve, the rows of a tune.
 
-Belongs here: pure functions from values to rows. Does not belong here: how a forecast is made
-(``tui/slo``), and the curves that were measured.
+Belongs here: pure functions from values to rows. Does not belong here: the forecast
+itself (``tui/slo``), and measured curves.
 """

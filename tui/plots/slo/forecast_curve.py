@@ -18,8 +18,10 @@ CLEAR = "\u2800"  # a braille cell without a dot
 def draw_forecast(
     canvas: list[list[Span]], points: Sequence[ForecastPoint], at: Axes, tall: int, glyphs: Glyphs
 ) -> None:
-    """A dot in each column for the expected value, and its interval as a band; only into what is
-    empty, so that nothing measured is covered."""
+    """Draw a dot in each column for the expected value, and a band for its interval.
+
+    Only empty cells are changed, so that no measured value is covered.
+    """
     for x, (low, value, high) in enumerate(_columns(points, at)):
         if value < 0:
             continue
@@ -33,7 +35,7 @@ def draw_forecast(
 
 
 def forecast_legend(found: CurveForecast | None, glyphs: Glyphs) -> list[Span]:
-    """The sign of the curve, and where its knee is; nothing without one."""
+    """The legend of the forecast, with its knee; [] without a forecast."""
     if found is None or not found.points:
         return []
     knee = f", knee about {found.knee:,.0f}" if found.knee is not None else ""
@@ -41,7 +43,7 @@ def forecast_legend(found: CurveForecast | None, glyphs: Glyphs) -> list[Span]:
 
 
 def refusal_words(found: CurveForecast | None, cells: int) -> list[Span]:
-    """Why there is no forecast, or none of more streams; nothing where there is one."""
+    """Why there is no forecast, or none for more streams; [] if it is complete."""
     if found is None or not found.refused:
         return []
     head = "no forecast"
@@ -50,13 +52,13 @@ def refusal_words(found: CurveForecast | None, cells: int) -> list[Span]:
     reason = f.clean(found.refused)
     whole = [f"{head}: {reason}", f"{head}: {reason.partition(', ')[0]}"]
     if found.points:
-        whole.append(head)  # where the curve ends is said even if the reason has no room
+        whole.append(head)  # if the reason does not fit: only where the curve ends
     fitting = next((one for one in whole if len(one) <= cells - 2), whole[-1])
     return [(f"  {shorten(fitting, cells - 2)}", MUTED)]
 
 
 def _columns(points: Sequence[ForecastPoint], at: Axes) -> list[tuple[float, float, float]]:
-    """Low, value and high in each cell, straight between the points; below zero: not known."""
+    """(low, value, high) of each cell, interpolated between the points; negative: unknown."""
     known = [(at.column(one.streams) / 2, one) for one in points]
     found = [(-1.0, -1.0, -1.0)] * at.cells
     for (x0, a), (x1, b) in pairwise(known):

@@ -1,4 +1,4 @@
-"""What a tune tried, as a table: settings, what was expected of them, what was measured. Pure."""
+"""The candidates of a tune as a table: settings, expected and measured goodput. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXPECTED_CELLS, MEASURED_CELLS, RUNS = 12, 22, 6
 
 
 def tried_rows(state: TuneState, width: int, height: int, glyphs: Glyphs) -> list[Row]:
-    """A head and a row for each candidate, the operator's own settings first."""
+    """A header and a row for each candidate, the operator's own settings first."""
     names = [name for name, _ in COLUMNS if name in _by_column(state.own)]
     sizes = dict(COLUMNS)
     head = "  " + "".join(f"{name:>{sizes[name]}}" for name in names)
@@ -72,7 +72,7 @@ def _limit(value: int | None) -> str:
 
 
 def _measured(one: Tried) -> str:
-    """The mean of the runs, with their range where there are several."""
+    """The mean of the runs, with their range if there are several."""
     found: Sequence[float] = one.goodput_per_s
     if not found:
         return f.ABSENT

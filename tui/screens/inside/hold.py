@@ -87,7 +87,7 @@ class HoldScreen(Question[str | None]):
         try:
             self.dismiss(limits_of(self.form[LIMITS], self._config))
         except LlmtopError as error:
-            self.form.say(f.clean(refusal(error)), "bad")
+            self.form.show_message(f.clean(refusal(error)), "bad")
             self._paint()
 
     def action_leave(self) -> None:

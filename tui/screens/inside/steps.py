@@ -14,7 +14,7 @@ from llmtop.engines.core.steps import Step
 from llmtop.tui.commands.control import Control
 from llmtop.tui.keys.bindings import bindings
 from llmtop.tui.plots.step_bins import StepColumns
-from llmtop.tui.plots.step_panel import COLUMN_S, LEAST_TOP_S, WINDOW_S, looked_at, ongoing
+from llmtop.tui.plots.step_panel import COLUMN_S, LEAST_TOP_S, WINDOW_S, ongoing, time_of_reading
 from llmtop.tui.plots.step_rows import (
     histogram_rows,
     most_tokens,
@@ -79,7 +79,7 @@ class StepsScreen(InsideScreen):
                 why = "the recording holds no steps of this time"
             rows += [(), *paragraph_rows([f.clean(why or "no step has ended yet", 200)], width)]
             return filled(rows, last, height)
-        now = looked_at(history, view)
+        now = time_of_reading(history, view)
         rows.append(_second(history, now, width))
         wide = width >= ROOMY
         charts = width - HISTOGRAM if wide else width
@@ -97,7 +97,7 @@ class StepsScreen(InsideScreen):
     def _charts(
         self, engine: EngineTrack, history: StepHistory, view: View, width: int, area: int, low: int
     ) -> list[Row]:
-        now, count = looked_at(history, view), max(1, (width - 2 - GUTTER) * DOTS_ACROSS)
+        now, count = time_of_reading(history, view), max(1, (width - 2 - GUTTER) * DOTS_ACROSS)
         seconds = max(COLUMN_S, round(20 * WINDOW_S / count) / 20)
         columns = self._columns(seconds)
         columns.update(history, now)
