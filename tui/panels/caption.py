@@ -1,4 +1,4 @@
-"""The caption of a tour: what the screen shows, right below the state line."""
+"""The caption of the guided tour: what the screen shows, below the state line."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ BAR = 20
 
 
 class CaptionPanel(Panel):
-    """Below the state line, where an audience looks. There is no line of keys: any ends it."""
+    """Title, progress and one sentence. It has no line of keys, because any key ends the tour."""
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
-        """Title and progress above, the sentence below; in one line only title and sentence."""
+        """Title and progress above, the sentence below. One row has only title and sentence."""
         caption = view.caption
         if caption is None:
             return [fit([], width)] * height

@@ -25,17 +25,17 @@ from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, faded, join
 from llmtop.tui.widgets.row import width as cells
 from llmtop.wording import format as f
 
-# Of an idle engine a chart has two faces by turns: its newest cell is drawn half, then whole.
+# An idle chart alternates between two drawings: its newest cell is half full, then full.
 DRAWN = 2
-BORDER = 8  # cells of a lower border that words on its two sides leave to the line
+BORDER = 8  # cells of a lower border that stay free between its texts
 
 
 class Line(Struct, frozen=True):
-    """One series of a chart. fill: the area below it too. rule: a limit, as a broken line.
+    """One series of a chart. fill: also the area below it. rule: a limit, as a dashed line.
 
-    heat: colours of its high parts: (share, role) each, of ``limit`` where there is one.
-    upper: the upper end of a range whose lower end is ``series``: a band. alone: drawn only while
-    no load of ours measures the same.
+    heat: (share, role) of its high parts. A value has the role from this share of ``limit`` on, or
+    from this value on if there is no limit. upper: the upper end of a band; ``series`` is the lower
+    end. alone: drawn only while no load of this llmtop measures the same.
     """
 
     series: SeriesName
@@ -49,12 +49,11 @@ class Line(Struct, frozen=True):
 
 
 class ChartKind(Struct, frozen=True):
-    """What a chart is about. head: the numbers in its upper border, each with its rank,
-    for that many cells.
+    """What a chart shows. head: the numbers of its upper border with their ranks, in N cells.
 
-    floor: the smallest axis maximum. fixed: an axis that never moves (percentages).
-    foot: more words for the lower border of a box so wide, [] for none. empty: what stands in a
-    chart without a single value. cause: the limit that it shows, as the state names it.
+    floor: the smallest axis maximum. fixed: ``floor`` is always the maximum (percentages).
+    foot: more words for the lower border of a box of N cells, [] for none. empty: the text of a
+    chart without any value. cause: the limit that it shows, by the name that the state has for it.
     """
 
     title: str
@@ -69,7 +68,7 @@ class ChartKind(Struct, frozen=True):
 
 
 class ChartPanel(Panel):
-    """A chart in a box: numbers above; window, and the newest mark's words, below."""
+    """A chart in a box: numbers above; the window and the text of the newest mark below."""
 
     def __init__(self, kind: ChartKind, *, id: str) -> None:
         super().__init__(id=id)
@@ -79,7 +78,7 @@ class ChartPanel(Panel):
         self._caches: dict[tuple[str, SeriesName], ColumnCache] = {}
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
-        """The box with its chart."""
+        """The chart in its box."""
         kind = self._kind
         other = view.other
         shown = frozenset(v.engine.name for v in (view, other) if v is not None and v.engine)
@@ -92,7 +91,7 @@ class ChartPanel(Panel):
         cell = cursor_cell(axis, grid)
         gap_s = max(3.0, 2.5 * view.interval)
         traces, peak = self._traces(view, grid, gap_s)
-        if other is not None:  # both on one axis, or they could not be compared
+        if other is not None:  # one axis for both, so that they can be compared
             peak = max(peak, self._traces(other, grid, gap_s)[1])
         maximum = kind.floor if kind.fixed else axis_maximum(peak, kind.floor)
         marks = [m for m in view.engine.marks if m.time >= grid.start] if view.engine else []
@@ -105,9 +104,9 @@ class ChartPanel(Panel):
         mark = mark_words(named, grid, width - BORDER - cells(foot))
         border = _border(kind, view)
         size = width, height, view.glyphs
-        made_of = border, traces, maximum, places, empty, head, foot, mark, cell, *size
+        inputs = border, traces, maximum, places, empty, head, foot, mark, cell, *size
         for before, rows in self._drawn:
-            if before == made_of:
+            if before == inputs:
                 return rows
         body = chart_rows(
             traces,
@@ -124,11 +123,11 @@ class ChartPanel(Panel):
             body, width, height, view.glyphs,
             title=kind.title, head=head, foot=foot, foot_right=mark, border=border,
         )  # fmt: skip
-        self._drawn.append((made_of, rows))
+        self._drawn.append((inputs, rows))
         return rows
 
     def _traces(self, view: View, grid: TimeGrid, gap_s: float) -> tuple[list[Trace], float]:
-        """The lines as they are drawn, and the highest value that the axis must hold."""
+        """The lines to draw, and the highest value that the axis must hold."""
         name = view.engine.name if view.engine is not None else ""
         past = grid.with_past()
         hidden = 2 * (past.cells - grid.cells)
@@ -160,22 +159,22 @@ class ChartPanel(Panel):
                 hot = [_above(one, most, share) for one, most in zip(values, limit, strict=True)]
                 if any(one is not None for one in hot):
                     found.append(Trace(hot, role, line.fill, tint=True))
-        # A limit comes into view once it is near; far above, it would only flatten the rest.
+        # A limit far above the values is not drawn: it would flatten them.
         return found, max([peak, *(limit for limit in limits if limit <= 2 * peak)])
 
 
 def upper(line: Line, view: View) -> Series | None:
-    """The upper end of a line that is a range."""
+    """The upper end of a line that is a band, None for another line."""
     return view.series(line.upper) if line.upper is not None else None
 
 
 def _above(value: float | None, limit: float | None, share: float) -> float | None:
-    """A value that is so much of its limit or more."""
+    """The value if it is at least ``share`` of its limit, else None."""
     return value if value is not None and limit and value >= share * limit else None
 
 
 def _border(kind: ChartKind, view: View) -> str:
-    """The colour of a box: that of the state in which what it shows is full."""
+    """The role of the border: the state's, if the limit that the chart shows is reached."""
     state = view.engine.load_state if view.engine is not None else None
     if state is None or kind.cause not in state.limits or state.level < Level.SATURATED:
         return ""
@@ -192,14 +191,14 @@ def _foot(kind: ChartKind, view: View, grid: TimeGrid, width: int) -> list[Span]
     if sign:
         return [*window, ("  ", MUTED), (sign, "warn")]
     more = kind.foot(view, width)
-    # A mark's words have their room first, also those of a mark to come.
+    # 22 cells are for the text of a mark, also of a later one.
     if not more or cells([*window, *more]) + 22 > width:
         return window
     return [*window, ("  ", MUTED), *more]
 
 
 def _head(kind: ChartKind, view: View, width: int) -> Sequence[Ranked]:
-    """Stale numbers are dimmed and say how old they are."""
+    """The numbers of the upper border. Stale ones are muted, and their age is shown."""
     room = head_room(width, kind.title)
     if view.stale_s is None:
         return kind.head(view, room)
@@ -248,7 +247,7 @@ def _itl_head(view: View, room: int) -> Sequence[Ranked]:
 
 
 def _itl_foot(view: View, width: int) -> list[Span]:
-    """The engine's own below the client's; alone, its mean where the upper border has no room."""
+    """The engine's own p95 if the client's is above; else its mean if that does not fit above."""
     own = per_token.server_itl(view)
     if not own:
         return []

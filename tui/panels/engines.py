@@ -1,4 +1,4 @@
-"""Several engines: a line of pulse each, the selected one marked."""
+"""Several engines: one line of figures each. The selected one is marked."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from llmtop.wording import format as f
 
 
 class EnginesPanel(Panel):
-    """One line an engine. More engines than rows: the rows around the selected one, and how many
-    are above and below."""
+    """One line per engine. If not all fit: the engines around the selected one.
+
+    Then the first and the last line show how many engines are hidden above and below.
+    """
 
     class Chosen(Message):
         """An engine's row was clicked."""
@@ -33,13 +35,13 @@ class EnginesPanel(Panel):
         self._shown: list[str] = []
 
     def on_click(self, event: Click) -> None:
-        """The engine of this row, where there is one."""
+        """Post ``Chosen`` for the engine of the clicked row."""
         chosen = self._shown[event.y] if 0 <= event.y < len(self._shown) else ""
         if self.view is not None and chosen in self.view.store.engines:
             self.post_message(self.Chosen(chosen))
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
-        """The lines."""
+        """One line per engine, as many as fit."""
         names = [*view.store.engines, *view.store.missing]
         at = names.index(view.store.selected) if view.store.selected in names else 0
         first = max(0, min(at - height // 2, len(names) - height))
@@ -57,7 +59,7 @@ class EnginesPanel(Panel):
         return rows
 
     def _absent(self, url: str, view: View, width: int) -> Row:
-        """Where an engine is wanted and none answers."""
+        """The line of a wanted engine that does not answer."""
         why = view.store.missing[url]
         name = f.clean(url.removeprefix("http://"), 16).ljust(16)
         left: list[Span] = [("   ", TEXT), (name, MUTED), (f"  {view.glyphs.up} ", "bad")]
@@ -97,6 +99,6 @@ class EnginesPanel(Panel):
 
 
 def _count(rows: list[Row], at: int, hidden: int) -> None:
-    """Where engines have no row: how many, in place of the mark that this row does not have."""
+    """Show how many engines are hidden, in place of the mark of a row that has none."""
     if hidden > 0 and rows and not rows[at][0][0].strip():
         rows[at] = ((f"+{hidden}".ljust(3) if hidden < 100 else "99+", MUTED), *rows[at][1:])

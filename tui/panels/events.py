@@ -1,4 +1,4 @@
-"""Events: what happened, the newest first, so that it stands where the eye already is."""
+"""Events: what happened, the newest first."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ROLE = {
     "error": "bad",
 }
 CLOCK = 10  # cells of the time before an event
-ROWS = 4  # of one event at most
+ROWS = 4  # of one event, at most
 
 
 class EventsPanel(Panel):
-    """A box of lines; with fewer than three rows, bare lines."""
+    """A box of lines; with fewer than three rows, lines without a box."""
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
-        """As many events as there is room for."""
+        """As many events as fit."""
         bare = height < 3
         room = height if bare else height - 2
         cells = width if bare else width - 2
@@ -39,7 +39,7 @@ class EventsPanel(Panel):
             shown.append(_lines(event, view, cells, spare))
             spare -= len(shown[-1])
         for number, event in enumerate(list(reversed(view.store.events))[: len(shown)]):
-            # What rows are left is for those that one row cuts, the newest first.
+            # The remaining rows go to the events that one row would cut, the newest first.
             whole = _whole(event, view, cells)
             if 0 < len(whole) - len(shown[number]) <= spare:
                 spare -= len(whole) - len(shown[number])
@@ -50,13 +50,13 @@ class EventsPanel(Panel):
         return rows if bare else frame(rows, width, height, view.glyphs, title="events")
 
     def shows(self, event: Event, view: View) -> bool:
-        """Whether an event's line has room here for all of its words."""
+        """Whether one row of this panel has room for the whole text of an event."""
         cells = self.size.width if self.size.height < 3 else self.size.width - 2
         return _lines(event, view, cells, 1) == _lines(event, view, 10_000, 1)
 
 
 def _whole(event: Event, view: View, cells: int) -> list[Row]:
-    """An event without pieces in as many rows as it needs, broken between words."""
+    """An event without parts in as many rows as it needs, broken between words."""
     rows = _lines(event, view, cells, 1)
     if event.parts:
         return rows
@@ -67,7 +67,7 @@ def _whole(event: Event, view: View, cells: int) -> list[Row]:
 
 
 def _lines(event: Event, view: View, cells: int, room: int) -> list[Row]:
-    """An event in one row; one in pieces in as many as they need, none of them torn."""
+    """An event in one row. One with parts has as many rows as it needs, broken between parts."""
     role = ROLE.get(event.level, TEXT)
     stamp: Span = (f" {f.clock(event.time, view.zone)} ", MUTED)
     later: Span = (" " * CLOCK, MUTED)

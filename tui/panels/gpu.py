@@ -1,4 +1,4 @@
-"""GPUs: memory, utilisation, power, clock, temperature; a box, or a line each."""
+"""GPUs: memory, utilisation, power, clock, temperature; in a box, or one line per GPU."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from llmtop.tui.view.view import View
     from llmtop.tui.widgets.glyphs import Glyphs
 
-HOT_C = 85.0  # data-centre cards begin to slow down a little above
+HOT_C = 85.0  # degrees Celsius; data-centre GPUs throttle a little above
 
 
 class GpuPanel(Panel):
-    """Memory as a bar, the rest as numbers. Three rows or fewer: one bare line a GPU."""
+    """Memory as a bar, the rest as numbers. Fewer than three rows: one line per GPU."""
 
-    _made_of: tuple[object, ...] = ()  # the virtual one's box that was drawn last
-    _made: Sequence[Row] = ()
+    _cached_for: tuple[object, ...] = ()  # what the cached box of a simulated GPU was drawn from
+    _cached: Sequence[Row] = ()
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
-        """A box where there is room, else lines."""
+        """A box if there is room, else lines."""
         gpus = view.store.gpus
         virtual = simulated(view)
         if virtual is not None:
             stale = view.stale_s is not None
-            made_of = (virtual, stale, view.glyphs, width, height)
-            if made_of != self._made_of:
-                self._made = _virtual(virtual, stale, view.glyphs, width, height)
-                self._made_of = made_of
-            return list(self._made)
+            inputs = (virtual, stale, view.glyphs, width, height)
+            if inputs != self._cached_for:
+                self._cached = _virtual(virtual, stale, view.glyphs, width, height)
+                self._cached_for = inputs
+            return list(self._cached)
         if height < 3:
             if not gpus:
                 return [fit([(" gpu  ", MUTED), (_note(view), MUTED)], width)]
@@ -98,7 +98,7 @@ class GpuPanel(Panel):
 def _stack(
     memory: Sequence[Span], words: Sequence[Sequence[Span]], last: Sequence[Span], height: int
 ) -> list[Row]:
-    """The rows of the box: the bar, its words, the rest; with air between where there is room."""
+    """The rows of the box: the bar, its words, the rest; with blank rows if there is room."""
     body: list[Row] = [((" ", TEXT), *row) for row in (memory, *words, last)]
     if height - 2 > 4:
         body.insert(len(body) - 1, ())
@@ -108,23 +108,23 @@ def _stack(
 
 
 def _virtual(parts: Division, stale: bool, glyphs: Glyphs, width: int, height: int) -> list[Row]:
-    """The memory of a GPU that does not exist, and says so."""
+    """The memory of a simulated GPU, marked as simulated."""
     if height < 3:
         room = max(0, width - 20)
         drawn = memory_bar(parts, min(30, room // 2), glyphs)
-        (said,) = memory_words(parts, max(0, room - cells(drawn)), stale=stale)
-        return [fit([(" gpu ", MUTED), ("simulated ", "warn"), *drawn, (" ", TEXT), *said], width)]
+        (words,) = memory_words(parts, max(0, room - cells(drawn)), stale=stale)
+        return [fit([(" gpu ", MUTED), ("simulated ", "warn"), *drawn, (" ", TEXT), *words], width)]
     inner = width - 4
-    words = memory_words(parts, inner, 2 if height > 6 else 1, stale=stale)
+    lines = memory_words(parts, inner, 2 if height > 6 else 1, stale=stale)
     why: list[Span] = [("no such GPU: no power or clock to show", MUTED)]
-    body = _stack(memory_bar(parts, inner, glyphs), words, why, height)
+    body = _stack(memory_bar(parts, inner, glyphs), lines, why, height)
     head: list[Ranked] = [(0, [(f"{f.gib(parts.total)} GiB", "gpu")])]
     title = f"GPU {glyphs.dot} simulated"
     return frame(body, width, height, glyphs, title=title, head=head)
 
 
 def _bar(gpu: GpuSample, view: View, cells: int) -> list[Span]:
-    """The engine's parts where it is on this GPU, else what is in use."""
+    """The parts of the engine's memory if it is on this GPU, else the used memory."""
     parts = on_gpu(gpu, view)
     if parts is not None:
         return memory_bar(parts, cells, view.glyphs)
@@ -133,7 +133,7 @@ def _bar(gpu: GpuSample, view: View, cells: int) -> list[Span]:
 
 
 def _table(gpus: Sequence[GpuSample], cells: int, rows: int, view: View) -> list[Row]:
-    """A line each, or two on a line when there are more than rows; the last row counts the rest."""
+    """A line per GPU, or two GPUs on a line if not all fit. The last row counts the rest."""
     if len(gpus) <= rows:
         return [_line(gpu, cells, view) for gpu in gpus]
     half = cells // 2
@@ -167,7 +167,7 @@ def _note(view: View) -> str:
 
 
 def _sums(gpus: Sequence[GpuSample]) -> tuple[int, int]:
-    """Bytes used and there; the machine's own memory, which GPUs may share, counts once."""
+    """(used, total) bytes. Unified memory is the memory of the machine, so it counts once."""
     counted = [gpu for gpu in gpus if not gpu.unified]
     counted += [gpu for gpu in gpus if gpu.unified][:1]
     used = sum(gpu.memory_used_bytes or 0 for gpu in counted)

@@ -1,4 +1,4 @@
-"""The last line: the keys that do something now."""
+"""The last line: the keys that work now."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from llmtop.tui.widgets.row import width as width_of
 
 
 class KeysPanel(Panel):
-    """One line; the panel in which the keyboard is says its own keys."""
+    """One line. While the options have the keyboard focus (``editing``), it has their keys."""
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self.editing = False
-        self._made_of: tuple[object, ...] = ()
-        self._made: Row = ()
+        self._cached_for: tuple[object, ...] = ()
+        self._cached: Row = ()
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
-        """What works now, and only that; in a replay where it is."""
+        """The keys that work now; in a replay, its position and keys."""
         if view.replay is not None and not self.editing:
             return [replay_row(view.replay, view, width)]
         state: list[Span] = [(" REC ", "badge-bad"), (" ", TEXT)] if view.store.recording else []
@@ -31,12 +31,12 @@ class KeysPanel(Panel):
         state += [(f" {sign} ", "badge-warn"), (" ", TEXT)] if sign else []
         state += [] if view.mouse else [("mouse off ", "warn")]
         keys = self._keys(view)
-        closed = len(keys)  # those that do nothing here follow
+        closed = len(keys)  # the keys from here on do nothing here
         if view.elsewhere:
             keys += [(view.keys.label(name), word) for name, word in CLOSED.items()]
-        if (made_of := (keys, state, width)) != self._made_of:
-            self._made_of, self._made = made_of, _line(keys, state, width, closed)
-        return [self._made]
+        if (inputs := (keys, state, width)) != self._cached_for:
+            self._cached_for, self._cached = inputs, _line(keys, state, width, closed)
+        return [self._cached]
 
     def _keys(self, view: View) -> list[tuple[str, str]]:
         keys = view.keys
@@ -64,7 +64,7 @@ class KeysPanel(Panel):
 
 
 def _line(keys: list[tuple[str, str]], state: list[Span], cells: int, closed: int) -> Row:
-    """Keys and their words; the last ones leave when it is narrow. closed: from there on grey."""
+    """Keys and their words; the last ones are left out first. closed: keys from it on are grey."""
     groups: list[Ranked] = [
         (rank, [(key, "key" if rank < closed else MUTED), (f" {word}", MUTED)])
         for rank, (key, word) in enumerate(keys)

@@ -1,4 +1,4 @@
-"""The numbers in the borders of the latency charts: percentiles, the exact mean, n and window."""
+"""The numbers in the borders of the latency charts: percentiles, exact mean, n and window."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def pair(word: str, number: str, role: str) -> list[Span]:
-    """A figure and its name."""
+    """A name in its role, and its number."""
     return [(f"{word} ", role), (number, STRONG)]
 
 
 def _counted(
     word: str, number: str, role: str, n: int, window_s: float | None, room: int
 ) -> tuple[Ranked, Ranked]:
-    """A percentile and its n and window; in one piece and without the window where it is narrow."""
+    """A percentile, and its n and window; without room, one group without the window."""
     own, over = pair(word, number, role), f"/{f.span(round(window_s))}" if window_s else ""
     counted: list[Span] = [(f"n={f.count(n)}{over}", MUTED)]
     if cells([*own, *counted]) + 2 <= room:
@@ -33,7 +33,7 @@ def _counted(
 
 
 def own_head(view: View, latency: Latency, room: int) -> Sequence[Ranked]:
-    """The engine's own p95, with the exact mean beside it."""
+    """The engine's own p95, its exact mean, n and window."""
     sample = view.sample
     own = sample.latencies.get(latency) if sample else None
     if own is None or not own.n:
@@ -45,7 +45,7 @@ def own_head(view: View, latency: Latency, room: int) -> Sequence[Ranked]:
 
 
 def ttft_head(view: View, room: int) -> Sequence[Ranked]:
-    """TTFT: the client's exact percentiles while a load of ours runs, with the engine's own."""
+    """TTFT: while our load runs, the client's exact percentiles; and the engine's own."""
     load = view.client
     sample = view.sample
     own = sample.latencies.get(Latency.TTFT) if sample else None
@@ -55,7 +55,7 @@ def ttft_head(view: View, room: int) -> Sequence[Ranked]:
     p95, counted = _counted("p95", f.latency(ttft.p95), "ttft", ttft.n, ttft.window_s, room)
     server: list[Span] = []
     if own is not None and own.n:
-        # The client's window stands beside it already; another one has to be said.
+        # The client's window is shown already. The engine's is shown only if it differs.
         same = ttft.window_s is not None and round(ttft.window_s) == round(own.window_s)
         over = "" if same else f"/{f.span(round(own.window_s))}"
         server = pair("server p95", f.own_quantile(own, own.p95), "server")
@@ -71,7 +71,7 @@ def ttft_head(view: View, room: int) -> Sequence[Ranked]:
 
 
 def ttft_foot(view: View, width: int) -> list[Span]:
-    """What the upper border has no room for: the client's p99, and the oldest that still waits."""
+    """What does not fit above: the client's p99, and the oldest wait for a first token."""
     load, oldest = view.client, view.value(SeriesName.OLDEST_WAIT)
     groups: list[Ranked] = []
     if load is not None and load.ttft.n:

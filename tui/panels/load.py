@@ -1,4 +1,4 @@
-"""The load panel: asked and achieved load, failures, and the validity of the measurement."""
+"""The load panel: requested and achieved load, failures, validity of the measurement."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from llmtop.operations.shared_load import SharedLoad
 
 RUNNING = ("load.hold", "load.burst", "load.stop", "load.cut", "load.loop")
-RANKS = {"load.stop": 1, "load.hold": 2}  # the keys that stay longest in a narrow panel
+RANKS = {"load.stop": 1, "load.hold": 2}  # the keys that a narrow panel leaves out last
 
 
 class LoadPanel(Panel):
-    """Shape above, keys below, and the results between."""
+    """Shape above, keys below, results between."""
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
-        """The box; the least important rows disappear first."""
+        """The box. If not all rows fit, the least important ones are left out."""
         load = view.load
         inner, room = width - 4, max(0, height - 2)
         other = view.engine.shared_load if view.engine is not None else None
         if other is not None and view.client is None:
             return frame(
-                _others(other, inner), width, height, view.glyphs, title="load of another llmtop",
-                head=[(0, [(f.clean(other.shape, 60), "load")])],
+                _other_load(other, inner), width, height, view.glyphs,
+                title="load of another llmtop", head=[(0, [(f.clean(other.shape, 60), "load")])],
             )  # fmt: skip
         if load is None:
             return self._none(view, width, height)
@@ -44,7 +44,7 @@ class LoadPanel(Panel):
             (1, [(" ", TEXT), *_outcome(load, inner)]),
             (4, [(" ", TEXT), *_speed(load, inner)]),
             (3, [(" ", TEXT), *_errors(load, inner, view)] if load.errors else []),
-            # A client that was the limit makes every number above it worthless.
+            # If the client was the limit, all other numbers are worthless: then this row stays.
             (5 if _valid(load.health) else 2, [(" ", TEXT), *_client(load, inner, view)]),
         ]
         rows = [(rank, tuple(spans)) for rank, spans in groups if spans]
@@ -83,8 +83,8 @@ class LoadPanel(Panel):
         return frame([tuple(words)], width, height, view.glyphs, title="load")
 
 
-def _others(other: SharedLoad, cells: int) -> list[Row]:
-    """What another process asks of this engine, as it says itself."""
+def _other_load(other: SharedLoad, cells: int) -> list[Row]:
+    """The load that another process sends to this engine, as that process reports it."""
     unit = " req/s" if other.loop == "open" else " streams"
     state = "held" if other.held else "running" if other.running else "draining"
     groups: list[list[Ranked]] = [
@@ -120,7 +120,7 @@ def _level(load: LoadSnapshot, cells: int) -> list[Span]:
 
 
 def _refused(load: LoadSnapshot | SharedLoad) -> list[Span]:
-    """Requests that the engine's queue had no place for, once there are any: in all, a second."""
+    """Requests that the full queue of the engine refused: in total, per second; [] if none."""
     if not load.refused:
         return []
     return [
@@ -137,7 +137,7 @@ def _outcome(load: LoadSnapshot, cells: int) -> list[Span]:
             (1, _refused(load)),
             (1, [("failed ", MUTED), (f.count(load.failed), "bad" if load.failed else STRONG)]),
             (4, [("cut ", MUTED), (f.count(load.cut), STRONG)]),
-            # What was late or never left is part of what was asked: shown as soon as there is any.
+            # Late and unsent requests are part of the requested load: shown if there is one.
             (2, [("late ", MUTED), (f.count(load.late), "warn")] if load.late else []),
             (2, [("not sent ", MUTED), (f.count(load.not_sent), "bad")] if load.not_sent else []),
             (5, [("thinking ", MUTED), (f.count(load.thinking), STRONG)] if load.thinking else []),
@@ -153,7 +153,7 @@ def _speed(load: LoadSnapshot, cells: int) -> list[Span]:
     wait = load.oldest_wait_s
     return join(
         [
-            (1, [("TPOT p95 ", MUTED), (f.latency(tpot.p95), STRONG), (_over(tpot), MUTED)]),
+            (1, [("TPOT p95 ", MUTED), (f.latency(tpot.p95), STRONG), (_count(tpot), MUTED)]),
             (0, [("oldest wait ", MUTED), (f.latency(wait), "waiting" if wait else STRONG)]),
         ],
         cells,
@@ -175,9 +175,9 @@ def _client(load: LoadSnapshot, cells: int, view: View) -> list[Span]:
     health = load.health
     clock: Span = (f"{f.clean(health.clock, 20)} clock", MUTED)
     if not _valid(health):
-        return _bound(health, cells, view, clock)
+        return _client_causes(health, cells, view, clock)
     lag = health.lag if health.lag is not None and health.lag.p99 is not None else None
-    late: list[Span] = [(f"lag p99 {f.latency(lag.p99)}{_over(lag)}", MUTED)] if lag else []
+    late: list[Span] = [(f"lag p99 {f.latency(lag.p99)}{_count(lag)}", MUTED)] if lag else []
     return join([(0, [("client valid", MUTED)]), (1, late), (2, [clock])], cells)
 
 
@@ -189,9 +189,11 @@ def _valid(health: ClientHealth) -> bool:
     return health.verdict == VALID
 
 
-def _bound(health: ClientHealth, cells: int, view: View, clock: Span) -> list[Span]:
-    """The figures that this client can have moved, and by how much: those that fit, the first one
-    in any case."""
+def _client_causes(health: ClientHealth, cells: int, view: View, clock: Span) -> list[Span]:
+    """The figures that this client may have distorted, and by how much.
+
+    As many as fit; the first one in any case.
+    """
     up = view.glyphs.up
     if not health.causes:
         return [(shorten(f"{up} {f.clean(health.verdict, 80)}", cells), "warn")]
@@ -201,14 +203,14 @@ def _bound(health: ClientHealth, cells: int, view: View, clock: Span) -> list[Sp
     return join([(0, [(words, "warn")]), *rest, (len(rest) + 1, [clock])], cells)
 
 
-def _over(found: LatencySummary) -> str:
-    """How many observations a percentile is of, and over how long."""
+def _count(found: LatencySummary) -> str:
+    """The number of observations of a percentile, and their window."""
     window = f"/{f.span(found.window_s)}" if found.window_s is not None else ""
     return f" n={f.count(found.n)}{window}"
 
 
 def _history(view: View, cells: int, height: int) -> list[Row]:
-    """Asked and achieved load on one time axis. A gap between them: the engine is full."""
+    """Requested and achieved load on one time axis. A gap between them: the engine is full."""
     column = 6
     grid = time_grid(view.now, max(1, cells - column))
     gap_s = max(3.0, 2.5 * view.interval)
@@ -249,10 +251,10 @@ def _keys(view: View, load: LoadSnapshot, cells: int) -> list[Span]:
         word = "resume" if load.held and command == "load.hold" else word
         return [(keys.label(command), "key"), (f" {word}", MUTED)]
 
-    steer: list[Ranked] = [(0, words("load.more")), (0, words("load.less"))]
+    level_keys: list[Ranked] = [(0, words("load.more")), (0, words("load.less"))]
     for names in (RUNNING, RUNNING[:-1], RUNNING[:-2]):
         rest: list[Ranked] = [(RANKS.get(name, 3), words(name)) for name in names]
-        if width(out := join([*steer, *rest], 10_000)) <= cells - 5:
+        if width(out := join([*level_keys, *rest], 10_000)) <= cells - 5:
             return out
     pair: Ranked = (0, [(keys.pair("load.more", "load.less"), "key")])
     return join([pair, *rest], cells - 5)

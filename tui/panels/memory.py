@@ -1,4 +1,4 @@
-"""An engine's share of a GPU's memory, part by part: a bar, and the same in words and GiB."""
+"""The parts of an engine's GPU memory: as a bar, and in GiB."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from llmtop.tui.widgets.frame import Ranked
     from llmtop.tui.widgets.glyphs import Glyphs
 
-LITTLE = 0.05 * f.GIB  # would read 0.0
+LITTLE = 0.05 * f.GIB  # bytes; a smaller part would be shown as 0.0 GiB
 
 
 def on_gpu(gpu: GpuSample, view: View) -> Division | None:
-    """The selected engine's memory on this GPU; None when it is not on it, or reported nothing."""
+    """The selected engine's memory on this GPU; None if it is not on it, or reported nothing."""
     engine = view.engine
     report = (
         engine.memory_report if engine is not None and view.stage is LifecycleView.RUNNING else None
@@ -39,7 +39,7 @@ def on_gpu(gpu: GpuSample, view: View) -> Division | None:
 
 
 def simulated(view: View) -> Division | None:
-    """The selected engine's memory on its virtual GPU; None when it has none."""
+    """The selected engine's memory on its simulated GPU; None if it has none."""
     engine = view.engine
     report = (
         engine.memory_report if engine is not None and view.stage is LifecycleView.RUNNING else None
@@ -54,7 +54,7 @@ def _kv_usage(view: View) -> float | None:
 
 
 def memory_bar(parts: Division, cells: int, glyphs: Glyphs) -> list[Span]:
-    """The parts side by side; of the KV cache, what holds tokens is drawn full."""
+    """The parts side by side. The part of the KV cache that holds tokens is drawn full."""
     used = parts.kv if parts.kv_used is None else min(parts.kv, parts.kv_used)
     sizes = (
         (parts.weights, "gpu", glyphs.full),
@@ -67,7 +67,7 @@ def memory_bar(parts: Division, cells: int, glyphs: Glyphs) -> list[Span]:
     )
     drawn = [part for part in sizes if part[0] > 0]
     spans = parts_bar([part[:2] for part in drawn], parts.total or 0, cells, glyphs)
-    # A part that found no cell is missing in the bar, always at its end.
+    # Parts that got no cell are always the last ones.
     textures = [glyph for _, _, glyph in drawn]
     return [
         (textures[n] * len(text), role) if n < len(textures) and role != FAINT else (text, role)
@@ -78,9 +78,10 @@ def memory_bar(parts: Division, cells: int, glyphs: Glyphs) -> list[Span]:
 def memory_words(
     parts: Division, cells: int, rows: int = 1, *, stale: bool = False
 ) -> list[list[Span]]:
-    """The parts in GiB, in the bar's order, in one row or two; free memory stays longest.
+    """The parts in GiB, in the order of the bar, in one row or two. Free memory is left out last.
 
-    stale: what the engine reported last of its cache's use is old by now; the rest is not its word.
+    stale: the used KV cache is muted, because the engine last reported it some time ago. The other
+    figures do not come from its metrics.
     """
     kv: list[Span] = [("KV ", MUTED), (f.gib(parts.kv), "kv")]
     full = list(kv)
@@ -108,20 +109,22 @@ def _part(word: str, size: float, role: str) -> list[Span]:
 
 
 def held_words(engine: EngineTrack, view: View) -> str:
-    """How much GPU memory an engine holds: by NVML where its processes are known, else its own
-    report; ``--`` where neither reports it."""
+    """The GPU memory that an engine holds: from NVML if that knows its processes.
+
+    Else the sum of its own report; ``--`` if neither is known.
+    """
     report = engine.memory_report
     if report is None:
         return f.ABSENT
-    told = [
+    sizes = [
         process.memory_bytes
         for gpu in view.store.gpus
         if gpu.mig_of is None
         for process in gpu.processes
         if process.pid in report.pids and process.memory_bytes is not None
     ]
-    if told:
-        return f"{f.gib(sum(told))} GiB"
+    if sizes:
+        return f"{f.gib(sum(sizes))} GiB"
     parts = (report.weights, report.kv, report.graphs, report.runtime)
     if all(part is None for part in parts):
         return f.ABSENT

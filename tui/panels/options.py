@@ -1,9 +1,8 @@
-"""The options: what each is and was, how a change applies, and changing them in place."""
+"""The options: their values now and at launch, how a change applies, and an editor."""
 
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
 
 from textual.events import Click, Key, Paste
 from textual.message import Message
@@ -36,23 +35,20 @@ from llmtop.tui.widgets.row import (
 from llmtop.wording import format as f
 from llmtop.wording.outcomes import in_force
 
-if TYPE_CHECKING:
-    pass
 
-
-def _can(view: View) -> bool:
+def _can_change(view: View) -> bool:
     """Whether options can be changed now."""
     return view.stage is LifecycleView.RUNNING and not view.readonly
 
 
 VALUE = 7  # cells of a value
-ROOMY = 50  # below, the launch value and the bound leave the table
+ROOMY = 50  # cells from which the table has the launch value and the bound
 
 
 class OptionsPanel(Panel, can_focus=True):
-    """A table; with the keyboard in it, a cursor and an editor on the row itself.
+    """A table. With the keyboard focus, it has a cursor, and an editor in the row itself.
 
-    The charts go on beside it, so the effect of a change is seen with the hand on the knob.
+    The charts stay visible beside it, so that the effect of a change is seen at once.
     """
 
     class Asked(Message):
@@ -65,7 +61,7 @@ class OptionsPanel(Panel, can_focus=True):
             self.evict = evict
 
     class Typed(Message):
-        """A value is being typed, as far as it can be meant. value: None while nothing is."""
+        """A value is being typed. value: None while it is not valid, or nothing is typed."""
 
         def __init__(self, option: str, value: OptionValue) -> None:
             super().__init__()
@@ -74,19 +70,23 @@ class OptionsPanel(Panel, can_focus=True):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
-        self._typed: OptionValue = None  # that was told last
+        self._posted: OptionValue = None  # the value of the last ``Typed``
         self.edit = Edit()
-        self._first = self._seen = 0  # the options that are shown
+        self._first_visible = 0
+        self._visible = 0  # the number of visible options
 
     def open(self, at: int = 0) -> None:
-        """Take the keyboard, at once: keys typed ahead must not reach the dashboard."""
+        """Take the keyboard focus at once: keys typed ahead must not reach the dashboard.
+
+        at: the option under the cursor.
+        """
         self.edit = Edit(at)
         self.screen.set_focus(self)
 
-    def say(self, words: str, role: str) -> None:
-        """Words in the lower border: the result of the last change."""
+    def show_result(self, words: str, role: str) -> None:
+        """Show the result of the last change in the lower border."""
         self.edit.message, self.edit.role = words, role
-        self._again()
+        self._show_again()
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The table in its box."""
@@ -110,7 +110,7 @@ class OptionsPanel(Panel, can_focus=True):
             hint = []
         extra = len(hint) + len(block)
         first = max(0, min(at - (room - extra) // 2, len(options) - (room - extra))) if lit else 0
-        self._first, self._seen = first, min(room - extra, len(options) - first)
+        self._first_visible, self._visible = first, min(room - extra, len(options) - first)
         narrow = inner < ROOMY
         left = left_changed(engine)
         taken = (21 if left else 16) if narrow else 34
@@ -127,16 +127,16 @@ class OptionsPanel(Panel, can_focus=True):
             (
                 0,
                 [(view.keys.label("options"), "key"), (" to change", MUTED)]
-                if not lit and _can(view)
+                if not lit and _can_change(view)
                 else [],
             ),
         ]
-        said = shorten(f.clean(self.edit.message), max(0, inner - 6))
-        note = f.clean(why_not(engine), 100) if engine and not said else ""
-        foot: list[Span] = [(said, self.edit.role)] if said else []
-        if left and not said:
+        message = shorten(f.clean(self.edit.message), max(0, inner - 6))
+        note = f.clean(why_not(engine), 100) if engine and not message else ""
+        foot: list[Span] = [(message, self.edit.role)] if message else []
+        if left and not message:
             foot = [(shorten(left, max(0, inner - 6)), "warn")]
-        elif note and not said:
+        elif note and not message:
             foot = [(shorten(note, max(0, inner - 6)), MUTED)]
         return frame(
             body, width, height, view.glyphs, title="options", head=head, foot=foot, lit=lit
@@ -157,7 +157,7 @@ class OptionsPanel(Panel, can_focus=True):
         if option.pending is not None:
             value += f" {view.glyphs.arrow} {f.option(option.pending)}"
         differs = option.value != option.launch
-        # A long name has the room that a short value leaves.
+        # A long name also uses the cells that a short value leaves.
         both, size = name_cells + VALUE, cell_len(value)
         name = shorten(f.clean(option.name, 60), max(name_cells - 1, both - size - 1))
         name = name.ljust(min(name_cells, max(0, both - size)))
@@ -182,7 +182,7 @@ class OptionsPanel(Panel, can_focus=True):
         return tuple(spans)
 
     def _effect(self, option: Option, cells: int, most: int, view: View) -> list[Row]:
-        """What the typed value is expected to do; of the one that was set, also what it did."""
+        """The expected effect of the typed value, and the measured one of a value that was set."""
         found, engine = view.store.effect, view.engine
         if found is None or engine is None or most < 1:
             return []
@@ -190,14 +190,14 @@ class OptionsPanel(Panel, can_focus=True):
             return []
         return effect_rows(found, cells, min(most, ROOM), view.glyphs)
 
-    def _tell(self, option: Option, value: OptionValue) -> None:
-        """Say what is typed now, each value once."""
-        if value != self._typed:
-            self._typed = value
+    def _post_typed(self, option: Option, value: OptionValue) -> None:
+        """Post ``Typed`` if the value differs from the last one."""
+        if value != self._posted:
+            self._posted = value
             self.post_message(self.Typed(option.name, value))
 
     def _hint(self, option: Option, cells: int, view: View) -> list[list[Span]]:
-        """What the option is, in two rows at most, or the keys while it is changed."""
+        """The description of the option in at most two rows, or the keys while it is edited."""
         if self.edit.text is None:
             about = f"{option.spec.summary} {option.note}" if option.note else option.spec.summary
             about = whole_parts(f.clean(about, 400), 2 * cells - 10)  # a row ends with a word
@@ -214,9 +214,9 @@ class OptionsPanel(Panel, can_focus=True):
         return [join(groups, cells)]
 
     def takes(self, key: str) -> bool:
-        """Whether a key is the panel's own while it has the keyboard."""
+        """Whether the panel handles this key while it has the keyboard focus."""
         if self.edit.text is None and self._keymap.command_of(Place.SCREEN, key) == "help":
-            return False  # which has the keys of the options first
+            return False  # the help lists the keys of the options first
         return key not in ("tab", "shift+tab") and not key.startswith("ctrl+")
 
     @property
@@ -224,24 +224,24 @@ class OptionsPanel(Panel, can_focus=True):
         return self.view.keys if self.view is not None else DEFAULT
 
     def on_click(self, event: Click) -> None:
-        """A row takes the cursor; the row that has it is changed, as by its key."""
+        """Move the cursor to the clicked row; edit the row if it has the cursor already."""
         view = self.view
         row = event.y - 1
-        if view is None or view.stage is not LifecycleView.RUNNING or not 0 <= row < self._seen:
-            return  # of an instance that is seen through a Prometheus, none is seen
+        if view is None or view.stage is not LifecycleView.RUNNING or not 0 <= row < self._visible:
+            return  # no row is visible of an instance behind Prometheus
         event.stop()
         options = view.engine.options if view.engine is not None else ()
-        at = self._first + row
+        at = self._first_visible + row
         if not self.has_focus:
             self.open(at)
         elif self.edit.text is None and at == self.edit.at and at < len(options):
-            self._begin(options[at])
+            self._start_change(options[at])
         elif self.edit.text is None:
             self.edit.move(at - self.edit.at, len(options))
-        self._again()
+        self._show_again()
 
     async def on_key(self, event: Key) -> None:
-        """The keys of the panel; nothing that is typed here reaches the dashboard's keys."""
+        """Handle the keys of the panel. None of them reaches the dashboard."""
         engine = self.view.engine if self.view else None
         if not self.takes(event.key):
             return
@@ -256,19 +256,19 @@ class OptionsPanel(Panel, can_focus=True):
             self._choose(event, option, len(options))
         else:
             self._type(event, option)
-        self._tell(option, self.edit.typed_value(option))
-        self._again()
+        self._post_typed(option, self.edit.typed_value(option))
+        self._show_again()
 
     def on_paste(self, event: Paste) -> None:
-        """Pasted text is typed into the value, its first line."""
+        """Type the first line of pasted text into the value."""
         event.stop()
         engine = self.view.engine if self.view else None
         if self.edit.text is not None and engine is not None and engine.options:
             option = engine.options[min(self.edit.at, len(engine.options) - 1)]
             for character in typed_line(event.text):
                 self.edit.key(character, character, option)
-            self._tell(option, self.edit.typed_value(option))
-            self._again()
+            self._post_typed(option, self.edit.typed_value(option))
+            self._show_again()
 
     def _choose(self, event: Key, option: Option, count: int) -> None:
         what = self._keymap.command_of(Place.OPTIONS, event.key)
@@ -279,14 +279,14 @@ class OptionsPanel(Panel, can_focus=True):
         elif what == "options.down":
             self.edit.move(1, count)
         elif what == "options.change":
-            self._begin(option)
+            self._start_change(option)
 
-    def _begin(self, option: Option) -> None:
+    def _start_change(self, option: Option) -> None:
         why = frozen(option, self.view)
         if why:
             self.edit.message, self.edit.role = why, "warn"
         elif option.spec.kind is bool:
-            self._ask(option, not option.value)
+            self._request_change(option, not option.value)
         else:
             self.edit.begin(option)
 
@@ -303,21 +303,21 @@ class OptionsPanel(Panel, can_focus=True):
                 hint = f": {error.hint}" if error.hint else ""
                 self.edit.message, self.edit.role = error.message + hint, "bad"
                 return
-            self._ask(option, value)
+            self._request_change(option, value)
         elif what == "options.evict" and self.edit.evicts(option):
             self.edit.evict = not self.edit.evict
         else:
             arrow = {"options.up": "up", "options.down": "down"}.get(what or "", event.key)
             self.edit.key(arrow, event.character, option)
 
-    def _ask(self, option: Option, value: OptionValue) -> None:
+    def _request_change(self, option: Option, value: OptionValue) -> None:
         evict = self.edit.evict and wants_eviction(option, value)
         self.edit.cancel()
-        self._typed = None  # not told: the forecast of a value that is set stays
-        if option.applies is not Applies.RESTART:  # that asks first
+        self._posted = None  # the forecast of a value that is set stays
+        if option.applies is not Applies.RESTART:  # a restart asks first
             self.edit.message, self.edit.role = f"{option.name}: asked for {f.option(value)}", MUTED
         self.post_message(self.Asked(option.name, value, evict))
 
-    def _again(self) -> None:
+    def _show_again(self) -> None:
         if self.view is not None:
             self.show(self.view)

@@ -1,4 +1,4 @@
-"""Per token: the gap between two of them, how many a step brings, and what a million costs."""
+"""Figures per token: inter-token latency, tokens per step, cost of a million tokens."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class PerTokenPanel(Panel):
     """A row each for inter-token latency, speculation and cost."""
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
-        """The rows in their box, in this order while there is room."""
+        """The rows in their box, in this order, as many as fit."""
         room = width - 4 - NAMES
         rows = (
             ("ITL", itl(view), "itl"),
-            ("spec", aged(view, spec(view)), TEXT),
-            ("cost", aged(view, cost(view)), TEXT),
+            ("spec", muted_if_stale(view, spec(view)), TEXT),
+            ("cost", muted_if_stale(view, cost(view)), TEXT),
         )
         body = [
             ((" ", TEXT), (name.ljust(NAMES), role if role != TEXT else MUTED), *join(groups, room))
@@ -40,14 +40,14 @@ class PerTokenPanel(Panel):
 
 
 class CostPanel(Panel):
-    """The cost figure by figure, each with what it is over."""
+    """A row for each cost figure, with its window or its price."""
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """A row for each figure."""
         facts = view.engine.cost if view.engine is not None else None
         over = f" over {f.span(round(facts.window_s))}" if facts and facts.window_s >= 1 else ""
         virtual = view.engine is not None and view.engine.simulated
-        # Of a GPU that does not exist there is nothing to measure.
+        # A simulated GPU has no energy and no idle time.
         none = f"{f.ABSENT} simulated" if virtual else f.ABSENT
         energy = facts.tokens_per_joule if facts else None
         idle = facts.idle if facts else None
@@ -72,15 +72,15 @@ class CostPanel(Panel):
         return frame(body, width, height, view.glyphs, title="cost", head=_stale(view))
 
 
-def aged(view: View, groups: list[Ranked]) -> list[Ranked]:
-    """What the engine reported, faded while that is stale."""
+def muted_if_stale(view: View, groups: list[Ranked]) -> list[Ranked]:
+    """The figures that the engine reported, muted while they are stale."""
     if view.stale_s is None:
         return groups
     return [(rank, faded(spans)) for rank, spans in groups]
 
 
 def _stale(view: View) -> list[Ranked]:
-    """How old the figures are, while the engine gives no new ones."""
+    """The age of the figures while the engine reports no new ones."""
     if view.stale_s is None or view.stage is not LifecycleView.RUNNING:
         return []
     return [(0, [(f"stale {f.duration(view.stale_s)}", "bad")])]
@@ -93,7 +93,7 @@ def itl(view: View) -> list[Ranked]:
 
 
 def client_itl(view: View) -> list[Ranked]:
-    """The gaps that our load saw: p50, and p95 with its n and window; [] without a load."""
+    """The client's p50, and its p95 with n and window; [] without a load of ours."""
     load = view.client
     if load is None or not load.itl.n:
         return []
@@ -102,20 +102,22 @@ def client_itl(view: View) -> list[Ranked]:
     several = load.tokens_per_chunk
     if several is None or several <= SEVERAL:
         return _client(load.itl)
-    # A gap between chunks is not one between tokens.
+    # The gap between two chunks is not the gap between two tokens.
     return [*_client(load.itl), (1, [("chunks of ", MUTED), (f"{several:.1f} tok", STRONG)])]
 
 
 def server_itl(view: View) -> list[Ranked]:
-    """The engine's own p95, with its window where it stands alone, then its exact mean; [] where
-    it reports none."""
+    """The engine's own p95, then its exact mean; [] if it reports none.
+
+    The window is shown only if there are no figures of the client.
+    """
     load, sample = view.client, view.sample
     own = sample.latencies.get(Latency.ITL) if sample else None
     if own is None or not own.n:
         return []
     alone = load is None or not load.itl.n
     mean: list[Span] = [("mean ", MUTED), (f.latency(own.mean), STRONG)]
-    return aged(view, [(2, _server(own, alone=alone)), (4, mean)])
+    return muted_if_stale(view, [(2, _server(own, alone=alone)), (4, mean)])
 
 
 def _client(found: LatencySummary) -> list[Ranked]:
@@ -140,7 +142,7 @@ def _server(own: Quantiles, *, alone: bool) -> list[Span]:
 
 
 def spec(view: View) -> list[Ranked]:
-    """Acceptance and accepted length, or why there is none."""
+    """Acceptance rate and accepted length, or why there are none."""
     figures = speculation.figures(view)
     if not figures:
         return [(0, speculation.state_words(view))]
@@ -150,7 +152,7 @@ def spec(view: View) -> list[Ranked]:
 
 
 def cost(view: View) -> list[Ranked]:
-    """Tokens per joule, money, idle time, KV never used; what is not known reads ``--``."""
+    """Tokens per joule, price, idle time, unused KV cache; an unknown figure is ``--``."""
     engine = view.engine
     facts = engine.cost if engine is not None else None
     if engine is None or facts is None:
@@ -168,7 +170,7 @@ def cost(view: View) -> list[Ranked]:
 
 
 def _unused(view: View) -> str:
-    """In GiB where its size is known, else as a share."""
+    """KV cache that was never used: in GiB if its size is known, else as a share."""
     facts = view.engine.cost if view.engine is not None else None
     if facts is None or facts.kv_peak is None:
         return ""

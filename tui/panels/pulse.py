@@ -1,4 +1,4 @@
-"""The pulse: the line of numbers below the state: running, waiting, KV, TTFT p95, tokens/s."""
+"""The pulse: the line of figures below the state: running, waiting, KV, TTFT p95, tokens/s."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from llmtop.tui.widgets.row import FAINT, MUTED, STRONG, TEXT, Row, Span, faded,
 from llmtop.tui.widgets.row import width as cells
 from llmtop.wording import format as f
 
-RANKS_APART = 0.05  # of the KV cache: less is the same figure to the eye
+RANKS_APART = 0.05  # of the KV cache: a smaller difference between ranks is not shown
 
 
 def kv_role(share: float | None) -> str:
-    """The role of a KV occupancy: by threshold, said in words elsewhere."""
+    """The role of a KV cache usage, 0..1, by threshold. The state line has the words for it."""
     if share is None or share < KV_NEAR:
         return "kv"
     return "warn" if share < KV_FULL else "hot"
 
 
-# What the wide row shows, the richest first: KV tokens, the word TTFT and the window, the mean.
+# The variants of the row, the longest first: KV tokens; the word TTFT and the window; the mean.
 WIDE = ((True, True, True), (False, True, True), (False, False, True), (False, False, False))
 LEAST_BAR = 6  # cells
 
@@ -32,16 +32,16 @@ class Pulse(Panel):
     """Running and waiting, KV, TTFT p95 with n, tokens/s; one row at every size."""
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
-        """The row; what does not fit leaves whole, the numbers of the engine's fill last."""
+        """The row. Groups that do not fit are left out as a whole, queue and KV cache last."""
         if view.engine is None:
             return [sides([(" llmtop", "brand"), (f" {__version__}", MUTED)], [], width)]
         divider = f" {view.glyphs.divider} "
-        queue, oldest = _aged(view, _queue(view)), _aged(view, _oldest(view))
-        speed = _aged(view, _tokens(view))
-        # The exact mean beside a range leaves last: without it a range says little.
+        queue, oldest = _muted_if_stale(view, _queue(view)), _muted_if_stale(view, _oldest(view))
+        speed = _muted_if_stale(view, _tokens(view))
+        # The exact mean beside a range is left out last: a range alone is not precise.
         for tokens, word, mean in WIDE:
             ttft = _ttft(view, word=word, mean=mean)
-            kv = _aged(view, _kv_words(view, tokens=tokens))
+            kv = _muted_if_stale(view, _kv_words(view, tokens=tokens))
             taken = (queue, kv, ttft, speed)
             used = sum(map(cells, taken)) + 3 * len(divider) + len(" KV  ")
             if used + LEAST_BAR <= width:
@@ -54,7 +54,7 @@ class Pulse(Panel):
         groups: list[tuple[int, list[Span]]] = [
             (0, queue),
             (4, oldest),
-            (1, [("KV ", MUTED), *_aged(view, drawn), *between, *kv]),
+            (1, [("KV ", MUTED), *_muted_if_stale(view, drawn), *between, *kv]),
             (2, ttft),
             (3, speed),
         ]
@@ -65,8 +65,8 @@ class Pulse(Panel):
         return [sides([(" ", TEXT), *row], [], width)]
 
 
-def _aged(view: View, spans: list[Span]) -> list[Span]:
-    """What the engine reported, faded while that is stale; its age stands beside its state."""
+def _muted_if_stale(view: View, spans: list[Span]) -> list[Span]:
+    """The engine's figures, muted while they are stale. Their age is beside the state."""
     return spans if view.stale_s is None else faded(spans)
 
 
@@ -86,8 +86,10 @@ def _queue(view: View) -> list[Span]:
 
 
 def _oldest(view: View) -> list[Span]:
-    """The oldest that waits for its first token, the client's; the state line says it too where
-    there is no room for it here."""
+    """The oldest wait for a first token, at the client.
+
+    The state line has it too, if there is no room here.
+    """
     oldest = view.value(SeriesName.OLDEST_WAIT)
     if oldest is None or oldest < 0.5:
         return []
@@ -108,8 +110,10 @@ def _kv_words(view: View, *, tokens: bool) -> list[Span]:
 
 
 def _ttft(view: View, *, word: bool, mean: bool = True) -> list[Span]:
-    """The client's p95 when llmtop's own load runs on this engine, else the engine's own, which
-    is a range for the most part: its exact mean stands beside it."""
+    """The client's p95 if llmtop's own load runs on this engine, else the engine's own.
+
+    That one is mostly a range, so that its exact mean is shown too.
+    """
     name = "TTFT p95 " if word else "p95 "
     load, role = view.client, STRONG
     exact: list[Span] = []

@@ -1,4 +1,4 @@
-"""Speculative decoding in words: is it on, how much of it is accepted, how many tokens a step."""
+"""Speculative decoding: whether it is on, its acceptance rate, and tokens per step."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from llmtop.tui.widgets.frame import Ranked
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Span
 from llmtop.wording import format as f
 
-# What each engine calls the number of tokens that it drafts.
+# The names that engines give to the number of draft tokens, and to the drafter.
 DRAFTING = ("num_speculative_tokens", "speculative_num_draft_tokens")
-
 METHODS = ("speculative_method", "speculative_algorithm")
 
 
 def drafted(sample: EngineSample) -> float | None:
-    """Draft tokens proposed a step, the mean: accepted a step over the share accepted."""
+    """The mean number of draft tokens per step; None if unknown.
+
+    Formula: (accepted length - 1) / acceptance rate. A step gives one token without any draft.
+    """
     if not sample.spec_acceptance or sample.spec_accepted_length is None:
         return None
     return max(0.0, sample.spec_accepted_length - 1) / sample.spec_acceptance
 
 
 def drafting(engine: EngineTrack | None) -> Option | None:
-    """The option that says how many tokens are drafted; None where there is none."""
+    """The option for the number of draft tokens; None if there is none."""
     options = engine.options if engine is not None else ()
     return next((option for option in options if option.name in DRAFTING), None)
 
 
 def speculates(engine: EngineTrack | None) -> bool:
-    """Whether it drafts, or could at once: then its figures have a place on the large screen."""
+    """Whether it drafts, or can begin without a restart. Then the large screen has its figures."""
     if engine is None:
         return False
     option = drafting(engine)
@@ -39,12 +41,12 @@ def speculates(engine: EngineTrack | None) -> bool:
 
 
 def _method(engine: EngineTrack) -> bool:
-    """Whether a drafter was named: how many tokens it drafts may be its own choice."""
+    """Whether a drafter is set. It may choose the number of draft tokens itself."""
     return any(option.value for option in engine.options if option.name in METHODS)
 
 
 def state_words(view: View) -> list[Span]:
-    """Why there are no figures: it is off, it needs a restart, or nothing was drafted."""
+    """Why there are no figures: off, needs a restart, unknown, or nothing was drafted."""
     engine = view.engine
     option = drafting(engine)
     if engine is None or option is None:
@@ -59,7 +61,7 @@ def state_words(view: View) -> list[Span]:
 
 
 def figures(view: View) -> list[Ranked]:
-    """Acceptance, tokens a step, drafts a step; () where nothing was drafted in the window."""
+    """Acceptance rate, tokens and drafts per step; [] if nothing was drafted in the window."""
     sample = view.sample
     if sample is None or sample.spec_acceptance is None:
         return []
@@ -75,10 +77,10 @@ def figures(view: View) -> list[Ranked]:
 
 
 def positions(view: View) -> list[Span]:
-    """The share accepted at each position in the draft; [] where it is not known."""
+    """The acceptance rate at each position of the draft; [] if unknown."""
     sample = view.sample
     shares = sample.spec_acceptance_by_position if sample is not None else ()
     if not shares:
         return []
-    told = " ".join(f"{share * 100:.0f}" for share in shares[:8])
-    return [("by position ", MUTED), (told, STRONG), (" %", MUTED)]
+    percents = " ".join(f"{share * 100:.0f}" for share in shares[:8])
+    return [("by position ", MUTED), (percents, STRONG), (" %", MUTED)]

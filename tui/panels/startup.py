@@ -1,4 +1,4 @@
-"""Instead of charts: an engine that starts or has ended, and the screen without any engine."""
+"""Panels without charts: an engine that starts or has ended, and no engine at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmtop.wording import format as f
 
 
 class StartupPanel(Panel):
-    """Phase, elapsed time against the last start, the log's last line; or why it ended."""
+    """Phase, time compared with the last start, the end of the log; or why the engine ended."""
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """The box."""
@@ -41,11 +41,11 @@ class StartupPanel(Panel):
         phase = f.clean(engine.status.phase, 60) or "waiting for its first log line"
         rows: list[Row] = [
             (
-                _in,
+                INDENT,
                 (phase, STRONG),
                 ("   up to now ", MUTED),
                 (f.duration(elapsed), "warn"),
-                *_against(before),
+                *_last_time(before),
             ),
             (),
         ]
@@ -53,13 +53,13 @@ class StartupPanel(Panel):
             share = min(1.0, elapsed / before)
             late = "  longer than last time" if elapsed > before * 1.1 else ""
             rows += [
-                (_in, *bar(share, min(60, cells - 24), "gpu", view.glyphs), (late, "warn")),
+                (INDENT, *bar(share, min(60, cells - 24), "gpu", view.glyphs), (late, "warn")),
                 (),
             ]
         command = shorten(f.clean(" ".join(record.command), 400), cells)
         log = _log(engine, cells)
         steps = _steps(engine.status.steps, room - len(rows) - len(log) - 3)
-        return [*rows, *steps, (_in, (command, MUTED)), (), *log]
+        return [*rows, *steps, (INDENT, (command, MUTED)), (), *log]
 
     def _ended(self, engine: EngineTrack, view: View, cells: int) -> list[Row]:
         assert engine.status is not None
@@ -75,47 +75,47 @@ class StartupPanel(Panel):
         ended = f"{f.duration(view.now - since)} ago" if since and record.ended_at else ""
         key = view.keys.label("log")
         small = f"   {view.glyphs.dot} ".join(w for w in (code, ended) if w)
-        rows: list[Row] = [(_in, (shorten(f.clean(cause), cells), STRONG))]
+        rows: list[Row] = [(INDENT, (shorten(f.clean(cause), cells), STRONG))]
         if record.advice:
-            rows.append((_in, (shorten(f.clean(record.advice), cells), TEXT)))
-        rows += [(_in, (small, MUTED)), ()]
-        shown = [(_in, (shorten(f.clean(line), cells), MUTED)) for line in record.excerpt]
+            rows.append((INDENT, (shorten(f.clean(record.advice), cells), TEXT)))
+        rows += [(INDENT, (small, MUTED)), ()]
+        shown = [(INDENT, (shorten(f.clean(line), cells), MUTED)) for line in record.excerpt]
         return [
             *rows,
             *(shown or _log(engine, cells)),
-            (_in, (key, "key"), (" shows the log", MUTED)),
+            (INDENT, (key, "key"), (" shows the log", MUTED)),
         ]
 
 
-_in: Span = ("   ", TEXT)
+INDENT: Span = ("   ", TEXT)
 
 
-def _against(before: float | None) -> list[Span]:
+def _last_time(before: float | None) -> list[Span]:
     return [(f" ({f.duration(before)} last time)", MUTED)] if before else []
 
 
 def _steps(steps: Sequence[Step], room: int) -> list[Row]:
-    """A row for each phase, the newest ones where not all fit; nothing where only one is known."""
+    """A row for each phase, the newest ones if not all fit; [] if fewer than two are known."""
     if len(steps) < 2 or room < 2:
         return []
     column = max(len(step.word) for step in steps) + 3
     rows: list[Row] = []
     for step in steps[-room:]:
         now = step is steps[-1]
-        # In whole seconds while it changes: a digit a beat is all that this costs.
+        # Whole seconds while it runs: a redraw changes one digit.
         took = (f.duration if now else f.latency)(step.took_s).rjust(6)
         words: list[Span] = [(step.word.ljust(column), STRONG if now else MUTED)]
         words.append((took, "warn" if now else TEXT))
         if step.before_s is not None:
             words.append((f" ({f.latency(step.before_s)} last time)", MUTED))
-        rows.append((_in, *words))
+        rows.append((INDENT, *words))
     return [*rows, ()]
 
 
 def _log(engine: EngineTrack, cells: int) -> list[Row]:
-    """The log's end, one line or a few."""
+    """The last lines of the log, at most three."""
     lines = [f.clean(line) for line in engine.log_tail[-4000:].splitlines()[-3:]]
-    return [(_in, (shorten(line, cells), MUTED)) for line in lines if line]
+    return [(INDENT, (shorten(line, cells), MUTED)) for line in lines if line]
 
 
 WELCOME: tuple[tuple[str, str], ...] = (
@@ -127,15 +127,15 @@ WELCOME: tuple[tuple[str, str], ...] = (
 
 
 class WelcomePanel(Panel):
-    """No engine: what to type next."""
+    """No engine: the commands to start with."""
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
         """A few commands, in the middle."""
-        body: list[Row] = [(_in, ("No engine runs here. What to type next:", STRONG)), ()]
+        body: list[Row] = [(INDENT, ("No engine runs here. What to type next:", STRONG)), ()]
         column = max(len(command) for command, _ in WELCOME) + 3
         for command, words in WELCOME:
             text = shorten(words, max(0, width - column - 6))
-            body.append((_in, (command.ljust(column), "key"), (text, MUTED)))
+            body.append((INDENT, (command.ljust(column), "key"), (text, MUTED)))
         pad = max(0, (height - 2 - len(body)) // 2 - 1)
         return frame([()] * pad + body, width, height, view.glyphs, title="llmtop")
 

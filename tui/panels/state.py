@@ -34,7 +34,7 @@ LEVEL_ROLE = {
     Level.HUNG: "bad",
 }
 WORD = 10  # cells of the longest state: a change of state does not move the text after it
-PROCESS = 28  # cells for the name and the process, if the reasons leave them
+PROCESS = 28  # cells that are reserved for the name and the process before the reasons
 BADGE = "badge-"  # prefix of roles with a background colour
 
 
@@ -47,7 +47,7 @@ class Headline(Struct, frozen=True):
 
 
 def headline(view: View, engine: EngineTrack) -> Headline:
-    """The state of an engine: that of its process if it does not serve, else that of its load."""
+    """The state of an engine: of its process if it does not serve, else of its load."""
     status = engine.status
     state = status.state if status is not None else State.READY
     role = STATE_ROLE[state]
@@ -58,34 +58,35 @@ def headline(view: View, engine: EngineTrack) -> Headline:
         return Headline(state.value.upper(), role, (f.clean(cause, 120),) if cause else ())
     named = state_of(engine.conditions)
     if named is not None and state is not State.UNRESPONSIVE:
-        return Headline(WORDS[named.name], "warn", _words(named.message, named.hint))
+        return Headline(WORDS[named.name], "warn", _cleaned(named.message, named.hint))
     if engine.stale_since is not None or state is State.UNRESPONSIVE:
-        return Headline("NO ANSWER", "bad", _silence(view, engine))
+        return Headline("NO ANSWER", "bad", _no_answer_reasons(view, engine))
     found = engine.load_state
     if found is None:
-        words = _words(*(one.message for one in engine.conditions))
+        words = _cleaned(*(one.message for one in engine.conditions))
         return Headline("READY", "good", (*words, "no numbers yet"))
     word = found.level.word if found.level is not Level.UNKNOWN else f.ABSENT
     first, others = of_numbers(engine.conditions), beside(engine.conditions)
     # The cause stands before the option that changes it.
     main = engine.why.main.words if engine.why is not None else ""
-    told = 1 + (found.reasons.index(main) if main in found.reasons else 0)
-    ours, rest = (*found.reasons[:told], *_change(engine)), found.reasons[told:]
-    reasons = (*_words(*first), *ours, *_words(*others), *rest)
+    count = 1 + (found.reasons.index(main) if main in found.reasons else 0)
+    main_reasons = (*found.reasons[:count], *_option_effect(engine))
+    rest = found.reasons[count:]
+    reasons = (*_cleaned(*first), *main_reasons, *_cleaned(*others), *rest)
     return Headline(word, LEVEL_ROLE[found.level], reasons)
 
 
-def _change(engine: EngineTrack) -> tuple[str, ...]:
-    """What the option of the main cause would do, where there is one."""
+def _option_effect(engine: EngineTrack) -> tuple[str, ...]:
+    """The expected effect of the option of the main cause; () if there is none."""
     if engine.why is None or engine.why.main.knob is None:
         return ()
     from llmtop.diagnosis.explanation import change_words
 
-    return _words(change_words(engine.why))
+    return _cleaned(change_words(engine.why))
 
 
-def _words(*told: str) -> tuple[str, ...]:
-    return tuple(f.clean(text, 120) for text in told if text)
+def _cleaned(*texts: str) -> tuple[str, ...]:
+    return tuple(f.clean(text, 120) for text in texts if text)
 
 
 def _phase(view: View, engine: EngineTrack) -> tuple[str, ...]:
@@ -97,19 +98,19 @@ def _phase(view: View, engine: EngineTrack) -> tuple[str, ...]:
     return (phase, f"for {elapsed}") if phase else (f"for {elapsed}",)
 
 
-def _silence(view: View, engine: EngineTrack) -> tuple[str, ...]:
+def _no_answer_reasons(view: View, engine: EngineTrack) -> tuple[str, ...]:
     why = f.clean(engine.trouble, 80) or "its server does not answer"
     return (why, stale_words(view, engine)) if engine.stale_since is not None else (why,)
 
 
 def stale_words(view: View, engine: EngineTrack) -> str:
-    """How old its numbers are, "" while they are fresh."""
+    """The age of its figures, "" while they are fresh."""
     since = engine.stale_since
     return f"stale {f.duration(view.now - since)}" if since is not None else ""
 
 
 def badge(head: Headline) -> Span:
-    """The word on its colour, always as wide."""
+    """The word of the state on its colour, with a constant width."""
     return (f" {head.word.ljust(WORD)} ", BADGE + head.role)
 
 
@@ -133,7 +134,7 @@ class StatePanel(Panel):
     """One row, the first of the screen."""
 
     def draw(self, view: View, width: int, height: int) -> list[Row]:
-        """The badge and its reasons; at the right the engine, as much of it as fits."""
+        """The badge and its reasons; at the right the engine, as far as it fits."""
         engine = view.engine
         if engine is None:
             return [fit([], width)]
@@ -150,7 +151,7 @@ class StatePanel(Panel):
 
 
 def _hint(view: View, engine: EngineTrack) -> list[Span]:
-    """The key that shows the evidence, where there is some; in overload also that of a hold."""
+    """The key that shows the evidence, if there is any; in overload also the key of a hold."""
     if engine.why is None or engine.why.idle:
         return []
     hint: list[Span] = [("  ", TEXT), (view.keys.label("why"), "key"), (" why", MUTED)]
@@ -161,24 +162,24 @@ def _hint(view: View, engine: EngineTrack) -> list[Span]:
 
 
 def _reasons(head: Headline, view: View, room: int) -> list[Span]:
-    """The reasons that fit, whole; of the first one the parts that do where it does not."""
+    """The reasons that fit as a whole; else the first parts of the first one."""
     role = STRONG if head.role in ("hot", "bad") else TEXT
     dot = f" {view.glyphs.dot} "
-    while_fits: list[str] = []
+    fitting: list[str] = []
     for reason in head.reasons:
-        if len(dot.join([*while_fits, reason])) > room:
+        if len(dot.join([*fitting, reason])) > room:
             break
-        while_fits.append(reason)
-    if not while_fits and head.reasons:
+        fitting.append(reason)
+    if not fitting and head.reasons:
         return [(whole_parts(head.reasons[0], room), role)]
     spans: list[Span] = []
-    for number, reason in enumerate(while_fits):
+    for number, reason in enumerate(fitting):
         spans += [(dot, MUTED), (reason, TEXT)] if number else [(reason, role)]
     return spans
 
 
 def _identity(view: View, engine: EngineTrack, room: int, width: int) -> list[Span]:
-    """The engine's name, what else is known of it, and its process."""
+    """The engine's name, its details, and its process, as far as they fit."""
     names = _names(engine, view)
     process = state_spans(engine, view)
     words: list[tuple[int, Sequence[Span]]] = [*names, (2, process)]

@@ -143,9 +143,9 @@ class EngineCommands(PeriodicScreen):
             try:
                 change = await self._control.set_option(name, wanted, value, evict=evict)
             except Exception:
-                panel.say(f"{wanted} stays as it is", "bad")
+                panel.show_result(f"{wanted} stays as it is", "bad")
                 raise
-            panel.say(*answer_words(change))
+            panel.show_result(*answer_words(change))
 
         self.act(ask)
 
@@ -153,22 +153,22 @@ class EngineCommands(PeriodicScreen):
         """Say what a restart will cost; do it when that is wanted."""
         panel = self.query_one(OptionsPanel)
         if engine.status is None or value == option.value:
-            panel.say(f"{option.name} is {f.option(option.value)} already", MUTED)
+            panel.show_result(f"{option.name} is {f.option(option.value)} already", MUTED)
             return
         name = engine.name
 
         async def restart(rolling: bool) -> None:
-            panel.say(f"{option.name} = {f.option(value)}: {name} restarts", MUTED)
+            panel.show_result(f"{option.name} = {f.option(value)}: {name} restarts", MUTED)
             try:
                 done = await self._control.restart(name, {option.name: value}, rolling=rolling)
             except Exception:
-                panel.say(f"{option.name}: the restart of {name} failed", "bad")
+                panel.show_result(f"{option.name}: the restart of {name} failed", "bad")
                 raise
-            panel.say(*restarted_words(option.name, value, done))
+            panel.show_result(*restarted_words(option.name, value, done))
 
         def answered(way: str | None) -> None:
             if way is None:
-                panel.say(f"{option.name} stays {f.option(option.value)}", MUTED)
+                panel.show_result(f"{option.name} stays {f.option(option.value)}", MUTED)
             else:
                 self.act(lambda: restart(way == "rolling"))
 
