@@ -247,7 +247,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
     def action_palette(self) -> None:
         """Open the palette."""
         from llmtop.tui.screens.palette import PaletteScreen
-        from llmtop.tui.screens.palette_entries import offers
+        from llmtop.tui.screens.palette_entries import palette_entries
         from llmtop.tui.screens.question import Question
 
         if isinstance(self.screen, PaletteScreen | Question):
@@ -260,7 +260,7 @@ class LlmtopApp(EngineScreens, PrivateApp):
 
         here = self.screen
         self.push_screen(
-            PaletteScreen(lambda text: offers(self, here, text), self.current_view), chosen
+            PaletteScreen(lambda text: palette_entries(self, here, text), self.current_view), chosen
         )
 
     def action_mouse(self) -> None:

@@ -20,18 +20,18 @@ from llmtop.tui.widgets.row import Row, fit
 class PageScreen(PeriodicScreen):
     """A screen that draws one page at each beat. Subclasses implement ``page``.
 
-    look: returns the present view. beat_s: seconds between two paints.
+    make_view: makes the view of this moment. beat_s: seconds between two paints.
     """
 
     NAME: ClassVar[str] = ""
 
-    def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
+    def __init__(self, make_view: Callable[[], View], control: Control, beat_s: float) -> None:
         super().__init__(beat_s)
-        self._make_view = look
+        self._make_view = make_view
         self._control = control
 
     def page(self, view: View, width: int, height: int) -> list[Row]:
-        """``height`` rows of ``width`` cells."""
+        """The whole screen: ``height`` rows of ``width`` cells."""
         raise NotImplementedError
 
     def follow(self, view: View) -> None:
@@ -47,7 +47,7 @@ class PageScreen(PeriodicScreen):
         self.call_after_refresh(self.redraw)
 
     def on_resize(self, event: Resize) -> None:
-        """Paint again."""
+        """Paint in the new size."""
         self.call_after_refresh(self.redraw)
 
     def redraw(self) -> None:

@@ -1,4 +1,4 @@
-"""The compare screen: A against B, each measure as a whisker around 1, and a word for it."""
+"""The compare screen: A against B, each measure as a whisker around 1, with a verdict."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ from llmtop.wording.findings import comparison_sentences
 from llmtop.wording.sentences import lengths, remaining
 
 MEASURES = 4
-ROOMY = 50  # rows from which there are three to a measure
+ROOMY = 50  # rows from which a measure has three
 HOW = (
     "Runs of A and of B take turns at the same number of streams: A B B A is two pairs, so that a "
     "drift cancels. First A runs against A, which shows how far two equal runs differ.",
-    "Of each measure you get B / A with its interval, and a word: better, worse, or how many more "
-    "pairs are needed. At the end the option is restored.",
+    "For each measure you get B / A with its interval, and a verdict: better, worse, or how many "
+    "more pairs are needed. At the end the option is restored.",
 )
 
 
@@ -71,7 +71,7 @@ class CompareScreen(ExperimentScreen):
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
     def new_form(self, view: View) -> Form:
-        """The first option that is live, its value now, and another one."""
+        """The first option that changes live; its value now as A, another value as B."""
         engine, prompts = view.engine, view.store.prompts
         options = sorted(engine.options if engine else (), key=needs_restart)
         others = [name for name in view.store.engines if engine and name != engine.name]
@@ -93,7 +93,7 @@ class CompareScreen(ExperimentScreen):
         return form
 
     def typed(self, name: str | None) -> None:
-        """Another option: its own values. Another value: streams at which the two can differ."""
+        """A new option proposes its values. New values propose streams at which they differ."""
         view = self._make_view()
         if name == WHAT and view.engine is not None:
             propose(self.form, view.engine.options)
@@ -105,21 +105,21 @@ class CompareScreen(ExperimentScreen):
         return _state(view) is not None
 
     def running(self, view: View) -> bool:
-        """Whether a comparison is running, on whichever engine."""
+        """Whether a comparison is running, on any engine."""
         return view.store.comparison is not None and not view.store.comparison.over
 
     def most_streams(self) -> int:
-        """The streams of every run."""
+        """The streams in flight of each run; UsageError if the field is not valid."""
         return int(number(self.form, LEVEL, 1, MOST_STREAMS))
 
     def command(self, view: View) -> Callable[[], Awaitable[None]]:
-        """A comparison on the selected engine."""
+        """Start a comparison on the selected engine; LlmtopError if the form is not valid."""
         engine, form = view.engine, self.form
         if engine is None:
             raise LlmtopError("there is no engine to compare", "start one: llmtop run sim")
         pairs = int(number(form, PAIRS, 4, 200))
         if pairs % 2:
-            raise UsageError(f"{PAIRS} is even, not {pairs}", form.find(PAIRS).hint)
+            raise UsageError(f"{PAIRS} must be even, not {pairs}", form.find(PAIRS).hint)
         plan = ComparisonPlan(
             engine.name,
             level=self.most_streams(),
@@ -148,22 +148,22 @@ class CompareScreen(ExperimentScreen):
     def page(self, view: View, width: int, height: int) -> list[Row]:
         """Title, sentence, table, form or pairs, progress, keys."""
         state = _state(view)
-        least = 2 if self.running(view) else 1  # while it grows, the rest holds still
+        least = 2 if self.running(view) else 1  # a longer sentence does not move the rest
         head = [
-            title_row(self.NAME, view.engine, _standing(state), view, width),
+            title_row(self.NAME, view.engine, _status(state), view, width),
             *sentence_rows(*_sentence(state, width, 2), width, 2, least),
         ]
         foot = [keys_row(self._keys(view), width)]
         if state is not None and not self.form_open:
             foot.insert(0, _progress(state, view, width))
         room = height - len(head) - len(foot)
-        body = self._asking if self.form_open else self._found
+        body = self._form_page if self.form_open else self._result_page
         return [*head, *body(state, view, width, room), *foot]
 
-    def _asking(
+    def _form_page(
         self, state: ComparisonState | None, view: View, width: int, room: int
     ) -> list[Row]:
-        """The form; before the first comparison with how it is done, later below the last one."""
+        """The form: below the last comparison, or above an explanation if there is none."""
         form = len(self.form.fields) + 3
         if state is None:
             how = frame(
@@ -175,9 +175,11 @@ class CompareScreen(ExperimentScreen):
         rows = self._table(state, view, width, top) if top else []
         return [*rows, *self._form(view, width, room - top)]
 
-    def _found(self, state: ComparisonState | None, view: View, width: int, room: int) -> list[Row]:
-        """The table, the pairs, and run by run what there is room for."""
-        # Two or three rows a measure where there is room, and the rest for the pairs.
+    def _result_page(
+        self, state: ComparisonState | None, view: View, width: int, room: int
+    ) -> list[Row]:
+        """The table, and with room also the pairs and a chart of the runs."""
+        # With room, a measure has two or three rows. The rest is for the pairs.
         each = 3 if room >= ROOMY else 2 if room >= 2 * MEASURES + 4 + 6 else 1
         top = min(room, each * MEASURES + 4)
         if room - top < 4:
@@ -199,7 +201,7 @@ class CompareScreen(ExperimentScreen):
     ) -> list[Row]:
         title = "A and B"
         if state is None:
-            words = "  one row a measure: A, B, and B / A with its interval around 1"
+            words = "  one row per measure: A, B, and B / A with its interval around 1"
             return frame([((words, MUTED),)], width, height, view.glyphs, title=title)
         a, b = (f.clean(label, 40) for label in state.plan.labels)
         body = comparison_rows(state.result, width - 2, height - 2, view.glyphs)
@@ -228,12 +230,12 @@ class CompareScreen(ExperimentScreen):
         busy = view.load is not None and view.load.running
         head: list[Ranked] = [
             (0, [("the running load is stopped first", "warn")] if busy else []),
-            (1, self._takes()),
+            (1, self._duration()),
         ]
         return frame(body, width, height, view.glyphs, title="a comparison", head=head, lit=True)
 
-    def _takes(self) -> list[Span]:
-        """How many runs it will be, and how long they are measured; warm-ups come on top."""
+    def _duration(self) -> list[Span]:
+        """The number of runs, and their time without warm-ups; [] if the form is not valid."""
         try:
             runs = 2 * (int(number(self.form, PAIRS, 4, 200)) + NOISE_PAIRS)
             seconds = runs * number(self.form, SECONDS, 0.5, MOST_SECONDS)
@@ -259,7 +261,7 @@ def _state(view: View) -> ComparisonState | None:
     return state if engine.name in (state.plan.engine, state.plan.other) else None
 
 
-def _standing(state: ComparisonState | None) -> Span:
+def _status(state: ComparisonState | None) -> Span:
     if state is None:
         return ("no comparison yet", MUTED)
     if not state.over:
@@ -276,7 +278,7 @@ def _sentence(state: ComparisonState | None, width: int, rows: int) -> tuple[str
     if state.trouble:
         return f"Ended early: {f.clean(state.trouble)}.", "bad"
     if not counted:
-        first = "Measuring how far A and A lie apart ..." if state.standing else PREPARING + " ..."
+        first = "Measuring the noise: A against A ..." if state.standing else PREPARING + " ..."
         return ("Stopped before a pair was run." if state.over else first), "title"
     first = "So far: " if not state.over else ""
     if state.over and not state.result.complete:

@@ -1,4 +1,4 @@
-"""The form of a comparison: what it proposes, and what was typed into it."""
+"""The form of a comparison: the values that it proposes, and the typed ones."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ USUAL = "32"  # streams
 
 
 def streams(form: Form, view: View) -> str:
-    """How many streams a run needs for A and B to differ, as text.
+    """The number of streams at which A and B differ, as text.
 
-    Two batch limits differ only above the smaller one, and all of it from the larger one on. For
-    other options it is the load that runs, else the usual number.
+    Two batch limits begin to differ above the smaller one. At the larger one they differ most, so
+    it is proposed. For another option it is the current load, else ``USUAL``.
     """
     if form[WHAT] in BATCH_LIMITS:
         values = [
@@ -48,11 +48,11 @@ def needs_restart(option: Option) -> bool:
 
 
 def propose(form: Form, options: tuple[Option, ...] | list[Option]) -> None:
-    """The value in force as A; as B the launch value, else half of it, else the other one."""
+    """Propose the current value as A; as B the launch value, half of A, or the other one of two."""
     a, b = form.find(A), form.find(B)
     option = next((one for one in options if one.name == form[WHAT]), None)
     if option is None:
-        a.text, b.text, a.choices, b.choices = f"{'--'}", f"{'--'}", (), ()
+        a.text, b.text, a.choices, b.choices = f.ABSENT, f.ABSENT, (), ()
         return
     a.choices = b.choices = ("on", "off") if option.spec.kind is bool else option.spec.choices
     value, launch = option.value, option.launch
@@ -67,7 +67,7 @@ def propose(form: Form, options: tuple[Option, ...] | list[Option]) -> None:
 
 
 def about(options: tuple[Option, ...], what: str) -> str:
-    """What to know of the option that is compared, in one line. what: its name."""
+    """One line about the option that is compared. what: its name."""
     option = next((one for one in options if one.name == what), None)
     if option is None:
         return "the selected engine is A" if what else "no option is known, and no other engine"
@@ -77,7 +77,7 @@ def about(options: tuple[Option, ...], what: str) -> str:
 
 
 def typed_value(option: Option, text: str) -> OptionValue:
-    """What was typed as the option's value; UsageError when it cannot be had as it runs."""
+    """The typed value of the option; UsageError if it is not valid, or needs a restart."""
     value = resolution.parse(option, text)
     if needs_restart(option):
         raise UsageError(f"{option.name} {WITH_RESTART}")

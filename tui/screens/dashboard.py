@@ -1,4 +1,4 @@
-"""The dashboard: one beat, one engine in the middle, every knob under a key."""
+"""The dashboard: all panels of the selected engine. Every control has a key."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ from llmtop.tui.widgets.chart import GUTTER
 from llmtop.values import replace
 from llmtop.wording import format as f
 
-CHART_EDGE = 2 + GUTTER + 1  # cells of a chart's box that are no time
+CHART_EDGE = 2 + GUTTER + 1  # cells of a chart's box beside its time axis
 CHART_KEYS = (
     "left", "right", "back", "on", "wider", "narrower", "freeze", "enlarge", "now",
 )  # fmt: skip
-FIRST_NUMBERS_S = 0.1  # an engine that has not answered by then is shown without
+FIRST_NUMBERS_S = 0.1  # how long the first paint waits for the first numbers
 
 
 class Dashboard(EngineCommands):
-    """All panels. look: makes the view of this moment; the screen itself keeps no facts."""
+    """All panels. make_view: makes the view of this moment; the screen itself keeps no facts."""
 
     ACTIONS: ClassVar[dict[str, str]] = {
         "load.more": "load('more')",
@@ -80,20 +80,20 @@ class Dashboard(EngineCommands):
     }
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
-    def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
-        super().__init__(look, control, beat_s)
+    def __init__(self, make_view: Callable[[], View], control: Control, beat_s: float) -> None:
+        super().__init__(make_view, control, beat_s)
         self._arranged: Facts | None = None
         self._pace = Pace([*CHARTS, "steps", *(BESIDE + name for name in PAIRED)])
-        self._patient = True  # until something is painted
-        self._paired = False  # the next engine stands beside the selected one
+        self._awaits_numbers = True  # until something is painted
+        self._paired = False  # the next engine is shown beside the selected one
         self._panels: dict[str, Panel] = {}
         self._keys = KeysPanel(id="keys")
         self._charts = ChartNavigation()
-        self._memory = HiddenBoxFile()
+        self._hidden_boxes = HiddenBoxFile()
         self._layout = BoxLayout(self._boxes)
 
     def compose(self) -> ComposeResult:
-        """Every panel; the layout shows those that have a box."""
+        """All panels. The layout shows those that have a box."""
         yield StatePanel(id="state")
         yield Pulse(id="pulse")
         yield EnginesPanel(id="engines")
@@ -113,38 +113,40 @@ class Dashboard(EngineCommands):
         yield CaptionPanel(id="caption")
 
     def on_mount(self) -> None:
-        """Begin the beat."""
-        self._remember()
+        """Read the hidden boxes, and begin to redraw."""
+        self._read_hidden_boxes()
         self._panels = {str(panel.id): panel for panel in self.query(Panel)}
         self._arranged = self._facts(self._make_view())
         self.begin_redraws()
 
     def update_node_styles(self, animate: bool = True) -> None:
-        """As ever, but not again for the widgets that were mounted just now: Textual resumes a new
-        screen with the styles of all of its widgets worked out a second time, 12 ms."""
+        """As in Textual, but not for widgets that were mounted just now.
+
+        When a new screen resumes, Textual computes the styles of all its widgets twice: 12 ms.
+        """
         if self.compositor.begun:
             super().update_node_styles(animate)
 
     @property
     def layout(self) -> Layout:
-        """The stylesheet can only name Textual's own layouts; this one is ours."""
+        """llmtop's own layout. The stylesheet can name only those of Textual."""
         return self._layout
 
     @property
     def editing(self) -> bool:
-        """Whether the options have the keyboard."""
+        """Whether the options have the keyboard focus."""
         return isinstance(self.focused, OptionsPanel)
 
     @property
     def help_places(self) -> tuple[Place, ...]:
-        """The keys that work now."""
+        """The places whose keys work now."""
         return (Place.OPTIONS,) if self.editing else DASHBOARD
 
     def _facts(self, view: View) -> Facts:
         engine, store = view.engine, view.store
         options = len(engine.options) if engine else 0
         if self.editing and engine is not None and engine.steps is not None:
-            options += ROOM  # for what a typed value is expected to do
+            options += ROOM  # for the expected effect of a typed value
         return Facts(
             view.stage,
             engines=len(store.engines) + len(store.missing),
@@ -163,10 +165,10 @@ class Dashboard(EngineCommands):
         boxes = arrange(size.width, size.height, facts)
         if facts.editing or facts.enlarged is not None:
             return boxes
-        return without(boxes, self._memory.hidden)
+        return without(boxes, self._hidden_boxes.hidden)
 
     def _view(self, shown: Boxes) -> View:
-        """This moment's view; with the engine that stands beside, where one does."""
+        """The view of this moment, with the engine that is shown beside, if there is one."""
         view = replace(self._make_view(), axis=self._charts.axis)
         names = list(view.store.engines)
         if f"{BESIDE}pulse" not in shown or view.store.selected not in names:
@@ -174,27 +176,27 @@ class Dashboard(EngineCommands):
         return replace(view, beside=names[(names.index(view.store.selected) + 1) % len(names)])
 
     def tick(self) -> None:
-        """A slow line does not get all of it at each beat."""
+        """Redraw; a slow line does not get all panels each time."""
         self.redraw(whole=False)
 
     def redraw(self, *, whole: bool = True) -> None:
-        """One look at the store; what changed is painted, nothing else.
+        """Paint what changed since the last redraw.
 
-        whole: also what a slow line gets only now and then.
+        whole: also the panels that a slow line gets less often.
         """
-        if not self.is_mounted or self.away or self._waits():
+        if not self.is_mounted or self.away or self._first_paint_waits():
             return
         facts = self._facts(self._make_view())
         moving = facts != self._arranged
         if moving:
             self._arranged = facts
             whole = True
-            # Asked through a child: the screen would answer from its cache of arrangements.
+            # Through a child, because the screen itself would use its cache of arrangements.
             self._keys.refresh(layout=True)
         shown = self._boxes(self.size)
         view = self._view(shown)
         other = view.other
-        slow_line, steady = view.low_bandwidth and not whole, time.monotonic()
+        slow_line, now = view.low_bandwidth and not whole, time.monotonic()
         with self.at_once(self._panels.values(), moving=moving):
             self._keys.editing = self.editing
             for name, panel in self._panels.items():
@@ -203,23 +205,23 @@ class Dashboard(EngineCommands):
                     if other is None:
                         continue
                     seen = other
-                panel.view = seen  # for those that get a box before the next beat
-                if name in shown and self._pace.due(name, steady, slow_line=slow_line):
+                panel.view = seen  # for a panel that gets a box before the next redraw
+                if name in shown and self._pace.due(name, now, slow_line=slow_line):
                     panel.show(seen)
 
     def on_descendant_focus(self) -> None:
-        """The options got the keyboard, and more room."""
+        """The options got the keyboard focus, and need more room."""
         self.redraw()
 
     def on_descendant_blur(self) -> None:
-        """They gave it back."""
+        """The options lost the keyboard focus."""
         self.redraw()
 
     async def typed_ahead(self, event: Key) -> bool:
-        """A key that was typed for the options before they had the keyboard; False when it is not.
+        """Give the options a key that was typed before they had the focus; False if it is not one.
 
-        Textual sends a key to what has the focus when the key is read, and looks bindings up later:
-        in a burst, what follows ``o`` would be taken for keys of the load.
+        Textual sends a key to the widget that has the focus when the key is read, and looks up
+        bindings later. So in a burst, the keys after ``o`` would act on the load.
         """
         panel = self.query_one(OptionsPanel)
         if self.focused is not panel or not panel.takes(event.key):
@@ -227,24 +229,24 @@ class Dashboard(EngineCommands):
         await panel.on_key(event)
         return True
 
-    def _waits(self) -> bool:
-        """The first numbers are just coming: without them all would be painted twice."""
+    def _first_paint_waits(self) -> bool:
+        """Whether the first paint still waits for the first numbers. Else all is painted twice."""
         view = self._make_view()
         engine = view.engine
         coming = engine is not None and engine.sample is None and engine.stale_since is None
-        if self._patient and coming and view.stage is LifecycleView.RUNNING:
-            self._patient = False
+        if self._awaits_numbers and coming and view.stage is LifecycleView.RUNNING:
+            self._awaits_numbers = False
             self.set_timer(FIRST_NUMBERS_S, self.redraw)
             return True
-        self._patient = False
+        self._awaits_numbers = False
         return False
 
     def action_load(self, what: str) -> None:
-        """A key of the load."""
+        """Handle a key of the load. what: the name of a method of the control."""
         self.act(getattr(self._control, what))
 
     def action_chart(self, what: str) -> None:
-        """A key of the charts: they move in time, and nothing else changes."""
+        """Handle a key of the charts: they move in time."""
         charts, now = self._charts, self._make_view().now
         shown = self._boxes(self.size)
         box = next((shown[name] for name in CHARTS if name in shown), None)
@@ -265,26 +267,26 @@ class Dashboard(EngineCommands):
         self.redraw()
 
     def _all_boxes(self, *, hidden: bool = True) -> Boxes:
-        """The boxes as they are without a large chart; hidden: those too that are not shown."""
+        """The boxes without an enlarged chart. hidden: include those that the user has hidden."""
         facts = replace(self._facts(self._make_view()), enlarged=None)
         boxes = arrange(self.size.width, self.size.height, facts)
-        return boxes if hidden else without(boxes, self._memory.hidden)
+        return boxes if hidden else without(boxes, self._hidden_boxes.hidden)
 
-    def _remember(self) -> None:
+    def _read_hidden_boxes(self) -> None:
         app = self.app
         if not isinstance(app, EngineScreens) or app.state_folder is None:
             return
-        self._memory = HiddenBoxFile(app.state_folder)
-        if trouble := self._memory.read():
+        self._hidden_boxes = HiddenBoxFile(app.state_folder)
+        if trouble := self._hidden_boxes.read():
             view = self._make_view()
             view.store.events.append(Event(view.now, "warning", f.clean(trouble, 300)))
 
     def action_boxes(self) -> None:
-        """The list of boxes: each can be hidden."""
+        """Open the list of boxes, where each can be hidden."""
         from llmtop.tui.screens.boxes.chooser import BoxesScreen
 
         def change(hidden: frozenset[str]) -> None:
-            if trouble := self._memory.change(hidden):
+            if trouble := self._hidden_boxes.change(hidden):
                 self.notify(f.clean(trouble, 300), severity="warning", markup=False)
             self._arranged = None
             self.redraw()
@@ -292,14 +294,14 @@ class Dashboard(EngineCommands):
         def here() -> list[str]:
             return [name for name in HIDEABLE if name in self._all_boxes()]
 
-        self.app.push_screen(BoxesScreen(self._memory.hidden, here, change, self._make_view))
+        self.app.push_screen(BoxesScreen(self._hidden_boxes.hidden, here, change, self._make_view))
 
     def action_record(self) -> None:
-        """Record what is seen into a file, or end that."""
+        """Start to record the screen into a file, or end the recording."""
         self.act(self._control.record, free=True)
 
     def action_options(self) -> None:
-        """Give the keyboard to the options."""
+        """Give the keyboard focus to the options."""
         view = self._make_view()
         if view.elsewhere:
             self.refuse(view)
@@ -307,7 +309,7 @@ class Dashboard(EngineCommands):
             self.query_one(OptionsPanel).open()
 
     async def action_next_engine(self, by: int) -> None:
-        """Select the engine after (or before) this one. Done here: the next key counts from it."""
+        """Select the engine ``by`` places further. Awaited, because the next key counts from it."""
         store = self._make_view().store
         names = list(store.engines)
         if len(names) > 1 and store.selected in names:
@@ -316,7 +318,7 @@ class Dashboard(EngineCommands):
             await self.perform(lambda: self._control.select(name))
 
     async def action_beside(self) -> None:
-        """The next engine beside this one, and back."""
+        """Show the next engine beside this one, or end that."""
         if not self._paired:
             refused = ""
             if len(self._make_view().store.engines) < 2:
@@ -327,19 +329,19 @@ class Dashboard(EngineCommands):
                 self.notify(refused, markup=False, timeout=4)
                 return
             if not self.query(f"#{BESIDE}pulse"):
-                twins = [ChartPanel(CHARTS[name], id=BESIDE + name) for name in PAIRED]
-                above = [StatePanel(id=f"{BESIDE}state"), Pulse(id=f"{BESIDE}pulse")]
-                await self.mount_all([*above, *twins])
+                charts = [ChartPanel(CHARTS[name], id=BESIDE + name) for name in PAIRED]
+                lines = [StatePanel(id=f"{BESIDE}state"), Pulse(id=f"{BESIDE}pulse")]
+                await self.mount_all([*lines, *charts])
                 self._panels = {str(panel.id): panel for panel in self.query(Panel)}
         self._paired = not self._paired
         self.redraw()
 
     def on_engines_panel_chosen(self, message: EnginesPanel.Chosen) -> None:
-        """A click on an engine's row."""
+        """Select the engine whose row was clicked."""
         self.set_focus(None)
         self.act(lambda: self._control.select(message.engine), free=True)
 
     def shows_event(self, event: Event, view: View) -> bool:
-        """Whether the newest event can be read whole on the screen."""
+        """Whether the whole text of the newest event is on the screen."""
         here = self.is_active and "events" in self._boxes(self.size)
         return here and self.query_one(EventsPanel).shows(event, view)

@@ -1,4 +1,4 @@
-"""Commands to an engine from the screen: ask before a stop or a restart, run, report."""
+"""Commands to an engine from the screen: confirm a stop or a restart, run, report."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from llmtop.wording.sentences import change_words, cost_words, flag_words
 
 
 class EngineCommands(PeriodicScreen):
-    """A screen whose keys change the selected engine. look: makes the view of this moment."""
+    """A screen whose keys change the selected engine. make_view: makes the view of this moment."""
 
-    def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
+    def __init__(self, make_view: Callable[[], View], control: Control, beat_s: float) -> None:
         super().__init__(beat_s, begun=False)
-        self._make_view = look
+        self._make_view = make_view
         self._control = control
 
     def shows_event(self, event: Event, view: View) -> bool:
-        """Whether the newest event can be read whole on the screen."""
+        """Whether the whole text of the newest event is on the screen."""
         raise NotImplementedError
 
     def action_stop(self) -> None:
         """Stop the selected engine, once that is confirmed."""
-        engine = self._ours("stop")
+        engine = self._owned_engine("stop")
         if engine is None:
             return
         name = engine.name
@@ -48,29 +48,29 @@ class EngineCommands(PeriodicScreen):
         self.app.push_screen(StopScreen(engine, self._make_view), answered)
 
     def action_restart(self, *flags: str) -> None:
-        """Restart the selected engine, once that is confirmed. flags: in place of those it has."""
-        engine = self._ours("restart")
+        """Restart the selected engine, once that is confirmed. flags: replace its own ones."""
+        engine = self._owned_engine("restart")
         if engine is None:
             return
         name = engine.name
 
-        def answered(way: str | None) -> None:
-            if way is not None:
-                rolling = way == "rolling"
+        def answered(method: str | None) -> None:
+            if method is not None:
+                rolling = method == "rolling"
                 self.act(lambda: self._control.restart(name, {}, flags=flags, rolling=rolling))
 
         words = flag_words(flags) or "with the options that it was started with"
-        self._ask_way(engine, words, answered)
+        self._ask_how_to_restart(engine, words, answered)
 
     def action_hold(self) -> None:
-        """Hold the selected engine within latency limits, or end that; asks first."""
-        engine = self._ours("hold")
+        """Hold the selected engine within limits, or end the hold, once that is confirmed."""
+        engine = self._owned_engine("hold")
         if engine is None:
             return
         from llmtop.tui.screens.inside.entry import EngineScreens
         from llmtop.tui.screens.inside.hold import EndHoldScreen, HoldScreen
 
-        app, look, name, hold = self.app, self._make_view, engine.name, engine.hold
+        app, make_view, name, hold = self.app, self._make_view, engine.name, engine.hold
         assert isinstance(app, EngineScreens)
 
         def answered(slo: str | None) -> None:
@@ -83,12 +83,12 @@ class EngineCommands(PeriodicScreen):
                 self.act(lambda: self._control.end_hold(name))
 
         if hold is None:
-            app.push_screen(HoldScreen(engine, app.config, look), answered)
+            app.push_screen(HoldScreen(engine, app.config, make_view), answered)
         else:
-            app.push_screen(EndHoldScreen(engine, hold, look), ended)
+            app.push_screen(EndHoldScreen(engine, hold, make_view), ended)
 
-    def _ours(self, verb: str) -> EngineTrack | None:
-        """The selected engine, where that may be done to it; else a toast says why not."""
+    def _owned_engine(self, verb: str) -> EngineTrack | None:
+        """The selected engine if llmtop may do this to it; else None, and a toast says why."""
         view = self._make_view()
         engine = view.engine
         if engine is None:
@@ -106,18 +106,18 @@ class EngineCommands(PeriodicScreen):
         return None if why else engine
 
     def on_options_panel_asked(self, message: OptionsPanel.Asked) -> None:
-        """A new value from the panel."""
+        """Set the value that was entered in the panel."""
         engine = self._make_view().engine
         if engine is not None:
             self.change(engine, message.option, message.value, evict=message.evict)
 
     def on_options_panel_typed(self, message: OptionsPanel.Typed) -> None:
-        """A value is being typed: ask what it would do. The panel shows the answer."""
+        """Ask for the expected effect of the typed value. The panel shows the answer."""
         engine = self._make_view().engine
         question = None
         if engine is not None and message.value is not None:
             question = self._question(engine, message.option, message.value)
-        with suppress(LlmtopError):  # where nothing can be forecast, nothing is
+        with suppress(LlmtopError):  # without a forecast, no effect is shown
             self._control.expect(question)
 
     def _question(self, engine: EngineTrack, option: str, value: OptionValue) -> EffectQuestion:
@@ -132,7 +132,7 @@ class EngineCommands(PeriodicScreen):
     def change(
         self, engine: EngineTrack, wanted: str, value: OptionValue, *, evict: bool = False
     ) -> None:
-        """A new value for an option: ask the engine, show its answer. A restart asks first."""
+        """Set an option and show the result. A change that needs a restart is confirmed first."""
         name, panel = engine.name, self.query_one(OptionsPanel)
         option = next((one for one in engine.options if one.name == wanted), None)
         if option is not None and option.applies is Applies.RESTART:
@@ -150,7 +150,7 @@ class EngineCommands(PeriodicScreen):
         self.act(ask)
 
     def _ask_restart(self, engine: EngineTrack, option: Option, value: OptionValue) -> None:
-        """Say what a restart will cost; do it when that is wanted."""
+        """Show the cost of a restart; restart with the new value once that is confirmed."""
         panel = self.query_one(OptionsPanel)
         if engine.status is None or value == option.value:
             panel.show_result(f"{option.name} is {f.option(option.value)} already", MUTED)
@@ -166,19 +166,19 @@ class EngineCommands(PeriodicScreen):
                 raise
             panel.show_result(*restarted_words(option.name, value, done))
 
-        def answered(way: str | None) -> None:
-            if way is None:
+        def answered(method: str | None) -> None:
+            if method is None:
                 panel.show_result(f"{option.name} stays {f.option(option.value)}", MUTED)
             else:
-                self.act(lambda: restart(way == "rolling"))
+                self.act(lambda: restart(method == "rolling"))
 
         words = change_words(Change(option.name, option.value, value, Outcome.APPLIED))
-        self._ask_way(engine, f.clean(words), answered)
+        self._ask_how_to_restart(engine, f.clean(words), answered)
 
-    def _ask_way(
+    def _ask_how_to_restart(
         self, engine: EngineTrack, change: str, answered: Callable[[str | None], None]
     ) -> None:
-        """The question before a restart: what it costs, in place and rolling."""
+        """Ask whether to restart, with the cost in place and rolling."""
         from llmtop.engines.supervision.restart import room_beside
         from llmtop.tui.screens.restart import RestartScreen
 
@@ -197,9 +197,9 @@ class EngineCommands(PeriodicScreen):
         self.app.push_screen(question, answered)
 
     def act(self, command: Callable[[], Awaitable[object]], *, free: bool = False) -> None:
-        """Run a command of the control; what goes wrong becomes an event.
+        """Run a command of the control in the background. An error becomes an event.
 
-        A toast repeats it only where the event cannot be read: it would cover the keys and the GPU.
+        A toast repeats the error only if the event is not visible, because it covers other panels.
         free: also allowed when read-only.
         """
         view = self._make_view()
@@ -209,12 +209,12 @@ class EngineCommands(PeriodicScreen):
         self.run_worker(self.perform(command), group="commands", exit_on_error=False)
 
     def refuse(self, view: View) -> None:
-        """Say as a toast that nothing is changed from here."""
+        """Show a toast that nothing can be changed from here."""
         words = long_reason(view) if view.elsewhere else "read-only"
         self.notify(f.clean(words), markup=False, timeout=5 if view.elsewhere else 2)
 
     async def perform(self, command: Callable[[], Awaitable[object]]) -> None:
-        """Run a command now; what goes wrong becomes an event."""
+        """Run a command and wait for it. An error becomes an event."""
         view = self._make_view()
         try:
             await command()

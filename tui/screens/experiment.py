@@ -1,4 +1,4 @@
-"""What the screens of experiments share: a form, and the commands of an experiment."""
+"""The common part of the screens of experiments: a form, and the commands of an experiment."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from llmtop.wording import format as f
 
 
 class ExperimentScreen(PageScreen):
-    """One experiment: its form while there is none, then its picture.
+    """The form of an experiment, then its results. ``form`` gets the keys while it is open.
 
-    ``form`` has the keyboard while it is open.
+    make_view: makes the view of this moment.
     """
 
     ACTIONS: ClassVar[dict[str, str]] = {
@@ -35,14 +35,14 @@ class ExperimentScreen(PageScreen):
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     help_places: ClassVar[tuple[Place, ...]] = (Place.EXPERIMENT,)
 
-    def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
-        super().__init__(look, control, beat_s)
-        self._sure = ""  # the other machine that may be loaded: it was asked about once
-        self.form = self.new_form(look())
-        self.form_open = not self.shows(look())
+    def __init__(self, make_view: Callable[[], View], control: Control, beat_s: float) -> None:
+        super().__init__(make_view, control, beat_s)
+        self._confirmed_url = ""  # of another machine, which the user was asked about
+        self.form = self.new_form(make_view())
+        self.form_open = not self.shows(make_view())
 
     def new_form(self, view: View) -> Form:
-        """The form with what is usual in it."""
+        """The form with the default values."""
         raise NotImplementedError
 
     def shows(self, view: View) -> bool:
@@ -50,24 +50,24 @@ class ExperimentScreen(PageScreen):
         raise NotImplementedError
 
     def running(self, view: View) -> bool:
-        """Whether one of this kind is running."""
+        """Whether an experiment of this kind is running."""
         raise NotImplementedError
 
     def command(self, view: View) -> Callable[[], Awaitable[None]]:
-        """What enter starts; LlmtopError when the form cannot be meant."""
+        """The command that starts the experiment; LlmtopError if the form is not valid."""
         raise NotImplementedError
 
     def most_streams(self) -> int:
-        """The highest load that the form asks for."""
+        """The highest load that the form asks for, in streams; UsageError if it is not valid."""
         raise NotImplementedError
 
     def follow(self, view: View) -> None:
-        """The form goes when an experiment runs."""
+        """Close the form when an experiment runs."""
         if self.running(view):
             self.form_open = False
 
     async def on_key(self, event: Key) -> None:
-        """Text typed into the form triggers no other keys."""
+        """Give the key to the open form if the form handles it."""
         if not self.form_open or not self.form.takes(event.key, event.character):
             return
         event.stop()
@@ -76,7 +76,7 @@ class ExperimentScreen(PageScreen):
         self.redraw()
 
     def on_paste(self, event: Paste) -> None:
-        """Pasted text is typed into the field, its first line."""
+        """Type the first line of pasted text into the field."""
         event.stop()
         if self.form_open and not self.form.fields[self.form.at].choices:
             for character in typed_line(event.text):
@@ -84,10 +84,10 @@ class ExperimentScreen(PageScreen):
             self.redraw()
 
     def typed(self, name: str | None) -> None:
-        """A field of the form changed."""
+        """A key changed a field of the form. name: the field, None if the key changed none."""
 
     def action_back(self) -> None:
-        """To the dashboard, or from the form to what it lies on."""
+        """Close the form if there are results below it, else the screen."""
         if self.form_open and self.shows(self._make_view()):
             self.form_open = False
             self.redraw()
@@ -95,13 +95,13 @@ class ExperimentScreen(PageScreen):
             self.app.pop_screen()
 
     def action_open_form(self) -> None:
-        """Show the form, unless something runs."""
+        """Show the form, unless an experiment is running."""
         if not self.running(self._make_view()):
             self.form_open = True
             self.redraw()
 
     def action_start(self) -> None:
-        """Start what the form says; from a result, first show the form."""
+        """Start the experiment of the form; from a result, first open the form."""
         view = self._make_view()
         if self.running(view):
             return
@@ -110,30 +110,30 @@ class ExperimentScreen(PageScreen):
             return
         try:
             command = self.command(view)
-            asked = self._ask(view)
+            question = self._question_first(view)
         except LlmtopError as error:
             self.form.show_message(f.clean(refusal(error)), "bad")
         else:
-            if asked:
-                self.form.show_message(asked, "warn")
+            if question:
+                self.form.show_message(question, "warn")
             else:
                 self._act(command)
         self.redraw()
 
-    def _ask(self, view: View) -> str:
-        """What to ask before another machine is loaded, once; "" when nothing."""
+    def _question_first(self, view: View) -> str:
+        """The question before another machine gets load, once per machine; "" for none."""
         from llmtop.loadgen.client.transport import is_modest
 
         engine = view.engine
         if engine is None or is_modest(engine.url, self.most_streams()):
             return ""
-        if self._sure == engine.url:
+        if self._confirmed_url == engine.url:
             return ""
-        self._sure = engine.url
+        self._confirmed_url = engine.url
         return f"{f.clean(engine.url, 60)} is another machine. enter again sends load to it"
 
     def action_stop(self) -> None:
-        """Stop what runs."""
+        """Stop the running experiment."""
         if self.running(self._make_view()):
             self._act(self._control.stop_experiment)
 

@@ -19,16 +19,18 @@ from llmtop.tui.widgets.frame import frame
 from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span, fit
 from llmtop.wording.numbers import NUMBERS
 
-COLUMN = 13  # of keys and names; longer ones have a line of their own
-WIDE, WIDE_COLUMN = 100, 20  # where there is room, all have it beside their words
+COLUMN = 13  # cells of keys and names; longer ones have a line of their own
+WIDE, WIDE_COLUMN = 100, 20  # from 100 cells on, the column has 20
 BESIDE = ((2, 50), (1, 60))  # columns of keys beside the numbers, and cells of each
-LEAST, GAP = 80, 2  # cells for the numbers, and between two columns
-FAR = 1_000_000
+LEAST, GAP = 80, 2  # cells for the numbers, at least, and between two columns
+FAR = 1_000_000  # lines: more than there are
 
 
 class HelpScreen(TightScreen):
-    """Scrolls where it does not fit. look: the view of this moment. places: where the keys work
-    that come first, those of the screen that it was opened on."""
+    """All keys and numbers; it scrolls. make_view: makes the view of this moment.
+
+    places: the places whose keys come first. They are those of the screen below.
+    """
 
     ACTIONS: ClassVar[dict[str, str]] = {
         "help.up": "scroll(-1)",
@@ -41,10 +43,10 @@ class HelpScreen(TightScreen):
     }
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
-    def __init__(self, look: Callable[[], View], places: Sequence[Place] = ()) -> None:
+    def __init__(self, make_view: Callable[[], View], places: Sequence[Place] = ()) -> None:
         super().__init__()
         self._places = tuple(places)
-        self._make_view = look
+        self._make_view = make_view
         self._top = 0
 
     def compose(self) -> ComposeResult:
@@ -52,15 +54,15 @@ class HelpScreen(TightScreen):
         yield Canvas(id="help")
 
     def on_mount(self) -> None:
-        """Paint once there is a size."""
+        """Paint when the size is known."""
         self.call_after_refresh(self.paint)
 
     def on_resize(self, event: Resize) -> None:
-        """Paint again."""
+        """Paint in the new size."""
         self.call_after_refresh(self.paint)
 
     def paint(self) -> None:
-        """The lines that fit."""
+        """Paint the lines that fit."""
         canvas = self.query_one(Canvas)
         width, height = canvas.size
         if width < 20 or height < 4:
@@ -79,32 +81,32 @@ class HelpScreen(TightScreen):
         canvas.put(box, view.glyphs)
 
     def action_scroll(self, lines: int) -> None:
-        """Down (positive) or up."""
+        """Scroll down (positive) or up."""
         self._top = max(0, self._top + lines)
         self.paint()
 
     def action_page(self, direction: int) -> None:
-        """A page down (1) or up (-1)."""
+        """Scroll a page down (1) or up (-1)."""
         self.action_scroll(direction * max(1, self.size.height - 4))
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        """Up."""
+        """Scroll up."""
         self.action_scroll(-3)
 
     def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        """Down."""
+        """Scroll down."""
         self.action_scroll(3)
 
 
 def help_rows(
     cells: int, keys: Keymap, *, readonly: bool = False, first: Sequence[Place] = ()
 ) -> list[Row]:
-    """All of it in rows of ``cells`` cells, long sentences broken between words.
+    """The help in rows of ``cells`` cells, with lines broken between words.
 
     first: the places whose keys come before all others.
 
-    On a wide screen the numbers stand beside the keys, on a very wide one beside two columns of
-    keys: a sentence of 190 cells is not read, and the other half of the help not seen.
+    On a wide screen the numbers are beside the keys, on a very wide one beside two columns of keys.
+    So lines stay short enough to read, and more of the help is visible.
     """
     for columns, own in BESIDE:
         rest = cells - columns * (own + GAP)
@@ -115,7 +117,7 @@ def help_rows(
 
 
 def _keys(cells: int, keys: Keymap, readonly: bool, first: Sequence[Place]) -> list[list[Row]]:
-    """A block for each place in which keys work."""
+    """A block of rows for each place in which keys work."""
     blocks: list[list[Row]] = []
     for place in sorted(Place, key=lambda each: each not in first):
         commands = of([place], readonly=readonly)
@@ -135,7 +137,7 @@ def _numbers(cells: int) -> list[Row]:
 
 
 def _halved(blocks: list[list[Row]], columns: int) -> list[list[Row]]:
-    """The blocks in one column or two, cut between blocks so that the longer one is short."""
+    """The blocks in one column or two, divided so that the longer one is as short as possible."""
 
     def length(some: list[list[Row]]) -> int:
         return sum(map(len, some))
@@ -148,7 +150,7 @@ def _halved(blocks: list[list[Row]], columns: int) -> list[list[Row]]:
 
 
 def _beside(parts: list[tuple[int, list[Row]]]) -> list[Row]:
-    """Columns of so many cells each, their first rows at the same height."""
+    """Columns side by side, (cells, rows) each."""
     return [
         tuple(
             span

@@ -1,4 +1,4 @@
-"""The log of the selected engine: followed, filtered, searched; a screen of its own."""
+"""The log of the selected engine on a screen of its own: follow, filter, search."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from llmtop.tui.widgets.row import MUTED, TEXT, Row, Span, hidden_left, join, sh
 from llmtop.tui.widgets.row import width as cells_of
 from llmtop.wording import format as f
 
-LINE_CHARS = 4000  # of a line; what the engine prints beyond is said by the reader
-MANY = 40_000  # characters: 4 MiB that are not ASCII take a second to clean; keys must not wait
-STEP = 16  # cells to the left and right
-WHEEL = 3
-LONGEST = 100
+LINE_CHARS = 4000  # of one line, at most
+MANY = 40_000  # characters; more are cleaned in a thread: 4 MiB take 1 s, and keys must not wait
+STEP = 16  # characters to the left and right
+WHEEL = 3  # lines
+LONGEST = 100  # characters of the search text
 ROLES = {Level.ERROR: "bad", Level.WARNING: "warn", Level.PLAIN: TEXT}
 WORDS = {
     Level.PLAIN: "all lines",
@@ -37,11 +37,11 @@ WORDS = {
     Level.ERROR: "errors alone",
 }
 KEYS = ("log.back", "log.search", "log.level", "log.error", "log.follow")
-HUNTING = ("log.next", "log.previous", "log.back")
+SEARCH_KEYS = ("log.next", "log.previous", "log.back")
 
 
 class LogScreen(TypedText, TightScreen):
-    """The newest line at the bottom, followed until one scrolls up. Nothing is wrapped."""
+    """The newest line is at the bottom, until the user scrolls up. Lines are not wrapped."""
 
     help_places: ClassVar[tuple[Place, ...]] = (Place.LOG,)
     ACTIONS: ClassVar[dict[str, str]] = {
@@ -64,19 +64,19 @@ class LogScreen(TypedText, TightScreen):
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
     def __init__(
-        self, engine: str, control: Control, look: Callable[[], View], beat_s: float
+        self, engine: str, control: Control, make_view: Callable[[], View], beat_s: float
     ) -> None:
         super().__init__()
         self._engine = engine
-        self._make_view = look
+        self._make_view = make_view
         self._beat_s = max(beat_s, 0.5)
         self._log: EngineLog = control.open_log(engine, KEEP_LINES)
         self._text = LogView()
         self._note = ""  # why there is no log
-        self._said = ""  # the result of the last key
-        self._typing = False  # the word to search is being typed
-        self._here: int | None = None  # the line that was jumped to
-        self._left = 0  # characters that are out of sight at the left
+        self._notice = ""  # the result of the last key
+        self._typing = False  # the search text is being typed
+        self._current_line: int | None = None  # the line that was jumped to
+        self._first_column = 0  # characters hidden at the left
         self._asking = False
 
     def compose(self) -> ComposeResult:
@@ -84,16 +84,16 @@ class LogScreen(TypedText, TightScreen):
         yield Canvas(id="log")
 
     def on_mount(self) -> None:
-        """Read at once, then on the beat."""
+        """Read at once, then at each interval."""
         self.set_interval(self._beat_s, self.read)
         self.read()
 
     def on_resize(self, event: Resize) -> None:
-        """Paint again."""
+        """Paint in the new size."""
         self.call_after_refresh(self.paint)
 
     def read(self) -> None:
-        """Ask for what is new: one question at a time."""
+        """Read the new lines, with one request at a time."""
         if self.is_seen and not self._asking:
             self._asking = True
             self.run_worker(self._read(), group="log", exit_on_error=False)
@@ -119,7 +119,7 @@ class LogScreen(TypedText, TightScreen):
         return max(1, self.size.height - 2)
 
     def paint(self) -> None:
-        """The lines that fit."""
+        """Paint the lines that fit."""
         canvas = self.query_one(Canvas)
         width, height = canvas.size
         if width < 8 or height < 3:
@@ -139,11 +139,13 @@ class LogScreen(TypedText, TightScreen):
 
     def _line(self, line: Line, cells: int, view: View) -> Row:
         role = ROLES[line.level]
-        text = line.text[self._left :]
-        spans: list[Span] = [(view.glyphs.cursor if line.number == self._here else " ", "key")]
+        text = line.text[self._first_column :]
+        spans: list[Span] = [
+            (view.glyphs.cursor if line.number == self._current_line else " ", "key")
+        ]
         at = 0
-        for begin, end in self._text.spans(line.text[: self._left + cells + LONGEST]):
-            begin, end = max(0, begin - self._left), end - self._left
+        for begin, end in self._text.spans(line.text[: self._first_column + cells + LONGEST]):
+            begin, end = max(0, begin - self._first_column), end - self._first_column
             if end <= at:
                 continue
             spans += [(text[at:begin], role), (text[begin:end], "edit")]
@@ -168,7 +170,7 @@ class LogScreen(TypedText, TightScreen):
         shown = [(WORDS[text.least], "mark")] if text.least else []
         return [
             (4, [(count + older, MUTED)]),
-            (3, [(f"from column {self._left + 1}", "mark")] if self._left else []),
+            (3, [(f"from column {self._first_column + 1}", "mark")] if self._first_column else []),
             (1, shown),
             (0, [("following" if following else below, "good" if following else "warn")]),
         ]
@@ -177,9 +179,9 @@ class LogScreen(TypedText, TightScreen):
         text = self._text
         if self._typing:
             return [("search: ", MUTED), (text.needle, "strong"), ("_", "edit"), *self._count()]
-        if self._said:
-            return [(shorten(self._said, cells), "warn")]
-        names = HUNTING if text.needle else KEYS
+        if self._notice:
+            return [(shorten(self._notice, cells), "warn")]
+        names = SEARCH_KEYS if text.needle else KEYS
         groups: list[Ranked] = [
             (rank, [(view.keys.label(name), "key"), (f" {BY_ID[name].short}", MUTED)])
             for rank, name in enumerate(names)
@@ -190,7 +192,7 @@ class LogScreen(TypedText, TightScreen):
         return join(groups, cells - 2)
 
     def _count(self) -> list[Span]:
-        text, at = self._text, self._text.which(self._here)
+        text, at = self._text, self._text.hit_number(self._current_line)
         if not text.needle:
             return []
         if not text.hits:
@@ -198,110 +200,112 @@ class LogScreen(TypedText, TightScreen):
         return [(f"  {at:,} of {text.hits:,}" if at else f"  {text.hits:,} lines", MUTED)]
 
     def on_paste(self, event: Paste) -> None:
-        """Pasted text is looked for, its first line."""
+        """Add the first line of pasted text to the search text."""
         event.stop()
         if self._typing:
-            self._seek(self._text.needle + typed_line(event.text))
+            self._set_needle(self._text.needle + typed_line(event.text))
 
     def take_key(self, event: Key) -> bool:
-        """While a word is typed, characters belong to it."""
-        self._said = ""
+        """Characters belong to the search text while it is typed."""
+        self._notice = ""
         if not self._typing:
             return False
         found = edited_filter(self._text.needle, event.key, event.character, LONGEST)
         if found is None:
             return False
         needle, self._typing = found
-        if event.key == "enter" and self._here is None:
+        if event.key == "enter" and self._current_line is None:
             self.action_jump(True)
-        self._seek(needle)
+        self._set_needle(needle)
         return True
 
-    def _seek(self, needle: str) -> None:
+    def _set_needle(self, needle: str) -> None:
         if needle != self._text.needle:
-            self._here = None
+            self._current_line = None
             self._text.search(needle[:LONGEST])
         self.paint()
 
     def action_scroll(self, lines: int) -> None:
-        """Up (positive) or down."""
+        """Scroll up (positive) or down."""
         self._text.scroll(lines, self._room)
         self.paint()
 
     def action_page(self, direction: int) -> None:
-        """A page up (1) or down (-1)."""
+        """Scroll a page up (1) or down (-1)."""
         self.action_scroll(direction * max(1, self._room - 2))
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        """Up."""
+        """Scroll up."""
         self.action_scroll(WHEEL)
 
     def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        """Down."""
+        """Scroll down."""
         self.action_scroll(-WHEEL)
 
     def action_last(self) -> None:
-        """The newest line, and follow."""
+        """Show the newest line, and follow."""
         self._text.follow(True)
-        self._here = None
+        self._current_line = None
         self.paint()
 
     def action_follow(self) -> None:
-        """Follow, or stay."""
+        """Follow new lines, or stop that."""
         self._text.follow(self._text.end is not None)
         self.paint()
 
     def action_sideways(self, direction: int) -> None:
-        """Left (-1) or right (1), as far as the lines on screen go."""
+        """Scroll left (-1) or right (1), up to the end of the lines on screen."""
         cells = max(1, self.size.width - 4)
         shown = self._text.window(self._room)
         most = max((hidden_left(line.text, cells) for line in shown), default=0)
-        self._left = max(0, min(self._left + direction * STEP, -(-most // STEP) * STEP))
+        self._first_column = max(
+            0, min(self._first_column + direction * STEP, -(-most // STEP) * STEP)
+        )
         self.paint()
 
     def action_level(self) -> None:
-        """The next filter."""
+        """Select the next filter of levels."""
         self._text.show(Level((self._text.least + 1) % len(Level)))
         self.paint()
 
     def action_error(self) -> None:
-        """The first error that is kept."""
+        """Show the first error of the kept lines."""
         number = self._text.first_error()
         if number is None:
-            self._said = f"no error in {self._text.kept:,} lines"
+            self._notice = f"no error in {self._text.kept:,} lines"
         else:
-            self._go(number)
+            self._jump_to(number)
         self.paint()
 
     def action_search(self) -> None:
-        """Type a word."""
+        """Begin to type the search text."""
         self._typing = True
-        self._here = None
+        self._current_line = None
         self._text.search("")
         self.paint()
 
     def action_jump(self, forward: bool) -> None:
-        """The next hit, or the one before; the first jump begins at what is on screen."""
-        start = self._here
+        """Show the next or the previous hit. The first jump starts from the lines on screen."""
+        start = self._current_line
         if start is None:
             shown = self._text.window(self._room)
             start = (shown[0].number - 1 if forward else shown[-1].number + 1) if shown else None
         number = self._text.jump(forward, start)
         if number is None:
-            self._said = f"no line has '{self._text.needle}'" if self._text.needle else ""
+            self._notice = f"no line has '{self._text.needle}'" if self._text.needle else ""
         else:
-            self._go(number)
+            self._jump_to(number)
         self.paint()
 
-    def _go(self, number: int) -> None:
-        self._here = number
-        self._text.bring(number, self._room)
+    def _jump_to(self, number: int) -> None:
+        self._current_line = number
+        self._text.scroll_to(number, self._room)
 
     def action_back(self) -> None:
-        """First the search ends, then the log is left."""
+        """End the search if there is one, else close the log."""
         if self._text.needle:
             self._text.search("")
-            self._here = None
+            self._current_line = None
             self.paint()
         else:
             self.app.pop_screen()

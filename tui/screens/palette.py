@@ -1,4 +1,4 @@
-"""The palette: everything that can be done here, found by typing a few letters of it."""
+"""The palette: all actions of this moment, found by typing a few letters."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, fit, join, sh
 from llmtop.tui.widgets.row import width as cells_of
 from llmtop.wording import format as f
 
-WIDTH = 92
-SHOWN = 14
-LONGEST = 200
+WIDTH = 92  # cells
+SHOWN = 14  # entries
+LONGEST = 200  # characters
 
 
 class PaletteScreen(TypedText, ModalScreen[Entry | None], TightScreen):
-    """Answers the entry that is to be done, None: nothing.
+    """Returns the chosen entry, None if the user leaves.
 
-    find: the entries for what was typed. look: the view of this moment.
+    find: finds the entries for the typed text. make_view: makes the view of this moment.
     """
 
     ACTIONS: ClassVar[dict[str, str]] = {
@@ -44,10 +44,10 @@ class PaletteScreen(TypedText, ModalScreen[Entry | None], TightScreen):
     }
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
-    def __init__(self, find: Callable[[str], list[Entry]], look: Callable[[], View]) -> None:
+    def __init__(self, find: Callable[[str], list[Entry]], make_view: Callable[[], View]) -> None:
         super().__init__()
         self._find = find
-        self._make_view = look
+        self._make_view = make_view
         self._typed = ""
         self._at = 0
         self._top = 0
@@ -58,12 +58,12 @@ class PaletteScreen(TypedText, ModalScreen[Entry | None], TightScreen):
         yield Canvas(id="palette")
 
     def on_mount(self) -> None:
-        """Find everything, size it, paint once there is a size."""
+        """Find all entries, set the size, paint when the size is known."""
         self._search("")
         self._fit()
 
     def on_resize(self, event: Resize) -> None:
-        """Another terminal, another size."""
+        """Fit the box to the new size of the terminal."""
         self._fit()
 
     def _fit(self) -> None:
@@ -77,7 +77,7 @@ class PaletteScreen(TypedText, ModalScreen[Entry | None], TightScreen):
         self._entries = self._find(typed)
 
     def paint(self) -> None:
-        """The line that is typed, and the entries that fit."""
+        """Paint the typed line, and the entries that fit."""
         canvas = self.query_one(Canvas)
         width, height = canvas.size
         if width < 20 or height < 4:
@@ -115,13 +115,13 @@ class PaletteScreen(TypedText, ModalScreen[Entry | None], TightScreen):
         title = shorten(f.clean(entry.title, LONGEST), room)
         left: list[Span] = [(f" {mark} ", "key"), (title, STRONG if here else TEXT)]
         free = room - cells_of([(title, TEXT)]) - 2
-        # A command's note is for finding it; of the others it says what they are now.
+        # The note of a command serves only the search. Other notes have the current value.
         if entry.note and not entry.key and free > 8:
             left.append((f"  {shorten(f.clean(entry.note, LONGEST), free)}", MUTED))
         return sides(fit(left, cells - cells_of(key)), key, cells)
 
     def on_paste(self, event: Paste) -> None:
-        """Pasted text is typed, its first line."""
+        """Type the first line of pasted text."""
         event.stop()
         self._put(self._typed + typed_line(event.text))
 
@@ -140,21 +140,21 @@ class PaletteScreen(TypedText, ModalScreen[Entry | None], TightScreen):
         self.paint()
 
     def action_move(self, by: int) -> None:
-        """The line above or below."""
+        """Move the cursor down (positive) or up."""
         if self._entries:
             self._at = max(0, min(len(self._entries) - 1, self._at + by))
             self.paint()
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        """Up."""
+        """Move the cursor up."""
         self.action_move(-3)
 
     def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        """Down."""
+        """Move the cursor down."""
         self.action_move(3)
 
     def on_click(self, event: Click) -> None:
-        """A line is done; beside the box is back."""
+        """Run the clicked entry. A click outside the box closes the palette."""
         region = self.query_one(Canvas).region
         if not region.contains(event.screen_x, event.screen_y):
             self.dismiss(None)
@@ -165,7 +165,7 @@ class PaletteScreen(TypedText, ModalScreen[Entry | None], TightScreen):
             self.action_run()
 
     def action_run(self) -> None:
-        """Run it; where a value is missing, let it be typed."""
+        """Run the entry. If its value is missing, the user types it next."""
         if not self._entries:
             return
         entry = self._entries[self._at]
@@ -175,11 +175,11 @@ class PaletteScreen(TypedText, ModalScreen[Entry | None], TightScreen):
             self._put(entry.text)
 
     def action_take(self) -> None:
-        """Complete with the words of the line."""
+        """Replace the typed text with that of the entry."""
         if self._entries:
             entry = self._entries[self._at]
             self._put(entry.text or entry.title)
 
     def action_leave(self) -> None:
-        """Nothing."""
+        """Close the palette."""
         self.dismiss(None)

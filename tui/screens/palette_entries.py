@@ -1,4 +1,4 @@
-"""All that the palette can do on this screen now: keys, options, engines, loads, themes."""
+"""The entries of the palette on this screen: commands, options, engines, loads, themes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from llmtop.tui.commands.control import Control
     from llmtop.tui.screens.dashboard import Dashboard
 
-NOTHING = "palette"  # it is open already
+OPEN_PALETTE = "palette"  # the command that opens the palette
 RESTART_WITH = "restart with "
-WITH = " asking "  # between a shape and a name of prompts
+ASKING = " asking "  # between a shape and the name of its prompts
 
 
 class Host(Protocol):
-    """What the palette asks of the application."""
+    """What the palette needs of the application."""
 
     ACTIONS: ClassVar[dict[str, str]]
     control: Control
@@ -42,34 +42,37 @@ class Host(Protocol):
 
     @property
     def theme_names(self) -> list[str]:
-        """The themes that can be chosen."""
+        """The names of the themes."""
 
     def current_view(self) -> View:
-        """What the panels see now."""
+        """The view of this moment."""
 
     def choose_theme(self, name: str) -> None:
-        """Use another theme."""
+        """Use the theme ``name``."""
 
     def save_picture(self) -> None:
         """Write the screen to an SVG file."""
 
     async def run_action(self, action: str, where: Any) -> object:
-        """Run an action of a screen or of the application."""
+        """Run an action of ``where``: a screen or the application."""
 
 
-def offers(app: Host, here: Screen[Any], typed: str) -> list[Entry]:
-    """The entries for what was typed so far; first those that take what was typed as a value."""
+def palette_entries(app: Host, here: Screen[Any], typed: str) -> list[Entry]:
+    """The entries for the typed text. Those that use it as a value come first."""
     view = app.current_view()
-    meant = list(_typed(app, view, typed)) if not view.readonly else []
+    entries_with_value = list(_typed(app, view, typed)) if not view.readonly else []
     known = [*_commands(app, here, view), *_engines(app, view), *_themes(app)]
     if not view.readonly:
         known += [*_options(app, view, typed), *_loads(app, view)]
-    said = {entry.title for entry in meant}
-    return [*meant, *(entry for entry in matching(known, typed) if entry.title not in said)]
+    titles = {entry.title for entry in entries_with_value}
+    return [
+        *entries_with_value,
+        *(entry for entry in matching(known, typed) if entry.title not in titles),
+    ]
 
 
 def _commands(app: Host, here: Screen[Any], view: View) -> Iterator[Entry]:
-    """What keys do: on the screen that the palette was opened on, then on the dashboard."""
+    """The commands that have keys: first of the current screen, then of the dashboard."""
     screens: list[Screen[Any]] = [here] if here is app.dashboard else [here, app.dashboard]
     for screen in screens:
         actions: dict[str, str] = getattr(screen, "ACTIONS", {})
@@ -77,7 +80,7 @@ def _commands(app: Host, here: Screen[Any], view: View) -> Iterator[Entry]:
             if not (view.readonly and BY_ID[name].changes):
                 yield _command(app, screen, name, action, view)
     for name, action in app.ACTIONS.items():
-        if name not in (NOTHING, "quit.now"):
+        if name not in (OPEN_PALETTE, "quit.now"):
             yield _command(app, app, name, action, view)
     yield Entry("save a picture of the screen", app.save_picture, note="svg screenshot")
 
@@ -113,12 +116,12 @@ def _theme(app: Host, name: str) -> Callable[[], None]:
 
 
 def _options(app: Host, view: View, typed: str) -> Iterator[Entry]:
-    """Options of the selected engine; of the others once something was typed."""
+    """Options of the selected engine; once a text is typed, also of the other engines."""
     if view.stage is not LifecycleView.RUNNING:
         return
     if view.engine is not None and view.engine.owned:
         note = 'flags of the engine, such as "--enforce-eager"'
-        yield Entry(RESTART_WITH, _nothing, note=note, text=RESTART_WITH)
+        yield Entry(RESTART_WITH, _do_nothing, note=note, text=RESTART_WITH)
     for engine in view.store.engines.values():
         ours = engine.name == view.store.selected
         if not (ours or typed):
@@ -140,7 +143,7 @@ def _option(
         run = _change(app, engine, option, value)
         yield Entry(f"{title} = {f.option(value)}", run, note=note)
         return
-    yield Entry(f"{title} = ", _nothing, note=note, text=f"{title} = ")
+    yield Entry(f"{title} = ", _do_nothing, note=note, text=f"{title} = ")
 
 
 def _fixed(engine: EngineTrack, option: Option, view: View) -> str:
@@ -164,15 +167,15 @@ def _loads(app: Host, view: View) -> Iterator[Entry]:
     running = view.load.shape if view.load is not None and view.load.running else "hold 1"
     for name in app.config.table.prompts:
         yield Entry(
-            f"load {f.clean(running, 60)}{WITH}@{name}",
+            f"load {f.clean(running, 60)}{ASKING}@{name}",
             _load(app, Plan(shape=running), name),
             note="prompts",
         )
-    yield Entry("load ", _nothing, note='a shape, such as "ramp 1..256 over 60s"', text="load ")
+    yield Entry("load ", _do_nothing, note='a shape, such as "ramp 1..256 over 60s"', text="load ")
 
 
 def _plan(app: Host, shape: str) -> Plan:
-    """A shape, or ``@NAME`` with the loop and the arrivals that its table names."""
+    """The plan of a shape, or of ``@NAME`` with the loop and the arrivals of its table."""
     table = app.config.shape_table(shape)
     return Plan(
         loop=Loop(table.loop),
@@ -191,7 +194,7 @@ def _load(app: Host, plan: Plan, prompts: str = "") -> Callable[[], None]:
 
 
 def _typed(app: Host, view: View, typed: str) -> Iterator[Entry]:
-    """What was typed with a value: a load, an option, flags for a restart."""
+    """Entries that use the typed text as a value: a load, an option, flags for a restart."""
     text = typed.strip()
     if view.stage is not LifecycleView.RUNNING:
         return
@@ -204,7 +207,7 @@ def _typed(app: Host, view: View, typed: str) -> Iterator[Entry]:
 
 
 def _typed_load(app: Host, text: str) -> Entry:
-    shape, _, prompts = text.partition(WITH)
+    shape, _, prompts = text.partition(ASKING)
     title = f"load {text}"
     try:
         plan = _plan(app, shape.strip())
@@ -212,7 +215,7 @@ def _typed_load(app: Host, text: str) -> Entry:
         if prompts:
             app.config.prompts(prompts.strip())
     except LlmtopError as error:
-        return Entry(title, _nothing, note=_why(error), text=title)
+        return Entry(title, _do_nothing, note=_error_words(error), text=title)
     return Entry(title, _load(app, plan, prompts.strip()), note="as typed")
 
 
@@ -229,7 +232,7 @@ def _typed_option(app: Host, view: View, text: str) -> Iterator[Entry]:
     try:
         wanted = Edit(text=value.strip()).value(option)
     except LlmtopError as error:
-        yield Entry(text, _nothing, note=_why(error), text=text)
+        yield Entry(text, _do_nothing, note=_error_words(error), text=text)
         return
     how = f.applies(option.applies, option.launch)
     yield Entry(text, _change(app, engine, option, wanted), note=f"as typed, {how}")
@@ -239,15 +242,15 @@ def _typed_flags(app: Host, text: str) -> Entry:
     try:
         flags = tuple(shlex.split(text.removeprefix(RESTART_WITH)))
     except ValueError:
-        return Entry(text, _nothing, note="the quoting is not complete", text=text)
+        return Entry(text, _do_nothing, note="the quoting is not complete", text=text)
     if not flags[0].startswith("-"):
-        return Entry(text, _nothing, note="flags begin with a dash", text=text)
+        return Entry(text, _do_nothing, note="flags begin with a dash", text=text)
     return Entry(text, lambda: app.dashboard.action_restart(*flags), note="as typed, asks first")
 
 
-def _why(error: LlmtopError) -> str:
+def _error_words(error: LlmtopError) -> str:
     return f.clean(f"{error.message}: {error.hint}" if error.hint else error.message, 200)
 
 
-def _nothing() -> None:
-    """A value is missing."""
+def _do_nothing() -> None:
+    """The entry needs a value first."""

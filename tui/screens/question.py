@@ -23,40 +23,40 @@ WIDTH = 66
 
 
 class Question(ModalScreen[Answer], TightScreen, Generic[Answer]):
-    """Subclasses say what is asked: ``rows`` in so many cells. Its numbers are those of now.
+    """A dialog that returns an answer. Subclasses draw ``rows``, which are redrawn regularly.
 
-    look: the view of this moment.
+    make_view: makes the view of this moment.
     """
 
     title_words = ""
 
-    def __init__(self, look: Callable[[], View]) -> None:
+    def __init__(self, make_view: Callable[[], View]) -> None:
         super().__init__()
-        self._look = look
-        self._view = look()
+        self._make_view = make_view
+        self._view = make_view()
 
     def rows(self, cells: int) -> list[Row]:
-        """What stands in the box."""
+        """The content of the box, in rows of ``cells`` cells."""
         raise NotImplementedError
 
     def compose(self) -> ComposeResult:
-        """A box in the middle."""
+        """One canvas in the middle of the screen."""
         yield Canvas(id="question")
 
     def on_mount(self) -> None:
-        """Size it, paint once there is a size, and then with each beat."""
+        """Set the size, paint when the size is known, and then at each interval."""
         self._fit()
         self.set_interval(self._view.interval, self.redraw)
 
     def on_resize(self, event: Resize) -> None:
-        """Another terminal, another size."""
+        """Fit the box to the new size of the terminal."""
         self._fit()
 
     def redraw(self) -> None:
-        """The same question, with the numbers of now."""
+        """Paint the question with the current numbers."""
         if not self.is_mounted or not self.is_seen:
             return
-        self._view = self._look()
+        self._view = self._make_view()
         if self._height() != self.query_one(Canvas).outer_size.height:
             self._fit()
         else:
@@ -79,8 +79,8 @@ class Question(ModalScreen[Answer], TightScreen, Generic[Answer]):
         box = frame(body, width, height, self._view.glyphs, title=self.title_words, lit=True)
         canvas.put(box, self._view.glyphs)
 
-    def way(self, command: str, words: str, cells: int) -> list[Row]:
-        """A key and what it does; what comes after a semicolon is on a line of its own."""
+    def choice(self, command: str, words: str, cells: int) -> list[Row]:
+        """Rows for a key and what it does. Text after a semicolon has a row of its own."""
         keys = self._view.keys
         label = keys.label(command)
         column = 3 + max(7, len(label) + 2)

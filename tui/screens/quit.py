@@ -1,4 +1,4 @@
-"""The question on leaving: what becomes of the engines."""
+"""The question before llmtop quits: keep or stop the engines."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from llmtop.tui.view.view import View
 from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, shorten, width
 from llmtop.wording import format as f
 
-SHOWN = 6
+SHOWN = 6  # engines
 
 
 class QuitScreen(Question[bool | None]):
-    """Answers False: leave them running, True: stop them, None: stay."""
+    """Returns False: quit and keep the engines; True: quit and stop them; None: stay."""
 
     ACTIONS: ClassVar[dict[str, str]] = {
         "quit.leave": "answer(False)",
@@ -29,21 +29,21 @@ class QuitScreen(Question[bool | None]):
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     title_words = "quit"
 
-    def __init__(self, engines: Sequence[EngineTrack], look: Callable[[], View]) -> None:
-        super().__init__(look)
-        self._asked = engines
+    def __init__(self, engines: Sequence[EngineTrack], make_view: Callable[[], View]) -> None:
+        super().__init__(make_view)
+        self._initial_engines = engines
 
     @property
     def _engines(self) -> list[EngineTrack]:
-        """Those that have not ended meanwhile."""
-        return [engine for engine in self._asked if engine.runs]
+        """The engines that have not ended since the question was asked."""
+        return [engine for engine in self._initial_engines if engine.runs]
 
     @property
     def _can_stop(self) -> bool:
         return bool(self._engines) and not self._view.readonly
 
     def rows(self, cells: int) -> list[Row]:
-        """The engines that would continue to run, and the choices."""
+        """The engines that still run, and the choices."""
         rows: list[Row] = [()]
         if self._engines:
             rows.append(((" Started by llmtop and still running:", TEXT),))
@@ -51,10 +51,10 @@ class QuitScreen(Question[bool | None]):
         if len(self._engines) > SHOWN:
             rows.append(((f"   and {len(self._engines) - SHOWN} more", MUTED),))
         words = "quit, leave them running" if self._engines else "quit"
-        rows += [(), *self.way("quit.leave", words, cells)]
+        rows += [(), *self.choice("quit.leave", words, cells)]
         if self._can_stop:
-            rows += self.way("quit.stop", "quit and stop them", cells)
-        return [*rows, *self.way("quit.stay", "stay", cells), ()]
+            rows += self.choice("quit.stop", "quit and stop them", cells)
+        return [*rows, *self.choice("quit.stay", "stay", cells), ()]
 
     def _line(self, engine: EngineTrack, cells: int) -> Row:
         record = engine.status.record if engine.status else None
@@ -67,10 +67,10 @@ class QuitScreen(Question[bool | None]):
         return (("   ", TEXT), (name, STRONG), (facts, MUTED))
 
     def action_answer(self, stop: bool) -> None:
-        """Done."""
+        """Return the answer, unless it stops engines and that is not possible."""
         if not stop or self._can_stop:
             self.dismiss(stop)
 
     def action_stay(self) -> None:
-        """Not done."""
+        """Do not quit."""
         self.dismiss(None)

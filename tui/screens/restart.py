@@ -1,4 +1,4 @@
-"""The question before a restart: what it will cost, in place or rolling."""
+"""The question before a restart: its cost, in place or rolling."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from llmtop.tui.widgets.row import TEXT, Row, shorten
 
 
 class RestartScreen(Question[str | None]):
-    """Answers "restart", "rolling", or None: leave it as it is.
+    """Returns "restart", "rolling", or None: do not restart.
 
-    change: what is asked for, in words. cost, rolling: what either way costs, in words; rolling is
-    "" where there is no room for a second engine. Enter is no answer: it was just typed behind
-    the value, and may have been typed twice.
+    change: the requested change, in words. cost, rolling: the cost of a restart in place and of a
+    rolling one, in words; rolling is "" if there is no room for a second engine. Enter is no
+    answer: the user has just typed it after the value, and may have typed it twice.
     """
 
     ACTIONS: ClassVar[dict[str, str]] = {
@@ -31,30 +31,35 @@ class RestartScreen(Question[str | None]):
     title_words = "restart"
 
     def __init__(
-        self, engine: EngineTrack, change: str, cost: str, rolling: str, look: Callable[[], View]
+        self,
+        engine: EngineTrack,
+        change: str,
+        cost: str,
+        rolling: str,
+        make_view: Callable[[], View],
     ) -> None:
-        super().__init__(look)
+        super().__init__(make_view)
         self._engine, self._change = engine, change
         self._cost, self._rolling = cost, rolling
 
     def rows(self, cells: int) -> list[Row]:
-        """The engine, the change, and the ways."""
+        """The engine, the change, and the choices."""
         rows: list[Row] = [
             (),
             *identity(self._engine, self._view, cells),
             ((f"   {shorten(self._change, cells - 4)}", TEXT),),
             (),
-            *self.way("restart.yes", self._cost, cells),
+            *self.choice("restart.yes", self._cost, cells),
         ]
         if self._rolling:
-            rows += self.way("restart.rolling", self._rolling, cells)
-        return [*rows, *self.way("restart.no", "leave it as it is", cells), ()]
+            rows += self.choice("restart.rolling", self._rolling, cells)
+        return [*rows, *self.choice("restart.no", "leave it as it is", cells), ()]
 
-    def action_answer(self, way: str) -> None:
-        """Do it."""
-        if way != "rolling" or self._rolling:
-            self.dismiss(way)
+    def action_answer(self, method: str) -> None:
+        """Return the answer, unless it is "rolling" and that is not possible."""
+        if method != "rolling" or self._rolling:
+            self.dismiss(method)
 
     def action_leave(self) -> None:
-        """Do not."""
+        """Do not restart."""
         self.dismiss(None)

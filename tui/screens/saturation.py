@@ -1,4 +1,4 @@
-"""The saturation screen: a search's curve as it draws itself, and what it says in a sentence."""
+"""The saturation screen: the curve of a search while it is measured, and the result in words."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ HOW = (
     "The search runs its own load. You can go back to the dashboard; the search keeps running.",
 )
 GHOSTS = ("all", "newest", "none")
-BEST = 4  # rows of what it holds beside a row for each share: head, knee, border
-FEW, MANY = 10, 16  # levels that the table beside the curve has room for, at least and at most
+BEST = 4  # rows of "what it holds" without those of the shares: header, knee, border
+FEW, MANY = 10, 16  # levels in the table beside the curve, at least and at most
 STREAMS = "streams in flight"
 PER_LEVEL = 10  # rows from which TPOT is drawn
 
@@ -81,17 +81,17 @@ class SaturationScreen(ExperimentScreen):
     ghosts = GHOSTS[0]
 
     def on_mount(self) -> None:
-        """Fetch the curves of earlier sessions; the beat begins with the class above's."""
-        self.run_worker(self._recall(), group="recall", exit_on_error=False)
+        """Fetch the curves of earlier sessions. Redraws begin in ``ExperimentScreen``."""
+        self.run_worker(self._fetch_earlier_curves(), group="recall", exit_on_error=False)
 
-    async def _recall(self) -> None:
+    async def _fetch_earlier_curves(self) -> None:
         engine = self._make_view().engine
         if engine is not None:
             await self._control.recall_curves(engine.name)
             self.redraw()
 
     def new_form(self, view: View) -> Form:
-        """The usual limits, and what the screen's load asks."""
+        """The default limits, and the prompts of the screen's load."""
         prompts = view.store.prompts
         return Form(
             [
@@ -108,15 +108,15 @@ class SaturationScreen(ExperimentScreen):
         return shown_state(view) is not None
 
     def running(self, view: View) -> bool:
-        """Whether a search is running, on whichever engine."""
+        """Whether a search is running, on any engine."""
         return view.store.search is not None and not view.store.search.over
 
     def most_streams(self) -> int:
-        """The highest level that the search may try."""
+        """The highest level that the search may try; UsageError if the field is not valid."""
         return int(number(self.form, TOP, 1, MOST_STREAMS))
 
     def command(self, view: View) -> Callable[[], Awaitable[None]]:
-        """A search on the selected engine."""
+        """Start a search on the selected engine; LlmtopError if the form is not valid."""
         engine = view.engine
         if engine is None:
             raise LlmtopError("there is no engine to search", "start one: llmtop run sim")
@@ -135,18 +135,18 @@ class SaturationScreen(ExperimentScreen):
         return lambda: self._control.start_search(plan)
 
     def action_ghosts(self) -> None:
-        """All earlier curves, the newest, none."""
+        """Show all earlier curves, the newest, or none: the next of the three."""
         self.ghosts = GHOSTS[(GHOSTS.index(self.ghosts) + 1) % len(GHOSTS)]
         self.redraw()
 
     def page(self, view: View, width: int, height: int) -> list[Row]:
         """Title, sentence, curve, table or form, progress, keys."""
         state = shown_state(view)
-        told = 2 if width >= 100 else 3
-        least = told if self.running(view) else 1  # while it grows, the curve holds still
+        lines = 2 if width >= 100 else 3
+        least = lines if self.running(view) else 1  # a longer sentence does not move the curve
         head = [
             title_row(self.NAME, view.engine, state_word(state), view, width),
-            *sentence_rows(*self._sentence(state, view), width, told, least),
+            *sentence_rows(*self._sentence(state, view), width, lines, least),
         ]
         foot = [keys_row(self._keys(state, view), width)]
         if state is not None and not self.form_open:
@@ -155,7 +155,7 @@ class SaturationScreen(ExperimentScreen):
         if width >= LARGE[0] and height >= LARGE[1]:
             side = width * 11 // 20
             chart = self._chart(state, view, width - side, room)
-            return [*head, *beside(chart, self._aside(state, view, side, room)), *foot]
+            return [*head, *beside(chart, self._side_column(state, view, side, room)), *foot]
         low = 7 if height < 30 else height // 3
         if self.form_open:
             low = min(len(self.form.fields) + 3, max(4, room - 8))
@@ -178,8 +178,10 @@ class SaturationScreen(ExperimentScreen):
         ended = state.result.complete or state.result.client_limited
         return (words if ended else f"Stopped. Results so far: {words}"), "title"
 
-    def _aside(self, state: SearchState | None, view: View, width: int, height: int) -> list[Row]:
-        """Beside the curve: the form or the answers, the levels, earlier searches, TPOT."""
+    def _side_column(
+        self, state: SearchState | None, view: View, width: int, height: int
+    ) -> list[Row]:
+        """The column beside the curve: form or results, levels, earlier searches, TPOT."""
         rows: list[Row] = []
         if self.form_open:
             rows = self._form(view, width, len(self.form.fields) + 3)
@@ -190,7 +192,7 @@ class SaturationScreen(ExperimentScreen):
         if state is None:
             how, left = paragraph_rows(HOW, width - 2), height - len(rows)
             return [*rows, *frame(how, width, left, view.glyphs, title="how it searches")]
-        last = self._before(state, view, width)
+        last = self._earlier_table(state, view, width)
         levels = max(FEW, min(MANY, len(state.result.levels))) + 3
         left = height - len(rows) - levels - len(last)
         if left >= PER_LEVEL:
@@ -198,8 +200,8 @@ class SaturationScreen(ExperimentScreen):
         rows += self._table(state, view, width, height - len(rows) - len(last))
         return [*rows, *last]
 
-    def _before(self, state: SearchState, view: View, width: int) -> list[Row]:
-        earlier = self._earlier(state, view)
+    def _earlier_table(self, state: SearchState, view: View, width: int) -> list[Row]:
+        earlier = self._earlier_curves(state, view)
         if not earlier:
             return []
         body = earlier_rows(state.curve, earlier, self._limit(state), view.now, width - 2)
@@ -224,7 +226,7 @@ class SaturationScreen(ExperimentScreen):
         answers = state.result.answers if state else ()
         return Drawing(
             curve=state.curve if state else None,
-            ghosts=self._earlier(state, view),
+            ghosts=self._earlier_curves(state, view),
             knee=state.result.knee if state else None,
             holds=next((a for a in answers if a.share == MAIN_SHARE), None),
             limit=self._limit(state),
@@ -259,12 +261,12 @@ class SaturationScreen(ExperimentScreen):
         )
 
     def _forecast(self, state: SearchState | None, view: View) -> CurveForecast | None:
-        """That of this search. It is asked for here, and follows the levels as they end."""
+        """The forecast of this search. It is requested here, and again after each level."""
         try:
             question = self._question(state, view)
             if question is not None and (state is None or not state.over):
                 self._control.expect_curve(question)
-        except LlmtopError:  # where nothing can be forecast, nothing is drawn
+        except LlmtopError:  # without a forecast, none is drawn
             return None
         found = view.store.curve_forecast
         if found is None or question is None or not found.question.same_search(question):
@@ -290,11 +292,11 @@ class SaturationScreen(ExperimentScreen):
         except UsageError:
             return None
 
-    def _earlier(self, state: SearchState | None, view: View) -> list[Curve]:
+    def _earlier_curves(self, state: SearchState | None, view: View) -> list[Curve]:
         engine = view.engine
         key = state.curve.key if state else (engine.kind, engine.model or "") if engine else None
-        mine = state.curve.time if state else None
-        found = [c for c in view.store.curves if c.key == key and c.time != mine]
+        own_time = state.curve.time if state else None
+        found = [c for c in view.store.curves if c.key == key and c.time != own_time]
         keep = {"all": len(found), "newest": 1, "none": 0}[self.ghosts]
         return found[len(found) - keep :] if keep else []
 

@@ -15,18 +15,18 @@ from llmtop.tui.widgets.row import TEXT, Row, shorten
 
 
 class StopScreen(Question[bool | None]):
-    """Answers True: stop it, None: leave it. Enter is no answer."""
+    """Returns True: stop it; None: keep it running. Enter is no answer."""
 
     ACTIONS: ClassVar[dict[str, str]] = {"stop.yes": "answer", "stop.no": "leave"}
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     title_words = "stop"
 
-    def __init__(self, engine: EngineTrack, look: Callable[[], View]) -> None:
-        super().__init__(look)
+    def __init__(self, engine: EngineTrack, make_view: Callable[[], View]) -> None:
+        super().__init__(make_view)
         self._engine = engine
 
     def rows(self, cells: int) -> list[Row]:
-        """The engine, what is lost, and the keys."""
+        """The engine, the requests that will be lost, and the keys."""
         sample = self._engine.sample
         busy = 0 if sample is None else (sample.running or 0) + (sample.waiting or 0)
         noun = "request is" if busy == 1 else "requests are"
@@ -36,8 +36,8 @@ class StopScreen(Question[bool | None]):
             *identity(self._engine, self._view, cells),
             ((shorten(lost, cells - 1), "warn" if busy else TEXT),),
             (),
-            *self.way("stop.yes", "stop it", cells),
-            *self.way("stop.no", "leave it running", cells),
+            *self.choice("stop.yes", "stop it", cells),
+            *self.choice("stop.no", "leave it running", cells),
             (),
         ]
 
@@ -46,5 +46,5 @@ class StopScreen(Question[bool | None]):
         self.dismiss(True)
 
     def action_leave(self) -> None:
-        """Leave it."""
+        """Do not stop it."""
         self.dismiss(None)

@@ -105,7 +105,7 @@ def test_a_search_goes_around_and_counts() -> None:
     at = [log.jump(True, None)]
     for _ in range(3):
         at.append(log.jump(True, at[-1]))
-    assert at == [0, 2, 4, 0] and [log.which(n) for n in at] == [1, 2, 3, 1]
+    assert at == [0, 2, 4, 0] and [log.hit_number(n) for n in at] == [1, 2, 3, 1]
     assert log.jump(False, 0) == 4 and log.jump(False, 4) == 2
     log.search("CAT")  # capitals were typed, so they count
     assert log.hits == 1 and log.jump(True, None) == 4

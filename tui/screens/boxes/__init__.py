@@ -1,4 +1,5 @@
 """The choice of the boxes that the dashboard shows.
 
-Here: the dialog. Not here: where boxes stand and what is remembered of them (``tui.layout``).
+Belongs here: the dialog. Does not belong here: the places of boxes, and the file of hidden ones
+(``tui/layout``).
 """

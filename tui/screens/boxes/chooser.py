@@ -1,4 +1,4 @@
-"""The list of boxes: each can be hidden, and the dashboard behind shows it at once."""
+"""The list of boxes. Each can be hidden; the dashboard behind shows the change at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, Span, join
 
 
 class BoxesScreen(Question[None]):
-    """change: hides these boxes and no others. here: those that this size and engine have."""
+    """change: hides exactly these boxes. here: returns the boxes of this size and engine."""
 
     ACTIONS: ClassVar[dict[str, str]] = {
         "boxes.up": "move(-1)",
@@ -32,16 +32,16 @@ class BoxesScreen(Question[None]):
         hidden: Collection[str],
         here: Callable[[], Collection[str]],
         change: Callable[[frozenset[str]], None],
-        look: Callable[[], View],
+        make_view: Callable[[], View],
     ) -> None:
-        super().__init__(look)
+        super().__init__(make_view)
         self._hidden = frozenset(hidden)
         self._here = here
         self._change = change
         self._at = 0
 
     def rows(self, cells: int) -> list[Row]:
-        """One row a box, then the keys."""
+        """One row per box, then the keys."""
         here, glyphs = self._here(), self._view.glyphs
         rows: list[Row] = []
         for number, (name, title) in enumerate(HIDEABLE.items()):
@@ -64,25 +64,25 @@ class BoxesScreen(Question[None]):
         return [*rows, (), ((" ", TEXT), *join(keys, cells - 2))]
 
     def action_move(self, by: int) -> None:
-        """The box above or below."""
+        """Move the cursor down (positive) or up."""
         self._at = min(len(HIDEABLE) - 1, max(0, self._at + by))
         self.redraw()
 
     def action_switch(self) -> None:
-        """Hide it, or show it. One box at least stays."""
+        """Hide the box, or show it. At least one box stays visible."""
         name = list(HIDEABLE)[self._at]
         wanted = self._hidden ^ {name}
         if name in wanted and not set(self._here()) - wanted:
-            self.notify("one box must stay", markup=False, timeout=3)
+            self.notify("at least one box must stay", markup=False, timeout=3)
             return
         self._apply(wanted)
 
     def action_all(self) -> None:
-        """Hide none."""
+        """Show all boxes."""
         self._apply(frozenset())
 
     def action_leave(self) -> None:
-        """Done."""
+        """Close the list."""
         self.dismiss(None)
 
     def _apply(self, hidden: frozenset[str]) -> None:

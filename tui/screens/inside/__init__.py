@@ -1,5 +1,5 @@
-"""Screens about the inside of an engine: its steps, its requests, and why it is slow.
+"""Screens about the inside of an engine: its steps, its requests, why it is slow, and its hold.
 
-Belongs here: what is drawn from steps and requests, and the questions before a request is aborted
-or an option is changed. Does not belong here: the drawings themselves (``tui/plots``).
+Belongs here: these screens, and the questions before a request is aborted, an option is changed or
+a hold begins or ends. Does not belong here: the drawings themselves (``tui/plots``).
 """

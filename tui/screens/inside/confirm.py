@@ -20,18 +20,18 @@ from llmtop.wording import format as f
 
 
 class ChangeScreen(Question[bool | None]):
-    """Answers True: change it, None: leave it."""
+    """Returns True: change the option; None: do not."""
 
     ACTIONS: ClassVar[dict[str, str]] = {"change.yes": "answer", "change.no": "leave"}
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     title_words = "change an option"
 
-    def __init__(self, engine: EngineTrack, knob: Knob, look: Callable[[], View]) -> None:
-        super().__init__(look)
+    def __init__(self, engine: EngineTrack, knob: Knob, make_view: Callable[[], View]) -> None:
+        super().__init__(make_view)
         self._engine, self._knob = engine, knob
 
     def rows(self, cells: int) -> list[Row]:
-        """The change, what to expect of it, the keys."""
+        """The change, its expected effect, the keys."""
         knob = self._knob
         words = f"   {knob.option} {f.option(knob.before)} -> {f.option(knob.after)}"
         rows: list[Row] = [
@@ -47,8 +47,8 @@ class ChangeScreen(Question[bool | None]):
         return [
             *rows,
             (),
-            *self.way("change.yes", "change it, live", cells),
-            *self.way("change.no", "leave it as it is", cells),
+            *self.choice("change.yes", "change it, live", cells),
+            *self.choice("change.no", "leave it as it is", cells),
             (),
         ]
 
@@ -57,23 +57,23 @@ class ChangeScreen(Question[bool | None]):
         self.dismiss(True)
 
     def action_leave(self) -> None:
-        """Leave it."""
+        """Do not change it."""
         self.dismiss(None)
 
 
 class AbortScreen(Question[bool | None]):
-    """Answers True: abort it, None: let it run. Enter is no answer."""
+    """Returns True: abort the request; None: let it run. Enter is no answer."""
 
     ACTIONS: ClassVar[dict[str, str]] = {"abort.yes": "answer", "abort.no": "leave"}
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     title_words = "abort a request"
 
-    def __init__(self, engine: EngineTrack, row: RequestRow, look: Callable[[], View]) -> None:
-        super().__init__(look)
+    def __init__(self, engine: EngineTrack, row: RequestRow, make_view: Callable[[], View]) -> None:
+        super().__init__(make_view)
         self._engine, self._row = engine, row
 
     def rows(self, cells: int) -> list[Row]:
-        """Which request, how far it is, the keys."""
+        """The request, its progress, the keys."""
         row = self._row
         done = f"{f.count(row.generated_tokens)} of {f.count(row.max_tokens)} tokens"
         state = f"   {state_word(row)}, {f.latency(row.age_s)} old, {done}"
@@ -84,8 +84,8 @@ class AbortScreen(Question[bool | None]):
             ((shorten(state, cells - 1), TEXT),),
             (("   its client gets an error or finish_reason abort", "warn"),),
             (),
-            *self.way("abort.yes", "abort it", cells),
-            *self.way("abort.no", "let it run", cells),
+            *self.choice("abort.yes", "abort it", cells),
+            *self.choice("abort.no", "let it run", cells),
             (),
         ]
 

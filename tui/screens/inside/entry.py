@@ -1,4 +1,4 @@
-"""How the application opens the screens about the selected engine."""
+"""The actions of the application that open the screens about the selected engine."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 
 class EngineScreens(App[None]):
-    """The actions of their keys, for an application that has a store and a control."""
+    """The actions of these screens' keys, for an application with a store and a control."""
 
     store: Store
     control: Control
     config: Config
-    state_folder: Path | None = None  # where the arrangement is remembered; None: nowhere
-    elsewhere = ""  # the host of an engine that is seen through a Prometheus
+    state_folder: Path | None = None  # has the file of hidden boxes; None: no file
+    elsewhere = ""  # the host of an engine behind Prometheus, "" for others
 
     def current_view(self) -> View:
-        """The present view."""
+        """The view of this moment."""
         raise NotImplementedError
 
     @property
     def beat_s(self) -> float:
-        """Seconds between two paints."""
+        """Seconds between two redraws."""
         raise NotImplementedError
 
     def action_log(self) -> None:
-        """The log of the selected engine."""
+        """Open the log of the selected engine."""
         from llmtop.tui.screens.log import LogScreen
 
         if self.elsewhere:
@@ -48,13 +48,13 @@ class EngineScreens(App[None]):
             )
 
     def action_why(self) -> None:
-        """Why the selected engine is slow."""
+        """Open the screen that explains why the selected engine is slow."""
         from llmtop.tui.screens.inside.why import WhyScreen
 
         self._show_inside(WhyScreen)
 
     def action_steps(self) -> None:
-        """The steps of its scheduler."""
+        """Open the screen of its scheduler's steps."""
         from llmtop.tui.screens.inside.steps import StepsScreen
 
         if self.elsewhere:
@@ -63,7 +63,7 @@ class EngineScreens(App[None]):
             self._show_inside(StepsScreen)
 
     def action_requests(self) -> None:
-        """The requests inside it."""
+        """Open the screen of the requests inside it."""
         from llmtop.tui.screens.inside.requests import RequestsScreen
 
         if self.elsewhere:
@@ -72,21 +72,21 @@ class EngineScreens(App[None]):
             self._show_inside(RequestsScreen)
 
     def action_tune(self) -> None:
-        """The tune screen: the tune that runs, or the form of one."""
+        """Open the tune screen: the tune that runs, or a form."""
         from llmtop.tui.screens.slo.tune import TuneScreen
 
         if self._may_measure("a tune changes options"):
             self.push_screen(TuneScreen(self.current_view, self.control, self.beat_s, self.config))
 
     def action_saturation(self) -> None:
-        """The saturation screen: the search that runs, or the form of one."""
+        """Open the saturation screen: the search that runs, or a form."""
         from llmtop.tui.screens.saturation import SaturationScreen
 
         if self._may_measure("a search sends load"):
             self.push_screen(SaturationScreen(self.current_view, self.control, self.beat_s))
 
     def action_compare(self) -> None:
-        """The compare screen: the comparison that runs, or the form of one."""
+        """Open the compare screen: the comparison that runs, or a form."""
         from llmtop.tui.screens.compare import CompareScreen
 
         if self._may_measure("a comparison sends load and changes options"):
@@ -99,12 +99,12 @@ class EngineScreens(App[None]):
         return not readonly and self.store.engine is not None
 
     def refuse(self, why: str = "") -> None:
-        """Say as a toast why something is not done here. why: where the screen is read-only."""
+        """Show a toast with the reason of a refusal. why: the reason of a read-only screen."""
         words = long_reason(self.current_view()) if self.elsewhere else f"read-only: {why}"
         self.notify(clean(words), markup=False, timeout=5)
 
     def _show_inside(self, kind: type[InsideScreen]) -> None:
-        """One of these screens lies on the dashboard, never on another of them."""
+        """Open a screen of this kind. It replaces another one of them."""
         from llmtop.tui.screens.inside.inside_screen import InsideScreen
 
         if self.store.selected is None or isinstance(self.screen, kind):

@@ -1,4 +1,4 @@
-"""The questions before an engine is held within latency limits, and before that ends."""
+"""The questions before a hold within latency limits begins, and before it ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from llmtop.tui.widgets.row import MUTED, STRONG, TEXT, Row, shorten
 from llmtop.wording import format as f
 
 LIMITS = "latency limits"
-USUAL = "ttft=1s,tpot=50ms"
+DEFAULT_LIMITS = "ttft=1s,tpot=50ms"
 HINT = "ttft and tpot of each request; or @NAME from llmtop.toml"
 EFFECTS = (
     "While the load is too high:",
@@ -35,22 +35,22 @@ EFFECTS = (
 
 
 class HoldScreen(Question[str | None]):
-    """Answers the limits as ``llmtop hold --slo`` takes them, or None: leave the engine as it is.
+    """Returns the limits in the form of ``llmtop hold --slo``; None: do not hold the engine.
 
-    config: where SLOs with names are.
+    config: has the SLOs that have names.
     """
 
     ACTIONS: ClassVar[dict[str, str]] = {"hold.yes": "answer", "hold.no": "leave"}
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     title_words = "hold within latency limits"
 
-    def __init__(self, engine: EngineTrack, config: Config, look: Callable[[], View]) -> None:
-        super().__init__(look)
+    def __init__(self, engine: EngineTrack, config: Config, make_view: Callable[[], View]) -> None:
+        super().__init__(make_view)
         self._engine, self._config = engine, config
-        self.form = Form([Field(LIMITS, usual(config), HINT)])
+        self.form = Form([Field(LIMITS, default_limits(config), HINT)])
 
     def rows(self, cells: int) -> list[Row]:
-        """The engine, the limits, what a hold does, the keys."""
+        """The engine, the limits, the effects of a hold, the keys."""
         return [
             (),
             *identity(self._engine, self._view, cells),
@@ -62,13 +62,13 @@ class HoldScreen(Question[str | None]):
             (),
             *(((f"   {shorten(words, cells - 4)}", TEXT),) for words in EFFECTS),
             (),
-            *self.way("hold.yes", "hold it", cells),
-            *self.way("hold.no", "leave it as it is", cells),
+            *self.choice("hold.yes", "hold it", cells),
+            *self.choice("hold.no", "leave it as it is", cells),
             (),
         ]
 
     async def on_key(self, event: Key) -> None:
-        """What is typed is the limits."""
+        """Type into the limits."""
         if self.form.takes(event.key, event.character):
             event.stop()
             event.prevent_default()
@@ -76,14 +76,14 @@ class HoldScreen(Question[str | None]):
             self._paint()
 
     def on_paste(self, event: Paste) -> None:
-        """Pasted text is typed, its first line."""
+        """Type the first line of pasted text."""
         event.stop()
         for character in typed_line(event.text):
             self.form.key(character, character)
         self._paint()
 
     def action_answer(self) -> None:
-        """Hold it, unless the limits cannot be meant: why not stands in the box."""
+        """Return the limits. If they are not valid, the box shows the reason."""
         try:
             self.dismiss(limits_of(self.form[LIMITS], self._config))
         except LlmtopError as error:
@@ -91,27 +91,29 @@ class HoldScreen(Question[str | None]):
             self._paint()
 
     def action_leave(self) -> None:
-        """Leave it."""
+        """Do not hold the engine."""
         self.dismiss(None)
 
 
 class EndHoldScreen(Question[bool | None]):
-    """Answers True: end it, None: keep holding."""
+    """Returns True: end the hold; None: keep it."""
 
     ACTIONS: ClassVar[dict[str, str]] = {"hold.end": "answer", "hold.stay": "leave"}
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
     title_words = "end the hold"
 
-    def __init__(self, engine: EngineTrack, hold: HolderState, look: Callable[[], View]) -> None:
-        super().__init__(look)
+    def __init__(
+        self, engine: EngineTrack, hold: HolderState, make_view: Callable[[], View]
+    ) -> None:
+        super().__init__(make_view)
         self._engine, self._hold = engine, hold
 
     def rows(self, cells: int) -> list[Row]:
-        """The engine, how the hold stands, what returns, the keys."""
+        """The engine, the state of the hold, the values that return, the keys."""
         hold = self._engine.hold or self._hold
         facts = [
             (f"held for {hold.slo} by {hold.who}", STRONG),
-            (how_words(hold), "warn" if hold.words else TEXT),
+            (hold_words(hold), "warn" if hold.words else TEXT),
             (f"limits now: {_named(hold.limits)}", TEXT),
             (f"your values: {_named(hold.own)}", MUTED),
         ]
@@ -120,50 +122,53 @@ class EndHoldScreen(Question[bool | None]):
             *identity(self._engine, self._view, cells)[:1],
             *(((f"   {shorten(f.clean(words), cells - 4)}", role),) for words, role in facts),
             (),
-            *self.way("hold.end", "end the hold; your values return", cells),
-            *self.way("hold.stay", "keep holding", cells),
+            *self.choice("hold.end", "end the hold; your values return", cells),
+            *self.choice("hold.stay", "keep holding", cells),
             (),
         ]
 
     def action_answer(self) -> None:
-        """End it."""
+        """End the hold."""
         self.dismiss(True)
 
     def action_leave(self) -> None:
-        """Let it hold."""
+        """Keep the hold."""
         self.dismiss(None)
 
 
-def usual(config: Config) -> str:
-    """The first SLO of the file that can be held; without one the usual limits."""
+def default_limits(config: Config) -> str:
+    """The first SLO of the configuration file that can be held; else ``DEFAULT_LIMITS``."""
     for name in config.table.slos:
         try:
             return limits_of(f"@{name}", config)
         except UsageError:
             continue
-    return USUAL
+    return DEFAULT_LIMITS
 
 
 def limits_in_force(held: str, config: Config) -> str:
-    """The limits of a hold that runs, else the usual ones. held: as it was asked for, or ""."""
+    """The limits of the current hold, else the default ones. held: its SLO as text, "" for none."""
     try:
         return limits_of(held, config)
     except UsageError:  # none is held, or an SLO of another configuration file
-        return usual(config)
+        return default_limits(config)
 
 
 def limits_of(text: str, config: Config) -> str:
-    """Limits as a holder takes them. UsageError for those that cannot be held."""
+    """``text``, limits or ``@NAME``, in the form that a holder needs.
+
+    UsageError if they are not valid or cannot be held.
+    """
     if not text:
-        raise UsageError("no limits", f"such as {USUAL}")
+        raise UsageError("no limits", f"such as {DEFAULT_LIMITS}")
     found = slos.of(config.slo(text)) if text.startswith("@") else slos.parse(text)
     if found.ttft is None and found.tpot is None:
         raise UsageError("e2e alone cannot be held", "add ttft or tpot")
     return str(found) if text.startswith("@") else text.replace(" ", "")
 
 
-def how_words(hold: HolderState) -> str:
-    """How a hold stands, in a few words."""
+def hold_words(hold: HolderState) -> str:
+    """The state of a hold in a few words."""
     if hold.words:
         return hold.words
     return "limits the load now" if hold.engaged else "below the knee: nothing is changed"

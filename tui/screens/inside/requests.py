@@ -1,4 +1,4 @@
-"""The requests inside the selected engine: a live table, sorted, filtered, one of them chosen."""
+"""The requests inside the selected engine: a live table to sort, filter and choose from."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from llmtop.tui.view.view import View
 from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, fit
 from llmtop.wording import format as f
 
-EVERY_S = 1.0  # one look a second: the engine makes the table between two steps
-MOST = 50
-LONGEST = 60
+EVERY_S = 1.0  # between two reads, because the engine makes the table between two steps
+MOST = 50  # requests
+LONGEST = 60  # characters of the filter
 SORT_WORDS = {"age": "age", "kv": "KV blocks", "tokens": "output tokens", "wait": "wait"}
 KEYS = [
     *("requests.age", "requests.kv", "requests.tokens", "requests.wait"),
@@ -33,7 +33,7 @@ KEYS = [
 
 
 class RequestsScreen(TypedText, InsideScreen):
-    """One look a second. The cursor stays on its request while the table moves."""
+    """The table is read once a second. The cursor stays on its request while rows move."""
 
     NAME = "requests"
     help_places: ClassVar[tuple[Place, ...]] = (Place.REQUESTS,)
@@ -51,15 +51,15 @@ class RequestsScreen(TypedText, InsideScreen):
     }
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
-    def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
-        super().__init__(look, control, beat_s)
+    def __init__(self, make_view: Callable[[], View], control: Control, beat_s: float) -> None:
+        super().__init__(make_view, control, beat_s)
         self._table: RequestTable | None = None
         self._note = ""
         self._sort: RequestSort = "age"
         self._filter = ""
         self._typing = False
         self._chosen: str | None = None  # the id that the cursor is on
-        self._open = False  # details are shown
+        self._details_open = False  # details are shown
         self._asking = False
 
     def on_mount(self) -> None:
@@ -69,7 +69,7 @@ class RequestsScreen(TypedText, InsideScreen):
         super().on_mount()
 
     def read(self) -> None:
-        """Ask for the table: one question at a time, and none while another screen is on top."""
+        """Read the table, one request at a time, and none while another screen is on top."""
         if self.is_seen and not self.away and not self._asking:
             self._asking = True
             self.run_worker(self._read(), group="requests", exit_on_error=False)
@@ -97,7 +97,7 @@ class RequestsScreen(TypedText, InsideScreen):
         return found
 
     def page(self, view: View, width: int, height: int) -> list[Row]:
-        """A title, the totals, the table, details of one request, the keys."""
+        """Title, totals, table, details of one request, keys."""
         state: Span = ("live", "good") if self._table is not None else ("no requests", MUTED)
         rows = [title_row("requests", view.engine, state, view, width)]
         last = self._last_line(view, width)
@@ -109,7 +109,7 @@ class RequestsScreen(TypedText, InsideScreen):
         rows.append(fit([(f" {total}", STRONG), (sort, MUTED)], width))
         listed = self._rows()
         cursor = self._cursor(listed)
-        details = detail_rows(listed[cursor], width) if self._open and listed else []
+        details = detail_rows(listed[cursor], width) if self._details_open and listed else []
         room = height - 3 - (len(details) + 1 if details else 0)
         top = max(0, min(cursor - (room - 1) // 2, len(listed) - (room - 1)))
         rows += table_rows(listed, cursor, top, room, view, width)
@@ -132,7 +132,7 @@ class RequestsScreen(TypedText, InsideScreen):
         return line
 
     def take_key(self, event: Key) -> bool:
-        """While a filter is typed, characters belong to it."""
+        """Characters belong to the filter while it is typed."""
         if not self._typing:
             return False
         found = edited_filter(self._filter, event.key, event.character, LONGEST)
@@ -143,34 +143,34 @@ class RequestsScreen(TypedText, InsideScreen):
         return True
 
     def action_move(self, by: int) -> None:
-        """The row above (-1) or below (1)."""
+        """Move the cursor to the row above (-1) or below (1)."""
         rows = self._rows()
         if rows:
             self._chosen = rows[max(0, min(len(rows) - 1, self._cursor(rows) + by))].id
             self.redraw()
 
     def action_sort(self, sort: RequestSort) -> None:
-        """Another order: the engine sorts, so that the first rows are those of all requests."""
+        """Sort by another figure. The engine does it, because it knows all its requests."""
         self._sort = sort
         self.read()
         self.redraw()
 
     def action_filter(self) -> None:
-        """Type what rows must have in their id or state."""
+        """Begin to type the filter: a text in the id or the state."""
         self._typing, self._filter = True, ""
         self.redraw()
 
     def action_details(self) -> None:
-        """All of one request, and back."""
-        self._open = not self._open
+        """Show all facts of the request under the cursor, or hide them."""
+        self._details_open = not self._details_open
         self.redraw()
 
     def action_back(self) -> None:
-        """First the filter ends, then the details close, then the screen is left."""
+        """End the filter; without one close the details; without them leave the screen."""
         if self._filter:
             self._filter = ""
-        elif self._open:
-            self._open = False
+        elif self._details_open:
+            self._details_open = False
         else:
             self.app.pop_screen()
             return
@@ -191,7 +191,7 @@ class RequestsScreen(TypedText, InsideScreen):
             try:
                 done = await self._control.abort(name, [row.id])
             except Exception as error:
-                self.say(error)
+                self.show_error(error)
             else:
                 self.notify(f.clean(aborted_words(row.id, done)), markup=False, timeout=5)
             self.read()
@@ -204,7 +204,7 @@ class RequestsScreen(TypedText, InsideScreen):
 
 
 def aborted_words(ident: str, done: Aborted) -> str:
-    """What became of one request."""
+    """The result of the abort of one request, in words."""
     if ident in done.aborted:
         return f"{ident} is aborted"
     if ident in done.ended_before:

@@ -35,9 +35,9 @@ from llmtop.tui.widgets.frame import frame
 from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, fit, join
 from llmtop.wording import format as f
 
-HISTOGRAM = 46  # cells of the histogram, where there is room beside the chart
-ROOMY = 100
-LEAST_TOP_TOKENS = 64.0  # of the axis
+HISTOGRAM = 46  # cells of the histogram, if it is beside the charts
+ROOMY = 100  # cells from which it is
+LEAST_TOP_TOKENS = 64.0  # the smallest axis maximum
 KEYS = ["steps.back", "steps.why", "help"]
 
 
@@ -49,24 +49,24 @@ class StepsScreen(InsideScreen):
     ACTIONS: ClassVar[dict[str, str]] = {"steps.back": "back", "steps.why": "app.why"}
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
-    def __init__(self, look: Callable[[], View], control: Control, beat_s: float) -> None:
-        super().__init__(look, control, beat_s)
+    def __init__(self, make_view: Callable[[], View], control: Control, beat_s: float) -> None:
+        super().__init__(make_view, control, beat_s)
         self._kept: StepColumns | None = None
-        self._painted = True  # since the last beat, as it opened or because steps were read
+        self._painted = True  # since the last tick: it was opened, or steps were read
 
     def steps_read(self) -> None:
-        """Paint them at once: at the next beat they may be a second old."""
+        """Paint new steps at once. At the next tick they may be a second old."""
         self._painted = True
         self.redraw()
 
     def tick(self) -> None:
-        """Paint where no reading did: an engine that does not answer has a stall to show."""
+        """Paint if no new steps did, because an engine that does not answer shows a stall."""
         if not self._painted:
             self.redraw()
         self._painted = False
 
     def page(self, view: View, width: int, height: int) -> list[Row]:
-        """A title, numbers of this second, the charts, the keys."""
+        """Title, figures of the last second, charts, keys."""
         engine, last = view.engine, foot(KEYS, view, width)
         history = engine.steps if engine is not None else None
         state: Span = ("live", "good") if view.replay is None else ("recorded", MUTED)

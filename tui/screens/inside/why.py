@@ -24,7 +24,7 @@ from llmtop.wording.sentences import change_words
 
 
 class WhyScreen(InsideScreen):
-    """The evidence on one page. Enter sets the option of the main cause, after a question."""
+    """The causes with their evidence. Enter sets the option of the main cause, once confirmed."""
 
     NAME = "why"
     help_places: ClassVar[tuple[Place, ...]] = (Place.WHY,)
@@ -37,14 +37,14 @@ class WhyScreen(InsideScreen):
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
     def redraw(self) -> None:
-        """Paint, and have it forecast what is advised: that takes a moment, beside the screen."""
+        """Paint, and request forecasts for the advised options. They come later."""
         super().redraw()
         view = self._make_view()
         if self.is_seen and view.engine is not None and view.replay is None:
             self._control.expect_advised(view.engine.name)
 
     def page(self, view: View, width: int, height: int) -> list[Row]:
-        """The causes, the largest first."""
+        """The causes, the largest first, and the keys."""
         engine = view.engine
         names = ["why.steps", "why.requests", "why.back", "help"]
         why = _why(engine)
@@ -62,7 +62,7 @@ class WhyScreen(InsideScreen):
 
     @staticmethod
     def _knob(engine: EngineTrack) -> Knob | None:
-        """The option that a key can change: of the first cause that has one that applies live."""
+        """The option that the key changes: the first one of the causes that applies live."""
         why = _why(engine)
         causes = why.causes if why is not None else ()
         knobs = [cause.knob for cause in causes if cause.knob is not None]
@@ -70,7 +70,7 @@ class WhyScreen(InsideScreen):
         return live[0] if live and engine.owned else None
 
     def action_change(self) -> None:
-        """Ask, then set the option."""
+        """Set the option, once that is confirmed."""
         view = self._make_view()
         engine = view.engine
         knob = self._knob(engine) if engine is not None else None
@@ -86,7 +86,7 @@ class WhyScreen(InsideScreen):
             try:
                 done = await self._control.set_option(name, chosen.option, chosen.after)
             except Exception as error:
-                self.say(error)
+                self.show_error(error)
             else:
                 self._report(done)
 
@@ -102,7 +102,7 @@ class WhyScreen(InsideScreen):
 
 
 def _why(engine: EngineTrack | None) -> Explanation | None:
-    """The causes, with forecasts in the place of estimates where there are any."""
+    """The causes, with forecasts instead of estimates if there are any."""
     if engine is None or engine.why is None:
         return None
     return with_knobs(engine.why, engine.why_forecasts)

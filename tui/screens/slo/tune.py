@@ -1,4 +1,4 @@
-"""The tune screen: which settings are tried, what each serves in time, and the verdict."""
+"""The tune screen: the settings that are tried, the goodput of each, and the verdict."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from llmtop.tui.plots.form_values import (
 )
 from llmtop.tui.plots.slo.tune_rows import candidate_words, tried_rows
 from llmtop.tui.screens.experiment import ExperimentScreen
-from llmtop.tui.screens.inside.hold import usual
+from llmtop.tui.screens.inside.hold import default_limits
 from llmtop.tui.view.page import (
     form_keys,
     keys_row,
@@ -71,7 +71,7 @@ HOW = (
 
 
 class TuneScreen(ExperimentScreen):
-    """Form, table, verdict and progress of ``Store.tune``. config: where SLOs with names are."""
+    """Form, table, verdict and progress of ``Store.tune``. config: has the SLOs with names."""
 
     NAME = "tune"
     ACTIONS: ClassVar[dict[str, str]] = {
@@ -82,24 +82,25 @@ class TuneScreen(ExperimentScreen):
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
 
     def __init__(
-        self, look: Callable[[], View], control: Control, beat_s: float, config: Config
+        self, make_view: Callable[[], View], control: Control, beat_s: float, config: Config
     ) -> None:
         self._config = config
-        super().__init__(look, control, beat_s)
+        super().__init__(make_view, control, beat_s)
 
     def new_form(self, view: View) -> Form:
-        """The usual limits, and the load that the screen sends now."""
+        """The default limits, and the load that the screen sends now."""
         prompts, load = view.store.prompts, view.load
         running = load is not None and load.running and load.asked >= 1
         streams = running and load is not None and load.loop == "closed"
+        usual_limits = default_limits(self._config)
         level = f"{load.asked:.0f}" if running and load is not None else USUAL_RATE
         return Form(
             [
-                Field(LIMITS, usual(self._config), "of a request: ttft, tpot, e2e; or @NAME"),
+                Field(LIMITS, usual_limits, "of a request: ttft, tpot, e2e; or @NAME"),
                 Field(LOAD, level, "of each run: the load that you want to serve"),
                 Field(UNIT, STREAMS if streams else RATE, choices=(RATE, STREAMS)),
-                Field(MAY, next(iter(ROLES)), "also draft length, prefill", tuple(ROLES)),
-                Field(SECONDS, "8", "each run is so long; one run, or 17 to 34"),
+                Field(MAY, "everything", "everything: also draft length, prefill", tuple(ROLES)),
+                Field(SECONDS, "8", "of each run; a tune has one run, or 17 to 34"),
                 Field(
                     MOST_TIME, UNLIMITED, "of the tune: 285s, 5m; then what was measured decides"
                 ),
@@ -113,11 +114,11 @@ class TuneScreen(ExperimentScreen):
         return _state(view) is not None
 
     def running(self, view: View) -> bool:
-        """Whether a tune is running, on whichever engine."""
+        """Whether a tune is running, on any engine."""
         return view.store.tune is not None and not view.store.tune.over
 
     def most_streams(self) -> int:
-        """The load that is asked for, in its unit."""
+        """The load of each run, in streams or requests/s; UsageError if it is not valid."""
         return int(self._level())
 
     def _level(self) -> float:
@@ -126,7 +127,7 @@ class TuneScreen(ExperimentScreen):
         return number(self.form, LOAD, 0.1, MOST_RATE)
 
     def command(self, view: View) -> Callable[[], Awaitable[None]]:
-        """A tune of the selected engine."""
+        """Start a tune of the selected engine; LlmtopError if the form is not valid."""
         engine = view.engine
         if engine is None:
             raise LlmtopError("there is no engine to tune", "start one: llmtop run sim")
@@ -151,7 +152,7 @@ class TuneScreen(ExperimentScreen):
         return lambda: self._control.start_tune(plan)
 
     def action_use(self) -> None:
-        """Set what was found, as the options would."""
+        """Set the best settings, as the options panel would."""
         view = self._make_view()
         state = _state(view)
         if self.form_open or state is None or not _better(state):
@@ -173,13 +174,13 @@ class TuneScreen(ExperimentScreen):
         """Title, sentence, table or form, launch line, progress, keys."""
         state = _state(view)
         head = [
-            title_row(self.NAME, view.engine, _standing(state), view, width),
+            title_row(self.NAME, view.engine, _status(state), view, width),
             *sentence_rows(*_sentence(state, view), width, 3, 2),
         ]
         foot = [keys_row(self._keys(state, view), width)]
         if state is not None and not self.form_open:
             foot.insert(0, _progress(state, view, width))
-            foot = [*_lines(state, width), *foot]
+            foot = [*_command_rows(state, width), *foot]
         room = height - len(head) - len(foot)
         if not self.form_open and state is not None:
             return [*head, *self._table(state, view, width, room), *foot]
@@ -248,7 +249,7 @@ def _time_left(state: TuneState, most_s: float, now: float) -> str:
     return f"{f.duration(state.began + most_s - now)} of {limit} left"
 
 
-def _standing(state: TuneState | None) -> Span:
+def _status(state: TuneState | None) -> Span:
     if state is None:
         return ("no tune yet", MUTED)
     if not state.over:
@@ -269,7 +270,7 @@ def _sentence(state: TuneState | None, view: View) -> tuple[str, str]:
         return "Each candidate is measured under the same load, with new prompts.", "title"
     assert state.report is not None
     if state.report.result is None:
-        return "Stopped before anything was decided.", "title"
+        return "Stopped before there was a result.", "title"
     words = tune_sentence(state.plan.engine, limits(state.plan.slo), state.report)
     return f.clean(words, 400), "title"
 
@@ -287,15 +288,15 @@ def _progress(state: TuneState, view: View, width: int) -> Row:
     return progress_row([f"run {state.runs + 1}: {words}", words], share, left, view, width)
 
 
-def _lines(state: TuneState, width: int) -> list[Row]:
-    """How to keep what was found."""
+def _command_rows(state: TuneState, width: int) -> list[Row]:
+    """The commands that apply the best settings; [] without any."""
     if not _better(state):
         return []
     assert state.report is not None
     pairs = " ".join(f"{name}={value}" for name, value in state.report.settings.items())
-    told = [("set it now", f"llmtop set {state.plan.engine} {pairs}")]
-    told += [("at each launch", state.launch_line)] if state.launch_line else []
+    commands = [("set it now", f"llmtop set {state.plan.engine} {pairs}")]
+    commands += [("at each launch", state.launch_line)] if state.launch_line else []
     return [
         fit([(f" {title}: ", MUTED), (shorten(f.clean(words), width - 20), STRONG)], width)
-        for title, words in told
+        for title, words in commands
     ]
