@@ -183,7 +183,7 @@ def _client(load: LoadSnapshot, cells: int, view: View) -> list[Span]:
 
 def _valid(health: ClientHealth) -> bool:
     from llmtop.loadgen.statistics.client_health import (
-        VALID,  # with the first load, not with the screen
+        VALID,  # imported with the first load, not at the start
     )
 
     return health.verdict == VALID

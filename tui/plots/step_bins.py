@@ -18,8 +18,9 @@ class Column:
     """Sums over the steps that overlap one column of time, weighted by the seconds of overlap.
 
     A step of several seconds fills all the columns that it overlaps, with its whole duration.
-    covered: seconds of overlap; the other sums, divided by it, are means. decode, prefill, host:
-    seconds per step. tokens: per step. idle: seconds without a step. steps: the number of steps.
+    covered: the seconds of overlap. decode, prefill, host: sums of seconds per step, and tokens: of
+    tokens per step; divided by ``covered``, they are means. idle: seconds without a step. steps:
+    the number of steps.
     """
 
     __slots__ = ("covered", "decode", "host", "idle", "prefill", "steps", "tokens")

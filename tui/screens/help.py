@@ -1,4 +1,4 @@
-"""Help: every key, and what each number means, where it comes from, and its caveats."""
+"""Help: every key; for each number its meaning, its source and its caveats."""
 
 from __future__ import annotations
 

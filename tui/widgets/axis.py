@@ -119,7 +119,8 @@ class Timed(Protocol):
 class ColumnCache:
     """The columns of one series, kept from one redraw to the next.
 
-    Only the columns from the newest known point on are computed again. Older ones cannot change.
+    Only the columns from the newest known point on are computed again. The older ones are, too, if
+    points of the series were replaced.
     """
 
     def __init__(self) -> None:

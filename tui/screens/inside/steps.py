@@ -36,7 +36,7 @@ from llmtop.tui.widgets.row import MUTED, STRONG, Row, Span, fit, join
 from llmtop.wording import format as f
 
 HISTOGRAM = 46  # cells of the histogram, if it is beside the charts
-ROOMY = 100  # cells from which it is
+ROOMY = 100  # cells of a screen that has it there
 LEAST_TOP_TOKENS = 64.0  # the smallest axis maximum
 KEYS = ["steps.back", "steps.why", "help"]
 
