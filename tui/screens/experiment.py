@@ -110,7 +110,7 @@ class ExperimentScreen(PageScreen):
             return
         try:
             command = self.command(view)
-            question = self._question_first(view)
+            question = self._confirmation_question(view)
         except LlmtopError as error:
             self.form.show_message(f.clean(refusal(error)), "bad")
         else:
@@ -120,7 +120,7 @@ class ExperimentScreen(PageScreen):
                 self._act(command)
         self.redraw()
 
-    def _question_first(self, view: View) -> str:
+    def _confirmation_question(self, view: View) -> str:
         """The question before another machine gets load, once per machine; "" for none."""
         from llmtop.loadgen.client.transport import is_modest
 
