@@ -9,9 +9,9 @@ from llmtop.tui.widgets.glyphs import ASCII, UNICODE
 from llmtop.tui.widgets.row import (
     NARROW,
     Row,
-    behind,
     changed,
     fit,
+    hidden_left,
     join,
     shorten,
     shorten_between,
@@ -122,7 +122,7 @@ def test_what_is_far_beyond_the_cells_is_not_measured() -> None:
 
 @given(st.text("a雪", max_size=40), st.integers(1, 20))
 def test_the_end_of_a_line_is_seen_with_as_little_left_out_as_can_be(text: str, cells: int) -> None:
-    at = behind(text, cells)
+    at = hidden_left(text, cells)
     assert width([(text[at:], "")]) <= cells
     assert at == 0 or width([(text[at - 1 :], "")]) > cells
 
