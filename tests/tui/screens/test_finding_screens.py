@@ -246,7 +246,7 @@ async def test_left_and_right_choose_the_option_and_propose_its_values(
     [
         (("down", "down", *"9999"), "out of range"),
         (("down", "down", *"256"), "A and B are the same"),
-        (("down", "down", "down", "down", *"5"), "pairs is even"),
+        (("down", "down", "down", "down", *"5"), "pairs must be even"),
         (("down", *"many"), "whole number"),
     ],
 )
