@@ -42,7 +42,7 @@ class Judgement(Struct, frozen=True):
 
     old, new: geometric means over the runs. ratio: new / old. low, high: the ends of its interval.
     old_runs, new_runs: runs that count. noise: the standard deviation of one run as a ratio of at
-    least 1, exp(s) of the log values. runs_needed: how many new runs would decide at this noise;
+    least 1, exp(s) of the log values. runs_needed: how many new runs would be enough at this noise;
     None where the verdict is decided, or more than ``MOST_RUNS`` would be needed.
     """
 

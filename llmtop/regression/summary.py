@@ -28,7 +28,7 @@ def sentence(name: str, verdict: Verdict, judgements: Sequence[Judgement]) -> st
     needed = [one.runs_needed for one in open_]
     known = [one for one in needed if one is not None]
     advice = (
-        f"about {max(known)} runs would decide"
+        f"about {max(known)} runs would be enough"
         if known and len(known) == len(needed)
         else f"more than {MOST_RUNS} runs would be needed"
         if any(one.ratio is not None for one in open_)
