@@ -1,4 +1,4 @@
-"""The variables by which an engine's Python imports llmtop's plugin for it."""
+"""Environment variables that make an engine's Python import llmtop's plugin."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-INSIDE = Path(__file__).resolve().parent / "inside"  # what all plugins share
+INSIDE = Path(__file__).resolve().parent / "inside"  # code that all plugins share
 
 
 def plugin_environment(
     folders: Sequence[Path], live_socket: Path, base: Mapping[str, str]
 ) -> dict[str, str]:
-    """Variables to add to ``base``. folders: those of the plugin and of what it imports."""
+    """Variables to add to ``base``. folders: of the plugin and of the code that it imports."""
     paths = [str(folder) for folder in folders]
     # At a restart ``base`` is the earlier engine's environment, which has the plugin already.
     inherited = base.get("PYTHONPATH", "").split(os.pathsep)

@@ -96,7 +96,7 @@ class ExactAbort:
 
     @contextlib.contextmanager
     def _queue(self, requests: list[Any]) -> Iterator[None]:
-        """Replace the queue by these requests."""
+        """Replace the queue by these requests while the block runs."""
         queue, self._scheduler.waiting_queue = self._scheduler.waiting_queue, requests
         try:
             yield
