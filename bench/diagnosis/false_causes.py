@@ -25,8 +25,8 @@ from llmtop.diagnosis.load_state import LoadStates
 from llmtop.diagnosis.moments import Moment
 from llmtop.diagnosis.observation import Observation
 from llmtop.diagnosis.state_rules import Level
-from llmtop.diagnosis.step_history import StepHistory
 from llmtop.diagnosis.step_moments import marginal
+from llmtop.diagnosis.steps.history import StepHistory
 from llmtop.engines.core.samples import GpuSample
 from llmtop.values import replace
 from tests.virtual_steps import VirtualEngine

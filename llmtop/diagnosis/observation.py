@@ -8,8 +8,8 @@ from msgspec import Struct, field
 
 from llmtop.diagnosis.moments import Moment, mean
 from llmtop.diagnosis.state_rules import LoadState
-from llmtop.diagnosis.step_fit import StepFit
-from llmtop.diagnosis.step_window import StepWindow
+from llmtop.diagnosis.steps.fit import StepFit
+from llmtop.diagnosis.steps.window import StepWindow
 from llmtop.engines.core.options import BATCH_LIMITS, Option
 from llmtop.engines.core.requests import RequestTable
 from llmtop.engines.core.samples import EngineSample, GpuSample

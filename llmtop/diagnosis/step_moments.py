@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmtop.diagnosis.moments import Moment
-from llmtop.diagnosis.step_fit import StepFit, extra_tokens
+from llmtop.diagnosis.steps.fit import StepFit, extra_tokens
 from llmtop.engines.core.steps import Step
 
 EVERY_S = 1.0

@@ -14,8 +14,8 @@ from llmtop.diagnosis.load_state import LoadStates
 from llmtop.diagnosis.moments import Moment
 from llmtop.diagnosis.observation import ClientView, FrontEnd, Observation
 from llmtop.diagnosis.state_rules import Level, LoadState
-from llmtop.diagnosis.step_history import StepHistory
 from llmtop.diagnosis.step_moments import moments_of
+from llmtop.diagnosis.steps.history import StepHistory
 from llmtop.engines.core.options import Applies, Option
 from llmtop.engines.core.samples import EngineSample, GpuSample
 from llmtop.engines.simulated.adapter import ADAPTER

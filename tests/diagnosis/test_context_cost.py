@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from llmtop.diagnosis.context_cost import context_cost
+from llmtop.diagnosis.steps.context_cost import context_cost
 from llmtop.engines.core.steps import Step
 
 COST_S = 3e-8  # a token of context, of an 8B model on one H200

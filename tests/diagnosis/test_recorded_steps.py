@@ -12,8 +12,8 @@ from llmtop.diagnosis.explanation import explain
 from llmtop.diagnosis.load_state import LoadStates
 from llmtop.diagnosis.observation import Observation
 from llmtop.diagnosis.state_rules import Level, LoadState
-from llmtop.diagnosis.step_history import StepHistory
 from llmtop.diagnosis.step_moments import moments_of
+from llmtop.diagnosis.steps.history import StepHistory
 from llmtop.engines.core.steps import Step
 
 KV_TOKENS = 919_824

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, ValidationError, convert
 
-from llmtop.diagnosis.step_history import StepHistory
+from llmtop.diagnosis.steps.history import StepHistory
 from llmtop.engines.core.options import Option, OptionSpec
 from llmtop.history.facts import (
     CausesFact,

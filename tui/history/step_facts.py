@@ -11,7 +11,7 @@ from llmtop.history.facts import StepsFact
 from llmtop.tui.store.store import newer
 
 if TYPE_CHECKING:
-    from llmtop.diagnosis.step_history import StepHistory
+    from llmtop.diagnosis.steps.history import StepHistory
     from llmtop.engines.introspection.engine_inside import EngineInside
     from llmtop.tui.store.store import EngineTrack
 

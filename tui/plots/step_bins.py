@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from llmtop.diagnosis.step_history import StepHistory
-from llmtop.diagnosis.step_window import DecodeTimes, Parts, parts_of
+from llmtop.diagnosis.steps.history import StepHistory
+from llmtop.diagnosis.steps.window import DecodeTimes, Parts, parts_of
 from llmtop.engines.core.steps import Step
 from llmtop.tui.widgets.axis import fitted_from
 

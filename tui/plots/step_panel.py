@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmtop.diagnosis.step_history import StepHistory
+from llmtop.diagnosis.steps.history import StepHistory
 from llmtop.tui.plots.step_bins import StepColumns
 from llmtop.tui.plots.step_rows import share_spans, stacked, time_rows
 from llmtop.tui.store.store import EngineTrack

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from llmtop.diagnosis.step_window import Parts
+from llmtop.diagnosis.steps.window import Parts
 from llmtop.engines.core.steps import Step
 from llmtop.tui.plots.step_bins import Column
 from llmtop.tui.widgets.axis import TimeGrid

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llmtop.analysis.marks import Mark
     from llmtop.diagnosis.causes import Explanation, Knob
     from llmtop.diagnosis.state_rules import LoadState
-    from llmtop.diagnosis.step_history import StepHistory
+    from llmtop.diagnosis.steps.history import StepHistory
     from llmtop.engines.core.conditions import Condition
     from llmtop.engines.core.options import Option
     from llmtop.engines.core.records import EngineStatus

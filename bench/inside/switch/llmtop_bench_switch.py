@@ -39,8 +39,8 @@ def register() -> None:
     from llmtop_vllm import (  # type: ignore[import-not-found]
         engine_introspection,
         engine_loop,
-        front_end,
     )
+    from llmtop_vllm.api_server import front_end  # type: ignore[import-not-found]
 
     for module in (engine_introspection, engine_loop, front_end):
         module.patch = _remembering(module.patch)

@@ -12,8 +12,8 @@ from llmtop.diagnosis.explanation import explain
 from llmtop.diagnosis.moments import Moment
 from llmtop.diagnosis.observation import ClientView, FrontEnd, Observation
 from llmtop.diagnosis.state_rules import LoadState
-from llmtop.diagnosis.step_history import WINDOW_S, StepHistory
 from llmtop.diagnosis.step_moments import kv_blocks_of, marginal
+from llmtop.diagnosis.steps.history import WINDOW_S, StepHistory
 from llmtop.engines.core.samples import EngineSample, GpuSample, Latency
 from llmtop.operations.inside import ONLY_OURS
 

@@ -27,7 +27,7 @@ class Server:
         self.now = 0.0
         self.unfinished = [0] * front_ends
         counters = importlib.import_module("llmtop_vllm.queue_counters")
-        self.gates = importlib.import_module("llmtop_vllm.queue_gate")
+        self.gates = importlib.import_module("llmtop_vllm.api_server.queue_gate")
         self.path = str(folder / "live")
         self.shared = counters.QueueCounters(self.path)
         self.ranks = [self.shared.open_rank(rank) for rank in range(ranks)]
@@ -48,7 +48,7 @@ class Server:
     ) -> Any:
         """The application behind the gate of the first front end."""
         latency = importlib.import_module("llmtop_live.latency_histogram")
-        ttft_recorder = importlib.import_module("llmtop_vllm.ttft_recorder")
+        ttft_recorder = importlib.import_module("llmtop_vllm.api_server.ttft_recorder")
         self.ttft = latency.LatencyHistogram()
         self.recorder = ttft_recorder.TtftRecorder(
             self.ttft,
@@ -328,7 +328,7 @@ async def test_a_request_counts_from_when_the_server_had_it_not_from_its_first_t
     monkeypatch.setitem(sys.modules, "uvicorn.protocols.http.h11_impl", module)
     for other in ("uvicorn", "uvicorn.protocols", "uvicorn.protocols.http"):
         monkeypatch.setitem(sys.modules, other, SimpleNamespace(__path__=[]))
-    stamps = importlib.import_module("llmtop_vllm.arrival_stamps")
+    stamps = importlib.import_module("llmtop_vllm.api_server.arrival_stamps")
     undo = stamps.stamp_arrivals(lambda work, where: work(), lambda: server.now)
     first, second = (RequestResponseCycle(dict(HTTP)).scope for _ in range(2))
     gated = server.gated(Api(server, ("a",), streams=True), no_guard)
@@ -346,7 +346,7 @@ async def test_a_request_counts_from_when_the_server_had_it_not_from_its_first_t
 def test_the_kernel_tells_for_how_long_a_request_has_waited_in_its_socket(
     plugin: ModuleType,
 ) -> None:
-    stamps = importlib.import_module("llmtop_vllm.arrival_stamps")
+    stamps = importlib.import_module("llmtop_vllm.api_server.arrival_stamps")
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())
         begun = time.monotonic()
@@ -433,7 +433,7 @@ class Engine:
 
 
 async def test_an_abort_is_an_error_only_where_no_token_came(plugin: ModuleType) -> None:
-    aborts = importlib.import_module("llmtop_vllm.request_abort")
+    aborts = importlib.import_module("llmtop_vllm.api_server.request_abort")
     engine = Engine(**{"chat-new": True, "chat-old": False, "cmpl-a-0": True, "cmpl-a-1": False})
     ids = ["chat-new", "chat-old", "cmpl-a", "chat", "gone"]
     aborted, ended, refused = await aborts.RequestAbort(engine)(ids, "ann", "too long")
@@ -446,7 +446,7 @@ async def test_an_abort_is_an_error_only_where_no_token_came(plugin: ModuleType)
 
 
 async def test_an_abort_is_done_on_the_loop_of_the_server(plugin: ModuleType) -> None:
-    aborts = importlib.import_module("llmtop_vllm.request_abort")
+    aborts = importlib.import_module("llmtop_vllm.api_server.request_abort")
     not_done = importlib.import_module("llmtop_live.step_boundary").NotDone
     loop = aborts.EventLoop()
     with pytest.raises(not_done, match="has not received a request"):

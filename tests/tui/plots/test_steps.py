@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmtop.diagnosis.step_history import StepHistory
+from llmtop.diagnosis.steps.history import StepHistory
 from llmtop.engines.core.steps import Step, Steps
 from llmtop.tui.plots.step_bins import Column, StepColumns
 from llmtop.tui.plots.step_rows import (

@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from llmtop.config.key_table import Place
-from llmtop.diagnosis.step_history import StepHistory
+from llmtop.diagnosis.steps.history import StepHistory
 from llmtop.engines.core.options import TOKEN_BUDGETS
 from llmtop.engines.core.steps import Step
 from llmtop.tui.commands.control import Control

@@ -2,7 +2,7 @@
 
 vLLM calls ``register`` in each of its processes. It takes effect only if LLMTOP_LIVE_SOCKET is set,
 and only in a process that creates a scheduler (the engine core) or an ``AsyncLLM`` (an API server,
-see ``front_end``).
+see ``api_server``).
 
 The plugin replaces the scheduler class by a subclass of the class that vLLM chose. The subclass
 checks one flag at the start of ``schedule()``, between two steps. The values may change only there:
@@ -58,7 +58,7 @@ def register() -> None:
         log.exception("llmtop: no live options: this vLLM has a different structure")
     if not multiprocessing.current_process().name.startswith(WITHOUT_CLIENTS):
         try:
-            from llmtop_vllm import front_end
+            from llmtop_vllm.api_server import front_end
 
             front_end.hook(os.environ[SOCKET_VARIABLE], log)
         except Exception:

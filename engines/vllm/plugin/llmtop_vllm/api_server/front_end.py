@@ -19,12 +19,12 @@ from llmtop_live.latency_histogram import LatencyHistograms
 from llmtop_live.socket_server import SocketServer
 from llmtop_live.tunables import TunableOption, Tunables
 
-from llmtop_vllm.arrival_stamps import stamp_arrivals
+from llmtop_vllm.api_server.arrival_stamps import stamp_arrivals
+from llmtop_vllm.api_server.queue_gate import QueueGate, gated
+from llmtop_vllm.api_server.request_abort import EventLoop, RequestAbort
+from llmtop_vllm.api_server.ttft_recorder import TtftRecorder, flushed_by_uvloop
 from llmtop_vllm.patching import patch
 from llmtop_vllm.queue_counters import FRONT_ENDS, QueueCounters
-from llmtop_vllm.queue_gate import QueueGate, gated
-from llmtop_vllm.request_abort import EventLoop, RequestAbort
-from llmtop_vllm.ttft_recorder import TtftRecorder, flushed_by_uvloop
 
 MOST_QUEUED = 1_000_000
 NOTE = (

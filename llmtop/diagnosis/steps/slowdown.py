@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 
-from llmtop.diagnosis.context_cost import device_s
-from llmtop.diagnosis.step_fit import StepFit, fit, mean_context
+from llmtop.diagnosis.steps.context_cost import device_s
+from llmtop.diagnosis.steps.fit import StepFit, fit, mean_context
 from llmtop.engines.core.steps import Step
 
 LEAST = 10  # steps without prompt tokens that are compared

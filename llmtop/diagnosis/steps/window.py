@@ -7,7 +7,7 @@ from itertools import groupby
 
 from msgspec import Struct
 
-from llmtop.diagnosis.step_fit import StepFit
+from llmtop.diagnosis.steps.fit import StepFit
 from llmtop.engines.core.steps import Step
 
 

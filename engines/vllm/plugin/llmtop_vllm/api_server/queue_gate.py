@@ -17,8 +17,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from llmtop_vllm import ttft_recorder
-from llmtop_vllm.arrival_stamps import ARRIVED
+from llmtop_vllm.api_server import ttft_recorder
+from llmtop_vllm.api_server.arrival_stamps import ARRIVED
+from llmtop_vllm.api_server.ttft_recorder import TtftRecorder
 from llmtop_vllm.queue_counters import (
     ADMITTED,
     RECEIVED,
@@ -28,7 +29,6 @@ from llmtop_vllm.queue_counters import (
     WAITING,
     QueueCounters,
 )
-from llmtop_vllm.ttft_recorder import TtftRecorder
 
 PATHS = (
     *("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages", "/generate"),

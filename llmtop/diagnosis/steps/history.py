@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from llmtop.diagnosis.slowdown import UsualSteps
-from llmtop.diagnosis.step_fit import StepFit, fit, mean_context
-from llmtop.diagnosis.step_window import DecodeTimes, StepWindow, window_of
+from llmtop.diagnosis.steps.fit import StepFit, fit, mean_context
+from llmtop.diagnosis.steps.slowdown import UsualSteps
+from llmtop.diagnosis.steps.window import DecodeTimes, StepWindow, window_of
 from llmtop.engines.core.steps import Step, Steps
 
 KEPT = 4096

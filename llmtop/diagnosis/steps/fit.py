@@ -14,7 +14,7 @@ from operator import mul
 
 from msgspec import Struct
 
-from llmtop.diagnosis.context_cost import context_cost, device_s
+from llmtop.diagnosis.steps.context_cost import context_cost, device_s
 from llmtop.engines.core.steps import Step
 from llmtop.values import replace
 
