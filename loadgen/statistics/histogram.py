@@ -67,6 +67,22 @@ class Histogram:
         self.counts[bucket(nanoseconds)] += 1
 
 
+def differing(pairs: Sequence[tuple[array[int], array[int]]]) -> slice:
+    """The octaves from the first to the last in which two snapshots differ, of any of these pairs:
+    most do not."""
+    raw = [(new.tobytes(), old.tobytes()) for new, old in pairs]
+    octaves = range(0, len(raw[0][0]), _OCTAVE)
+
+    def differs(at: int) -> bool:
+        return any(new[at : at + _OCTAVE] != old[at : at + _OCTAVE] for new, old in raw)
+
+    first = next(filter(differs, octaves), None)
+    if first is None:
+        return slice(0, 0)
+    last = next(filter(differs, reversed(octaves)))
+    return slice(first // 8, last // 8 + SUB)
+
+
 def difference(new: array[int], old: array[int]) -> array[int]:
     """What was counted between two snapshots.
 
@@ -74,63 +90,44 @@ def difference(new: array[int], old: array[int]) -> array[int]:
     one by one. A lane that became smaller, of a worker that is gone, borrows from the next one:
     its sign is set.
     """
-    after, before = new.tobytes(), old.tobytes()
-    used = _occupied(after)
-    grown = _number(after[used]) - _number(before[used])
-    shrunk = _filled(before[: used.start]) or _filled(before[used.stop :])
-    if shrunk or grown < 0 or grown & _signs((used.stop - used.start) // 8):
+    grown = _number(new) - _number(old)
+    if grown < 0 or grown & _signs(len(new)):
         return array("q", map(sub, new, old))
-    return _lanes(grown, used, len(after))
+    return array("q", _lanes(grown, len(new)))
 
 
 def total(parts: Sequence[array[int]]) -> array[int]:
     """The sum of several counts. None is negative and no sum overflows its lane of 64 bits."""
     if len(parts) == 1:
         return parts[0]
-    raw = [part.tobytes() for part in parts]
-    spans = [span for span in map(_occupied, raw) if span.stop]
-    used = slice(min((s.start for s in spans), default=0), max((s.stop for s in spans), default=0))
-    return _lanes(sum(_number(part[used]) for part in raw), used, len(raw[0]))
+    return array("q", _lanes(sum(map(_number, parts)), len(parts[0])))
 
 
-def _occupied(raw: bytes) -> slice:
-    """The octaves from the first to the last with an observation: nearly all others are empty."""
-    octaves = range(0, len(raw), _OCTAVE)
-    first = next((at for at in octaves if _filled(raw[at : at + _OCTAVE])), None)
-    if first is None:
-        return slice(0, 0)
-    last = next(at for at in reversed(octaves) if _filled(raw[at : at + _OCTAVE]))
-    return slice(first, min(len(raw), last + _OCTAVE))
+def _number(counts: array[int]) -> int:
+    return int.from_bytes(counts.tobytes(), sys.byteorder)
 
 
-def _filled(raw: bytes) -> bool:
-    return raw != bytes(len(raw))
-
-
-def _number(raw: bytes) -> int:
-    return int.from_bytes(raw, sys.byteorder)
-
-
-def _lanes(number: int, used: slice, length: int) -> array[int]:
-    """Counts of ``length`` bytes in all; number: those of ``used``."""
-    raw = number.to_bytes(used.stop - used.start, sys.byteorder)
-    return array("q", b"".join((bytes(used.start), raw, bytes(length - used.stop))))
+def _lanes(number: int, length: int) -> bytes:
+    return number.to_bytes(8 * length, sys.byteorder)
 
 
 @cache
 def _signs(length: int) -> int:
     """The sign of each lane."""
-    return _number(array("q", [-(2**63)] * length).tobytes())
+    return _number(array("q", [-(2**63)] * length))
 
 
-def quantiles(counts: array[int], shares: Iterable[float]) -> tuple[list[float | None], int]:
-    """The quantiles in seconds (middle of their bucket), and how many observations there are."""
-    used = _occupied(counts.tobytes())
-    start = used.start // 8
-    running = list(accumulate(counts[start : used.stop // 8]))
+def quantiles(
+    counts: array[int], shares: Iterable[float], first: int = 0
+) -> tuple[list[float | None], int]:
+    """The quantiles in seconds (middle of their bucket), and how many observations there are.
+
+    first: the bucket of the first count.
+    """
+    running = list(accumulate(counts))
     n = running[-1] if running else 0
     if n == 0:
         return [None for _ in shares], 0
     # Nearest rank, as for exact values: the smallest value with at least share * n at or below it.
     ranks = (max(1, math.ceil(share * n)) for share in shares)
-    return [middle_s(start + bisect_left(running, rank)) for rank in ranks], n
+    return [middle_s(first + bisect_left(running, rank)) for rank in ranks], n

@@ -14,13 +14,18 @@ SHARES = (0.50, 0.95, 0.99)
 MAX_EXACT = 1_000_000  # values kept of each latency: 8 MB; a longer run is read from the histogram
 
 
-def of_counts(counts: array[int], window_s: float | None = None) -> LatencySummary:
-    """Out of a histogram's counts; of a whole run (window_s: None) with its mean and spread."""
-    (p50, p95, p99), n = quantiles(counts, SHARES)
+def of_counts(
+    counts: array[int], window_s: float | None = None, *, first: int = 0
+) -> LatencySummary:
+    """Out of a histogram's counts; of a whole run (window_s: None) with its mean and spread.
+
+    first: the bucket of the first count.
+    """
+    (p50, p95, p99), n = quantiles(counts, SHARES, first)
     found = LatencySummary(p50, p95, p99, n, window_s, RESOLUTION)
     if window_s is not None or n == 0:
         return found
-    pairs = [(middle_s(place), count) for place, count in enumerate(counts) if count]
+    pairs = [(middle_s(place), count) for place, count in enumerate(counts, first) if count]
     mean = math.fsum(value * count for value, count in pairs) / n
     variance = math.fsum((value - mean) ** 2 * count for value, count in pairs) / n
     return replace(

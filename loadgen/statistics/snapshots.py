@@ -13,7 +13,7 @@ from llmtop.loadgen.core.measures import Extent, Measure, Sources
 from llmtop.loadgen.core.results import ClientHealth, Fate, LatencySummary, LoadResult, LoadSnapshot
 from llmtop.loadgen.statistics.bounds import extent
 from llmtop.loadgen.statistics.client_health import MAX_UNSTAMPED, examined, remedy, strain, void
-from llmtop.loadgen.statistics.histogram import difference, total
+from llmtop.loadgen.statistics.histogram import difference, differing, total
 from llmtop.loadgen.statistics.quantiles import of_counts, of_values
 from llmtop.loadgen.statistics.shared_counters import CELLS, Cell, Row, row
 from llmtop.loadgen.statistics.totals import RunTotals
@@ -196,7 +196,8 @@ class _Window:
         return self._latencies[which]
 
     def _summary(self, which: Row) -> LatencySummary:
-        return of_counts(self._counts(which), self._seconds)
+        first, (counts,) = self._counts(which)
+        return of_counts(counts, self._seconds, first=first)
 
     def health(
         self,
@@ -257,19 +258,22 @@ class _Window:
     def _gaps(self) -> Extent:
         """Gaps between tokens: those that are sure, with the others at either bound."""
         value = self.latency(Row.ITL)
-        unsure = self._counts(Row.ITL_UNSURE)
-        n = sum(unsure)
-        if not n:
+        if not any(self._counts(Row.ITL_UNSURE)[1][0]):
             return Extent(value, value, value)
-        sure = difference(self._counts(Row.ITL), unsure)
+        rows = (Row.ITL, Row.ITL_UNSURE, Row.ITL_LOW, Row.ITL_HIGH)
+        first, (counts, unsure, *bounds) = self._counts(*rows)
+        sure = difference(counts, unsure)
         low, high = (
-            of_counts(total([sure, self._counts(which)]), self._seconds)
-            for which in (Row.ITL_LOW, Row.ITL_HIGH)
+            of_counts(total([sure, bound]), self._seconds, first=first) for bound in bounds
         )
-        return Extent(value, low, high, n / max(1, value.n))
+        return Extent(value, low, high, sum(unsure) / max(1, value.n))
 
-    def _counts(self, which: Row) -> array[int]:
-        return difference(row(self._new.total, which), row(self._old.total, which))
+    def _counts(self, *which: Row) -> tuple[int, list[array[int]]]:
+        """What was counted in some histograms, cut to the octaves in which any of them counted
+        something, and the first bucket of these. Few octaves of 20 hold the latencies of a load."""
+        pairs = [(row(self._new.total, one), row(self._old.total, one)) for one in which]
+        used = differing(pairs)
+        return used.start, [difference(new[used], old[used]) for new, old in pairs]
 
     def _busiest(self, cell: Cell) -> float | None:
         shares = []

@@ -11,6 +11,7 @@ from llmtop.loadgen.statistics.histogram import (
     Histogram,
     bucket,
     difference,
+    differing,
     middle_s,
     total,
 )
@@ -51,6 +52,22 @@ def test_a_difference_is_that_of_each_bucket(pairs: list[tuple[int, int]]) -> No
     new, old = (array("q", row) for row in zip(*pairs, strict=True))
     assert list(difference(new, old)) == [one - other for one, other in pairs]
     assert list(total([new, old, new])) == [2 * one + other for one, other in pairs]
+
+
+@given(st.lists(st.integers(0, 10**12), max_size=30), st.lists(st.integers(0, 10**12), max_size=30))
+def test_the_octaves_that_differ_hold_all_that_was_counted(
+    earlier: list[int], later: list[int]
+) -> None:
+    old, new = Histogram(), Histogram()
+    for value in earlier:
+        old.record(value)
+        new.record(value)
+    for value in later:
+        new.record(value)
+    counts = array("q", new.counts), array("q", old.counts)
+    used = differing([counts])
+    cut = difference(counts[0][used], counts[1][used])
+    assert of_counts(cut, first=used.start) == of_counts(difference(*counts))
 
 
 def test_nothing_counted_has_no_quantiles() -> None:
