@@ -13,6 +13,7 @@ DOTS_ACROSS = 2  # and horizontally
 
 _LEFT = (0x01, 0x02, 0x04, 0x40)  # Unicode: the bit of each dot, from the top
 _RIGHT = (0x08, 0x10, 0x20, 0x80)
+_SIDES = (_LEFT, _RIGHT)
 
 Grid = list[list[int]]  # rows of dot masks, the top row first
 BLANK = (" ", "")  # a cell in which nothing is drawn
@@ -40,23 +41,26 @@ def plot(
     scale = levels / (maximum - minimum) if maximum > minimum else 0.0
     columns = columns[-width * DOTS_ACROSS :]
     offset = width * DOTS_ACROSS - len(columns)
+    places = _places(grid)
     before: int | None = None
     for number, value in enumerate(columns, offset):
         if value is None:
             before = None
             continue
-        level = min(levels, max(0, round((value - minimum) * scale)))
+        level = round((value - minimum) * scale)
+        level = 0 if level < 0 else min(level, levels)
         low = high = level
         if fill:
             low = 0
         elif before is not None:  # reach to the dot next to the previous one
-            low, high = min(level, before + 1), max(level, before - 1)
+            if before < level:
+                low = before + 1
+            elif before > level:
+                high = before - 1
         before = level
         cell, side = divmod(number, DOTS_ACROSS)
-        bits = _RIGHT if side else _LEFT
-        for dot in range(low, high + 1):
-            down = levels - dot
-            grid[down // DOTS_DOWN][cell] |= bits[down % DOTS_DOWN]
+        for row, bit in places[side][low : high + 1]:
+            row[cell] |= bit
     return grid
 
 
@@ -71,18 +75,26 @@ def band(lower: Columns, upper: Columns, width: int, height: int, maximum: float
     scale = levels / maximum if maximum > 0 else 0.0
     lower, upper = lower[-width * DOTS_ACROSS :], upper[-width * DOTS_ACROSS :]
     offset = width * DOTS_ACROSS - len(lower)
+    places = _places(grid)
     for number, (low, high) in enumerate(zip(lower, upper, strict=True), offset):
         if low is None:
             continue
         bottom = min(levels, max(0, round(low * scale)))
         top = levels if high is None else min(levels, max(bottom, round(high * scale)))
         cell, side = divmod(number, DOTS_ACROSS)
-        bits = _RIGHT if side else _LEFT
+        column = places[side]
         for dot in range(bottom, top + 1):
             if top - bottom < DOTS_DOWN or (2 * dot + number) % 4 == 0:
-                down = levels - dot
-                grid[down // DOTS_DOWN][cell] |= bits[down % DOTS_DOWN]
+                row, bit = column[dot]
+                row[cell] |= bit
     return grid
+
+
+def _places(grid: Grid) -> tuple[list[tuple[list[int], int]], list[tuple[list[int], int]]]:
+    """Where a dot is, by its height: the row of masks and the bit, of a left and a right column."""
+    rows = grid[::-1]
+    left, right = ([(row, bit) for row in rows for bit in reversed(bits)] for bits in _SIDES)
+    return left, right
 
 
 def overlay(
