@@ -31,6 +31,7 @@ SABOTEUR = Path(__file__).resolve().parent / "saboteur"
 RUNNING = "vllm:num_requests_running"
 CAP = 16  # of each rank at launch
 STREAMS = 24
+AT_ONCE = 6  # vLLM's balancer may send two requests to one rank: it knows the ranks' loads late
 RANKS = (
     *(*FLAGS, "--data-parallel-size", "2", "--distributed-executor-backend"),
     "vllm.v1.executor.uniproc_executor.UniProcExecutor",
@@ -151,9 +152,9 @@ def free_blocks(engine: Engine, follow: EngineInside) -> dict[int, int | None]:
     free: dict[int, int | None] = {}
 
     def both() -> bool:
-        with ThreadPoolExecutor(2) as pool:  # two at once: one for each rank
-            sent = [pool.submit(engine.stream, f"count {n}", 30) for n in (1, 2)]
-            assert [one.result(PATIENT_S).tokens for one in sent] == [30, 30]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            sent = [pool.submit(engine.stream, f"count {n}", 30) for n in range(AT_ONCE)]
+            assert {one.result(PATIENT_S).tokens for one in sent} == {30}
         engine.eventually(lambda: asyncio.run(follow.requests()).rows == ())
         steps = asyncio.run(follow.steps()).steps
         free.update({step.rank: step.kv_free_blocks for step in steps})
@@ -168,20 +169,19 @@ def test_each_rank_shows_its_steps_and_an_abort_on_rank_1_frees_its_blocks(engin
     asyncio.run(follow.steps())
     start = free_blocks(engine, follow)
     assert None not in start.values()
-    with ThreadPoolExecutor(2) as pool:
-        sent = [pool.submit(engine.stream, f"long answer {n}", 1500) for n in (1, 2)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        sent = [pool.submit(engine.stream, f"long answer {n}", 1500) for n in range(AT_ONCE)]
 
-        def ranks() -> list[int]:
-            return sorted(row.rank for row in asyncio.run(follow.requests()).rows)
+        def rows() -> dict[str, int]:
+            return {row.id: row.rank for row in asyncio.run(follow.requests()).rows}
 
-        engine.eventually(lambda: ranks() == [0, 1])
-        rows = asyncio.run(follow.requests()).rows
-        first = next(row.id for row in rows if row.rank == 1)
+        engine.eventually(lambda: len(rows()) == AT_ONCE and set(rows().values()) == {0, 1})
+        known = rows()
+        first = next(ident for ident, rank in known.items() if rank == 1)
         assert asyncio.run(follow.abort([first], "test")).aborted == (first,)
-        engine.eventually(lambda: len(asyncio.run(follow.requests()).rows) == 1)
-        (left,) = asyncio.run(follow.requests()).rows
-        assert left.rank == 0
-        assert asyncio.run(follow.abort([left.id], "test")).aborted == (left.id,)
+        engine.eventually(lambda: rows().keys() == known.keys() - {first})
+        others = sorted(known.keys() - {first})
+        assert sorted(asyncio.run(follow.abort(others, "test")).aborted) == others
         assert all((one.result(PATIENT_S).tokens or 0) < 1500 for one in sent)
     found = asyncio.run(follow.steps())
     assert found.ranks == 2 and {step.rank for step in found.steps} == {0, 1}
