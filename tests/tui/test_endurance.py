@@ -14,7 +14,8 @@ from llmtop.engines.core.samples import EngineSample, GpuSample, Latency, Quanti
 from llmtop.engines.simulated import adapter
 from llmtop.loadgen.core.results import LoadSnapshot
 from llmtop.operations.session import EngineSession
-from llmtop.tui.panels.charts import CHARTS, ChartPanel
+from llmtop.tui.panels.charts.chart_kinds import CHARTS
+from llmtop.tui.panels.charts.chart_panel import ChartPanel
 from llmtop.tui.panels.events import EventsPanel
 from llmtop.tui.panels.load import LoadPanel
 from llmtop.tui.panels.per_token import CostPanel, PerTokenPanel

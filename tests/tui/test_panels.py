@@ -25,7 +25,8 @@ from llmtop.loadgen.core.measures import Extent, Measure, Sources
 from llmtop.loadgen.core.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.loadgen.statistics.client_health import examined
 from llmtop.tui.panels import speculation
-from llmtop.tui.panels.charts import CHARTS, ChartPanel
+from llmtop.tui.panels.charts.chart_kinds import CHARTS
+from llmtop.tui.panels.charts.chart_panel import ChartPanel
 from llmtop.tui.panels.engines import EnginesPanel
 from llmtop.tui.panels.events import EventsPanel
 from llmtop.tui.panels.gpu import GpuPanel

@@ -22,7 +22,8 @@ from llmtop.tui.layout.hidden_box_file import HiddenBoxFile
 from llmtop.tui.layout.hidden_boxes import HIDEABLE, without
 from llmtop.tui.layout.pace import Pace
 from llmtop.tui.panels.caption import CaptionPanel
-from llmtop.tui.panels.charts import CHARTS, ChartPanel
+from llmtop.tui.panels.charts.chart_kinds import CHARTS
+from llmtop.tui.panels.charts.chart_panel import ChartPanel
 from llmtop.tui.panels.engines import EnginesPanel
 from llmtop.tui.panels.events import EventsPanel
 from llmtop.tui.panels.gpu import GpuPanel
