@@ -19,6 +19,7 @@ from typing import Any
 
 from llmtop import __version__
 from llmtop.analysis.marks import Mark
+from llmtop.analysis.series import engine_series
 from llmtop.engines.core.records import EngineRecord, EngineStatus, LaunchSpec, State
 from llmtop.engines.core.samples import GpuSample
 from llmtop.engines.host.safe_text import clean
@@ -30,7 +31,6 @@ from llmtop.history.recording_writer import RecordingWriter
 from llmtop.loadgen.core.results import ClientHealth, LatencySummary, LoadSnapshot
 from llmtop.loadgen.statistics.quantiles import of_values
 from llmtop.tui.history.store_facts import StoreFacts
-from llmtop.tui.sources.engine import numbers
 from llmtop.tui.sources.load import CLIENT
 from llmtop.tui.sources.load_state import EngineStates
 from llmtop.tui.store.store import EngineTrack, Event, Store
@@ -140,7 +140,7 @@ def convert(folder: Path, output: Path, title: str, cap: int) -> None:
             continue
         now[0] = time
         track.sample = sample
-        for name, value in numbers(sample, cap):
+        for name, value in engine_series(sample, cap):
             track.record(name, time, value)
         load = client.snapshot(time)
         if load is not None:

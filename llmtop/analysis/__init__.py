@@ -1,1 +1,1 @@
-"""Values derived from samples: cost, effects of a change, marks. Pure: no file, no socket."""
+"""Values derived from samples: series, cost, effects of a change, marks. Pure: no I/O, no clock."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from llmtop import LlmtopError
 from llmtop.analysis.marks import Mark
-from llmtop.analysis.series import SeriesName
+from llmtop.analysis.series import engine_series
 from llmtop.engines.core.conditions import Condition
 from llmtop.engines.core.options import BATCH_LIMITS, Change, OptionValue, Outcome
 from llmtop.engines.core.records import EngineRecord, EngineStatus, State
-from llmtop.engines.core.samples import EngineSample, Latency, Quantiles
+from llmtop.engines.core.samples import EngineSample
 from llmtop.engines.host.log_reader import tail
 from llmtop.engines.host.safe_text import clean
 from llmtop.engines.logs.memory_report import MemoryReport
@@ -253,7 +253,7 @@ class EngineSource:
     def _gap(self) -> None:
         """Write a gap into the engine's series. The load's series on the same charts continue."""
         now = self._now()
-        for name, _ in numbers(None, None):
+        for name, _ in engine_series(None):
             if name in self.track.series:
                 self.track.record(name, now, None)
 
@@ -276,7 +276,7 @@ class EngineSource:
         # Each data-parallel rank has a batch of its own, and the sample counts all of them.
         cap = next((o.total for o in track.options if o.name in BATCH_LIMITS), None)
         queue = next((o.total for o in track.options if o.name == QUEUE_LIMIT), None)
-        for name, value in numbers(sample, cap, queue or None):  # 0: no limit
+        for name, value in engine_series(sample, cap, queue or None):  # 0: no limit
             track.record(name, now, value)
         self.settled.set()
 
@@ -297,50 +297,6 @@ class EngineSource:
 
 def _phase_of_life(status: EngineStatus) -> tuple[State, int, int]:
     return status.state, status.record.pid, status.record.start_ticks
-
-
-def numbers(
-    sample: EngineSample | None, cap: int | None, queue_limit: int | None = None
-) -> tuple[tuple[SeriesName, float | None], ...]:
-    """The engine's series and their values.
-
-    sample: None: return the names with values that are to be ignored. cap: the batch limit in
-    requests. queue_limit: the most waiting requests; None: unknown or no limit.
-    """
-    if sample is None:
-        sample = EngineSample(time=0.0, window_s=0.0)
-    return (
-        (SeriesName.RUNNING, sample.running),
-        (SeriesName.WAITING, sample.waiting),
-        (SeriesName.CAP, cap),
-        (SeriesName.QUEUE_LIMIT, queue_limit),
-        (SeriesName.KV_USAGE, sample.kv_usage),
-        (SeriesName.OUTPUT_TOKENS, sample.output_tokens_per_s),
-        (SeriesName.PROMPT_TOKENS, sample.prompt_tokens_per_s),
-        (SeriesName.REQUESTS, sample.requests_per_s),
-        *latency_series(
-            sample.latencies.get(Latency.TTFT),
-            (SeriesName.TTFT_P95_LOW, SeriesName.TTFT_P95_HIGH, SeriesName.TTFT_MEAN),
-        ),
-        *latency_series(
-            sample.latencies.get(Latency.ITL),
-            (SeriesName.ITL_P95_LOW, SeriesName.ITL_P95_HIGH, SeriesName.ITL_MEAN),
-        ),
-        (SeriesName.SPEC_ACCEPTANCE, sample.spec_acceptance),
-    )
-
-
-def latency_series(
-    found: Quantiles | None, names: tuple[SeriesName, SeriesName, SeriesName]
-) -> tuple[tuple[SeriesName, float | None], ...]:
-    """Lower and upper bound of the 95th percentile, and the mean, in seconds; None: unknown."""
-    low, high, mean = names
-    p95 = found.p95 if found is not None else None
-    return (
-        (low, p95.at_least if p95 is not None else None),
-        (high, p95.at_most if p95 is not None else None),
-        (mean, found.mean if found is not None else None),
-    )
 
 
 def log_end(path: Path) -> str:
