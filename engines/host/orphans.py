@@ -30,13 +30,13 @@ from llmtop.engines.host.termination import end
 GRACE_S = 10.0  # an engine core takes 5 s to end on SIGTERM (vLLM 0.32, measured)
 
 # Titles of engine processes that normally have a parent. Titles of possible main processes
-# (VLLM::APIServer, sglang::tokenizer_worker) are excluded: in a container an engine can be the
-# first
+# (VLLM::APIServer, sglang::tokenizer_worker) are excluded.
 _TITLE = re.compile(
     r"VLLM::(?:EngineCore|Worker|DPCoordinator)"
     r"|sglang::(?:scheduler|detokenizer|data_parallel_controller)"
 )
-# process, and is then the parent of its children.
+# Words in the command of an engine. In a container an engine can be the first process: its children
+# then have parent 1 and are no orphans.
 _ENGINE = re.compile(r"vllm|sglang|trtllm|tensorrt_llm", re.I)
 _REAPERS = frozenset({"systemd", "init"})  # a user's systemd also adopts orphans
 _TITLE_CHARS = 60
