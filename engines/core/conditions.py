@@ -21,9 +21,10 @@ _SHOWN = 3  # names in a list
 _NAME_CHARS = 60
 
 KEY = "LLMTOP_API_KEY"
+KNOWN_ENGINES = "vLLM, SGLang and TensorRT-LLM"  # those that run outside llmtop
 UNKNOWN_ENGINE = (
     "these are metrics of an engine that llmtop does not know",
-    "it knows vLLM, SGLang and TensorRT-LLM; check host and port",
+    f"it knows {KNOWN_ENGINES}; check host and port",
 )
 
 

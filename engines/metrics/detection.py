@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from llmtop import LlmtopError, UsageError
-from llmtop.engines.core.conditions import router, unknown_engine
+from llmtop.engines.core.conditions import KNOWN_ENGINES, router, unknown_engine
 from llmtop.engines.metrics.exposition import ScrapeError
 from llmtop.engines.metrics.routers import other_engine_of, router_of
 from llmtop.engines.metrics.scraper import Fetch
@@ -128,7 +128,7 @@ async def recognise(url: str, fetch: Fetch) -> Detected:
     if kind is None:
         raise LlmtopError(
             f"{base} answers, but not like an engine that llmtop knows",
-            "llmtop knows vLLM, SGLang and TensorRT-LLM; check host and port",
+            f"llmtop knows {KNOWN_ENGINES}; check host and port",
         )
     version = about.get("version")
     if version is None and kind == "sglang":
