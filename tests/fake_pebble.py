@@ -6,20 +6,27 @@ import argparse
 import http.server
 import sys
 
+# Its tokens grow with each reading. An engine that runs requests without any change is hung.
+FIRST, EACH = 1200, 40
 METRICS = """\
 # TYPE pebble_running gauge
 pebble_running 3
 pebble_kv_usage 0.25
-pebble_tokens_total 1200
-pebble_ttft_seconds_bucket{le="0.1"} 5
-pebble_ttft_seconds_bucket{le="+Inf"} 8
+pebble_tokens_total {tokens}
+pebble_ttft_seconds_bucket{{le="0.1"}} 5
+pebble_ttft_seconds_bucket{{le="+Inf"}} 8
 pebble_ttft_seconds_sum 1.5
 """
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
+    tokens = FIRST
+
     def do_GET(self) -> None:
-        body = METRICS.encode() if self.path == "/metrics" else b""
+        body = b""
+        if self.path == "/metrics":
+            body = METRICS.format(tokens=Answer.tokens).encode()
+            Answer.tokens += EACH
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
