@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 
 import msgspec
@@ -30,7 +31,8 @@ def post(folder: Path, event: Event) -> None:
     """Append an event. Errors are ignored: they lose only this event. folder: of the engine."""
     path = folder / FILE
     line = msgspec.json.encode(Event(event.time, event.level, clean(event.text, WIDEST)))
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    # O_NONBLOCK: a pipe in its place would block the open.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     with contextlib.suppress(OSError):
         _shorten(path)
         fd = os.open(path, flags, 0o600)
@@ -56,6 +58,11 @@ def posted(folder: Path) -> list[Event]:
 
 def _shorten(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > FULL:
-            kept = read_own(path, LIMIT).splitlines(keepends=True)[-KEPT:]
-            write_whole(path, b"".join(kept))
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size <= FULL:
+            return
+        kept = b""
+        if found.st_size <= LIMIT:
+            kept = b"".join(read_own(path, LIMIT).splitlines(keepends=True)[-KEPT:])
+        # Otherwise another program wrote it: nobody could read it any more.
+        write_whole(path, kept if len(kept) <= FULL else b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from llmtop.analysis.events import Event
 from llmtop.cli.options.canary_steps import CanarySteps
 from llmtop.fleet.canary import Judgement, Verdict
-from llmtop.operations.posted_events import FILE, KEPT, LIMIT, post, posted
+from llmtop.operations.posted_events import FILE, FULL, KEPT, LIMIT, post, posted
 from llmtop.tui.sources.history import PostedEvents
 from llmtop.tui.store.store import EngineTrack, Store
 
@@ -97,6 +98,20 @@ async def test_the_folder_of_an_engine_of_others_is_not_read(
     assert not store.events
 
 
+async def test_a_clock_that_is_set_back_or_a_time_in_the_future_hides_no_later_event(
+    store: Store, wall: Wall, folder: Callable[[str], Path]
+) -> None:
+    screen = PostedEvents(store, wall, folder, wall)
+    post(folder("one"), Event(1e308, "info", "damaged"))
+    post(folder("one"), Event(101.0, "info", "first"))
+    await screen.sample()
+    wall.now = 40.0
+    post(folder("one"), Event(40.0, "info", "second"))
+    for _ in range(2):
+        await screen.sample()
+    assert texts(store) == ["first", "second"]
+
+
 def test_the_file_is_private_and_stays_small(tmp_path: Path) -> None:
     for number in range(2000):
         post(tmp_path, Event(float(number), "info", "x" * 1000))
@@ -120,3 +135,16 @@ def test_an_event_that_cannot_be_posted_is_lost_without_an_error(tmp_path: Path)
     (tmp_path / FILE).symlink_to(tmp_path / "elsewhere")
     post(tmp_path, Event(1.0, "info", "a step"))
     assert not (tmp_path / "elsewhere").exists() and posted(tmp_path) == []
+
+
+def test_a_pipe_in_its_place_does_not_stop_the_command(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / FILE)
+    post(tmp_path, Event(1.0, "info", "a step"))
+    assert posted(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [LIMIT + 1, FULL + 1])
+def test_a_file_that_another_program_filled_is_begun_anew(tmp_path: Path, size: int) -> None:
+    (tmp_path / FILE).write_bytes(b"x" * size)
+    post(tmp_path, Event(1.0, "info", "a step"))
+    assert [one.text for one in posted(tmp_path)] == ["a step"]

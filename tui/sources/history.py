@@ -70,7 +70,7 @@ class PostedEvents:
         self._store, self._now, self._folder, self._wall = store, now, folder, wall
         self._began = wall()
         self._seen: dict[str, tuple[int, int]] = {}  # by engine: size and change time of the file
-        self._newest: dict[str, float] = {}  # by engine: time of the last event read
+        self._known: dict[str, set[tuple[float, str]]] = {}  # by engine: the events that were read
         self._shown: set[tuple[float, str]] = set()
 
     async def sample(self) -> None:
@@ -104,7 +104,16 @@ class PostedEvents:
         if self._seen.get(name) == seen:
             return []
         self._seen[name] = seen
-        last = self._newest.get(name, self._began)
-        found = [one for one in await asyncio.to_thread(posted, folder) if one.time > last]
-        self._newest[name] = max((one.time for one in found), default=last)
-        return found
+        known = self._known.get(name)
+        found = {(one.time, one.text): one for one in await asyncio.to_thread(posted, folder)}
+        if found:
+            self._known[name] = set(found)
+        # What is new in the file counts, not the time: the wall clock may be stepped back. A time
+        # in the future is damaged; it would break the event list.
+        latest = self._wall() + SAME_S
+        return [
+            one
+            for key, one in found.items()
+            if (one.time > self._began if known is None else key not in known)
+            and 0 <= one.time <= latest
+        ]
