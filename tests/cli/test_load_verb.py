@@ -111,6 +111,15 @@ def test_a_load_of_which_most_failed_is_no_measurement(home: Home) -> None:
     )
 
 
+def test_a_file_on_a_full_disk_does_not_lose_the_result(home: Home) -> None:
+    page, log = home.folder / "page.html", home.folder / "run.hlog"
+    page.symlink_to("/dev/full")
+    with server() as (_, url):
+        done = home.run("load", url, *FAST, "--save-hlog", str(log), "--report", str(page))
+    assert done.code == 1 and f"{page} cannot be written: No space left" in done.err
+    assert "requests/s" in done.out and "StartTime" in log.read_text()
+
+
 def test_each_request_is_saved_with_the_id_that_the_engine_got_and_repeats_are_said(
     home: Home,
 ) -> None:

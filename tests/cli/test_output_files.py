@@ -13,7 +13,7 @@ import pytest
 
 from llmtop import LlmtopError, UsageError
 from llmtop.cli.load.recording import Recording
-from llmtop.cli.load.saving import check, write
+from llmtop.cli.load.saving import check, first_failure, write
 from llmtop.cli.main import run
 from tests.report.results import load
 
@@ -96,3 +96,39 @@ def test_a_dash_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no name of a file") as error:
         check(["-"])
     assert "--json" in error.value.hint
+
+
+def test_a_folder_in_place_of_a_file_is_refused_before_the_measurement(
+    tmp_path: Path,
+) -> None:
+    for files, page in (([str(tmp_path)], None), ([], str(tmp_path / "page.html"))):
+        (tmp_path / "page.html").mkdir(exist_ok=True)
+        with pytest.raises(UsageError, match="cannot be written: it is a folder"):
+            check(files, report_file=page)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_file_without_permission_is_refused_before_the_measurement(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.touch(mode=0o400)
+    with pytest.raises(UsageError, match="permission denied"):
+        check([str(path)])
+    tmp_path.chmod(0o500)
+    with pytest.raises(UsageError, match="permission denied"):
+        check([str(tmp_path / "new.json")])
+
+
+def test_a_file_that_cannot_be_written_loses_neither_the_others_nor_the_first_reason(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "run.json"
+    first = first_failure(
+        [
+            lambda: write(Path("/dev/full"), LONG),
+            lambda: write(tmp_path, LONG),
+            lambda: write(path, "whole"),
+        ]
+    )
+    assert path.read_text() == "whole"
+    assert first is not None and "/dev/full" in first.message
+    assert first_failure([]) is None

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -82,7 +83,7 @@ def command(
         llmtop hold vllm --slo ttft=1s,tpot=50ms --for 10m
     """
     from llmtop.cli.forecast.slo_documents import engine_of, hold_document, setup_of
-    from llmtop.cli.load.saving import check, write_run
+    from llmtop.cli.load.saving import check, first_failure, write_run
     from llmtop.operations.slo.hold_engine import HoldPlan
     from llmtop.operations.wiring import Wiring
     from llmtop.slo_control.limits import Goal
@@ -128,8 +129,7 @@ def command(
     found = hold_document(plan, report, endpoint)
     found["setup"] = setup_of(wiring, endpoint)
     add_outcome("hold", name, found)
-    if report_file is not None:
-        write_run(report_file, found)
+    unwritten = first_failure([partial(write_run, report_file, found)] if report_file else [])
     if as_json:
         document(found)
     else:
@@ -137,6 +137,8 @@ def command(
             click.echo(line)
     if report.ended:
         raise LlmtopError(f"the hold ended: {report.ended}")
+    if unwritten is not None:
+        raise unwritten
     return int(not report.restored)
 
 

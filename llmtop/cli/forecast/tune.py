@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -113,7 +114,7 @@ def command(
     from llmtop.cli.forecast.slo_documents import engine_of, setup_of, tune_document
     from llmtop.cli.forecast.tune_meters import LoadOf
     from llmtop.cli.forecast.tune_run import tune_under_load, tune_watching
-    from llmtop.cli.load.saving import check, write_run
+    from llmtop.cli.load.saving import check, first_failure, write_run
     from llmtop.operations.wiring import Wiring
 
     config = read(shared["config_file"])
@@ -152,17 +153,18 @@ def command(
         found.update(load.entry)
         found["setup"] = setup_of(wiring, endpoint, asked.prompts, load.entry)
     add_outcome("tune", name, found)
-    if report_file is not None:
-        write_run(report_file, found)
+    unwritten = first_failure([partial(write_run, report_file, found)] if report_file else [])
     if as_json:
         document(found)
     else:
         for words in lines(name, slo, report, line):
             click.echo(words)
+    if not report.stopped and not report.restored:
+        raise LlmtopError(f"the settings of {name} were not restored", "see `llmtop options`")
+    if unwritten is not None:
+        raise unwritten
     if report.stopped:
         return INTERRUPTED
-    if not report.restored:
-        raise LlmtopError(f"the settings of {name} were not restored", "see `llmtop options`")
     return 0
 
 

@@ -108,7 +108,13 @@ def command(
     """
     from llmtop.cli.load.comparison_run import ComparisonPlan, compare_engines, compare_settings
     from llmtop.cli.load.repeated_prompts import DatasetRepeats
-    from llmtop.cli.load.saving import check, comparison_document, save_comparison, write_run
+    from llmtop.cli.load.saving import (
+        check,
+        comparison_document,
+        first_failure,
+        save_comparison,
+        write_run,
+    )
     from llmtop.operations.repeats import repeat_words
     from llmtop.operations.run_setup import run_setup
     from llmtop.operations.wiring import Wiring
@@ -161,18 +167,18 @@ def command(
     setups = [run_setup(wiring, one.endpoint, asked.prompts, sys.argv[1:]) for one in found]
     report["setup"], report["setup_b"] = setups[0], setups[1] if len(setups) > 1 else None
     add_outcome("compare", found[0].name, report)
-    for path in save:
-        save_comparison(path, report, result)
+    writes = [functools.partial(save_comparison, path, report, result) for path in save]
     if report_file is not None:
-        write_run(report_file, report)
+        writes.append(functools.partial(write_run, report_file, report))
+    unwritten = first_failure(writes)
     if as_json:
         document(report)
     elif result.pairs or outcome.failure is None:
         print_result(result, labels)
         for line in () if most_repeated is None else repeat_words(most_repeated):
             click.echo(f"  {line}")
-    if outcome.failure is not None:
-        raise outcome.failure
+    if (problem := outcome.failure or unwritten) is not None:
+        raise problem
     if outcome.stopped:
         return INTERRUPTED
     if result.gave_up:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,7 @@ def command(
     from llmtop.cli.load.repeated_prompts import CacheShare
     from llmtop.cli.load.request_export import RequestExport
     from llmtop.cli.load.saving import check as check_files
-    from llmtop.cli.load.saving import write_run
+    from llmtop.cli.load.saving import first_failure, write_run
     from llmtop.loadgen.export.latency_counts import LatencyCounts
     from llmtop.loadgen.workers.load import Load
     from llmtop.loadgen.workload.schedule import check
@@ -194,7 +195,6 @@ def command(
             load.close()
         seeds.add(found.engine, key)
         repeats = repeats_of(what, before_s, result, share.read() if may_repeat else None)
-        export.write(plan, found.target, result)
         report = entry(
             found.name,
             found.simulated,
@@ -208,14 +208,18 @@ def command(
         if as_json or report_file is not None or is_recorded():
             sent = {**plan_entry(plan), "model": found.target.model}
             report["setup"] = run_setup(wiring, found.endpoint, prompts, sys.argv[1:], sent)
+        writes: list[Callable[[], None]] = [lambda: export.write(plan, found.target, result)]
         if report_file is not None:
-            write_run(report_file, report)
+            writes.append(partial(write_run, report_file, report))
+        failure = first_failure(writes)
         add_outcome("load", found.name, report, counts.pairs() if counts is not None else {})
         if as_json:
             document(report)
         else:
             for line in load_lines(plan, result, found.simulated, repeats):
                 click.echo(line)
+        if failure is not None:
+            raise failure
     finally:
         if saved is not None:
             saved.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -115,6 +116,7 @@ def command(
     from llmtop.cli.load.repeated_prompts import DatasetRepeats
     from llmtop.cli.load.saving import (
         check,
+        first_failure,
         saturation_document,
         save_levels,
         save_saturation,
@@ -157,18 +159,20 @@ def command(
     report = saturation_document(found, result, price, kv_bytes(wiring, found), held_at, repeated)
     report["setup"] = run_setup(wiring, found.endpoint, asked.prompts, sys.argv[1:])
     add_outcome("saturate", found.name, report)
-    for path in save:
-        save_saturation(path, report, result)
+    writes = [partial(save_saturation, path, report, result) for path in save]
     if save_bench is not None:
-        save_levels(save_bench, result, found.target)
+        writes.append(partial(save_levels, save_bench, result, found.target))
     if report_file is not None:
-        write_run(report_file, report)
+        writes.append(partial(write_run, report_file, report))
+    unwritten = first_failure(writes)
     if as_json:
         document(report)
     else:
         print_result(result, price, report)
         for line in () if repeated is None else repeat_words(repeated):
             click.echo(f"  {line}.")
+    if unwritten is not None:
+        raise unwritten
     if stopped:
         return INTERRUPTED
     if not any(level.ok for level in result.levels):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -192,8 +193,8 @@ def comparison_document(
 def check(files: Sequence[str], folder: str | None = None, report_file: str | None = None) -> None:
     """Raise UsageError for a file or folder that cannot be written, before the measurement.
 
-    files: their folders must exist. folder: its parent must exist. report_file: its suffix must be
-    known.
+    files: their folders must exist, and they must not be folders. folder: its parent must exist.
+    report_file: as files; its suffix must be known.
     """
     if report_file is not None:
         from llmtop.report.write import check_name
@@ -204,8 +205,32 @@ def check(files: Sequence[str], folder: str | None = None, report_file: str | No
             raise UsageError("- is no name of a file here", "print the result with --json")
         if not path.parent.is_dir():
             raise UsageError(f"there is no folder {path.parent} for {path.name}")
+        _check_access(path)
+    if report_file is not None:
+        _check_access(Path(report_file))
     if folder is not None and not Path(folder).parent.is_dir():
         raise UsageError(f"there is no folder {Path(folder).parent} for {Path(folder).name}")
+
+
+def _check_access(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"{path} cannot be written: it is a folder", "choose a file name")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"{path} cannot be written: permission denied", "choose another file")
+
+
+def first_failure(writes: Iterable[Callable[[], object]]) -> LlmtopError | None:
+    """Call each write. Returns the first error, for the caller to raise after it has printed.
+
+    So one file that cannot be written loses neither the other files nor the result on screen.
+    """
+    first = None
+    for each in writes:
+        try:
+            each()
+        except LlmtopError as error:
+            first = first or error
+    return first
 
 
 def write_run(path: str, found: Mapping[str, Any]) -> None:

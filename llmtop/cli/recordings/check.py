@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -286,27 +287,33 @@ def _finish(
     as_json: bool,
 ) -> int:
     """Write the files, print the verdict, return the exit code."""
-    from llmtop.cli.load.saving import dumps, write, write_run
+    from llmtop.cli.load.saving import dumps, first_failure, write, write_run
     from llmtop.regression.judgement import Verdict
     from llmtop.regression.summary import junit, markdown
 
     sentence = report["summary"]
+    writes: list[Callable[[], None]] = []
     if params["write_baseline"]:
         baseline = {**report, "kind": "baseline", "summary": f"{len(report['runs'])} runs"}
         for name in ("verdict", "baseline", "against", "in_turn", "measures", "baseline_runs"):
             del baseline[name]
-        write(Path(params["write_baseline"]), dumps(baseline))
+        writes.append(partial(write, Path(params["write_baseline"]), dumps(baseline)))
     if params["junit"]:
-        write(Path(params["junit"]), junit(report["name"], judgements, seconds))
+        suite = junit(report["name"], judgements, seconds)
+        writes.append(partial(write, Path(params["junit"]), suite))
     if params["summary"]:
-        write(Path(params["summary"]), markdown(sentence, judgements), append=True)
+        table = markdown(sentence, judgements)
+        writes.append(partial(write, Path(params["summary"]), table, append=True))
     if params["report_file"]:
-        write_run(params["report_file"], report)
+        writes.append(partial(write_run, params["report_file"], report))
+    unwritten = first_failure(writes)
     if as_json:
         document(report)
     else:
         click.echo(sentence)
         if not report["in_turn"] and len(report["baseline_runs"]) == 1:
             click.echo("  The baseline is one run: its own spread is not known.")
+    if unwritten is not None:
+        raise unwritten
     codes = {Verdict.GOOD.value: 0, Verdict.WORSE.value: 1}
     return codes.get(report["verdict"], CANNOT_TELL)
