@@ -138,7 +138,7 @@ def test_a_crashed_screen_is_one_line_and_exit_code_1(home: Home) -> None:
     with Terminal([sys.executable, "-c", CRASH, str(free_port())], home.environ) as terminal:
         assert terminal.wait() == 1
         lines = [line for line in terminal.text.splitlines() if line.strip()]
-        faults = [line for line in lines if "fault" in line]
+        faults = [line for line in lines if "the dashboard failed" in line]
         assert len(faults) == 1 and "ZeroDivisionError" in faults[0], terminal.text
         assert "Traceback" not in terminal.text and "locals" not in terminal.text
         assert terminal.canonical

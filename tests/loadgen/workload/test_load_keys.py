@@ -25,7 +25,7 @@ async def test_more_less_and_stop_leave_marks_and_one_key_starts_it_again(
     monkeypatch.setattr("llmtop.tui.dashboard.load_control.ONE_MARK_S", 0.0)
     async with staged(wiring, engine) as stage:
         control = stage.controller
-        with pytest.raises(LlmtopError, match="no load yet"):
+        with pytest.raises(LlmtopError, match="no load was started yet"):
             await control.start_again()
         await control.start(Plan(shape="hold 4"))
         await control.more()
