@@ -6,27 +6,28 @@ import argparse
 import http.server
 import sys
 
-# Its tokens grow with each reading. An engine that runs requests without any change is hung.
-FIRST, EACH = 1200, 40
 METRICS = """\
 # TYPE pebble_running gauge
 pebble_running 3
 pebble_kv_usage 0.25
 pebble_tokens_total {tokens}
-pebble_ttft_seconds_bucket{{le="0.1"}} 5
-pebble_ttft_seconds_bucket{{le="+Inf"}} 8
-pebble_ttft_seconds_sum 1.5
+pebble_ttft_seconds_bucket{{le="0.1"}} {fast}
+pebble_ttft_seconds_bucket{{le="+Inf"}} {all}
+pebble_ttft_seconds_sum {seconds}
 """
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
-    tokens = FIRST
+    """Its totals grow with each reading: an engine that runs requests without a change is hung."""
+
+    readings = 0
 
     def do_GET(self) -> None:
         body = b""
         if self.path == "/metrics":
-            body = METRICS.format(tokens=Answer.tokens).encode()
-            Answer.tokens += EACH
+            Answer.readings += 1
+            n = Answer.readings
+            body = METRICS.format(tokens=1200 * n, fast=5 * n, all=8 * n, seconds=1.5 * n).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
