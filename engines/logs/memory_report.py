@@ -61,7 +61,7 @@ class Division(Struct, frozen=True):
 
 
 def divide(
-    anatomy: MemoryReport,
+    report: MemoryReport,
     *,
     used: float | None = None,
     total: float | None = None,
@@ -73,15 +73,15 @@ def divide(
     used, total: from NVML; without them (a simulated GPU) only the engine's report is used.
     kv_usage: share of the KV cache in use.
     """
-    total = anatomy.total if total is None else total
-    weights, kv = anatomy.weights or 0.0, anatomy.kv or 0.0
-    graphs, activations = anatomy.graphs or 0.0, anatomy.activations or 0.0
+    total = report.total if total is None else total
+    weights, kv = report.weights or 0.0, report.kv or 0.0
+    graphs, activations = report.graphs or 0.0, report.activations or 0.0
     told = weights + kv + graphs + activations
     others = 0.0
-    if any(process.pid in anatomy.pids for process in processes):
-        others = float(sum(p.memory_bytes or 0 for p in processes if p.pid not in anatomy.pids))
+    if any(process.pid in report.pids for process in processes):
+        others = float(sum(p.memory_bytes or 0 for p in processes if p.pid not in report.pids))
     if used is None:
-        rest, in_use = anatomy.runtime or 0.0, told + (anatomy.runtime or 0.0)
+        rest, in_use = report.runtime or 0.0, told + (report.runtime or 0.0)
     else:
         # Activations change during a step; all other parts are held from the start.
         over = max(0.0, told + others - used)
@@ -90,7 +90,7 @@ def divide(
     return Division(
         weights=weights,
         kv=kv,
-        kv_used=kv * kv_usage if kv_usage is not None and anatomy.kv is not None else None,
+        kv_used=kv * kv_usage if kv_usage is not None and report.kv is not None else None,
         graphs=graphs,
         activations=activations,
         rest=rest,
@@ -100,7 +100,7 @@ def divide(
     )
 
 
-def find_anatomy(
+def find_memory_report(
     lines: Iterable[str], patterns: Sequence[re.Pattern[str]], *, simulated: bool = False
 ) -> MemoryReport | None:
     """The memory parts that a start's log lines report; None when they report none.
@@ -129,7 +129,7 @@ def find_anatomy(
     return _made(found, simulated) if found else None
 
 
-def read_anatomy(
+def read_memory_report(
     log: Path, started_at: float, patterns: Sequence[re.Pattern[str]], *, simulated: bool = False
 ) -> MemoryReport | None:
     """The memory report of the start at ``started_at``, from its log; reads at most 4 MiB.
@@ -138,7 +138,9 @@ def read_anatomy(
     """
     if not patterns:
         return None
-    return find_anatomy(start_lines(log, started_at, READ_CHARS), patterns, simulated=simulated)
+    return find_memory_report(
+        start_lines(log, started_at, READ_CHARS), patterns, simulated=simulated
+    )
 
 
 def _made(found: Mapping[str, float], simulated: bool) -> MemoryReport:

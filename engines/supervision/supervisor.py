@@ -18,7 +18,7 @@ from llmtop.engines.host.processes import Processes, identity
 from llmtop.engines.host.redaction import secrets_in
 from llmtop.engines.host.safe_text import clean
 from llmtop.engines.host.termination import end_wholly, refuse_foreign, remove_socket
-from llmtop.engines.logs.memory_report import MemoryReport, read_anatomy
+from llmtop.engines.logs.memory_report import MemoryReport, read_memory_report
 from llmtop.engines.state import temporary_changes
 from llmtop.engines.state.restart_journal import RestartJournal
 from llmtop.engines.state.startup_times import startup_key
@@ -315,7 +315,7 @@ class Supervisor:
         """Record the version that a running engine reports."""
         return self._registry.update(record, lambda r: replace(r, version=clean(version)))
 
-    def anatomy(self, record: EngineRecord) -> MemoryReport | None:
+    def memory_report(self, record: EngineRecord) -> MemoryReport | None:
         """The GPU memory that a running engine reported at its start; None if unknown.
 
         Reads some MiB of its log, so call it once for each engine.
@@ -323,7 +323,9 @@ class Supervisor:
         adapter, log = self._adapters.get(record.spec.kind), Path(record.log_path)
         if adapter is None:
             return None
-        found = read_anatomy(log, record.started_at, adapter.memory, simulated=record.simulated)
+        found = read_memory_report(
+            log, record.started_at, adapter.memory, simulated=record.simulated
+        )
         if found is None or self._gpu_memory is None or not self._gpu_memory.host_pids:
             return found
         pids = tuple(one.pid for one in self._processes.members(identity(record), log))

@@ -525,7 +525,7 @@ def test_one_gpu_is_a_box_and_many_are_a_line_each(
     assert [f"gpu {i} " in line for i, line in enumerate(lines[1:-1])] == [True] * 8
 
 
-ANATOMY = MemoryReport(
+REPORT = MemoryReport(
     15.0 * 2**30,
     112.3 * 2**30,
     0.98 * 2**30,
@@ -540,7 +540,7 @@ def test_memory_of_the_engine_is_shown_part_by_part(
     store: Store, now: float, make_gpu: Callable[..., GpuSample]
 ) -> None:
     track = store.engines["llama"]
-    track.memory_report = ANATOMY
+    track.memory_report = REPORT
     panel, view = GpuPanel(id="gpu"), View(store, now)
     lines = text(panel, view, 60, 5).splitlines()
     assert "131.2/139.8 GiB" in lines[0]
@@ -570,7 +570,7 @@ def test_what_holds_tokens_is_faded_while_it_is_stale(
     store: Store, now: float, virtual: bool
 ) -> None:
     track = store.engines["llama"]
-    track.memory_report = replace(ANATOMY, simulated=virtual, pids=() if virtual else ANATOMY.pids)
+    track.memory_report = replace(REPORT, simulated=virtual, pids=() if virtual else REPORT.pids)
     panel, view = GpuPanel(id="gpu"), View(store, now)
     assert ("71.9", STRONG) in spans(panel.draw(view, 60, 5))
     track.stale_since = now - 12
@@ -602,7 +602,7 @@ def test_the_words_of_a_mark_are_never_torn(
 
 def test_memory_of_a_simulated_engine_says_that_it_is_simulated(store: Store, now: float) -> None:
     track = store.engines["llama"]
-    track.memory_report, track.simulated = replace(ANATOMY, simulated=True, pids=()), True
+    track.memory_report, track.simulated = replace(REPORT, simulated=True, pids=()), True
     for gpus in ((), store.gpus):
         store.gpus = gpus
         box = text(GpuPanel(id="gpu"), View(store, now), 60, 5)

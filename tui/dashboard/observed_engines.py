@@ -70,7 +70,7 @@ class ObservedEngines:
             self.timeline.now,
             wiring.supervisor.learn,
             self._repaint,
-            wiring.supervisor.anatomy,
+            wiring.supervisor.memory_report,
             self._reopen,
             judge=self.states.observe,
             seen=wiring.sightings.note,

@@ -297,7 +297,7 @@ def _gauges(wiring: Wiring, found: LoadTarget, energy: EngineEnergy | None) -> E
 def kv_bytes(wiring: Wiring, found: LoadTarget) -> float | None:
     """The size of the KV cache on each GPU, in bytes; None if unknown."""
     record = found.endpoint.record if found.endpoint is not None else None
-    memory = wiring.supervisor.anatomy(record) if record is not None else None
+    memory = wiring.supervisor.memory_report(record) if record is not None else None
     return memory.kv if memory is not None else None
 
 

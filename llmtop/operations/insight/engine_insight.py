@@ -181,7 +181,7 @@ class EngineInsight:
         sample: EngineSample | None,
         options: Sequence[Option],
         gpus: Sequence[GpuSample] = (),
-        anatomy: MemoryReport | None = None,
+        memory_report: MemoryReport | None = None,
         load: LoadSnapshot | None = None,
         missing: Mapping[str, str] | None = None,
     ) -> Explanation:
@@ -207,7 +207,7 @@ class EngineInsight:
                 options,
                 gpus,
                 self._clock_highest,
-                foreign_processes(gpus, anatomy),
+                foreign_processes(gpus, memory_report),
                 self._client(load, sample),
                 self._front_end(),
                 self._table,
@@ -246,14 +246,16 @@ class EngineInsight:
         )
 
 
-def foreign_processes(gpus: Sequence[GpuSample], anatomy: MemoryReport | None) -> tuple[str, ...]:
+def foreign_processes(
+    gpus: Sequence[GpuSample], memory_report: MemoryReport | None
+) -> tuple[str, ...]:
     """Other processes with much memory on the engine's GPUs; none if its own are unknown."""
-    if anatomy is None or not anatomy.pids:
+    if memory_report is None or not memory_report.pids:
         return ()
     return tuple(
         f"process {process.pid}"
         for gpu in gpus
-        if any(one.pid in anatomy.pids for one in gpu.processes)
+        if any(one.pid in memory_report.pids for one in gpu.processes)
         for process in gpu.processes
-        if process.pid not in anatomy.pids and (process.memory_bytes or 0) >= BIG_BYTES
+        if process.pid not in memory_report.pids and (process.memory_bytes or 0) >= BIG_BYTES
     )

@@ -60,12 +60,12 @@ async def explain_engine(
         options, _ = await session.options()
     finally:
         insight.close()
-    gpus, anatomy = await asyncio.to_thread(_machine, wiring, endpoint)
+    gpus, memory_report = await asyncio.to_thread(_machine, wiring, endpoint)
     moments = history(insight, samples, options, wall())
     states, finding = LoadStates(), LoadState(Level.UNKNOWN, ("no numbers yet",))
     for moment in moments:
         finding = states.note(moment)
-    return insight.explain(finding, states.recent, samples[-1], options, gpus, anatomy)
+    return insight.explain(finding, states.recent, samples[-1], options, gpus, memory_report)
 
 
 def history(
@@ -120,13 +120,13 @@ def _machine(
     record = endpoint.record
     if record is None or endpoint.adapter.simulated:
         return (), None
-    anatomy = wiring.supervisor.anatomy(record)
+    memory_report = wiring.supervisor.memory_report(record)
     gpus = [gpu for gpu in wiring.gpus.read() if gpu.mig_of is None]
     if record.spec.gpus:
         gpus = [gpu for gpu in gpus if gpu.index in record.spec.gpus]
-    elif anatomy is not None and len(gpus) > 1:
-        gpus = [gpu for gpu in gpus if anatomy.pids and anatomy.is_on(gpu.processes)]
-    return tuple(gpus), anatomy
+    elif memory_report is not None and len(gpus) > 1:
+        gpus = [gpu for gpu in gpus if memory_report.pids and memory_report.is_on(gpu.processes)]
+    return tuple(gpus), memory_report
 
 
 def report(name: str, simulated: bool, found: Explanation) -> list[str]:

@@ -110,7 +110,7 @@ class Forecaster:
     def _read_memory(self, tokens: int | None) -> None:
         """Set the read times of context and weights, from the memory report in the engine's log."""
         record = self._endpoint.record
-        memory = self._wiring.supervisor.anatomy(record) if record is not None else None
+        memory = self._wiring.supervisor.memory_report(record) if record is not None else None
         if memory is None:
             return
         bandwidth = self._bandwidth()

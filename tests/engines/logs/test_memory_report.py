@@ -13,8 +13,8 @@ from llmtop.engines.logs.memory_report import (
     READ_CHARS,
     MemoryReport,
     divide,
-    find_anatomy,
-    read_anatomy,
+    find_memory_report,
+    read_memory_report,
 )
 from llmtop.engines.logs.startup import write_start_line
 from llmtop.engines.registry import ADAPTERS
@@ -42,7 +42,7 @@ def parts(found: MemoryReport | None) -> list[float | None]:
 
 
 def test_a_recorded_start_on_an_h200() -> None:
-    assert parts(find_anatomy(recorded(), MEMORY)) == [15.0, 112.28, 0.98, 1.1, 0.22, 139.8]
+    assert parts(find_memory_report(recorded(), MEMORY)) == [15.0, 112.28, 0.98, 1.1, 0.22, 139.8]
 
 
 def test_the_summary_of_a_newer_vllm() -> None:
@@ -55,7 +55,7 @@ def test_the_summary_of_a_newer_vllm() -> None:
         "GPU memory utilization is (0.92, 128.62 GiB). Actual usage is 15.22 GiB for consumed "
         "memory (weights + non-torch), 1.1 GiB for peak activation, and 0.98 GiB for CUDAGraph.",
     ]
-    assert parts(find_anatomy(lines, MEMORY)) == [15.0, 60.0, None, 1.1, 0.22, 139.8]
+    assert parts(find_memory_report(lines, MEMORY)) == [15.0, 60.0, None, 1.1, 0.22, 139.8]
 
 
 def test_sglang_tells_keys_and_values_apart() -> None:
@@ -69,11 +69,15 @@ def test_sglang_tells_keys_and_values_apart() -> None:
         "[2026-11-22 06:00:09] Capture target prefill CUDA graph end. elapsed=36.75 s, "
         "mem usage=1.47 GB, avail mem=11.72 GB.",
     ]
-    told = parts(find_anatomy(lines, ADAPTERS["sglang"].memory))
+    told = parts(find_memory_report(lines, ADAPTERS["sglang"].memory))
     assert told == [14.99, 107.4, 2.17, None, None, None]
     path = DATA.parent / "sglang" / "start_0.5.16.log.gz"
     recorded = gzip.decompress(path.read_bytes()).decode().splitlines()
-    assert parts(find_anatomy(recorded, ADAPTERS["sglang"].memory))[:3] == [15.02, 110.6, 1.71]
+    assert parts(find_memory_report(recorded, ADAPTERS["sglang"].memory))[:3] == [
+        15.02,
+        110.6,
+        1.71,
+    ]
 
 
 def test_tensorrt_llms_report_counts_the_whole_cache_and_not_the_one_it_measures_with() -> None:
@@ -95,20 +99,20 @@ def test_tensorrt_llms_report_counts_the_whole_cache_and_not_the_one_it_measures
         "[TensorRT-LLM][INFO] [MemUsageChange] Allocated 108.10 GiB for max tokens in paged KV "
         "cache (885552).",
     ]
-    told = parts(find_anatomy(lines, ADAPTERS["tensorrt-llm"].memory))
+    told = parts(find_memory_report(lines, ADAPTERS["tensorrt-llm"].memory))
     assert told == [15.01, 108.1, None, 2.25, 1.75, 139.8]
 
 
 def test_a_start_that_tells_nothing_or_nonsense() -> None:
-    assert find_anatomy(["Loading 3 GiB of something"], MEMORY) is None
-    assert find_anatomy(["Available KV cache memory: -0.73 GiB"], MEMORY) is None
-    assert find_anatomy(["Model loading took 1.2.3 GiB", "x" * 10**6 + "GiB"], MEMORY) is None
-    assert find_anatomy(["Model loading took 999999999999 GiB"], MEMORY) is None
+    assert find_memory_report(["Loading 3 GiB of something"], MEMORY) is None
+    assert find_memory_report(["Available KV cache memory: -0.73 GiB"], MEMORY) is None
+    assert find_memory_report(["Model loading took 1.2.3 GiB", "x" * 10**6 + "GiB"], MEMORY) is None
+    assert find_memory_report(["Model loading took 999999999999 GiB"], MEMORY) is None
 
 
 def test_what_users_write_later_changes_nothing() -> None:
     lines = [*recorded(), "prompt: 'Model loading took 1.0 GiB'"]
-    assert parts(find_anatomy(lines, MEMORY))[0] == 15.0
+    assert parts(find_memory_report(lines, MEMORY))[0] == 15.0
 
 
 async def test_the_simulated_engine_tells_the_same_facts(
@@ -116,7 +120,7 @@ async def test_the_simulated_engine_tells_the_same_facts(
 ) -> None:
     await start(parse(["--startup-s", "0"]))
     lines = capsys.readouterr().out.splitlines()
-    found = find_anatomy(lines, ADAPTERS["sim"].memory, simulated=True)
+    found = find_memory_report(lines, ADAPTERS["sim"].memory, simulated=True)
     weights, kv, graphs, activations, runtime, total = parts(found)
     assert (graphs, activations, total) == (0.98, 1.1, 139.8)
     assert weights == pytest.approx(15.0, abs=0.1)
@@ -141,13 +145,13 @@ def test_only_this_start_counts_and_it_is_found_by_another_llmtop(tmp_path: Path
     path = log(tmp_path, "Model loading took 70.0 GiB and 9 seconds")
     with path.open("a") as file:
         file.write("\n".join(recorded()) + "\n")
-    assert parts(read_anatomy(path, STARTED, MEMORY))[0] == 15.0
-    assert read_anatomy(path, STARTED + 1, MEMORY) is None
-    assert read_anatomy(tmp_path / "none.log", STARTED, MEMORY) is None
+    assert parts(read_memory_report(path, STARTED, MEMORY))[0] == 15.0
+    assert read_memory_report(path, STARTED + 1, MEMORY) is None
+    assert read_memory_report(tmp_path / "none.log", STARTED, MEMORY) is None
     # The log was rotated since.
     path.rename(tmp_path / "engine.log.1")
     path.write_text("POST /v1/completions 200\n")
-    assert parts(read_anatomy(path, STARTED, MEMORY))[0] == 15.0
+    assert parts(read_memory_report(path, STARTED, MEMORY))[0] == 15.0
 
 
 def test_a_long_log_is_read_up_to_a_bound(tmp_path: Path) -> None:
@@ -157,7 +161,7 @@ def test_a_long_log_is_read_up_to_a_bound(tmp_path: Path) -> None:
         line = "x" * 3000 + "\n"
         file.write(line * (READ_CHARS // len(line) + 2))
         file.write("Available KV cache memory: 112.28 GiB\n")
-    assert parts(read_anatomy(path, STARTED, MEMORY))[:2] == [15.0, None]
+    assert parts(read_memory_report(path, STARTED, MEMORY))[:2] == [15.0, None]
 
 
 ENGINE = MemoryReport(15.0 * GIB, 112.3 * GIB, 1.0 * GIB, 1.1 * GIB, 0.2 * GIB, pids=(10, 11))
