@@ -15,7 +15,7 @@ class Moment(Struct, frozen=True):
     statistic of ttft: "p95" of the client, or else "mean" of the engine, the only figure that its
     histogram gives exactly. unchanged_s: seconds without a change of any number although requests
     run. hung: that is longer than a step can take (``engines.conditions``). marginal: the share of
-    a step's time that grows with the load, 0..1 (``step_fit``).
+    a step's time that grows with the load, 0..1 (``diagnosis.steps.fit``).
     """
 
     time: float

@@ -24,7 +24,7 @@ LEAST_PREFILLS = 8  # steps with prompt or draft tokens that a cost per token ne
 FEW = 32  # requests in the median step: the cost of fewer can be too small to be measured
 # The 90th percentile of the number of requests in a step must reach this. The time that fewer
 # requests add is less than the noise of a busy host.
-LARGEST = 8
+LEAST_REQUESTS = 8
 # The number of requests must differ from the 10th to the 90th percentile by this share of the
 # median. Otherwise the fixed term and the term per request cannot be distinguished.
 SPREAD = 0.25
@@ -164,7 +164,7 @@ def _counts_differ(requests: Sequence[float]) -> bool:
     """Whether the numbers of requests differ enough to estimate the cost of a request."""
     counts = sorted(requests)
     low, middle, high = (counts[int(q * (len(counts) - 1))] for q in (0.1, 0.5, 0.9))
-    return high >= LARGEST and high - low >= max(2.0, SPREAD * middle)
+    return high >= LEAST_REQUESTS and high - low >= max(2.0, SPREAD * middle)
 
 
 def _contexts_differ(steps: Sequence[Step]) -> bool:

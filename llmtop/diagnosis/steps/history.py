@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
 from llmtop.diagnosis.steps.fit import StepFit, fit, mean_context
-from llmtop.diagnosis.steps.slowdown import UsualSteps
+from llmtop.diagnosis.steps.slowdown import UsualSteps, request_range
 from llmtop.diagnosis.steps.window import DecodeTimes, StepWindow, window_of
 from llmtop.engines.core.steps import Step, Steps
 
@@ -58,9 +58,9 @@ class StepHistory:
                 self._sample(step)
 
     def _sample(self, step: Step) -> None:
-        kind = step.requests.bit_length() * 4 + (step.requests * 4 >> step.requests.bit_length())
         context = (step.context_tokens or 0) // step.requests
-        key = kind, step.prefill_tokens.bit_length(), context.bit_length()
+        prompt_range = step.prefill_tokens.bit_length()
+        key = request_range(step.requests), prompt_range, context.bit_length()
         kept = self._samples.get(key)
         if kept is None:
             kept = self._samples[key] = deque(maxlen=SAMPLES)

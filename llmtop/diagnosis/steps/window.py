@@ -7,6 +7,7 @@ from itertools import groupby
 
 from msgspec import Struct
 
+from llmtop.diagnosis.steps.context_cost import device_s
 from llmtop.diagnosis.steps.fit import StepFit
 from llmtop.engines.core.steps import Step
 
@@ -42,9 +43,7 @@ class DecodeTimes:
         self._known: list[tuple[int, float]] = []
         self._cache: dict[int, float | None] = {}
         plain = sorted(
-            (s.requests, s.duration_s - (s.host_gap_s or 0.0))
-            for s in steps
-            if s.prefill_tokens == 0 and s.requests > 0
+            (s.requests, device_s(s)) for s in steps if s.prefill_tokens == 0 and s.requests > 0
         )
         for requests, group in groupby(plain, key=lambda pair: pair[0]):
             times = sorted(time for _, time in group)
