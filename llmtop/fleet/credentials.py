@@ -75,7 +75,7 @@ def _secret(environ: Mapping[str, str], variable: str, file_variable: str) -> st
         value = _private(file_variable, path).decode(errors="replace").strip()
     if not (value.isascii() and value.isprintable()):
         # The value is not shown: it is a secret.
-        raise UsageError(f"{variable} holds a character that no HTTP header can carry")
+        raise UsageError(f"{variable} contains a character that is invalid in an HTTP header")
     return value
 
 

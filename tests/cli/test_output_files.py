@@ -93,7 +93,7 @@ def test_a_file_is_replaced_or_appended_to_and_devices_are_written(tmp_path: Pat
 
 
 def test_a_dash_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no name of a file") as error:
+    with pytest.raises(UsageError, match="is not a file name") as error:
         check(["-"])
     assert "--json" in error.value.hint
 

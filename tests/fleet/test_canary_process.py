@@ -78,7 +78,7 @@ def test_a_good_canary_is_followed_by_the_rest(home: Home) -> None:
     assert found["changed"] == list(NAMES) and found["reverted"] == []
     assert [limit(home, name) for name in NAMES] == [512, 512]
     chosen, changed, watched, verdict, batch, end = steps(home, began)
-    assert "one changed first of 2 engines (name=*): max_num_seqs=512, by " in chosen
+    assert "max_num_seqs=512 first on one, of 2 engines (name=*), by " in chosen
     assert changed == "canary: one: max_num_seqs 1,024 -> 512"
     assert watched == "canary: watching one beside two for 30 s: ttft=2s"
     assert verdict == f"canary: not worse: {found['reason']}"

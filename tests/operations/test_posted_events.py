@@ -60,13 +60,13 @@ async def test_each_step_of_a_canary_is_one_event_on_the_screen(
     steps.take("watching one beside two for 60 s: ttft=1s")
     await screen.sample()
     wall.now = 102.0
-    steps.judge(Judgement(Verdict.WORSE, "fewer requests keep ttft", {}))
+    steps.judge(Judgement(Verdict.WORSE, "fewer requests meet the limit of ttft", {}))
     steps.take("one: put back", "one", level="warning")
     for _ in range(2):
         await screen.sample()
     assert said == [
         "watching one beside two for 60 s: ttft=1s",
-        "worse: fewer requests keep ttft",
+        "worse: fewer requests meet the limit of ttft",
         "one: put back",
     ]
     assert texts(store) == [f"canary: {words}" for words in said]

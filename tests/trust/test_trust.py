@@ -179,7 +179,7 @@ async def test_a_file_that_holds_no_certificate_costs_one_clear_line(
          "(_ssl.c:1016)", "expired"),
         ("certificate verify failed: self-signed certificate in certificate chain", "private"),
         ("certificate verify failed: unable to get local issuer certificate", "issuer"),
-        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "of its clients"),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "requires a client certificate"),
         ("[SSL] something new", "no safe connection"),
     ],
 )  # fmt: skip

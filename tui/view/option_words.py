@@ -52,7 +52,7 @@ def answer_words(change: Change) -> tuple[str, str]:
         why = f.clean(change.reason or "no reason given", 200)
         return f"{name} = {value}: {outcome_words(change)}; {why}", "bad"
     when = f" after {change.ack_ms:.0f} ms" if change.ack_ms is not None else ""
-    evicted = f", {change.evicted} moved to the queue" if change.evicted else ""
+    evicted = f", {change.evicted} put back" if change.evicted else ""
     return f"{name} = {value}: {outcome_words(change)}{when}{evicted}", "good"
 
 

@@ -202,7 +202,7 @@ def check(files: Sequence[str], folder: str | None = None, report_file: str | No
         check_name(report_file)
     for path in map(Path, files):
         if str(path) == "-":
-            raise UsageError("- is no name of a file here", "print the result with --json")
+            raise UsageError("'-' is not a file name here", "print the result with --json")
         if not path.parent.is_dir():
             raise UsageError(f"there is no folder {path.parent} for {path.name}")
         _check_access(path)

@@ -79,7 +79,7 @@ async def carry_out(wiring: Wiring, plan: Plan, say: Callable[[str], None]) -> R
         wanted = await _resolved(engines, plan.options)
         first = named([one.name for one in canaries])
         steps.take(
-            f"{first} changed first of {len(engines)} engines ({plan.select}): {plan.words}, "
+            f"{plan.words} first on {first}, of {len(engines)} engines ({plan.select}), "
             f"by {wiring.who}"
         )
         for one in canaries:
