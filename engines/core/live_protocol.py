@@ -125,7 +125,7 @@ def object_of(line: bytes) -> Mapping[str, Any]:
 def state_of(answer: Mapping[str, Any]) -> LiveState:
     """The answer to ``get``."""
     disabled = answer.get("disabled")
-    options = {text_of(name): option_of(told) for name, told in answer["options"].items()}
+    options = {text_of(name): option_of(fields) for name, fields in answer["options"].items()}
     return LiveState(
         engine=text_of(answer["engine"]),
         version=text_of(answer["version"]),
@@ -142,37 +142,37 @@ def state_of(answer: Mapping[str, Any]) -> LiveState:
     )
 
 
-def option_of(told: Mapping[str, Any]) -> LiveOption:
+def option_of(fields: Mapping[str, Any]) -> LiveOption:
     """One option of the answer to ``get``. ValueError and the like for what is not one."""
     try:
-        applies = Applies(told["applies"])
+        applies = Applies(fields["applies"])
     except ValueError:  # a word of a newer protocol
         applies = Applies.LIVE
-    note = told.get("note")
+    note = fields.get("note")
     return LiveOption(
-        value=_count(told["value"]),
-        launch=_count(told["launch"]),
-        minimum=_count(told["minimum"]),
-        maximum=_count(told["maximum"]),
+        value=_count(fields["value"]),
+        launch=_count(fields["launch"]),
+        minimum=_count(fields["minimum"]),
+        maximum=_count(fields["maximum"]),
         applies=applies,
-        pending=_count_or_none(told.get("pending")),
+        pending=_count_or_none(fields.get("pending")),
         note="" if note is None else text_of(note),
-        choices=tuple(text_of(name) for name in _list(told.get("choices", []))[:CHOICES_LIMIT]),
-        parts=max(_count(told.get("parts", 1)), 1),
+        choices=tuple(text_of(name) for name in _list(fields.get("choices", []))[:CHOICES_LIMIT]),
+        parts=max(_count(fields.get("parts", 1)), 1),
     )
 
 
-def _past(told: Mapping[str, Any]) -> Change:
-    reason = told.get("reason")
+def _past(fields: Mapping[str, Any]) -> Change:
+    reason = fields.get("reason")
     return Change(
-        option=text_of(told["option"]),
-        before=_count_or_none(told["from"]),
-        after=_count_or_none(told["to"]),
-        outcome=Outcome(told["outcome"]),
+        option=text_of(fields["option"]),
+        before=_count_or_none(fields["from"]),
+        after=_count_or_none(fields["to"]),
+        outcome=Outcome(fields["outcome"]),
         reason=None if reason is None else text_of(reason),
-        evicted=_count(told.get("evicted", 0)),
-        by=text_of(told["by"]),
-        time=_moment(told["time"]),
+        evicted=_count(fields.get("evicted", 0)),
+        by=text_of(fields["by"]),
+        time=_moment(fields["time"]),
     )
 
 
@@ -189,14 +189,14 @@ def changes_of(
     answer: Mapping[str, Any], asked: tuple[str, ...], by: str, time: float, ack_ms: float
 ) -> tuple[Change, ...]:
     """The answer to ``set``: one outcome for each requested option, in that order."""
-    told = {item["option"]: item for item in _list(answer["changes"])}
+    by_option = {item["option"]: item for item in _list(answer["changes"])}
     # max_num_seqs causes evictions. An engine reports one number for the whole request: it is
     # assigned to max_num_seqs, else to the first option.
     evicting = "max_num_seqs" if "max_num_seqs" in asked else asked[0]
     total = _count(answer.get("evicted", 0))
     changes = []
     for option in asked:
-        item = told[option]
+        item = by_option[option]
         change = _past({**item, "by": by, "time": time})
         evicted = change.evicted if "evicted" in item else total if option == evicting else 0
         changes.append(

@@ -46,25 +46,25 @@ def about(answer: Mapping[str, Any]) -> About:
     return About(known, texts(answer.get("missing", {})), text_of(answer["role"]))
 
 
-def texts(told: Mapping[str, Any]) -> dict[str, str]:
+def texts(fields: Mapping[str, Any]) -> dict[str, str]:
     """An object of texts, bounded."""
-    return {text_of(name): text_of(text) for name, text in list(told.items())[:_MOST_NAMES]}
+    return {text_of(name): text_of(text) for name, text in list(fields.items())[:_MOST_NAMES]}
 
 
 def latencies(answer: Mapping[str, Any]) -> RankLatencies:
     """The histograms of one process."""
-    told = list(answer["histograms"].items())[:_MOST_NAMES]
+    histograms = list(answer["histograms"].items())[:_MOST_NAMES]
     boot = answer.get("boot")
     return RankLatencies(
-        {text_of(name): _histogram(found) for name, found in told},
+        {text_of(name): _histogram(found) for name, found in histograms},
         texts(answer.get("base", {})),
         "" if boot is None else text_of(boot),
         texts(answer.get("missing", {})),
     )
 
 
-def _histogram(told: Mapping[str, Any]) -> LatencyHistogram:
-    pairs = told["buckets"]
+def _histogram(fields: Mapping[str, Any]) -> LatencyHistogram:
+    pairs = fields["buckets"]
     if len(pairs) > _MOST_BUCKETS:
         raise ValueError("too many buckets")
     buckets = dict(pairs)  # ValueError for what is no pair
@@ -72,10 +72,10 @@ def _histogram(told: Mapping[str, Any]) -> LatencyHistogram:
     _sum_of_counts(buckets)
     if buckets and (max(buckets) > _MOST_BUCKETS or set(map(type, buckets)) != {int}):
         raise ValueError("no such bucket")
-    if _count(told["count"]) != total:
+    if _count(fields["count"]) != total:
         raise ValueError("a count that is not that of the buckets")
-    ends = (_seconds(told.get("min_s")), _seconds(told.get("max_s")))
-    sum_s = _seconds(told["sum_s"])
+    ends = (_seconds(fields.get("min_s")), _seconds(fields.get("max_s")))
+    sum_s = _seconds(fields["sum_s"])
     if sum_s is None:
         raise ValueError("no sum")
     return LatencyHistogram(total, sum_s, *ends, buckets)
@@ -89,19 +89,19 @@ def requests(answer: Mapping[str, Any], rank: int) -> RequestTable:
         time=_moment(answer["now"]),
         running=_count(answer["running"]),
         waiting=_count(answer["waiting"]),
-        rows=tuple(_row(told, rank) for told in answer["requests"][:MOST_ROWS]),
+        rows=tuple(_row(fields, rank) for fields in answer["requests"][:MOST_ROWS]),
         step=None if step is None else _count(step),
         missing=texts(answer.get("missing", {})),
         waiting_looked_at=None if looked is None else _count(looked),
     )
 
 
-def _row(told: Mapping[str, Any], rank: int) -> RequestRow:
-    state, phase = told["state"], told.get("phase")
+def _row(fields: Mapping[str, Any], rank: int) -> RequestRow:
+    state, phase = fields["state"], fields.get("phase")
     if state not in ("running", "waiting", "preempted") or phase not in ("prefill", "decode", None):
         raise ValueError("no such state")
     counts = {
-        name: _count_or_none(told.get(name))
+        name: _count_or_none(fields.get(name))
         for name in (
             "prompt_tokens",
             "cached_tokens",
@@ -111,17 +111,17 @@ def _row(told: Mapping[str, Any], rank: int) -> RequestRow:
             "preemptions",
         )
     }
-    priority = told.get("priority")
+    priority = fields.get("priority")
     if priority is not None and (type(priority) is not int or abs(priority) > _MOST):
         raise ValueError("not a priority")
     return RequestRow(
-        id=text_of(told["id"]),
+        id=text_of(fields["id"]),
         rank=rank,
         state=state,
         phase=phase,
-        age_s=_seconds(told.get("age_s")),
-        waited_s=_seconds(told.get("waited_s")),
-        ttft_s=_seconds(told.get("ttft_s")),
+        age_s=_seconds(fields.get("age_s")),
+        waited_s=_seconds(fields.get("waited_s")),
+        ttft_s=_seconds(fields.get("ttft_s")),
         priority=priority,
         **counts,
     )

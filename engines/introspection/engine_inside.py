@@ -21,7 +21,7 @@ from llmtop.engines.tuning.live_exchange import TIMEOUT_S
 
 MOST_IDS = 256  # in one abort
 
-Told = TypeVar("Told")
+Answer = TypeVar("Answer")
 
 
 class Abilities(NamedTuple):
@@ -62,9 +62,9 @@ class EngineInside:
             self._ranks(lambda one: one.about()), self._fronts(lambda one: one.about())
         )
         answered = merge.require(ranks)
-        told = [*answered.values(), *merge.answered(fronts).values()]
-        found = frozenset(name for one in told for name in one.abilities)
-        missing = {name: text for one in told for name, text in one.missing.items()}
+        reports = [*answered.values(), *merge.answered(fronts).values()]
+        found = frozenset(name for one in reports for name in one.abilities)
+        missing = {name: text for one in reports for name, text in one.missing.items()}
         if not merge.answered(fronts) and "abort" in missing:
             missing["abort"] += f"; {merge.NO_FRONT_END}"
         missing = {name: text for name, text in missing.items() if name not in found}
@@ -74,8 +74,8 @@ class EngineInside:
 
     async def steps(self, newest: int = MOST_ROWS) -> Steps:
         """The steps since the last call; the first call returns the ``newest`` of each rank."""
-        told = await self._ranks(lambda one: one.steps(newest))
-        return merge.steps(told, self._wall())
+        answers = await self._ranks(lambda one: one.steps(newest))
+        return merge.steps(answers, self._wall())
 
     async def latencies(self) -> Latencies:
         """All latencies since the engine started; front ends provide those that they measure."""
@@ -88,8 +88,8 @@ class EngineInside:
         self, sort: RequestSort = "age", limit: int = 50, ids: Sequence[str] = ()
     ) -> RequestTable:
         """The requests of all ranks, the largest first."""
-        told = await self._ranks(lambda one: one.requests(sort, limit, ids))
-        return merge.requests(told, sort, limit)
+        answers = await self._ranks(lambda one: one.requests(sort, limit, ids))
+        return merge.requests(answers, sort, limit)
 
     async def abort(self, ids: Sequence[str], by: str, reason: str = "") -> Aborted:
         """End requests by their exact ids, at most 256.
@@ -97,10 +97,10 @@ class EngineInside:
         Front ends come first: their aborts do not distort the engine's metrics.
         """
         wanted = tuple(dict.fromkeys(ids))[:MOST_IDS]
-        told = await self._fronts(lambda one: one.abort(wanted, by, reason))
+        answers = await self._fronts(lambda one: one.abort(wanted, by, reason))
         # Where the ranks abort, front ends do not.
-        told = {n: one for n, one in told.items() if not isinstance(one, NotShown)}
-        fronts = merge.answered(told)
+        answers = {n: one for n, one in answers.items() if not isinstance(one, NotShown)}
+        fronts = merge.answered(answers)
         done = {ident for one in fronts.values() for ident in one.aborted}
         left = tuple(ident for ident in wanted if ident not in done)
         ranks: dict[str, Aborted | LiveError] = {}
@@ -110,7 +110,7 @@ class EngineInside:
                 merge.require(ranks)
             # Where the front ends abort, ranks do not. A request in no front end has ended.
             ranks = {n: one for n, one in ranks.items() if not isinstance(one, NotShown)}
-        return merge.aborted(wanted, {**told, **ranks})
+        return merge.aborted(wanted, {**answers, **ranks})
 
     def close(self) -> None:
         """Cancel pending calls; later calls fail."""
@@ -118,47 +118,47 @@ class EngineInside:
             one.close()
 
     async def _ranks(
-        self, ask: Callable[[ProcessInside], Awaitable[Told]]
-    ) -> dict[str, Told | LiveError]:
+        self, ask: Callable[[ProcessInside], Awaitable[Answer]]
+    ) -> dict[str, Answer | LiveError]:
         numbers = sorted({*self._expected, *rank_sockets(self._path)}) or [0]
-        told = await self._each(
+        answers = await self._each(
             ask, {f"rank {rank}": (socket_of(self._path, rank), rank) for rank in numbers}
         )
         # A rank that was removed at run time leaves its socket behind.
         expected = {f"rank {rank}" for rank in self._expected}
         left = {
             name: one
-            for name, one in told.items()
+            for name, one in answers.items()
             if name in expected or not isinstance(one, LiveGone)
         }
-        return left or told
+        return left or answers
 
     async def _fronts(
-        self, ask: Callable[[ProcessInside], Awaitable[Told]]
-    ) -> dict[str, Told | LiveError]:
+        self, ask: Callable[[ProcessInside], Awaitable[Answer]]
+    ) -> dict[str, Answer | LiveError]:
         paths = front_end_sockets(self._path)
-        told = await self._each(
+        answers = await self._each(
             ask, {f"front end {number}": (path, 0) for number, path in enumerate(paths)}
         )
-        return {name: one for name, one in told.items() if not isinstance(one, LiveGone)}
+        return {name: one for name, one in answers.items() if not isinstance(one, LiveGone)}
 
     async def _each(
         self,
-        ask: Callable[[ProcessInside], Awaitable[Told]],
+        ask: Callable[[ProcessInside], Awaitable[Answer]],
         sockets: Mapping[str, tuple[Path, int]],
-    ) -> dict[str, Told | LiveError]:
+    ) -> dict[str, Answer | LiveError]:
         for path, rank in sockets.values():
             if path not in self._known:
                 self._known[path] = ProcessInside(path, rank, self._timeout_s)
-        told = await asyncio.gather(
+        answers = await asyncio.gather(
             *(_answer(ask, self._known[path]) for path, _ in sockets.values())
         )
-        return dict(zip(sockets, told, strict=True))
+        return dict(zip(sockets, answers, strict=True))
 
 
 async def _answer(
-    ask: Callable[[ProcessInside], Awaitable[Told]], one: ProcessInside
-) -> Told | LiveError:
+    ask: Callable[[ProcessInside], Awaitable[Answer]], one: ProcessInside
+) -> Answer | LiveError:
     try:
         return await ask(one)
     except LiveError as error:

@@ -30,5 +30,5 @@ def nobody(errors: Mapping[str, LiveError]) -> LiveError:
     found = list(errors.values())
     if len({error.message for error in found}) == 1:
         return found[0]
-    told = "; ".join(f"{where}: {error.message}" for where, error in errors.items())
-    return LiveError(told, found[0].hint)
+    words = "; ".join(f"{where}: {error.message}" for where, error in errors.items())
+    return LiveError(words, found[0].hint)

@@ -22,48 +22,48 @@ from llmtop.engines.introspection.process_inside import NewSteps
 NO_FRONT_END = "no front end of this engine shows internal data"
 UNMEASURED = "not measured on each process of this engine"
 
-Told = TypeVar("Told")
-Answers = Mapping[str, Told | LiveError]
+Answer = TypeVar("Answer")
+Answers = Mapping[str, Answer | LiveError]
 
 
-def answered(told: Answers[Told]) -> dict[str, Told]:
+def answered(answers: Answers[Answer]) -> dict[str, Answer]:
     """The processes that answered."""
-    return {name: one for name, one in told.items() if not isinstance(one, LiveError)}
+    return {name: one for name, one in answers.items() if not isinstance(one, LiveError)}
 
 
-def require(told: Answers[Told]) -> dict[str, Told]:
+def require(answers: Answers[Answer]) -> dict[str, Answer]:
     """The processes that answered. Raises LiveError if none did."""
-    found = answered(told)
+    found = answered(answers)
     if not found:
-        raise nobody({name: one for name, one in told.items() if isinstance(one, LiveError)})
+        raise nobody({name: one for name, one in answers.items() if isinstance(one, LiveError)})
     return found
 
 
-def silent(told: Answers[Told]) -> dict[str, str]:
+def silent(answers: Answers[Answer]) -> dict[str, str]:
     """The reasons of the processes that did not answer."""
-    return {name: one.message for name, one in told.items() if isinstance(one, LiveError)}
+    return {name: one.message for name, one in answers.items() if isinstance(one, LiveError)}
 
 
-def _missing(told: Answers[Told]) -> dict[str, str]:
+def _missing(answers: Answers[Answer]) -> dict[str, str]:
     """What the answering processes cannot show, and why the others did not answer.
 
     Abilities are omitted if another process has them.
     """
-    shown = [getattr(one, "missing", {}) for one in answered(told).values()]
+    shown = [getattr(one, "missing", {}) for one in answered(answers).values()]
     found = {name: why for one in shown for name, why in one.items() if name not in ABILITIES}
-    return {**found, **silent(told)}
+    return {**found, **silent(answers)}
 
 
-def steps(told: Answers[NewSteps], time: float) -> Steps:
+def steps(answers: Answers[NewSteps], time: float) -> Steps:
     """The steps of all ranks ordered by their end. Each rank's own order is kept, even if its clock
     was set back."""
-    found = require(told)
+    found = require(answers)
     merged = heapq.merge(*(one.steps for one in found.values()), key=lambda step: step.end)
     return Steps(
         tuple(merged),
         sum(one.lost for one in found.values()),
         len(found),
-        _missing(told),
+        _missing(answers),
         time,
         tuple(sorted(one.rank for one in found.values() if one.restarted)),
     )
@@ -89,9 +89,9 @@ def latencies(
             for part in known[1:]:
                 total = total.merge(part)
             histograms[name] = total
-            told = [one.base[name] for one in source.values() if name in one.base]
-            if told:
-                base[name] = told[0]
+            bases = [one.base[name] for one in source.values() if name in one.base]
+            if bases:
+                base[name] = bases[0]
     missing = _missing_latencies(histograms, ranks, fronts)
     for name in missing:
         histograms.pop(name, None)  # empty because it was not measured
@@ -114,9 +114,9 @@ def _missing_latencies(
     return {n: why for n, why in missing.items() if n not in found or not found[n].count}
 
 
-def requests(told: Answers[RequestTable], sort: RequestSort, limit: int) -> RequestTable:
+def requests(answers: Answers[RequestTable], sort: RequestSort, limit: int) -> RequestTable:
     """The rows of all ranks, sorted again and cut."""
-    found = list(require(told).values())
+    found = list(require(answers).values())
     rows = sorted((row for one in found for row in one.rows), key=lambda row: _place(row, sort))
     looked = [one.waiting_looked_at for one in found]
     return RequestTable(
@@ -125,7 +125,7 @@ def requests(told: Answers[RequestTable], sort: RequestSort, limit: int) -> Requ
         waiting=sum(one.waiting for one in found),
         rows=tuple(rows[:limit]),
         step=found[0].step if len(found) == 1 else None,
-        missing=_missing(told),
+        missing=_missing(answers),
         waiting_looked_at=None if None in looked else sum(one or 0 for one in looked),
     )
 
@@ -141,12 +141,12 @@ def _place(row: RequestRow, sort: RequestSort) -> tuple[float, float]:
     return age, 0.0
 
 
-def aborted(ids: Sequence[str], told: Answers[Aborted]) -> Aborted:
+def aborted(ids: Sequence[str], answers: Answers[Aborted]) -> Aborted:
     """The result for each id, from the process that had the request."""
-    found = answered(told)
+    found = answered(answers)
     done = {ident for one in found.values() for ident in one.aborted}
     refused = {ident: why for one in found.values() for ident, why in one.refused}
-    for name, why in silent(told).items():
+    for name, why in silent(answers).items():
         for ident in ids:
             refused.setdefault(ident, f"{name} did not answer, and may hold it: {why}")
     refused = {ident: why for ident, why in refused.items() if ident not in done}

@@ -60,18 +60,18 @@ class ProcessInside:
         restarted = False
         missing: Mapping[str, str] = {}
         for _ in range(MOST_EXCHANGES):
-            told = await self._step_rows(newest)
-            missing = told.missing
-            if self._boot is not None and told.boot != self._boot:
-                self._boot, self._since = told.boot, 0
+            rows = await self._step_rows(newest)
+            missing = rows.missing
+            if self._boot is not None and rows.boot != self._boot:
+                self._boot, self._since = rows.boot, 0
                 found, lost, restarted = [], 0, True
                 continue
-            self._boot = told.boot
-            found.extend(told.steps)
-            lost += told.lost + self._skipped
+            self._boot = rows.boot
+            found.extend(rows.steps)
+            lost += rows.lost + self._skipped
             self._skipped = 0
-            self._since = told.steps[-1].seq if told.steps else max(told.next - 1, 0)
-            if first or told.next - 1 <= self._since:
+            self._since = rows.steps[-1].seq if rows.steps else max(rows.next - 1, 0)
+            if first or rows.next - 1 <= self._since:
                 break
         return NewSteps(tuple(found), lost, restarted, missing, self._rank)
 
@@ -80,11 +80,11 @@ class ProcessInside:
         limit = ROWS if since is not None else min(max(newest, 1), MOST_ROWS)
         request = {"op": "steps", "since": since, "limit": limit}
 
-        def read(told: Mapping[str, Any]) -> StepRows:
+        def read(answer: Mapping[str, Any]) -> StepRows:
             try:
-                return step_rows(told, since, self._rank)
+                return step_rows(answer, since, self._rank)
             except (ValueError, TypeError, KeyError):
-                self._skip(told.get("next"))
+                self._skip(answer.get("next"))
                 raise
 
         return await self._ask(request, read)
@@ -104,7 +104,7 @@ class ProcessInside:
         request: dict[str, Any] = {"op": "requests", "sort": sort, "limit": limit}
         if ids:
             request["ids"] = list(ids)
-        return await self._ask(request, lambda told: answers.requests(told, self._rank))
+        return await self._ask(request, lambda answer: answers.requests(answer, self._rank))
 
     async def abort(self, ids: Sequence[str], by: str, reason: str) -> Aborted:
         """End requests."""
@@ -130,8 +130,8 @@ class ProcessInside:
 
 
 def _refusal(answer: Mapping[str, Any]) -> LiveError:
-    told, ability = answer.get("error"), answer.get("missing")
-    text = text_of(told) if isinstance(told, str) else "no reason given"
+    error, ability = answer.get("error"), answer.get("missing")
+    text = text_of(error) if isinstance(error, str) else "no reason given"
     if isinstance(ability, str):
         return NotShown(f"the engine cannot do this: {text}", text_of(ability))
     return LiveError(f"the engine refused the request: {text}")

@@ -76,17 +76,17 @@ def divide(
     total = report.total if total is None else total
     weights, kv = report.weights or 0.0, report.kv or 0.0
     graphs, activations = report.graphs or 0.0, report.activations or 0.0
-    told = weights + kv + graphs + activations
+    reported = weights + kv + graphs + activations
     others = 0.0
     if any(process.pid in report.pids for process in processes):
         others = float(sum(p.memory_bytes or 0 for p in processes if p.pid not in report.pids))
     if used is None:
-        rest, in_use = report.runtime or 0.0, told + (report.runtime or 0.0)
+        rest, in_use = report.runtime or 0.0, reported + (report.runtime or 0.0)
     else:
         # Activations change during a step; all other parts are held from the start.
-        over = max(0.0, told + others - used)
+        over = max(0.0, reported + others - used)
         activations = max(0.0, activations - over)
-        rest, in_use = max(0.0, used - told - others), used
+        rest, in_use = max(0.0, used - reported - others), used
     return Division(
         weights=weights,
         kv=kv,
@@ -123,9 +123,9 @@ def find_memory_report(
     if consumed is not None and "weights" in found:
         found.setdefault("runtime", max(0.0, consumed - found["weights"]))
     for whole, pieces in _WHOLES.items():
-        told = [found.pop(piece) for piece in pieces if piece in found]
-        if told:
-            found.setdefault(whole, sum(told))
+        sizes = [found.pop(piece) for piece in pieces if piece in found]
+        if sizes:
+            found.setdefault(whole, sum(sizes))
     return _made(found, simulated) if found else None
 
 
