@@ -197,7 +197,7 @@ def _likely(suspects: Sequence[Suspect]) -> Suspect | None:
 
 def _least(suspects: Sequence[Suspect]) -> Suspect | None:
     """The answer without a known cause: an error's own text, an effect, a minor error."""
-    told = [one for one in suspects if one.unknown and one.grade >= Grade.REPORTED]
+    reported = [one for one in suspects if one.unknown and one.grade >= Grade.REPORTED]
     effects = sorted(
         (one for one in suspects if one.kind is Kind.EFFECT),
         key=lambda one: (-one.depth, one.rank, one.number),
@@ -205,7 +205,9 @@ def _least(suspects: Sequence[Suspect]) -> Suspect | None:
     minor = [one for one in suspects if one.grade is Grade.MINOR and one.known]
     killed = [one for one in effects if one.entry in failure_effects.KILLED]
     return (
-        next(iter(killed), None) or next(surest(told), None) or next(iter([*effects, *minor]), None)
+        next(iter(killed), None)
+        or next(surest(reported), None)
+        or next(iter([*effects, *minor]), None)
     )
 
 
@@ -223,9 +225,9 @@ def _explanation(one: Suspect | None, words: Mapping[str, str]) -> Explanation |
     if cause.startswith(machine_causes.API_PORT) and one.depth >= Depth.CORE:
         cause = cause.replace(machine_causes.API_PORT, machine_causes.INTERNAL_PORT)
         advice = machine_causes.INTERNAL_ADVICE
-    told = one.found.string
-    begin, end = told.rfind("\n", 0, one.found.start()) + 1, told.find("\n", one.found.start())
-    line = told[begin : end if end >= 0 else None]
+    text = one.found.string
+    begin, end = text.rfind("\n", 0, one.found.start()) + 1, text.find("\n", one.found.start())
+    line = text[begin : end if end >= 0 else None]
     groups = {**one.found.groupdict(default="?"), "line": without_type(line)}
     return Explanation(
         worded(cause, words, groups), worded(advice, words, groups), one.link.excerpt(line)

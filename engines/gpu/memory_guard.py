@@ -122,8 +122,8 @@ class GpuMemory:
             return None
         samples = self.read()
         # The machine's memory also changes without the engine.
-        told = [s for s in samples if s.memory_used_bytes is not None and not s.unified]
-        used = {s.uuid: s.memory_used_bytes or 0 for s in told}
+        known = [s for s in samples if s.memory_used_bytes is not None and not s.unified]
+        used = {s.uuid: s.memory_used_bytes or 0 for s in known}
         if not self.host_pids:
             return HeldMemory(frozenset(), used) if used else None
         return HeldMemory(frozenset(pids), used) if _held_by(samples, pids) is not None else None

@@ -181,8 +181,8 @@ class Window:
 
 def _is_incomplete(reading: Reading) -> bool:
     """Whether a missing series may exist: a page failed, or was empty."""
-    told = (reading.running, reading.waiting, reading.kv_usage, reading.kv_tokens_total)
-    nothing = not reading.counters and not reading.histograms and set(told) == {None}
+    gauges = (reading.running, reading.waiting, reading.kv_usage, reading.kv_tokens_total)
+    nothing = not reading.counters and not reading.histograms and set(gauges) == {None}
     return reading.partial or nothing
 
 
@@ -201,14 +201,14 @@ def _possible(count: int | None) -> int | None:
 
 def _impossible(reading: Reading) -> dict[str, float]:
     """Gauges that no engine can have, by their names in a message."""
-    told: dict[str, tuple[float | None, float | None]] = {
+    gauges: dict[str, tuple[float | None, float | None]] = {
         "running requests": (reading.running, _possible(reading.running)),
         "waiting requests": (reading.waiting, _possible(reading.waiting)),
         "KV cache in use": (reading.kv_usage, _share_of(reading.kv_usage)),
     }
     return {
         name: value
-        for name, (value, possible) in told.items()
+        for name, (value, possible) in gauges.items()
         if value is not None and possible is None
     }
 

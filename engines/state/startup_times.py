@@ -86,9 +86,9 @@ class StartupTimes:
         if phases:
             known.phases[key] = dict(phases)
         kept = dict(list(known.startups.items())[-_KEPT:])
-        told = {name: times for name, times in known.phases.items() if name in kept}
+        kept_phases = {name: times for name, times in known.phases.items() if name in kept}
         with contextlib.suppress(OSError):
-            self._write(self._path, msgspec.json.encode(_File(kept, told)))
+            self._write(self._path, msgspec.json.encode(_File(kept, kept_phases)))
 
     def _load(self) -> _File:
         try:

@@ -22,8 +22,8 @@ def crowding_before(
     members: names of llmtop's living engines by pid.
     """
     # Only its flags: the complete command needs facts that only a launch has.
-    told = adapter.launch_options(spec.args)
-    share = told.get("gpu_memory_utilization")
-    tensor = told.get("tensor_parallel_size") or told.get("tp_size")
+    launch = adapter.launch_options(spec.args)
+    share = launch.get("gpu_memory_utilization")
+    tensor = launch.get("tensor_parallel_size") or launch.get("tp_size")
     wanted = chosen_gpus(spec, gpus_needed(spec.args, tensor), environ)
     return memory.crowding(wanted, members, share if isinstance(share, float) else None)

@@ -77,11 +77,11 @@ def _version(python: Path) -> tuple[int, int] | None:
     """Its Python version, found without running it; None: unknown."""
     try:
         with (python.parent.parent / "pyvenv.cfg").open(errors="replace") as file:
-            told = _VERSION.search(file.read(_CFG_CHARS))
+            version = _VERSION.search(file.read(_CFG_CHARS))
     except OSError:
-        told = None
+        version = None
     try:
-        found = told or _NAMED.fullmatch(python.resolve().name)
+        found = version or _NAMED.fullmatch(python.resolve().name)
     except (OSError, RuntimeError):
         found = None
     return (int(found[1]), int(found[2])) if found is not None else None

@@ -65,9 +65,11 @@ def before_restart(record: EngineRecord, cut: RestartEntry | None, *, alive: boo
     good, environ = cut.good, None
     if alive:
         now = origin_of(record, alive=True)
-        told = _after(record.spec.program, now.spec.program)
-        told |= _after(record.spec.args, now.spec.args)
-        good = replace(good, program=_filled(good.program, told), args=_filled(good.args, told))
+        secrets = _after(record.spec.program, now.spec.program)
+        secrets |= _after(record.spec.args, now.spec.args)
+        good = replace(
+            good, program=_filled(good.program, secrets), args=_filled(good.args, secrets)
+        )
         environ = now.environ
     if any(HIDDEN in word for word in (*good.program, *good.args)):
         raise _lost(record)
@@ -81,9 +83,9 @@ def _after(hidden: Sequence[str], real: Sequence[str]) -> dict[tuple[str, str], 
     return {(flag, shown): word for flag, shown, word in pairs if HIDDEN in shown}
 
 
-def _filled(words: Sequence[str], told: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
+def _filled(words: Sequence[str], secrets: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
     before = ("", *words)
-    return tuple(told.get(pair, pair[1]) for pair in zip(before, words, strict=False))
+    return tuple(secrets.get(pair, pair[1]) for pair in zip(before, words, strict=False))
 
 
 def surroundings(
