@@ -243,6 +243,8 @@ class Prometheus:
             raise self._bad_answer() from None
         if answer.status != "success" or answer.data is None:
             reason = self._faults.without_secrets(_clean(answer.error or answer.errorType))
+            if not reason:
+                raise self._bad_answer()
             raise PrometheusError(f"{self.place} reports: {reason}")
         return answer.data.result
 

@@ -42,6 +42,21 @@ async def test_the_labels_of_a_series_are_the_same_object_in_each_answer() -> No
 
 
 @pytest.mark.parametrize(
+    "body", [b'{"status":"success","data":null}', b'{"status":"error"}', b'{"status":""}']
+)
+async def test_an_answer_without_data_and_without_a_reason_is_not_that_of_a_prometheus(
+    body: bytes,
+) -> None:
+    with answering(lambda query, time: body) as url:
+        server = Prometheus(url)
+        try:
+            with pytest.raises(PrometheusError, match="not that of a Prometheus"):
+                await server.query("up", 1.0)
+        finally:
+            await server.close()
+
+
+@pytest.mark.parametrize(
     "metric", ['"up"', "[]", "null", '{"job":1}', '{"job":{}}', '{"job":"\\ud800"}', '{"a":"\x01"}']
 )
 async def test_labels_that_are_none_are_refused(metric: str) -> None:
