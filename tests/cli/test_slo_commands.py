@@ -121,6 +121,16 @@ def test_a_hold_reports_what_it_did(home: Home) -> None:
         (("tune", ENGINE, *SLO), 2, "tune needs exactly one load"),
         (("tune", ENGINE, *SLO, "--rate", "5", "--options", "speed"), 2, "choose from"),
         (("tune", ENGINE, *SLO, "--watch", "--rate", "5"), 2, "--watch sends no load"),
+        (
+            ("tune", ENGINE, *SLO, "--rate", "5", "--run-seconds", "25", "--max-time", "20s"),
+            2,
+            "a run of 25s and the restore do not fit into 20s",
+        ),
+        (
+            ("tune", ENGINE, *SLO, "--load", "hold 5 for 1m", "--max-time", "20s"),
+            2,
+            "a run of 1m and the restore do not fit into 20s",
+        ),
         (("forecast", ENGINE, "--rate", "5", "--streams", "5"), 2, "--rate or --streams"),
         (("forecast", ENGINE, "--prompt-tokens", "5..2"), 2, "not a range from low to high"),
         (("hold", ENGINE, *SLO, "--batch", "9..2", "--yes"), 2, "as in 32..256"),

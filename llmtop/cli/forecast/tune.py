@@ -115,6 +115,7 @@ def command(
     from llmtop.cli.forecast.tune_meters import LoadOf
     from llmtop.cli.forecast.tune_run import tune_under_load, tune_watching
     from llmtop.cli.load.saving import check, first_failure, write_run
+    from llmtop.operations.slo.tune_runs import TimeLimit
     from llmtop.operations.wiring import Wiring
 
     config = read(shared["config_file"])
@@ -132,6 +133,8 @@ def command(
     check((), report_file=report_file)
     stop_as_ctrl_c_does()  # a signal must put the options back too
     chosen = chosen_roles(roles)
+    load = LoadOf(rate, streams, shape, is_open, run_seconds)
+    TimeLimit(max_time).check(run_seconds if watch else load.duration_s)
     wiring = Wiring()
     endpoint = engine_of(wiring, name)
     if not wiring.is_url(name):
@@ -142,7 +145,6 @@ def command(
             wiring, name, limits, chosen, run_seconds, most_s=max_time, quiet=as_json
         )
     else:
-        load = LoadOf(rate, streams, shape, is_open, run_seconds)
         report, line = tune_under_load(
             wiring, name, limits, chosen, load, asked, most_s=max_time, quiet=as_json
         )

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from llmtop import LlmtopError
+from llmtop import LlmtopError, UsageError
 from llmtop.engines.core.options import Change, Option
 from llmtop.engines.state.temporary_changes import Purpose
 from llmtop.operations.slo.limits import MEASURED, ROLES, Names, live_names, settings_of
 from llmtop.slo_control.search import ALL_IN_TIME, Measured
+from llmtop.wording.durations import shown
 
 if TYPE_CHECKING:
     from llmtop.engines.core.endpoint import Endpoint
@@ -107,6 +108,14 @@ class TimeLimit:
     def __init__(self, most_s: float | None) -> None:
         self._most_s = most_s
         self._took: dict[int, float] = {}  # seconds of the newest run, by candidate
+
+    def check(self, seconds: float) -> None:
+        """Raise UsageError when not even the first run, of ``seconds``, would end in time."""
+        if self._most_s is not None and not self.has(0.0, seconds):
+            raise UsageError(
+                f"a run of {shown(seconds)} and the restore do not fit into {shown(self._most_s)}",
+                "choose shorter runs or a longer time limit",
+            )
 
     def took(self, index: int, seconds: float) -> None:
         """Record how long a run of a candidate took."""

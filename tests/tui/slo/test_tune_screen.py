@@ -64,6 +64,7 @@ async def test_the_form_takes_a_limit_of_time(
         (["down", "down", "down", "down", "1"], "2 to 3,600"),
         (["down", "down", "down", "down", "down", "9"], "is not 10s to 7d, or no limit"),
         (["down", "down", "down", "down", "down", *"soon"], "is not 10s to 7d, or no limit"),
+        (["down", "down", "down", "down", *"25", "down", *"20s"], "a run of 25s and the restore"),
     ],
 )
 async def test_what_cannot_be_meant_is_said_in_the_form(

@@ -10,6 +10,7 @@ from textual.binding import BindingType
 from llmtop import LlmtopError, UsageError
 from llmtop.config.file import Config
 from llmtop.loadgen.experiments import slo as slos
+from llmtop.operations.slo.tune_runs import TimeLimit
 from llmtop.operations.slo.words import tune_sentence
 from llmtop.slo_control.search import Verdict
 from llmtop.tui.commands.control import Control
@@ -135,19 +136,22 @@ class TuneScreen(ExperimentScreen):
         slo = slos.of(self._config.slo(text)) if text.startswith("@") else slos.parse(text)
         if not slo.limits:
             raise UsageError("no limits", "such as ttft=1s,tpot=50ms")
+        seconds = number(self.form, SECONDS, 2.0, MOST_SECONDS)
+        most_s = time_limit(self.form, MOST_TIME, LEAST_TIME_S)
+        TimeLimit(most_s).check(seconds)
         plan = TunePlan(
             engine.name,
             slo,
             self._level(),
             self.form[UNIT] == RATE,
-            number(self.form, SECONDS, 2.0, MOST_SECONDS),
+            seconds,
             ROLES[self.form[MAY]],
             replace(
                 view.store.prompts,
                 prompt_tokens=length(self.form, PROMPT),
                 output_tokens=length(self.form, OUTPUT),
             ),
-            time_limit(self.form, MOST_TIME, LEAST_TIME_S),
+            most_s,
         )
         return lambda: self._control.start_tune(plan)
 
