@@ -57,11 +57,11 @@ async def test_each_step_of_a_canary_is_one_event_on_the_screen(
     said: list[str] = []
     steps = CanarySteps(NAMES, said.append, folder, wall)
     wall.now = 101.0
-    steps.take("watching one beside two for 60 s: ttft=1s")
+    steps.report("watching one beside two for 60 s: ttft=1s")
     await screen.sample()
     wall.now = 102.0
-    steps.judge(Judgement(Verdict.WORSE, "fewer requests meet the limit of ttft", {}))
-    steps.take("one: put back", "one", level="warning")
+    steps.report_verdict(Judgement(Verdict.WORSE, "fewer requests meet the limit of ttft", {}))
+    steps.report("one: put back", "one", level="warning")
     for _ in range(2):
         await screen.sample()
     assert said == [
@@ -81,8 +81,8 @@ async def test_a_screen_of_one_engine_shows_what_concerns_that_engine(
     screen = PostedEvents(store, wall, folder, wall)
     steps = CanarySteps(NAMES, lambda words: None, folder, wall)
     wall.now = 101.0
-    steps.take("watching")
-    steps.take("one: put back", "one")
+    steps.report("watching")
+    steps.report("one: put back", "one")
     await screen.sample()
     assert texts(store) == ["canary: watching"]
 

@@ -78,7 +78,7 @@ async def carry_out(wiring: Wiring, plan: Plan, say: Callable[[str], None]) -> R
     try:
         wanted = await _resolved(engines, plan.options)
         first = named([one.name for one in canaries])
-        steps.take(
+        steps.report(
             f"{plan.words} first on {first}, of {len(engines)} engines ({plan.select}), "
             f"by {wiring.who}"
         )
@@ -86,14 +86,14 @@ async def carry_out(wiring: Wiring, plan: Plan, say: Callable[[str], None]) -> R
             changed.append(one)
             await one.change(wanted[one.name])
             words = _words(wanted[one.name], one.before)
-            steps.take(f"{one.name}: {words}", one.name, level="change")
+            steps.report(f"{one.name}: {words}", one.name, level="change")
         judgement = await _watch(canaries, others, plan, steps)
-        steps.judge(judgement)
+        steps.report_verdict(judgement)
         if judgement.verdict is Verdict.NOT_WORSE:
             problem = await _change_rest(others, canaries, wanted, changed, plan, steps)
             if problem:
                 judgement = Judgement(Verdict.WORSE, problem, judgement.limits)
-                steps.judge(judgement)
+                steps.report_verdict(judgement)
             else:
                 for one in engines:
                     one.keep()
@@ -107,7 +107,7 @@ async def carry_out(wiring: Wiring, plan: Plan, say: Callable[[str], None]) -> R
             reverted = await asyncio.shield(_put_back(changed, why, steps))
         stays = [one.name for one in changed if one.name not in reverted]
         if changed:
-            steps.take(_end(plan, stays, reverted))
+            steps.report(_end(plan, stays, reverted))
         for one in engines:
             await one.close()
     return Result(judgement, tuple(one.name for one in canaries), tuple(stays), tuple(reverted))
@@ -151,7 +151,7 @@ async def _watch(
         one.base = await one.counts(plan.limits)
     began = time.monotonic()
     sides_words = (named([one.name for one in side]) for side in (canaries, others))
-    steps.take(f"watching {' beside '.join(sides_words)} for {plan.watch_s:g} s: {plan.slo}")
+    steps.report(f"watching {' beside '.join(sides_words)} for {plan.watch_s:g} s: {plan.slo}")
     while True:
         left = began + plan.watch_s - time.monotonic()
         await asyncio.sleep(max(0.0, min(EVERY_S, left)))
@@ -195,7 +195,7 @@ async def _change_rest(
             except LlmtopError as error:
                 return error.message
         words = f"batch {number} of {len(parts)} changed: {named(names)}: {plan.words}"
-        steps.take(words, *names, level="change")
+        steps.report(words, *names, level="change")
         await asyncio.sleep(min(SETTLE_S, plan.watch_s))
         for one in changed:
             if problem := await one.problem():
@@ -211,10 +211,10 @@ async def _put_back(changed: Sequence[CanaryEngine], why: str, steps: CanaryStep
             await one.change(one.before)
         except LlmtopError as error:
             words = f"{one.name} could not be put back: {error.message}"
-            steps.take(words, one.name, level="error")
+            steps.report(words, one.name, level="error")
             continue
         done.append(one.name)
-        steps.take(f"{one.name}: put back, {why}", one.name, level="warning")
+        steps.report(f"{one.name}: put back, {why}", one.name, level="warning")
     return done
 
 

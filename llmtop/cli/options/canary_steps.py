@@ -29,7 +29,7 @@ class CanarySteps:
     ) -> None:
         self._everyone, self._say, self._folder, self._wall = everyone, say, folder, wall
 
-    def take(self, words: str, *names: str, level: str = "info") -> None:
+    def report(self, words: str, *names: str, level: str = "info") -> None:
         """Report one step. names: its engines; without any, all engines of the selection.
 
         level: of the event.
@@ -39,10 +39,10 @@ class CanarySteps:
             post(self._folder(name), event)
         self._say(words)
 
-    def judge(self, judgement: Judgement) -> None:
+    def report_verdict(self, judgement: Judgement) -> None:
         """Report the verdict with its figures."""
         level = "info" if judgement.verdict is Verdict.NOT_WORSE else "warning"
-        self.take(reason(judgement), level=level)
+        self.report(reason(judgement), level=level)
 
 
 def reason(judgement: Judgement) -> str:
