@@ -129,7 +129,7 @@ def test_a_hold_reports_what_it_did(home: Home) -> None:
         (
             ("tune", ENGINE, *SLO, "--load", "hold 5 for 1m", "--max-time", "20s"),
             2,
-            "a run of 1m and the restore do not fit into 20s",
+            "a run of 60s and the restore do not fit into 20s",
         ),
         (("forecast", ENGINE, "--rate", "5", "--streams", "5"), 2, "--rate or --streams"),
         (("forecast", ENGINE, "--prompt-tokens", "5..2"), 2, "not a range from low to high"),

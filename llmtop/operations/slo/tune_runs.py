@@ -13,7 +13,7 @@ from llmtop.engines.core.options import Change, Option
 from llmtop.engines.state.temporary_changes import Purpose
 from llmtop.operations.slo.limits import MEASURED, ROLES, Names, live_names, settings_of
 from llmtop.slo_control.search import ALL_IN_TIME, Measured
-from llmtop.wording.durations import shown
+from llmtop.wording.format import span
 
 if TYPE_CHECKING:
     from llmtop.engines.core.endpoint import Endpoint
@@ -113,7 +113,7 @@ class TimeLimit:
         """Raise UsageError when not even the first run, of ``seconds``, would end in time."""
         if self._most_s is not None and not self.has(0.0, seconds):
             raise UsageError(
-                f"a run of {shown(seconds)} and the restore do not fit into {shown(self._most_s)}",
+                f"a run of {span(seconds)} and the restore do not fit into {span(self._most_s)}",
                 "choose shorter runs or a longer time limit",
             )
 
