@@ -217,6 +217,19 @@ def test_a_rank_that_is_frozen_at_the_end_is_told_to_be_not_restored(tmp_path: P
     assert engine.ranks[1].options == OWN  # that order lay in its socket
 
 
+def test_an_engine_that_is_silent_at_the_end_is_told_with_the_limits_that_stay(
+    tmp_path: Path,
+) -> None:
+    def freeze(engine: TwoRanks) -> None:
+        for rank in engine.ranks:
+            rank.frozen = True
+
+    report = held(TwoRanks(tmp_path, {6: freeze}), 12)
+    stays = report.not_restored["max_num_seqs"]
+    (said,) = [words for words in notes(report) if words.startswith("max_num_seqs stays")]
+    assert said.startswith(f"max_num_seqs stays {stays}: ")
+
+
 def test_a_limit_that_one_rank_refuses_is_said_once_and_taken_back_on_the_other(
     tmp_path: Path,
 ) -> None:

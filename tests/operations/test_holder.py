@@ -292,3 +292,13 @@ def test_late_answers_are_counted_over_a_restart() -> None:
     watch.add(Latencies({"ttft": histogram(0.1)}, 2.0, 1, boots=("b",)))
     watch.add(Latencies({"ttft": histogram(0.1, 2.0)}, 3.0, 1, boots=("b",)))
     assert (watch.outcomes().accepted, watch.outcomes().late_ttft) == (6, 2)
+
+
+def test_late_answers_are_at_most_all_of_them() -> None:
+    watch = LatencyWatch(Goal(0.1, 0.01))
+    empty = {"ttft": histogram(), "tpot": histogram()}
+    watch.add(Latencies(empty, 0.0, 1, boots=("a",)))
+    assert watch.outcomes().late_share is None
+    slow = {"ttft": histogram(*[1.0] * 8), "tpot": histogram(*[1.0] * 6)}
+    watch.add(Latencies(slow, 1.0, 1, boots=("a",)))
+    assert watch.outcomes().late == 8 and watch.outcomes().late_share == 1.0

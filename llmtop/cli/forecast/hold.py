@@ -211,12 +211,11 @@ def lines(plan: HoldPlan, report: HoldReport) -> list[str]:
     from llmtop.wording.format import duration, percent, rate
 
     outcomes = report.outcomes
-    late = outcomes.late / outcomes.ended if outcomes.ended else None
     changes = sum(1 for one in report.actions if one.option)
     return [
         f"{plan.name} held for {duration(report.seconds)}, {plan.slo}",
         f"  accepted {outcomes.accepted:,}  refused {report.refused:,}"
-        f"  late at most {outcomes.late:,} ({percent(late)})",
+        f"  late at most {outcomes.late:,} ({percent(outcomes.late_share)})",
         f"  in time {rate(report.goodput_per_s)} requests/s  {changes:,} changes",
         "  your own values are in force again"
         if report.restored

@@ -27,7 +27,17 @@ class Outcomes(Struct, frozen=True):
     @property
     def late(self) -> int:
         """Upper bound of the requests above a limit: one may be above both."""
-        return self.late_ttft + self.late_tpot
+        return min(self.late_ttft + self.late_tpot, self._seen)
+
+    @property
+    def late_share(self) -> float | None:
+        """Upper bound of the share of requests above a limit; None without requests."""
+        return self.late / self._seen if self._seen else None
+
+    @property
+    def _seen(self) -> int:
+        """Requests with a first or a last token; some had their first before the hold."""
+        return max(self.accepted, self.ended)
 
 
 class LatencyWatch:

@@ -123,7 +123,7 @@ class RankLimits:
     def _take(self, change: Change, asked: int, why: str, uneven: frozenset[str]) -> None:
         name, before = change.option, self.held[change.option]
         if change.outcome is Outcome.REFUSED:
-            self._note(change, f"{name} stays {change.before}")
+            self._note(change, f"{name} stays {before if change.before is None else change.before}")
             if name not in uneven:
                 self._uneven.discard(name)
             return

@@ -140,9 +140,9 @@ def tune_sentence(name: str, slo: str, report: TuneReport) -> str:
 def hold_sentence(name: str, slo: str, report: HoldReport) -> str:
     """The result of a hold as a sentence."""
     outcomes = report.outcomes
-    late = outcomes.late / outcomes.ended if outcomes.ended else None
     return (
         f"{name} was held for {duration(report.seconds)} within {slo}: "
         f"{rate(report.goodput_per_s)} requests a second in time,"
-        f" {report.refused:,} refused, at most {outcomes.late:,} late ({percent(late)})"
+        f" {report.refused:,} refused, at most {outcomes.late:,} late"
+        f" ({percent(outcomes.late_share)})"
     )
