@@ -62,6 +62,7 @@ def command(
     machine only, unless --listen names another address. The page has no password.
     """
     from llmtop.cli.fleet import export_detached
+    from llmtop.exporter.engine_families import MOST_ENGINES
     from llmtop.exporter.page import address
     from llmtop.operations.monitoring.recorder_export import RecorderExport
     from llmtop.operations.wiring import Wiring
@@ -75,6 +76,11 @@ def command(
     if end:
         export_detached.end(Wiring())
         return
+    if len(set(names)) > MOST_ENGINES:
+        raise UsageError(
+            f"at most {MOST_ENGINES} engines can be exported, not {len(set(names))}",
+            "export the others with another --listen",
+        )
     if gpu_hour is None:
         gpu_hour = read(config_file).table.screen.gpu_hour or None
     if detach:

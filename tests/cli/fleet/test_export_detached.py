@@ -66,6 +66,7 @@ def test_what_cannot_be_meant_costs_one_line(home: Home) -> None:
         (("--detach", "--stop"), "give --detach or --stop, not both"),
         (("--detach", "--listen", "127.0.0.1:0"), "a fixed port"),
         (("--detach", "--listen", "somewhere"), "not an address"),
+        ([f"http://127.0.0.1:{port}" for port in range(1, 66)], "at most 64 engines"),
     ):
         done = home.run("export", *arguments)
         assert done.code == 2 and words in done.err, done.err
