@@ -11,11 +11,13 @@ from msgspec import Struct
 
 from llmtop import LlmtopError, UsageError
 from llmtop.cli.options.canary_engine import CanaryEngine, selected
+from llmtop.cli.options.canary_lock import locked
 from llmtop.cli.options.canary_steps import CanarySteps, named, reason
 from llmtop.fleet.canary import EARLY, Counts, Judgement, Verdict, batches, judge, total
 
 if TYPE_CHECKING:
     from llmtop.engines.core.options import OptionValue
+    from llmtop.engines.core.records import EngineRecord
     from llmtop.operations.wiring import Wiring
 
 EVERY_S = 2.0  # interval of comparisons
@@ -68,6 +70,13 @@ async def carry_out(wiring: Wiring, plan: Plan, say: Callable[[str], None]) -> R
         raise UsageError(
             f"{plan.canaries} canaries of {len(records)} engines leave none to compare with"
         )
+    with locked([one.name for one in records], wiring.state.folder):
+        return await _roll_out(wiring, plan, records, say)
+
+
+async def _roll_out(
+    wiring: Wiring, plan: Plan, records: Sequence[EngineRecord], say: Callable[[str], None]
+) -> Result:
     steps = CanarySteps([one.name for one in records], say, wiring.state.folder)
     engines = [CanaryEngine(wiring, record) for record in records]
     canaries, others = engines[: plan.canaries], engines[plan.canaries :]
