@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
 from llmtop.diagnosis.steps.fit import StepFit, fit, mean_context
-from llmtop.diagnosis.steps.slowdown import UsualSteps, request_range
+from llmtop.diagnosis.steps.slowdown import UsualSteps
 from llmtop.diagnosis.steps.window import DecodeTimes, StepWindow, window_of
 from llmtop.engines.core.steps import Step, Steps
 
@@ -60,7 +60,7 @@ class StepHistory:
     def _sample(self, step: Step) -> None:
         context = (step.context_tokens or 0) // step.requests
         prompt_range = step.prefill_tokens.bit_length()
-        key = request_range(step.requests), prompt_range, context.bit_length()
+        key = _request_range(step.requests), prompt_range, context.bit_length()
         kept = self._samples.get(key)
         if kept is None:
             kept = self._samples[key] = deque(maxlen=SAMPLES)
@@ -117,3 +117,9 @@ class StepHistory:
 def _evenly_spaced(steps: Sequence[Step]) -> list[Step]:
     """Evenly spaced steps: fewer than ``2 * MOST_FITTED`` of these."""
     return list(steps)[:: max(1, len(steps) // MOST_FITTED)]
+
+
+def _request_range(requests: int) -> int:
+    """The number of a range of requests: two ranges for each power of two."""
+    size = requests.bit_length()
+    return size * 4 + (requests * 4 >> size)

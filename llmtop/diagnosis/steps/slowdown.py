@@ -15,6 +15,7 @@ from llmtop.engines.core.steps import Step
 LEAST = 10  # steps without prompt tokens that are compared
 LEAST_WINDOW = 20  # steps in the window
 LEAST_EARLIER = 200  # earlier steps that a fit needs
+MORE = 1.1  # ratio of requests above which steps are not of one kind: each request takes time
 LONGER = 1.2  # ratio of mean contexts above which steps are not compared: attention takes longer
 
 _Kind = tuple[int, int]
@@ -94,16 +95,10 @@ def _plain(step: Step) -> bool:
 
 
 def _kind(step: Step) -> _Kind:
-    """The kind of a step. Steps of one kind differ by less than half in requests and by at most a
+    """The kind of a step. Steps of one kind differ by at most a tenth in requests and by at most a
     fifth in mean context."""
     context = (step.context_tokens or 0) / step.requests
-    return request_range(step.requests), int(math.log(max(1.0, context), LONGER))
-
-
-def request_range(requests: int) -> int:
-    """The number of a range of requests: two ranges for each power of two."""
-    size = requests.bit_length()
-    return size * 4 + (requests * 4 >> size)
+    return int(math.log(step.requests, MORE)), int(math.log(max(1.0, context), LONGER))
 
 
 def _launches(steps: Sequence[Step]) -> list[float]:
