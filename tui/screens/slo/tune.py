@@ -66,8 +66,8 @@ HOW = (
     "gain. Else a forecast chooses four candidates. In each round, your settings and the "
     "candidates that are left meet the same arrivals, with new prompts. The rounds end when the "
     "difference is certain.",
-    "Each run has its own load. All changes are live, and your settings are restored at the "
-    "end in every case. You can go back to the dashboard; the tune keeps running.",
+    "All changes are live. Your settings are restored at the end in every case. The tune keeps "
+    "running when you go back to the dashboard.",
 )
 
 
