@@ -35,6 +35,7 @@ async def test_the_form_starts_a_tune_of_the_load_that_runs(
         text = screen_text(pilot.app)
         assert "ttft=1s,tpot=50ms_" in text and "358" in text and "streams" in text
         assert "the running load is stopped first" in text
+        assert "dashboard." in text  # the end of the explanation
         await pilot.press("down", *"80", "down", "left", "down", "right", "right", "enter")
         await settle(pilot)
         (call,) = control.calls
