@@ -127,7 +127,7 @@ class Store(Struct):
 
     load: the newest snapshot of the load on ``load_target``. loads: by engine, if a replay shows
     two recordings with one load each. prompts: of the screen's load. search, comparison, tune: the
-    newest of each, running or over. curves: results of searches of this session and of earlier
+    newest of each, running or over. curves: results of searches, also of earlier
     ones, oldest first.
     """
 
