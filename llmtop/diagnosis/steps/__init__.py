@@ -1,4 +1,5 @@
-"""What the steps of an engine tell: their parts, what each costs, what slowed them. Pure.
+"""Figures from the steps of an engine: the parts of their time, costs, a slowdown. Pure.
 
-Here: figures out of steps alone. Not here: limits, states and causes, which use these figures.
+Belongs here: figures that need steps alone. Does not belong here: limits, states and causes, which
+use these figures.
 """
